@@ -1,0 +1,45 @@
+//! What a connection is told.
+
+use std::time::Duration;
+
+use actix::Message;
+
+use crate::{
+    actors::topic_manager::{Frames, Opening},
+    wire::ShutdownReason,
+};
+
+/// All partitions have attached the stream: it begins.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct OpenedStream(pub Opening);
+
+/// All that the stream gets in one turn.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct DeliverFrames(pub Frames);
+
+/// Nothing was delivered for the heartbeat's time.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct BeatHeart;
+
+/// End the stream, with `shutdown`.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct EndStream {
+    pub reason: ShutdownReason,
+    /// When the client should come back; the stream's own retry time if none is given.
+    pub reconnect: Option<Duration>,
+}
+
+/// The client is gone.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct CloseTransport;
+
+/// Panics, as a bug would, to show that only this stream ends.
+#[cfg(test)]
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Panic;

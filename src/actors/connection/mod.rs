@@ -1,0 +1,216 @@
+//! The connection actor: one per stream, on the worker that owns its socket.
+
+mod limiter;
+mod messages;
+mod pipe;
+mod state;
+mod view;
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
+
+#[cfg(test)]
+pub(crate) use messages::Panic;
+pub(crate) use messages::{BeatHeart, CloseTransport, DeliverFrames, EndStream, OpenedStream};
+use pipe::Pipe;
+pub(crate) use pipe::PipeReader;
+pub(crate) use state::{ConnectionSpec, ConnectionState, Losses, ReplayResult};
+#[cfg(test)]
+pub(crate) use state::Next;
+
+use super::{
+    StreamId, catch, now,
+    topic_manager::{CloseStream, OpenStream, TopicManager},
+};
+use crate::{
+    hub::{Room, Shared},
+    metrics::WorkerMetrics,
+    subscription::Wanted,
+    wire::ShutdownReason,
+};
+
+/// Messages that wait while the connection's task has not run: a turn's frames each. Past
+/// that, frames stay with the manager.
+pub(crate) const MAILBOX_CAPACITY: usize = 16;
+
+/// The worker that a stream is opened on.
+#[derive(Clone)]
+pub(crate) struct Worker {
+    pub manager: Addr<TopicManager>,
+    pub metrics: Arc<WorkerMetrics>,
+}
+
+/// The shell of a connection.
+pub(crate) struct Connection {
+    stream: StreamId,
+    client_id: String,
+    wanted: Arc<Wanted>,
+    pipe: Rc<RefCell<Pipe>>,
+    worker: Worker,
+    shared: Arc<Shared>,
+    opened_at: Instant,
+    /// Given back when the stream is gone.
+    _room: Room,
+}
+
+impl Connection {
+    /// Opens a stream; what comes out of the reader is its body.
+    pub fn open(shared: Arc<Shared>, worker: Worker, wanted: Wanted, room: Room) -> PipeReader {
+        let client_id = format!("{:032x}", rand::random::<u128>());
+        let wanted = Arc::new(wanted);
+        let retry = shared.random_retry();
+        let opened_at = now();
+        let spec = ConnectionSpec::new(&shared.config, shared.epoch, retry);
+        let state = ConnectionState::new(spec, wanted.clone(), &client_id, opened_at);
+        let pipe = Pipe::new(state, worker.metrics.clone());
+        let connection = Self {
+            stream: shared.next_id(),
+            client_id,
+            wanted,
+            pipe: pipe.clone(),
+            worker,
+            shared,
+            opened_at,
+            _room: room,
+        };
+        PipeReader::new(pipe, connection.start())
+    }
+
+    /// Lets the state decide, unless the client is gone. A panic costs this stream only.
+    fn decide<R>(
+        &mut self,
+        ctx: &mut Context<Self>,
+        work: impl FnOnce(&mut ConnectionState) -> Result<R, ShutdownReason>,
+    ) -> Option<R> {
+        if self.pipe.borrow().is_closed() {
+            ctx.stop();
+            return None;
+        }
+        let result = catch("connection", || self.pipe.borrow_mut().change(work));
+        match result {
+            Some(Ok(result)) => Some(result),
+            Some(Err(reason)) => {
+                self.end(ctx, reason, None);
+                None
+            }
+            None => {
+                self.shared.metrics.actor_panics.fetch_add(1, Ordering::Relaxed);
+                self.end(ctx, ShutdownReason::Drain, None);
+                None
+            }
+        }
+    }
+
+    fn end(
+        &mut self,
+        ctx: &mut Context<Self>,
+        reason: ShutdownReason,
+        reconnect: Option<std::time::Duration>,
+    ) {
+        catch("connection", || {
+            self.pipe.borrow_mut().change(|state| state.end(reason, reconnect));
+        });
+        ctx.stop();
+    }
+}
+
+impl Actor for Connection {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+        self.shared.metrics.opened.fetch_add(1, Ordering::Relaxed);
+        self.worker.metrics.add_subscriptions(self.wanted.names.len());
+        tracing::info!(
+            client_id = self.client_id,
+            topics = %self.wanted.names_for_log(),
+            "stream opened"
+        );
+        let message = OpenStream {
+            stream: self.stream,
+            connection: ctx.address(),
+            wanted: self.wanted.clone(),
+        };
+        if self.worker.manager.try_send(message).is_err() {
+            // The hub is stopping, or has more streams than its bounds allow.
+            self.end(ctx, ShutdownReason::Capacity, None);
+        }
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        let pipe = self.pipe.borrow();
+        let reason = pipe.ended().map_or("client", ShutdownReason::as_str);
+        let duration = now().saturating_duration_since(self.opened_at);
+        self.shared.metrics.count_closed(reason, duration);
+        self.worker.metrics.remove_subscriptions(self.wanted.names.len());
+        // Room for this message is kept for each stream; a manager that is gone needs none.
+        let _ = self.worker.manager.try_send(CloseStream { stream: self.stream });
+        tracing::info!(
+            client_id = self.client_id,
+            reason,
+            duration_ms = duration.as_millis() as u64,
+            event_count = pipe.delivered(),
+            "stream closed"
+        );
+    }
+}
+
+impl Handler<OpenedStream> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, message: OpenedStream, ctx: &mut Self::Context) {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let timestamp = since_1970.as_millis() as u64;
+        let result = self.decide(ctx, |state| Ok(state.on_opened(message.0, timestamp)));
+        if let Some(result) = result {
+            self.shared.metrics.count_replay(result);
+        }
+    }
+}
+
+impl Handler<DeliverFrames> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, message: DeliverFrames, ctx: &mut Self::Context) {
+        self.decide(ctx, |state| state.on_frames(&message.0, now()));
+    }
+}
+
+impl Handler<BeatHeart> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, _: BeatHeart, ctx: &mut Self::Context) {
+        self.decide(ctx, |state| state.on_heartbeat(now()));
+    }
+}
+
+impl Handler<EndStream> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, message: EndStream, ctx: &mut Self::Context) {
+        self.end(ctx, message.reason, message.reconnect);
+    }
+}
+
+impl Handler<CloseTransport> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, _: CloseTransport, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+#[cfg(test)]
+impl Handler<Panic> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, ctx: &mut Self::Context) {
+        self.decide::<()>(ctx, |_| panic!("asked to"));
+    }
+}

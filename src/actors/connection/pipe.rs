@@ -1,0 +1,143 @@
+//! The seam between a connection and what carries its bytes: the connection decides and
+//! fills, the transport takes. Both live on one thread; nothing is locked, copied or sent.
+
+use std::{
+    cell::RefCell,
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+    sync::{Arc, atomic::Ordering},
+    task::{Context, Poll, Waker},
+    time::Instant,
+};
+
+use actix::Addr;
+use bytes::Bytes;
+use tokio::time::Sleep;
+
+use super::{
+    Connection,
+    messages::CloseTransport,
+    state::{ConnectionState, Next},
+};
+use crate::{
+    actors::now, domain::outbox::Segment, metrics::WorkerMetrics, wire::ShutdownReason,
+};
+
+/// What connection and transport share.
+pub(crate) struct Pipe {
+    state: ConnectionState,
+    /// The transport that waits for bytes.
+    waker: Option<Waker>,
+    is_closed: bool,
+    delivered: u64,
+    metrics: Arc<WorkerMetrics>,
+}
+
+impl Pipe {
+    pub fn new(state: ConnectionState, metrics: Arc<WorkerMetrics>) -> Rc<RefCell<Self>> {
+        let pipe = Self { state, waker: None, is_closed: false, delivered: 0, metrics };
+        Rc::new(RefCell::new(pipe))
+    }
+
+    /// Lets the connection change its state, and wakes the transport.
+    pub fn change<R>(&mut self, change: impl FnOnce(&mut ConnectionState) -> R) -> R {
+        let before = self.state.unsent_bytes();
+        let result = change(&mut self.state);
+        self.metrics.count_unsent(before, self.state.unsent_bytes());
+        self.metrics.count_losses(&self.state.take_losses());
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+        result
+    }
+
+    /// Whether the transport is gone.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
+    /// Why the stream ends, once it does.
+    pub fn ended(&self) -> Option<ShutdownReason> {
+        self.state.ended()
+    }
+
+    /// Published events that the transport took.
+    pub fn delivered(&self) -> u64 {
+        self.delivered
+    }
+
+    fn take(&mut self, now: Instant) -> Next {
+        let before = self.state.unsent_bytes();
+        let next = self.state.next(now);
+        self.metrics.count_unsent(before, self.state.unsent_bytes());
+        if let Next::Write(segment) = &next {
+            self.count_delivered(segment, now);
+        }
+        next
+    }
+
+    fn count_delivered(&mut self, segment: &Segment, now: Instant) {
+        if segment.event_count == 0 {
+            return;
+        }
+        self.delivered += u64::from(segment.event_count);
+        self.metrics.delivered.fetch_add(u64::from(segment.event_count), Ordering::Relaxed);
+        if let Some(published_at) = segment.published_at {
+            self.metrics.record_latency(now.saturating_duration_since(published_at));
+        }
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        self.metrics.count_unsent(self.state.unsent_bytes(), 0);
+    }
+}
+
+/// The transport's end. Dropping it tells the connection that the client is gone.
+pub(crate) struct PipeReader {
+    pipe: Rc<RefCell<Pipe>>,
+    connection: Addr<Connection>,
+    /// Made when the rate limit first holds something back.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl PipeReader {
+    pub fn new(pipe: Rc<RefCell<Pipe>>, connection: Addr<Connection>) -> Self {
+        Self { pipe, connection, sleep: None }
+    }
+
+    /// The next bytes to write, in one piece; `None` once the stream has ended. To be called
+    /// when there is room for them: that a transport does not call says that its client
+    /// does not read.
+    pub fn poll_next(&mut self, task: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let mut pipe = self.pipe.borrow_mut();
+        loop {
+            match pipe.take(now()) {
+                Next::Write(segment) => return Poll::Ready(Some(segment.bytes)),
+                Next::Finished => return Poll::Ready(None),
+                Next::Idle => break,
+                Next::WaitUntil(at) => {
+                    let at = at.into();
+                    let sleep =
+                        self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+                    sleep.as_mut().reset(at);
+                    if sleep.as_mut().poll(task).is_pending() {
+                        break;
+                    }
+                }
+            }
+        }
+        pipe.waker = Some(task.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Drop for PipeReader {
+    fn drop(&mut self) {
+        self.pipe.borrow_mut().is_closed = true;
+        // A full mailbox means that the actor runs soon, and it looks at `is_closed` then.
+        let _ = self.connection.try_send(CloseTransport);
+    }
+}

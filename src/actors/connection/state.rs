@@ -1,0 +1,437 @@
+//! What a connection decides: which events its stream still lacks, when they may leave, and
+//! what becomes of a client that reads too slowly. No socket in sight.
+
+use std::{
+    collections::VecDeque,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::{limiter::Limiter, view::View};
+use crate::{
+    actors::topic_manager::{Frame, Opening},
+    config::{Config, Rate, SlowConsumer},
+    domain::{
+        batch::{Added, Batch},
+        cursor::{Epoch, Positions},
+        event::SequencedEvent,
+        interest::Start,
+        outbox::{Dropped, Outbox, Segment},
+        partition_log::MissedReason,
+    },
+    subscription::{Format, Wanted},
+    wire::{
+        GapReason, ShutdownReason,
+        control::{Connected, Gap, Shutdown, names},
+        encode,
+    },
+};
+
+/// Bytes of replayed or waiting events that are encoded in one piece.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Bounds and times of a stream.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionSpec {
+    pub epoch: Epoch,
+    pub rate: Rate,
+    pub max_outbox_bytes: usize,
+    pub slow_consumer: SlowConsumer,
+    pub write_timeout: Duration,
+    /// What the stream was told in its `retry:` line.
+    pub retry: Duration,
+}
+
+impl ConnectionSpec {
+    pub fn new(config: &Config, epoch: Epoch, retry: Duration) -> Self {
+        Self {
+            epoch,
+            rate: config.stream.rate,
+            max_outbox_bytes: config.outbox.max_bytes,
+            slow_consumer: config.outbox.slow_consumer,
+            write_timeout: config.stream.write_timeout,
+            retry,
+        }
+    }
+}
+
+/// What there is to write.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Write(Segment),
+    /// Nothing now.
+    Idle,
+    /// Nothing before this moment: the rate limit holds events back.
+    WaitUntil(Instant),
+    /// The stream has ended and all of it was taken.
+    Finished,
+}
+
+/// How an opened stream begins, for metrics and logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ReplayResult {
+    /// The client brought no cursor.
+    None,
+    /// It gets all it missed.
+    Complete,
+    /// It gets a gap first.
+    Gap,
+}
+
+/// What happened since it was last asked, for the metrics.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Losses {
+    pub conflated: u64,
+    pub dropped_slow: u64,
+    pub dropped_rate: u64,
+}
+
+/// The state of one stream.
+pub(crate) struct ConnectionState {
+    spec: ConnectionSpec,
+    wanted: Arc<Wanted>,
+    client_id: Box<str>,
+    /// What came in, up to where: all older events are ignored.
+    seen: Positions,
+    /// Where the stream stands once the outbox is taken.
+    encoded: Positions,
+    /// Where it stands once the replay is taken; empty when it is.
+    heads: Positions,
+    limiter: Limiter,
+    /// The hub's own bytes that go first.
+    prelude: VecDeque<Segment>,
+    /// Replayed events: shared with history, encoded as the client takes them.
+    replay: VecDeque<Arc<SequencedEvent>>,
+    outbox: Outbox,
+    /// Live events that the rate limit holds back.
+    waiting: Batch,
+    waiting_dropped: Dropped,
+    /// When the client last took something, or had nothing to take.
+    last_taken: Instant,
+    end: Option<ShutdownReason>,
+    /// The last event, until it is taken.
+    shutdown: Option<Shutdown>,
+    losses: Losses,
+}
+
+impl ConnectionState {
+    /// A stream whose first bytes, the `retry:` line, are ready to be written.
+    pub fn new(spec: ConnectionSpec, wanted: Arc<Wanted>, client_id: &str, now: Instant) -> Self {
+        let retry = encode::retry(spec.retry.as_millis() as u64);
+        Self {
+            limiter: Limiter::new(spec.rate, now),
+            spec,
+            wanted,
+            client_id: client_id.into(),
+            seen: Positions::default(),
+            encoded: Positions::default(),
+            heads: Positions::default(),
+            prelude: VecDeque::from([Segment::control(retry)]),
+            replay: VecDeque::new(),
+            outbox: Outbox::default(),
+            waiting: Batch::default(),
+            waiting_dropped: Dropped::default(),
+            last_taken: now,
+            end: None,
+            shutdown: None,
+            losses: Losses::default(),
+        }
+    }
+
+    /// The first news: where the stream begins and what it gets before live events.
+    /// `timestamp` is in milliseconds since 1970.
+    pub fn on_opened(&mut self, opening: Opening, timestamp: u64) -> ReplayResult {
+        if self.end.is_some() {
+            return ReplayResult::None;
+        }
+        let replays = opening.replays;
+        let start: Positions = replays.iter().map(|(number, r)| (*number, r.start)).collect();
+        self.seen = replays.iter().map(|(number, r)| (*number, r.head)).collect();
+        self.encoded = self.seen.clone();
+        self.heads = self.seen.clone();
+        let result = match (&self.wanted.start, replays.iter().any(|(_, r)| r.missed.is_some())) {
+            (_, true) => ReplayResult::Gap,
+            (Start::Resume(_), false) => ReplayResult::Complete,
+            (_, false) => ReplayResult::None,
+        };
+        let id = encode::cursor_text(self.spec.epoch, &start);
+        self.outbox.advance(start.iter());
+        let connected = Connected {
+            client_id: &self.client_id,
+            timestamp,
+            topics: &self.wanted.names,
+            resumed: result == ReplayResult::Complete,
+        };
+        let mut text = connected.encode(&id);
+        let missed = replays.iter().filter_map(|(number, r)| Some((*number, r.missed.as_ref()?)));
+        let (partitions, missed): (Vec<u16>, Vec<_>) = missed.unzip();
+        if !missed.is_empty() {
+            let is_epoch = missed.iter().any(|missed| missed.reason == MissedReason::Epoch);
+            let reason = if is_epoch { GapReason::Epoch } else { GapReason::History };
+            let topics = names(missed.iter().flat_map(|missed| &missed.topics));
+            text += &Gap { reason, partitions: &partitions, topics: &topics }.encode(&id);
+        }
+        self.prelude.push_back(Segment::control(text));
+        let events = replays.into_iter().flat_map(|(_, replay)| replay.events);
+        self.replay = events.filter(|event| self.wanted.types.wants(event)).collect();
+        result
+    }
+
+    /// Frames of one turn. The stream must end if the client is too slow for them.
+    pub fn on_frames(&mut self, frames: &[Arc<Frame>], now: Instant) -> Result<(), ShutdownReason> {
+        if self.end.is_some() {
+            return Ok(());
+        }
+        self.check_progress(now)?;
+        let unsent = self.outbox.bytes();
+        match frames {
+            [frame] if self.takes_whole(frame, now) => self.push_frame(frame),
+            frames => self.push_events(frames, now),
+        }
+        self.bound_waiting();
+        self.bound_outbox(unsent)
+    }
+
+    /// Nothing was written for the heartbeat's time.
+    pub fn on_heartbeat(&mut self, now: Instant) -> Result<(), ShutdownReason> {
+        if self.end.is_some() {
+            return Ok(());
+        }
+        self.check_progress(now)?;
+        if self.is_drained() {
+            self.outbox.push(Segment::control(Bytes::from_static(encode::HEARTBEAT)));
+        }
+        Ok(())
+    }
+
+    /// Ends the stream behind all that it was sent; a slow client's unsent events are
+    /// dropped, since it can resume. Says nothing twice.
+    pub fn end(&mut self, reason: ShutdownReason, reconnect: Option<Duration>) {
+        if self.end.is_some() {
+            return;
+        }
+        self.end = Some(reason);
+        if reason == ShutdownReason::Slow {
+            self.replay = VecDeque::new();
+            self.waiting = Batch::default();
+            self.outbox.clear();
+        }
+        let reconnect = reconnect.unwrap_or(self.spec.retry);
+        self.shutdown = Some(Shutdown { reason, reconnect_ms: reconnect.as_millis() as u64 });
+    }
+
+    /// The next piece for the socket.
+    pub fn next(&mut self, now: Instant) -> Next {
+        self.last_taken = now;
+        if let Some(segment) = self.prelude.pop_front() {
+            return Next::Write(segment);
+        }
+        if let Some(next) = self.next_held_back(Held::Replay, now) {
+            return next;
+        }
+        if !self.heads.is_empty() {
+            self.outbox.advance(std::mem::take(&mut self.heads).iter());
+        }
+        let epoch = self.spec.epoch;
+        let gap = |dropped: &Dropped, positions: &Positions| {
+            gap_bytes(GapReason::Slow, dropped, epoch, positions)
+        };
+        if let Some(segment) = self.outbox.pop(gap) {
+            return Next::Write(segment);
+        }
+        if !self.waiting_dropped.is_empty() {
+            let dropped = std::mem::take(&mut self.waiting_dropped);
+            let bytes = gap_bytes(GapReason::Rate, &dropped, epoch, self.outbox.taken());
+            return Next::Write(Segment::control(bytes));
+        }
+        if let Some(next) = self.next_held_back(Held::Waiting, now) {
+            return next;
+        }
+        match self.shutdown.take() {
+            Some(shutdown) => {
+                let id = cursor_if_any(epoch, self.outbox.taken());
+                Next::Write(Segment::control(shutdown.encode(&id)))
+            }
+            None if self.end.is_some() => Next::Finished,
+            None => Next::Idle,
+        }
+    }
+
+    /// Why the stream ends, once it does.
+    pub fn ended(&self) -> Option<ShutdownReason> {
+        self.end
+    }
+
+    /// Bytes encoded and not taken.
+    pub fn unsent_bytes(&self) -> usize {
+        self.outbox.bytes()
+    }
+
+    /// Takes what was lost since it was last asked.
+    pub fn take_losses(&mut self) -> Losses {
+        std::mem::take(&mut self.losses)
+    }
+
+    /// Whether a frame can go as it is: bytes shared with every other such stream.
+    fn takes_whole(&mut self, frame: &Frame, now: Instant) -> bool {
+        let newer = self.seen.get(frame.partition).is_some_and(|seen| seen < frame.first_sequence());
+        newer
+            && self.seen.len() == 1
+            && self.wanted.format == Format::Events
+            && self.wanted.types.is_all()
+            && self.waiting.is_empty()
+            && self.limiter.take(&frame.events[0].policy, frame.events.len() as u32, now).is_ok()
+    }
+
+    fn push_frame(&mut self, frame: &Frame) {
+        let position = (frame.partition, frame.last_sequence());
+        self.seen.set(position.0, position.1);
+        self.encoded.set(position.0, position.1);
+        self.outbox.push(Segment {
+            bytes: frame.bytes.clone(),
+            event_count: frame.events.len() as u32,
+            published_at: Some(frame.published_at()),
+            advances: SmallVec::from_buf([position]),
+        });
+    }
+
+    fn push_events(&mut self, frames: &[Arc<Frame>], now: Instant) {
+        let mut events: Vec<_> = frames.iter().flat_map(|frame| &*frame.events).collect();
+        // A partition stamps its events in order, so this keeps each partition's sequence
+        // and puts events of several about in the order they were published.
+        events.sort_by_key(|event| (event.published_at, event.partition, event.sequence));
+        let mut leaving: Vec<Arc<SequencedEvent>> = Vec::with_capacity(events.len());
+        for event in events {
+            let Some(seen) = self.seen.get(event.partition) else { continue };
+            if event.sequence <= seen {
+                continue;
+            }
+            self.seen.set(event.partition, event.sequence);
+            if !self.wanted.types.wants(event) {
+                continue;
+            }
+            if self.waiting.is_empty() && self.limiter.take(&event.policy, 1, now).is_ok() {
+                leaving.push(event.clone());
+            } else if self.waiting.push(event.clone()) == Added::Superseded {
+                self.losses.conflated += 1;
+            }
+        }
+        if !leaving.is_empty() {
+            let published_at = leaving.first().map(|event| event.published_at);
+            let mut segment = self.view().encode(&leaving, &mut self.encoded);
+            segment.published_at = published_at;
+            self.outbox.push(segment);
+        }
+    }
+
+    /// Past the bound, what waits longest for the rate limit is dropped.
+    fn bound_waiting(&mut self) {
+        while self.waiting.bytes() > self.spec.max_outbox_bytes {
+            let Some(event) = self.waiting.pop() else { return };
+            self.waiting_dropped.add(1, event.partition);
+            self.losses.dropped_rate += 1;
+        }
+    }
+
+    /// What one turn brings may exceed the bound alone; but not while earlier bytes wait.
+    fn bound_outbox(&mut self, unsent_before: usize) -> Result<(), ShutdownReason> {
+        if unsent_before == 0 || self.outbox.bytes() <= self.spec.max_outbox_bytes {
+            return Ok(());
+        }
+        match self.spec.slow_consumer {
+            SlowConsumer::Disconnect => Err(ShutdownReason::Slow),
+            SlowConsumer::DropOldest => {
+                self.losses.dropped_slow += self.outbox.drop_oldest(self.spec.max_outbox_bytes);
+                Ok(())
+            }
+        }
+    }
+
+    /// A client that takes nothing for the write timeout is gone or as good as gone.
+    fn check_progress(&mut self, now: Instant) -> Result<(), ShutdownReason> {
+        if self.is_drained() {
+            self.last_taken = now;
+        }
+        let stalled = now.saturating_duration_since(self.last_taken) > self.spec.write_timeout;
+        if stalled { Err(ShutdownReason::Slow) } else { Ok(()) }
+    }
+
+    /// Whether nothing waits for the client. What waits for the rate limit does not.
+    fn is_drained(&self) -> bool {
+        self.prelude.is_empty() && self.outbox.is_empty()
+    }
+
+    /// Encodes what may leave of the replayed or the waiting events. It is done only now,
+    /// when all that goes before is taken: so the ids say where the stream then stands.
+    fn next_held_back(&mut self, held: Held, now: Instant) -> Option<Next> {
+        let mut leaving: Vec<Arc<SequencedEvent>> = Vec::new();
+        let mut bytes = 0;
+        while bytes < PIECE_BYTES {
+            let front = match held {
+                Held::Replay => self.replay.front(),
+                Held::Waiting => self.waiting.front(),
+            };
+            let Some(front) = front else { break };
+            // A stream that ends is sent all of it: the limit has lost its meaning.
+            if self.end.is_none()
+                && let Err(at) = self.limiter.take(&front.policy, 1, now)
+            {
+                if leaving.is_empty() {
+                    return Some(Next::WaitUntil(at));
+                }
+                break;
+            }
+            let event = match held {
+                Held::Replay => self.replay.pop_front(),
+                Held::Waiting => self.waiting.pop(),
+            };
+            bytes += event.as_ref().map_or(0, |event| event.encoded.bytes.len());
+            leaving.extend(event);
+        }
+        let first = leaving.first()?;
+        // A replayed event's age says nothing of how fast the hub is.
+        let published_at = match held {
+            Held::Replay => None,
+            Held::Waiting => Some(first.published_at),
+        };
+        let mut positions = self.outbox.taken().clone();
+        let mut segment = self.view().encode(&leaving, &mut positions);
+        segment.published_at = published_at;
+        self.outbox.advance(segment.advances.iter().copied());
+        if held == Held::Waiting {
+            segment.advances.iter().for_each(|(partition, n)| self.encoded.set(*partition, *n));
+        } else if self.replay.is_empty() {
+            self.replay = VecDeque::new();
+        }
+        Some(Next::Write(segment))
+    }
+
+    fn view(&self) -> View {
+        View {
+            epoch: self.spec.epoch,
+            format: self.wanted.format,
+            is_single: self.seen.len() == 1,
+        }
+    }
+}
+
+/// Events that are encoded when the client takes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Replay,
+    Waiting,
+}
+
+fn gap_bytes(reason: GapReason, dropped: &Dropped, epoch: Epoch, positions: &Positions) -> Bytes {
+    let gap = Gap { reason, partitions: &dropped.partitions, topics: &[] };
+    gap.encode(&cursor_if_any(epoch, positions)).into()
+}
+
+/// A stream that stands nowhere yet has no id to give: it would make its client forget the
+/// one that it came with.
+fn cursor_if_any(epoch: Epoch, positions: &Positions) -> String {
+    if positions.is_empty() { String::new() } else { encode::cursor_text(epoch, positions) }
+}

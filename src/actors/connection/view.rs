@@ -1,0 +1,74 @@
+//! How one stream sees events: shared bytes where it touches one partition, its own `id:`
+//! lines where it touches several, or a JSON batch.
+
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::{
+    domain::{
+        cursor::{Epoch, Positions},
+        event::SequencedEvent,
+        outbox::Segment,
+    },
+    subscription::Format,
+    wire::encode,
+};
+
+/// What the look of an event in a stream depends on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct View {
+    pub epoch: Epoch,
+    pub format: Format,
+    /// Whether the stream touches one partition only.
+    pub is_single: bool,
+}
+
+impl View {
+    /// Encodes events in one piece; `positions` is where the stream stands before it, and
+    /// then after it.
+    pub fn encode(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> Segment {
+        let bytes = match self.format {
+            Format::Events if self.is_single => {
+                encode::join(events.iter().map(|event| &event.encoded.bytes[..]))
+            }
+            Format::Events => self.with_own_ids(events, positions).into(),
+            Format::JsonBatch => self.batch(events, positions).into(),
+        };
+        let mut advances: SmallVec<[(u16, u64); 1]> = SmallVec::new();
+        for event in events {
+            match advances.iter_mut().find(|(partition, _)| *partition == event.partition) {
+                Some((_, sequence)) => *sequence = event.sequence,
+                None => advances.push((event.partition, event.sequence)),
+            }
+        }
+        advances.iter().for_each(|(partition, sequence)| positions.set(*partition, *sequence));
+        Segment { bytes, event_count: events.len() as u32, published_at: None, advances }
+    }
+
+    fn with_own_ids(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> String {
+        let mut text = String::new();
+        for event in events {
+            positions.set(event.partition, event.sequence);
+            let shared = &event.encoded.bytes[..event.encoded.id_at];
+            text.push_str(std::str::from_utf8(shared).expect("encoded from text"));
+            encode::push_id_line(&mut text, self.epoch, positions);
+        }
+        text
+    }
+
+    fn batch(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> String {
+        let mut text = String::from("event: batch\ndata: [");
+        for (index, event) in events.iter().enumerate() {
+            positions.set(event.partition, event.sequence);
+            if index > 0 {
+                text.push(',');
+            }
+            let id = encode::cursor_text(self.epoch, positions);
+            encode::push_batch_item(&mut text, &id, event);
+        }
+        text.push_str("]\n");
+        encode::push_id_line(&mut text, self.epoch, positions);
+        text
+    }
+}

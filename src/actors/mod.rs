@@ -1,0 +1,47 @@
+//! The actors: thin shells around states that decide.
+//!
+//! | from | to | message | mailbox bound | when full |
+//! |---|---|---|---|---|
+//! | hub | partition | `PublishEvent` | one place each, `publish.max_pending` a partition | the publisher waits `publish.max_wait`, then is refused with `at_capacity` |
+//! | topic manager | partition | `ChangeInterest` | one unanswered a manager and partition | changes gather in the manager, at most two a stream and partition |
+//! | partition | partition | `TrimHistory` one unanswered a partition | cannot be: room is kept for it |
+//! | partition | topic manager | `Deliver` | one unanswered a partition and manager | deliveries gather in the partition; they keep their publishers' places |
+//! | connection | topic manager | `OpenStream`, `CloseStream` | two a stream | cannot be: streams are bounded |
+//! | topic manager | connection | `OpenedStream`, `DeliverFrames`, `BeatHeart` | [`connection::MAILBOX_CAPACITY`] | frames stay with the manager for the next turn, at most `stream.max_batch_events` of them |
+//! | topic manager | connection | `EndStream` | one a stream | cannot be: it is the last |
+//! | transport | connection | `CloseTransport` | as the manager's | the mailbox is not empty, so the actor runs and sees that its transport is gone |
+
+pub(crate) mod connection;
+pub(crate) mod partition;
+pub(crate) mod topic_manager;
+mod turn;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use tokio::time::Instant;
+
+/// Names a topic manager within its hub.
+pub(crate) type ManagerId = u64;
+
+/// Names a stream within its hub.
+pub(crate) type StreamId = u64;
+
+/// Tokio's clock, so that tests can pause it.
+pub(crate) fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+/// Runs a piece of an actor that may panic; a panic is logged and gives `None`. What the
+/// piece was changing is then not to be trusted: the caller rebuilds it.
+pub(crate) fn catch<R>(actor: &'static str, work: impl FnOnce() -> R) -> Option<R> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => Some(result),
+        Err(panic) => {
+            let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+            let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+            let panic = text.unwrap_or_else(|| "not a text".to_owned());
+            tracing::error!(actor, panic, "actor panicked; rebuilding it");
+            None
+        }
+    }
+}

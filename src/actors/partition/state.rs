@@ -1,0 +1,216 @@
+//! What a partition decides: the sequence of its events, what is kept, who gets what.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use super::{
+    listeners::Listeners,
+    messages::{Delivery, InterestChange, Place},
+};
+use crate::{
+    actors::ManagerId,
+    domain::{
+        budget::HistoryBudget,
+        cursor::{Cursor, Epoch},
+        event::{Event, SequencedEvent},
+        partition_log::PartitionLog,
+        policy::Policies,
+        remembered::{Answer, Remembered},
+        topic::Topic,
+    },
+    error::PublishError,
+    hub::Published,
+    wire::encode,
+};
+
+/// What a partition is built from, at its start and after a panic.
+#[derive(Debug, Clone)]
+pub(crate) struct PartitionSpec {
+    pub partition: u16,
+    pub epoch: Epoch,
+    pub policies: Arc<Policies>,
+    pub budget: Arc<HistoryBudget>,
+    pub max_idle_topics: usize,
+    pub idempotency_window: std::time::Duration,
+    pub max_remembered_ids: usize,
+}
+
+impl PartitionSpec {
+    fn log(&self, sequence: u64) -> PartitionLog {
+        PartitionLog::new(
+            self.partition,
+            sequence,
+            self.policies.clone(),
+            self.budget.clone(),
+            self.max_idle_topics,
+        )
+    }
+}
+
+/// A partition.
+pub(crate) struct PartitionState {
+    spec: PartitionSpec,
+    log: PartitionLog,
+    /// Whether the log is between two states: a panic then has spoilt it.
+    log_is_changing: bool,
+    remembered: Remembered,
+    listeners: Listeners,
+    outgoing: HashMap<ManagerId, Vec<Delivery>>,
+}
+
+/// A publish that was taken.
+pub(crate) struct Taken {
+    pub published: Published,
+    /// The partition that must trim its history, if another one must.
+    pub trim: Option<u16>,
+    /// Whether the event is new, not a repeated publish.
+    pub is_new: bool,
+}
+
+impl PartitionState {
+    pub fn new(spec: PartitionSpec) -> Self {
+        Self {
+            log: spec.log(0),
+            log_is_changing: false,
+            remembered: Remembered::new(spec.idempotency_window, spec.max_remembered_ids),
+            listeners: Listeners::default(),
+            outgoing: HashMap::new(),
+            spec,
+        }
+    }
+
+    /// Builds the partition anew with what the log holds. Who listens is forgotten. A log
+    /// that the panic has spoilt is begun anew behind its last sequence, so that every
+    /// stream that has missed something is told.
+    pub fn rebuild(self) -> Self {
+        let log = match self.log_is_changing {
+            false => self.log,
+            true => {
+                let sequence = self.log.sequence() + 1;
+                drop(self.log);
+                self.spec.log(sequence)
+            }
+        };
+        Self {
+            log,
+            log_is_changing: false,
+            remembered: self.remembered,
+            listeners: Listeners::default(),
+            outgoing: HashMap::new(),
+            spec: self.spec,
+        }
+    }
+
+    /// Gives the event its sequence, keeps it and queues it for the managers that listen.
+    pub fn publish(
+        &mut self,
+        topic: &Topic,
+        event: &Event,
+        place: Option<Place>,
+        now: Instant,
+    ) -> Result<Taken, PublishError> {
+        if let Some(id) = &event.id {
+            if let Some(answer) = self.remembered.get(topic, id, now) {
+                let published = self.published(topic, answer);
+                return Ok(Taken { published, trim: None, is_new: false });
+            }
+            if self.remembered.is_full() {
+                return Err(PublishError::AtCapacity);
+            }
+        }
+        self.log_is_changing = true;
+        let (sequenced, trim) = self.log.append(topic, now, |sequence, history| SequencedEvent {
+            topic: topic.clone(),
+            partition: self.spec.partition,
+            sequence,
+            event_type: event.event_type.as_deref().map(Into::into),
+            key: event.key.as_deref().map(Into::into),
+            published_at: now,
+            policy: history.policy.clone(),
+            encoded: encode::event(self.spec.epoch, self.spec.partition, sequence, event),
+        });
+        self.log_is_changing = false;
+        let receivers = self.route(&sequenced, place);
+        let answer = Answer { sequence: sequenced.sequence, receivers };
+        if let Some(id) = &event.id {
+            self.remembered.insert(topic, id, answer, now);
+        }
+        Ok(Taken { published: self.published(topic, answer), trim, is_new: true })
+    }
+
+    /// Applies the changes in order; an attach is answered by a delivery.
+    pub fn change_interest(
+        &mut self,
+        manager: ManagerId,
+        changes: Vec<InterestChange>,
+        now: Instant,
+    ) {
+        for change in changes {
+            match change {
+                InterestChange::Attach { stream, interest, from } => {
+                    let replay = self.log.replay(&interest, from, now);
+                    self.listeners.attach(manager, &interest);
+                    self.queue(manager, Delivery::Attached { stream, replay });
+                }
+                InterestChange::Detach { interest } => self.listeners.detach(manager, &interest),
+                InterestChange::DetachAll => self.remove_manager(manager),
+            }
+        }
+    }
+
+    /// Takes what is queued for a manager.
+    pub fn take_outgoing(&mut self, manager: ManagerId) -> Vec<Delivery> {
+        self.outgoing.remove(&manager).unwrap_or_default()
+    }
+
+    /// Whether something is queued for a manager.
+    pub fn has_outgoing(&self, manager: ManagerId) -> bool {
+        self.outgoing.contains_key(&manager)
+    }
+
+    /// Forgets a manager and its streams.
+    pub fn remove_manager(&mut self, manager: ManagerId) {
+        self.listeners.remove_manager(manager);
+        self.outgoing.remove(&manager);
+    }
+
+    /// Forgets the oldest events while the budget is exceeded and they are the oldest.
+    pub fn trim(&mut self) {
+        self.log.trim();
+    }
+
+    /// Forgets what time has overtaken.
+    pub fn expire(&mut self, now: Instant) {
+        self.log.expire(now);
+        self.remembered.expire(now);
+    }
+
+    /// How many topics have or had events.
+    pub fn topic_count(&self) -> usize {
+        self.log.topic_count()
+    }
+
+    fn route(&mut self, event: &Arc<SequencedEvent>, place: Option<Place>) -> usize {
+        let receivers = self.listeners.receivers(event);
+        for manager in receivers.managers {
+            let delivery = Delivery::Event { event: event.clone(), place: place.clone() };
+            self.queue(manager, delivery);
+        }
+        receivers.stream_count
+    }
+
+    fn queue(&mut self, manager: ManagerId, delivery: Delivery) {
+        self.outgoing.entry(manager).or_default().push(delivery);
+    }
+
+    fn published(&self, topic: &Topic, answer: Answer) -> Published {
+        let partition = self.spec.partition;
+        let cursor = Cursor::of_event(self.spec.epoch, partition, answer.sequence);
+        Published {
+            event_id: cursor.to_string(),
+            topic: topic.as_str().to_owned(),
+            partition,
+            sequence: answer.sequence,
+            receivers: answer.receivers,
+        }
+    }
+}

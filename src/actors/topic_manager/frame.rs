@@ -1,0 +1,56 @@
+//! What a topic manager hands to connections.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::{
+    domain::{event::SequencedEvent, partition_log::Replay},
+    wire::encode,
+};
+
+/// The events of one topic that leave together, shared by all streams that get them.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub partition: u16,
+    /// In sequence order, at least one.
+    pub events: Box<[Arc<SequencedEvent>]>,
+    /// All events' bytes, with the `id:` lines of a stream that touches just this partition.
+    pub bytes: Bytes,
+}
+
+impl Frame {
+    /// A frame of these events; `None` of none.
+    pub fn new(events: Vec<Arc<SequencedEvent>>) -> Option<Arc<Self>> {
+        let first = events.first()?;
+        let bytes = match events.len() {
+            1 => first.encoded.bytes.clone(),
+            _ => encode::join(events.iter().map(|event| &event.encoded.bytes[..])),
+        };
+        Some(Arc::new(Self { partition: first.partition, events: events.into(), bytes }))
+    }
+
+    pub fn first_sequence(&self) -> u64 {
+        self.events[0].sequence
+    }
+
+    pub fn last_sequence(&self) -> u64 {
+        self.events[self.events.len() - 1].sequence
+    }
+
+    /// When the oldest event was published.
+    pub fn published_at(&self) -> Instant {
+        self.events[0].published_at
+    }
+}
+
+/// All frames that one stream gets in one turn.
+pub(crate) type Frames = SmallVec<[Arc<Frame>; 1]>;
+
+/// How a stream begins: what each of its partitions answered.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    /// Ascending by partition.
+    pub replays: Vec<(u16, Replay)>,
+}

@@ -1,0 +1,192 @@
+//! The topic manager actor: one per worker thread, started when the worker's first stream
+//! opens. From here on everything of a stream stays on its worker.
+
+mod frame;
+mod messages;
+mod state;
+mod streams;
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use actix::{
+    fut::wrap_future, Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture,
+};
+
+pub(crate) use frame::{Frame, Frames, Opening};
+#[cfg(test)]
+pub(crate) use messages::Panic;
+pub(crate) use messages::{CloseStream, Drain, OpenStream};
+pub(crate) use state::{Activity, ManagerSpec, ManagerState};
+pub(crate) use streams::Outlet;
+
+use super::{
+    ManagerId, catch,
+    connection::{BeatHeart, Connection, DeliverFrames, EndStream, OpenedStream},
+    now,
+    partition::{ChangeInterest, Deliver},
+    turn::{Turn, TurnLoop},
+};
+use crate::{hub::Shared, metrics::WorkerMetrics, wire::ShutdownReason};
+
+/// The shell of a topic manager.
+pub(crate) struct TopicManager {
+    id: ManagerId,
+    spec: ManagerSpec,
+    /// Empty only while it is being rebuilt.
+    state: Option<ManagerState<Addr<Connection>>>,
+    /// Per partition, whether a change of interest is not answered yet.
+    is_awaited: Vec<bool>,
+    shared: Arc<Shared>,
+    metrics: Arc<WorkerMetrics>,
+}
+
+impl TopicManager {
+    pub fn new(shared: Arc<Shared>, metrics: Arc<WorkerMetrics>) -> Self {
+        let spec = ManagerSpec::new(&shared.config, now());
+        Self {
+            id: shared.next_id(),
+            is_awaited: vec![false; usize::from(spec.partition_count)],
+            state: Some(ManagerState::new(spec.clone())),
+            spec,
+            metrics,
+            shared,
+        }
+    }
+
+    /// Lets the state decide; rebuilds it should it panic. Its streams end then, and their
+    /// clients resume.
+    fn decide(&mut self, work: impl FnOnce(&mut ManagerState<Addr<Connection>>)) {
+        let Some(mut state) = self.state.take() else { return };
+        if catch("topic manager", || work(&mut state)).is_some() {
+            self.state = Some(state);
+            return;
+        }
+        self.shared.metrics.actor_panics.fetch_add(1, Ordering::Relaxed);
+        catch("topic manager", || state.end_all(ShutdownReason::Drain));
+        let mut state = ManagerState::new(self.spec.clone());
+        state.reset_interest();
+        self.state = Some(state);
+    }
+
+    fn send_changes(&mut self, ctx: &mut Context<Self>) {
+        let Some(state) = &mut self.state else { return };
+        for (partition, handle) in (0_u16..).zip(&self.shared.partitions) {
+            let index = usize::from(partition);
+            if self.is_awaited[index] || !state.has_changes(partition) {
+                continue;
+            }
+            self.is_awaited[index] = true;
+            let message = ChangeInterest {
+                manager: self.id,
+                deliveries: ctx.address().recipient(),
+                changes: state.take_changes(partition),
+            };
+            let answer = wrap_future::<_, Self>(handle.addr.send(message));
+            ctx.spawn(answer.map(move |_, this, _| this.is_awaited[index] = false));
+        }
+    }
+}
+
+impl Actor for TopicManager {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.set_mailbox_capacity(self.shared.manager_mailbox_capacity());
+        TurnLoop::spawn::<Self>(ctx);
+        let gone = self.shared.stop.clone().cancelled_owned().into_actor(self);
+        ctx.spawn(gone.map(|(), this: &mut Self, ctx| {
+            this.decide(|state| state.end_all(ShutdownReason::Drain));
+            ctx.stop();
+        }));
+    }
+}
+
+impl Turn for TopicManager {
+    fn end_turn(&mut self, ctx: &mut Self::Context) -> Option<Instant> {
+        self.decide(|state| state.on_time(now()));
+        self.send_changes(ctx);
+        let state = self.state.as_mut()?;
+        self.metrics.record_activity(&state.take_activity());
+        state.next_due()
+    }
+}
+
+impl Handler<OpenStream> for TopicManager {
+    type Result = ();
+
+    fn handle(&mut self, message: OpenStream, _: &mut Self::Context) {
+        let OpenStream { stream, connection, wanted } = message;
+        self.decide(|state| state.open(stream, connection, &wanted, rand::random(), now()));
+    }
+}
+
+impl Handler<CloseStream> for TopicManager {
+    type Result = ();
+
+    fn handle(&mut self, message: CloseStream, _: &mut Self::Context) {
+        self.decide(|state| state.close(message.stream));
+    }
+}
+
+impl Handler<Deliver> for TopicManager {
+    type Result = ();
+
+    fn handle(&mut self, message: Deliver, _: &mut Self::Context) {
+        let now = now();
+        self.decide(|state| {
+            for delivery in message.deliveries {
+                state.on_delivery(message.partition, delivery, now);
+            }
+            // A flooded mailbox must not make the tick late.
+            if state.next_due().is_some_and(|due| due < now) {
+                state.on_time(now);
+            }
+        });
+    }
+}
+
+impl Handler<Drain> for TopicManager {
+    type Result = ();
+
+    fn handle(&mut self, message: Drain, _: &mut Self::Context) {
+        let reconnect = || message.window.mul_f64(rand::random());
+        self.decide(|state| state.drain(reconnect, now()));
+    }
+}
+
+#[cfg(test)]
+impl Handler<Panic> for TopicManager {
+    type Result = ();
+
+    fn handle(&mut self, _: Panic, _: &mut Self::Context) {
+        self.decide(|_| panic!("asked to"));
+    }
+}
+
+impl Outlet for Addr<Connection> {
+    fn open(&self, opening: Opening) {
+        // The mailbox is empty: this is the first message. A stream that is gone needs none.
+        let _ = self.try_send(OpenedStream(opening));
+    }
+
+    fn deliver(&self, frames: Frames) -> Result<(), Frames> {
+        match self.try_send(DeliverFrames(frames)) {
+            Err(actix::prelude::SendError::Full(DeliverFrames(frames))) => Err(frames),
+            // One that is gone says so to its manager by itself.
+            Ok(()) | Err(actix::prelude::SendError::Closed(_)) => Ok(()),
+        }
+    }
+
+    fn beat(&self) {
+        // A full mailbox holds something better than a heartbeat.
+        let _ = self.try_send(BeatHeart);
+    }
+
+    fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>) {
+        // Past the mailbox's bound, since it must arrive and is a stream's last message.
+        self.do_send(EndStream { reason, reconnect });
+    }
+}

@@ -1,0 +1,484 @@
+//! What a topic manager decides: which stream gets which events of its worker, and when.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::{
+    frame::{Frame, Frames, Opening},
+    streams::{Outlet, Slot, SlotRef, Streams},
+};
+use crate::{
+    actors::{
+        StreamId,
+        partition::{Delivery, InterestChange},
+    },
+    config::{Config, Flush},
+    domain::{
+        batch::{Added, Batch},
+        event::SequencedEvent,
+        partition_log::Replay,
+        pattern_index::PatternIndex,
+        policy::Policy,
+        timer_wheel::TimerWheel,
+        topic::Topic,
+    },
+    subscription::Wanted,
+    wire::ShutdownReason,
+};
+
+/// When a stream whose mailbox was full is tried again.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Bounds and times of a manager.
+#[derive(Debug, Clone)]
+pub(crate) struct ManagerSpec {
+    pub start: Instant,
+    pub partition_count: u16,
+    pub heartbeat: Duration,
+    pub max_lifetime: Duration,
+    pub max_lifetime_jitter: Duration,
+    pub max_batch_events: usize,
+    pub max_batch_bytes: usize,
+}
+
+impl ManagerSpec {
+    pub fn new(config: &Config, start: Instant) -> Self {
+        Self {
+            start,
+            partition_count: config.hub.partitions,
+            heartbeat: config.stream.heartbeat,
+            max_lifetime: config.stream.max_lifetime,
+            max_lifetime_jitter: config.stream.max_lifetime_jitter,
+            max_batch_events: config.stream.max_batch_events,
+            max_batch_bytes: config.stream.max_batch_bytes,
+        }
+    }
+}
+
+/// What the wheel turns up.
+#[derive(Debug, Clone, Copy)]
+enum Deadline {
+    Heartbeat(SlotRef),
+    Lifetime(SlotRef),
+}
+
+/// A topic that has subscribers here, or pending events.
+struct TopicEntry {
+    topic: Topic,
+    /// Streams that named the topic; some have left meanwhile.
+    subscribers: Vec<SlotRef>,
+    left_count: usize,
+    pending: Batch,
+    /// When the pending events leave; of a topic that leads and has none, when it will have
+    /// been quiet for a tick.
+    due: Option<Instant>,
+}
+
+/// What happened since it was last asked, for the metrics.
+#[derive(Debug, Default)]
+pub(crate) struct Activity {
+    pub conflated: u64,
+    /// Events in each frame that was made.
+    pub batch_events: Vec<usize>,
+}
+
+/// A topic manager; `O` is how it reaches a connection.
+pub(crate) struct ManagerState<O> {
+    spec: ManagerSpec,
+    streams: Streams<O>,
+    topics: Slab<TopicEntry>,
+    topic_ids: HashMap<Topic, usize>,
+    patterns: PatternIndex<SlotRef>,
+    /// Topics by the moment their pending events leave; entries may be out of date.
+    due: BTreeMap<Instant, Vec<usize>>,
+    /// Per partition, the topics with pending events.
+    pending: Vec<HashSet<usize>>,
+    /// Per partition, what its listeners have to be told.
+    changes: Vec<Vec<InterestChange>>,
+    /// Streams with frames that are not handed over.
+    undelivered: Vec<SlotRef>,
+    retry_at: Option<Instant>,
+    wheel: TimerWheel<Deadline>,
+    activity: Activity,
+}
+
+impl<O: Outlet> ManagerState<O> {
+    pub fn new(spec: ManagerSpec) -> Self {
+        let partitions = usize::from(spec.partition_count);
+        // Fine enough that a heartbeat is at most a fiftieth late.
+        let resolution = (spec.heartbeat / 50).min(Duration::from_secs(1));
+        Self {
+            streams: Streams::default(),
+            topics: Slab::new(),
+            topic_ids: HashMap::new(),
+            patterns: PatternIndex::default(),
+            due: BTreeMap::new(),
+            pending: vec![HashSet::new(); partitions],
+            changes: (0..partitions).map(|_| Vec::new()).collect(),
+            undelivered: Vec::new(),
+            retry_at: None,
+            wheel: TimerWheel::new(spec.start, resolution),
+            activity: Activity::default(),
+            spec,
+        }
+    }
+
+    /// Takes a stream in and asks its partitions to attach it. `jitter`, 0 to 1, spreads
+    /// lifetimes.
+    pub fn open(&mut self, stream: StreamId, outlet: O, wanted: &Arc<Wanted>, jitter: f64, now: Instant) {
+        let interests = wanted.interests(self.spec.partition_count);
+        let slot = self.streams.insert(Slot {
+            stream,
+            outlet,
+            topics: Vec::with_capacity(wanted.topics.len()),
+            may_interleave: wanted.topics.len() > 1 || !wanted.patterns.is_empty(),
+            patterns: wanted.patterns.clone(),
+            awaited: interests.len(),
+            opening: Vec::with_capacity(interests.len()),
+            queued: Frames::new(),
+            last_write: now,
+            interests: interests.clone(),
+        });
+        for pattern in wanted.patterns.iter() {
+            self.patterns.insert(pattern, slot);
+        }
+        for topic in interests.iter().flat_map(|(_, interest)| &interest.topics) {
+            let id = self.topic_id(topic);
+            self.topics[id].subscribers.push(slot);
+            if let Some(slot) = self.streams.get_mut(slot) {
+                slot.topics.push(id);
+            }
+        }
+        for (partition, interest) in interests {
+            let from = wanted.start_in(partition);
+            self.changes[usize::from(partition)].push(InterestChange::Attach { stream, interest, from });
+        }
+        self.wheel.schedule(now + self.spec.heartbeat, Deadline::Heartbeat(slot));
+        if !self.spec.max_lifetime.is_zero() {
+            let jitter = self.spec.max_lifetime_jitter.mul_f64(jitter);
+            self.wheel.schedule(now + self.spec.max_lifetime + jitter, Deadline::Lifetime(slot));
+        }
+    }
+
+    /// Forgets a stream. One that is not there any more is no error.
+    pub fn close(&mut self, stream: StreamId) {
+        let Some((reference, slot)) = self.streams.remove(stream) else { return };
+        for id in slot.topics {
+            let entry = &mut self.topics[id];
+            entry.left_count += 1;
+            if entry.left_count * 2 > entry.subscribers.len() {
+                entry.subscribers.retain(|other| self.streams.get(*other).is_some());
+                entry.left_count = 0;
+            }
+            self.drop_topic_if_unused(id);
+        }
+        for pattern in slot.patterns.iter() {
+            self.patterns.remove(pattern, reference);
+        }
+        for (partition, interest) in slot.interests {
+            self.changes[usize::from(partition)].push(InterestChange::Detach { interest });
+        }
+    }
+
+    /// Takes what a partition's listeners have to be told.
+    pub fn take_changes(&mut self, partition: u16) -> Vec<InterestChange> {
+        std::mem::take(&mut self.changes[usize::from(partition)])
+    }
+
+    /// Whether a partition's listeners have to be told something.
+    pub fn has_changes(&self, partition: u16) -> bool {
+        !self.changes[usize::from(partition)].is_empty()
+    }
+
+    /// Takes news of a partition, in order.
+    pub fn on_delivery(&mut self, partition: u16, delivery: Delivery, now: Instant) {
+        match delivery {
+            Delivery::Event { event, place } => {
+                drop(place);
+                self.on_event(event, now);
+            }
+            Delivery::Attached { stream, replay } => self.on_attached(partition, stream, replay),
+            Delivery::Restarted => self.on_partition_restarted(partition),
+        }
+    }
+
+    /// Does what is due: sends batches, heartbeats, ends lifetimes.
+    pub fn on_time(&mut self, now: Instant) {
+        self.flush(now);
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            let undelivered = std::mem::take(&mut self.undelivered);
+            self.hand_over(undelivered, now);
+        }
+        for deadline in self.wheel.expire(now) {
+            match deadline {
+                Deadline::Heartbeat(slot) => self.on_heartbeat_due(slot, now),
+                Deadline::Lifetime(slot) => {
+                    if let Some(slot) = self.streams.get(slot) {
+                        slot.outlet.end(ShutdownReason::Lifetime, None);
+                    }
+                }
+            }
+        }
+    }
+
+    /// When [`Self::on_time`] has something to do.
+    pub fn next_due(&self) -> Option<Instant> {
+        let batches = self.due.first_key_value().map(|(at, _)| *at);
+        [batches, self.retry_at, self.wheel.next_due()].into_iter().flatten().min()
+    }
+
+    /// Sends all that is pending and ends every stream; `reconnect` says when each returns.
+    pub fn drain(&mut self, mut reconnect: impl FnMut() -> Duration, now: Instant) {
+        let all = self.topics.iter().filter(|(_, entry)| !entry.pending.is_empty());
+        let all = all.map(|(id, _)| id).collect();
+        self.send(all, now);
+        for slot in self.streams.iter() {
+            slot.outlet.end(ShutdownReason::Drain, Some(reconnect()));
+        }
+    }
+
+    /// Has the partitions forget all streams of the manager that this one is built for.
+    pub fn reset_interest(&mut self) {
+        for changes in &mut self.changes {
+            changes.push(InterestChange::DetachAll);
+        }
+    }
+
+    /// Ends every stream, as when this manager is rebuilt and has forgotten what they want.
+    pub fn end_all(&self, reason: ShutdownReason) {
+        for slot in self.streams.iter() {
+            slot.outlet.end(reason, None);
+        }
+    }
+
+    /// Takes what happened since it was last asked.
+    pub fn take_activity(&mut self) -> Activity {
+        std::mem::take(&mut self.activity)
+    }
+
+    fn on_event(&mut self, event: Arc<SequencedEvent>, now: Instant) {
+        let id = self.topic_id(&event.topic);
+        let policy = event.policy.clone();
+        let partition = usize::from(event.partition);
+        let entry = &mut self.topics[id];
+        if entry.pending.is_empty() {
+            self.pending[partition].insert(id);
+        }
+        if entry.pending.push(event) == Added::Superseded {
+            self.activity.conflated += 1;
+        }
+        let full = entry.pending.len() >= self.spec.max_batch_events
+            || entry.pending.bytes() >= self.spec.max_batch_bytes;
+        let due = if full { now } else { self.due_by_policy(id, &policy, now) };
+        if self.topics[id].due.is_none_or(|already| due < already) {
+            self.set_due(id, due);
+        }
+    }
+
+    fn set_due(&mut self, id: usize, due: Instant) {
+        self.topics[id].due = Some(due);
+        self.due.entry(due).or_default().push(id);
+    }
+
+    fn due_by_policy(&self, id: usize, policy: &Policy, now: Instant) -> Instant {
+        let entry = &self.topics[id];
+        match policy.flush {
+            Flush::Immediate => now,
+            Flush::Leading if entry.due.is_none() => now,
+            Flush::Leading | Flush::Tick => {
+                // The same moments for all topics of the worker that share a tick.
+                let since = now.saturating_duration_since(self.spec.start).as_nanos();
+                let tick = policy.tick.as_nanos().max(1);
+                self.spec.start + Duration::from_nanos(((since / tick + 1) * tick) as u64)
+            }
+        }
+    }
+
+    fn on_attached(&mut self, partition: u16, stream: StreamId, replay: Replay) {
+        let Some(reference) = self.streams.find(stream) else { return };
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        slot.opening.push((partition, replay));
+        slot.awaited -= 1;
+        if slot.awaited > 0 {
+            return;
+        }
+        let mut replays = std::mem::take(&mut slot.opening);
+        replays.sort_unstable_by_key(|(partition, _)| *partition);
+        slot.outlet.open(Opening { replays });
+        if !slot.queued.is_empty() {
+            self.undelivered.push(reference);
+            self.retry_at = Some(self.spec.start);
+        }
+    }
+
+    fn on_partition_restarted(&mut self, partition: u16) {
+        for slot in self.streams.iter() {
+            if slot.interests.iter().any(|(touched, _)| *touched == partition) {
+                slot.outlet.end(ShutdownReason::Drain, None);
+            }
+        }
+    }
+
+    fn on_heartbeat_due(&mut self, reference: SlotRef, now: Instant) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        let mut due = slot.last_write + self.spec.heartbeat;
+        if due <= now {
+            slot.outlet.beat();
+            slot.last_write = now;
+            due = now + self.spec.heartbeat;
+        }
+        self.wheel.schedule(due, Deadline::Heartbeat(reference));
+    }
+
+    fn flush(&mut self, now: Instant) {
+        if self.due.first_key_value().is_none_or(|(at, _)| *at > now) {
+            return;
+        }
+        let later = self.due.split_off(&(now + Duration::from_nanos(1)));
+        let due = std::mem::replace(&mut self.due, later);
+        let mut ids = Vec::new();
+        for (at, candidates) in due {
+            let current = |id: &usize| self.topics.get(*id).is_some_and(|entry| entry.due == Some(at));
+            ids.extend(candidates.into_iter().filter(current));
+        }
+        self.send(ids, now);
+    }
+
+    /// Sends the pending events of these topics.
+    fn send(&mut self, ids: Vec<usize>, now: Instant) {
+        let mut dirty = Vec::new();
+        for id in ids {
+            let entry = &mut self.topics[id];
+            entry.due = None;
+            let Some(frame) = Frame::new(entry.pending.take()) else {
+                self.drop_topic_if_unused(id);
+                continue;
+            };
+            self.pending[usize::from(frame.partition)].remove(&id);
+            self.activity.batch_events.push(frame.events.len());
+            for reference in &self.topics[id].subscribers {
+                queue(&mut self.streams, &mut dirty, *reference, &frame);
+            }
+            let streams = &mut self.streams;
+            self.patterns.for_each_match(&self.topics[id].topic, |reference| {
+                queue(streams, &mut dirty, reference, &frame);
+            });
+            let policy = &frame.events[0].policy;
+            if policy.flush == Flush::Leading {
+                self.set_due(id, now + policy.tick);
+            } else {
+                self.drop_topic_if_unused(id);
+            }
+        }
+        self.hand_over(dirty, now);
+    }
+
+    /// Hands over what is queued for these streams, to each in one message.
+    fn hand_over(&mut self, dirty: Vec<SlotRef>, now: Instant) {
+        for reference in dirty {
+            self.pull_ahead(reference);
+            let Some(slot) = self.streams.get_mut(reference) else { continue };
+            if slot.queued.is_empty() {
+                continue;
+            }
+            if slot.queued.len() > self.spec.max_batch_events {
+                // Its task has not run for so long that only a resume can help.
+                slot.queued = Frames::new();
+                slot.outlet.end(ShutdownReason::Slow, None);
+                continue;
+            }
+            if slot.awaited > 0 {
+                // The end of its opening, or more frames, bring it here again.
+                continue;
+            }
+            slot.last_write = now;
+            if let Err(frames) = slot.outlet.deliver(std::mem::take(&mut slot.queued)) {
+                slot.queued = frames;
+                self.undelivered.push(reference);
+                self.retry_at = Some(now + RETRY);
+            }
+        }
+    }
+
+    /// Order holds per partition and stream. So where a stream gets an event while older
+    /// ones of the same partition, of its other topics, still wait for their tick, those go
+    /// with it; the cursor makes it ignore them when their tick comes.
+    fn pull_ahead(&mut self, reference: SlotRef) {
+        let Some(slot) = self.streams.get(reference) else { return };
+        if !slot.may_interleave || slot.awaited > 0 {
+            return;
+        }
+        let mut newest: SmallVec<[(u16, u64); 4]> = SmallVec::new();
+        for frame in &slot.queued {
+            match newest.iter_mut().find(|(partition, _)| *partition == frame.partition) {
+                Some((_, last)) => *last = frame.last_sequence().max(*last),
+                None => newest.push((frame.partition, frame.last_sequence())),
+            }
+        }
+        let mut ahead = Frames::new();
+        for (partition, last) in newest {
+            for id in &self.pending[usize::from(partition)] {
+                let entry = &self.topics[*id];
+                let older = entry.pending.iter().filter(|event| event.sequence < last);
+                let older: Vec<_> = older.cloned().collect();
+                if !older.is_empty() && slot.wants(*id, &entry.topic) {
+                    ahead.extend(Frame::new(older));
+                }
+            }
+        }
+        if let Some(slot) = self.streams.get_mut(reference) {
+            slot.queued.extend(ahead);
+        }
+    }
+
+    fn topic_id(&mut self, topic: &Topic) -> usize {
+        if let Some(id) = self.topic_ids.get(topic) {
+            return *id;
+        }
+        let id = self.topics.insert(TopicEntry {
+            topic: topic.clone(),
+            subscribers: Vec::new(),
+            left_count: 0,
+            pending: Batch::default(),
+            due: None,
+        });
+        self.topic_ids.insert(topic.clone(), id);
+        id
+    }
+
+    fn drop_topic_if_unused(&mut self, id: usize) {
+        let entry = &self.topics[id];
+        if entry.subscribers.len() == entry.left_count
+            && entry.pending.is_empty()
+            && entry.due.is_none()
+        {
+            self.topic_ids.remove(&entry.topic);
+            self.topics.remove(id);
+        }
+    }
+}
+
+/// Queues a frame for a stream, once, whichever of its patterns and topics matched.
+fn queue<O: Outlet>(
+    streams: &mut Streams<O>,
+    dirty: &mut Vec<SlotRef>,
+    reference: SlotRef,
+    frame: &Arc<Frame>,
+) {
+    let Some(slot) = streams.get_mut(reference) else { return };
+    if slot.queued.last().is_some_and(|last| Arc::ptr_eq(last, frame)) {
+        return;
+    }
+    // One that waits for something else is seen again too: so its bound is looked at.
+    if slot.queued.is_empty() || slot.awaited > 0 {
+        dirty.push(reference);
+    }
+    slot.queued.push(frame.clone());
+}

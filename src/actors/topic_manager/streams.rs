@@ -1,0 +1,110 @@
+//! The streams of one worker, by a reference that cannot come to mean another stream.
+
+use std::{collections::HashMap, sync::Arc, time::{Duration, Instant}};
+
+use slab::Slab;
+
+use super::frame::{Frames, Opening};
+use crate::{
+    actors::StreamId,
+    domain::{
+        interest::{Interest, PatternSet},
+        partition_log::Replay,
+        topic::Topic,
+    },
+    wire::ShutdownReason,
+};
+
+/// How a manager reaches a connection. Nothing here waits.
+pub(crate) trait Outlet {
+    /// The first message: where the stream begins.
+    fn open(&self, opening: Opening);
+
+    /// Frames of one turn.
+    ///
+    /// # Errors
+    /// The connection's mailbox is full: the frames come back.
+    fn deliver(&self, frames: Frames) -> Result<(), Frames>;
+
+    /// Nothing was written for the heartbeat's time.
+    fn beat(&self);
+
+    /// The last message: the stream ends, after what was delivered before.
+    fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>);
+}
+
+/// A stream as its manager sees it.
+pub(crate) struct Slot<O> {
+    pub stream: StreamId,
+    pub outlet: O,
+    pub topics: Vec<usize>,
+    pub patterns: Arc<PatternSet>,
+    pub interests: Vec<(u16, Arc<Interest>)>,
+    /// Whether it may have several topics in one partition.
+    pub may_interleave: bool,
+    /// Partitions that have not attached it yet.
+    pub awaited: usize,
+    pub opening: Vec<(u16, Replay)>,
+    pub queued: Frames,
+    pub last_write: Instant,
+}
+
+impl<O> Slot<O> {
+    /// Whether the stream named the topic or has a pattern that matches it.
+    pub fn wants(&self, id: usize, topic: &Topic) -> bool {
+        self.topics.contains(&id) || self.patterns.matches(topic)
+    }
+}
+
+/// Refers to a stream for as long as it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SlotRef {
+    index: u32,
+    /// Low bits of the stream's id: the slot's next tenant has others.
+    tenant: u32,
+}
+
+/// All streams of a worker.
+pub(crate) struct Streams<O> {
+    slots: Slab<Slot<O>>,
+    by_stream: HashMap<StreamId, SlotRef>,
+}
+
+impl<O> Default for Streams<O> {
+    fn default() -> Self {
+        Self { slots: Slab::new(), by_stream: HashMap::new() }
+    }
+}
+
+impl<O> Streams<O> {
+    pub fn insert(&mut self, slot: Slot<O>) -> SlotRef {
+        let stream = slot.stream;
+        let reference = SlotRef { index: self.slots.insert(slot) as u32, tenant: stream as u32 };
+        self.by_stream.insert(stream, reference);
+        reference
+    }
+
+    pub fn remove(&mut self, stream: StreamId) -> Option<(SlotRef, Slot<O>)> {
+        let reference = self.by_stream.remove(&stream)?;
+        let slot = self.slots.try_remove(reference.index as usize)?;
+        Some((reference, slot))
+    }
+
+    pub fn find(&self, stream: StreamId) -> Option<SlotRef> {
+        self.by_stream.get(&stream).copied()
+    }
+
+    pub fn get(&self, reference: SlotRef) -> Option<&Slot<O>> {
+        let slot = self.slots.get(reference.index as usize)?;
+        (slot.stream as u32 == reference.tenant).then_some(slot)
+    }
+
+    pub fn get_mut(&mut self, reference: SlotRef) -> Option<&mut Slot<O>> {
+        let slot = self.slots.get_mut(reference.index as usize)?;
+        (slot.stream as u32 == reference.tenant).then_some(slot)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Slot<O>> {
+        self.slots.iter().map(|(_, slot)| slot)
+    }
+}

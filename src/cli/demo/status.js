@@ -1,0 +1,123 @@
+// Owns what the page tells about the stream itself: rate, latency, ids, reconnects and the log.
+
+const RATE_WINDOW_MS = 5000;
+const MAX_LATENCY_SAMPLES = 200;
+const MAX_LOG_ENTRIES = 30;
+const MAX_LOG_TEXT = 400;
+
+const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
+
+const byId = (id) => document.getElementById(id);
+
+/** Live events a second over the last seconds, or over the time since the first one if that is shorter. */
+export class Rate {
+  #arrivals = [];
+  #firstArrival = null;
+
+  count(now) {
+    this.#firstArrival ??= now;
+    this.#arrivals.push(now);
+  }
+
+  perSecond(now) {
+    const begin = this.#arrivals.findIndex((arrival) => arrival > now - RATE_WINDOW_MS);
+    this.#arrivals = begin < 0 ? [] : this.#arrivals.slice(begin);
+    const observedMs = Math.min(RATE_WINDOW_MS, Math.max(1000, now - (this.#firstArrival ?? now)));
+    return (this.#arrivals.length * 1000) / observedMs;
+  }
+}
+
+/** Milliseconds from publish to this page, of the last live events. */
+export class Latency {
+  #samples = [];
+  #liveSince = Infinity;
+
+  /** What was published before the hub's time `timestamp` is history, and says nothing about delay. */
+  startAt(timestamp) {
+    if (Number.isFinite(timestamp)) this.#liveSince = timestamp;
+  }
+
+  isHistory(publishedAt) {
+    return publishedAt < this.#liveSince;
+  }
+
+  add(publishedAt, now) {
+    if (!Number.isFinite(publishedAt) || this.isHistory(publishedAt)) return;
+    this.#samples.push(now - publishedAt);
+    if (this.#samples.length > MAX_LATENCY_SAMPLES) this.#samples.shift();
+  }
+
+  /** The sample that `share` of all samples don't exceed; `undefined` without samples. */
+  quantile(share) {
+    const sorted = [...this.#samples].sort((a, b) => a - b);
+    return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
+  }
+}
+
+/** The newest entries, newest first. */
+export class Log {
+  #entries = [];
+  #isStale = false;
+
+  add(type, text) {
+    const shown = text.length > MAX_LOG_TEXT ? `${text.slice(0, MAX_LOG_TEXT)}…` : text;
+    this.#entries.unshift({ time: new Date(), type, text: shown });
+    this.#entries.length = Math.min(this.#entries.length, MAX_LOG_ENTRIES);
+    this.#isStale = true;
+  }
+
+  draw() {
+    if (!this.#isStale) return;
+    this.#isStale = false;
+    byId('log').replaceChildren(...this.#entries.map(logItem));
+  }
+}
+
+function logItem({ time, type, text }) {
+  const item = document.createElement('li');
+  const received = document.createElement('time');
+  received.dateTime = time.toISOString();
+  received.textContent = clock.format(time);
+  const kind = document.createElement('span');
+  kind.className = 'type';
+  kind.dataset.kind = type;
+  kind.title = type;
+  kind.textContent = type;
+  const body = document.createElement('span');
+  body.className = 'text';
+  body.textContent = text;
+  item.append(received, kind, body);
+  return item;
+}
+
+/** Shown at once, not at the next frame: it changes seldom, and also matters in a hidden tab. */
+export function showState(state, detail) {
+  byId('connection').dataset.state = state;
+  byId('state').textContent = state;
+  byId('state-detail').textContent = detail;
+}
+
+export function showConnection({ clientId, reconnectCount, resumed }) {
+  showIdentifier('client-id', clientId);
+  byId('reconnects').textContent = String(reconnectCount);
+  const origin = reconnectCount === 0 ? 'first stream' : 'not resumed';
+  byId('resumed').textContent = resumed ? 'resumed' : origin;
+}
+
+export function drawFigures({ rate, latency, lastId }) {
+  byId('rate').textContent = rate.perSecond(performance.now()).toFixed(1);
+  const [median, p95] = [latency.quantile(0.5), latency.quantile(0.95)];
+  if (median !== undefined) {
+    byId('latency-median').textContent = `${Math.round(median)} ms`;
+    // The hub stamps with its own clock, so a page on another machine may see an arrival "before" it.
+    byId('latency-p95').textContent = median < 0 ? 'the clocks differ' : `p95 ${Math.round(p95)} ms`;
+  }
+  showIdentifier('last-id', lastId);
+}
+
+function showIdentifier(id, value) {
+  const element = byId(id);
+  if (element.title === value) return;
+  element.title = value;
+  element.textContent = value.length > 16 ? `${value.slice(0, 7)}…${value.slice(-8)}` : value || '–';
+}

@@ -1,0 +1,52 @@
+//! Listening sockets with room for a storm, and what every accepted connection is told.
+
+use std::{any::Any, io, net::SocketAddr, net::TcpListener, time::Duration};
+
+use actix_web::{dev::Extensions, rt::net::TcpStream};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+
+/// Binds several sockets to one address, so that the accept queue is as many times what the
+/// kernel allows for one.
+///
+/// # Errors
+/// The address is in use, also by another process that shares it in the same way.
+pub(crate) fn bind(address: SocketAddr, count: u32, backlog: u32) -> io::Result<Vec<TcpListener>> {
+    // Sockets that share an address would not notice a stranger who shares it too: so this
+    // one, which shares nothing, asks first and keeps the port if the kernel chose it.
+    let probe = socket(address)?;
+    probe.bind(&address.into())?;
+    let address = probe.local_addr()?.as_socket().unwrap_or(address);
+    drop(probe);
+    (0..count.max(1)).map(|_| listener(address, backlog)).collect()
+}
+
+fn listener(address: SocketAddr, backlog: u32) -> io::Result<TcpListener> {
+    let socket = socket(address)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(i32::try_from(backlog).unwrap_or(i32::MAX))?;
+    Ok(socket.into())
+}
+
+fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+/// Has the kernel end a connection whose client acknowledges nothing, or has no room, for
+/// this long: else a client that vanished without a word holds its socket for a quarter of
+/// an hour, and one that stopped reading for ever.
+pub(crate) fn limit_unsent(
+    timeout: Duration,
+) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + Clone + 'static {
+    move |connection, _| {
+        if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+            let set = SockRef::from(stream).set_tcp_user_timeout(Some(timeout));
+            if let Err(error) = set {
+                tracing::debug!(%error, "no timeout for unsent bytes");
+            }
+        }
+    }
+}

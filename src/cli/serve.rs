@@ -1,0 +1,206 @@
+//! `fanfare serve`: the life of the server.
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    App, HttpServer,
+    dev::{Server, ServerHandle},
+    rt::signal::unix::{SignalKind, signal},
+    web,
+};
+use actix_web_lab::middleware::CatchPanic;
+use tokio::time::timeout;
+
+use super::{CliError, demo, listen};
+use crate::{
+    Config, Hub,
+    config::{Sources, process_environment},
+    http,
+};
+
+/// Files that are not streams: listeners, logs, event queues, connections being refused.
+const SPARE_FILES: u64 = 200;
+
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What may come on top of the drain window.
+const DRAIN_GRACE: Duration = Duration::from_millis(800);
+
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// Configuration file (TOML); see config/fanfare.toml for every key.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// Worker threads; 0 is one per core.
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+    /// Redis that links this instance to others.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Allows an address that other machines reach: there is no authentication yet.
+    #[arg(long)]
+    open_to_network: bool,
+    /// Leaves out the demo's data.
+    #[arg(long)]
+    no_demo: bool,
+    /// Only checks the configuration.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the server until it is told to stop and has drained.
+pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
+    let with_demo_data =
+        !arguments.no_demo && arguments.config.is_none() && arguments.redis.is_none();
+    let mut config = load(&arguments)?;
+    if arguments.check {
+        println!("the configuration holds");
+        return Ok(());
+    }
+    let open_files = raise_open_files();
+    let room = usize::try_from(open_files.saturating_sub(SPARE_FILES)).unwrap_or(usize::MAX);
+    config.hub.max_connections = config.hub.max_connections.min(room.max(1));
+    if with_demo_data {
+        config.topics.push(demo::policy());
+    }
+    let hub = Hub::start(config).map_err(|error| CliError::Failed(error.to_string()))?;
+    let (server, address) = start(&hub)?;
+    if with_demo_data {
+        actix_web::rt::spawn(demo::publish(hub.clone()));
+    }
+    announce(&hub, address, open_files);
+    let handle = server.handle();
+    let mut server = actix_web::rt::spawn(server);
+    tokio::select! {
+        result = &mut server => return ended(result),
+        () = told_to_stop() => {}
+    }
+    tokio::select! {
+        () = drain(&hub, &handle) => Ok(()),
+        () = told_to_stop() => Err(CliError::Failed("stopped before it had drained".to_owned())),
+    }
+}
+
+fn load(arguments: &ServeArgs) -> Result<Config, CliError> {
+    let mut flags = Vec::new();
+    if let Some(listen) = &arguments.listen {
+        flags.push(("server.listen", listen.clone(), "--listen"));
+    }
+    if let Some(workers) = &arguments.workers {
+        flags.push(("server.workers", workers.clone(), "--workers"));
+    }
+    if arguments.open_to_network {
+        flags.push(("server.open_to_network", "true".to_owned(), "--open-to-network"));
+    }
+    let sources =
+        Sources { file: arguments.config.as_deref(), environment: process_environment(), flags };
+    let config =
+        Config::load(&sources).map_err(|problems| CliError::Usage(problems.to_string()))?;
+    if arguments.redis.is_some() {
+        return Err(CliError::Usage("--redis: this version runs in memory only".to_owned()));
+    }
+    if !config.server.listen.ip().is_loopback() && !config.server.open_to_network {
+        let message = format!(
+            "server.listen: {} can be reached by other machines, and there is no authentication; \
+             --open-to-network allows it",
+            config.server.listen
+        );
+        return Err(CliError::Usage(message));
+    }
+    Ok(config)
+}
+
+fn start(hub: &Hub) -> Result<(Server, SocketAddr), CliError> {
+    let config = hub.shared().config.clone();
+    let server = &config.server;
+    let failed = |error: std::io::Error| {
+        CliError::Failed(format!("cannot listen on {}: {error}", server.listen))
+    };
+    let listeners =
+        listen::bind(server.listen, server.listeners, server.backlog).map_err(failed)?;
+    let address = listeners[0].local_addr().map_err(failed)?;
+    let hub = hub.clone();
+    let mut http_server = HttpServer::new(move || {
+        App::new()
+            .wrap(CatchPanic::default())
+            .configure(|config| {
+                http::streams(config, &hub, "/events");
+                http::operations(config, &hub, "");
+            })
+            .configure(demo::pages)
+            .default_service(web::to(http::refusal::not_found))
+    })
+    .workers(match server.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    })
+    .disable_signals()
+    // A client that has said its last word is gone: nothing more can be asked of its stream.
+    .h1_allow_half_closed(false)
+    .client_request_timeout(HEAD_TIMEOUT)
+    .shutdown_timeout(server.drain.as_secs().max(1))
+    .on_connect(listen::limit_unsent(config.stream.write_timeout));
+    for listener in listeners {
+        http_server = http_server.listen(listener).map_err(failed)?;
+    }
+    Ok((http_server.run(), address))
+}
+
+fn announce(hub: &Hub, address: SocketAddr, open_files: u64) {
+    let max_connections = hub.shared().config.hub.max_connections;
+    println!("fanfare {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
+    println!(
+        "open http://{address}/ in a browser, or: curl -N 'http://{address}/events/stream?topic=demo:ticker:*'"
+    );
+    println!("limits: {open_files} open files, {max_connections} streams");
+}
+
+/// The soft limit is often 1,024, for the sake of old programs; ours can use the hard one.
+fn raise_open_files() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
+}
+
+async fn told_to_stop() {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        tracing::error!("no signals to be had: only SIGKILL will end this process");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Ends all streams, then the server, within the window and a little.
+async fn drain(hub: &Hub, server: &ServerHandle) {
+    let window = hub.shared().config.server.drain;
+    tracing::info!(window_ms = window.as_millis() as u64, streams = hub.connections(), "draining");
+    let start = Instant::now();
+    let stop = async {
+        hub.drain(window).await;
+        server.stop(true).await;
+    };
+    if timeout(window + DRAIN_GRACE, stop).await.is_err() {
+        tracing::warn!("some connections were cut");
+    }
+    tracing::info!(duration_ms = start.elapsed().as_millis() as u64, "drained");
+}
+
+fn ended(
+    result: Result<std::io::Result<()>, actix_web::rt::task::JoinError>,
+) -> Result<(), CliError> {
+    match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(CliError::Failed(error.to_string())),
+        Err(error) => Err(CliError::Failed(error.to_string())),
+    }
+}

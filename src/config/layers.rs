@@ -1,0 +1,155 @@
+//! Reads the layers over the defaults: a file, the environment, flags. Each becomes
+//! leaves that remember their place; whether a key exists and a value fits is not
+//! decided here.
+
+use std::{fs, path::Path};
+
+use config::{FileFormat, Format};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{
+    Problem,
+    tree::{self, Key},
+};
+
+/// What every variable of fanfare's begins with; the rest is the key, its parts parted
+/// by [`SEPARATOR`].
+const PREFIX: &str = "FANFARE__";
+const SEPARATOR: &str = "__";
+
+/// Where a configuration comes from, besides the defaults. Later fields win.
+#[derive(Debug, Default)]
+pub struct Sources<'a> {
+    /// A TOML file.
+    pub file: Option<&'a Path>,
+    /// Environment variables, name and value; those not of fanfare's are passed over.
+    pub environment: Vec<(String, String)>,
+    /// Flags that were given: key like `server.listen`, value, name like `--listen`.
+    pub flags: Vec<(&'static str, String, &'static str)>,
+}
+
+/// The environment of this process, for [`Sources::environment`]. Unlike
+/// [`std::env::vars`] it does not panic because of a variable that is no UTF-8, most
+/// likely of another program.
+pub fn process_environment() -> Vec<(String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| {
+            Some((
+                name.into_string().ok()?,
+                value.to_string_lossy().into_owned(),
+            ))
+        })
+        .collect()
+}
+
+/// One key that a layer sets.
+pub(super) struct Leaf {
+    pub(super) place: String,
+    pub(super) key: Key,
+    pub(super) value: Value,
+}
+
+/// All that `sources` set, the lowest layer first, and why that is without the file.
+pub(super) fn read(sources: &Sources<'_>) -> (Vec<Leaf>, Option<Problem>) {
+    let file = sources.file.map_or(Ok(Vec::new()), read_file);
+    let (mut leaves, problem) = match file {
+        Ok(leaves) => (leaves, None),
+        Err(problem) => (Vec::new(), Some(problem)),
+    };
+    leaves.extend(environment(&sources.environment));
+    leaves.extend(sources.flags.iter().map(|(key, value, flag)| Leaf {
+        place: (*flag).into(),
+        key: Key::of(key.split('.')),
+        value: value.clone().into(),
+    }));
+    (leaves, problem)
+}
+
+fn read_file(path: &Path) -> Result<Vec<Leaf>, Problem> {
+    let place = path.display().to_string();
+    let problem = |message| Problem {
+        place: place.clone(),
+        key: String::new(),
+        message,
+    };
+    let text = fs::read_to_string(path)
+        .map_err(|error| problem(format!("the file can't be read: {error}")))?;
+    let tree = parse(&text).map_err(problem)?;
+    let leaves = tree::leaves(&tree).into_iter();
+    Ok(leaves
+        .map(|(key, value)| Leaf {
+            place: place.clone(),
+            key,
+            value,
+        })
+        .collect())
+}
+
+/// In the order of the names, so that problems come in the same order every time.
+fn environment(variables: &[(String, String)]) -> Vec<Leaf> {
+    let mut leaves: Vec<Leaf> = variables
+        .iter()
+        .filter_map(|(name, value)| {
+            let key = name.strip_prefix(PREFIX)?.to_lowercase();
+            Some(Leaf {
+                place: name.clone(),
+                key: Key::of(key.split(SEPARATOR)),
+                value: value.clone().into(),
+            })
+        })
+        .collect();
+    leaves.sort_by(|one, other| one.place.cmp(&other.place));
+    leaves
+}
+
+/// Parses TOML; the error is one line with line and column.
+pub(super) fn parse(text: &str) -> Result<Value, String> {
+    let table = FileFormat::Toml
+        .parse(None, text)
+        .map_err(|error| on_one_line(&error.to_string()))?;
+    table
+        .into_iter()
+        .map(|(name, value)| Ok((name, Value::deserialize(value)?)))
+        .collect::<Result<Map<_, _>, config::ConfigError>>()
+        .map(Value::Object)
+        .map_err(|error| error.to_string())
+}
+
+/// A TOML error without its excerpt of the file, which may hold a secret.
+fn on_one_line(error: &str) -> String {
+    let is_excerpt = |line: &str| {
+        let mark = |c: char| c.is_ascii_digit() || c == ' ';
+        line.trim_start_matches(mark).starts_with('|')
+    };
+    let lines: Vec<&str> = error
+        .lines()
+        .map(|line| line.strip_prefix("TOML parse error at ").unwrap_or(line))
+        .filter(|line| !line.is_empty() && !is_excerpt(line))
+        .collect();
+    lines.join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn syntax_errors_have_a_line_and_show_nothing_of_the_file() {
+        let error = parse("[redis]\npassword = \"hunter2\n").unwrap_err();
+        assert!(error.starts_with("line 2, column 20: "), "{error}");
+        assert!(
+            !error.contains("hunter2") && !error.contains('\n'),
+            "{error}"
+        );
+        let error = parse("a = 1\na = 2\n").unwrap_err();
+        assert_eq!(error, "line 2, column 1: duplicate key");
+    }
+
+    #[test]
+    fn variables_of_other_programs_are_passed_over() {
+        let variables = ["PATH", "FANFARE", "FANFARE_LISTEN", "fanfare__hub__threads"]
+            .map(|name| (name.to_owned(), "1".to_owned()));
+        assert!(environment(&variables).is_empty());
+    }
+}

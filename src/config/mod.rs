@@ -1,0 +1,62 @@
+//! What can be configured: one struct per section of `config/fanfare.toml`, which is
+//! the single source of the defaults. Reading the layers is `load`, judging the values
+//! is `validate`; what the values do is the business of whoever takes them.
+
+mod delivery;
+mod history;
+mod hub;
+mod layers;
+mod load;
+mod outbox;
+mod problems;
+mod publish;
+mod rate;
+mod server;
+mod stream;
+mod topics;
+mod tree;
+mod units;
+mod validate;
+
+use serde::Deserialize;
+
+pub use delivery::{Conflate, Delivery, Flush};
+pub use history::History;
+pub use hub::HubLimits;
+pub use layers::{Sources, process_environment};
+pub use outbox::{Outbox, SlowConsumer};
+pub use problems::{ConfigProblems, Problem};
+pub use publish::Publish;
+pub use rate::Rate;
+pub use server::Server;
+pub use stream::Stream;
+pub use topics::{TopicHistory, TopicPolicy};
+
+/// Everything that a hub and the server around it can be told.
+///
+/// Every key but `topics` is required when it is deserialized; to change a few, start
+/// from [`Config::default`].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table of sections")]
+pub struct Config {
+    /// The process around the hub; an embedder's hub ignores it.
+    pub server: Server,
+    /// How large the hub may grow.
+    pub hub: HubLimits,
+    /// Every stream: heartbeat, retry, lifetime, rate.
+    pub stream: Stream,
+    /// What a stream may leave unread.
+    pub outbox: Outbox,
+    /// What can be replayed.
+    pub history: History,
+    /// What publishers may do.
+    pub publish: Publish,
+    /// How events leave, unless a topic's policy says otherwise.
+    pub delivery: Delivery,
+    /// Policies by pattern; the first whose pattern matches a topic is the topic's.
+    #[serde(default)]
+    pub topics: Vec<TopicPolicy>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,27 @@
+//! `[outbox]`: how much a stream may leave unread, and what then becomes of it.
+
+use serde::Deserialize;
+
+use super::units;
+
+/// Bound of a stream's unsent bytes.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "an [outbox] section")]
+pub struct Outbox {
+    /// Unsent bytes of one stream, at least 4 KiB.
+    #[serde(deserialize_with = "units::size")]
+    pub max_bytes: usize,
+    /// What happens to a stream past `max_bytes`.
+    #[serde(deserialize_with = "units::word")]
+    pub slow_consumer: SlowConsumer,
+}
+
+/// What happens to a stream whose outbox is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SlowConsumer {
+    /// The stream ends with `shutdown`; its client resumes from history without loss.
+    Disconnect,
+    /// The stream goes on with the newest events, after a `gap` for those dropped.
+    DropOldest,
+}

@@ -1,0 +1,234 @@
+//! Which values make sense, alone and together. Types and units are checked before, in
+//! `load`; here every value is a value.
+
+use std::{fmt, ops::RangeInclusive, time::Duration};
+
+use super::{Config, ConfigProblems, Delivery, History, HubLimits, Problem, Publish, Rate, Server};
+use super::{Outbox, Stream, TopicPolicy};
+use crate::domain::topic::Pattern;
+
+const MILLISECOND: Duration = Duration::from_millis(1);
+/// Below this, heartbeats and timeouts cost more than they find out.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+const HOUR: Duration = Duration::from_secs(3600);
+/// Long enough for any purpose, and far from where adding it to a time overflows.
+const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+/// A cursor names every partition and has to stay a short line.
+const MAX_PARTITIONS: u16 = 256;
+/// What one large event and its head need.
+const MIN_OUTBOX_BYTES: usize = 4 * 1024;
+/// Past this an event belongs in a store, and its URL in the event.
+const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
+/// `listen(2)` takes an `int`.
+const MAX_BACKLOG: u32 = i32::MAX as u32;
+
+impl Config {
+    /// Checks ranges, and values against each other.
+    ///
+    /// # Errors
+    /// Every problem, named by its key; the place is empty, as the values may have been
+    /// set in code.
+    pub fn validate(&self) -> Result<(), ConfigProblems> {
+        let problems: Vec<Problem> = self.findings().into_iter().map(Problem::from).collect();
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(ConfigProblems(problems))
+        }
+    }
+
+    /// What [`Config::validate`] finds, in the order of the sections.
+    pub(super) fn findings(&self) -> Vec<Finding> {
+        let mut findings = Findings(Vec::new());
+        findings.server(&self.server);
+        findings.hub(&self.hub);
+        findings.stream(&self.stream);
+        findings.outbox(&self.outbox);
+        findings.history(&self.history);
+        findings.publish(&self.publish);
+        findings.delivery(&self.delivery);
+        for (index, policy) in self.topics.iter().enumerate() {
+            findings.topic(index, policy);
+        }
+        findings.0
+    }
+}
+
+/// A value that makes no sense, alone or beside others.
+pub(super) struct Finding {
+    /// The keys that take part, the likeliest culprit first; never empty.
+    pub(super) keys: Vec<String>,
+    pub(super) message: String,
+}
+
+impl From<Finding> for Problem {
+    fn from(finding: Finding) -> Self {
+        Self {
+            place: String::new(),
+            key: finding.keys.into_iter().next().unwrap_or_default(),
+            message: finding.message,
+        }
+    }
+}
+
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn server(&mut self, server: &Server) {
+        self.number("server.workers", server.workers, 0..=1024);
+        self.number("server.backlog", server.backlog, 1..=MAX_BACKLOG);
+        self.number("server.listeners", server.listeners, 1..=1024);
+        self.time("server.drain", server.drain, Duration::ZERO..=HOUR);
+    }
+
+    fn hub(&mut self, hub: &HubLimits) {
+        let HubLimits {
+            partitions,
+            threads,
+            ..
+        } = *hub;
+        self.rule(
+            partitions.is_power_of_two() && partitions <= MAX_PARTITIONS,
+            &["hub.partitions"],
+            format!("must be a power of two from 1 to {MAX_PARTITIONS}, got {partitions}"),
+        );
+        // A thread without a partition would have nothing to do.
+        self.rule(
+            (1..=usize::from(partitions.max(1))).contains(&threads),
+            &["hub.threads", "hub.partitions"],
+            format!("hub.threads must be from 1 to hub.partitions, got {threads} and {partitions}"),
+        );
+        self.at_least("hub.max_connections", hub.max_connections, 1);
+        self.at_least("hub.max_topics_per_stream", hub.max_topics_per_stream, 1);
+    }
+
+    fn stream(&mut self, stream: &Stream) {
+        self.time("stream.heartbeat", stream.heartbeat, SHORTEST_WAIT..=HOUR);
+        self.time("stream.retry_min", stream.retry_min, MILLISECOND..=HOUR);
+        self.time("stream.retry_max", stream.retry_max, MILLISECOND..=HOUR);
+        self.rule(
+            stream.retry_min <= stream.retry_max,
+            &["stream.retry_min", "stream.retry_max"],
+            format!(
+                "stream.retry_min must not be more than stream.retry_max, got {} and {}",
+                spelt(stream.retry_min),
+                spelt(stream.retry_max)
+            ),
+        );
+        self.time(
+            "stream.write_timeout",
+            stream.write_timeout,
+            SHORTEST_WAIT..=HOUR,
+        );
+        if !stream.max_lifetime.is_zero() {
+            self.time(
+                "stream.max_lifetime",
+                stream.max_lifetime,
+                SHORTEST_WAIT..=YEAR,
+            );
+        }
+        let jitter = stream.max_lifetime_jitter;
+        self.time("stream.max_lifetime_jitter", jitter, Duration::ZERO..=YEAR);
+        self.rule(
+            jitter.is_zero() || !stream.max_lifetime.is_zero(),
+            &["stream.max_lifetime_jitter", "stream.max_lifetime"],
+            "stream.max_lifetime_jitter needs a stream.max_lifetime, which is \"0s\"".into(),
+        );
+        self.rate("stream.rate", stream.rate);
+        self.at_least("stream.max_batch_events", stream.max_batch_events, 1);
+        self.at_least("stream.max_batch_bytes", stream.max_batch_bytes, 1);
+    }
+
+    fn outbox(&mut self, outbox: &Outbox) {
+        self.at_least("outbox.max_bytes", outbox.max_bytes, MIN_OUTBOX_BYTES);
+    }
+
+    fn history(&mut self, history: &History) {
+        self.time("history.ttl", history.ttl, Duration::ZERO..=YEAR);
+    }
+
+    fn publish(&mut self, publish: &Publish) {
+        self.number(
+            "publish.max_payload",
+            publish.max_payload,
+            1..=MAX_PAYLOAD_BYTES,
+        );
+        self.at_least("publish.max_pending", publish.max_pending, 1);
+        self.time("publish.max_wait", publish.max_wait, Duration::ZERO..=HOUR);
+        let window = publish.idempotency_window;
+        self.time("publish.idempotency_window", window, Duration::ZERO..=YEAR);
+    }
+
+    fn delivery(&mut self, delivery: &Delivery) {
+        self.time("delivery.tick", delivery.tick, MILLISECOND..=HOUR);
+    }
+
+    fn topic(&mut self, index: usize, policy: &TopicPolicy) {
+        let key = |name: &str| format!("topics[{index}].{name}");
+        if let Err(error) = Pattern::parse(&policy.pattern) {
+            let message = format!("{error}, got {:?}", policy.pattern);
+            self.rule(false, &[&key("pattern")], message);
+        }
+        if let Some(tick) = policy.tick {
+            self.time(&key("tick"), tick, MILLISECOND..=HOUR);
+        }
+        if let Some(ttl) = policy.history.ttl {
+            self.time(&key("history.ttl"), ttl, Duration::ZERO..=YEAR);
+        }
+        if let Some(rate) = policy.rate {
+            self.rate(&key("rate"), rate);
+        }
+    }
+
+    fn rate(&mut self, key: &str, rate: Rate) {
+        let burst = format!("{key}.burst");
+        let events = format!("{key}.events_per_second");
+        let message = format!("{burst} must be at least 1 while {events} is not 0, got 0");
+        self.rule(
+            rate.events_per_second == 0 || rate.burst > 0,
+            &[&burst, &events],
+            message,
+        );
+    }
+
+    fn number<N: PartialOrd + fmt::Display>(
+        &mut self,
+        key: &str,
+        value: N,
+        range: RangeInclusive<N>,
+    ) {
+        let (least, most) = (range.start(), range.end());
+        let message = format!("must be from {least} to {most}, got {value}");
+        self.rule(range.contains(&value), &[key], message);
+    }
+
+    fn at_least(&mut self, key: &str, value: usize, least: usize) {
+        self.rule(
+            value >= least,
+            &[key],
+            format!("must be at least {least}, got {value}"),
+        );
+    }
+
+    fn time(&mut self, key: &str, value: Duration, range: RangeInclusive<Duration>) {
+        let message = format!(
+            "must be from {} to {}, got {}",
+            spelt(*range.start()),
+            spelt(*range.end()),
+            spelt(value)
+        );
+        self.rule(range.contains(&value), &[key], message);
+    }
+
+    fn rule(&mut self, holds: bool, keys: &[&str], message: String) {
+        if !holds {
+            let keys = keys.iter().map(|&key| key.into()).collect();
+            self.0.push(Finding { keys, message });
+        }
+    }
+}
+
+/// A duration as it is written in the file.
+fn spelt(duration: Duration) -> String {
+    format!("\"{}\"", humantime::format_duration(duration))
+}

@@ -1,0 +1,143 @@
+//! A batch: the events of a topic, or of a stream, that wait to leave, conflated where the
+//! policy says so. When it leaves is decided elsewhere.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use super::{event::SequencedEvent, topic::Topic};
+use crate::config::Conflate;
+
+/// What a later event of the same item supersedes.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Item {
+    topic: Topic,
+    key: Option<Box<str>>,
+}
+
+impl Item {
+    /// `None` for an event that supersedes nothing: the policy keeps all, or conflates by
+    /// key and the event has none.
+    fn of(event: &SequencedEvent) -> Option<Self> {
+        let key = match event.policy.conflate {
+            Conflate::None => return None,
+            Conflate::Latest => None,
+            Conflate::LatestByKey => Some(event.key.clone()?),
+        };
+        Some(Self { topic: event.topic.clone(), key })
+    }
+}
+
+/// Events in the order they came, without those that a later one has superseded.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// Superseded places are empty until they reach the front.
+    places: VecDeque<Option<Arc<SequencedEvent>>>,
+    /// Number of the place at the front, counted since the batch began.
+    front: u64,
+    /// Item to the number of its place.
+    items: HashMap<Item, u64>,
+    len: usize,
+    bytes: usize,
+}
+
+/// What adding an event did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Added {
+    /// It is one more.
+    Appended,
+    /// It took the place of an older event, which leaves no more.
+    Superseded,
+}
+
+impl Batch {
+    /// Adds an event at the end.
+    pub fn push(&mut self, event: Arc<SequencedEvent>) -> Added {
+        let mut added = Added::Appended;
+        if let Some(item) = Item::of(&event) {
+            let older = self.items.remove(&item);
+            if older.is_some_and(|older| self.remove(older)) {
+                added = Added::Superseded;
+            }
+            self.items.insert(item, self.front + self.places.len() as u64);
+        }
+        self.len += 1;
+        self.bytes += event.encoded.bytes.len();
+        self.places.push_back(Some(event));
+        added
+    }
+
+    /// Takes the oldest event.
+    pub fn pop(&mut self) -> Option<Arc<SequencedEvent>> {
+        while let Some(place) = self.places.pop_front() {
+            self.front += 1;
+            let Some(event) = place else { continue };
+            self.len -= 1;
+            self.bytes -= event.encoded.bytes.len();
+            if self.len == 0 {
+                self.items.clear();
+            } else if let Some(item) = Item::of(&event) {
+                self.items.remove(&item);
+            }
+            return Some(event);
+        }
+        None
+    }
+
+    /// The oldest event.
+    pub fn front(&self) -> Option<&Arc<SequencedEvent>> {
+        self.iter().next()
+    }
+
+    /// All events, oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<SequencedEvent>> {
+        self.places.iter().flatten()
+    }
+
+    /// Takes all events, oldest first.
+    pub fn take(&mut self) -> Vec<Arc<SequencedEvent>> {
+        let events = self.places.drain(..).flatten().collect();
+        *self = Self::default();
+        events
+    }
+
+    /// How many events wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Encoded bytes of all that waits.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Empties a place; drops empty ones from the front so that a hot item leaves no trail.
+    fn remove(&mut self, number: u64) -> bool {
+        let Some(index) = number.checked_sub(self.front) else { return false };
+        let Some(event) = self.places.get_mut(index as usize).and_then(Option::take) else {
+            return false;
+        };
+        self.len -= 1;
+        self.bytes -= event.encoded.bytes.len();
+        while let Some(None) = self.places.front() {
+            self.places.pop_front();
+            self.front += 1;
+        }
+        if self.places.len() > 2 * self.len + 16 {
+            self.close_holes();
+        }
+        true
+    }
+
+    fn close_holes(&mut self) {
+        self.places.retain(Option::is_some);
+        let numbered = self.places.iter().flatten().zip(self.front..);
+        self.items = numbered.filter_map(|(event, place)| Some((Item::of(event)?, place))).collect();
+    }
+}

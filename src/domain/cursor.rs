@@ -1,0 +1,245 @@
+//! Epoch and cursor: where a stream stands, and its text form in `id:` lines.
+//!
+//! The text is opaque to clients. It is `EEEEEEEE` (the epoch, eight digits) and then, for
+//! each partition in ascending order, `.<partition>:<sequence>`; digits are those of
+//! [`DIGITS`], most significant first. Sixteen partitions take at most 200 bytes.
+
+use std::{fmt, str::FromStr};
+
+/// Base 64 in an order that makes small numbers look like numbers. All are safe in a
+/// header, in a query and in an `id:` line.
+const DIGITS: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
+
+/// Digits of an epoch in the text form.
+const EPOCH_DIGITS: usize = 8;
+
+/// Digits of the longest sequence: 2^54 events, 570 years at a million a second.
+const MAX_SEQUENCE_DIGITS: usize = 9;
+
+/// Highest number of partitions a hub can have.
+pub const MAX_PARTITIONS: u16 = 256;
+
+/// The life of a hub's sequence numbers. It changes whenever they could restart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Epoch(u64);
+
+impl Epoch {
+    /// An epoch of the 48 low bits of `random`.
+    pub fn new(random: u64) -> Self {
+        Self(random & ((1 << (6 * EPOCH_DIGITS)) - 1))
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [b'0'; EPOCH_DIGITS];
+        let mut rest = self.0;
+        for place in text.iter_mut().rev() {
+            *place = DIGITS[(rest & 63) as usize];
+            rest >>= 6;
+        }
+        f.write_str(ascii(&text))
+    }
+}
+
+/// The last sequence of each partition that a stream was sent, ascending by partition.
+///
+/// A partition that is absent is one that the stream does not touch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Positions(Vec<(u16, u64)>);
+
+impl Positions {
+    /// The sequence of a partition, if it is known.
+    pub fn get(&self, partition: u16) -> Option<u64> {
+        self.find(partition).ok().map(|index| self.0[index].1)
+    }
+
+    /// Sets a partition's sequence.
+    pub fn set(&mut self, partition: u16, sequence: u64) {
+        match self.find(partition) {
+            Ok(index) => self.0[index].1 = sequence,
+            Err(index) => self.0.insert(index, (partition, sequence)),
+        }
+    }
+
+    /// How many partitions are known.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no partition is known.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Each partition and its sequence, ascending by partition.
+    pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        self.0.iter().copied()
+    }
+
+    fn find(&self, partition: u16) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&partition, |(number, _)| *number)
+    }
+}
+
+impl FromIterator<(u16, u64)> for Positions {
+    fn from_iter<I: IntoIterator<Item = (u16, u64)>>(positions: I) -> Self {
+        let mut all = Self::default();
+        for (partition, sequence) in positions {
+            all.set(partition, sequence);
+        }
+        all
+    }
+}
+
+/// "Everything up to here, on every topic of this stream, has reached you."
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    pub epoch: Epoch,
+    pub positions: Positions,
+}
+
+impl Cursor {
+    /// The cursor of a single event.
+    pub fn of_event(epoch: Epoch, partition: u16, sequence: u64) -> Self {
+        Self { epoch, positions: Positions(vec![(partition, sequence)]) }
+    }
+}
+
+/// Renders a cursor without building one.
+pub fn write_cursor(out: &mut impl fmt::Write, epoch: Epoch, positions: &Positions) -> fmt::Result {
+    write!(out, "{epoch}")?;
+    for (partition, sequence) in positions.iter() {
+        out.write_char('.')?;
+        write_number(out, u64::from(partition))?;
+        out.write_char(':')?;
+        write_number(out, sequence)?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_cursor(f, self.epoch, &self.positions)
+    }
+}
+
+/// The text is not that of a cursor (`bad_cursor`).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the last event id is not one that this hub gave out")]
+pub struct CursorError;
+
+impl FromStr for Cursor {
+    type Err = CursorError;
+
+    fn from_str(text: &str) -> Result<Self, CursorError> {
+        let mut parts = text.split('.');
+        let epoch = parts.next().ok_or(CursorError)?;
+        if epoch.len() != EPOCH_DIGITS {
+            return Err(CursorError);
+        }
+        let epoch = Epoch(read_digits(epoch)?);
+        let mut positions: Vec<(u16, u64)> = Vec::new();
+        for part in parts {
+            let (partition, sequence) = part.split_once(':').ok_or(CursorError)?;
+            let partition = u16::try_from(read_number(partition)?).map_err(|_| CursorError)?;
+            let ascending = positions.last().is_none_or(|(before, _)| *before < partition);
+            if partition >= MAX_PARTITIONS || !ascending {
+                return Err(CursorError);
+            }
+            positions.push((partition, read_number(sequence)?));
+        }
+        Ok(Self { epoch, positions: Positions(positions) })
+    }
+}
+
+fn write_number(out: &mut impl fmt::Write, number: u64) -> fmt::Result {
+    let mut text = [b'0'; 11];
+    let mut first = text.len();
+    let mut rest = number;
+    loop {
+        first -= 1;
+        text[first] = DIGITS[(rest & 63) as usize];
+        rest >>= 6;
+        if rest == 0 {
+            return out.write_str(ascii(&text[first..]));
+        }
+    }
+}
+
+/// One number has one text: no leading zeros.
+fn read_number(text: &str) -> Result<u64, CursorError> {
+    let too_long = text.len() > MAX_SEQUENCE_DIGITS;
+    let leading_zero = text.len() > 1 && text.starts_with('0');
+    if text.is_empty() || too_long || leading_zero {
+        return Err(CursorError);
+    }
+    read_digits(text)
+}
+
+fn read_digits(text: &str) -> Result<u64, CursorError> {
+    text.bytes().try_fold(0_u64, |number, byte| {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'z' => byte - b'a' + 10,
+            b'A'..=b'Z' => byte - b'A' + 36,
+            b'-' => 62,
+            b'_' => 63,
+            _ => return Err(CursorError),
+        };
+        Ok((number << 6) | u64::from(digit))
+    })
+}
+
+fn ascii(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("DIGITS are ASCII")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cursor() -> impl Strategy<Value = Cursor> {
+        let positions = prop::collection::btree_map(0..MAX_PARTITIONS, 0..(1_u64 << 54), 0..20);
+        (any::<u64>(), positions).prop_map(|(epoch, positions)| Cursor {
+            epoch: Epoch::new(epoch),
+            positions: positions.into_iter().collect(),
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn text_and_cursor_are_one_to_one(cursor in cursor()) {
+            let text = cursor.to_string();
+            prop_assert_eq!(text.parse::<Cursor>(), Ok(cursor));
+        }
+
+        #[test]
+        fn any_text_is_refused_or_comes_back_the_same(text in "[0-9a-zA-Z_.:-]{0,40}|.*") {
+            if let Ok(cursor) = text.parse::<Cursor>() {
+                prop_assert_eq!(cursor.to_string(), text);
+            }
+        }
+    }
+
+    #[test]
+    fn sixteen_partitions_take_at_most_200_printable_bytes() {
+        let cursor = Cursor {
+            epoch: Epoch::new(u64::MAX),
+            positions: (0..16).map(|partition| (partition, (1 << 54) - 1)).collect(),
+        };
+        let text = cursor.to_string();
+        assert!(text.len() <= 200, "{}", text.len());
+        assert!(text.bytes().all(|b| b.is_ascii_graphic() && b != b','));
+    }
+
+    #[test]
+    fn garbage_is_refused() {
+        for text in ["", "42", "0000000", "00000000.", "00000000.1", "00000000.1:", "00000000.1:01",
+            "00000000.2:1.1:1", "00000000.1:1.1:2", "00000000.Aaa:1", "00000000.1:1 ", "é0000000"] {
+            assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! Events: as a publisher hands them in, and as the hub keeps them once sequenced.
+//!
+//! Encoding is the business of `wire`; this file holds the encoded bytes only.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use super::{policy::Policy, topic::Topic};
+
+/// Longest event type, key or publish id, in bytes.
+pub const MAX_FIELD_BYTES: usize = 256;
+
+/// Types that only the hub itself sends.
+const CONTROL_TYPES: [&str; 3] = ["connected", "gap", "shutdown"];
+
+/// One event to publish: its data and, where wanted, type, key and id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub(crate) data: EventData,
+    pub(crate) event_type: Option<String>,
+    pub(crate) key: Option<String>,
+    pub(crate) id: Option<String>,
+}
+
+/// What an event carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EventData {
+    /// Sent as it is; line ends become several `data:` lines.
+    Text(String),
+    /// Compact JSON, always one line.
+    Json(String),
+}
+
+impl EventData {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Json(text) => text,
+        }
+    }
+}
+
+impl Event {
+    /// An event whose data is sent as it is.
+    pub fn text(data: impl Into<String>) -> Self {
+        Self::new(EventData::Text(data.into()))
+    }
+
+    /// An event whose data is the compact JSON of `value`.
+    ///
+    /// # Errors
+    /// As [`serde_json::to_string`]: a map with keys that are not strings, or a `Serialize`
+    /// implementation that fails.
+    pub fn json(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        Ok(Self::new(EventData::Json(serde_json::to_string(value)?)))
+    }
+
+    pub(crate) fn new(data: EventData) -> Self {
+        Self { data, event_type: None, key: None, id: None }
+    }
+
+    /// Names the event's type (`event:` in the stream, `types=` in a subscription): 1 to 256
+    /// bytes without control characters, not a control event's.
+    #[must_use]
+    pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
+        self.event_type = Some(event_type.into());
+        self
+    }
+
+    /// Names the item that the event is news of, for conflation by key: 1 to 256 bytes.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Makes the publish idempotent: within the idempotency window (5 minutes by default)
+    /// the same id on the same topic delivers nothing more. 1 to 256 bytes.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Checks every field against its rule and the data against `max_payload_bytes`.
+    pub(crate) fn validate(&self, max_payload_bytes: usize) -> Result<(), EventError> {
+        if let Some(event_type) = &self.event_type {
+            check_field("type", event_type)?;
+            if CONTROL_TYPES.contains(&event_type.as_str()) {
+                return Err(EventError::ControlType);
+            }
+        }
+        for (field, text) in [("key", &self.key), ("id", &self.id)] {
+            if let Some(text) = text {
+                check_field(field, text)?;
+            }
+        }
+        let payload = self.data.as_str();
+        if payload.len() > max_payload_bytes {
+            return Err(EventError::PayloadTooLarge { max_bytes: max_payload_bytes });
+        }
+        if payload.contains('\0') {
+            return Err(EventError::NulInData);
+        }
+        Ok(())
+    }
+}
+
+fn check_field(field: &'static str, text: &str) -> Result<(), EventError> {
+    if text.is_empty() || text.len() > MAX_FIELD_BYTES {
+        return Err(EventError::FieldLength(field));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(EventError::FieldControlCharacter(field));
+    }
+    Ok(())
+}
+
+/// Why an event is refused (`bad_event`, or `payload_too_large`).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    #[error("an event's {0} has 1 to {MAX_FIELD_BYTES} bytes")]
+    FieldLength(&'static str),
+    #[error("an event's {0} must not contain control characters")]
+    FieldControlCharacter(&'static str),
+    #[error("`connected`, `gap` and `shutdown` are the hub's own event types")]
+    ControlType,
+    #[error("data sent as text must not contain NUL")]
+    NulInData,
+    #[error("an event's data has at most {max_bytes} bytes")]
+    PayloadTooLarge { max_bytes: usize },
+}
+
+/// An event that has its place in a partition, encoded once for every stream.
+#[derive(Debug)]
+pub(crate) struct SequencedEvent {
+    pub topic: Topic,
+    pub partition: u16,
+    pub sequence: u64,
+    pub event_type: Option<Box<str>>,
+    pub key: Option<Box<str>>,
+    pub published_at: Instant,
+    pub policy: Arc<Policy>,
+    pub encoded: Encoded,
+}
+
+/// The event's bytes in a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    /// `event:` line where there is a type, `data:` lines, `id:` line, blank line.
+    pub bytes: Bytes,
+    /// Where the first `data:` line begins.
+    pub data_at: usize,
+    /// Where the `id:` line begins.
+    pub id_at: usize,
+    /// Whether the data is JSON (on one line) or text.
+    pub is_json: bool,
+}
+
+impl SequencedEvent {
+    /// What the event costs in memory, about: its bytes, the names it owns, and the
+    /// bookkeeping of maps and rings around it.
+    pub fn size_bytes(&self) -> usize {
+        const BOOKKEEPING: usize = 200;
+        let key = self.key.as_ref().map_or(0, |key| key.len());
+        self.encoded.bytes.len() + key + BOOKKEEPING
+    }
+}

@@ -1,0 +1,138 @@
+//! The history of one topic: the events that a stream can still resume over, and how far
+//! back it is whole. A conflating topic keeps its conflated view.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use super::{event::SequencedEvent, policy::Policy};
+use crate::config::Conflate;
+
+/// A topic's events in sequence order.
+#[derive(Debug)]
+pub(crate) struct TopicHistory {
+    pub policy: Arc<Policy>,
+    events: VecDeque<Arc<SequencedEvent>>,
+    /// Sequence of each key's event, where the policy conflates by key.
+    keys: HashMap<Box<str>, u64>,
+    /// Highest sequence that left other than by conflation: a stream that stands before it
+    /// has missed something.
+    evicted_through: u64,
+    /// Sequence of the topic's last event.
+    last: u64,
+    /// Whether the partition has listed the topic as one without events.
+    pub is_listed_idle: bool,
+}
+
+impl TopicHistory {
+    pub fn new(policy: Arc<Policy>) -> Self {
+        Self {
+            policy,
+            events: VecDeque::new(),
+            keys: HashMap::new(),
+            evicted_through: 0,
+            last: 0,
+            is_listed_idle: false,
+        }
+    }
+
+    /// Keeps a new event and returns what had to leave for it.
+    pub fn push(&mut self, event: Arc<SequencedEvent>) -> Vec<Arc<SequencedEvent>> {
+        self.last = event.sequence;
+        let mut left = self.supersede(&event);
+        if let (Conflate::LatestByKey, Some(key)) = (self.policy.conflate, &event.key) {
+            self.keys.insert(key.clone(), event.sequence);
+        }
+        self.events.push_back(event);
+        while self.events.len() > self.policy.history_events {
+            left.extend(self.evict_oldest());
+        }
+        left
+    }
+
+    /// Forgets the oldest event: a stream that has not had it will be told.
+    pub fn evict_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
+        let event = self.events.pop_front()?;
+        self.evicted_through = event.sequence;
+        self.forget_key(&event);
+        Some(event)
+    }
+
+    /// Forgets the events that are older than the policy allows.
+    pub fn expire(&mut self, now: Instant) -> Vec<Arc<SequencedEvent>> {
+        let mut left = Vec::new();
+        while self.expires_at().is_some_and(|at| at <= now) {
+            left.extend(self.evict_oldest());
+        }
+        left
+    }
+
+    /// When the oldest event will have to be forgotten.
+    pub fn expires_at(&self) -> Option<Instant> {
+        let oldest = self.events.front()?;
+        // A time to live beyond what the clock can say never ends.
+        oldest.published_at.checked_add(self.policy.history_ttl)
+    }
+
+    /// The events after a sequence, oldest first.
+    pub fn after(&self, sequence: u64) -> impl Iterator<Item = &Arc<SequencedEvent>> {
+        let first = self.events.partition_point(|event| event.sequence <= sequence);
+        self.events.range(first..)
+    }
+
+    /// Whether nothing that a stream standing at `sequence` lacks has been forgotten.
+    pub fn reaches_back_to(&self, sequence: u64) -> bool {
+        self.evicted_through <= sequence
+    }
+
+    /// Highest sequence that left other than by conflation.
+    pub fn evicted_through(&self) -> u64 {
+        self.evicted_through
+    }
+
+    /// Sequence of the topic's last event, kept or not.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Sequence of the oldest event kept.
+    pub fn oldest(&self) -> Option<u64> {
+        self.events.front().map(|event| event.sequence)
+    }
+
+    /// Whether the event of that sequence is kept.
+    pub fn holds(&self, sequence: u64) -> bool {
+        self.events.binary_search_by_key(&sequence, |event| event.sequence).is_ok()
+    }
+
+    /// Whether no event is kept.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    fn supersede(&mut self, event: &SequencedEvent) -> Vec<Arc<SequencedEvent>> {
+        match self.policy.conflate {
+            Conflate::None => Vec::new(),
+            Conflate::Latest => self.events.drain(..).collect(),
+            Conflate::LatestByKey => {
+                let older = event.key.as_ref().and_then(|key| self.keys.remove(key));
+                older.and_then(|sequence| self.remove(sequence)).into_iter().collect()
+            }
+        }
+    }
+
+    fn remove(&mut self, sequence: u64) -> Option<Arc<SequencedEvent>> {
+        let index = self.events.binary_search_by_key(&sequence, |event| event.sequence).ok()?;
+        self.events.remove(index)
+    }
+
+    fn forget_key(&mut self, event: &SequencedEvent) {
+        if let Some(key) = &event.key
+            && self.keys.get(key) == Some(&event.sequence)
+        {
+            self.keys.remove(key);
+        }
+    }
+}

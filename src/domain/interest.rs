@@ -1,0 +1,121 @@
+//! What a stream wants: topics, patterns, event types, and from where.
+
+use std::{
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
+
+use super::{
+    cursor::Cursor,
+    event::SequencedEvent,
+    pattern_index::PatternIndex,
+    topic::{Pattern, Topic},
+};
+
+/// What one stream wants of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Interest {
+    /// Topics of this partition, none of which a pattern of the same stream covers.
+    pub topics: Box<[Topic]>,
+    /// All patterns of the stream; each may match topics of any partition.
+    pub patterns: Arc<PatternSet>,
+    pub types: TypeFilter,
+}
+
+impl Interest {
+    /// Whether one of the patterns matches.
+    pub fn matches_pattern(&self, topic: &Topic) -> bool {
+        self.patterns.matches(topic)
+    }
+}
+
+/// The patterns of one stream, matched together.
+#[derive(Debug, Default)]
+pub(crate) struct PatternSet {
+    patterns: Box<[Pattern]>,
+    index: PatternIndex<()>,
+}
+
+impl PatternSet {
+    pub fn new(mut patterns: Vec<Pattern>) -> Self {
+        patterns.sort_unstable();
+        patterns.dedup();
+        let mut index = PatternIndex::default();
+        for pattern in &patterns {
+            index.insert(pattern, ());
+        }
+        Self { patterns: patterns.into(), index }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Pattern> {
+        self.patterns.iter()
+    }
+
+    /// Whether one of the patterns matches.
+    pub fn matches(&self, topic: &Topic) -> bool {
+        let mut matched = false;
+        self.index.for_each_match(topic, |()| matched = true);
+        matched
+    }
+}
+
+impl PartialEq for PatternSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.patterns == other.patterns
+    }
+}
+
+impl Eq for PatternSet {}
+
+impl Hash for PatternSet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.patterns.hash(state);
+    }
+}
+
+/// The event types that a stream wants; `None` is all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub(crate) struct TypeFilter(pub Option<Arc<[String]>>);
+
+impl TypeFilter {
+    /// Whether the stream wants the event. One without a type is of type `message`, as the
+    /// standard has it (WHATWG HTML §9.2.6).
+    pub fn wants(&self, event: &SequencedEvent) -> bool {
+        let Some(types) = &self.0 else { return true };
+        let event_type = event.event_type.as_deref().unwrap_or("message");
+        types.iter().any(|wanted| wanted == event_type)
+    }
+
+    pub fn is_all(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// Where a stream begins in one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StartFrom {
+    /// With what is published from now on.
+    Live,
+    /// With the history of conflated topics, then live.
+    Snapshot,
+    /// With all that history holds.
+    Earliest,
+    /// With what came after a sequence.
+    After(u64),
+    /// With all that history holds, after a gap: the cursor is of another epoch.
+    Foreign,
+}
+
+/// Where a stream begins, as its client said.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Start {
+    #[default]
+    Live,
+    Snapshot,
+    Earliest,
+    Resume(Cursor),
+}

@@ -1,0 +1,72 @@
+//! Topic policies: when events leave, which of them, what is kept, how fast one stream
+//! may get them. Resolved once per topic from the configuration; first match wins.
+
+use std::{sync::Arc, time::Duration};
+
+use super::topic::{Pattern, TopicError};
+use crate::config::{Config, Conflate, Flush, Rate};
+
+/// How the events of a topic are treated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Which `[[topics]]` entry this is, for limiters kept per policy; the default has none.
+    pub entry: Option<usize>,
+    pub flush: Flush,
+    pub tick: Duration,
+    pub conflate: Conflate,
+    pub history_events: usize,
+    pub history_ttl: Duration,
+    /// Bound on what one stream gets of all topics under this entry.
+    pub rate: Option<Rate>,
+}
+
+impl Policy {
+    /// Whether a later event can supersede an earlier one.
+    pub fn conflates(&self) -> bool {
+        self.conflate != Conflate::None
+    }
+}
+
+/// All policies of a hub.
+#[derive(Debug)]
+pub struct Policies {
+    entries: Vec<(Pattern, Arc<Policy>)>,
+    default: Arc<Policy>,
+}
+
+impl Policies {
+    /// Resolves the configuration's entries against its defaults.
+    ///
+    /// # Errors
+    /// A pattern that is not valid.
+    pub fn new(config: &Config) -> Result<Self, TopicError> {
+        let default = Policy {
+            entry: None,
+            flush: config.delivery.flush,
+            tick: config.delivery.tick,
+            conflate: config.delivery.conflate,
+            history_events: config.history.events,
+            history_ttl: config.history.ttl,
+            rate: None,
+        };
+        let entries = config.topics.iter().enumerate().map(|(index, topic)| {
+            let policy = Policy {
+                entry: Some(index),
+                flush: topic.flush.unwrap_or(default.flush),
+                tick: topic.tick.unwrap_or(default.tick),
+                conflate: topic.conflate.unwrap_or(default.conflate),
+                history_events: topic.history.events.unwrap_or(default.history_events),
+                history_ttl: topic.history.ttl.unwrap_or(default.history_ttl),
+                rate: topic.rate.filter(|rate| rate.events_per_second > 0),
+            };
+            Ok((Pattern::parse(&topic.pattern)?, Arc::new(policy)))
+        });
+        Ok(Self { entries: entries.collect::<Result<_, _>>()?, default: Arc::new(default) })
+    }
+
+    /// The policy of a topic.
+    pub fn of(&self, topic: &str) -> &Arc<Policy> {
+        let entry = self.entries.iter().find(|(pattern, _)| pattern.matches(topic));
+        entry.map_or(&self.default, |(_, policy)| policy)
+    }
+}

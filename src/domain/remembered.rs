@@ -1,0 +1,93 @@
+//! The publishes that are remembered by their id, so that a repeated one is answered as the
+//! first was and delivers nothing.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::topic::Topic;
+
+/// What a publish with an id was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub sequence: u64,
+    pub receivers: usize,
+}
+
+type Key = (Topic, Arc<str>);
+
+/// Answers by topic and id, for the length of the window. Bounded: when it is full, a
+/// publish with a new id has to be refused, since forgetting an old one early would let it
+/// be delivered twice.
+#[derive(Debug)]
+pub(crate) struct Remembered {
+    window: Duration,
+    max_count: usize,
+    answers: HashMap<Key, Answer>,
+    /// In the order of their expiry, which is that of their arrival.
+    expiries: VecDeque<(Instant, Key)>,
+}
+
+impl Remembered {
+    pub fn new(window: Duration, max_count: usize) -> Self {
+        Self { window, max_count, answers: HashMap::new(), expiries: VecDeque::new() }
+    }
+
+    /// The answer that a publish with this id got.
+    pub fn get(&mut self, topic: &Topic, id: &str, now: Instant) -> Option<Answer> {
+        self.expire(now);
+        self.answers.get(&(topic.clone(), id.into())).copied()
+    }
+
+    /// Whether no further id can be remembered.
+    pub fn is_full(&self) -> bool {
+        self.answers.len() >= self.max_count
+    }
+
+    /// Remembers an answer.
+    pub fn insert(&mut self, topic: &Topic, id: &str, answer: Answer, now: Instant) {
+        let key: Key = (topic.clone(), id.into());
+        self.expiries.push_back((now + self.window, key.clone()));
+        self.answers.insert(key, answer);
+    }
+
+    /// Forgets what the window has left behind.
+    pub fn expire(&mut self, now: Instant) {
+        while self.expiries.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, key)) = self.expiries.pop_front() {
+                self.answers.remove(&key);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_remembered_for_its_topic_and_window_only() {
+        let (start, window) = (Instant::now(), Duration::from_secs(300));
+        let [here, there] = ["here", "there"].map(|name| Topic::parse(name).unwrap());
+        let mut remembered = Remembered::new(window, 2);
+        let answer = Answer { sequence: 7, receivers: 3 };
+        remembered.insert(&here, "id", answer, start);
+        let just_before = start + window - Duration::from_nanos(1);
+        assert_eq!(remembered.get(&here, "id", just_before), Some(answer));
+        assert_eq!(remembered.get(&there, "id", just_before), None);
+        assert_eq!(remembered.get(&here, "id", start + window), None);
+    }
+
+    #[test]
+    fn a_full_window_says_so_until_something_expires() {
+        let (start, window) = (Instant::now(), Duration::from_secs(300));
+        let topic = Topic::parse("topic").unwrap();
+        let mut remembered = Remembered::new(window, 1);
+        remembered.insert(&topic, "id", Answer { sequence: 1, receivers: 0 }, start);
+        assert!(remembered.is_full());
+        remembered.expire(start + window);
+        assert!(!remembered.is_full());
+    }
+}

@@ -1,0 +1,81 @@
+//! Errors that callers match on, and their stable codes.
+
+use crate::domain::{cursor::CursorError, event::EventError, topic::TopicError};
+
+/// Why a hub did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration does not hold.
+    #[error("the configuration does not hold:\n{0}")]
+    Config(#[from] crate::config::ConfigProblems),
+    /// The threads for the hub's partitions could not be started.
+    #[error("the hub's threads did not start: {0}")]
+    Threads(#[from] std::io::Error),
+}
+
+/// Why an event was not taken. It is then in no history and reaches no stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// Too many events wait already. Try again later.
+    #[error("the hub has more to publish than it can take at the moment")]
+    AtCapacity,
+    /// The instance is stopping. Try another, or later.
+    #[error("this instance is stopping")]
+    Draining,
+    /// A bug: the partition panicked and was rebuilt. The event may have been kept.
+    #[error("the hub failed to publish the event")]
+    Internal,
+}
+
+impl PublishError {
+    /// The code in an HTTP answer. Its meaning never changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Topic(_) => "bad_topic",
+            Self::Event(EventError::PayloadTooLarge { .. }) => "payload_too_large",
+            Self::Event(_) => "bad_event",
+            Self::AtCapacity => "at_capacity",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// Why a stream was not opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    #[error("a stream needs at least one topic")]
+    NoTopic,
+    #[error("a stream has at most {max_count} topics")]
+    TooManyTopics { max_count: usize },
+    #[error("`types` names event types of 1 to 256 bytes without control characters")]
+    BadTypes,
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    /// As many streams are open as this instance may have. Try again later.
+    #[error("this instance has as many streams as it may have")]
+    AtCapacity,
+    /// The instance is stopping. Try another, or later.
+    #[error("this instance is stopping")]
+    Draining,
+}
+
+impl SubscribeError {
+    /// The code in an HTTP answer. Its meaning never changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Topic(_) | Self::NoTopic => "bad_topic",
+            Self::TooManyTopics { .. } => "too_many_topics",
+            Self::BadTypes => "bad_types",
+            Self::Cursor(_) => "bad_cursor",
+            Self::AtCapacity => "at_capacity",
+            Self::Draining => "draining",
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Reading request bodies within bounds: whole, or line by line.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use actix_web::{
+    http::StatusCode,
+    web::{Bytes, BytesMut, Payload},
+};
+use futures_util::{Stream, StreamExt, ready};
+
+use super::refusal::Refusal;
+
+/// Longest body of a subscription: 10,000 topics of 256 bytes, quoted.
+pub(crate) const MAX_SUBSCRIPTION_BYTES: usize = 4 * 1024 * 1024;
+
+/// Longest body of a publish that is not NDJSON: an array of many events.
+const MIN_BODY_BYTES: usize = 16 * 1024 * 1024;
+
+/// Room for an event's other fields, quoted.
+const FIELDS_BYTES: usize = 16 * 1024;
+
+/// Longest line of NDJSON: a payload, every byte of it escaped, and the other fields.
+pub(crate) fn max_line_bytes(max_payload: usize) -> usize {
+    max_payload.saturating_mul(6) + FIELDS_BYTES
+}
+
+/// Longest body of a publish that is not NDJSON.
+pub(crate) fn max_body_bytes(max_payload: usize) -> usize {
+    max_line_bytes(max_payload).max(MIN_BODY_BYTES)
+}
+
+/// Reads a whole body.
+pub(crate) async fn read(mut payload: Payload, max_bytes: usize) -> Result<Bytes, Refusal> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|error| broken(&error))?;
+        if body.len() + chunk.len() > max_bytes {
+            return Err(too_large(max_bytes));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}
+
+/// The lines of a body, without their ends; empty ones are left out. A line that is too long
+/// is the last: where the next begins is not known.
+pub(crate) struct Lines {
+    payload: Payload,
+    buffer: BytesMut,
+    /// Bytes at the front that hold no line end.
+    searched: usize,
+    max_line_bytes: usize,
+    is_finished: bool,
+}
+
+impl Lines {
+    pub fn new(payload: Payload, max_line_bytes: usize) -> Self {
+        let buffer = BytesMut::new();
+        Self { payload, buffer, searched: 0, max_line_bytes, is_finished: false }
+    }
+
+    fn take_line(&mut self) -> Option<Bytes> {
+        loop {
+            let end = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n');
+            let Some(end) = end else {
+                self.searched = self.buffer.len();
+                return None;
+            };
+            let line = self.buffer.split_to(self.searched + end + 1).freeze();
+            self.searched = 0;
+            if !line.trim_ascii().is_empty() {
+                return Some(line);
+            }
+        }
+    }
+}
+
+impl Stream for Lines {
+    type Item = Result<Bytes, Refusal>;
+
+    fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if let Some(line) = self.take_line() {
+                return Poll::Ready(Some(Ok(line)));
+            }
+            if self.is_finished {
+                let rest = self.buffer.split().freeze();
+                self.searched = 0;
+                return Poll::Ready((!rest.trim_ascii().is_empty()).then_some(Ok(rest)));
+            }
+            if self.buffer.len() > self.max_line_bytes {
+                self.is_finished = true;
+                self.buffer.clear();
+                self.searched = 0;
+                return Poll::Ready(Some(Err(too_large(self.max_line_bytes))));
+            }
+            match ready!(self.payload.poll_next_unpin(task)) {
+                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
+                Some(Err(error)) => {
+                    self.is_finished = true;
+                    self.buffer.clear();
+                    self.searched = 0;
+                    return Poll::Ready(Some(Err(broken(&error))));
+                }
+                None => self.is_finished = true,
+            }
+        }
+    }
+}
+
+fn too_large(max_bytes: usize) -> Refusal {
+    let message = format!("a body or line here has at most {max_bytes} bytes");
+    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
+}
+
+fn broken(error: &actix_web::error::PayloadError) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "bad_body", error.to_string())
+}

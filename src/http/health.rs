@@ -1,0 +1,21 @@
+//! `/health/live` and `/health/ready`: by status code.
+
+use actix_web::{HttpResponse, http::StatusCode, web::Data};
+use serde_json::json;
+
+use crate::hub::Hub;
+
+/// The process runs.
+pub(crate) async fn live() -> HttpResponse {
+    HttpResponse::Ok().json(json!({ "status": "live" }))
+}
+
+/// The hub takes streams and publishes; 503 if it does not.
+pub(crate) async fn ready(hub: Data<Hub>) -> HttpResponse {
+    let (status, text) = match hub.is_ready() {
+        true => (StatusCode::OK, "ready"),
+        false if hub.shared().is_draining() => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        false => (StatusCode::SERVICE_UNAVAILABLE, "bridge_down"),
+    };
+    HttpResponse::build(status).json(json!({ "status": text }))
+}

@@ -1,0 +1,104 @@
+//! An event as JSON hands it in.
+
+use actix_web::http::StatusCode;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+use super::refusal::Refusal;
+use crate::domain::event::{Event, EventData};
+
+/// What a publish body says, by all its names.
+#[derive(Deserialize)]
+struct Body<'a> {
+    #[serde(alias = "channel")]
+    topic: Option<String>,
+    #[serde(alias = "channels")]
+    topics: Option<Vec<String>>,
+    #[serde(alias = "eventType")]
+    event: Option<String>,
+    /// `null` is data, absence is not.
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    key: Option<String>,
+    id: Option<String>,
+}
+
+fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(from).map(Some)
+}
+
+/// One event and the topics it goes to.
+pub(crate) struct Incoming {
+    pub topics: Vec<String>,
+    /// Whether the topics came as a list, and the answer is to be one.
+    pub has_list: bool,
+    pub event: Event,
+}
+
+/// Reads one event; its fields are checked by the hub.
+pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
+    let bad_json = |error: serde_json::Error| refusal("bad_json", error.to_string());
+    let body: Body<'_> = serde_json::from_slice(json).map_err(bad_json)?;
+    let (topics, has_list) = match (body.topic, body.topics) {
+        (Some(topic), None) => (vec![topic], false),
+        (None, Some(topics)) if !topics.is_empty() => (topics, true),
+        (None, _) => return Err(refusal("bad_topic", "an event needs a topic")),
+        (Some(_), Some(_)) => {
+            return Err(refusal("bad_topic", "an event has either `topic` or `topics`"));
+        }
+    };
+    let data = body.data.ok_or_else(|| refusal("bad_event", "an event needs `data`"))?;
+    let data = match data.get().starts_with('"') {
+        true => EventData::Text(serde_json::from_str(data.get()).map_err(bad_json)?),
+        false => EventData::Json(compact(data.get())),
+    };
+    let event = Event { data, event_type: body.event, key: body.key, id: body.id };
+    Ok(Incoming { topics, has_list, event })
+}
+
+fn refusal(code: &'static str, message: impl Into<String>) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, code, message)
+}
+
+/// Valid JSON without the white space between its tokens. Numbers and the order of keys
+/// stay to the letter, which going through a value would not keep.
+fn compact(json: &str) -> String {
+    let mut compact = String::with_capacity(json.len());
+    let mut in_string = false;
+    let mut escaped = false;
+    for c in json.chars() {
+        if in_string {
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+        } else if c.is_ascii_whitespace() {
+            continue;
+        } else {
+            in_string = c == '"';
+        }
+        compact.push(c);
+    }
+    compact
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_compacted_to_the_letter() {
+        let json = r#" { "b" : [ 1.50 , 1e400,-0 ], "a":"x \" \\ y\t",  "c":{ } } "#;
+        assert_eq!(compact(json), r#"{"b":[1.50,1e400,-0],"a":"x \" \\ y\t","c":{}}"#);
+    }
+
+    #[test]
+    fn a_string_is_text_and_null_is_json() {
+        let data = |json: &str| parse(json.as_bytes()).map(|incoming| incoming.event.data).ok();
+        assert_eq!(
+            data(r#"{"topic":"a","data":"x\ny"}"#),
+            Some(EventData::Text("x\ny".to_owned()))
+        );
+        assert_eq!(data(r#"{"channel":"a","data":null}"#), Some(EventData::Json("null".into())));
+        assert_eq!(data(r#"{"topic":"a"}"#), None);
+        assert_eq!(data(r#"{"topic":"a","data":"\ud800"}"#), None);
+    }
+}

@@ -1,0 +1,62 @@
+//! The HTTP surface: all routes in one list, a file an endpoint. It speaks to `Hub` only.
+
+mod body;
+mod health;
+mod incoming;
+mod publish;
+pub(crate) mod refusal;
+mod stats;
+pub(crate) mod stream;
+
+use actix_web::{
+    Resource, Route,
+    web::{self, Data, ServiceConfig},
+};
+
+use crate::hub::Hub;
+
+/// All endpoints of a hub under a prefix.
+pub(crate) fn routes(hub: Hub, prefix: String) -> impl FnOnce(&mut ServiceConfig) {
+    move |config| {
+        let prefix = prefix.trim_end_matches('/');
+        streams(config, &hub, prefix);
+        operations(config, &hub, prefix);
+        config.app_data(Data::new(hub));
+    }
+}
+
+/// Subscribing and publishing.
+pub(crate) fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
+    let stream = [
+        web::get().to(stream::get),
+        web::head().to(stream::head),
+        web::post().to(stream::post),
+    ];
+    config
+        .service(resource(hub, prefix, "/stream", &["GET", "HEAD", "POST"], stream))
+        .service(resource(hub, prefix, "/publish", &["POST"], [web::post().to(publish::post)]));
+}
+
+/// Health, statistics and metrics.
+pub(crate) fn operations(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
+    let get = |path, route| resource(hub, prefix, path, &["GET"], [route]);
+    config
+        .service(get("/health/live", web::get().to(health::live)))
+        .service(get("/health/ready", web::get().to(health::ready)))
+        .service(get("/stats", web::get().to(stats::stats)))
+        .service(get("/metrics", web::get().to(stats::metrics)));
+}
+
+/// A resource of this hub, whatever other hubs the application has, that refuses other
+/// methods by name.
+fn resource<const N: usize>(
+    hub: &Hub,
+    prefix: &str,
+    path: &str,
+    methods: &'static [&'static str],
+    routes: [Route; N],
+) -> Resource {
+    let resource = web::resource(format!("{prefix}{path}")).app_data(Data::new(hub.clone()));
+    let resource = routes.into_iter().fold(resource, Resource::route);
+    resource.default_service(web::to(move || async { refusal::method_not_allowed(methods) }))
+}

@@ -1,0 +1,204 @@
+//! `POST /publish`: one event, an array of them, or a line each without end.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header::CONTENT_TYPE},
+    web::{Bytes, Data, Payload},
+};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::{BoxFuture, try_join_all},
+};
+use serde::Serialize;
+
+use super::{
+    body::{self, Lines},
+    incoming::{Incoming, parse},
+    refusal::{ErrorBody, Refusal},
+};
+use crate::{
+    error::PublishError,
+    hub::{Hub, Publish, Published},
+};
+
+/// Events of one NDJSON request whose answers may be awaited at once.
+const MAX_AWAITED: usize = 256;
+
+/// What one event was answered.
+#[derive(Debug, Serialize)]
+pub(crate) struct Answer {
+    success: bool,
+    #[serde(flatten)]
+    published: Published,
+}
+
+/// One answer for `topic`, an array of them for `topics`.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum Answers {
+    One(Option<Answer>),
+    Many(Vec<Answer>),
+}
+
+/// A line's answer.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum LineAnswer {
+    Taken(Answers),
+    Refused { success: bool, error: ErrorBody },
+}
+
+impl LineAnswer {
+    fn refused(refusal: Refusal) -> Self {
+        Self::Refused { success: false, error: refusal.error }
+    }
+}
+
+/// The answer to a body that is not NDJSON.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Body {
+    Single(Answers),
+    Array(Vec<Answers>),
+}
+
+/// Takes the events of a body, whatever its form.
+pub(crate) async fn post(
+    hub: Data<Hub>,
+    request: HttpRequest,
+    payload: Payload,
+) -> HttpResponse {
+    if is_cross_site(&request) {
+        let message = "pages of other sites may not publish";
+        return Refusal::new(StatusCode::FORBIDDEN, "cross_site", message).response();
+    }
+    let max_payload = hub.shared().config.publish.max_payload;
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if content_type.is_some_and(|value| value.trim_start().starts_with("application/x-ndjson")) {
+        return lines(Hub::clone(&hub), Lines::new(payload, body::max_line_bytes(max_payload)));
+    }
+    let body = match body::read(payload, body::max_body_bytes(max_payload)).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal.response(),
+    };
+    let answered = match body.trim_ascii_start().first() {
+        Some(b'[') => array(&hub, &body).await,
+        _ => single(&hub, &body).await,
+    };
+    match answered {
+        Ok(answer) => HttpResponse::Ok().json(answer),
+        Err(refusal) => refusal.response(),
+    }
+}
+
+/// A page of another site can send a body of a simple type without being asked. Its browser
+/// says so.
+fn is_cross_site(request: &HttpRequest) -> bool {
+    request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site")
+}
+
+async fn single(hub: &Hub, body: &[u8]) -> Result<Body, Refusal> {
+    let incoming = parse(body)?;
+    let publishes = check(hub, &incoming)?;
+    let published = publish_all(hub, publishes).await?;
+    Ok(Body::Single(incoming.shape(published)))
+}
+
+/// All events are checked before the first is taken.
+async fn array(hub: &Hub, body: &[u8]) -> Result<Body, Refusal> {
+    let at = |index: usize| {
+        move |mut refusal: Refusal| {
+            refusal.error.index = Some(index);
+            refusal
+        }
+    };
+    let items: Vec<&serde_json::value::RawValue> = serde_json::from_slice(body)
+        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "bad_json", error.to_string()))?;
+    let mut events = Vec::with_capacity(items.len());
+    for (index, item) in items.into_iter().enumerate() {
+        let incoming = parse(item.get().as_bytes()).map_err(at(index))?;
+        let publishes = check(hub, &incoming).map_err(at(index))?;
+        events.push((incoming, publishes));
+    }
+    let mut answers = Vec::with_capacity(events.len());
+    for (index, (incoming, publishes)) in events.into_iter().enumerate() {
+        match publish_all(hub, publishes).await {
+            Ok(published) => answers.push(incoming.shape(published)),
+            Err(refusal) => {
+                let mut refusal = at(index)(refusal);
+                refusal.published = Some(answers);
+                return Err(refusal);
+            }
+        }
+    }
+    Ok(Body::Array(answers))
+}
+
+/// Answers line by line while the request is still being read.
+fn lines(hub: Hub, lines: Lines) -> HttpResponse {
+    let answers = lines
+        .then(move |line| {
+            let hub = hub.clone();
+            async move { enqueue_line(&hub, line).await }
+        })
+        .buffered(MAX_AWAITED)
+        .map(|answer| {
+            let mut line = serde_json::to_vec(&answer)?;
+            line.push(b'\n');
+            Ok::<_, serde_json::Error>(Bytes::from(line))
+        });
+    HttpResponse::Ok().content_type("application/x-ndjson").streaming(answers)
+}
+
+/// Hands a line's events over in order; the future awaits their answers.
+async fn enqueue_line(
+    hub: &Hub,
+    line: Result<Bytes, Refusal>,
+) -> BoxFuture<'static, LineAnswer> {
+    let enqueued = async {
+        let incoming = parse(&line?)?;
+        let mut awaited = Vec::new();
+        for publish in check(hub, &incoming)? {
+            awaited.push(hub.enqueue(publish).await.map_err(|error| Refusal::from(&error))?);
+        }
+        Ok((incoming, awaited))
+    };
+    let (incoming, awaited) = match enqueued.await {
+        Ok(enqueued) => enqueued,
+        Err(refusal) => return std::future::ready(LineAnswer::refused(refusal)).boxed(),
+    };
+    async move {
+        match try_join_all(awaited).await {
+            Ok(published) => LineAnswer::Taken(incoming.shape(published)),
+            Err(error) => LineAnswer::refused(Refusal::from(&error)),
+        }
+    }
+    .boxed()
+}
+
+fn check(hub: &Hub, incoming: &Incoming) -> Result<Vec<Publish>, Refusal> {
+    let checked = |topic: &String| hub.check(topic, incoming.event.clone());
+    let checked: Result<Vec<Publish>, PublishError> =
+        incoming.topics.iter().map(checked).collect();
+    checked.map_err(|error| Refusal::from(&error))
+}
+
+/// Publishes to one topic after the other.
+async fn publish_all(hub: &Hub, publishes: Vec<Publish>) -> Result<Vec<Published>, Refusal> {
+    let mut published = Vec::with_capacity(publishes.len());
+    for publish in publishes {
+        let answer = match hub.enqueue(publish).await {
+            Ok(answer) => answer.await,
+            Err(error) => Err(error),
+        };
+        published.push(answer.map_err(|error| Refusal::from(&error))?);
+    }
+    Ok(published)
+}
+
+impl Incoming {
+    fn shape(&self, published: Vec<Published>) -> Answers {
+        let mut answers = published.into_iter().map(|published| Answer { success: true, published });
+        if self.has_list { Answers::Many(answers.collect()) } else { Answers::One(answers.next()) }
+    }
+}

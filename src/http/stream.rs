@@ -1,0 +1,202 @@
+//! `GET` and `POST /stream`: opens a stream.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{StatusCode, header::HeaderName},
+    web::{Data, Payload},
+};
+use actix_web_lab::extract::Query;
+use serde::Deserialize;
+
+use super::{
+    body::{self, MAX_SUBSCRIPTION_BYTES},
+    refusal::{Refusal, stream_head, stream_refusal},
+};
+use crate::{
+    domain::topic::TopicError,
+    error::SubscribeError,
+    hub::Hub,
+    subscription::{Format, Subscription},
+    transport::EventStreamBody,
+};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// What a query says. Any key may be repeated; `topics=`, `channels=` and `types=` hold lists.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct StreamQuery {
+    topic: Vec<String>,
+    topics: Vec<String>,
+    channels: Vec<String>,
+    types: Vec<String>,
+    last_event_id: Vec<String>,
+    /// As polyfills spell it.
+    #[serde(rename = "lastEventId")]
+    camel_last_event_id: Vec<String>,
+    batch: Vec<String>,
+    snapshot: Vec<String>,
+}
+
+/// What a body says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct StreamBody {
+    topic: Option<String>,
+    #[serde(alias = "channels")]
+    topics: Vec<String>,
+    types: Vec<String>,
+    #[serde(alias = "last_event_id")]
+    last_event_id: Option<String>,
+    batch: Option<String>,
+    snapshot: Option<bool>,
+}
+
+/// `GET`: the topics are the query's.
+pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
+    open_by_query(&hub, &request)
+}
+
+/// `HEAD`: what `GET` would be answered, without the stream.
+pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
+    let response = open_by_query(&hub, &request);
+    if response.status() == StatusCode::OK { stream_head().finish() } else { response }
+}
+
+fn open_by_query(hub: &Hub, request: &HttpRequest) -> HttpResponse {
+    match query(request) {
+        Ok(query) => {
+            let lists = query.topics.iter().chain(&query.channels).flat_map(|list| list.split(','));
+            let topics = query.topic.iter().map(String::as_str).chain(lists);
+            let subscription = Subscription::new().topics(topics);
+            answer_with(hub, request, subscription, &query)
+        }
+        Err(refusal) => refusal.response(),
+    }
+}
+
+/// `POST`: the same as JSON.
+pub(crate) async fn post(
+    hub: Data<Hub>,
+    request: HttpRequest,
+    payload: Payload,
+) -> HttpResponse {
+    let body = match body::read(payload, MAX_SUBSCRIPTION_BYTES).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal.response(),
+    };
+    let body: StreamBody = match serde_json::from_slice(&body) {
+        Ok(body) => body,
+        Err(error) => return bad_request("bad_json", error.to_string()).response(),
+    };
+    let options = StreamQuery {
+        types: body.types,
+        last_event_id: body.last_event_id.into_iter().collect(),
+        batch: body.batch.into_iter().collect(),
+        snapshot: body.snapshot.map(|snapshot| snapshot.to_string()).into_iter().collect(),
+        ..StreamQuery::default()
+    };
+    let topics = body.topic.into_iter().chain(body.topics);
+    answer_with(&hub, &request, Subscription::new().topics(topics), &options)
+}
+
+/// An embedder's stream: the topics are the subscription's.
+pub(crate) fn answer(hub: &Hub, request: &HttpRequest, subscription: Subscription) -> HttpResponse {
+    match query(request) {
+        Ok(options) => answer_with(hub, request, subscription, &options),
+        Err(refusal) => refusal.response(),
+    }
+}
+
+fn answer_with(
+    hub: &Hub,
+    request: &HttpRequest,
+    subscription: Subscription,
+    options: &StreamQuery,
+) -> HttpResponse {
+    let opened = complete(subscription, request, options).map(|complete| hub.open(complete));
+    match opened {
+        Ok(Ok(reader)) => stream_head().body(EventStreamBody::new(reader)),
+        Ok(Err(error)) => stream_refusal(request, &error),
+        Err(refusal) => refusal.response(),
+    }
+}
+
+/// Fills what the subscription leaves open.
+fn complete(
+    mut subscription: Subscription,
+    request: &HttpRequest,
+    options: &StreamQuery,
+) -> Result<Subscription, Refusal> {
+    if subscription.last_event_id.is_none() {
+        subscription.last_event_id = last_event_id(request, options)?;
+    }
+    if subscription.types.is_none() {
+        let types = options.types.iter().flat_map(|list| list.split(','));
+        let types: Vec<String> = types.filter(|name| !name.is_empty()).map(Into::into).collect();
+        subscription.types = Some(types).filter(|types| !types.is_empty());
+    }
+    if subscription.format.is_none() {
+        subscription.format = match options.batch.first().map(String::as_str) {
+            None => None,
+            Some("json") => Some(Format::JsonBatch),
+            Some(_) => return Err(bad_request("bad_query", "`batch` can only be `json`")),
+        };
+    }
+    if subscription.snapshot.is_none() {
+        subscription.snapshot = match options.snapshot.first().map(String::as_str) {
+            None => None,
+            Some("true" | "1") => Some(true),
+            Some("false" | "0") => Some(false),
+            Some(_) => {
+                return Err(bad_request("bad_query", "`snapshot` can only be `true` or `false`"));
+            }
+        };
+    }
+    Ok(subscription)
+}
+
+/// The header wins over the query.
+fn last_event_id(
+    request: &HttpRequest,
+    options: &StreamQuery,
+) -> Result<Option<String>, Refusal> {
+    if let Some(header) = request.headers().get(LAST_EVENT_ID) {
+        let bad_cursor = SubscribeError::Cursor(crate::domain::cursor::CursorError);
+        let text = header.to_str().map_err(|_| Refusal::from(&bad_cursor))?;
+        if !text.is_empty() {
+            return Ok(Some(text.to_owned()));
+        }
+    }
+    let mut ids = options.last_event_id.iter().chain(&options.camel_last_event_id);
+    Ok(ids.find(|id| !id.is_empty()).cloned())
+}
+
+fn query(request: &HttpRequest) -> Result<StreamQuery, Refusal> {
+    let text = request.query_string();
+    if !is_utf8(text) {
+        return Err(Refusal::from(&SubscribeError::Topic(TopicError::NotUtf8)));
+    }
+    let query = Query::<StreamQuery>::from_query(text);
+    query.map(|query| query.0).map_err(|error| bad_request("bad_query", error.to_string()))
+}
+
+/// Whether what is percent-encoded is UTF-8: form decoding would put U+FFFD in its place,
+/// and a client would wait for events of a topic that it did not name.
+fn is_utf8(query: &str) -> bool {
+    let mut bytes = Vec::with_capacity(query.len());
+    let mut rest = query.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let escaped = (*first == b'%').then(|| tail.get(..2)).flatten();
+        let decoded = escaped
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        bytes.push(decoded.unwrap_or(*first));
+        rest = if decoded.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8(bytes).is_ok()
+}
+
+fn bad_request(code: &'static str, message: impl Into<String>) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, code, message)
+}

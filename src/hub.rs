@@ -1,0 +1,368 @@
+//! The hub: starts the actors, and is the cheap handle that applications hold.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+        mpsc,
+    },
+    time::{Duration, Instant},
+};
+
+use actix::{Actor, Addr};
+use actix_web::{HttpRequest, HttpResponse, web::ServiceConfig};
+use futures_util::future::{BoxFuture, join_all};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::{sync::Semaphore, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    actors::{
+        connection::{Connection, PipeReader, Worker},
+        partition::{Partition, PartitionSpec, Place},
+        topic_manager::{Drain, TopicManager},
+    },
+    bridge::{Bridge, LocalBridge},
+    config::Config,
+    domain::{
+        budget::HistoryBudget,
+        cursor::Epoch,
+        event::Event,
+        policy::Policies,
+        topic::Topic,
+    },
+    error::{PublishError, StartError, SubscribeError},
+    http,
+    metrics::Metrics,
+    subscription::Subscription,
+};
+
+/// Managers that may have a message with a partition at once: one a worker thread.
+const MAX_MANAGERS: usize = 4096;
+
+/// The answer to a publish.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Published {
+    /// The event's cursor: a stream that resumes from it gets what came after.
+    pub event_id: String,
+    pub topic: String,
+    pub partition: u16,
+    /// The event's number in its partition, from 1.
+    pub sequence: u64,
+    /// Streams of this instance that the event was queued for.
+    pub receivers: usize,
+}
+
+/// A running hub. Clones are handles to the same hub; when the last is dropped, its streams
+/// end with `shutdown` and its actors stop.
+#[derive(Clone)]
+pub struct Hub {
+    running: Arc<Running>,
+}
+
+/// Ends the hub with its last handle.
+struct Running {
+    shared: Arc<Shared>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
+}
+
+/// What the actors of a hub have in common. Nothing in it is locked on an event's way.
+pub(crate) struct Shared {
+    pub config: Config,
+    pub epoch: Epoch,
+    pub partitions: Vec<PartitionHandle>,
+    pub bridge: Box<dyn Bridge>,
+    pub budget: Arc<HistoryBudget>,
+    pub metrics: Arc<Metrics>,
+    pub stop: CancellationToken,
+    pub started_at: Instant,
+    is_draining: AtomicBool,
+    open_streams: Arc<AtomicUsize>,
+    next_id: AtomicU64,
+    /// Only touched when a worker's first stream opens, and at the end.
+    managers: Mutex<Vec<Addr<TopicManager>>>,
+}
+
+/// A partition as publishers and managers reach it.
+pub(crate) struct PartitionHandle {
+    pub addr: Addr<Partition>,
+    /// Places for publishes that are not yet delivered to every worker.
+    places: Arc<Semaphore>,
+}
+
+/// Room for one stream, given back when dropped.
+pub(crate) struct Room(Arc<AtomicUsize>);
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+thread_local! {
+    /// The topic manager of each hub that has streams on this worker thread, by the hub's
+    /// address, which is its own as long as the manager holds the hub's parts.
+    static WORKERS: RefCell<HashMap<usize, Worker>> = RefCell::new(HashMap::new());
+}
+
+impl Hub {
+    /// Starts a hub. It binds no socket and sets no global logger or metrics; its partitions
+    /// run on threads of their own (`hub.threads`), so it can be started under any runtime
+    /// or none. Streams are opened on actix-web's workers.
+    ///
+    /// # Errors
+    /// A configuration that does not hold, or no threads to be had.
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        config.validate()?;
+        let policies = Policies::new(&config).expect("validate() checks every pattern");
+        let started_at = Instant::now();
+        let epoch = Epoch::new(rand::random());
+        let stop = CancellationToken::new();
+        let budget = HistoryBudget::new(config.history.max_bytes, config.hub.partitions, started_at);
+        let budget = Arc::new(budget);
+        let metrics = Arc::new(Metrics::new(config.hub.partitions));
+        let partition_count = usize::from(config.hub.partitions);
+        let template = PartitionSpec {
+            partition: 0,
+            epoch,
+            policies: Arc::new(policies),
+            budget: budget.clone(),
+            max_idle_topics: config.hub.max_idle_topics / partition_count,
+            idempotency_window: config.publish.idempotency_window,
+            max_remembered_ids: config.publish.max_remembered_ids.div_ceil(partition_count),
+        };
+        let mailbox_capacity = config.publish.max_pending + MAX_MANAGERS + 1;
+        let addrs = start_partitions(&config, &template, mailbox_capacity, &metrics, &stop)?;
+        let places = || Arc::new(Semaphore::new(config.publish.max_pending));
+        let handles = addrs.iter().cloned().map(|addr| PartitionHandle { addr, places: places() });
+        let shared = Shared {
+            partitions: handles.collect(),
+            bridge: Box::new(LocalBridge::new(addrs)),
+            epoch,
+            budget,
+            metrics,
+            stop,
+            started_at,
+            is_draining: AtomicBool::new(false),
+            open_streams: Arc::default(),
+            next_id: AtomicU64::new(1),
+            managers: Mutex::default(),
+            config,
+        };
+        Ok(Self { running: Arc::new(Running { shared: Arc::new(shared) }) })
+    }
+
+    /// All endpoints under a prefix, for [`actix_web::App::configure`]: `/stream`,
+    /// `/publish`, `/health/live`, `/health/ready`, `/stats` and `/metrics`.
+    pub fn routes(&self, prefix: &str) -> impl FnOnce(&mut ServiceConfig) + use<> {
+        http::routes(self.clone(), prefix.to_owned())
+    }
+
+    /// Opens a stream as the answer to a request. The topics are the subscription's alone;
+    /// from the request come `Last-Event-ID` and, where the subscription leaves them open,
+    /// the query's `types`, `batch` and `snapshot`.
+    ///
+    /// To be called on an actix-web worker. The answer is the stream, or the refusal that
+    /// the contract names.
+    pub fn stream(&self, request: &HttpRequest, subscription: Subscription) -> HttpResponse {
+        http::stream::answer(self, request, subscription)
+    }
+
+    /// Publishes an event. It is answered once the event has its sequence and is in history.
+    ///
+    /// # Errors
+    /// See [`PublishError`]. An overloaded hub lets the caller wait for `publish.max_wait`
+    /// and then refuses; a refused event was not taken.
+    pub async fn publish(
+        &self,
+        topic: impl AsRef<str>,
+        event: Event,
+    ) -> Result<Published, PublishError> {
+        let publish = self.check(topic.as_ref(), event)?;
+        self.enqueue(publish).await?.await
+    }
+
+    /// Refuses new streams and publishes from now on, delivers what was published, and ends
+    /// every stream with a `shutdown` that spreads the clients' return over the window.
+    /// Returns when every stream was told, or after the window.
+    pub async fn drain(&self, window: Duration) {
+        let shared = self.shared();
+        shared.is_draining.store(true, Ordering::Relaxed);
+        // Publishes give their places back when every worker has their events. So whoever
+        // has all places of a partition knows that nothing is under way.
+        let all_places = u32::try_from(shared.config.publish.max_pending).unwrap_or(u32::MAX);
+        let settle = join_all(shared.partitions.iter().map(async |partition| {
+            let _all = partition.places.acquire_many(all_places).await;
+            partition.places.close();
+        }));
+        let managers = shared.managers.lock().clone();
+        let end = async {
+            settle.await;
+            join_all(managers.iter().map(|manager| manager.send(Drain { window }))).await;
+        };
+        if timeout(window, end).await.is_err() {
+            tracing::warn!(window_ms = window.as_millis() as u64, "drain window passed");
+        }
+    }
+
+    /// Whether the hub takes new streams and publishes.
+    pub fn is_ready(&self) -> bool {
+        !self.shared().is_draining() && self.shared().bridge.status().is_up
+    }
+
+    /// Streams that are open now.
+    pub fn connections(&self) -> usize {
+        self.shared().open_streams()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.running.shared
+    }
+
+    /// Checks a publish without taking anything.
+    pub(crate) fn check(&self, topic: &str, event: Event) -> Result<Publish, PublishError> {
+        let topic = Topic::parse(topic)?;
+        event.validate(self.shared().config.publish.max_payload)?;
+        Ok(Publish { topic, event })
+    }
+
+    /// Waits for a place and hands the event over; the order of calls is kept. The future
+    /// that comes back is the answer.
+    pub(crate) async fn enqueue(
+        &self,
+        publish: Publish,
+    ) -> Result<BoxFuture<'static, Result<Published, PublishError>>, PublishError> {
+        let shared = self.shared();
+        let partition = publish.topic.partition(shared.config.hub.partitions);
+        let places = shared.partitions[usize::from(partition)].places.clone();
+        if shared.is_draining() {
+            return Err(PublishError::Draining);
+        }
+        let place = timeout(shared.config.publish.max_wait, places.acquire_owned()).await;
+        let place = place.map_err(|_| PublishError::AtCapacity)?;
+        let place = place.map_err(|_| PublishError::Draining)?;
+        Ok(shared.bridge.enqueue(publish.topic, publish.event, Place::new(place)))
+    }
+
+    /// Opens a stream on this worker.
+    pub(crate) fn open(&self, subscription: Subscription) -> Result<PipeReader, SubscribeError> {
+        let shared = self.shared();
+        let max_topics = shared.config.hub.max_topics_per_stream;
+        let wanted = subscription.resolve(shared.epoch, max_topics)?;
+        if shared.is_draining() {
+            return Err(SubscribeError::Draining);
+        }
+        let room = shared.room().ok_or(SubscribeError::AtCapacity)?;
+        Ok(Connection::open(shared.clone(), shared.worker(), wanted, room))
+    }
+}
+
+/// A checked publish.
+pub(crate) struct Publish {
+    topic: Topic,
+    event: Event,
+}
+
+impl Shared {
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed) || self.stop.is_cancelled()
+    }
+
+    pub fn open_streams(&self) -> usize {
+        self.open_streams.load(Ordering::Relaxed)
+    }
+
+    /// A number that nothing else of this hub has.
+    pub fn next_id(&self) -> u64 {
+        self.next_id.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A stream's own time to wait before it reconnects: random, so that clients that were
+    /// cut together do not return together.
+    pub fn random_retry(&self) -> Duration {
+        let (min, max) = (self.config.stream.retry_min, self.config.stream.retry_max);
+        min + (max - min).mul_f64(rand::random())
+    }
+
+    /// Enough for the open and the close of every stream, the partitions' news and control.
+    pub fn manager_mailbox_capacity(&self) -> usize {
+        2 * self.config.hub.max_connections + 2 * usize::from(self.config.hub.partitions) + 64
+    }
+
+    fn room(&self) -> Option<Room> {
+        let room = Room(self.open_streams.clone());
+        let before = self.open_streams.fetch_add(1, Ordering::Relaxed);
+        (before < self.config.hub.max_connections).then_some(room)
+    }
+
+    /// This thread's topic manager; started if this is the first stream here.
+    fn worker(self: &Arc<Self>) -> Worker {
+        let key = Arc::as_ptr(self) as usize;
+        WORKERS.with_borrow_mut(|workers| {
+            workers.retain(|_, worker| worker.manager.connected());
+            workers.entry(key).or_insert_with(|| self.start_worker()).clone()
+        })
+    }
+
+    fn start_worker(self: &Arc<Self>) -> Worker {
+        let metrics = self.metrics.add_worker();
+        let manager = TopicManager::new(self.clone(), metrics.clone()).start();
+        let mut managers = self.managers.lock();
+        managers.retain(Addr::connected);
+        managers.push(manager.clone());
+        Worker { manager, metrics }
+    }
+}
+
+/// Starts the partitions, spread over the hub's own threads.
+fn start_partitions(
+    config: &Config,
+    template: &PartitionSpec,
+    mailbox_capacity: usize,
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> io::Result<Vec<Addr<Partition>>> {
+    let others = Arc::new(OnceLock::new());
+    let mut started = Vec::new();
+    for thread in 0..config.hub.threads {
+        let numbers = (0..config.hub.partitions)
+            .filter(|number| usize::from(*number) % config.hub.threads == thread);
+        let partitions: Vec<Partition> = numbers
+            .map(|partition| {
+                let spec = PartitionSpec { partition, ..template.clone() };
+                Partition::new(spec, others.clone(), mailbox_capacity, metrics.clone())
+            })
+            .collect();
+        started.extend(start_thread(thread, partitions, stop.clone())?);
+    }
+    started.sort_unstable_by_key(|(number, _)| *number);
+    let addrs: Vec<_> = started.into_iter().map(|(_, addr)| addr).collect();
+    let _ = others.set(addrs.clone());
+    Ok(addrs)
+}
+
+fn start_thread(
+    thread: usize,
+    partitions: Vec<Partition>,
+    stop: CancellationToken,
+) -> io::Result<Vec<(u16, Addr<Partition>)>> {
+    let (tell, told) = mpsc::channel();
+    std::thread::Builder::new().name(format!("fanfare-{thread}")).spawn(move || {
+        actix_rt::System::new().block_on(async {
+            let start = |partition: Partition| (partition.number(), partition.start());
+            let _ = tell.send(partitions.into_iter().map(start).collect());
+            stop.cancelled().await;
+        });
+    })?;
+    told.recv().map_err(io::Error::other)
+}

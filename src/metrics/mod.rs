@@ -1,0 +1,229 @@
+//! What the hub counts. Counters on an event's way are per worker, so that no cache line
+//! goes back and forth between cores; they are added up when somebody asks.
+//!
+//! How they are shown is the business of `prometheus` and of `http::stats`.
+
+mod prometheus;
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+
+pub(crate) use prometheus::{Scrape, render};
+
+use crate::actors::{
+    connection::{Losses, ReplayResult},
+    topic_manager::Activity,
+};
+
+/// Histograms keep two significant digits: a value is at most 1 % off.
+const SIGNIFICANT_DIGITS: u8 = 2;
+
+/// Counters of the whole hub, off an event's way.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub opened: AtomicU64,
+    pub published: AtomicU64,
+    pub actor_panics: AtomicU64,
+    replays_complete: AtomicU64,
+    replays_gap: AtomicU64,
+    topics: Box<[AtomicUsize]>,
+    closed: Mutex<BTreeMap<&'static str, u64>>,
+    durations: Mutex<Histogram<u64>>,
+    workers: Mutex<Vec<Arc<WorkerMetrics>>>,
+}
+
+/// Counters of one worker, written by its thread only.
+#[derive(Debug)]
+pub(crate) struct WorkerMetrics {
+    pub delivered: AtomicU64,
+    conflated: AtomicU64,
+    dropped_slow: AtomicU64,
+    dropped_rate: AtomicU64,
+    subscriptions: AtomicI64,
+    unsent_bytes: AtomicI64,
+    latencies: Mutex<Histogram<u64>>,
+    batches: Mutex<Histogram<u64>>,
+}
+
+/// All counters at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub opened: u64,
+    pub closed: BTreeMap<&'static str, u64>,
+    pub published: u64,
+    pub delivered: u64,
+    pub conflated: u64,
+    pub dropped_slow: u64,
+    pub dropped_rate: u64,
+    pub replays_complete: u64,
+    pub replays_gap: u64,
+    pub actor_panics: u64,
+    pub topics: usize,
+    pub subscriptions: i64,
+    pub unsent_bytes: i64,
+    /// Microseconds from publish to socket write.
+    pub latencies: Histogram<u64>,
+    /// Events in a batch.
+    pub batches: Histogram<u64>,
+    /// Milliseconds that closed streams were open.
+    pub durations: Histogram<u64>,
+}
+
+impl Metrics {
+    pub fn new(partition_count: u16) -> Self {
+        Self {
+            opened: AtomicU64::default(),
+            published: AtomicU64::default(),
+            actor_panics: AtomicU64::default(),
+            replays_complete: AtomicU64::default(),
+            replays_gap: AtomicU64::default(),
+            topics: (0..partition_count).map(|_| AtomicUsize::default()).collect(),
+            closed: Mutex::default(),
+            durations: Mutex::new(histogram()),
+            workers: Mutex::default(),
+        }
+    }
+
+    /// Counters for one more worker.
+    pub fn add_worker(&self) -> Arc<WorkerMetrics> {
+        let worker = Arc::new(WorkerMetrics::new());
+        self.workers.lock().push(worker.clone());
+        worker
+    }
+
+    /// A stream has closed.
+    pub fn count_closed(&self, reason: &'static str, duration: Duration) {
+        *self.closed.lock().entry(reason).or_default() += 1;
+        record(&self.durations, duration.as_millis() as u64);
+    }
+
+    /// A stream has opened, from where its client said.
+    pub fn count_replay(&self, result: ReplayResult) {
+        let counter = match result {
+            ReplayResult::None => return,
+            ReplayResult::Complete => &self.replays_complete,
+            ReplayResult::Gap => &self.replays_gap,
+        };
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A partition says how many topics it knows.
+    pub fn set_topics(&self, partition: u16, count: usize) {
+        self.topics[usize::from(partition)].store(count, Ordering::Relaxed);
+    }
+
+    /// All counters now.
+    pub fn snapshot(&self) -> Snapshot {
+        let workers = self.workers.lock().clone();
+        let sum = |counter: fn(&WorkerMetrics) -> &AtomicU64| {
+            workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
+        };
+        let gauge = |counter: fn(&WorkerMetrics) -> &AtomicI64| {
+            workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
+        };
+        let merge = |part: fn(&WorkerMetrics) -> &Mutex<Histogram<u64>>| {
+            let mut all = histogram();
+            for worker in &workers {
+                all.add(&*part(worker).lock()).expect("an auto-resizing histogram takes all");
+            }
+            all
+        };
+        Snapshot {
+            opened: self.opened.load(Ordering::Relaxed),
+            closed: self.closed.lock().clone(),
+            published: self.published.load(Ordering::Relaxed),
+            delivered: sum(|worker| &worker.delivered),
+            conflated: sum(|worker| &worker.conflated),
+            dropped_slow: sum(|worker| &worker.dropped_slow),
+            dropped_rate: sum(|worker| &worker.dropped_rate),
+            replays_complete: self.replays_complete.load(Ordering::Relaxed),
+            replays_gap: self.replays_gap.load(Ordering::Relaxed),
+            actor_panics: self.actor_panics.load(Ordering::Relaxed),
+            topics: self.topics.iter().map(|count| count.load(Ordering::Relaxed)).sum(),
+            subscriptions: gauge(|worker| &worker.subscriptions),
+            unsent_bytes: gauge(|worker| &worker.unsent_bytes),
+            latencies: merge(|worker| &worker.latencies),
+            batches: merge(|worker| &worker.batches),
+            durations: self.durations.lock().clone(),
+        }
+    }
+}
+
+impl WorkerMetrics {
+    fn new() -> Self {
+        Self {
+            delivered: AtomicU64::default(),
+            conflated: AtomicU64::default(),
+            dropped_slow: AtomicU64::default(),
+            dropped_rate: AtomicU64::default(),
+            subscriptions: AtomicI64::default(),
+            unsent_bytes: AtomicI64::default(),
+            latencies: Mutex::new(histogram()),
+            batches: Mutex::new(histogram()),
+        }
+    }
+
+    /// A stream with so many topics has opened.
+    pub fn add_subscriptions(&self, topic_count: usize) {
+        self.subscriptions.fetch_add(topic_count as i64, Ordering::Relaxed);
+    }
+
+    /// It has closed.
+    pub fn remove_subscriptions(&self, topic_count: usize) {
+        self.subscriptions.fetch_sub(topic_count as i64, Ordering::Relaxed);
+    }
+
+    /// A stream's unsent bytes have changed.
+    pub fn count_unsent(&self, before: usize, after: usize) {
+        if before != after {
+            self.unsent_bytes.fetch_add(after as i64 - before as i64, Ordering::Relaxed);
+        }
+    }
+
+    /// A stream has lost events.
+    pub fn count_losses(&self, losses: &Losses) {
+        let counts = [
+            (&self.conflated, losses.conflated),
+            (&self.dropped_slow, losses.dropped_slow),
+            (&self.dropped_rate, losses.dropped_rate),
+        ];
+        for (counter, count) in counts.into_iter().filter(|(_, count)| *count > 0) {
+            counter.fetch_add(count, Ordering::Relaxed);
+        }
+    }
+
+    /// The oldest event of a write was published so long before.
+    pub fn record_latency(&self, latency: Duration) {
+        record(&self.latencies, latency.as_micros() as u64);
+    }
+
+    /// A topic manager's turn has ended.
+    pub fn record_activity(&self, activity: &Activity) {
+        if activity.conflated > 0 {
+            self.conflated.fetch_add(activity.conflated, Ordering::Relaxed);
+        }
+        for events in &activity.batch_events {
+            record(&self.batches, *events as u64);
+        }
+    }
+}
+
+fn histogram() -> Histogram<u64> {
+    let mut histogram =
+        Histogram::new(SIGNIFICANT_DIGITS).expect("2 significant digits are allowed");
+    histogram.auto(true);
+    histogram
+}
+
+fn record(histogram: &Mutex<Histogram<u64>>, value: u64) {
+    histogram.lock().record(value).expect("an auto-resizing histogram takes all");
+}

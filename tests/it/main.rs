@@ -1,0 +1,17 @@
+//! Everything that can be seen from outside, against real servers, sockets and browsers.
+
+mod support;
+
+mod bad_input;
+mod browsers;
+mod command_line;
+mod delivery;
+mod embedding;
+mod operations;
+mod publish;
+mod resume;
+mod shutdown;
+mod stalled_reader;
+mod storm;
+mod streams_at_load;
+mod subscribe;

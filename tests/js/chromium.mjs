@@ -1,0 +1,18 @@
+// Owns how the tests start Chromium: Debian's own build, headless, talking to nobody but the hub.
+
+import { chromium } from 'playwright-core';
+
+const ARGS = [
+  '--no-sandbox', // CI is root in a container
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
+
+/** `CHROMIUM` names another build than Debian's. */
+export function launchChromium() {
+  return chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ARGS });
+}
