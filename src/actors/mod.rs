@@ -12,6 +12,8 @@
 //! | transport | connection | `CloseTransport` | as the manager's | the mailbox is not empty, so the actor runs and sees that its transport is gone |
 
 pub(crate) mod connection;
+#[cfg(test)]
+mod model;
 pub(crate) mod partition;
 pub(crate) mod topic_manager;
 mod turn;

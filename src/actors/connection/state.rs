@@ -215,7 +215,9 @@ impl ConnectionState {
         }
         self.end = Some(reason);
         if reason == ShutdownReason::Slow {
+            // The stream stands where the last taken piece left it, so that is the last id.
             self.replay = VecDeque::new();
+            self.heads = Positions::default();
             self.waiting = Batch::default();
             self.outbox.clear();
         }

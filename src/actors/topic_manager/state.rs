@@ -345,8 +345,16 @@ impl<O: Outlet> ManagerState<O> {
         let due = std::mem::replace(&mut self.due, later);
         let mut ids = Vec::new();
         for (at, candidates) in due {
-            let current = |id: &usize| self.topics.get(*id).is_some_and(|entry| entry.due == Some(at));
-            ids.extend(candidates.into_iter().filter(current));
+            for id in candidates {
+                // An entry may speak of a time that was brought forward since, or of a topic
+                // that is gone and whose number another has.
+                if let Some(entry) = self.topics.get_mut(id)
+                    && entry.due == Some(at)
+                {
+                    entry.due = None;
+                    ids.push(id);
+                }
+            }
         }
         self.send(ids, now);
     }

@@ -1,0 +1,123 @@
+//! A client: reads bytes as a browser does, keeps its last id, and notes what it was told.
+
+use std::collections::HashSet;
+
+/// One event as the client's parser dispatched it.
+#[derive(Debug)]
+struct Received {
+    event: String,
+    data: String,
+}
+
+/// What a client wants, knows and got.
+#[derive(Debug)]
+pub struct Client {
+    pub topics: Vec<&'static str>,
+    pub types: Option<Vec<&'static str>>,
+    pub last_id: String,
+    pub is_stalled: bool,
+    /// Indices of the events that it got, in order.
+    pub got: Vec<usize>,
+    /// Events that a gap has excused.
+    pub excused: HashSet<usize>,
+    /// What the stream that is open now cannot be given: a `history` gap must come of it.
+    pub lost: HashSet<usize>,
+    /// Cursor of its very first `connected`.
+    pub baseline: Option<String>,
+    /// Partitions of gaps that dropped live events.
+    pub dropped_in: HashSet<u16>,
+    pub gap_count: usize,
+    pub shutdown_count: usize,
+    line: Vec<u8>,
+    block: Vec<String>,
+}
+
+impl Client {
+    pub fn new(topics: Vec<&'static str>, types: Option<Vec<&'static str>>) -> Self {
+        Self {
+            topics,
+            types,
+            last_id: String::new(),
+            is_stalled: false,
+            got: Vec::new(),
+            excused: HashSet::new(),
+            lost: HashSet::new(),
+            baseline: None,
+            dropped_in: HashSet::new(),
+            gap_count: 0,
+            shutdown_count: 0,
+            line: Vec::new(),
+            block: Vec::new(),
+        }
+    }
+
+    /// A new connection: whatever block was under way is gone.
+    pub fn reconnect(&mut self) {
+        self.line.clear();
+        self.block.clear();
+        self.lost.clear();
+    }
+
+    pub fn read(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            if *byte != b'\n' {
+                self.line.push(*byte);
+                continue;
+            }
+            let line = String::from_utf8(std::mem::take(&mut self.line)).unwrap();
+            if line.is_empty() {
+                self.dispatch();
+            } else if !line.starts_with(':') {
+                self.block.push(line);
+            }
+        }
+    }
+
+    fn dispatch(&mut self) {
+        let mut received = Received { event: String::new(), data: String::new() };
+        for line in std::mem::take(&mut self.block) {
+            let (field, value) = line.split_once(": ").unwrap();
+            match field {
+                "id" => self.last_id = value.to_owned(),
+                "event" => received.event = value.to_owned(),
+                "data" => received.data += value,
+                "retry" => {}
+                other => panic!("a field {other}"),
+            }
+        }
+        match received.event.as_str() {
+            "connected" => {
+                let is_resumed = received.data.contains("\"resumed\":true");
+                assert!(!is_resumed || self.lost.is_empty(), "resumed without its gap");
+                self.baseline.get_or_insert(self.last_id.clone());
+            }
+            "gap" => self.on_gap(&received.data),
+            "shutdown" => self.shutdown_count += 1,
+            "batch" => {
+                let items: Vec<serde_json::Value> = serde_json::from_str(&received.data).unwrap();
+                for item in items {
+                    self.got.push(item["data"].as_str().unwrap().parse().unwrap());
+                }
+            }
+            _ => self.got.push(received.data.parse().unwrap()),
+        }
+    }
+
+    fn on_gap(&mut self, data: &str) {
+        self.gap_count += 1;
+        let gap: serde_json::Value = serde_json::from_str(data).unwrap();
+        match gap["reason"].as_str().unwrap() {
+            "history" => {
+                assert!(!self.lost.is_empty(), "a gap, but history still holds all");
+                self.excused.extend(self.lost.drain());
+            }
+            "slow" | "rate" => {
+                let partitions = gap["partitions"].as_array().unwrap();
+                assert!(!partitions.is_empty());
+                let numbers = partitions.iter().map(|number| number.as_u64().unwrap() as u16);
+                self.dropped_in.extend(numbers);
+            }
+            other => panic!("a gap of reason {other}"),
+        }
+    }
+}

@@ -1,0 +1,553 @@
+//! The parts under test, joined by queues that the schedule empties in any order.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, HashSet, VecDeque},
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rand::{RngExt, rngs::StdRng};
+
+use super::{
+    any,
+    client::Client,
+    reference::{Record, Reference},
+};
+use crate::{
+    actors::{
+        StreamId,
+        connection::{ConnectionSpec, ConnectionState, Next},
+        partition::{Delivery, InterestChange, PartitionSpec, PartitionState},
+        topic_manager::{Frames, ManagerSpec, ManagerState, Opening, Outlet},
+    },
+    config::{Config, Conflate, Flush, Rate, SlowConsumer, TopicHistory, TopicPolicy},
+    domain::{
+        budget::HistoryBudget,
+        cursor::{Cursor, Epoch},
+        event::Event,
+        interest::StartFrom,
+        policy::Policies,
+        topic::{Pattern, Topic},
+    },
+    subscription::{Format, Subscription, Wanted},
+    wire::ShutdownReason,
+};
+
+const PARTITIONS: u16 = 2;
+const MANAGERS: usize = 2;
+const CLIENTS: usize = 4;
+const MAILBOX: usize = 2;
+const HISTORY_TTL: Duration = Duration::from_secs(2);
+
+const TOPICS: [&str; 8] =
+    ["plain:a", "plain:b", "plain:c", "now:a", "lead:a", "latest:a", "key:a", "slow-tick:a"];
+const PATTERNS: [&str; 5] = ["plain:*", "**", "*:a", "key:**", "now:*"];
+const TYPES: [Option<&str>; 3] = [None, Some("x"), Some("y")];
+const KEYS: [Option<&str>; 4] = [None, Some("k1"), Some("k2"), Some("k3")];
+
+/// What the schedules reached, so that a check that nothing reaches is seen.
+#[derive(Debug, Default)]
+pub struct Totals {
+    got: usize,
+    gaps: usize,
+    shutdowns: usize,
+    superseded: usize,
+    resumed: usize,
+    refused_mail: usize,
+}
+
+impl Totals {
+    pub fn add(&mut self, other: &Self) {
+        self.got += other.got;
+        self.gaps += other.gaps;
+        self.shutdowns += other.shutdowns;
+        self.superseded += other.superseded;
+        self.resumed += other.resumed;
+        self.refused_mail += other.refused_mail;
+    }
+
+    pub fn is_telling(&self) -> bool {
+        let rare = [self.gaps, self.shutdowns, self.superseded, self.refused_mail];
+        self.got > 10_000 && self.resumed > 1000 && rare.iter().all(|count| *count > 100)
+    }
+}
+
+enum Mail {
+    Open(Opening),
+    Frames(Frames),
+    Beat,
+    End(ShutdownReason),
+}
+
+/// A connection's mailbox.
+#[derive(Clone, Default)]
+struct Mailbox(Rc<RefCell<VecDeque<Mail>>>, Rc<RefCell<usize>>);
+
+impl Outlet for Mailbox {
+    fn open(&self, opening: Opening) {
+        self.0.borrow_mut().push_back(Mail::Open(opening));
+    }
+
+    fn deliver(&self, frames: Frames) -> Result<(), Frames> {
+        let mut mails = self.0.borrow_mut();
+        if mails.len() >= MAILBOX {
+            *self.1.borrow_mut() += 1;
+            return Err(frames);
+        }
+        mails.push_back(Mail::Frames(frames));
+        Ok(())
+    }
+
+    fn beat(&self) {
+        if self.0.borrow().len() < MAILBOX {
+            self.0.borrow_mut().push_back(Mail::Beat);
+        }
+    }
+
+    fn end(&self, reason: ShutdownReason, _: Option<Duration>) {
+        self.0.borrow_mut().push_back(Mail::End(reason));
+    }
+}
+
+struct PartitionNode {
+    state: Option<PartitionState>,
+    /// Per manager: whether it must be told of a restart, and what is on its way to it.
+    must_restart: [bool; MANAGERS],
+    to_manager: [Option<Vec<Delivery>>; MANAGERS],
+}
+
+struct ManagerNode {
+    state: ManagerState<Mailbox>,
+    /// Per partition, what is on its way to it.
+    to_partition: Vec<Option<Vec<InterestChange>>>,
+}
+
+/// One open stream of a client.
+struct Session {
+    stream: StreamId,
+    manager: usize,
+    mailbox: Mailbox,
+    state: ConnectionState,
+    /// Whether the actor still runs; its bytes may outlive it.
+    is_actor_alive: bool,
+    is_finished: bool,
+    /// Written by the hub, not read by the client.
+    wire: VecDeque<u8>,
+}
+
+pub struct World {
+    rng: StdRng,
+    now: Instant,
+    epoch: Epoch,
+    config: Config,
+    manager_spec: ManagerSpec,
+    partitions: Vec<PartitionNode>,
+    managers: Vec<ManagerNode>,
+    clients: Vec<Client>,
+    sessions: Vec<Option<Session>>,
+    streams: BTreeMap<StreamId, usize>,
+    reference: Reference,
+    next_stream: StreamId,
+    totals: Totals,
+}
+
+fn config(rng: &mut StdRng) -> Config {
+    let mut config = Config::default();
+    config.hub.partitions = PARTITIONS;
+    config.history.events = rng.random_range(2..12);
+    config.history.ttl = any(rng, &[HISTORY_TTL, Duration::from_secs(1000)]);
+    config.outbox.max_bytes = any(rng, &[4096, 1 << 20]);
+    config.outbox.slow_consumer = any(rng, &[SlowConsumer::Disconnect, SlowConsumer::DropOldest]);
+    config.stream.max_batch_events = any(rng, &[3, 10_000]);
+    config.stream.rate = Rate { events_per_second: any(rng, &[0, 0, 40]), burst: 3 };
+    let policy = |pattern: &str, flush, conflate| TopicPolicy {
+        pattern: pattern.to_owned(),
+        flush: Some(flush),
+        tick: None,
+        conflate: Some(conflate),
+        history: TopicHistory::default(),
+        rate: None,
+    };
+    config.topics = vec![
+        policy("now:*", Flush::Immediate, Conflate::None),
+        policy("lead:*", Flush::Leading, Conflate::None),
+        policy("latest:*", Flush::Tick, Conflate::Latest),
+        policy("key:*", Flush::Tick, Conflate::LatestByKey),
+        TopicPolicy {
+            tick: Some(Duration::from_millis(700)),
+            ..policy("slow-tick:*", Flush::Tick, Conflate::None)
+        },
+    ];
+    config.validate().unwrap();
+    config
+}
+
+impl World {
+    pub fn new(mut rng: StdRng) -> Self {
+        let config = config(&mut rng);
+        let now = Instant::now();
+        let epoch = Epoch::new(rng.random());
+        let policies = Arc::new(Policies::new(&config).unwrap());
+        let budget = Arc::new(HistoryBudget::new(usize::MAX / 2, PARTITIONS, now));
+        let manager_spec = ManagerSpec::new(&config, now);
+        let partition = |partition| PartitionNode {
+            state: Some(PartitionState::new(PartitionSpec {
+                partition,
+                epoch,
+                policies: policies.clone(),
+                budget: budget.clone(),
+                max_idle_topics: 100,
+                idempotency_window: Duration::from_secs(300),
+                max_remembered_ids: 1000,
+            })),
+            must_restart: [false; MANAGERS],
+            to_manager: [None, None],
+        };
+        let manager = |_| ManagerNode {
+            state: ManagerState::new(manager_spec.clone()),
+            to_partition: (0..PARTITIONS).map(|_| None).collect(),
+        };
+        Self {
+            now,
+            epoch,
+            partitions: (0..PARTITIONS).map(partition).collect(),
+            managers: (0..MANAGERS).map(manager).collect(),
+            manager_spec,
+            clients: (0..CLIENTS).map(|_| client(&mut rng)).collect(),
+            sessions: (0..CLIENTS).map(|_| None).collect(),
+            streams: BTreeMap::new(),
+            reference: Reference::new(Policies::new(&config).unwrap()),
+            config,
+            next_stream: 1,
+            totals: Totals::default(),
+            rng,
+        }
+    }
+
+    /// One thing happens somewhere.
+    pub fn step(&mut self) {
+        let client = self.rng.random_range(0..CLIENTS);
+        match self.rng.random_range(0..100) {
+            0..22 => self.publish(),
+            22..45 => self.hand_over(),
+            45..57 => self.end_turn(),
+            57..72 => self.run_connection(client),
+            72..86 => self.transport(client),
+            86..90 => self.now += Duration::from_millis(self.rng.random_range(1..150)),
+            90..94 => self.open(client),
+            94..96 => self.cut(client),
+            96..98 => {
+                let stalled = self.rng.random_bool(0.5);
+                self.clients[client].is_stalled = stalled;
+            }
+            _ => self.panic(),
+        }
+    }
+
+    /// Lets everything come to rest, every client connected and reading.
+    pub fn settle(&mut self) {
+        for _ in 0..60 {
+            self.now += Duration::from_millis(100);
+            for client in 0..CLIENTS {
+                self.clients[client].is_stalled = false;
+                self.open(client);
+            }
+            for _ in 0..4 {
+                self.hand_over_all();
+                (0..MANAGERS).for_each(|manager| self.end_turn_of(manager));
+                self.hand_over_all();
+                for client in 0..CLIENTS {
+                    self.run_connection(client);
+                    self.transport(client);
+                }
+            }
+        }
+    }
+
+    /// Compares what clients got with what was published.
+    pub fn check(mut self) -> Totals {
+        for (number, client) in self.clients.iter().enumerate() {
+            let baseline: Cursor = client.baseline.as_ref().unwrap().parse().unwrap();
+            let got: HashSet<usize> = client.got.iter().copied().collect();
+            assert_eq!(got.len(), client.got.len(), "client {number} got an event twice");
+            let mut last = [0; PARTITIONS as usize];
+            for index in &client.got {
+                let record = &self.reference.records[*index];
+                let last = &mut last[usize::from(record.partition)];
+                assert!(*last < record.sequence, "client {number} got {index} out of order");
+                *last = record.sequence;
+                assert!(wants(client, record), "client {number} got {index} unasked");
+            }
+            for (index, record) in self.reference.records.iter().enumerate() {
+                let since = baseline.positions.get(record.partition);
+                let is_due = since.is_some_and(|since| record.sequence > since);
+                if !is_due || !wants(client, record) || got.contains(&index) {
+                    continue;
+                }
+                let is_excused = client.excused.contains(&index)
+                    || client.dropped_in.contains(&record.partition);
+                let later = index + 1..self.reference.records.len();
+                let is_superseded =
+                    later.into_iter().any(|later| self.reference.is_same_item(index, later));
+                assert!(
+                    is_excused || is_superseded,
+                    "client {number} lost {index}: {record:?}\nclient: {client:?}\nhistory: {:?} outbox: {:?} rate: {:?}",
+                    self.config.history,
+                    self.config.outbox,
+                    self.config.stream.rate,
+                );
+                self.totals.superseded += usize::from(is_superseded);
+            }
+            self.totals.got += got.len();
+            self.totals.gaps += client.gap_count;
+            self.totals.shutdowns += client.shutdown_count;
+        }
+        self.totals
+    }
+
+    fn publish(&mut self) {
+        let topic = any(&mut self.rng, &TOPICS);
+        let (event_type, key) = (any(&mut self.rng, &TYPES), any(&mut self.rng, &KEYS));
+        let parsed = Topic::parse(topic).unwrap();
+        let partition = parsed.partition(PARTITIONS);
+        let index = self.reference.records.len();
+        let mut event = Event::text(index.to_string()).id(format!("id {index}"));
+        event.event_type = event_type.map(Into::into);
+        event.key = key.map(Into::into);
+        let node = self.partitions[usize::from(partition)].state.as_mut().unwrap();
+        let taken = node.publish(&parsed, &event, None, self.now).map_err(|e| e.to_string());
+        let sequence = taken.unwrap().published.sequence;
+        let topic = topic.to_owned();
+        let at = self.now;
+        self.reference.publish(Record { topic, partition, sequence, event_type, key, at });
+        if self.rng.random_bool(0.1) {
+            let again = node.publish(&parsed, &event, None, self.now).map_err(|e| e.to_string());
+            assert_eq!(again.unwrap().published.sequence, sequence);
+        }
+    }
+
+    /// A message between a partition and a manager arrives, or sets out.
+    fn hand_over(&mut self) {
+        let partition = self.rng.random_range(0..usize::from(PARTITIONS));
+        let manager = self.rng.random_range(0..MANAGERS);
+        if self.rng.random_bool(0.5) {
+            self.partition_to_manager(partition, manager);
+        } else {
+            self.manager_to_partition(partition, manager);
+        }
+    }
+
+    fn hand_over_all(&mut self) {
+        for partition in 0..usize::from(PARTITIONS) {
+            for manager in 0..MANAGERS {
+                for _ in 0..2 {
+                    self.manager_to_partition(partition, manager);
+                    self.partition_to_manager(partition, manager);
+                }
+            }
+        }
+    }
+
+    fn partition_to_manager(&mut self, partition: usize, manager: usize) {
+        let node = &mut self.partitions[partition];
+        if let Some(deliveries) = node.to_manager[manager].take() {
+            for delivery in deliveries {
+                let state = &mut self.managers[manager].state;
+                state.on_delivery(partition as u16, delivery, self.now);
+            }
+            return;
+        }
+        let state = node.state.as_mut().unwrap();
+        let mut deliveries = state.take_outgoing(manager as u64);
+        if std::mem::take(&mut node.must_restart[manager]) {
+            deliveries.insert(0, Delivery::Restarted);
+        }
+        if !deliveries.is_empty() {
+            node.to_manager[manager] = Some(deliveries);
+        }
+    }
+
+    fn manager_to_partition(&mut self, partition: usize, manager: usize) {
+        let node = &mut self.managers[manager];
+        if let Some(changes) = node.to_partition[partition].take() {
+            changes.iter().for_each(|change| self.note_attach(partition as u16, change));
+            let state = self.partitions[partition].state.as_mut().unwrap();
+            state.change_interest(manager as u64, changes, self.now);
+        } else if node.state.has_changes(partition as u16) {
+            node.to_partition[partition] = Some(node.state.take_changes(partition as u16));
+        }
+    }
+
+    /// Notes what the stream cannot be given any more, at the moment of its attach.
+    fn note_attach(&mut self, partition: u16, change: &InterestChange) {
+        let InterestChange::Attach { stream, interest, from: StartFrom::After(after) } = change
+        else {
+            return;
+        };
+        let Some(client) = self.streams.get(stream) else { return };
+        let client = &mut self.clients[*client];
+        let evicted = self.reference.evicted(self.now).clone();
+        let lost = evicted.into_iter().filter(|index| {
+            let record = &self.reference.records[*index];
+            let topic = Topic::parse(&record.topic).unwrap();
+            let is_wanted = interest.topics.contains(&topic) || interest.matches_pattern(&topic);
+            is_wanted && record.partition == partition && record.sequence > *after
+        });
+        client.lost.extend(lost.collect::<Vec<_>>());
+    }
+
+    fn end_turn(&mut self) {
+        let manager = self.rng.random_range(0..MANAGERS);
+        self.end_turn_of(manager);
+    }
+
+    fn end_turn_of(&mut self, manager: usize) {
+        let state = &mut self.managers[manager].state;
+        state.on_time(self.now);
+        state.take_activity();
+    }
+
+    fn run_connection(&mut self, client: usize) {
+        let Some(session) = &mut self.sessions[client] else { return };
+        while let Some(mail) = session.mailbox.0.borrow_mut().pop_front() {
+            if !session.is_actor_alive {
+                continue;
+            }
+            let result = match mail {
+                Mail::Open(opening) => {
+                    session.state.on_opened(opening, 0);
+                    Ok(())
+                }
+                Mail::Frames(frames) => session.state.on_frames(&frames, self.now),
+                Mail::Beat => session.state.on_heartbeat(self.now),
+                Mail::End(reason) => Err(reason),
+            };
+            if let Err(reason) = result {
+                session.state.end(reason, None);
+                session.is_actor_alive = false;
+            }
+        }
+        if !session.is_actor_alive {
+            let (stream, manager) = (session.stream, session.manager);
+            self.managers[manager].state.close(stream);
+        }
+    }
+
+    /// The transport takes what there is, and the client reads some of it.
+    fn transport(&mut self, client: usize) {
+        let Some(session) = &mut self.sessions[client] else { return };
+        let reader = &mut self.clients[client];
+        if reader.is_stalled {
+            return;
+        }
+        loop {
+            match session.state.next(self.now) {
+                Next::Write(segment) => session.wire.extend(&segment.bytes),
+                Next::Finished => {
+                    session.is_finished = true;
+                    break;
+                }
+                Next::Idle | Next::WaitUntil(_) => break,
+            }
+        }
+        let count = self.rng.random_range(0..=session.wire.len());
+        let count = if self.rng.random_bool(0.5) { session.wire.len() } else { count };
+        let bytes: Vec<u8> = session.wire.drain(..count).collect();
+        reader.read(&bytes);
+        if session.is_finished && session.wire.is_empty() {
+            self.cut(client);
+        }
+    }
+
+    fn open(&mut self, client: usize) {
+        if self.sessions[client].is_some() {
+            return;
+        }
+        let wanted = Arc::new(self.wanted(client));
+        let manager = self.rng.random_range(0..MANAGERS);
+        let stream = self.next_stream;
+        self.next_stream += 1;
+        self.streams.insert(stream, client);
+        let mailbox = Mailbox::default();
+        self.managers[manager].state.open(stream, mailbox.clone(), &wanted, 0.5, self.now);
+        let spec = ConnectionSpec::new(&self.config, self.epoch, Duration::from_secs(1));
+        self.clients[client].reconnect();
+        self.totals.resumed += usize::from(!self.clients[client].last_id.is_empty());
+        self.sessions[client] = Some(Session {
+            stream,
+            manager,
+            mailbox,
+            state: ConnectionState::new(spec, wanted, "client", self.now),
+            is_actor_alive: true,
+            is_finished: false,
+            wire: VecDeque::new(),
+        });
+    }
+
+    fn wanted(&mut self, client: usize) -> Wanted {
+        let client = &self.clients[client];
+        let mut subscription = Subscription::new().topics(client.topics.iter().copied());
+        if let Some(types) = &client.types {
+            subscription = subscription.types(types.iter().copied());
+        }
+        if self.rng.random_bool(0.2) {
+            subscription.format = Some(Format::JsonBatch);
+        }
+        subscription = subscription.last_event_id(client.last_id.clone());
+        subscription.resolve(self.epoch, 100).unwrap()
+    }
+
+    /// The connection breaks at any byte.
+    fn cut(&mut self, client: usize) {
+        let Some(mut session) = self.sessions[client].take() else { return };
+        let count = self.rng.random_range(0..=session.wire.len());
+        let bytes: Vec<u8> = session.wire.drain(..count).collect();
+        self.clients[client].read(&bytes);
+        self.totals.refused_mail += *session.mailbox.1.borrow();
+        self.managers[session.manager].state.close(session.stream);
+    }
+
+    /// An actor panics and is rebuilt, or a connection's dies.
+    fn panic(&mut self) {
+        match self.rng.random_range(0..3) {
+            0 => {
+                let partition = self.rng.random_range(0..usize::from(PARTITIONS));
+                let node = &mut self.partitions[partition];
+                node.state = node.state.take().map(PartitionState::rebuild);
+                node.must_restart = [true; MANAGERS];
+            }
+            1 => {
+                let manager = self.rng.random_range(0..MANAGERS);
+                let node = &mut self.managers[manager];
+                node.state.end_all(ShutdownReason::Drain);
+                node.state = ManagerState::new(self.manager_spec.clone());
+                node.state.reset_interest();
+            }
+            _ => {
+                let client = self.rng.random_range(0..CLIENTS);
+                if let Some(session) = &mut self.sessions[client] {
+                    session.state.end(ShutdownReason::Drain, None);
+                    session.is_actor_alive = false;
+                }
+            }
+        }
+    }
+}
+
+fn client(rng: &mut StdRng) -> Client {
+    let mut topics: Vec<&'static str> =
+        (0..rng.random_range(1..4)).map(|_| any(rng, &TOPICS)).collect();
+    if rng.random_bool(0.4) {
+        topics = vec![any(rng, &PATTERNS), any(rng, &PATTERNS), any(rng, &TOPICS)];
+    }
+    let types = rng.random_bool(0.2).then(|| vec!["x", "message"]);
+    Client::new(topics, types)
+}
+
+fn wants(client: &Client, record: &Record) -> bool {
+    let event_type = record.event_type.unwrap_or("message");
+    client.types.as_ref().is_none_or(|types| types.contains(&event_type))
+        && client.topics.iter().any(|name| Pattern::parse(name).unwrap().matches(&record.topic))
+}
