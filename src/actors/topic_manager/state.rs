@@ -263,6 +263,16 @@ impl<O: Outlet> ManagerState<O> {
         std::mem::take(&mut self.activity)
     }
 
+    /// Whether no trace of a stream or topic is left.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.streams.iter().next().is_none()
+            && self.topics.is_empty()
+            && self.topic_ids.is_empty()
+            && self.patterns.is_empty()
+            && self.pending.iter().all(HashSet::is_empty)
+    }
+
     fn on_event(&mut self, event: Arc<SequencedEvent>, now: Instant) {
         let id = self.topic_id(&event.topic);
         let policy = event.policy.clone();
@@ -318,9 +328,14 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
+    /// The partition has forgotten who listens. Its streams end; they must not be detached
+    /// one by one later, which would count against streams that attach from now on.
     fn on_partition_restarted(&mut self, partition: u16) {
-        for slot in self.streams.iter() {
-            if slot.interests.iter().any(|(touched, _)| *touched == partition) {
+        self.changes[usize::from(partition)] = vec![InterestChange::DetachAll];
+        for slot in self.streams.iter_mut() {
+            let before = slot.interests.len();
+            slot.interests.retain(|(touched, _)| *touched != partition);
+            if slot.interests.len() < before {
                 slot.outlet.end(ShutdownReason::Drain, None);
             }
         }

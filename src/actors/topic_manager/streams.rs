@@ -107,4 +107,8 @@ impl<O> Streams<O> {
     pub fn iter(&self) -> impl Iterator<Item = &Slot<O>> {
         self.slots.iter().map(|(_, slot)| slot)
     }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot<O>> {
+        self.slots.iter_mut().map(|(_, slot)| slot)
+    }
 }

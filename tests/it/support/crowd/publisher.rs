@@ -1,0 +1,110 @@
+//! A publisher that keeps its connection, numbers its events and measures its answers.
+
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::{Interval, MissedTickBehavior, interval},
+};
+
+use super::Numbered;
+use crate::support::{
+    http::request_head,
+    message::{Framing, Head, Piece},
+};
+
+/// One connection, one request at a time.
+pub struct Publisher {
+    addr: SocketAddr,
+    socket: TcpStream,
+    buffer: BytesMut,
+    /// The last number of each lane.
+    last: Vec<u32>,
+    /// How long each request took, in microseconds.
+    pub answer_micros: Vec<u32>,
+}
+
+impl Publisher {
+    pub async fn connect(addr: SocketAddr) -> Self {
+        let socket = TcpStream::connect(addr).await.expect("the server accepts");
+        socket.set_nodelay(true).expect("a TCP socket");
+        Self { addr, socket, buffer: BytesMut::new(), last: Vec::new(), answer_micros: Vec::new() }
+    }
+
+    /// The number of the last event of a lane.
+    pub fn last(&self, lane: usize) -> u32 {
+        self.last.get(lane).copied().unwrap_or(0)
+    }
+
+    /// The body of the next event of a lane.
+    pub fn next(&mut self, lane: usize, topic: &str, text: &str) -> Value {
+        if self.last.len() <= lane {
+            self.last.resize(lane + 1, 0);
+        }
+        self.last[lane] += 1;
+        json!({ "topic": topic, "data": Numbered::write(lane, self.last[lane], text) })
+    }
+
+    /// Publishes the next event of a lane.
+    pub async fn publish(&mut self, lane: usize, topic: &str, text: &str) {
+        let event = self.next(lane, topic, text);
+        self.send(&event).await;
+    }
+
+    /// Publishes one event or an array of them, which must be taken.
+    pub async fn send(&mut self, body: &Value) -> Value {
+        let (status, answer) = self.try_send(body).await;
+        assert_eq!(status, 200, "{answer}");
+        answer
+    }
+
+    /// Publishes whatever the answer. What was refused keeps its number: give it back with
+    /// [`Self::forget`].
+    pub async fn try_send(&mut self, body: &Value) -> (u16, Value) {
+        let body = body.to_string();
+        let headers = [("Content-Type", "application/json")];
+        let mut request =
+            request_head(self.addr, "POST", "/events/publish", &headers, body.as_bytes());
+        request.extend_from_slice(body.as_bytes());
+        let start = Instant::now();
+        self.socket.write_all(&request).await.expect("the request is sent");
+        let head = Head::read(&mut self.socket, &mut self.buffer).await.expect("a whole head");
+        let body = self.body(&head).await;
+        self.answer_micros.push(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX));
+        (head.status, serde_json::from_slice(&body).expect("answers are JSON"))
+    }
+
+    /// Takes the last number of a lane back.
+    pub fn forget(&mut self, lane: usize) {
+        self.last[lane] -= 1;
+    }
+
+    async fn body(&mut self, head: &Head) -> Vec<u8> {
+        let mut framing = Framing::of(head);
+        let mut body = Vec::new();
+        loop {
+            match framing.next(&mut self.buffer) {
+                Some(Piece::Data(bytes)) => body.extend_from_slice(&bytes),
+                Some(Piece::ChunkEnd) => {}
+                Some(Piece::End) => return body,
+                None => {
+                    let count = self.socket.read_buf(&mut self.buffer).await;
+                    assert_ne!(count.expect("the answer can be read"), 0, "cut within an answer");
+                }
+            }
+        }
+    }
+}
+
+/// Ticks so many times a second; what was missed is made up for, so that the rate holds.
+pub fn pace(times_per_second: u32) -> Interval {
+    let mut interval = interval(Duration::from_secs(1) / times_per_second);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    interval
+}

@@ -1,0 +1,17 @@
+//! What the tests share: real servers, a strict client, waiting.
+//!
+//! Nothing here uses fanfare's own code: a mistake must not be made twice in the same way.
+
+pub mod crowd;
+pub mod heavy;
+pub mod http;
+pub mod message;
+pub mod server;
+pub mod sse;
+pub mod wait;
+
+pub use heavy::heavy;
+pub use http::{publish, request};
+pub use server::{Launch, Server};
+pub use sse::{Event, Stream};
+pub use wait::until;
