@@ -100,6 +100,14 @@ pub(crate) struct PartitionHandle {
     places: Arc<Semaphore>,
 }
 
+impl PartitionHandle {
+    #[cfg(test)]
+    pub async fn take_all_places(&self) -> tokio::sync::OwnedSemaphorePermit {
+        let count = self.places.available_permits() as u32;
+        self.places.clone().acquire_many_owned(count).await.unwrap()
+    }
+}
+
 /// Room for one stream, given back when dropped.
 pub(crate) struct Room(Arc<AtomicUsize>);
 
@@ -306,7 +314,7 @@ impl Shared {
     }
 
     /// This thread's topic manager; started if this is the first stream here.
-    fn worker(self: &Arc<Self>) -> Worker {
+    pub fn worker(self: &Arc<Self>) -> Worker {
         let key = Arc::as_ptr(self) as usize;
         WORKERS.with_borrow_mut(|workers| {
             workers.retain(|_, worker| worker.manager.connected());

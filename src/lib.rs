@@ -59,6 +59,8 @@ mod hub;
 mod metrics;
 mod process;
 mod subscription;
+#[cfg(test)]
+mod testing;
 mod transport;
 mod wire;
 

@@ -15,6 +15,8 @@ pub(crate) mod connection;
 #[cfg(test)]
 mod model;
 pub(crate) mod partition;
+#[cfg(test)]
+mod tests;
 pub(crate) mod topic_manager;
 mod turn;
 

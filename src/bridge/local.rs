@@ -41,3 +41,13 @@ impl Bridge for LocalBridge {
         BridgeStatus { kind: "local", is_up: true }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::{Hub, bridge::contract};
+
+    #[actix_web::test]
+    async fn the_local_bridge_keeps_every_promise() {
+        contract::all(&[Hub::start(contract::config()).unwrap()]).await;
+    }
+}

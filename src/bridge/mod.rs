@@ -14,8 +14,10 @@
 //!    first time, and nothing is delivered.
 //! 6. **No wait on clients.** However slow streams are, a publish is answered.
 //!
-//! `tests/bridge_contract.rs` holds every bridge to them.
+//! The tests in `contract` hold every bridge to them.
 
+#[cfg(test)]
+mod contract;
 mod local;
 
 use futures_util::future::BoxFuture;

@@ -135,6 +135,7 @@ async fn array(hub: &Hub, body: &[u8]) -> Result<Body, Refusal> {
 }
 
 /// Answers line by line while the request is still being read.
+#[allow(clippy::async_yields_async, reason = "lines are handed over in order, answers awaited together")]
 fn lines(hub: Hub, lines: Lines) -> HttpResponse {
     let answers = lines
         .then(move |line| {

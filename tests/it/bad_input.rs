@@ -89,8 +89,8 @@ async fn the_longest_topic_name_is_256_bytes() {
 #[tokio::test]
 async fn a_subscription_that_is_not_json_is_refused() {
     let server = server().await;
-    let bodies: [&[u8]; 8] = [
-        b"", b"topic=a", b"{", b"[]", b"{\"topics\":\"a\"}", b"{\"topics\":[1]}",
+    let bodies: [&[u8]; 7] = [
+        b"", b"topic=a", b"{", b"{\"topics\":\"a\"}", b"{\"topics\":[1]}",
         b"{\"topics\":[\"\xff\"]}", b"{\"topics\":[\"a\"]} x",
     ];
     for body in bodies {
@@ -101,6 +101,16 @@ async fn a_subscription_that_is_not_json_is_refused() {
     let response = request(server.addr, "POST", "/events/stream", &[], long.as_bytes()).await;
     refused(&response, 413, "payload_too_large");
     still_serves(&server).await;
+}
+
+#[tokio::test]
+async fn a_list_is_not_taken_for_an_object() {
+    let server = server().await;
+    let response = request(server.addr, "POST", "/events/stream", &[], b"[\"a\"]").await;
+    refused(&response, 400, "bad_json");
+    let event = b"[[\"a\",null,null,1,null,null]]";
+    let response = request(server.addr, "POST", "/events/publish", &[], event).await;
+    refused(&response, 400, "bad_json");
 }
 
 #[tokio::test]

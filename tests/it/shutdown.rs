@@ -1,1 +1,191 @@
-//! To be written.
+//! SIGTERM under load: what was answered is delivered, every stream is told and ends cleanly,
+//! and the process ends in time.
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+use bytes::BytesMut;
+use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream};
+
+use crate::support::{
+    Server,
+    crowd::{Crowd, End, Plan, Publisher, eventually, pace},
+    heavy,
+    message::Head,
+};
+
+const STREAM_COUNT: usize = 1000;
+const EVENTS_PER_SECOND: u32 = 200;
+
+/// The drain window's default, and what the contract allows on top of it.
+const WINDOW: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Events after which the signal comes.
+const EVENTS_BEFORE: u32 = 200;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sigterm_under_load_delivers_what_was_answered_tells_every_stream_and_exits_in_time() {
+    let _heavy = heavy().await;
+    let mut server = Server::start(&["--no-demo"]).await;
+    let plan = Plan { query: "topics=load:a,load:b".to_owned(), ..Plan::default() };
+    let streams = Crowd::of(server.addr, STREAM_COUNT, &plan);
+    streams.until_connected(1).await;
+    let ready = HalfRequest::send(server.addr, "/health/ready").await;
+    let stream = HalfRequest::send(server.addr, "/events/stream?topic=load:a").await;
+    let publisher = tokio::spawn(publish_until_refused(server.addr));
+    streams.until_number(0, EVENTS_BEFORE).await;
+
+    let start = Instant::now();
+    server.terminate();
+    let answered = publisher.await.expect("the publisher does not panic");
+    streams.until_all("was told", |seen| !seen.shutdowns.is_empty()).await;
+    let (status, _) = ready.complete().await;
+    assert_eq!(status, 503, "readiness while draining");
+    let (status, body) = stream.complete().await;
+    assert_eq!(status, 503, "a new stream while draining: {body}");
+    assert!(body.contains("\"draining\""), "{body}");
+    streams.until_all("has ended", |seen| !seen.ends.is_empty()).await;
+    let exit = server.wait_exit(WINDOW + 2 * GRACE).await;
+    println!("{STREAM_COUNT} streams told and process gone in {:?}", start.elapsed());
+    assert!(start.elapsed() < WINDOW + GRACE, "took {:?}", start.elapsed());
+    assert_eq!(exit.code(), Some(0));
+
+    for lane in [0, 1] {
+        // An event that was taken but not answered any more may be there or not.
+        let newest = streams.first().newest(lane);
+        assert!((answered[lane]..=answered[lane] + 1).contains(&newest), "{answered:?}, {newest}");
+        streams.assert_whole(lane, newest);
+    }
+    let mut reconnects = Vec::new();
+    for (index, seen) in streams.ledgers().enumerate() {
+        assert_eq!(seen.ends, [End::Whole], "stream {index}: {}", seen.story());
+        assert_eq!(seen.shutdowns.len(), 1, "stream {index}: {}", seen.story());
+        assert_eq!(seen.shutdowns[0]["reason"], "drain");
+        assert_eq!(seen.events_after_shutdown, 0, "stream {index}: {}", seen.story());
+        reconnects.push(seen.shutdowns[0]["reconnectMs"].as_u64().expect("a number"));
+    }
+    assert_spread(&reconnects);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_does_not_read_does_not_hold_up_the_end() {
+    let mut server = Server::with_config(&config("1s")).await;
+    let (_stalled, _reader) = stalled_and_reader(&server).await;
+    let start = Instant::now();
+    server.terminate();
+    let exit = server.wait_exit(Duration::from_secs(1) + 2 * GRACE).await;
+    assert!(start.elapsed() < Duration::from_secs(1) + GRACE, "took {:?}", start.elapsed());
+    assert_eq!(exit.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_at_once() {
+    for (first, second) in [("TERM", "TERM"), ("INT", "TERM"), ("TERM", "INT")] {
+        let mut server = Server::with_config(&config("1m")).await;
+        let (_stalled, reader) = stalled_and_reader(&server).await;
+        server.signal(first);
+        // The signal was seen; one client that does not read keeps the server from ending.
+        reader.until_all("was told", |seen| !seen.shutdowns.is_empty()).await;
+        assert_eq!(server.exit_status(), None, "after {first}");
+        server.signal(second);
+        let exit = server.wait_exit(Duration::from_secs(5)).await;
+        assert_eq!(exit.code(), Some(1), "it has not drained, after {first} and {second}");
+    }
+}
+
+fn config(window: &str) -> String {
+    format!(
+        r#"
+        [server]
+        drain = "{window}"
+        [outbox]
+        max_bytes = "16MiB"
+        [stream]
+        write_timeout = "5m"
+        [delivery]
+        flush = "immediate"
+        "#
+    )
+}
+
+/// A stream whose socket is full and which does not read, and one that reads.
+async fn stalled_and_reader(server: &Server) -> (Crowd, Crowd) {
+    let plan = |topic: &str| Plan { query: format!("topic={topic}"), ..Plan::default() };
+    let slow = Plan { receive_buffer_bytes: Some(4096), ..plan("end:full") };
+    let stalled = Crowd::of(server.addr, 1, &slow);
+    let reader = Crowd::of(server.addr, 1, &plan("end:idle"));
+    stalled.until_connected(1).await;
+    reader.until_connected(1).await;
+    stalled.stall();
+    let mut publisher = Publisher::connect(server.addr).await;
+    let text = "z".repeat(60_000);
+    eventually("the socket is full", async || {
+        publisher.publish(0, "end:full", &text).await;
+        server.metric("fanfare_outbox_bytes").await > 1_000_000.0
+    })
+    .await;
+    (stalled, reader)
+}
+
+/// Publishes to both topics in turn until it is refused; tells what was answered with 200.
+async fn publish_until_refused(addr: SocketAddr) -> [u32; 2] {
+    let mut publisher = Publisher::connect(addr).await;
+    let mut answered = [0; 2];
+    let mut pace = pace(EVENTS_PER_SECOND);
+    loop {
+        for (lane, topic) in ["load:a", "load:b"].into_iter().enumerate() {
+            pace.tick().await;
+            let event = publisher.next(lane, topic, "a price");
+            match publisher.try_send(&event).await {
+                Ok((200, _)) => answered[lane] = publisher.last(lane),
+                Ok((status, answer)) => {
+                    assert_eq!((status, &answer["error"]["code"]), (503, &"draining".into()));
+                    return answered;
+                }
+                // Gone before it answered.
+                Err(_) => return answered,
+            }
+        }
+    }
+}
+
+/// A request whose last line is held back: the server has its connection, and must answer it
+/// while it drains.
+struct HalfRequest(TcpStream);
+
+impl HalfRequest {
+    async fn send(addr: SocketAddr, path: &str) -> Self {
+        let mut socket = TcpStream::connect(addr).await.expect("the server accepts");
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
+        socket.write_all(head.as_bytes()).await.expect("the server reads");
+        Self(socket)
+    }
+
+    /// Status and body of the answer.
+    async fn complete(mut self) -> (u16, String) {
+        self.0.write_all(b"\r\n").await.expect("the server reads");
+        let mut buffer = BytesMut::new();
+        let head = Head::read(&mut self.0, &mut buffer).await.expect("an answer");
+        let mut body = buffer.to_vec();
+        self.0.read_to_end(&mut body).await.expect("the body");
+        (head.status, String::from_utf8(body).expect("UTF-8"))
+    }
+}
+
+/// They would not all return together.
+fn assert_spread(reconnects_ms: &[u64]) {
+    let window_ms = WINDOW.as_millis() as u64;
+    assert!(reconnects_ms.iter().all(|at| *at <= window_ms), "{reconnects_ms:?}");
+    let distinct: HashSet<u64> = reconnects_ms.iter().copied().collect();
+    assert!(distinct.len() > reconnects_ms.len() / 2, "{} distinct", distinct.len());
+    // Of a thousand uniform values a tenth of the window has a hundred on average.
+    for tenth in 0..10 {
+        let part = tenth * window_ms / 10..(tenth + 1) * window_ms / 10;
+        let count = reconnects_ms.iter().filter(|at| part.contains(at)).count();
+        assert!((30..250).contains(&count), "{count} return in {part:?} ms");
+    }
+}

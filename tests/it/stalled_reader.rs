@@ -26,18 +26,21 @@ const FILL_EVENTS: usize = 32;
 const FEED: usize = 0;
 const FILL: usize = 1;
 
+const CLOSED_AS_SLOW: &str = "fanfare_connections_closed_total{reason=\"slow\"}";
+const DROPPED_AS_SLOW: &str = "fanfare_events_dropped_total{reason=\"slow\"}";
+
 /// Time between two heartbeats of an idle stream: 200 ms by configuration, and what a busy
 /// machine adds.
 const MAX_HEARTBEAT_GAP: Duration = Duration::from_secs(2);
 
-fn config(slow_consumer: &str) -> String {
+fn config(slow_consumer: &str, max_outbox: &str) -> String {
     format!(
         r#"
         [stream]
         heartbeat = "200ms"
         write_timeout = "5m"
         [outbox]
-        max_bytes = "256KiB"
+        max_bytes = "{max_outbox}"
         slow_consumer = "{slow_consumer}"
         [history]
         events = 20000
@@ -50,19 +53,23 @@ fn config(slow_consumer: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stalled_reader_delays_nobody_and_resumes_without_loss_after_its_disconnect() {
     let _heavy = heavy().await;
-    let scene = Scene::new("disconnect").await;
-    let Scene { server, others, idle, stalled, mut publisher } = scene;
+    let Scene { server, others, idle, stalled, mut publisher } =
+        Scene::new(&config("disconnect", "1MiB")).await;
 
     let without = phase(&mut publisher, &others).await;
     stalled.stall();
-    let fill = fill_until(&server, "fanfare_connections_closed_total{reason=\"slow\"}", &mut publisher);
-    fill.await;
+    // What a phase brings fits into the outbox on top of this.
+    fill_until(&server, "fanfare_outbox_bytes", 64.0 * 1024.0, &mut publisher).await;
     let with = phase(&mut publisher, &others).await;
     assert_not_slower(&with, &without);
     assert_heartbeats(&idle).await;
+    assert_eq!(server.metric(CLOSED_AS_SLOW).await, 0.0, "it was to be stalled all the time");
 
-    assert_eq!(server.metric("fanfare_connections_closed_total{reason=\"slow\"}").await, 1.0);
+    fill_until(&server, CLOSED_AS_SLOW, 1.0, &mut publisher).await;
+    publisher.publish(FEED, "stall:feed", "after its end").await;
+    others.until_number(FEED, publisher.last(FEED)).await;
     others.assert_whole(FEED, publisher.last(FEED));
+    assert_eq!(server.metric("fanfare_connections_closed_total").await, 1.0);
     others.assert_only_cut();
 
     stalled.read();
@@ -81,22 +88,27 @@ async fn a_stalled_reader_delays_nobody_and_resumes_without_loss_after_its_disco
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stalled_reader_that_may_miss_events_gets_a_gap_and_then_the_newest() {
     let _heavy = heavy().await;
-    let Scene { server, others, idle, stalled, mut publisher } = Scene::new("drop-oldest").await;
+    let Scene { server, others, idle, stalled, mut publisher } =
+        Scene::new(&config("drop-oldest", "256KiB")).await;
 
     let without = phase(&mut publisher, &others).await;
     stalled.stall();
-    fill_until(&server, "fanfare_events_dropped_total{reason=\"slow\"}", &mut publisher).await;
+    fill_until(&server, DROPPED_AS_SLOW, 1.0, &mut publisher).await;
     let with = phase(&mut publisher, &others).await;
     assert_not_slower(&with, &without);
     assert_heartbeats(&idle).await;
     others.assert_whole(FEED, publisher.last(FEED));
     others.assert_only_cut();
 
+    // Each topic's newest is among what is kept.
+    publisher.publish(FILL, "stall:fill", "the newest").await;
+    publisher.publish(FEED, "stall:feed", "the newest").await;
+    let dropped = server.metric(DROPPED_AS_SLOW).await;
     stalled.read();
     for lane in [FEED, FILL] {
         stalled.until_number(lane, publisher.last(lane)).await;
     }
-    let dropped = server.metric("fanfare_events_dropped_total{reason=\"slow\"}").await;
+    assert_eq!(server.metric(DROPPED_AS_SLOW).await, dropped, "dropped while it read");
     assert_eq!(server.metric("fanfare_connections_closed_total").await, 0.0);
     let seen = stalled.first();
     assert_eq!((seen.connected, &seen.ends[..]), (1, &[][..]), "{}", seen.story());
@@ -129,8 +141,8 @@ struct Scene {
 }
 
 impl Scene {
-    async fn new(slow_consumer: &str) -> Self {
-        let server = Server::with_config(&config(slow_consumer)).await;
+    async fn new(config: &str) -> Self {
+        let server = Server::with_config(config).await;
         let plan = |query: &str| Plan { query: query.to_owned(), ..Plan::default() };
         let others = Crowd::of(server.addr, STREAM_COUNT - 1, &plan("topic=stall:feed"));
         let idle = Crowd::of(server.addr, 1, &plan("topic=stall:idle"));
@@ -173,15 +185,14 @@ async fn phase(publisher: &mut Publisher, others: &Crowd) -> Phase {
     }
 }
 
-/// Publishes to the stalled stream alone until its policy shows.
-async fn fill_until(server: &Server, metric: &str, publisher: &mut Publisher) {
+/// Publishes to the stalled stream alone until the metric is at least this.
+async fn fill_until(server: &Server, metric: &str, least: f64, publisher: &mut Publisher) {
     let text = "y".repeat(PAYLOAD_BYTES);
-    let before = server.metric(metric).await;
     eventually(metric, async || {
         let events = (0..FILL_EVENTS).map(|_| publisher.next(FILL, "stall:fill", &text));
         let events = serde_json::Value::Array(events.collect());
         publisher.send(&events).await;
-        server.metric(metric).await > before
+        server.metric(metric).await >= least
     })
     .await;
 }

@@ -108,6 +108,11 @@ impl PipeReader {
         Self { pipe, connection, sleep: None }
     }
 
+    #[cfg(test)]
+    pub fn connection(&self) -> &Addr<Connection> {
+        &self.connection
+    }
+
     /// The next bytes to write, in one piece; `None` once the stream has ended. To be called
     /// when there is room for them: that a transport does not call says that its client
     /// does not read.

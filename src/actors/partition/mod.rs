@@ -108,17 +108,19 @@ impl Partition {
             let manager = *manager;
             let message = Deliver { partition: self.number, deliveries };
             let taken = wrap_future::<_, Self>(link.deliveries.send(message));
-            ctx.spawn(taken.map(move |result, this, _| match result {
-                Ok(()) => this.on_taken(manager),
+            ctx.spawn(taken.map(move |result, this, ctx| match result {
+                Ok(()) => this.on_taken(manager, ctx),
                 Err(_) => this.on_manager_gone(manager),
             }));
         }
     }
 
-    fn on_taken(&mut self, manager: ManagerId) {
+    fn on_taken(&mut self, manager: ManagerId, ctx: &mut Context<Self>) {
         if let Some(link) = self.managers.get_mut(&manager) {
             link.is_awaited = false;
         }
+        // The turn may have ended before this answer was looked at.
+        self.send_deliveries(ctx);
     }
 
     fn on_manager_gone(&mut self, manager: ManagerId) {

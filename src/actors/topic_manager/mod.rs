@@ -87,7 +87,11 @@ impl TopicManager {
                 changes: state.take_changes(partition),
             };
             let answer = wrap_future::<_, Self>(handle.addr.send(message));
-            ctx.spawn(answer.map(move |_, this, _| this.is_awaited[index] = false));
+            ctx.spawn(answer.map(move |_, this, ctx| {
+                this.is_awaited[index] = false;
+                // The turn may have ended before this answer was looked at.
+                this.send_changes(ctx);
+            }));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! A publisher that keeps its connection, numbers its events and measures its answers.
 
 use std::{
+    io,
     net::SocketAddr,
     time::{Duration, Instant},
 };
@@ -59,43 +60,38 @@ impl Publisher {
 
     /// Publishes one event or an array of them, which must be taken.
     pub async fn send(&mut self, body: &Value) -> Value {
-        let (status, answer) = self.try_send(body).await;
+        let (status, answer) = self.try_send(body).await.expect("an answer");
         assert_eq!(status, 200, "{answer}");
         answer
     }
 
-    /// Publishes whatever the answer. What was refused keeps its number: give it back with
-    /// [`Self::forget`].
-    pub async fn try_send(&mut self, body: &Value) -> (u16, Value) {
+    /// Publishes whatever the answer; an error if the connection ends before it.
+    pub async fn try_send(&mut self, body: &Value) -> io::Result<(u16, Value)> {
         let body = body.to_string();
         let headers = [("Content-Type", "application/json")];
         let mut request =
             request_head(self.addr, "POST", "/events/publish", &headers, body.as_bytes());
         request.extend_from_slice(body.as_bytes());
         let start = Instant::now();
-        self.socket.write_all(&request).await.expect("the request is sent");
-        let head = Head::read(&mut self.socket, &mut self.buffer).await.expect("a whole head");
-        let body = self.body(&head).await;
+        self.socket.write_all(&request).await?;
+        let head = Head::read(&mut self.socket, &mut self.buffer).await?;
+        let body = self.body(&head).await?;
         self.answer_micros.push(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX));
-        (head.status, serde_json::from_slice(&body).expect("answers are JSON"))
+        Ok((head.status, serde_json::from_slice(&body)?))
     }
 
-    /// Takes the last number of a lane back.
-    pub fn forget(&mut self, lane: usize) {
-        self.last[lane] -= 1;
-    }
-
-    async fn body(&mut self, head: &Head) -> Vec<u8> {
+    async fn body(&mut self, head: &Head) -> io::Result<Vec<u8>> {
         let mut framing = Framing::of(head);
         let mut body = Vec::new();
         loop {
             match framing.next(&mut self.buffer) {
                 Some(Piece::Data(bytes)) => body.extend_from_slice(&bytes),
                 Some(Piece::ChunkEnd) => {}
-                Some(Piece::End) => return body,
+                Some(Piece::End) => return Ok(body),
                 None => {
-                    let count = self.socket.read_buf(&mut self.buffer).await;
-                    assert_ne!(count.expect("the answer can be read"), 0, "cut within an answer");
+                    if self.socket.read_buf(&mut self.buffer).await? == 0 {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
                 }
             }
         }
