@@ -106,8 +106,8 @@ async fn a_subscription_that_is_not_json_is_refused() {
 #[tokio::test]
 async fn a_list_is_not_taken_for_an_object() {
     let server = server().await;
-    let response = request(server.addr, "POST", "/events/stream", &[], b"[\"a\"]").await;
-    refused(&response, 400, "bad_json");
+    let stream = Stream::request(server.addr, "POST", "/events/stream", &[], b"[\"a\"]").await;
+    assert_eq!(stream.head.status, 400);
     let event = b"[[\"a\",null,null,1,null,null]]";
     let response = request(server.addr, "POST", "/events/publish", &[], event).await;
     refused(&response, 400, "bad_json");

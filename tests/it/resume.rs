@@ -135,7 +135,6 @@ async fn live_streams_cut_again_and_again_lose_nothing() {
             assert_eq!(stream.connected["resumed"], true);
         }
         assert_whole(&events, ROUNDS as u64);
-        server.publish(json!({"topic": "m:0", "data": [0, "end"]})).await;
     };
     let by_list = format!("topics={}", topics.join(","));
     tokio::join!(

@@ -7,13 +7,17 @@ use std::{
     time::{Duration, Instant},
 };
 
+use actix_web::{App, HttpServer};
 use bytes::BytesMut;
-use tokio::{io::AsyncReadExt, io::AsyncWriteExt, net::TcpStream};
+use fanfare::{Config, Hub};
+use serde_json::json;
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 
 use crate::support::{
-    Server,
+    Server, Stream,
     crowd::{Crowd, End, Plan, Publisher, eventually, pace},
     heavy,
+    http::{get, request},
     message::Head,
 };
 
@@ -23,6 +27,9 @@ const EVENTS_PER_SECOND: u32 = 200;
 /// The drain window's default, and what the contract allows on top of it.
 const WINDOW: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(1);
+
+const READY: &str = "/health/ready";
+const STREAM: &str = "/events/stream?topic=load:a";
 
 /// Events after which the signal comes.
 const EVENTS_BEFORE: u32 = 200;
@@ -34,8 +41,11 @@ async fn sigterm_under_load_delivers_what_was_answered_tells_every_stream_and_ex
     let plan = Plan { query: "topics=load:a,load:b".to_owned(), ..Plan::default() };
     let streams = Crowd::of(server.addr, STREAM_COUNT, &plan);
     streams.until_connected(1).await;
-    let ready = HalfRequest::send(server.addr, "/health/ready").await;
-    let stream = HalfRequest::send(server.addr, "/events/stream?topic=load:a").await;
+    // A client's connection that is kept alive without a request.
+    let mut idle = Publisher::connect(server.addr).await;
+    idle.publish(2, "load:other", "then nothing").await;
+    let probes = [READY, STREAM]
+        .map(|path| tokio::spawn(answers_until_gone(server.addr, path)));
     let publisher = tokio::spawn(publish_until_refused(server.addr));
     streams.until_number(0, EVENTS_BEFORE).await;
 
@@ -43,16 +53,17 @@ async fn sigterm_under_load_delivers_what_was_answered_tells_every_stream_and_ex
     server.terminate();
     let answered = publisher.await.expect("the publisher does not panic");
     streams.until_all("was told", |seen| !seen.shutdowns.is_empty()).await;
-    let (status, _) = ready.complete().await;
-    assert_eq!(status, 503, "readiness while draining");
-    let (status, body) = stream.complete().await;
-    assert_eq!(status, 503, "a new stream while draining: {body}");
-    assert!(body.contains("\"draining\""), "{body}");
     streams.until_all("has ended", |seen| !seen.ends.is_empty()).await;
     let exit = server.wait_exit(WINDOW + 2 * GRACE).await;
     println!("{STREAM_COUNT} streams told and process gone in {:?}", start.elapsed());
     assert!(start.elapsed() < WINDOW + GRACE, "took {:?}", start.elapsed());
     assert_eq!(exit.code(), Some(0));
+    for probe in probes {
+        let answers = probe.await.expect("the probe does not panic");
+        let first_refusal = answers.iter().position(|status| *status != 200);
+        let after = &answers[first_refusal.unwrap_or(answers.len())..];
+        assert!(after.iter().all(|status| *status == 503), "{after:?}");
+    }
 
     for lane in [0, 1] {
         // An event that was taken but not answered any more may be there or not.
@@ -69,6 +80,45 @@ async fn sigterm_under_load_delivers_what_was_answered_tells_every_stream_and_ex
         reconnects.push(seen.shutdowns[0]["reconnectMs"].as_u64().expect("a number"));
     }
     assert_spread(&reconnects);
+}
+
+/// In process, because a server's drain is over before a client could look twice.
+#[actix_web::test]
+async fn a_draining_hub_refuses_new_streams_and_publishes_and_says_that_it_is_not_ready() {
+    let hub = Hub::start(Config::default()).expect("the defaults hold");
+    let routes = hub.clone();
+    let server = HttpServer::new(move || App::new().configure(routes.routes("")))
+        .workers(1)
+        .disable_signals()
+        .bind("127.0.0.1:0")
+        .expect("there is a free port");
+    let addr = server.addrs()[0];
+    let server = server.run();
+    let handle = server.handle();
+    let server = actix_web::rt::spawn(server);
+    assert_eq!(get(addr, "/health/ready").await.status, 200);
+    hub.drain(WINDOW).await;
+
+    assert_eq!(get(addr, "/health/ready").await.status, 503);
+    assert_eq!(get(addr, "/health/live").await.status, 200);
+    let event = json!({ "topic": "a", "data": 1 }).to_string();
+    let headers = [("Content-Type", "application/json")];
+    let publish = request(addr, "POST", "/publish", &headers, event.as_bytes()).await;
+    let stream = get(addr, "/stream?topic=a").await;
+    for refusal in [&publish, &stream] {
+        assert_eq!((refusal.status, refusal.code().as_str()), (503, "draining"));
+        let seconds = refusal.header("retry-after").expect("a temporary refusal says when");
+        assert!(seconds.parse::<u32>().is_ok_and(|seconds| seconds > 0), "{seconds}");
+    }
+    let browser = [("Sec-Fetch-Mode", "cors")];
+    let mut stream = Stream::open(addr, "/stream?topic=a", &browser).await;
+    let events = stream.rest().await;
+    assert!(stream.is_ended_cleanly() && stream.retry().is_some(), "{}", stream.raw_text());
+    let [shutdown] = &events[..] else { panic!("{events:?}") };
+    assert_eq!((shutdown.event.as_str(), &shutdown.json()["reason"]), ("shutdown", &json!("drain")));
+
+    handle.stop(false).await;
+    server.await.expect("no panic").expect("no error");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -153,27 +203,21 @@ async fn publish_until_refused(addr: SocketAddr) -> [u32; 2] {
     }
 }
 
-/// A request whose last line is held back: the server has its connection, and must answer it
-/// while it drains.
-struct HalfRequest(TcpStream);
-
-impl HalfRequest {
-    async fn send(addr: SocketAddr, path: &str) -> Self {
-        let mut socket = TcpStream::connect(addr).await.expect("the server accepts");
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n");
-        socket.write_all(head.as_bytes()).await.expect("the server reads");
-        Self(socket)
-    }
-
-    /// Status and body of the answer.
-    async fn complete(mut self) -> (u16, String) {
-        self.0.write_all(b"\r\n").await.expect("the server reads");
+/// The statuses that one request after the other was answered with, each on a connection of
+/// its own, until nobody accepts any more.
+async fn answers_until_gone(addr: SocketAddr, path: &str) -> Vec<u16> {
+    let mut answers = Vec::new();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
+    while let Ok(mut socket) = TcpStream::connect(addr).await {
         let mut buffer = BytesMut::new();
-        let head = Head::read(&mut self.0, &mut buffer).await.expect("an answer");
-        let mut body = buffer.to_vec();
-        self.0.read_to_end(&mut body).await.expect("the body");
-        (head.status, String::from_utf8(body).expect("UTF-8"))
+        // One that the kernel accepted for a process that is ending gets no answer.
+        if socket.write_all(request.as_bytes()).await.is_ok()
+            && let Ok(head) = Head::read(&mut socket, &mut buffer).await
+        {
+            answers.push(head.status);
+        }
     }
+    answers
 }
 
 /// They would not all return together.

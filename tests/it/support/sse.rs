@@ -1,7 +1,7 @@
 //! A strict client of event streams: WHATWG HTML §9.2, and on top what the contract promises
 //! to clients that are less forgiving than the standard.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
 use bytes::BytesMut;
 use serde_json::Value;
@@ -53,6 +53,7 @@ pub struct Stream {
     buffer: BytesMut,
     framing: Framing,
     parser: Parser,
+    last_id: String,
     raw: Vec<u8>,
     is_cut: bool,
     chunk_bytes: usize,
@@ -121,6 +122,7 @@ impl Stream {
             socket,
             buffer,
             parser: Parser::default(),
+            last_id: String::new(),
             raw: Vec::new(),
             is_cut: false,
             chunk_bytes: 0,
@@ -201,7 +203,8 @@ impl Stream {
 
     async fn read_event(&mut self) -> Option<Event> {
         loop {
-            if let Some(event) = self.parser.take() {
+            if let Some(event) = self.parser.events.pop_front() {
+                self.last_id.clone_from(&event.id);
                 return Some(event);
             }
             if !self.read_more().await {
@@ -243,9 +246,9 @@ impl Stream {
         self.chunk_count += 1;
     }
 
-    /// The id that a client would come back with.
+    /// The id that a client would come back with: that of the last event it was handed.
     pub fn last_id(&self) -> &str {
-        &self.parser.last_id
+        &self.last_id
     }
 
     /// The body so far.
@@ -306,7 +309,9 @@ struct Parser {
     /// Bytes of a line that has no end yet.
     line: Vec<u8>,
     block: Block,
-    events: std::collections::VecDeque<Event>,
+    /// Read and not handed out.
+    events: VecDeque<Event>,
+    /// The standard's "last event ID buffer".
     last_id: String,
     retry: Option<u64>,
     comments: Vec<String>,
@@ -384,10 +389,6 @@ impl Parser {
             None => assert!(is_refusal, "{event} without an id: {data}"),
         }
         self.events.push_back(Event { event, data, id: self.last_id.clone() });
-    }
-
-    fn take(&mut self) -> Option<Event> {
-        self.events.pop_front()
     }
 
     fn is_between_events(&self) -> bool {

@@ -1,0 +1,64 @@
+//! A stock ticker as a library: real prices on one topic, conflated by symbol.
+//!
+//! `cargo run --example stock_ticker`, then in another terminal
+//! `curl -N 'http://127.0.0.1:8081/events/stream?topic=ticker&snapshot=true'`.
+//!
+//! Five hundred prices a second are published, as a feed would. A client is sent at most
+//! one price a symbol and tick, the newest; one that comes later begins with a snapshot.
+
+use std::time::Duration;
+
+use actix_web::{App, HttpServer};
+use fanfare::{
+    Config, Event, Hub,
+    config::{Conflate, TopicHistory, TopicPolicy},
+};
+use serde::Serialize;
+
+/// Real month-end prices; `data/README.md` says where they come from.
+const PRICES: &str = include_str!("data/stocks.csv");
+
+#[derive(Debug, Serialize)]
+struct Price<'a> {
+    symbol: &'a str,
+    date: &'a str,
+    price: f64,
+}
+
+impl<'a> Price<'a> {
+    /// Of a line `symbol,date,price`.
+    fn parse(line: &'a str) -> Option<Self> {
+        let mut fields = line.split(',');
+        let (symbol, date) = (fields.next()?, fields.next()?);
+        Some(Self { symbol, date, price: fields.next()?.parse().ok()? })
+    }
+}
+
+#[actix_web::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut config = Config::default();
+    config.topics.push(TopicPolicy {
+        pattern: "ticker".to_owned(),
+        flush: None,
+        tick: None,
+        conflate: Some(Conflate::LatestByKey),
+        history: TopicHistory::default(),
+        rate: None,
+    });
+    let hub = Hub::start(config)?;
+    actix_web::rt::spawn(publish(hub.clone()));
+
+    let server = HttpServer::new(move || App::new().configure(hub.clone().routes("/events")));
+    println!("curl -N 'http://127.0.0.1:8081/events/stream?topic=ticker&snapshot=true'");
+    Ok(server.h1_allow_half_closed(false).bind("127.0.0.1:8081")?.run().await?)
+}
+
+/// Publishes the prices over and over.
+async fn publish(hub: Hub) -> Result<(), Box<dyn std::error::Error>> {
+    let mut interval = tokio::time::interval(Duration::from_millis(2));
+    for price in PRICES.lines().skip(1).filter_map(Price::parse).cycle() {
+        interval.tick().await;
+        hub.publish("ticker", Event::json(&price)?.event_type("price").key(price.symbol)).await?;
+    }
+    Ok(())
+}
