@@ -28,13 +28,7 @@ use crate::{
     },
     bridge::{Bridge, LocalBridge},
     config::Config,
-    domain::{
-        budget::HistoryBudget,
-        cursor::Epoch,
-        event::Event,
-        policy::Policies,
-        topic::Topic,
-    },
+    domain::{budget::HistoryBudget, cursor::Epoch, event::Event, policy::Policies, topic::Topic},
     error::{PublishError, StartError, SubscribeError},
     http,
     metrics::Metrics,
@@ -136,7 +130,8 @@ impl Hub {
         let started_at = Instant::now();
         let epoch = Epoch::new(rand::random());
         let stop = CancellationToken::new();
-        let budget = HistoryBudget::new(config.history.max_bytes, config.hub.partitions, started_at);
+        let budget =
+            HistoryBudget::new(config.history.max_bytes, config.hub.partitions, started_at);
         let budget = Arc::new(budget);
         let metrics = Arc::new(Metrics::new(config.hub.partitions));
         let partition_count = usize::from(config.hub.partitions);

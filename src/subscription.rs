@@ -67,11 +67,7 @@ impl Subscription {
     }
 
     /// Checks the subscription and resolves it.
-    pub(crate) fn resolve(
-        self,
-        epoch: Epoch,
-        max_topics: usize,
-    ) -> Result<Wanted, SubscribeError> {
+    pub(crate) fn resolve(self, epoch: Epoch, max_topics: usize) -> Result<Wanted, SubscribeError> {
         if self.topics.is_empty() {
             return Err(SubscribeError::NoTopic);
         }

@@ -1,8 +1,11 @@
 //! The `fanfare` command: what it can do, and how it ends. A file a subcommand.
 
+mod client;
 mod demo;
 mod listen;
+mod publish;
 mod serve;
+mod tail;
 
 use std::process::ExitCode;
 
@@ -21,6 +24,10 @@ struct Arguments {
 enum Command {
     /// Runs the hub.
     Serve(serve::ServeArgs),
+    /// Publishes one event, or one per line of standard input.
+    Publish(publish::PublishArgs),
+    /// Follows topics; reconnects and resumes by itself.
+    Tail(tail::TailArgs),
 }
 
 /// How a command failed: 1 while it ran, 2 for bad usage or configuration.
@@ -44,10 +51,14 @@ impl CliError {
 /// Runs the command of this process and says how it ended.
 pub fn main() -> ExitCode {
     let command = Arguments::parse().command;
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info")).init();
+    let command = command.unwrap_or(Command::Serve(serve::ServeArgs::default()));
+    let level = if matches!(command, Command::Serve(_)) { "info" } else { "warn" };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     let result = actix_web::rt::System::new().block_on(async {
-        match command.unwrap_or(Command::Serve(serve::ServeArgs::default())) {
+        match command {
             Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Publish(arguments) => publish::run(arguments).await,
+            Command::Tail(arguments) => tail::run(arguments).await,
         }
     });
     match result {

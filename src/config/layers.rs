@@ -35,10 +35,7 @@ pub struct Sources<'a> {
 pub fn process_environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| {
-            Some((
-                name.into_string().ok()?,
-                value.to_string_lossy().into_owned(),
-            ))
+            Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
         })
         .collect()
 }
@@ -68,22 +65,12 @@ pub(super) fn read(sources: &Sources<'_>) -> (Vec<Leaf>, Option<Problem>) {
 
 fn read_file(path: &Path) -> Result<Vec<Leaf>, Problem> {
     let place = path.display().to_string();
-    let problem = |message| Problem {
-        place: place.clone(),
-        key: String::new(),
-        message,
-    };
+    let problem = |message| Problem { place: place.clone(), key: String::new(), message };
     let text = fs::read_to_string(path)
         .map_err(|error| problem(format!("the file can't be read: {error}")))?;
     let tree = parse(&text).map_err(problem)?;
     let leaves = tree::leaves(&tree).into_iter();
-    Ok(leaves
-        .map(|(key, value)| Leaf {
-            place: place.clone(),
-            key,
-            value,
-        })
-        .collect())
+    Ok(leaves.map(|(key, value)| Leaf { place: place.clone(), key, value }).collect())
 }
 
 /// In the order of the names, so that problems come in the same order every time.
@@ -105,9 +92,8 @@ fn environment(variables: &[(String, String)]) -> Vec<Leaf> {
 
 /// Parses TOML; the error is one line with line and column.
 pub(super) fn parse(text: &str) -> Result<Value, String> {
-    let table = FileFormat::Toml
-        .parse(None, text)
-        .map_err(|error| on_one_line(&error.to_string()))?;
+    let table =
+        FileFormat::Toml.parse(None, text).map_err(|error| on_one_line(&error.to_string()))?;
     table
         .into_iter()
         .map(|(name, value)| Ok((name, Value::deserialize(value)?)))
@@ -138,10 +124,7 @@ mod tests {
     fn syntax_errors_have_a_line_and_show_nothing_of_the_file() {
         let error = parse("[redis]\npassword = \"hunter2\n").unwrap_err();
         assert!(error.starts_with("line 2, column 20: "), "{error}");
-        assert!(
-            !error.contains("hunter2") && !error.contains('\n'),
-            "{error}"
-        );
+        assert!(!error.contains("hunter2") && !error.contains('\n'), "{error}");
         let error = parse("a = 1\na = 2\n").unwrap_err();
         assert_eq!(error, "line 2, column 1: duplicate key");
     }

@@ -129,11 +129,7 @@ impl Merge {
         for count in 1..=leaf.key.0.len() {
             let key = leaf.key.start(count);
             let rest = leaf.key.0.get(count);
-            let value = if rest.is_some() {
-                json!({})
-            } else {
-                leaf.value.clone()
-            };
+            let value = if rest.is_some() { json!({}) } else { leaf.value.clone() };
             if key == Key::of([LIST]) {
                 match rest {
                     Some(Segment::Index(_)) => continue,
@@ -152,11 +148,7 @@ impl Merge {
     }
 
     fn reject(&mut self, key: &Key, place: &str, message: String) {
-        let problem = Problem {
-            place: place.into(),
-            key: key.to_string(),
-            message,
-        };
+        let problem = Problem { place: place.into(), key: key.to_string(), message };
         self.bad.insert(problem.key.clone());
         if !self.problems.contains(&problem) {
             self.problems.push(problem);
@@ -193,15 +185,10 @@ impl Merge {
     fn locate(&self, finding: Finding) -> Problem {
         let placed = |key: &String| Some((self.places.get(key)?, key.clone()));
         match finding.keys.iter().filter_map(placed).max() {
-            Some(((_, place), key)) => Problem {
-                place: place.clone(),
-                key,
-                message: finding.message,
-            },
-            None => Problem {
-                place: "defaults".into(),
-                ..finding.into()
-            },
+            Some(((_, place), key)) => {
+                Problem { place: place.clone(), key, message: finding.message }
+            }
+            None => Problem { place: "defaults".into(), ..finding.into() },
         }
     }
 }
@@ -214,19 +201,13 @@ fn entry(index: usize, names: &[&str]) -> Key {
 
 /// A value that fits where a required one is missing or bad.
 fn stand_in(required: &[&str]) -> Value {
-    if required == PATTERN {
-        json!("stand-in")
-    } else {
-        json!(1)
-    }
+    if required == PATTERN { json!("stand-in") } else { json!(1) }
 }
 
 /// Whether `section` is written as one, be it empty.
 fn sets_in(leaves: &[Leaf], section: &Key) -> bool {
     let inside = |leaf: &Leaf| leaf.key.0.starts_with(&section.0);
-    leaves
-        .iter()
-        .any(|leaf| inside(leaf) && (leaf.key != *section || leaf.value.is_object()))
+    leaves.iter().any(|leaf| inside(leaf) && (leaf.key != *section || leaf.value.is_object()))
 }
 
 /// The same key in the entry that `Merge::trial` has.

@@ -49,10 +49,7 @@ const MAX_SHOWN_CHARS: usize = 60;
 /// so theirs is never shown.
 pub(super) fn shown(key: &str, value: &Value) -> String {
     let key = key.to_lowercase();
-    if ["password", "token", "secret"]
-        .iter()
-        .any(|word| key.contains(word))
-    {
+    if ["password", "token", "secret"].iter().any(|word| key.contains(word)) {
         return "a value that is not shown".into();
     }
     match value {
@@ -75,11 +72,7 @@ mod tests {
 
     #[test]
     fn secrets_are_never_shown() {
-        for key in [
-            "redis.password",
-            "auth.publish_token",
-            "auth.jwt.Secret_File",
-        ] {
+        for key in ["redis.password", "auth.publish_token", "auth.jwt.Secret_File"] {
             assert_eq!(shown(key, &json!("hunter2")), "a value that is not shown");
         }
     }
@@ -94,11 +87,8 @@ mod tests {
 
     #[test]
     fn a_problem_leaves_out_what_it_does_not_know() {
-        let mut problem = Problem {
-            place: "a.toml".into(),
-            key: "hub.threads".into(),
-            message: "wrong".into(),
-        };
+        let mut problem =
+            Problem { place: "a.toml".into(), key: "hub.threads".into(), message: "wrong".into() };
         assert_eq!(problem.to_string(), "a.toml: hub.threads: wrong");
         problem.place.clear();
         assert_eq!(problem.to_string(), "hub.threads: wrong");

@@ -7,10 +7,7 @@ use super::units;
 
 /// A token bucket of `burst` events, refilled by `events_per_second`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a rate like { events_per_second = 100, burst = 200 }"
-)]
+#[serde(deny_unknown_fields, expecting = "a rate like { events_per_second = 100, burst = 200 }")]
 pub struct Rate {
     /// Events a second in the long run; 0 turns the limit off.
     #[serde(deserialize_with = "units::count")]

@@ -38,10 +38,7 @@ fn variables(given: &[(&str, &str)]) -> Vec<(String, String)> {
 
 fn load_text(text: &str) -> Result<Config, ConfigProblems> {
     let file = File::of(text);
-    Config::load(&Sources {
-        file: Some(&file.0),
-        ..Sources::default()
-    })
+    Config::load(&Sources { file: Some(&file.0), ..Sources::default() })
 }
 
 /// The problems of a file with this text, a line each, without the file's name.
@@ -77,12 +74,7 @@ fn every_key_of_the_defaults_file_is_known_and_every_known_key_is_in_it() {
         let (section, name) = pointer.rsplit_once('/').expect("a pointer has a slash");
         let mut without = tree.clone();
         let section = without.pointer_mut(section).and_then(Value::as_object_mut);
-        assert!(
-            section
-                .expect("the section is there")
-                .remove(name)
-                .is_some()
-        );
+        assert!(section.expect("the section is there").remove(name).is_some());
         let error = Config::deserialize(without).expect_err("the key is required");
         assert_eq!(error.to_string(), format!("missing field `{name}`"));
     }
@@ -91,25 +83,15 @@ fn every_key_of_the_defaults_file_is_known_and_every_known_key_is_in_it() {
 #[test]
 fn the_commented_topic_of_the_defaults_file_shows_every_key_of_a_policy() {
     let is_example = |line: &&str| line.starts_with('#') && !line.starts_with("# ") && *line != "#";
-    let example: Vec<&str> = DEFAULTS
-        .lines()
-        .filter(is_example)
-        .map(|line| &line[1..])
-        .collect();
+    let example: Vec<&str> = DEFAULTS.lines().filter(is_example).map(|line| &line[1..]).collect();
     let config = load_text(&example.join("\n")).expect("the example is valid");
     let expected = TopicPolicy {
         pattern: "ticker:**".into(),
         flush: Some(Flush::Leading),
         tick: Some(Duration::from_millis(250)),
         conflate: Some(Conflate::LatestByKey),
-        history: TopicHistory {
-            events: Some(100),
-            ttl: Some(Duration::from_secs(600)),
-        },
-        rate: Some(Rate {
-            events_per_second: 20,
-            burst: 40,
-        }),
+        history: TopicHistory { events: Some(100), ttl: Some(Duration::from_secs(600)) },
+        rate: Some(Rate { events_per_second: 20, burst: 40 }),
     };
     assert_eq!(config.topics, [expected]);
 }
@@ -205,9 +187,7 @@ FANFARE__HUB__PARTITIONS: hub.partitions: must be a power of two from 1 to 256, 
 FILE: stream.retry_min: stream.retry_min must not be more than stream.retry_max, got "5s" and "4s"
 FANFARE__PUBLISH__MAX_PAYLOAD: publish.max_payload: must be from 1 to 16777216, got 17825792
 FILE: topics[2].tick: must be from "1ms" to "1h", got "2h""#;
-    let expected = lines
-        .trim_start()
-        .replace("FILE", &file.0.display().to_string());
+    let expected = lines.trim_start().replace("FILE", &file.0.display().to_string());
     assert_eq!(problems.to_string(), expected);
 }
 
@@ -217,10 +197,7 @@ fn unknown_keys_are_refused_in_every_layer() {
         "colour = 1\n[auth]\n[server]\nport = 1\n[[topics]]\npattern = 'a'\nhistory.age = 1\n";
     let starts = ["auth", "colour", "server.port", "topics[0].history.age"];
     for (line, key) in problems_of(text).iter().zip(starts) {
-        assert!(
-            line.starts_with(&format!("{key}: unknown key, expected ")),
-            "{line}"
-        );
+        assert!(line.starts_with(&format!("{key}: unknown key, expected ")), "{line}");
     }
     assert_eq!(problems_of(text).len(), starts.len());
 
@@ -231,21 +208,11 @@ fn unknown_keys_are_refused_in_every_layer() {
     })
     .expect_err("the keys are unknown")
     .0;
-    let named: Vec<_> = problems
-        .iter()
-        .map(|p| (p.place.as_str(), p.key.as_str()))
-        .collect();
-    let expected = [
-        ("FANFARE__", ""),
-        ("FANFARE__SERVER__PORT", "server.port"),
-        ("--port", "server.port"),
-    ];
+    let named: Vec<_> = problems.iter().map(|p| (p.place.as_str(), p.key.as_str())).collect();
+    let expected =
+        [("FANFARE__", ""), ("FANFARE__SERVER__PORT", "server.port"), ("--port", "server.port")];
     assert_eq!(named, expected);
-    assert!(
-        problems
-            .iter()
-            .all(|problem| problem.message.starts_with("unknown key"))
-    );
+    assert!(problems.iter().all(|problem| problem.message.starts_with("unknown key")));
 }
 
 #[test]
@@ -275,10 +242,7 @@ fn values_of_another_kind_are_told_what_belongs_there() {
         ]
     );
     let list = "topics: expected [[topics]] entries, in a file";
-    assert_eq!(
-        problems_of("[topics]\npattern = 'a'\nflush = 'tick'"),
-        [list]
-    );
+    assert_eq!(problems_of("[topics]\npattern = 'a'\nflush = 'tick'"), [list]);
     let problems = Config::load(&Sources {
         environment: variables(&[("FANFARE__TOPICS__0__FLUSH", "tick")]),
         ..Sources::default()
@@ -294,16 +258,10 @@ fn a_file_that_can_not_be_read_or_parsed_is_one_problem_that_names_it() {
         ..Sources::default()
     });
     let line = missing.expect_err("there is no such file").to_string();
-    assert!(
-        line.starts_with("/nowhere/fanfare.toml: the file can't be read: "),
-        "{line}"
-    );
+    assert!(line.starts_with("/nowhere/fanfare.toml: the file can't be read: "), "{line}");
 
     let file = File::of("[server]\nlisten = \n");
-    let broken = Config::load(&Sources {
-        file: Some(&file.0),
-        ..Sources::default()
-    });
+    let broken = Config::load(&Sources { file: Some(&file.0), ..Sources::default() });
     let line = broken.expect_err("a value is missing").to_string();
     let start = format!("{}: line 2, column 10: ", file.0.display());
     assert!(line.starts_with(&start) && !line.contains('\n'), "{line}");
@@ -329,9 +287,7 @@ fn of_keys_that_disagree_the_one_set_last_is_named() {
         environment: variables(&[("FANFARE__STREAM__RETRY_MAX", "2s")]),
         ..Sources::default()
     };
-    let line = Config::load(&sources)
-        .expect_err("they disagree")
-        .to_string();
+    let line = Config::load(&sources).expect_err("they disagree").to_string();
     assert_eq!(
         line,
         "FANFARE__STREAM__RETRY_MAX: stream.retry_max: \
@@ -373,16 +329,10 @@ fn a_config_built_in_code_is_told_every_key_that_makes_no_sense() {
         tick: Some(Duration::ZERO),
         conflate: None,
         history: TopicHistory::default(),
-        rate: Some(Rate {
-            events_per_second: 1,
-            burst: 0,
-        }),
+        rate: Some(Rate { events_per_second: 1, burst: 0 }),
     });
     let problems = config.validate().expect_err("none of it makes sense").0;
-    let keys: Vec<&str> = problems
-        .iter()
-        .map(|problem| problem.key.as_str())
-        .collect();
+    let keys: Vec<&str> = problems.iter().map(|problem| problem.key.as_str()).collect();
     assert_eq!(
         keys,
         [
@@ -423,9 +373,6 @@ fn threads_are_at_most_the_partitions() {
 #[test]
 fn a_rate_of_zero_is_no_limit_and_needs_no_burst() {
     let mut config = Config::default();
-    config.stream.rate = Rate {
-        events_per_second: 0,
-        burst: 0,
-    };
+    config.stream.rate = Rate { events_per_second: 0, burst: 0 };
     assert_eq!(config.validate(), Ok(()));
 }

@@ -32,10 +32,7 @@ pub struct TopicPolicy {
 
 /// What is kept of a topic; what is left out comes from `[history]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    expecting = "a history like { events = 100, ttl = \"1h\" }"
-)]
+#[serde(deny_unknown_fields, expecting = "a history like { events = 100, ttl = \"1h\" }")]
 pub struct TopicHistory {
     /// Events kept per topic; 0 keeps none.
     #[serde(default, deserialize_with = "units::given_count")]

@@ -22,12 +22,7 @@ pub(super) struct Key(pub(super) Vec<Segment>);
 impl Key {
     /// The key of names without an index.
     pub(super) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(
-            names
-                .into_iter()
-                .map(|name| Segment::Name(name.into()))
-                .collect(),
-        )
+        Self(names.into_iter().map(|name| Segment::Name(name.into())).collect())
     }
 
     /// This key and one more step.

@@ -56,14 +56,10 @@ pub(super) fn switch<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Erro
 
 /// An IP address and port.
 pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, D::Error> {
-    read(
-        from,
-        "an IP address and port like \"127.0.0.1:8080\"",
-        |given| match given {
-            Given::Text(text) => text.parse().ok(),
-            Given::Number(_) | Given::Truth(_) => None,
-        },
-    )
+    read(from, "an IP address and port like \"127.0.0.1:8080\"", |given| match given {
+        Given::Text(text) => text.parse().ok(),
+        Given::Number(_) | Given::Truth(_) => None,
+    })
 }
 
 /// One of an enum's words. (A derived enum alone also takes `{ tick = … }` and then
@@ -161,24 +157,11 @@ mod tests {
 
     #[test]
     fn durations_carry_their_unit() {
-        assert_eq!(
-            duration(json!("100ms")).ok(),
-            Some(Duration::from_millis(100))
-        );
+        assert_eq!(duration(json!("100ms")).ok(), Some(Duration::from_millis(100)));
         assert_eq!(duration(json!("5m")).ok(), Some(Duration::from_secs(300)));
-        assert_eq!(
-            duration(json!("1h 30m")).ok(),
-            Some(Duration::from_secs(5400))
-        );
+        assert_eq!(duration(json!("1h 30m")).ok(), Some(Duration::from_secs(5400)));
         assert_eq!(duration(json!("0s")).ok(), Some(Duration::ZERO));
-        for wrong in [
-            json!("abc"),
-            json!("-1s"),
-            json!("5"),
-            json!(5),
-            json!(true),
-            json!([]),
-        ] {
+        for wrong in [json!("abc"), json!("-1s"), json!("5"), json!(5), json!(true), json!([])] {
             assert!(
                 text_of(duration(wrong.clone())).ends_with("expected a duration like \"100ms\""),
                 "{wrong}"
@@ -193,13 +176,7 @@ mod tests {
         assert_eq!(size(json!("1MiB")).ok(), Some(1_048_576));
         assert_eq!(size(json!("512")).ok(), Some(512));
         assert_eq!(size(json!(512)).ok(), Some(512));
-        for wrong in [
-            json!("64 apples"),
-            json!(""),
-            json!("-1KiB"),
-            json!(-1),
-            json!(1.5),
-        ] {
+        for wrong in [json!("64 apples"), json!(""), json!("-1KiB"), json!(-1), json!(1.5)] {
             assert!(
                 text_of(size(wrong.clone())).ends_with("expected a size like \"64KiB\""),
                 "{wrong}"
@@ -219,13 +196,7 @@ mod tests {
             text_of(count::<Value, u16>(json!("70000"))),
             "expected a whole number up to 65535"
         );
-        for wrong in [
-            json!(-1),
-            json!(1.5),
-            json!("many"),
-            json!(true),
-            Value::Null,
-        ] {
+        for wrong in [json!(-1), json!(1.5), json!("many"), json!(true), Value::Null] {
             assert!(
                 text_of(count::<Value, usize>(wrong.clone())).ends_with("expected a whole number"),
                 "{wrong}"
@@ -240,14 +211,8 @@ mod tests {
         assert!(text_of(switch(json!(1))).ends_with("expected true or false"));
         assert!(address(json!("[::1]:80")).is_ok());
         assert!(text_of(address(json!("localhost:80"))).contains("expected an IP address"));
-        assert_eq!(
-            word::<_, Flush>(json!("leading")).ok(),
-            Some(Flush::Leading)
-        );
-        assert_eq!(
-            word::<_, Conflate>(json!("latest-by-key")).ok(),
-            Some(Conflate::LatestByKey)
-        );
+        assert_eq!(word::<_, Flush>(json!("leading")).ok(), Some(Flush::Leading));
+        assert_eq!(word::<_, Conflate>(json!("latest-by-key")).ok(), Some(Conflate::LatestByKey));
         assert!(
             text_of(word::<_, Flush>(json!("now")))
                 .ends_with("expected one of `tick`, `immediate`, `leading`")

@@ -30,11 +30,7 @@ impl Config {
     /// set in code.
     pub fn validate(&self) -> Result<(), ConfigProblems> {
         let problems: Vec<Problem> = self.findings().into_iter().map(Problem::from).collect();
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigProblems(problems))
-        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigProblems(problems)) }
     }
 
     /// What [`Config::validate`] finds, in the order of the sections.
@@ -82,11 +78,7 @@ impl Findings {
     }
 
     fn hub(&mut self, hub: &HubLimits) {
-        let HubLimits {
-            partitions,
-            threads,
-            ..
-        } = *hub;
+        let HubLimits { partitions, threads, .. } = *hub;
         self.rule(
             partitions.is_power_of_two() && partitions <= MAX_PARTITIONS,
             &["hub.partitions"],
@@ -115,17 +107,9 @@ impl Findings {
                 spelt(stream.retry_max)
             ),
         );
-        self.time(
-            "stream.write_timeout",
-            stream.write_timeout,
-            SHORTEST_WAIT..=HOUR,
-        );
+        self.time("stream.write_timeout", stream.write_timeout, SHORTEST_WAIT..=HOUR);
         if !stream.max_lifetime.is_zero() {
-            self.time(
-                "stream.max_lifetime",
-                stream.max_lifetime,
-                SHORTEST_WAIT..=YEAR,
-            );
+            self.time("stream.max_lifetime", stream.max_lifetime, SHORTEST_WAIT..=YEAR);
         }
         let jitter = stream.max_lifetime_jitter;
         self.time("stream.max_lifetime_jitter", jitter, Duration::ZERO..=YEAR);
@@ -148,11 +132,7 @@ impl Findings {
     }
 
     fn publish(&mut self, publish: &Publish) {
-        self.number(
-            "publish.max_payload",
-            publish.max_payload,
-            1..=MAX_PAYLOAD_BYTES,
-        );
+        self.number("publish.max_payload", publish.max_payload, 1..=MAX_PAYLOAD_BYTES);
         self.at_least("publish.max_pending", publish.max_pending, 1);
         self.time("publish.max_wait", publish.max_wait, Duration::ZERO..=HOUR);
         let window = publish.idempotency_window;
@@ -184,11 +164,7 @@ impl Findings {
         let burst = format!("{key}.burst");
         let events = format!("{key}.events_per_second");
         let message = format!("{burst} must be at least 1 while {events} is not 0, got 0");
-        self.rule(
-            rate.events_per_second == 0 || rate.burst > 0,
-            &[&burst, &events],
-            message,
-        );
+        self.rule(rate.events_per_second == 0 || rate.burst > 0, &[&burst, &events], message);
     }
 
     fn number<N: PartialOrd + fmt::Display>(
@@ -203,11 +179,7 @@ impl Findings {
     }
 
     fn at_least(&mut self, key: &str, value: usize, least: usize) {
-        self.rule(
-            value >= least,
-            &[key],
-            format!("must be at least {least}, got {value}"),
-        );
+        self.rule(value >= least, &[key], format!("must be at least {least}, got {value}"));
     }
 
     fn time(&mut self, key: &str, value: Duration, range: RangeInclusive<Duration>) {

@@ -138,7 +138,8 @@ impl Batch {
     fn close_holes(&mut self) {
         self.places.retain(Option::is_some);
         let numbered = self.places.iter().flatten().zip(self.front..);
-        self.items = numbered.filter_map(|(event, place)| Some((Item::of(event)?, place))).collect();
+        self.items =
+            numbered.filter_map(|(event, place)| Some((Item::of(event)?, place))).collect();
     }
 }
 

@@ -50,9 +50,8 @@ impl HistoryBudget {
 
     /// Says when a partition's oldest event was published.
     pub fn set_oldest(&self, partition: u16, published_at: Option<Instant>) {
-        let micros = published_at.map_or(u64::MAX, |at| {
-            at.saturating_duration_since(self.start).as_micros() as u64
-        });
+        let micros = published_at
+            .map_or(u64::MAX, |at| at.saturating_duration_since(self.start).as_micros() as u64);
         self.oldest[usize::from(partition)].store(micros, Ordering::Relaxed);
     }
 

@@ -149,7 +149,9 @@ impl FromStr for Cursor {
             }
             positions.push((partition, read_number(sequence)?));
         }
-        Ok(Self { epoch, positions: Positions(positions) })
+        // Every stream touches a partition, so a hub gives out no cursor without one.
+        let positions = Some(Positions(positions)).filter(|positions| !positions.is_empty());
+        Ok(Self { epoch, positions: positions.ok_or(CursorError)? })
     }
 }
 
@@ -202,7 +204,7 @@ mod tests {
     use super::*;
 
     fn cursor() -> impl Strategy<Value = Cursor> {
-        let positions = prop::collection::btree_map(0..MAX_PARTITIONS, 0..(1_u64 << 54), 0..20);
+        let positions = prop::collection::btree_map(0..MAX_PARTITIONS, 0..(1_u64 << 54), 1..20);
         (any::<u64>(), positions).prop_map(|(epoch, positions)| Cursor {
             epoch: Epoch::new(epoch),
             positions: positions.into_iter().collect(),
@@ -237,8 +239,21 @@ mod tests {
 
     #[test]
     fn garbage_is_refused() {
-        for text in ["", "42", "0000000", "00000000.", "00000000.1", "00000000.1:", "00000000.1:01",
-            "00000000.2:1.1:1", "00000000.1:1.1:2", "00000000.Aaa:1", "00000000.1:1 ", "é0000000"] {
+        for text in [
+            "",
+            "42",
+            "0000000",
+            "00000000",
+            "00000000.",
+            "00000000.1",
+            "00000000.1:",
+            "00000000.1:01",
+            "00000000.2:1.1:1",
+            "00000000.1:1.1:2",
+            "00000000.Aaa:1",
+            "00000000.1:1 ",
+            "é0000000",
+        ] {
             assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text:?}");
         }
     }

@@ -155,12 +155,8 @@ impl PartitionLog {
         let is_foreign = matches!(from, StartFrom::After(sequence) if sequence > head);
         let events = match from {
             StartFrom::Live => Vec::new(),
-            StartFrom::Snapshot => {
-                self.collect(interest, 0, |history| history.policy.conflates())
-            }
-            StartFrom::After(sequence) if !is_foreign => {
-                self.collect(interest, sequence, |_| true)
-            }
+            StartFrom::Snapshot => self.collect(interest, 0, |history| history.policy.conflates()),
+            StartFrom::After(sequence) if !is_foreign => self.collect(interest, sequence, |_| true),
             StartFrom::Earliest | StartFrom::Foreign | StartFrom::After(_) => {
                 self.collect(interest, 0, |_| true)
             }
@@ -416,8 +412,9 @@ mod tests {
     #[test]
     fn the_budget_evicts_the_oldest_events_of_all_partitions() {
         let (config, now) = (Config::default(), Instant::now());
-        let size = testing::sequenced("a", 1, None, &testing::policy(crate::config::Conflate::None))
-            .size_bytes();
+        let size =
+            testing::sequenced("a", 1, None, &testing::policy(crate::config::Conflate::None))
+                .size_bytes();
         let budget = Arc::new(HistoryBudget::new(20 * size + 50, 2, now));
         let (mut old, mut new) = (log(&config, 0, &budget), log(&config, 1, &budget));
         let at = |millis| now + Duration::from_millis(millis);

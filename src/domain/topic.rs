@@ -78,9 +78,7 @@ impl fmt::Display for Topic {
 /// FNV-1a, 32 bits: <http://www.isthe.com/chongo/tech/comp/fnv/>. Chosen because every
 /// language can state it in three lines, so programs outside can find a partition too.
 fn fnv1a(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, byte| {
-        (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
-    })
+    bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 /// A subscription's pattern: `*` is one whole segment, a last `**` is one or more. A pattern

@@ -27,11 +27,8 @@ pub(crate) fn routes(hub: Hub, prefix: String) -> impl FnOnce(&mut ServiceConfig
 
 /// Subscribing and publishing.
 pub(crate) fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
-    let stream = [
-        web::get().to(stream::get),
-        web::head().to(stream::head),
-        web::post().to(stream::post),
-    ];
+    let stream =
+        [web::get().to(stream::get), web::head().to(stream::head), web::post().to(stream::post)];
     config
         .service(resource(hub, prefix, "/stream", &["GET", "HEAD", "POST"], stream))
         .service(resource(hub, prefix, "/publish", &["POST"], [web::post().to(publish::post)]));

@@ -63,11 +63,7 @@ enum Body {
 }
 
 /// Takes the events of a body, whatever its form.
-pub(crate) async fn post(
-    hub: Data<Hub>,
-    request: HttpRequest,
-    payload: Payload,
-) -> HttpResponse {
+pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload) -> HttpResponse {
     if is_cross_site(&request) {
         let message = "pages of other sites may not publish";
         return Refusal::new(StatusCode::FORBIDDEN, "cross_site", message).response();
@@ -135,7 +131,10 @@ async fn array(hub: &Hub, body: &[u8]) -> Result<Body, Refusal> {
 }
 
 /// Answers line by line while the request is still being read.
-#[allow(clippy::async_yields_async, reason = "lines are handed over in order, answers awaited together")]
+#[allow(
+    clippy::async_yields_async,
+    reason = "lines are handed over in order, answers awaited together"
+)]
 fn lines(hub: Hub, lines: Lines) -> HttpResponse {
     let answers = lines
         .then(move |line| {
@@ -152,10 +151,7 @@ fn lines(hub: Hub, lines: Lines) -> HttpResponse {
 }
 
 /// Hands a line's events over in order; the future awaits their answers.
-async fn enqueue_line(
-    hub: &Hub,
-    line: Result<Bytes, Refusal>,
-) -> BoxFuture<'static, LineAnswer> {
+async fn enqueue_line(hub: &Hub, line: Result<Bytes, Refusal>) -> BoxFuture<'static, LineAnswer> {
     let enqueued = async {
         let incoming = parse(&line?)?;
         let mut awaited = Vec::new();
@@ -179,8 +175,7 @@ async fn enqueue_line(
 
 fn check(hub: &Hub, incoming: &Incoming) -> Result<Vec<Publish>, Refusal> {
     let checked = |topic: &String| hub.check(topic, incoming.event.clone());
-    let checked: Result<Vec<Publish>, PublishError> =
-        incoming.topics.iter().map(checked).collect();
+    let checked: Result<Vec<Publish>, PublishError> = incoming.topics.iter().map(checked).collect();
     checked.map_err(|error| Refusal::from(&error))
 }
 
@@ -199,7 +194,8 @@ async fn publish_all(hub: &Hub, publishes: Vec<Publish>) -> Result<Vec<Published
 
 impl Incoming {
     fn shape(&self, published: Vec<Published>) -> Answers {
-        let mut answers = published.into_iter().map(|published| Answer { success: true, published });
+        let mut answers =
+            published.into_iter().map(|published| Answer { success: true, published });
         if self.has_list { Answers::Many(answers.collect()) } else { Answers::One(answers.next()) }
     }
 }

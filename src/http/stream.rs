@@ -76,11 +76,7 @@ fn open_by_query(hub: &Hub, request: &HttpRequest) -> HttpResponse {
 }
 
 /// `POST`: the same as JSON.
-pub(crate) async fn post(
-    hub: Data<Hub>,
-    request: HttpRequest,
-    payload: Payload,
-) -> HttpResponse {
+pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload) -> HttpResponse {
     let body = match body::read(payload, MAX_SUBSCRIPTION_BYTES).await {
         Ok(body) => body,
         Err(refusal) => return refusal.response(),
@@ -157,10 +153,7 @@ fn complete(
 }
 
 /// The header wins over the query.
-fn last_event_id(
-    request: &HttpRequest,
-    options: &StreamQuery,
-) -> Result<Option<String>, Refusal> {
+fn last_event_id(request: &HttpRequest, options: &StreamQuery) -> Result<Option<String>, Refusal> {
     if let Some(header) = request.headers().get(LAST_EVENT_ID) {
         let bad_cursor = SubscribeError::Cursor(crate::domain::cursor::CursorError);
         let text = header.to_str().map_err(|_| Refusal::from(&bad_cursor))?;

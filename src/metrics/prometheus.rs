@@ -21,8 +21,7 @@ const LATENCY_BUCKETS: [f64; 14] =
 const BATCH_BUCKETS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 25.0, 100.0, 250.0, 1000.0, 10_000.0];
 
 /// Upper bounds of the buckets of a stream's duration, in seconds.
-const DURATION_BUCKETS: [f64; 9] =
-    [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
+const DURATION_BUCKETS: [f64; 9] = [1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 
 const MICROS: f64 = 1_000_000.0;
 const MILLIS: f64 = 1000.0;
@@ -137,12 +136,7 @@ impl Collector for Scrape {
 struct Output<'a>(DescriptorEncoder<'a>);
 
 impl Output<'_> {
-    fn gauge(
-        &mut self,
-        name: &str,
-        help: &str,
-        value: impl EncodeGaugeValue,
-    ) -> fmt::Result {
+    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
         let gauge = ConstGauge::new(value);
         gauge.encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)
     }
@@ -183,9 +177,9 @@ impl Output<'_> {
             buckets.push((bound, through.saturating_sub(below)));
             below = through;
         }
-        let sum = histogram.iter_recorded().map(|value| {
-            value.value_iterated_to() as f64 * value.count_at_value() as f64
-        });
+        let sum = histogram
+            .iter_recorded()
+            .map(|value| value.value_iterated_to() as f64 * value.count_at_value() as f64);
         let mut out = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
         out.encode_histogram::<NoLabelSet>(sum.sum::<f64>() / unit, histogram.len(), &buckets, None)
     }

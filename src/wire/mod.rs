@@ -3,7 +3,7 @@
 //! but single comment lines without a blank line: some clients make an empty message of one.
 
 pub(crate) mod control;
-#[cfg(any())]
+#[cfg(feature = "cli")]
 pub(crate) mod decode;
 pub(crate) mod encode;
 

@@ -13,7 +13,18 @@ use crate::support::{
 
 /// `a` to `b`, percent-encoded, none of which a topic name may hold.
 const FORBIDDEN: [&str; 12] = [
-    "%00", "%01", "%09", "%0A", "%0D", "%1F", "%7F", "%20", "%2C", "%C2%85", "%C2%A0", "%E2%80%A8",
+    "%00",
+    "%01",
+    "%09",
+    "%0A",
+    "%0D",
+    "%1F",
+    "%7F",
+    "%20",
+    "%2C",
+    "%C2%85",
+    "%C2%A0",
+    "%E2%80%A8",
 ];
 
 async fn server() -> Server {
@@ -38,17 +49,21 @@ fn refused(response: &Response, status: u16, code: &str) {
 #[tokio::test]
 async fn a_subscription_to_a_bad_topic_is_refused() {
     let server = server().await;
-    let mut queries: Vec<String> = ["", "topic=", "topics=", "channels=", "topic", "types=like"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut queries: Vec<String> =
+        ["", "topic=", "topics=", "channels=", "topic", "types=like"].map(str::to_owned).to_vec();
     queries.extend(FORBIDDEN.iter().map(|bad| format!("topic=a{bad}b")));
-    queries.extend(FORBIDDEN.iter().filter(|bad| **bad != "%2C").map(|bad| format!("topics=a,b{bad}")));
+    queries.extend(
+        FORBIDDEN.iter().filter(|bad| **bad != "%2C").map(|bad| format!("topics=a,b{bad}")),
+    );
     let names = ["a::b", ":a", "a:", ":", "$hub", "$hub:a", "**:a", "a:**:b"];
     queries.extend(names.map(|name| format!("topic={name}")));
     queries.push(format!("topic={}", "x".repeat(257)));
     // 86 characters of three bytes.
     queries.push(format!("topic={}", "%E2%82%AC".repeat(86)));
-    queries.extend(["%FF", "%C3", "%C3%28", "a%ED%A0%80", "%F8%88%80%80%80"].map(|bytes| format!("topic={bytes}")));
+    queries.extend(
+        ["%FF", "%C3", "%C3%28", "a%ED%A0%80", "%F8%88%80%80%80"]
+            .map(|bytes| format!("topic={bytes}")),
+    );
     queries.push("topic=good&topic=a::b".to_owned());
     queries.push("topics=good,".to_owned());
     for query in queries {
@@ -90,8 +105,13 @@ async fn the_longest_topic_name_is_256_bytes() {
 async fn a_subscription_that_is_not_json_is_refused() {
     let server = server().await;
     let bodies: [&[u8]; 7] = [
-        b"", b"topic=a", b"{", b"{\"topics\":\"a\"}", b"{\"topics\":[1]}",
-        b"{\"topics\":[\"\xff\"]}", b"{\"topics\":[\"a\"]} x",
+        b"",
+        b"topic=a",
+        b"{",
+        b"{\"topics\":\"a\"}",
+        b"{\"topics\":[1]}",
+        b"{\"topics\":[\"\xff\"]}",
+        b"{\"topics\":[\"a\"]} x",
     ];
     for body in bodies {
         let response = request(server.addr, "POST", "/events/stream", &[], body).await;
@@ -159,7 +179,8 @@ async fn ten_thousand_topics_are_taken_and_one_more_is_not() {
 async fn garbage_for_a_last_event_id_is_refused() {
     let server = server().await;
     let long = "x".repeat(20_000);
-    let garbage = ["x", "42", "-1", "null", "0000000", "00000000.", "00000000.1:", "../../etc", &long];
+    let garbage =
+        ["x", "42", "-1", "null", "0000000", "00000000.", "00000000.1:", "../../etc", &long];
     for id in garbage {
         let headers = [("Last-Event-ID", id)];
         let response = request(server.addr, "GET", "/events/stream?topic=a", &headers, b"").await;
@@ -170,7 +191,8 @@ async fn garbage_for_a_last_event_id_is_refused() {
                 refused(&get(server.addr, &path).await, 400, "bad_cursor");
             }
             let body = json!({"topics": ["a"], "lastEventId": id}).to_string();
-            let response = request(server.addr, "POST", "/events/stream", &[], body.as_bytes()).await;
+            let response =
+                request(server.addr, "POST", "/events/stream", &[], body.as_bytes()).await;
             refused(&response, 400, "bad_cursor");
         }
     }
@@ -188,8 +210,7 @@ async fn an_id_of_another_hub_is_answered_with_a_gap() {
     let (server, other) = (server().await, server().await);
     let foreign = other.publish(json!({"topic": "a", "data": 1})).await["eventId"].clone();
     server.publish(json!({"topic": "a", "data": "kept"})).await;
-    let mut stream =
-        Stream::resume(server.addr, "topic=a", foreign.as_str().expect("an id")).await;
+    let mut stream = Stream::resume(server.addr, "topic=a", foreign.as_str().expect("an id")).await;
     assert_eq!(stream.connected["resumed"], false);
     let gap = stream.next().await;
     assert_eq!((gap.event.as_str(), &gap.json()["reason"]), ("gap", &json!("epoch")));
@@ -232,15 +253,34 @@ async fn a_repeated_last_event_id_is_refused_or_one_of_both() {
 async fn a_publish_to_a_bad_topic_is_refused() {
     let server = server().await;
     let names = [
-        "", "a::b", ":a", "a:", "a b", "a,b", "a\0", "a\r", "a\n", "a\t", "a\u{7f}", "a\u{85}", "a\u{2028}",
-        "$x", "$x:y", "*", "**", "a:*", "a:*:b", "a:**",
+        "",
+        "a::b",
+        ":a",
+        "a:",
+        "a b",
+        "a,b",
+        "a\0",
+        "a\r",
+        "a\n",
+        "a\t",
+        "a\u{7f}",
+        "a\u{85}",
+        "a\u{2028}",
+        "$x",
+        "$x:y",
+        "*",
+        "**",
+        "a:*",
+        "a:*:b",
+        "a:**",
     ];
     for name in names {
         for field in ["topic", "channel"] {
             let response = try_publish(server.addr, &json!({field: name, "data": 1})).await;
             assert_eq!((response.status, response.code().as_str()), (400, "bad_topic"), "{name:?}");
         }
-        let response = try_publish(server.addr, &json!({"topics": ["good", name], "data": 1})).await;
+        let response =
+            try_publish(server.addr, &json!({"topics": ["good", name], "data": 1})).await;
         assert_eq!((response.status, response.code().as_str()), (400, "bad_topic"), "{name:?}");
     }
     for event in [json!({"data": 1}), json!({"topics": [], "data": 1})] {
@@ -254,8 +294,17 @@ async fn a_publish_to_a_bad_topic_is_refused() {
 async fn a_publish_that_is_not_json_is_refused() {
     let server = server().await;
     let bodies: [&[u8]; 12] = [
-        b"", b" ", b"x", b"{", b"{}x", b"[", b"[{]", b"\"a\"", b"{\"topic\":1,\"data\":1}",
-        b"{\"topic\":\"a\",\"data\":\"\xff\"}", b"{\"topic\":\"a\",\"data\":\"\\ud800\"}",
+        b"",
+        b" ",
+        b"x",
+        b"{",
+        b"{}x",
+        b"[",
+        b"[{]",
+        b"\"a\"",
+        b"{\"topic\":1,\"data\":1}",
+        b"{\"topic\":\"a\",\"data\":\"\xff\"}",
+        b"{\"topic\":\"a\",\"data\":\"\\ud800\"}",
         b"{\"topic\":\"a\",\"data\":\"a\nb\"}",
     ];
     for body in bodies {
@@ -264,7 +313,11 @@ async fn a_publish_that_is_not_json_is_refused() {
         assert_eq!(response.status, 400, "{:?}", String::from_utf8_lossy(body));
         let code = response.code();
         let is_empty_object = body == b"{}x";
-        assert!(code == "bad_json" || is_empty_object, "{code}: {:?}", String::from_utf8_lossy(body));
+        assert!(
+            code == "bad_json" || is_empty_object,
+            "{code}: {:?}",
+            String::from_utf8_lossy(body)
+        );
     }
     assert_eq!(server.stats().await["published"], 0);
     still_serves(&server).await;
@@ -329,7 +382,9 @@ async fn a_payload_may_have_64_kib_and_not_a_byte_more() {
         let array = try_publish(server.addr, &json!([{"topic": "a", "data": 1}, event])).await;
         refused(&array, 413, "payload_too_large");
         let lines = [("Content-Type", "application/x-ndjson")];
-        let line = request(server.addr, "POST", "/events/publish", &lines, event.to_string().as_bytes()).await;
+        let line =
+            request(server.addr, "POST", "/events/publish", &lines, event.to_string().as_bytes())
+                .await;
         assert_eq!(line.json()["error"]["code"], "payload_too_large");
     }
     assert_eq!(server.stats().await["published"], 3);
@@ -350,7 +405,16 @@ async fn an_array_with_a_bad_event_is_refused_whole() {
 #[tokio::test]
 async fn paths_that_are_not_there_are_404() {
     let server = server().await;
-    for path in ["/nothing", "/events", "/events/", "/events/streams", "/health", "/events/stream/a", "/%00", "/.."] {
+    for path in [
+        "/nothing",
+        "/events",
+        "/events/",
+        "/events/streams",
+        "/health",
+        "/events/stream/a",
+        "/%00",
+        "/..",
+    ] {
         for method in ["GET", "POST", "DELETE"] {
             refused(&request(server.addr, method, path, &[], b"").await, 404, "not_found");
         }
@@ -416,7 +480,8 @@ async fn half_a_request_leaves_nothing_behind() {
 async fn lines_before_a_cut_are_taken_and_the_cut_line_is_not() {
     let server = server().await;
     let mut stream = Stream::subscribe(server.addr, "topic=a").await;
-    let mut lines = Lines::open(server.addr, &json!({"topic": "a", "data": "whole"}).to_string()).await;
+    let mut lines =
+        Lines::open(server.addr, &json!({"topic": "a", "data": "whole"}).to_string()).await;
     assert_eq!(lines.reader.next().await.expect("an answer")["success"], true);
     lines.writer.send_part(&json!({"topic": "a", "data": "cut"}).to_string()).await;
     drop(lines);
@@ -432,7 +497,9 @@ async fn heads_of_a_mebibyte_are_refused() {
     let mebibyte = "x".repeat(1024 * 1024);
     let heads = [
         format!("GET /events/stream?topic={mebibyte} HTTP/1.1\r\nHost: a\r\n\r\n"),
-        format!("GET /events/stream?topic=a HTTP/1.1\r\nHost: a\r\nLast-Event-ID: {mebibyte}\r\n\r\n"),
+        format!(
+            "GET /events/stream?topic=a HTTP/1.1\r\nHost: a\r\nLast-Event-ID: {mebibyte}\r\n\r\n"
+        ),
         format!("POST /events/publish HTTP/1.1\r\nHost: a\r\n{}\r\n", "X-A: b\r\n".repeat(150_000)),
         mebibyte,
     ];
@@ -465,14 +532,17 @@ async fn bytes_that_are_not_http_are_refused() {
 #[tokio::test]
 async fn a_full_hub_refuses_for_now() {
     let server = Server::with_config("[hub]\nmax_connections = 2").await;
-    let streams =
-        [Stream::subscribe(server.addr, "topic=a").await, Stream::subscribe(server.addr, "topic=a").await];
+    let streams = [
+        Stream::subscribe(server.addr, "topic=a").await,
+        Stream::subscribe(server.addr, "topic=a").await,
+    ];
     let path = "/events/stream?topic=a";
 
     for _ in 0..20 {
         let response = get(server.addr, path).await;
         refused(&response, 503, "at_capacity");
-        let seconds: u64 = response.header("retry-after").expect("Retry-After").parse().expect("seconds");
+        let seconds: u64 =
+            response.header("retry-after").expect("Retry-After").parse().expect("seconds");
         assert!((1..=60).contains(&seconds), "{seconds}");
     }
 
@@ -487,7 +557,9 @@ async fn a_full_hub_refuses_for_now() {
         assert_eq!(data["reason"], "capacity");
         let retry = refusal.retry().expect("retry");
         assert_eq!(data["reconnectMs"], retry);
-        assert!(refusal.raw_text().starts_with(&format!("retry: {retry}\nevent: shutdown\ndata: ")));
+        assert!(
+            refusal.raw_text().starts_with(&format!("retry: {retry}\nevent: shutdown\ndata: "))
+        );
         retries.push(retry);
     }
     retries.sort_unstable();
@@ -509,7 +581,8 @@ async fn room_is_given_back_whatever_becomes_of_a_stream() {
         let mut streams = Vec::new();
         let deadline = Instant::now() + Duration::from_secs(10);
         while streams.len() < 3 {
-            let stream = Stream::request(server.addr, "GET", "/events/stream?topic=a", &[], b"").await;
+            let stream =
+                Stream::request(server.addr, "GET", "/events/stream?topic=a", &[], b"").await;
             if stream.head.status == 200 {
                 streams.push(stream);
             }
@@ -543,7 +616,8 @@ async fn an_overloaded_hub_refuses_and_has_not_taken_the_event() {
         "[publish]\nmax_remembered_ids = 16\nmax_wait = \"0s\"\n[hub]\npartitions = 1",
     )
     .await;
-    let publish = |number: usize| json!({"topic": "a", "data": number, "id": format!("id-{number}")});
+    let publish =
+        |number: usize| json!({"topic": "a", "data": number, "id": format!("id-{number}")});
     let mut taken = 0;
     let refusal = loop {
         let response = try_publish(server.addr, &publish(taken)).await;
@@ -561,5 +635,6 @@ async fn an_overloaded_hub_refuses_and_has_not_taken_the_event() {
     assert_eq!(stream.take_data(taken).await, data);
     let known: Value = try_publish(server.addr, &publish(0)).await.json();
     assert_eq!(known["success"], true, "a repeated publish needs no more room");
-    until(Duration::from_secs(5), "no more", async || server.stats().await["published"] == taken).await;
+    until(Duration::from_secs(5), "no more", async || server.stats().await["published"] == taken)
+        .await;
 }

@@ -1,1 +1,174 @@
-//! To be written.
+//! `fanfare serve`: its flags, its refusals and its exit codes.
+
+use std::{net::TcpListener, process::Output};
+
+use serde_json::json;
+
+use crate::support::{
+    Launch, Server, Stream,
+    server::{fanfare, temporary_file},
+    wait::DEADLINE,
+};
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).expect("UTF-8")
+}
+
+/// Runs `serve --check` with this configuration, and gives the lines about it.
+fn check(config: &str) -> (Option<i32>, Vec<String>, String) {
+    let path = temporary_file("toml", config);
+    let name = path.display().to_string();
+    let output = fanfare(&["serve", "--check", "--config", &name], &[]);
+    let lines = stderr(&output).lines().map(str::to_owned).collect();
+    let _ = std::fs::remove_file(path);
+    (output.status.code(), lines, name)
+}
+
+#[test]
+fn check_accepts_what_holds() {
+    let output = fanfare(&["serve", "--check"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/config/fanfare.toml");
+    let output = fanfare(&["serve", "--check", "--config", shipped], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(check("").0, Some(0));
+    assert_eq!(check("[stream]\nheartbeat = \"20s\"").0, Some(0));
+}
+
+#[test]
+fn every_problem_has_a_line_that_names_file_and_key() {
+    let (code, lines, file) = check(
+        "[stream]\nheartbeat = \"1ms\"\nunknown = 1\n\
+         [hub]\npartitions = 3\n\
+         [outbox]\nslow_consumer = \"wait\"\n\
+         [nothing]\nkey = 1\n\
+         [[topics]]\npattern = \"a::b\"\ntick = \"soon\"\n",
+    );
+    assert_eq!(code, Some(2));
+    for key in [
+        "stream.heartbeat",
+        "stream.unknown",
+        "hub.partitions",
+        "outbox.slow_consumer",
+        "nothing",
+        "topics[0].pattern",
+        "topics[0].tick",
+    ] {
+        let about: Vec<&String> = lines.iter().filter(|line| line.contains(key)).collect();
+        assert_eq!(about.len(), 1, "{key}: {lines:#?}");
+        assert!(about[0].contains(&file), "{about:?}");
+    }
+    assert_eq!(lines.len(), 7, "{lines:#?}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_bad_usage() {
+    let output = fanfare(&["serve", "--config", "/nothing/here.toml"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("/nothing/here.toml"), "{}", stderr(&output));
+    let (code, lines, file) = check("[stream\nheartbeat = ");
+    assert_eq!(code, Some(2));
+    assert!(lines.iter().any(|line| line.contains(&file)), "{lines:?}");
+}
+
+#[test]
+fn problems_in_the_environment_and_in_flags_are_named() {
+    let output = fanfare(&["serve", "--check"], &[("FANFARE__STREAM__HEARTBEAT", "never")]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = stderr(&output);
+    assert!(
+        text.contains("FANFARE__STREAM__HEARTBEAT") && text.contains("stream.heartbeat"),
+        "{text}"
+    );
+    let output = fanfare(&["serve", "--check"], &[("FANFARE__STREAM__HARTBEAT", "1s")]);
+    assert_eq!(output.status.code(), Some(2), "unknown keys are errors there too");
+    let output = fanfare(&["serve", "--check", "--listen", "nowhere"], &[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("--listen"), "{}", stderr(&output));
+}
+
+#[test]
+fn bad_usage_is_2() {
+    for args in [
+        &["--nothing"][..],
+        &["nothing"],
+        &["serve", "--nothing"],
+        &["serve", "extra"],
+        &["serve", "--config"],
+        &["serve", "--workers", "many"],
+    ] {
+        assert_eq!(fanfare(args, &[]).status.code(), Some(2), "{args:?}");
+    }
+    for args in [&["--help"][..], &["--version"], &["serve", "--help"]] {
+        assert_eq!(fanfare(args, &[]).status.code(), Some(0), "{args:?}");
+    }
+}
+
+#[test]
+fn an_address_that_others_reach_is_refused() {
+    for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {
+        let output = fanfare(&["serve", "--no-demo", "--listen", address], &[]);
+        assert_eq!(output.status.code(), Some(2), "{address}");
+        assert!(stderr(&output).contains("--open-to-network"), "{}", stderr(&output));
+    }
+    let output = fanfare(&["serve", "--check", "--listen", "0.0.0.0:0", "--open-to-network"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let output = fanfare(&["serve", "--check", "--listen", "127.9.9.9:0"], &[]);
+    assert_eq!(output.status.code(), Some(0), "all of 127/8 is loopback");
+}
+
+#[tokio::test]
+async fn an_address_in_use_is_1() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound").to_string();
+    let output = fanfare(&["serve", "--no-demo", "--listen", &address], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains(&address), "{}", stderr(&output));
+
+    let server = Server::start(&["--no-demo"]).await;
+    let output = fanfare(&["serve", "--no-demo", "--listen", &server.addr.to_string()], &[]);
+    assert_eq!(output.status.code(), Some(1), "another fanfare, that would share its port");
+}
+
+#[tokio::test]
+async fn flags_win_over_the_environment_and_that_over_the_file() {
+    // The config says a tick of an hour; were it in force, nothing would come.
+    let launch = Launch {
+        config: Some(
+            "[server]\nlisten = \"127.0.0.1:1\"\nworkers = 3\n[hub]\nmax_connections = 7".into(),
+        ),
+        args: vec!["--workers".into(), "1".into()],
+        ..Launch::default()
+    };
+    let server = Server::launch(launch).await;
+    assert!(server.printed().contains("7 streams"), "{}", server.printed());
+    let mut stream = Stream::subscribe(server.addr, "topic=a").await;
+    server.publish(json!({"topic": "a", "data": 1})).await;
+    stream.next().await;
+    let file = temporary_file("toml", "[stream]\nheartbeat = \"1ms\"");
+    let args = ["serve", "--check", "--config", &file.display().to_string()];
+    assert_eq!(fanfare(&args, &[("FANFARE__STREAM__HEARTBEAT", "20s")]).status.code(), Some(0));
+    assert_eq!(fanfare(&args, &[]).status.code(), Some(2));
+    let _ = std::fs::remove_file(file);
+}
+
+#[tokio::test]
+async fn both_signals_drain_and_a_second_ends_at_once() {
+    for signal in ["TERM", "INT"] {
+        let mut server = Server::start(&["--no-demo"]).await;
+        let mut stream = Stream::subscribe(server.addr, "topic=a").await;
+        server.signal(signal);
+        assert_eq!(stream.next().await.event, "shutdown");
+        assert_eq!(server.wait_exit(DEADLINE).await.code(), Some(0), "{signal}");
+    }
+}
+
+#[tokio::test]
+async fn open_files_bound_the_streams() {
+    let launch =
+        Launch { args: vec!["--no-demo".into()], open_files: Some(300), ..Launch::default() };
+    let server = Server::launch(launch).await;
+    let printed = server.printed();
+    assert!(printed.contains("300 open files"), "{printed}");
+    assert!(printed.contains("100 streams"), "{printed}");
+}

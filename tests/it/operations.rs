@@ -1,1 +1,256 @@
-//! To be written.
+//! What an operator sees: health, statistics, metrics, logs, the page at `/`.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use serde_json::{Value, json};
+
+use crate::support::{Launch, Server, Stream, http::request, until, wait::DEADLINE};
+
+/// Every metric of the contract, as it is spelt there.
+const METRICS: [&str; 21] = [
+    "fanfare_connections",
+    "fanfare_connections_opened_total",
+    "fanfare_connections_closed_total",
+    "fanfare_connection_duration_seconds",
+    "fanfare_subscriptions",
+    "fanfare_topics",
+    "fanfare_events_published_total",
+    "fanfare_events_delivered_total",
+    "fanfare_events_conflated_total",
+    "fanfare_events_dropped_total",
+    "fanfare_delivery_latency_seconds",
+    "fanfare_batch_events",
+    "fanfare_outbox_bytes",
+    "fanfare_replays_total",
+    "fanfare_history_bytes",
+    "fanfare_bridge_up",
+    "fanfare_bridge_reconnects_total",
+    "fanfare_bridge_refills_total",
+    "fanfare_bridge_lag_seconds",
+    "process_resident_memory_bytes",
+    "process_open_fds",
+];
+
+#[tokio::test]
+async fn health_is_told_by_status_code() {
+    let server = Server::start(&["--no-demo"]).await;
+    for path in ["/health/live", "/health/ready"] {
+        assert_eq!(server.get(path).await.status, 200);
+    }
+}
+
+#[tokio::test]
+async fn a_draining_server_is_live_and_not_ready() {
+    let config = "[server]\ndrain = \"3s\"\n[outbox]\nmax_bytes = \"64MiB\"\n[delivery]\nflush = \"immediate\"";
+    let mut server = Server::with_config(config).await;
+    // A client that does not read keeps the drain waiting for it.
+    let stalled = Stream::subscribe(server.addr, "topic=a").await;
+    let filler = "x".repeat(60_000);
+    until(DEADLINE, "there is more than the sockets hold", async || {
+        for _ in 0..10 {
+            server.publish(json!({"topic": "a", "data": filler})).await;
+        }
+        server.metric("fanfare_outbox_bytes").await > 1_000_000.0
+    })
+    .await;
+    // Its connection is there before the listeners close.
+    let idle = tokio::net::TcpStream::connect(server.addr).await.expect("the server accepts");
+    let mut idle_after = Some(idle);
+    server.terminate();
+    if let Some(idle) = idle_after.take() {
+        let probe = Stream::request_on(idle, "GET", "/health/ready", &[], b"").await;
+        assert_eq!(probe.head.status, 503);
+    }
+    let status = server.wait_exit(Duration::from_secs(4)).await;
+    assert_eq!(status.code(), Some(0));
+    drop(stalled);
+}
+
+#[tokio::test]
+async fn stats_have_all_fields() {
+    let server = Server::start(&["--no-demo"]).await;
+    let mut stream = Stream::subscribe(server.addr, "topics=a,b,c:*").await;
+    for _ in 0..3 {
+        server.publish(json!({"topic": "a", "data": "x"})).await;
+    }
+    stream.take(3).await;
+    // The partitions say how many topics they have now and then.
+    until(DEADLINE, "the topic is counted", async || server.stats().await["topics"] == 1).await;
+    let stats = server.stats().await;
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("no number: {stats}"));
+    assert_eq!(stats["connections"], 1);
+    assert_eq!(stats["subscriptions"], 3);
+    assert_eq!(stats["published"], 3);
+    assert_eq!(stats["delivered"], 3);
+    assert_eq!(stats["conflated"], 0);
+    for reason in ["slow", "rate"] {
+        assert_eq!(stats["dropped"][reason], 0);
+    }
+    let latency = &stats["latencyMs"];
+    let quantiles: Vec<f64> =
+        ["p50", "p95", "p99", "p99.9"].iter().map(|name| number(&latency[name])).collect();
+    assert!(quantiles.is_sorted() && quantiles[3] > 0.0, "{quantiles:?}");
+    assert!(number(&stats["residentBytes"]) > 1_000_000.0);
+    assert!(number(&stats["historyBytes"]) > 0.0);
+    assert!(number(&stats["uptimeSeconds"]) >= 0.0);
+    assert_eq!(stats["version"], env!("CARGO_PKG_VERSION"));
+    assert!(stats["bridge"].is_object() || stats["bridge"].is_string(), "{stats}");
+}
+
+#[tokio::test]
+async fn metrics_have_all_names_from_the_start() {
+    let server = Server::start(&["--no-demo"]).await;
+    let response = server.get("/metrics").await;
+    assert_eq!(response.status, 200);
+    let samples: BTreeSet<&str> = response
+        .text()
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split([' ', '{']).next())
+        .collect();
+    let is_there = |name: &str| {
+        let parts = ["_bucket", "_sum", "_count"].map(|part| format!("{name}{part}"));
+        samples.contains(name) || parts.iter().all(|part| samples.contains(part.as_str()))
+    };
+    let missing: Vec<&str> = METRICS.into_iter().filter(|name| !is_there(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+#[tokio::test]
+async fn metrics_count_what_happens() {
+    let server =
+        Server::with_config("[[topics]]\npattern = \"c\"\nconflate = \"latest\"\ntick = \"1h\"")
+            .await;
+    let mut first = Stream::subscribe(server.addr, "topics=a,c").await;
+    let mut second = Stream::subscribe(server.addr, "topic=*").await;
+    for number in 0..5 {
+        server.publish(json!({"topic": "a", "data": number})).await;
+    }
+    server.publish(json!({"topics": ["c", "c"], "data": 1})).await;
+    first.take(5).await;
+    second.take(5).await;
+    until(DEADLINE, "one is conflated", async || {
+        server.metric("fanfare_events_conflated_total").await >= 1.0
+    })
+    .await;
+    for (name, value) in [
+        ("fanfare_connections", 2.0),
+        ("fanfare_connections_opened_total", 2.0),
+        ("fanfare_subscriptions", 3.0),
+        ("fanfare_events_published_total", 7.0),
+        ("fanfare_events_delivered_total", 10.0),
+        ("fanfare_events_dropped_total{reason=\"slow\"}", 0.0),
+        ("fanfare_events_dropped_total{reason=\"rate\"}", 0.0),
+        ("fanfare_outbox_bytes", 0.0),
+        ("fanfare_bridge_up", 1.0),
+    ] {
+        assert_eq!(server.metric(name).await, value, "{name}");
+    }
+    assert!(server.metric("fanfare_delivery_latency_seconds_count").await >= 2.0);
+    assert!(server.metric("fanfare_history_bytes").await > 0.0);
+    assert!(server.metric("process_open_fds").await >= 2.0);
+    assert!(server.metric("process_resident_memory_bytes").await > 1e6);
+    let id = second.last_id().to_owned();
+    drop((first, second));
+    server.settled().await;
+    assert_eq!(server.metric("fanfare_connections_closed_total{reason=\"client\"}").await, 2.0);
+    assert_eq!(server.metric("fanfare_connection_duration_seconds_count").await, 2.0);
+    let resumed = Stream::resume(server.addr, "topic=*", &id).await;
+    assert_eq!(server.metric("fanfare_replays_total{result=\"complete\"}").await, 1.0);
+    drop(resumed);
+    server.settled().await;
+}
+
+#[tokio::test]
+async fn files_and_gauges_are_given_back() {
+    let server = Server::start(&["--no-demo"]).await;
+    drop(Stream::subscribe(server.addr, "topic=a").await);
+    server.settled().await;
+    let files = server.metric("process_open_fds").await;
+    for _ in 0..3 {
+        let mut streams = Vec::new();
+        for number in 0..50 {
+            let query = format!("topics=a,b:{number},c:*,**");
+            streams.push(Stream::subscribe(server.addr, &query).await);
+        }
+        server.publish(json!({"topic": "a", "data": "unread"})).await;
+        assert_eq!(server.metric("fanfare_connections").await, 50.0);
+        drop(streams);
+        server.settled().await;
+    }
+    until(DEADLINE, "the sockets are closed", async || {
+        server.metric("process_open_fds").await <= files + 2.0
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn logs_tell_of_streams_and_of_no_payload_or_token() {
+    let launch = Launch {
+        args: vec!["--no-demo".into()],
+        log: "info,fanfare=trace".into(),
+        ..Launch::default()
+    };
+    let mut server = Server::launch(launch).await;
+    let headers = [("Authorization", "Bearer SECRET-token"), ("Cookie", "session=SECRET-cookie")];
+    let mut stream =
+        Stream::subscribe_with(server.addr, "topics=seen:a,seen:b&token=SECRET-query", &headers)
+            .await;
+    let client_id = stream.connected["clientId"].as_str().expect("an id").to_owned();
+    let event = json!({"topic": "seen:a", "data": "SECRET-payload", "key": "SECRET-key", "id": "SECRET-id"});
+    let body = event.to_string();
+    request(server.addr, "POST", "/events/publish", &headers, body.as_bytes()).await;
+    stream.next().await;
+    for bad in ["{\"topic\":\"seen:a\",\"data\":\"SECRET-broken", "[\"SECRET-shape\"]"] {
+        request(server.addr, "POST", "/events/publish", &headers, bad.as_bytes()).await;
+    }
+    stream.close().await;
+    server.settled().await;
+    server.terminate();
+    server.wait_exit(DEADLINE).await;
+    let log = server.log();
+    assert!(!log.contains("SECRET"), "{log}");
+    let of_client: Vec<&str> = log.lines().filter(|line| line.contains(&client_id)).collect();
+    let opened =
+        of_client.iter().find(|line| line.contains("opened")).expect("a line for the opening");
+    assert!(opened.contains("seen:a") && opened.contains("seen:b"), "{opened}");
+    let closed =
+        of_client.iter().find(|line| line.contains("closed")).expect("a line for the closing");
+    for part in ["reason", "client", "duration_ms=", "event_count=1"] {
+        assert!(closed.contains(part), "{part}: {closed}");
+    }
+    assert!(!server.printed().contains("SECRET"));
+}
+
+#[tokio::test]
+async fn the_server_prints_address_page_and_limits() {
+    let server = Server::start(&["--no-demo"]).await;
+    let printed = server.printed();
+    assert!(printed.contains(&format!("http://{}", server.addr)), "{printed}");
+    assert!(printed.contains("open files"), "{printed}");
+    assert!(printed.contains("streams") || printed.contains("connections"), "{printed}");
+}
+
+#[tokio::test]
+async fn the_demo_runs_unless_it_is_left_out() {
+    let server = Server::start(&[]).await;
+    let page = server.get("/").await;
+    assert_eq!(page.status, 200);
+    assert!(page.header("content-type").is_some_and(|kind| kind.starts_with("text/html")));
+    let mut stream = Stream::subscribe(server.addr, "topic=demo:ticker:*").await;
+    stream.take(5).await;
+
+    let quiet = Server::start(&["--no-demo"]).await;
+    assert_eq!(quiet.get("/").await.status, 200, "the page is there for own topics");
+    assert_eq!(quiet.stats().await["published"], 0);
+    let configured = Server::with_config("[hub]\nthreads = 1").await;
+    assert_eq!(configured.stats().await["published"], 0);
+}
+
+#[tokio::test]
+async fn probes_may_ask_with_head() {
+    let server = Server::start(&["--no-demo"]).await;
+    for path in ["/health/live", "/health/ready"] {
+        assert_eq!(request(server.addr, "HEAD", path, &[], b"").await.status, 200, "{path}");
+    }
+}

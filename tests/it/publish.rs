@@ -26,7 +26,11 @@ async fn publish_lines(server: &Server, body: &str, content_type: &str) -> Vec<V
     let headers = [("Content-Type", content_type)];
     let response = request(server.addr, "POST", "/events/publish", &headers, body.as_bytes()).await;
     assert_eq!(response.status, 200, "{}", response.text());
-    response.text().lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    response
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect()
 }
 
 #[tokio::test]
@@ -80,14 +84,16 @@ async fn an_array_is_published_in_order_and_answered_by_an_array() {
     let events: Vec<Value> = (0..500).map(|number| json!({"topic": "a", "data": number})).collect();
     let answers = server.publish(Value::from(events)).await;
     let answers = answers.as_array().expect("an array");
-    let sequences: Vec<u64> = answers.iter().map(|answer| answer["sequence"].as_u64().expect("a number")).collect();
+    let sequences: Vec<u64> =
+        answers.iter().map(|answer| answer["sequence"].as_u64().expect("a number")).collect();
     assert_eq!(sequences, (1..=500).collect::<Vec<u64>>());
     let expected: Vec<String> = (0..500).map(|number| number.to_string()).collect();
     assert_eq!(stream.take_data(500).await, expected);
     assert_eq!(server.publish(json!([])).await, json!([]));
     let one = server.publish(json!([{"topic": "a", "data": 1}])).await;
     assert_eq!(one.as_array().map(Vec::len), Some(1), "an array of one is answered by an array");
-    let mixed = server.publish(json!([{"topics": ["a", "b"], "data": 1}, {"topic": "a", "data": 2}])).await;
+    let mixed =
+        server.publish(json!([{"topics": ["a", "b"], "data": 1}, {"topic": "a", "data": 2}])).await;
     assert_eq!(mixed[0].as_array().map(Vec::len), Some(2));
     assert_eq!(mixed[1]["topic"], "a");
 }
@@ -135,7 +141,8 @@ async fn twenty_thousand_lines_stream_through_one_request() {
     };
     let read = async {
         for number in 0..COUNT {
-            let answer = reader.next().await.unwrap_or_else(|| panic!("no answer to line {number}"));
+            let answer =
+                reader.next().await.unwrap_or_else(|| panic!("no answer to line {number}"));
             assert_eq!(answer["sequence"], number + 1, "{answer}");
             assert_eq!(answer["receivers"], 1);
         }
@@ -170,7 +177,10 @@ async fn a_line_is_answered_before_the_next_is_sent() {
 #[tokio::test]
 async fn a_line_that_is_too_long_is_refused() {
     let server = server().await;
-    let body = format!("{{\"topic\":\"a\",\"data\":1}}\n{{\"topic\":\"a\",\"data\":\"{}\"}}\n", "x".repeat(70_000));
+    let body = format!(
+        "{{\"topic\":\"a\",\"data\":1}}\n{{\"topic\":\"a\",\"data\":\"{}\"}}\n",
+        "x".repeat(70_000)
+    );
     let answers = publish_lines(&server, &body, "application/x-ndjson").await;
     assert_eq!(answers[0]["success"], true);
     assert_eq!(answers[1]["error"]["code"], "payload_too_large");
@@ -198,7 +208,8 @@ async fn a_repeated_id_returns_the_first_answer_and_delivers_nothing() {
     assert_eq!(data, ["1", "2", "3"]);
     assert_eq!(server.stats().await["published"], 3);
     // Within one request too.
-    let array = json!([{"topic": "a", "id": "three", "data": 4}, {"topic": "a", "id": "three", "data": 4}]);
+    let array =
+        json!([{"topic": "a", "id": "three", "data": 4}, {"topic": "a", "id": "three", "data": 4}]);
     let answers = server.publish(array).await;
     assert_eq!(answers[0], answers[1]);
     server.publish(json!({"topic": "a", "data": "end"})).await;
@@ -220,8 +231,15 @@ async fn concurrent_publishes_of_one_id_are_one_event() {
 async fn receivers_are_the_streams_that_the_event_was_queued_for() {
     let server = server().await;
     let queries = [
-        "topic=a:b", "topics=a:b,a:c", "topic=a:*", "topics=a:*,*:b,a:b", "topic=**",
-        "topic=a:b&types=like", "topic=a:*&types=view", "topic=a:b&types=message", "topic=other",
+        "topic=a:b",
+        "topics=a:b,a:c",
+        "topic=a:*",
+        "topics=a:*,*:b,a:b",
+        "topic=**",
+        "topic=a:b&types=like",
+        "topic=a:*&types=view",
+        "topic=a:b&types=message",
+        "topic=other",
     ];
     let mut streams = Vec::new();
     for query in queries {
@@ -245,10 +263,20 @@ async fn json_is_compacted_and_kept_to_the_letter() {
     let server = server().await;
     let mut stream = Stream::subscribe(server.addr, "topic=a").await;
     for (sent, received) in [
-        (r#"{ "z" : 1.50 , "a" : [ 1e400, -0, 12345678901234567890123 ] }"#, r#"{"z":1.50,"a":[1e400,-0,12345678901234567890123]}"#),
+        (
+            r#"{ "z" : 1.50 , "a" : [ 1e400, -0, 12345678901234567890123 ] }"#,
+            r#"{"z":1.50,"a":[1e400,-0,12345678901234567890123]}"#,
+        ),
         (r#"{"b":1,"a":2,"b":3}"#, r#"{"b":1,"a":2,"b":3}"#),
-        (r#"{"text":" two  spaces \n \" \\ \u00e9 é"}"#, r#"{"text":" two  spaces \n \" \\ \u00e9 é"}"#),
-        ("null", "null"), ("true", "true"), ("0.10", "0.10"), ("[ ]", "[]"), ("[\n\t1\r\n]", "[1]"),
+        (
+            r#"{"text":" two  spaces \n \" \\ \u00e9 é"}"#,
+            r#"{"text":" two  spaces \n \" \\ \u00e9 é"}"#,
+        ),
+        ("null", "null"),
+        ("true", "true"),
+        ("0.10", "0.10"),
+        ("[ ]", "[]"),
+        ("[\n\t1\r\n]", "[1]"),
         ("{\"u\":\"\u{2028}\"}", "{\"u\":\"\u{2028}\"}"),
         (r#""text \u0041""#, "text A"),
     ] {
@@ -268,7 +296,9 @@ async fn publishers_side_by_side_lose_nothing() {
     let mut stream = Stream::subscribe(server.addr, "topic=p:*").await;
     let publisher = async |publisher: usize| {
         for number in 0..100 {
-            server.publish(json!({"topic": format!("p:{publisher}"), "data": [publisher, number]})).await;
+            server
+                .publish(json!({"topic": format!("p:{publisher}"), "data": [publisher, number]}))
+                .await;
         }
     };
     let read = async {

@@ -44,8 +44,7 @@ async fn sigterm_under_load_delivers_what_was_answered_tells_every_stream_and_ex
     // A client's connection that is kept alive without a request.
     let mut idle = Publisher::connect(server.addr).await;
     idle.publish(2, "load:other", "then nothing").await;
-    let probes = [READY, STREAM]
-        .map(|path| tokio::spawn(answers_until_gone(server.addr, path)));
+    let probes = [READY, STREAM].map(|path| tokio::spawn(answers_until_gone(server.addr, path)));
     let publisher = tokio::spawn(publish_until_refused(server.addr));
     streams.until_number(0, EVENTS_BEFORE).await;
 
@@ -115,7 +114,10 @@ async fn a_draining_hub_refuses_new_streams_and_publishes_and_says_that_it_is_no
     let events = stream.rest().await;
     assert!(stream.is_ended_cleanly() && stream.retry().is_some(), "{}", stream.raw_text());
     let [shutdown] = &events[..] else { panic!("{events:?}") };
-    assert_eq!((shutdown.event.as_str(), &shutdown.json()["reason"]), ("shutdown", &json!("drain")));
+    assert_eq!(
+        (shutdown.event.as_str(), &shutdown.json()["reason"]),
+        ("shutdown", &json!("drain"))
+    );
 
     handle.stop(false).await;
     server.await.expect("no panic").expect("no error");

@@ -43,7 +43,8 @@ async fn head_and_first_bytes_are_those_of_the_contract() {
     let client_id = connected["clientId"].as_str().expect("an id").to_owned();
     assert!(!client_id.is_empty());
     let timestamp = connected["timestamp"].as_u64().expect("milliseconds");
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    let now =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
     assert!((now.as_millis() as u64).abs_diff(timestamp) < 60_000, "{timestamp}");
     let expected = format!(
         "retry: {retry}\nevent: connected\nid: {id}\ndata: {{\"clientId\":\"{client_id}\",\
@@ -202,9 +203,30 @@ async fn data_comes_out_as_it_went_in() {
     let server = server().await;
     let mut stream = Stream::subscribe(server.addr, "topic=a").await;
     let kept = [
-        "", " ", "  two spaces", "x ", "a\nb", "\n", "\n\n", "a\n", "\na", "a\n\nb", ":", ": comment",
-        "data: x", "id: 1\nretry: 5", "event: connected", "\u{feff}bom", "\u{2028}", "a\u{2028}b\u{2029}c\u{85}d",
-        "\u{b}\u{c}\u{1b}[31m\u{1}\u{7f}", "日本語 😀 \u{10ffff}", "\t", "{\"a\":1}", "\"quoted\"", "a: b\n: c",
+        "",
+        " ",
+        "  two spaces",
+        "x ",
+        "a\nb",
+        "\n",
+        "\n\n",
+        "a\n",
+        "\na",
+        "a\n\nb",
+        ":",
+        ": comment",
+        "data: x",
+        "id: 1\nretry: 5",
+        "event: connected",
+        "\u{feff}bom",
+        "\u{2028}",
+        "a\u{2028}b\u{2029}c\u{85}d",
+        "\u{b}\u{c}\u{1b}[31m\u{1}\u{7f}",
+        "日本語 😀 \u{10ffff}",
+        "\t",
+        "{\"a\":1}",
+        "\"quoted\"",
+        "a: b\n: c",
     ];
     for text in kept {
         server.publish(json!({"topic": "a", "data": text})).await;
@@ -226,8 +248,12 @@ async fn ids_stay_short_and_ascii_with_all_partitions() {
     let mut ids = BTreeSet::new();
     for number in 0..100 {
         let topic = format!("topic:日本:{number}");
-        let answer = server.publish(json!({"topic": topic, "data": number, "id": "é".repeat(100)})).await;
-        assert!(answer["eventId"].as_str().is_some_and(|id| id.is_ascii() && id.len() < 40), "{answer}");
+        let answer =
+            server.publish(json!({"topic": topic, "data": number, "id": "é".repeat(100)})).await;
+        assert!(
+            answer["eventId"].as_str().is_some_and(|id| id.is_ascii() && id.len() < 40),
+            "{answer}"
+        );
         ids.insert(stream.next().await.id);
     }
     assert_eq!(ids.len(), 100, "each event has its own");
@@ -249,7 +275,9 @@ async fn a_quiet_stream_gets_heartbeats_without_blank_lines() {
 
 #[tokio::test]
 async fn a_busy_stream_gets_no_heartbeats() {
-    let server = Server::with_config("[stream]\nheartbeat = \"3s\"\n[delivery]\nflush = \"immediate\"").await;
+    let server =
+        Server::with_config("[stream]\nheartbeat = \"3s\"\n[delivery]\nflush = \"immediate\"")
+            .await;
     let mut stream = Stream::subscribe(server.addr, "topic=a").await;
     let start = tokio::time::Instant::now();
     while start.elapsed() < Duration::from_secs(4) {
@@ -275,10 +303,13 @@ async fn a_tick_comes_as_one_batch_if_asked_for() {
     let batch = stream.next().await;
     assert_eq!(batch.event, "batch");
     let items = batch.json();
-    let data: Vec<&Value> = items.as_array().expect("an array").iter().map(|item| &item["data"]).collect();
+    let data: Vec<&Value> =
+        items.as_array().expect("an array").iter().map(|item| &item["data"]).collect();
     assert_eq!(data.len(), 3, "{items}");
     for event in &events {
-        let item = items.as_array().and_then(|items| items.iter().find(|item| item["data"] == event["data"]));
+        let item = items
+            .as_array()
+            .and_then(|items| items.iter().find(|item| item["data"] == event["data"]));
         let item = item.unwrap_or_else(|| panic!("{event} in {items}"));
         assert_eq!(item["topic"], event["topic"]);
         assert_eq!(item["event"], event["event"]);
@@ -340,8 +371,11 @@ async fn a_stream_is_never_compressed() {
 async fn a_browser_s_own_headers_change_nothing_of_a_stream() {
     let server = server().await;
     let headers = [
-        ("Accept", "text/event-stream"), ("Sec-Fetch-Mode", "cors"), ("Sec-Fetch-Site", "same-origin"),
-        ("Cache-Control", "no-cache"), ("Last-Event-ID", ""),
+        ("Accept", "text/event-stream"),
+        ("Sec-Fetch-Mode", "cors"),
+        ("Sec-Fetch-Site", "same-origin"),
+        ("Cache-Control", "no-cache"),
+        ("Last-Event-ID", ""),
     ];
     let stream = Stream::subscribe_with(server.addr, "topic=a", &headers).await;
     assert_eq!(stream.connected["resumed"], false);

@@ -20,9 +20,9 @@ pub(crate) use messages::Panic;
 pub(crate) use messages::{BeatHeart, CloseTransport, DeliverFrames, EndStream, OpenedStream};
 use pipe::Pipe;
 pub(crate) use pipe::PipeReader;
-pub(crate) use state::{ConnectionSpec, ConnectionState, Losses, ReplayResult};
 #[cfg(test)]
 pub(crate) use state::Next;
+pub(crate) use state::{ConnectionSpec, ConnectionState, Losses, ReplayResult};
 
 use super::{
     StreamId, catch, now,

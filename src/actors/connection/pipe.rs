@@ -20,9 +20,7 @@ use super::{
     messages::CloseTransport,
     state::{ConnectionState, Next},
 };
-use crate::{
-    actors::now, domain::outbox::Segment, metrics::WorkerMetrics, wire::ShutdownReason,
-};
+use crate::{actors::now, domain::outbox::Segment, metrics::WorkerMetrics, wire::ShutdownReason};
 
 /// What connection and transport share.
 pub(crate) struct Pipe {

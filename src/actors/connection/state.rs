@@ -279,7 +279,8 @@ impl ConnectionState {
 
     /// Whether a frame can go as it is: bytes shared with every other such stream.
     fn takes_whole(&mut self, frame: &Frame, now: Instant) -> bool {
-        let newer = self.seen.get(frame.partition).is_some_and(|seen| seen < frame.first_sequence());
+        let newer =
+            self.seen.get(frame.partition).is_some_and(|seen| seen < frame.first_sequence());
         newer
             && self.seen.len() == 1
             && self.wanted.format == Format::Events
@@ -412,11 +413,7 @@ impl ConnectionState {
     }
 
     fn view(&self) -> View {
-        View {
-            epoch: self.spec.epoch,
-            format: self.wanted.format,
-            is_single: self.seen.len() == 1,
-        }
+        View { epoch: self.spec.epoch, format: self.wanted.format, is_single: self.seen.len() == 1 }
     }
 }
 

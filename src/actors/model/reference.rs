@@ -67,7 +67,8 @@ impl Reference {
     fn expire(&mut self, now: Instant) {
         for (topic, held) in &mut self.held {
             let ttl = self.policies.of(topic).history_ttl;
-            let (expired, kept) = held.iter().partition(|index| self.records[**index].at + ttl <= now);
+            let (expired, kept) =
+                held.iter().partition(|index| self.records[**index].at + ttl <= now);
             *held = kept;
             self.evicted.extend::<Vec<usize>>(expired);
         }

@@ -13,8 +13,7 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient,
-    fut::wrap_future,
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, fut::wrap_future,
 };
 
 #[cfg(test)]

@@ -14,7 +14,8 @@ use std::{
 };
 
 use actix::{
-    fut::wrap_future, Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture,
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture,
+    fut::wrap_future,
 };
 
 pub(crate) use frame::{Frame, Frames, Opening};

@@ -131,7 +131,14 @@ impl<O: Outlet> ManagerState<O> {
 
     /// Takes a stream in and asks its partitions to attach it. `jitter`, 0 to 1, spreads
     /// lifetimes.
-    pub fn open(&mut self, stream: StreamId, outlet: O, wanted: &Arc<Wanted>, jitter: f64, now: Instant) {
+    pub fn open(
+        &mut self,
+        stream: StreamId,
+        outlet: O,
+        wanted: &Arc<Wanted>,
+        jitter: f64,
+        now: Instant,
+    ) {
         let interests = wanted.interests(self.spec.partition_count);
         let slot = self.streams.insert(Slot {
             stream,
@@ -157,7 +164,11 @@ impl<O: Outlet> ManagerState<O> {
         }
         for (partition, interest) in interests {
             let from = wanted.start_in(partition);
-            self.changes[usize::from(partition)].push(InterestChange::Attach { stream, interest, from });
+            self.changes[usize::from(partition)].push(InterestChange::Attach {
+                stream,
+                interest,
+                from,
+            });
         }
         self.wheel.schedule(now + self.spec.heartbeat, Deadline::Heartbeat(slot));
         if !self.spec.max_lifetime.is_zero() {

@@ -1,6 +1,10 @@
 //! The streams of one worker, by a reference that cannot come to mean another stream.
 
-use std::{collections::HashMap, sync::Arc, time::{Duration, Instant}};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use slab::Slab;
 

@@ -42,7 +42,8 @@ impl Outlet for Inbox {
     }
 
     fn deliver(&self, frames: Frames) -> Result<(), Frames> {
-        let sequences = |events: &[Arc<SequencedEvent>]| events.iter().map(|e| e.sequence).collect();
+        let sequences =
+            |events: &[Arc<SequencedEvent>]| events.iter().map(|e| e.sequence).collect();
         let frames = frames.iter().map(|frame| sequences(&frame.events)).collect();
         self.0.borrow_mut().push(Mail::Frames(frames));
         Ok(())

@@ -13,6 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rand::{SeedableRng, rngs::StdRng};
 use tokio::{sync::watch, task::JoinSet};
 
+pub use answer::{Answer, Piece};
 pub use ledger::{End, Ledger};
 use member::Member;
 pub use numbered::Numbered;
@@ -149,7 +150,12 @@ impl Crowd {
             Some(format!("stream {index}: {}", ledger.flaw(lane, last)?))
         });
         let flaws: Vec<String> = flaws.collect();
-        assert!(flaws.is_empty(), "{} streams: {}", flaws.len(), flaws[..flaws.len().min(3)].join("\n"));
+        assert!(
+            flaws.is_empty(),
+            "{} streams: {}",
+            flaws.len(),
+            flaws[..flaws.len().min(3)].join("\n")
+        );
     }
 
     /// No connection ended but those that the test cut.

@@ -158,8 +158,7 @@ impl Lines {
     pub async fn open(addr: SocketAddr, first: &str) -> Self {
         let mut socket = TcpStream::connect(addr).await.expect("the server accepts");
         socket.set_nodelay(true).expect("a TCP socket");
-        let headers =
-            [("Content-Type", "application/x-ndjson"), ("Transfer-Encoding", "chunked")];
+        let headers = [("Content-Type", "application/x-ndjson"), ("Transfer-Encoding", "chunked")];
         let head = request_head(addr, "POST", "/events/publish", &headers, b"");
         socket.write_all(&head).await.expect("the head is sent");
         socket.write_all(&chunk(first)).await.expect("the line is sent");

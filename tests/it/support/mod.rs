@@ -6,6 +6,7 @@ pub mod crowd;
 pub mod heavy;
 pub mod http;
 pub mod message;
+pub mod relay;
 pub mod server;
 pub mod sse;
 pub mod wait;

@@ -397,7 +397,12 @@ impl Parser {
 
     /// At the end of the body.
     fn finish(&self) {
-        assert!(self.is_between_events(), "the stream ended within {:?}{:?}", self.block, self.line);
+        assert!(
+            self.is_between_events(),
+            "the stream ended within {:?}{:?}",
+            self.block,
+            self.line
+        );
     }
 }
 

@@ -70,7 +70,11 @@ impl Answer {
                 At::Chunk(size) => {
                     let (data, rest) = bytes.split_at(size.min(bytes.len()));
                     bytes = rest;
-                    self.at = if data.len() == size { At::ChunkEnd } else { At::Chunk(size - data.len()) };
+                    self.at = if data.len() == size {
+                        At::ChunkEnd
+                    } else {
+                        At::Chunk(size - data.len())
+                    };
                     self.take_stream(data, tell);
                 }
                 At::Rest => {
@@ -81,7 +85,9 @@ impl Answer {
                 _ => {
                     if take_line(&mut bytes, &mut self.http_line) {
                         let line = std::mem::take(&mut self.http_line);
-                        self.on_http_line(std::str::from_utf8(&line).expect("a head is ASCII").trim_end());
+                        self.on_http_line(
+                            std::str::from_utf8(&line).expect("a head is ASCII").trim_end(),
+                        );
                     }
                 }
             }

@@ -67,7 +67,10 @@ impl Member {
         ledger.on_open();
         let last_id = ledger.last_id.as_ref();
         let last_id = last_id.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
-        format!("GET /events/stream?{} HTTP/1.1\r\nHost: {}\r\n{last_id}\r\n", self.query, self.addr)
+        format!(
+            "GET /events/stream?{} HTTP/1.1\r\nHost: {}\r\n{last_id}\r\n",
+            self.query, self.addr
+        )
     }
 
     /// Reads until the stream ends or is ended.
@@ -111,7 +114,12 @@ impl Member {
     }
 
     /// Reads what there is, at most up to the cut.
-    fn read(&self, socket: &TcpStream, answer: &mut Answer, left: &mut Option<usize>) -> Option<End> {
+    fn read(
+        &self,
+        socket: &TcpStream,
+        answer: &mut Answer,
+        left: &mut Option<usize>,
+    ) -> Option<End> {
         let mut buffer = [0_u8; READ_BYTES];
         loop {
             let wanted = left.unwrap_or(READ_BYTES).min(READ_BYTES);

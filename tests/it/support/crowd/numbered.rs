@@ -1,9 +1,6 @@
 //! Events that say which they are and when they were sent: `lane number micros length text`.
 
-use std::{
-    sync::LazyLock,
-    time::Instant,
-};
+use std::{sync::LazyLock, time::Instant};
 
 /// Sender and receivers are of this process: they share its clock.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
