@@ -98,7 +98,7 @@ impl PartitionHandle {
     #[cfg(test)]
     pub async fn take_all_places(&self) -> tokio::sync::OwnedSemaphorePermit {
         let count = self.places.available_permits() as u32;
-        self.places.clone().acquire_many_owned(count).await.unwrap()
+        self.places.clone().acquire_many_owned(count).await.expect("not draining")
     }
 }
 

@@ -4,7 +4,11 @@
 
 mod readers;
 
-use std::{path::Path, process::Stdio, time::{Duration, Instant}};
+use std::{
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 use tokio::{

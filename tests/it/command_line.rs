@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::support::{
     Launch, Server, Stream,
     server::{fanfare, temporary_file},
+    until,
     wait::DEADLINE,
 };
 
@@ -132,7 +133,6 @@ async fn an_address_in_use_is_1() {
 
 #[tokio::test]
 async fn flags_win_over_the_environment_and_that_over_the_file() {
-    // The config says a tick of an hour; were it in force, nothing would come.
     let launch = Launch {
         config: Some(
             "[server]\nlisten = \"127.0.0.1:1\"\nworkers = 3\n[hub]\nmax_connections = 7".into(),
@@ -153,7 +153,7 @@ async fn flags_win_over_the_environment_and_that_over_the_file() {
 }
 
 #[tokio::test]
-async fn both_signals_drain_and_a_second_ends_at_once() {
+async fn both_signals_drain() {
     for signal in ["TERM", "INT"] {
         let mut server = Server::start(&["--no-demo"]).await;
         let mut stream = Stream::subscribe(server.addr, "topic=a").await;
@@ -171,4 +171,25 @@ async fn open_files_bound_the_streams() {
     let printed = server.printed();
     assert!(printed.contains("300 open files"), "{printed}");
     assert!(printed.contains("100 streams"), "{printed}");
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let config = "[server]\ndrain = \"60s\"\n[outbox]\nmax_bytes = \"64MiB\"".to_owned();
+    let launch = Launch { config: Some(config), log: "info".into(), ..Launch::default() };
+    let mut server = Server::launch(launch).await;
+    // A client that does not read keeps the drain waiting for it.
+    let _stalled = Stream::subscribe(server.addr, "topic=a").await;
+    let filler = "x".repeat(60_000);
+    until(DEADLINE, "there is more than the sockets hold", async || {
+        for _ in 0..10 {
+            server.publish(json!({"topic": "a", "data": filler})).await;
+        }
+        server.metric("fanfare_outbox_bytes").await > 1_000_000.0
+    })
+    .await;
+    server.terminate();
+    until(DEADLINE, "the drain has begun", async || server.log().contains("draining")).await;
+    server.terminate();
+    assert_eq!(server.wait_exit(DEADLINE).await.code(), Some(1));
 }

@@ -446,3 +446,26 @@ async fn a_client_that_is_gone_is_forgotten_at_once() {
         server.settled().await;
     }
 }
+
+#[tokio::test]
+async fn the_newest_event_outlives_a_tick_that_is_larger_than_the_outbox() {
+    let server = Server::with_config(
+        "[outbox]\nmax_bytes = \"128KiB\"\nslow_consumer = \"drop-oldest\"\n[delivery]\ntick = \"1s\"",
+    )
+    .await;
+    let _slow = small_stream(&server, "topic=a").await;
+    let dropped = async || server.metric("fanfare_events_dropped_total{reason=\"slow\"}").await;
+    let mut published = publish_until(&server, async || dropped().await > 0.0).await;
+    let filler = "x".repeat(60_000);
+    for _ in 0..4 {
+        let tick: Vec<Value> = (0..5).map(|_| json!({"topic": "a", "data": filler})).collect();
+        server.publish(Value::from(tick)).await;
+        published += 5;
+        until(DEADLINE, "all have left their topic", async || {
+            server.metric("fanfare_batch_events_sum").await >= published as f64
+        })
+        .await;
+        // Of a client that does not read: were it zero, the newest would be dropped too.
+        assert_ne!(server.metric("fanfare_outbox_bytes").await, 0.0);
+    }
+}

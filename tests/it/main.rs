@@ -15,3 +15,4 @@ mod stalled_reader;
 mod storm;
 mod streams_at_load;
 mod subscribe;
+mod tidy;

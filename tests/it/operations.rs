@@ -4,7 +4,12 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::support::{Launch, Server, Stream, http::request, until, wait::DEADLINE};
+use crate::support::{
+    Launch, Server, Stream,
+    http::{request, try_publish},
+    until,
+    wait::DEADLINE,
+};
 
 /// Every metric of the contract, as it is spelt there.
 const METRICS: [&str; 21] = [
@@ -53,14 +58,20 @@ async fn a_draining_server_is_live_and_not_ready() {
         server.metric("fanfare_outbox_bytes").await > 1_000_000.0
     })
     .await;
-    // Its connection is there before the listeners close.
-    let idle = tokio::net::TcpStream::connect(server.addr).await.expect("the server accepts");
-    let mut idle_after = Some(idle);
     server.terminate();
-    if let Some(idle) = idle_after.take() {
-        let probe = Stream::request_on(idle, "GET", "/health/ready", &[], b"").await;
-        assert_eq!(probe.head.status, 503);
-    }
+    until(DEADLINE, "readiness turns 503", async || {
+        server.get("/health/ready").await.status == 503
+    })
+    .await;
+    assert_eq!(server.get("/health/live").await.status, 200);
+    let path = "/events/stream?topic=a";
+    let refused = server.get(path).await;
+    assert_eq!((refused.status, refused.code().as_str()), (503, "draining"));
+    assert!(refused.header("retry-after").is_some());
+    let mut browser = Stream::open(server.addr, path, &[("Sec-Fetch-Mode", "cors")]).await;
+    assert_eq!(browser.next().await.json()["reason"], "drain");
+    let late = try_publish(server.addr, &json!({"topic": "a", "data": "late"})).await;
+    assert_eq!((late.status, late.code().as_str()), (503, "draining"));
     let status = server.wait_exit(Duration::from_secs(4)).await;
     assert_eq!(status.code(), Some(0));
     drop(stalled);

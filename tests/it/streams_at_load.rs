@@ -28,7 +28,7 @@ const REQUESTS_PER_SECOND: u32 = 100;
 const ROUND_COUNT: usize = 4;
 
 /// Less than any event takes in a stream, so that every cut is reached.
-const MIN_EVENT_BYTES: usize = 100;
+const MIN_EVENT_BYTES: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_thousand_streams_get_the_whole_file_once_and_in_order_while_a_tenth_is_cut() {

@@ -138,8 +138,8 @@ impl Actor for Connection {
             wanted: self.wanted.clone(),
         };
         if self.worker.manager.try_send(message).is_err() {
-            // The hub is stopping, or has more streams than its bounds allow.
-            self.end(ctx, ShutdownReason::Capacity, None);
+            // The hub has stopped: room for this message is kept for each stream.
+            self.end(ctx, ShutdownReason::Drain, None);
         }
     }
 

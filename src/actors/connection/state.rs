@@ -201,8 +201,9 @@ impl ConnectionState {
             return Ok(());
         }
         self.check_progress(now)?;
-        if self.is_drained() {
-            self.outbox.push(Segment::control(Bytes::from_static(encode::HEARTBEAT)));
+        if self.prelude.is_empty() && self.outbox.is_empty() {
+            // A comment may stand between any two events, so before those held back too.
+            self.prelude.push_back(Segment::control(Bytes::from_static(encode::HEARTBEAT)));
         }
         Ok(())
     }
@@ -362,9 +363,12 @@ impl ConnectionState {
         if stalled { Err(ShutdownReason::Slow) } else { Ok(()) }
     }
 
-    /// Whether nothing waits for the client. What waits for the rate limit does not.
+    /// Whether nothing waits for the client.
     fn is_drained(&self) -> bool {
-        self.prelude.is_empty() && self.outbox.is_empty()
+        self.prelude.is_empty()
+            && self.replay.is_empty()
+            && self.outbox.is_empty()
+            && self.waiting.is_empty()
     }
 
     /// Encodes what may leave of the replayed or the waiting events. It is done only now,
@@ -383,6 +387,8 @@ impl ConnectionState {
                 && let Err(at) = self.limiter.take(&front.policy, 1, now)
             {
                 if leaving.is_empty() {
+                    // Until then it is not the client who makes it wait.
+                    self.last_taken = at;
                     return Some(Next::WaitUntil(at));
                 }
                 break;

@@ -386,8 +386,13 @@ impl World {
         else {
             return;
         };
-        let Some(client) = self.streams.get(stream) else { return };
-        let client = &mut self.clients[*client];
+        let Some(client) = self.streams.get(stream).copied() else { return };
+        let session = self.sessions[client].as_ref();
+        if session.is_none_or(|session| session.stream != *stream) {
+            // A stream that is gone already.
+            return;
+        }
+        let client = &mut self.clients[client];
         let evicted = self.reference.evicted(self.now).clone();
         let lost = evicted.into_iter().filter(|index| {
             let record = &self.reference.records[*index];

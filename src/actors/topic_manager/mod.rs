@@ -126,6 +126,10 @@ impl Handler<OpenStream> for TopicManager {
 
     fn handle(&mut self, message: OpenStream, _: &mut Self::Context) {
         let OpenStream { stream, connection, wanted } = message;
+        if self.shared.is_draining() {
+            // It came between the check at the door and the end of all streams.
+            return connection.end(ShutdownReason::Drain, None);
+        }
         self.decide(|state| state.open(stream, connection, &wanted, rand::random(), now()));
     }
 }

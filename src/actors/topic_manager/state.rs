@@ -145,7 +145,7 @@ impl<O: Outlet> ManagerState<O> {
             outlet,
             topics: Vec::with_capacity(wanted.topics.len()),
             may_interleave: wanted.topics.len() > 1 || !wanted.patterns.is_empty(),
-            patterns: wanted.patterns.clone(),
+            wanted: wanted.clone(),
             awaited: interests.len(),
             opening: Vec::with_capacity(interests.len()),
             queued: Frames::new(),
@@ -189,7 +189,7 @@ impl<O: Outlet> ManagerState<O> {
             }
             self.drop_topic_if_unused(id);
         }
-        for pattern in slot.patterns.iter() {
+        for pattern in slot.wanted.patterns.iter() {
             self.patterns.remove(pattern, reference);
         }
         for (partition, interest) in slot.interests {
@@ -499,7 +499,8 @@ impl<O: Outlet> ManagerState<O> {
     }
 }
 
-/// Queues a frame for a stream, once, whichever of its patterns and topics matched.
+/// Queues a frame for a stream that wants something of it, once, whichever of its patterns
+/// and topics matched.
 fn queue<O: Outlet>(
     streams: &mut Streams<O>,
     dirty: &mut Vec<SlotRef>,
@@ -508,6 +509,9 @@ fn queue<O: Outlet>(
 ) {
     let Some(slot) = streams.get_mut(reference) else { return };
     if slot.queued.last().is_some_and(|last| Arc::ptr_eq(last, frame)) {
+        return;
+    }
+    if !frame.events.iter().any(|event| slot.wanted.types.wants(event)) {
         return;
     }
     // One that waits for something else is seen again too: so its bound is looked at.

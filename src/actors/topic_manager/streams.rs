@@ -11,11 +11,8 @@ use slab::Slab;
 use super::frame::{Frames, Opening};
 use crate::{
     actors::StreamId,
-    domain::{
-        interest::{Interest, PatternSet},
-        partition_log::Replay,
-        topic::Topic,
-    },
+    domain::{interest::Interest, partition_log::Replay, topic::Topic},
+    subscription::Wanted,
     wire::ShutdownReason,
 };
 
@@ -42,7 +39,7 @@ pub(crate) struct Slot<O> {
     pub stream: StreamId,
     pub outlet: O,
     pub topics: Vec<usize>,
-    pub patterns: Arc<PatternSet>,
+    pub wanted: Arc<Wanted>,
     pub interests: Vec<(u16, Arc<Interest>)>,
     /// Whether it may have several topics in one partition.
     pub may_interleave: bool,
@@ -56,7 +53,7 @@ pub(crate) struct Slot<O> {
 impl<O> Slot<O> {
     /// Whether the stream named the topic or has a pattern that matches it.
     pub fn wants(&self, id: usize, topic: &Topic) -> bool {
-        self.topics.contains(&id) || self.patterns.matches(topic)
+        self.topics.contains(&id) || self.wanted.patterns.matches(topic)
     }
 }
 

@@ -12,7 +12,7 @@ pub mod sse;
 pub mod wait;
 
 pub use heavy::heavy;
-pub use http::{publish, request};
+pub use http::publish;
 pub use server::{Launch, Server};
 pub use sse::{Event, Stream};
 pub use wait::until;

@@ -281,10 +281,6 @@ impl Stream {
         matches!(self.framing, Framing::Done)
     }
 
-    pub fn local_addr(&self) -> SocketAddr {
-        self.socket.local_addr().expect("a TCP socket")
-    }
-
     /// Resets the connection (RST).
     pub fn abort(self) {
         self.socket.set_zero_linger().expect("a TCP socket");
