@@ -18,7 +18,7 @@ use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::{sync::Semaphore, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     actors::{
@@ -80,6 +80,8 @@ pub(crate) struct Shared {
     pub metrics: Arc<Metrics>,
     pub stop: CancellationToken,
     pub started_at: Instant,
+    /// Streams whose transport has not taken all of them, or lost its client.
+    pub bodies: TaskTracker,
     is_draining: AtomicBool,
     open_streams: Arc<AtomicUsize>,
     next_id: AtomicU64,
@@ -156,6 +158,7 @@ impl Hub {
             metrics,
             stop,
             started_at,
+            bodies: TaskTracker::new(),
             is_draining: AtomicBool::new(false),
             open_streams: Arc::default(),
             next_id: AtomicU64::new(1),
@@ -197,7 +200,7 @@ impl Hub {
 
     /// Refuses new streams and publishes from now on, delivers what was published, and ends
     /// every stream with a `shutdown` that spreads the clients' return over the window.
-    /// Returns when every stream was told, or after the window.
+    /// Returns when all streams are written to their clients, or after the window.
     pub async fn drain(&self, window: Duration) {
         let shared = self.shared();
         shared.is_draining.store(true, Ordering::Relaxed);
@@ -212,6 +215,8 @@ impl Hub {
         let end = async {
             settle.await;
             join_all(managers.iter().map(|manager| manager.send(Drain { window }))).await;
+            shared.bodies.close();
+            shared.bodies.wait().await;
         };
         if timeout(window, end).await.is_err() {
             tracing::warn!(window_ms = window.as_millis() as u64, "drain window passed");

@@ -10,6 +10,7 @@ use actix_web::{
     web::{Bytes, BytesMut, Payload},
 };
 use futures_util::{Stream, StreamExt, ready};
+use serde::{Deserialize, de::Error as _};
 
 use super::refusal::Refusal;
 
@@ -43,6 +44,14 @@ pub(crate) async fn read(mut payload: Payload, max_bytes: usize) -> Result<Bytes
         body.extend_from_slice(&chunk);
     }
     Ok(body.freeze())
+}
+
+/// Reads a JSON object. A list is refused, which serde would take for a struct's fields.
+pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
+    match json.trim_ascii_start().first() {
+        Some(b'[') => Err(serde_json::Error::custom("expected a JSON object")),
+        _ => serde_json::from_slice(json),
+    }
 }
 
 /// The lines of a body, without their ends; empty ones are left out. A line that is too long

@@ -4,7 +4,7 @@ use actix_web::http::StatusCode;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::refusal::Refusal;
+use super::{body::object, refusal::Refusal};
 use crate::domain::event::{Event, EventData};
 
 /// What a publish body says, by all its names.
@@ -38,7 +38,7 @@ pub(crate) struct Incoming {
 /// Reads one event; its fields are checked by the hub.
 pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
     let bad_json = |error: serde_json::Error| refusal("bad_json", error.to_string());
-    let body: Body<'_> = serde_json::from_slice(json).map_err(bad_json)?;
+    let body: Body<'_> = object(json).map_err(bad_json)?;
     let (topics, has_list) = match (body.topic, body.topics) {
         (Some(topic), None) => (vec![topic], false),
         (None, Some(topics)) if !topics.is_empty() => (topics, true),

@@ -9,7 +9,7 @@ mod stats;
 pub(crate) mod stream;
 
 use actix_web::{
-    Resource, Route,
+    Resource, Route, guard,
     web::{self, Data, ServiceConfig},
 };
 
@@ -36,12 +36,15 @@ pub(crate) fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
 
 /// Health, statistics and metrics.
 pub(crate) fn operations(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
-    let get = |path, route| resource(hub, prefix, path, &["GET"], [route]);
+    let get = |path, route: Route| {
+        let route = route.guard(guard::Any(guard::Get()).or(guard::Head()));
+        resource(hub, prefix, path, &["GET", "HEAD"], [route])
+    };
     config
-        .service(get("/health/live", web::get().to(health::live)))
-        .service(get("/health/ready", web::get().to(health::ready)))
-        .service(get("/stats", web::get().to(stats::stats)))
-        .service(get("/metrics", web::get().to(stats::metrics)));
+        .service(get("/health/live", web::to(health::live)))
+        .service(get("/health/ready", web::to(health::ready)))
+        .service(get("/stats", web::to(stats::stats)))
+        .service(get("/metrics", web::to(stats::metrics)));
 }
 
 /// A resource of this hub, whatever other hubs the application has, that refuses other

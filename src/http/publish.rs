@@ -1,8 +1,8 @@
 //! `POST /publish`: one event, an array of them, or a line each without end.
 
 use actix_web::{
-    HttpRequest, HttpResponse,
-    http::{StatusCode, header::CONTENT_TYPE},
+    HttpMessage, HttpRequest, HttpResponse,
+    http::StatusCode,
     web::{Bytes, Data, Payload},
 };
 use futures_util::{
@@ -69,8 +69,7 @@ pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload)
         return Refusal::new(StatusCode::FORBIDDEN, "cross_site", message).response();
     }
     let max_payload = hub.shared().config.publish.max_payload;
-    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    if content_type.is_some_and(|value| value.trim_start().starts_with("application/x-ndjson")) {
+    if request.content_type().eq_ignore_ascii_case("application/x-ndjson") {
         return lines(Hub::clone(&hub), Lines::new(payload, body::max_line_bytes(max_payload)));
     }
     let body = match body::read(payload, body::max_body_bytes(max_payload)).await {

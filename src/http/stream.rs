@@ -2,14 +2,14 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::{StatusCode, header::HeaderName},
+    http::{StatusCode, Version, header::HeaderName},
     web::{Data, Payload},
 };
 use actix_web_lab::extract::Query;
 use serde::Deserialize;
 
 use super::{
-    body::{self, MAX_SUBSCRIPTION_BYTES},
+    body::{self, MAX_SUBSCRIPTION_BYTES, object},
     refusal::{Refusal, stream_head, stream_refusal},
 };
 use crate::{
@@ -81,7 +81,7 @@ pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload)
         Ok(body) => body,
         Err(refusal) => return refusal.response(),
     };
-    let body: StreamBody = match serde_json::from_slice(&body) {
+    let body: StreamBody = match object(&body) {
         Ok(body) => body,
         Err(error) => return bad_request("bad_json", error.to_string()).response(),
     };
@@ -112,7 +112,12 @@ fn answer_with(
 ) -> HttpResponse {
     let opened = complete(subscription, request, options).map(|complete| hub.open(complete));
     match opened {
-        Ok(Ok(reader)) => stream_head().body(EventStreamBody::new(reader)),
+        Ok(Ok(reader)) => {
+            let mut response = stream_head().body(EventStreamBody::new(reader));
+            // HTTP/1.0 knows no chunks: there the stream ends with its connection.
+            response.head_mut().no_chunking(request.version() < Version::HTTP_11);
+            response
+        }
         Ok(Err(error)) => stream_refusal(request, &error),
         Err(refusal) => refusal.response(),
     }

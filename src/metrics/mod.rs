@@ -27,6 +27,9 @@ use crate::actors::{
 /// Histograms keep two significant digits: a value is at most 1 % off.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
+/// Who or what ends streams: `client`, or a `shutdown`'s reason.
+const CLOSE_REASONS: [&str; 5] = ["client", "drain", "capacity", "lifetime", "slow"];
+
 /// Counters of the whole hub, off an event's way.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -87,7 +90,7 @@ impl Metrics {
             replays_complete: AtomicU64::default(),
             replays_gap: AtomicU64::default(),
             topics: (0..partition_count).map(|_| AtomicUsize::default()).collect(),
-            closed: Mutex::default(),
+            closed: Mutex::new(CLOSE_REASONS.map(|reason| (reason, 0)).into()),
             durations: Mutex::new(histogram()),
             workers: Mutex::default(),
         }

@@ -79,7 +79,8 @@ impl Connection {
             opened_at,
             _room: room,
         };
-        PipeReader::new(pipe, connection.start())
+        let body = connection.shared.bodies.token();
+        PipeReader::new(pipe, connection.start(), body)
     }
 
     /// Lets the state decide, unless the client is gone. A panic costs this stream only.

@@ -14,6 +14,7 @@ use std::{
 use actix::Addr;
 use bytes::Bytes;
 use tokio::time::Sleep;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{
     Connection,
@@ -99,11 +100,17 @@ pub(crate) struct PipeReader {
     connection: Addr<Connection>,
     /// Made when the rate limit first holds something back.
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Counts the stream as not wholly written.
+    _body: TaskTrackerToken,
 }
 
 impl PipeReader {
-    pub fn new(pipe: Rc<RefCell<Pipe>>, connection: Addr<Connection>) -> Self {
-        Self { pipe, connection, sleep: None }
+    pub fn new(
+        pipe: Rc<RefCell<Pipe>>,
+        connection: Addr<Connection>,
+        body: TaskTrackerToken,
+    ) -> Self {
+        Self { pipe, connection, sleep: None, _body: body }
     }
 
     #[cfg(test)]

@@ -283,6 +283,7 @@ impl ConnectionState {
         let newer =
             self.seen.get(frame.partition).is_some_and(|seen| seen < frame.first_sequence());
         newer
+            && frame.bytes.len() <= self.max_segment_bytes()
             && self.seen.len() == 1
             && self.wanted.format == Format::Events
             && self.wanted.types.is_all()
@@ -323,11 +324,22 @@ impl ConnectionState {
                 self.losses.conflated += 1;
             }
         }
-        if !leaving.is_empty() {
-            let published_at = leaving.first().map(|event| event.published_at);
-            let mut segment = self.view().encode(&leaving, &mut self.encoded);
-            segment.published_at = published_at;
+        let mut leaving = &leaving[..];
+        while let Some(first) = leaving.first() {
+            let (piece, rest) = leaving.split_at(fitting(leaving, self.max_segment_bytes()));
+            let mut segment = self.view().encode(piece, &mut self.encoded);
+            segment.published_at = Some(first.published_at);
             self.outbox.push(segment);
+            leaving = rest;
+        }
+    }
+
+    /// Where the oldest are dropped from the outbox, segments are small beside it: so the
+    /// newest are left.
+    fn max_segment_bytes(&self) -> usize {
+        match self.spec.slow_consumer {
+            SlowConsumer::Disconnect => usize::MAX,
+            SlowConsumer::DropOldest => self.spec.max_outbox_bytes / 8,
         }
     }
 
@@ -428,6 +440,16 @@ impl ConnectionState {
 enum Held {
     Replay,
     Waiting,
+}
+
+/// How many of these events, at least one, have together at most `max_bytes`.
+fn fitting(events: &[Arc<SequencedEvent>], max_bytes: usize) -> usize {
+    let mut bytes = 0;
+    let fits = |event: &&Arc<SequencedEvent>| {
+        bytes += event.encoded.bytes.len();
+        bytes <= max_bytes
+    };
+    events.iter().take_while(fits).count().max(1)
 }
 
 fn gap_bytes(reason: GapReason, dropped: &Dropped, epoch: Epoch, positions: &Positions) -> Bytes {
