@@ -13,7 +13,8 @@ pub enum StartError {
     Threads(#[from] std::io::Error),
 }
 
-/// Why an event was not taken. It is then in no history and reaches no stream.
+/// Why an event was not taken. But for [`Self::Internal`] it is in no history and reaches no
+/// stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     #[error(transparent)]

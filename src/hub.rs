@@ -1,6 +1,7 @@
 //! The hub: starts the actors, and is the cheap handle that applications hold.
 
 use std::{
+    any::Any,
     cell::RefCell,
     collections::HashMap,
     io,
@@ -13,7 +14,7 @@ use std::{
 };
 
 use actix::{Actor, Addr};
-use actix_web::{HttpRequest, HttpResponse, web::ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, dev::Extensions, web::ServiceConfig};
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -28,11 +29,15 @@ use crate::{
     },
     bridge::{Bridge, LocalBridge},
     config::Config,
-    domain::{budget::HistoryBudget, cursor::Epoch, event::Event, policy::Policies, topic::Topic},
+    domain::{
+        budget::HistoryBudget, cursor::Epoch, event::Event, policy::Policies,
+        remembered::RememberedBudget, topic::Topic,
+    },
     error::{PublishError, StartError, SubscribeError},
     http,
     metrics::Metrics,
     subscription::Subscription,
+    transport,
 };
 
 /// Managers that may have a message with a partition at once: one a worker thread.
@@ -80,10 +85,12 @@ pub(crate) struct Shared {
     pub metrics: Arc<Metrics>,
     pub stop: CancellationToken,
     pub started_at: Instant,
-    /// Streams whose transport has not taken all of them, or lost its client.
+    /// Streams whose transport has not taken all of them, or lost its client. They hold
+    /// sockets and memory, so they are what is bounded.
     pub bodies: TaskTracker,
+    /// Streams whose connections run.
+    pub open_streams: AtomicUsize,
     is_draining: AtomicBool,
-    open_streams: Arc<AtomicUsize>,
     next_id: AtomicU64,
     /// Only touched when a worker's first stream opens, and at the end.
     managers: Mutex<Vec<Addr<TopicManager>>>,
@@ -101,15 +108,6 @@ impl PartitionHandle {
     pub async fn take_all_places(&self) -> tokio::sync::OwnedSemaphorePermit {
         let count = self.places.available_permits() as u32;
         self.places.clone().acquire_many_owned(count).await.expect("not draining")
-    }
-}
-
-/// Room for one stream, given back when dropped.
-pub(crate) struct Room(Arc<AtomicUsize>);
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -144,10 +142,13 @@ impl Hub {
             budget: budget.clone(),
             max_idle_topics: config.hub.max_idle_topics / partition_count,
             idempotency_window: config.publish.idempotency_window,
-            max_remembered_ids: config.publish.max_remembered_ids.div_ceil(partition_count),
+            remembered: Arc::new(RememberedBudget::new(config.publish.max_remembered_ids)),
         };
-        let mailbox_capacity = config.publish.max_pending + MAX_MANAGERS + 1;
+        let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 1;
+        // Should not all of them start, those that did end.
+        let unless_started = stop.clone().drop_guard();
         let addrs = start_partitions(&config, &template, mailbox_capacity, &metrics, &stop)?;
+        unless_started.disarm();
         let places = || Arc::new(Semaphore::new(config.publish.max_pending));
         let handles = addrs.iter().cloned().map(|addr| PartitionHandle { addr, places: places() });
         let shared = Shared {
@@ -160,7 +161,7 @@ impl Hub {
             started_at,
             bodies: TaskTracker::new(),
             is_draining: AtomicBool::new(false),
-            open_streams: Arc::default(),
+            open_streams: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             managers: Mutex::default(),
             config,
@@ -195,7 +196,8 @@ impl Hub {
         event: Event,
     ) -> Result<Published, PublishError> {
         let publish = self.check(topic.as_ref(), event)?;
-        self.enqueue(publish).await?.await
+        let place = self.place(&publish).await?;
+        self.hand_over(publish, place).await
     }
 
     /// Refuses new streams and publishes from now on, delivers what was published, and ends
@@ -211,21 +213,37 @@ impl Hub {
             let _all = partition.places.acquire_many(all_places).await;
             partition.places.close();
         }));
-        let managers = shared.managers.lock().clone();
         let end = async {
-            settle.await;
-            join_all(managers.iter().map(|manager| manager.send(Drain { window }))).await;
+            // A worker that does not answer must not keep the others' streams from being told.
+            if timeout(window / 2, settle).await.is_err() {
+                tracing::warn!("a worker does not take its events; draining without it");
+            }
+            for manager in shared.managers.lock().clone() {
+                manager.do_send(Drain { window });
+            }
             shared.bodies.close();
             shared.bodies.wait().await;
         };
         if timeout(window, end).await.is_err() {
             tracing::warn!(window_ms = window.as_millis() as u64, "drain window passed");
         }
+        shared.partitions.iter().for_each(|partition| partition.places.close());
+    }
+
+    /// For [`actix_web::HttpServer::on_connect`]: has the kernel end a connection whose client
+    /// acknowledges nothing, or has no room, for `stream.write_timeout`. Without it, one that
+    /// vanished without a word holds its socket for a quarter of an hour, and one that
+    /// stopped reading for ever.
+    pub fn on_connect(&self) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static + use<> {
+        let timeout = self.shared().config.stream.write_timeout;
+        move |connection, _| transport::limit_unsent(connection, timeout)
     }
 
     /// Whether the hub takes new streams and publishes.
     pub fn is_ready(&self) -> bool {
-        !self.shared().is_draining() && self.shared().bridge.status().is_up
+        let shared = self.shared();
+        let runs = shared.partitions.iter().all(|partition| partition.addr.connected());
+        runs && !shared.is_draining() && shared.bridge.status().is_up
     }
 
     /// Streams that are open now.
@@ -241,25 +259,43 @@ impl Hub {
     pub(crate) fn check(&self, topic: &str, event: Event) -> Result<Publish, PublishError> {
         let topic = Topic::parse(topic)?;
         event.validate(self.shared().config.publish.max_payload)?;
-        Ok(Publish { topic, event })
+        let partition = topic.partition(self.shared().config.hub.partitions);
+        Ok(Publish { topic, partition, event })
     }
 
-    /// Waits for a place and hands the event over; the order of calls is kept. The future
-    /// that comes back is the answer.
-    pub(crate) async fn enqueue(
-        &self,
-        publish: Publish,
-    ) -> Result<BoxFuture<'static, Result<Published, PublishError>>, PublishError> {
+    /// Waits for a place in the publish's partition.
+    async fn place(&self, publish: &Publish) -> Result<Place, PublishError> {
         let shared = self.shared();
-        let partition = publish.topic.partition(shared.config.hub.partitions);
-        let places = shared.partitions[usize::from(partition)].places.clone();
+        let places = shared.partitions[usize::from(publish.partition)].places.clone();
         if shared.is_draining() {
             return Err(PublishError::Draining);
         }
         let place = timeout(shared.config.publish.max_wait, places.acquire_owned()).await;
         let place = place.map_err(|_| PublishError::AtCapacity)?;
         let place = place.map_err(|_| PublishError::Draining)?;
-        Ok(shared.bridge.enqueue(publish.topic, publish.event, Place::new(place)))
+        Ok(Place::new(place))
+    }
+
+    /// Hands an event over; the order of calls is kept.
+    fn hand_over(&self, publish: Publish, place: Place) -> PublishAnswer {
+        self.shared().bridge.enqueue(publish.topic, publish.event, place)
+    }
+
+    /// Waits for places for all of these and then hands them over, in their order; so all
+    /// are refused or none. The futures that come back are the answers.
+    pub(crate) async fn enqueue(
+        &self,
+        publishes: Vec<Publish>,
+    ) -> Result<Vec<PublishAnswer>, PublishError> {
+        let mut order: Vec<usize> = (0..publishes.len()).collect();
+        // Always in the same order, so that no two wait for each other's places.
+        order.sort_by_key(|index| publishes[*index].partition);
+        let mut places: Vec<Option<Place>> = vec![None; publishes.len()];
+        for index in order {
+            places[index] = Some(self.place(&publishes[index]).await?);
+        }
+        let placed = publishes.into_iter().zip(places.into_iter().flatten());
+        Ok(placed.map(|(publish, place)| self.hand_over(publish, place)).collect())
     }
 
     /// Opens a stream on this worker.
@@ -270,14 +306,21 @@ impl Hub {
         if shared.is_draining() {
             return Err(SubscribeError::Draining);
         }
-        let room = shared.room().ok_or(SubscribeError::AtCapacity)?;
-        Ok(Connection::open(shared.clone(), shared.worker(), wanted, room))
+        let body = shared.bodies.token();
+        if shared.bodies.len() > shared.config.hub.max_connections {
+            return Err(SubscribeError::AtCapacity);
+        }
+        Ok(Connection::open(shared.clone(), shared.worker(), wanted, body))
     }
 }
+
+/// The answer to a publish that was handed over.
+pub(crate) type PublishAnswer = BoxFuture<'static, Result<Published, PublishError>>;
 
 /// A checked publish.
 pub(crate) struct Publish {
     topic: Topic,
+    partition: u16,
     event: Event,
 }
 
@@ -307,12 +350,6 @@ impl Shared {
         2 * self.config.hub.max_connections + 2 * usize::from(self.config.hub.partitions) + 64
     }
 
-    fn room(&self) -> Option<Room> {
-        let room = Room(self.open_streams.clone());
-        let before = self.open_streams.fetch_add(1, Ordering::Relaxed);
-        (before < self.config.hub.max_connections).then_some(room)
-    }
-
     /// This thread's topic manager; started if this is the first stream here.
     pub fn worker(self: &Arc<Self>) -> Worker {
         let key = Arc::as_ptr(self) as usize;
@@ -324,7 +361,10 @@ impl Shared {
 
     fn start_worker(self: &Arc<Self>) -> Worker {
         let metrics = self.metrics.add_worker();
-        let manager = TopicManager::new(self.clone(), metrics.clone()).start();
+        let manager = TopicManager::create(|ctx| {
+            ctx.set_mailbox_capacity(self.manager_mailbox_capacity());
+            TopicManager::new(self.clone(), metrics.clone())
+        });
         let mut managers = self.managers.lock();
         managers.retain(Addr::connected);
         managers.push(manager.clone());
@@ -348,10 +388,10 @@ fn start_partitions(
         let partitions: Vec<Partition> = numbers
             .map(|partition| {
                 let spec = PartitionSpec { partition, ..template.clone() };
-                Partition::new(spec, others.clone(), mailbox_capacity, metrics.clone())
+                Partition::new(spec, others.clone(), metrics.clone())
             })
             .collect();
-        started.extend(start_thread(thread, partitions, stop.clone())?);
+        started.extend(start_thread(thread, partitions, mailbox_capacity, stop.clone())?);
     }
     started.sort_unstable_by_key(|(number, _)| *number);
     let addrs: Vec<_> = started.into_iter().map(|(_, addr)| addr).collect();
@@ -362,12 +402,21 @@ fn start_partitions(
 fn start_thread(
     thread: usize,
     partitions: Vec<Partition>,
+    mailbox_capacity: usize,
     stop: CancellationToken,
 ) -> io::Result<Vec<(u16, Addr<Partition>)>> {
     let (tell, told) = mpsc::channel();
     std::thread::Builder::new().name(format!("fanfare-{thread}")).spawn(move || {
         actix_rt::System::new().block_on(async {
-            let start = |partition: Partition| (partition.number(), partition.start());
+            let start = |partition: Partition| {
+                let number = partition.number();
+                let addr = Partition::create(|ctx| {
+                    // Before anybody has its address: a full mailbox would wake no sender.
+                    ctx.set_mailbox_capacity(mailbox_capacity);
+                    partition
+                });
+                (number, addr)
+            };
             let _ = tell.send(partitions.into_iter().map(start).collect());
             stop.cancelled().await;
         });

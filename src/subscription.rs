@@ -129,7 +129,7 @@ pub(crate) enum Format {
 /// A checked subscription.
 #[derive(Debug)]
 pub(crate) struct Wanted {
-    /// Topics and patterns as the client named them.
+    /// Topics and patterns as the client spelt them, each once, sorted.
     pub names: Box<[String]>,
     /// Topics that no pattern of the stream covers.
     pub topics: Box<[Topic]>,
@@ -169,6 +169,14 @@ impl Wanted {
             Start::Resume(cursor) => {
                 cursor.positions.get(partition).map_or(StartFrom::Live, StartFrom::After)
             }
+        }
+    }
+
+    /// The topic of a stream that has just one.
+    pub fn only_topic(&self) -> Option<&str> {
+        match &*self.topics {
+            [topic] if self.patterns.is_empty() => Some(topic.as_str()),
+            _ => None,
         }
     }
 

@@ -1,15 +1,22 @@
 //! The actors: thin shells around states that decide.
 //!
-//! | from | to | message | mailbox bound | when full |
+//! | from | to | message | bound | when full |
 //! |---|---|---|---|---|
 //! | hub | partition | `PublishEvent` | one place each, `publish.max_pending` a partition | the publisher waits `publish.max_wait`, then is refused with `at_capacity` |
-//! | topic manager | partition | `ChangeInterest` | one unanswered a manager and partition | changes gather in the manager, at most two a stream and partition |
-//! | partition | partition | `TrimHistory` one unanswered a partition | cannot be: room is kept for it |
+//! | topic manager | partition | `ChangeInterest` | one unanswered a manager and partition | changes gather in the manager: what streams came and went since |
+//! | partition | partition | `TrimHistory` | one unanswered a partition | the sender trims its own history once an eighth over the budget |
 //! | partition | topic manager | `Deliver` | one unanswered a partition and manager | deliveries gather in the partition; they keep their publishers' places |
-//! | connection | topic manager | `OpenStream`, `CloseStream` | two a stream | cannot be: streams are bounded |
-//! | topic manager | connection | `OpenedStream`, `DeliverFrames`, `BeatHeart` | [`connection::MAILBOX_CAPACITY`] | frames stay with the manager for the next turn, at most `stream.max_batch_events` of them |
-//! | topic manager | connection | `EndStream` | one a stream | cannot be: it is the last |
+//! | topic manager | partition | `DeliveriesTaken` | one a `Deliver` | |
+//! | hub | topic manager | `Drain` | one | |
+//! | connection | topic manager | `OpenStream`, `CloseStream` | one of each a stream | streams are bounded |
+//! | topic manager | connection | `DeliverFrames`, `BeatHeart` | [`connection::MAILBOX_CAPACITY`] | frames stay with the manager for a later turn, `stream.max_batch_events` of them; then the stream ends with `slow`. A heartbeat is left out |
+//! | topic manager | connection | `OpenedStream`, `EndStream` | one of each a stream | |
 //! | transport | connection | `CloseTransport` | as the manager's | the mailbox is not empty, so the actor runs and sees that its transport is gone |
+//!
+//! Where a message is bounded by something else than its mailbox it is sent past the
+//! mailbox's bound (`do_send`). A `send` to a full mailbox would wait for ever, as nothing
+//! wakes it: so mailboxes that are sent to have room for all that can be on its way, and get
+//! that room before anybody has their address.
 
 pub(crate) mod connection;
 #[cfg(test)]

@@ -36,7 +36,7 @@ async fn order(instances: &[Hub]) {
     let mut answers = Vec::new();
     for number in 0..500 {
         let publish = here.check("order", Event::text(number.to_string())).unwrap();
-        answers.push(here.enqueue(publish).await.unwrap());
+        answers.extend(here.enqueue(vec![publish]).await.unwrap());
     }
     let sequences: Vec<u64> =
         join_all(answers).await.into_iter().map(|answer| answer.unwrap().sequence).collect();

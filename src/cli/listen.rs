@@ -1,9 +1,11 @@
-//! Listening sockets with room for a storm, and what every accepted connection is told.
+//! Listening sockets with room for a storm.
 
-use std::{any::Any, io, net::SocketAddr, net::TcpListener, time::Duration};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+};
 
-use actix_web::{dev::Extensions, rt::net::TcpStream};
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// Binds several sockets to one address, so that the accept queue is as many times what the
 /// kernel allows for one.
@@ -33,20 +35,4 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     Ok(socket)
-}
-
-/// Has the kernel end a connection whose client acknowledges nothing, or has no room, for
-/// this long: else a client that vanished without a word holds its socket for a quarter of
-/// an hour, and one that stopped reading for ever.
-pub(crate) fn limit_unsent(
-    timeout: Duration,
-) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + Clone + 'static {
-    move |connection, _| {
-        if let Some(stream) = connection.downcast_ref::<TcpStream>() {
-            let set = SockRef::from(stream).set_tcp_user_timeout(Some(timeout));
-            if let Err(error) = set {
-                tracing::debug!(%error, "no timeout for unsent bytes");
-            }
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! `fanfare serve`: the life of the server.
 
 use std::{
+    io::Write,
     net::SocketAddr,
     path::PathBuf,
     time::{Duration, Instant},
@@ -127,6 +128,7 @@ fn start(hub: &Hub) -> Result<(Server, SocketAddr), CliError> {
     let listeners =
         listen::bind(server.listen, server.listeners, server.backlog).map_err(failed)?;
     let address = listeners[0].local_addr().map_err(failed)?;
+    let on_connect = hub.on_connect();
     let hub = hub.clone();
     let mut http_server = HttpServer::new(move || {
         App::new()
@@ -147,7 +149,9 @@ fn start(hub: &Hub) -> Result<(Server, SocketAddr), CliError> {
     .h1_allow_half_closed(false)
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(server.drain.as_secs().max(1))
-    .on_connect(listen::limit_unsent(config.stream.write_timeout));
+    // Beyond the streams' own bound there must be room for those that are told so.
+    .max_connections(config.hub.max_connections + SPARE_FILES as usize / 2)
+    .on_connect(on_connect);
     for listener in listeners {
         http_server = http_server.listen(listener).map_err(failed)?;
     }
@@ -156,11 +160,15 @@ fn start(hub: &Hub) -> Result<(Server, SocketAddr), CliError> {
 
 fn announce(hub: &Hub, address: SocketAddr, open_files: u64) {
     let max_connections = hub.shared().config.hub.max_connections;
-    println!("fanfare {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
-    println!(
-        "open http://{address}/ in a browser, or: curl -N 'http://{address}/events/stream?topic=demo:ticker:*'"
+    let version = env!("CARGO_PKG_VERSION");
+    let text = format!(
+        "fanfare {version} listens on http://{address}\n\
+         open http://{address}/ in a browser, or: \
+         curl -N 'http://{address}/events/stream?topic=demo:ticker:*'\n\
+         limits: {open_files} open files, {max_connections} streams\n"
     );
-    println!("limits: {open_files} open files, {max_connections} streams");
+    // Whether or not anybody reads it, the hub runs.
+    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// The soft limit is often 1,024, for the sake of old programs; ours can use the hard one.

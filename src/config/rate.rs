@@ -1,5 +1,6 @@
 //! A rate limit as it is written: so many events a second, so many at once. Who is
-//! limited is said where it stands: each connection, or each stream's share of a topic.
+//! limited is said where it stands: each connection, or each stream's share of the topics
+//! under a policy.
 
 use serde::Deserialize;
 

@@ -25,7 +25,8 @@ pub struct TopicPolicy {
     /// What is kept for replay.
     #[serde(default)]
     pub history: TopicHistory,
-    /// Events of one topic that one stream may be sent; else no limit but the stream's.
+    /// Events of all topics under this entry that one stream may be sent; else no limit but
+    /// the stream's own.
     #[serde(default)]
     pub rate: Option<Rate>,
 }

@@ -7,6 +7,16 @@ use super::{Config, ConfigProblems, Delivery, History, HubLimits, Problem, Publi
 use super::{Outbox, Stream, TopicPolicy};
 use crate::domain::topic::Pattern;
 
+/// Streams of one instance: more than a machine has open files for, and what sums of it
+/// stay far below the largest number.
+const MAX_CONNECTIONS: usize = 10_000_000;
+
+/// Publishes under way in a partition: each is in memory.
+const MAX_PENDING: usize = 1_000_000;
+
+/// Bytes of history or of an outbox: 1 PiB, more than there is.
+const MAX_BYTES: usize = 1 << 50;
+
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// Below this, heartbeats and timeouts cost more than they find out.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
@@ -90,7 +100,7 @@ impl Findings {
             &["hub.threads", "hub.partitions"],
             format!("hub.threads must be from 1 to hub.partitions, got {threads} and {partitions}"),
         );
-        self.at_least("hub.max_connections", hub.max_connections, 1);
+        self.number("hub.max_connections", hub.max_connections, 1..=MAX_CONNECTIONS);
         self.at_least("hub.max_topics_per_stream", hub.max_topics_per_stream, 1);
     }
 
@@ -124,16 +134,18 @@ impl Findings {
     }
 
     fn outbox(&mut self, outbox: &Outbox) {
-        self.at_least("outbox.max_bytes", outbox.max_bytes, MIN_OUTBOX_BYTES);
+        self.number("outbox.max_bytes", outbox.max_bytes, MIN_OUTBOX_BYTES..=MAX_BYTES);
     }
 
     fn history(&mut self, history: &History) {
+        self.number("history.max_bytes", history.max_bytes, 0..=MAX_BYTES);
         self.time("history.ttl", history.ttl, Duration::ZERO..=YEAR);
     }
 
     fn publish(&mut self, publish: &Publish) {
         self.number("publish.max_payload", publish.max_payload, 1..=MAX_PAYLOAD_BYTES);
-        self.at_least("publish.max_pending", publish.max_pending, 1);
+        self.number("publish.max_pending", publish.max_pending, 1..=MAX_PENDING);
+        self.at_least("publish.max_remembered_ids", publish.max_remembered_ids, 1);
         self.time("publish.max_wait", publish.max_wait, Duration::ZERO..=HOUR);
         let window = publish.idempotency_window;
         self.time("publish.idempotency_window", window, Duration::ZERO..=YEAR);

@@ -24,6 +24,8 @@ pub(crate) struct TopicHistory {
     last: u64,
     /// Whether the partition has listed the topic as one without events.
     pub is_listed_idle: bool,
+    /// Whether it has noted when to look at the oldest event again.
+    pub is_listed_to_expire: bool,
 }
 
 impl TopicHistory {
@@ -35,6 +37,7 @@ impl TopicHistory {
             evicted_through: 0,
             last: 0,
             is_listed_idle: false,
+            is_listed_to_expire: false,
         }
     }
 

@@ -49,6 +49,9 @@ impl Dropped {
     }
 }
 
+/// Room for segments that a stream keeps while it has none.
+const KEPT_SEGMENTS: usize = 8;
+
 /// Unsent segments in order.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -107,7 +110,7 @@ impl Outbox {
         let segment = self.segments.pop_front()?;
         self.bytes -= segment.bytes.len();
         self.advance(segment.advances.iter().copied());
-        if self.segments.is_empty() {
+        if self.segments.is_empty() && self.segments.capacity() > KEPT_SEGMENTS {
             // Memory goes back once a backlog is written.
             self.segments = VecDeque::new();
         }

@@ -130,9 +130,11 @@ impl PartitionLog {
             .or_insert_with(|| TopicHistory::new(policies.of(topic.as_str()).clone()));
         let event = Arc::new(build(self.sequence + 1, history));
         self.sequence = event.sequence;
-        let was_empty = history.is_empty();
         let left = history.push(event.clone());
-        if was_empty && let Some(at) = history.expires_at() {
+        if !history.is_listed_to_expire
+            && let Some(at) = history.expires_at()
+        {
+            history.is_listed_to_expire = true;
             self.expiries.push(Reverse((at, topic.clone())));
         }
         if history.holds(event.sequence) {
@@ -204,9 +206,9 @@ impl PartitionLog {
         {
             let Some(history) = self.topics.get_mut(&topic) else { continue };
             let left = history.expire(now);
-            if let Some(next) = history.expires_at() {
-                self.expiries.push(Reverse((next, topic.clone())));
-            }
+            let next = history.expires_at();
+            history.is_listed_to_expire = next.is_some();
+            self.expiries.extend(next.map(|next| Reverse((next, topic.clone()))));
             self.count_out(&left);
             self.note_evictions(&topic);
         }
@@ -222,7 +224,9 @@ impl PartitionLog {
         let mut events: Vec<_> = self
             .histories(interest, after)
             .filter(|history| wanted(history))
-            .flat_map(|history| history.after(after).cloned())
+            .flat_map(|history| history.after(after))
+            .filter(|event| interest.types.wants(event))
+            .cloned()
             .collect();
         events.sort_unstable_by_key(|event| event.sequence);
         events
@@ -266,10 +270,10 @@ impl PartitionLog {
             None => self.forgotten_through > sequence,
         };
         let exact = interest.topics.iter().filter(lacks);
-        let by_pattern = self.topics.iter().filter(|(topic, history)| {
-            !interest.patterns.is_empty()
-                && !history.reaches_back_to(sequence)
-                && interest.matches_pattern(topic)
+        // Nothing to look through for a stream without patterns.
+        let all = (!interest.patterns.is_empty()).then_some(&self.topics);
+        let by_pattern = all.into_iter().flatten().filter(|(topic, history)| {
+            !history.reaches_back_to(sequence) && interest.matches_pattern(topic)
         });
         let topics = exact.chain(by_pattern.map(|(topic, _)| topic));
         let topics: Vec<Topic> = topics.take(MAX_MISSED_TOPICS).cloned().collect();

@@ -3,7 +3,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -18,21 +21,34 @@ pub(crate) struct Answer {
 
 type Key = (Topic, Arc<str>);
 
-/// Answers by topic and id, for the length of the window. Bounded: when it is full, a
-/// publish with a new id has to be refused, since forgetting an old one early would let it
-/// be delivered twice.
+/// How many answers all partitions of a hub remember together.
+#[derive(Debug)]
+pub(crate) struct RememberedBudget {
+    max_count: usize,
+    count: AtomicUsize,
+}
+
+impl RememberedBudget {
+    pub fn new(max_count: usize) -> Self {
+        Self { max_count, count: AtomicUsize::new(0) }
+    }
+}
+
+/// Answers by topic and id, for the length of the window. Bounded: when the budget is used
+/// up, a publish with a new id has to be refused, since forgetting an old one early would
+/// let it be delivered twice.
 #[derive(Debug)]
 pub(crate) struct Remembered {
     window: Duration,
-    max_count: usize,
+    budget: Arc<RememberedBudget>,
     answers: HashMap<Key, Answer>,
     /// In the order of their expiry, which is that of their arrival.
     expiries: VecDeque<(Instant, Key)>,
 }
 
 impl Remembered {
-    pub fn new(window: Duration, max_count: usize) -> Self {
-        Self { window, max_count, answers: HashMap::new(), expiries: VecDeque::new() }
+    pub fn new(window: Duration, budget: Arc<RememberedBudget>) -> Self {
+        Self { window, budget, answers: HashMap::new(), expiries: VecDeque::new() }
     }
 
     /// The answer that a publish with this id got.
@@ -43,7 +59,7 @@ impl Remembered {
 
     /// Whether no further id can be remembered.
     pub fn is_full(&self) -> bool {
-        self.answers.len() >= self.max_count
+        self.budget.count.load(Ordering::Relaxed) >= self.budget.max_count
     }
 
     /// Remembers an answer.
@@ -51,6 +67,7 @@ impl Remembered {
         let key: Key = (topic.clone(), id.into());
         self.expiries.push_back((now + self.window, key.clone()));
         self.answers.insert(key, answer);
+        self.budget.count.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Forgets what the window has left behind.
@@ -58,8 +75,15 @@ impl Remembered {
         while self.expiries.front().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, key)) = self.expiries.pop_front() {
                 self.answers.remove(&key);
+                self.budget.count.fetch_sub(1, Ordering::Relaxed);
             }
         }
+    }
+}
+
+impl Drop for Remembered {
+    fn drop(&mut self) {
+        self.budget.count.fetch_sub(self.expiries.len(), Ordering::Relaxed);
     }
 }
 
@@ -71,7 +95,7 @@ mod tests {
     fn an_id_is_remembered_for_its_topic_and_window_only() {
         let (start, window) = (Instant::now(), Duration::from_secs(300));
         let [here, there] = ["here", "there"].map(|name| Topic::parse(name).unwrap());
-        let mut remembered = Remembered::new(window, 2);
+        let mut remembered = Remembered::new(window, Arc::new(RememberedBudget::new(2)));
         let answer = Answer { sequence: 7, receivers: 3 };
         remembered.insert(&here, "id", answer, start);
         let just_before = start + window - Duration::from_nanos(1);
@@ -84,7 +108,7 @@ mod tests {
     fn a_full_window_says_so_until_something_expires() {
         let (start, window) = (Instant::now(), Duration::from_secs(300));
         let topic = Topic::parse("topic").unwrap();
-        let mut remembered = Remembered::new(window, 1);
+        let mut remembered = Remembered::new(window, Arc::new(RememberedBudget::new(1)));
         remembered.insert(&topic, "id", Answer { sequence: 1, receivers: 0 }, start);
         assert!(remembered.is_full());
         remembered.expire(start + window);

@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use actix_web::{
@@ -11,14 +12,15 @@ use actix_web::{
 };
 use futures_util::{Stream, StreamExt, ready};
 use serde::{Deserialize, de::Error as _};
+use tokio::time::timeout;
 
 use super::refusal::Refusal;
 
 /// Longest body of a subscription: 10,000 topics of 256 bytes, quoted.
 pub(crate) const MAX_SUBSCRIPTION_BYTES: usize = 4 * 1024 * 1024;
 
-/// Longest body of a publish that is not NDJSON: an array of many events.
-const MIN_BODY_BYTES: usize = 16 * 1024 * 1024;
+/// Room for a body of a publish that is not NDJSON: an array of many events.
+const ARRAY_BYTES: usize = 16 * 1024 * 1024;
 
 /// Room for an event's other fields, quoted.
 const FIELDS_BYTES: usize = 16 * 1024;
@@ -30,11 +32,21 @@ pub(crate) fn max_line_bytes(max_payload: usize) -> usize {
 
 /// Longest body of a publish that is not NDJSON.
 pub(crate) fn max_body_bytes(max_payload: usize) -> usize {
-    max_line_bytes(max_payload).max(MIN_BODY_BYTES)
+    max_line_bytes(max_payload).max(ARRAY_BYTES)
 }
 
+/// How long a whole body may take to arrive.
+const READ_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Reads a whole body.
-pub(crate) async fn read(mut payload: Payload, max_bytes: usize) -> Result<Bytes, Refusal> {
+pub(crate) async fn read(payload: Payload, max_bytes: usize) -> Result<Bytes, Refusal> {
+    timeout(READ_TIMEOUT, read_all(payload, max_bytes)).await.unwrap_or_else(|_| {
+        let message = "the body did not arrive in time";
+        Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message))
+    })
+}
+
+async fn read_all(mut payload: Payload, max_bytes: usize) -> Result<Bytes, Refusal> {
     let mut body = BytesMut::new();
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| broken(&error))?;

@@ -17,7 +17,7 @@ use super::{
     refusal::{ErrorBody, Refusal},
 };
 use crate::{
-    error::PublishError,
+    error::{PublishError, SubscribeError},
     hub::{Hub, Publish, Published},
 };
 
@@ -153,10 +153,8 @@ fn lines(hub: Hub, lines: Lines) -> HttpResponse {
 async fn enqueue_line(hub: &Hub, line: Result<Bytes, Refusal>) -> BoxFuture<'static, LineAnswer> {
     let enqueued = async {
         let incoming = parse(&line?)?;
-        let mut awaited = Vec::new();
-        for publish in check(hub, &incoming)? {
-            awaited.push(hub.enqueue(publish).await.map_err(|error| Refusal::from(&error))?);
-        }
+        let publishes = check(hub, &incoming)?;
+        let awaited = hub.enqueue(publishes).await.map_err(|error| Refusal::from(&error))?;
         Ok((incoming, awaited))
     };
     let (incoming, awaited) = match enqueued.await {
@@ -173,22 +171,19 @@ async fn enqueue_line(hub: &Hub, line: Result<Bytes, Refusal>) -> BoxFuture<'sta
 }
 
 fn check(hub: &Hub, incoming: &Incoming) -> Result<Vec<Publish>, Refusal> {
+    let max_count = hub.shared().config.hub.max_topics_per_stream;
+    if incoming.topics.len() > max_count {
+        return Err(Refusal::from(&SubscribeError::TooManyTopics { max_count }));
+    }
     let checked = |topic: &String| hub.check(topic, incoming.event.clone());
     let checked: Result<Vec<Publish>, PublishError> = incoming.topics.iter().map(checked).collect();
     checked.map_err(|error| Refusal::from(&error))
 }
 
-/// Publishes to one topic after the other.
+/// Publishes to all topics of an event, or to none.
 async fn publish_all(hub: &Hub, publishes: Vec<Publish>) -> Result<Vec<Published>, Refusal> {
-    let mut published = Vec::with_capacity(publishes.len());
-    for publish in publishes {
-        let answer = match hub.enqueue(publish).await {
-            Ok(answer) => answer.await,
-            Err(error) => Err(error),
-        };
-        published.push(answer.map_err(|error| Refusal::from(&error))?);
-    }
-    Ok(published)
+    let answers = hub.enqueue(publishes).await.map_err(|error| Refusal::from(&error))?;
+    try_join_all(answers).await.map_err(|error| Refusal::from(&error))
 }
 
 impl Incoming {

@@ -5,4 +5,18 @@
 
 mod body;
 
+use std::{any::Any, time::Duration};
+
+use socket2::SockRef;
+use tokio::net::TcpStream;
+
 pub(crate) use body::EventStreamBody;
+
+/// Has the kernel end an accepted connection that makes no progress for this long.
+pub(crate) fn limit_unsent(connection: &dyn Any, timeout: Duration) {
+    if let Some(stream) = connection.downcast_ref::<TcpStream>()
+        && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(timeout))
+    {
+        tracing::debug!(%error, "no timeout for unsent bytes");
+    }
+}

@@ -74,7 +74,7 @@ async fn curl_chromium_and_two_npm_packages_see_the_same_events_and_ids() {
     published.push(publish(&server, Some("done"), json!("over")).await);
 
     for reader in &readers {
-        reader.until("the last event", |seen| is_done(seen)).await;
+        reader.until("the last event", is_done).await;
         assert_saw(reader, &published);
         assert_eq!(count(&reader.seen(), "connected"), 1, "{}", reader.name);
     }
@@ -115,7 +115,7 @@ async fn follow_through_cuts(server: &Server, readers: Vec<Reader>, cut: impl Fn
     }
     published.push(publish(server, Some("done"), json!("over")).await);
     for reader in &readers {
-        reader.until("the last event", |seen| is_done(seen)).await;
+        reader.until("the last event", is_done).await;
         assert_saw(reader, &published);
         let seen = reader.seen();
         assert_eq!(count(&seen, "gap"), 0, "{}", reader.name);

@@ -32,6 +32,8 @@ type Bucket = RateLimiter<NotKeyed, InMemoryState, ToldClock, NoOpMiddleware<Ins
 pub(crate) struct Limiter {
     clock: ToldClock,
     stream: Option<Bucket>,
+    /// Taken of the stream's limit for events that a policy's then refused.
+    stream_credit: u32,
     /// By the policy's entry, made when the stream gets its first event under it.
     policies: SmallVec<[(usize, Bucket); 0]>,
 }
@@ -40,7 +42,7 @@ impl Limiter {
     /// A limiter for a stream that may get `rate`; none if that is zero.
     pub fn new(rate: Rate, now: Instant) -> Self {
         let clock = ToldClock(Rc::new(Cell::new(now)));
-        Self { stream: bucket(rate, &clock), policies: SmallVec::new(), clock }
+        Self { stream: bucket(rate, &clock), stream_credit: 0, policies: SmallVec::new(), clock }
     }
 
     /// Takes `count` events of one policy now, all or none.
@@ -49,9 +51,19 @@ impl Limiter {
     /// When one of them may leave at the earliest.
     pub fn take(&mut self, policy: &Policy, count: u32, now: Instant) -> Result<(), Instant> {
         self.clock.0.set(now);
+        let credit = self.stream_credit.min(count);
         if let Some(bucket) = &self.stream {
-            take(bucket, count, now)?;
+            take(bucket, count - credit, now)?;
         }
+        self.stream_credit -= credit;
+        let taken = self.take_of_policy(policy, count, now);
+        if taken.is_err() {
+            self.stream_credit += count;
+        }
+        taken
+    }
+
+    fn take_of_policy(&mut self, policy: &Policy, count: u32, now: Instant) -> Result<(), Instant> {
         let (Some(entry), Some(rate)) = (policy.entry, policy.rate) else { return Ok(()) };
         if let Some((_, bucket)) = self.policies.iter().find(|(other, _)| *other == entry) {
             return take(bucket, count, now);

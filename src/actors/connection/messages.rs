@@ -31,6 +31,8 @@ pub(crate) struct EndStream {
     pub reason: ShutdownReason,
     /// When the client should come back; the stream's own retry time if none is given.
     pub reconnect: Option<Duration>,
+    /// What is still to be sent before.
+    pub frames: Frames,
 }
 
 /// The client is gone.

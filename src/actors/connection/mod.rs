@@ -14,6 +14,7 @@ use std::{
 };
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 #[cfg(test)]
 pub(crate) use messages::Panic;
@@ -28,12 +29,7 @@ use super::{
     StreamId, catch, now,
     topic_manager::{CloseStream, OpenStream, TopicManager},
 };
-use crate::{
-    hub::{Room, Shared},
-    metrics::WorkerMetrics,
-    subscription::Wanted,
-    wire::ShutdownReason,
-};
+use crate::{hub::Shared, metrics::WorkerMetrics, subscription::Wanted, wire::ShutdownReason};
 
 /// Messages that wait while the connection's task has not run: a turn's frames each. Past
 /// that, frames stay with the manager.
@@ -55,13 +51,16 @@ pub(crate) struct Connection {
     worker: Worker,
     shared: Arc<Shared>,
     opened_at: Instant,
-    /// Given back when the stream is gone.
-    _room: Room,
 }
 
 impl Connection {
     /// Opens a stream; what comes out of the reader is its body.
-    pub fn open(shared: Arc<Shared>, worker: Worker, wanted: Wanted, room: Room) -> PipeReader {
+    pub fn open(
+        shared: Arc<Shared>,
+        worker: Worker,
+        wanted: Wanted,
+        body: TaskTrackerToken,
+    ) -> PipeReader {
         let client_id = format!("{:032x}", rand::random::<u128>());
         let wanted = Arc::new(wanted);
         let retry = shared.random_retry();
@@ -77,10 +76,12 @@ impl Connection {
             worker,
             shared,
             opened_at,
-            _room: room,
         };
-        let body = connection.shared.bodies.token();
-        PipeReader::new(pipe, connection.start(), body)
+        let addr = Self::create(|ctx| {
+            ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+            connection
+        });
+        PipeReader::new(pipe, addr, body)
     }
 
     /// Lets the state decide, unless the client is gone. A panic costs this stream only.
@@ -102,6 +103,8 @@ impl Connection {
             }
             None => {
                 self.shared.metrics.actor_panics.fetch_add(1, Ordering::Relaxed);
+                // What it was changing is not to be trusted; the client resumes.
+                catch("connection", || self.pipe.borrow_mut().change(ConnectionState::forget));
                 self.end(ctx, ShutdownReason::Drain, None);
                 None
             }
@@ -125,7 +128,7 @@ impl Actor for Connection {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
+        self.shared.open_streams.fetch_add(1, Ordering::Relaxed);
         self.shared.metrics.opened.fetch_add(1, Ordering::Relaxed);
         self.worker.metrics.add_subscriptions(self.wanted.names.len());
         tracing::info!(
@@ -138,8 +141,10 @@ impl Actor for Connection {
             connection: ctx.address(),
             wanted: self.wanted.clone(),
         };
-        if self.worker.manager.try_send(message).is_err() {
-            // The hub has stopped: room for this message is kept for each stream.
+        if self.worker.manager.connected() {
+            // Once a stream, as is `CloseStream`: the bound is that of streams.
+            self.worker.manager.do_send(message);
+        } else {
             self.end(ctx, ShutdownReason::Drain, None);
         }
     }
@@ -150,10 +155,11 @@ impl Actor for Connection {
         let duration = now().saturating_duration_since(self.opened_at);
         self.shared.metrics.count_closed(reason, duration);
         self.worker.metrics.remove_subscriptions(self.wanted.names.len());
-        // Room for this message is kept for each stream; a manager that is gone needs none.
-        let _ = self.worker.manager.try_send(CloseStream { stream: self.stream });
+        self.worker.manager.do_send(CloseStream { stream: self.stream });
+        self.shared.open_streams.fetch_sub(1, Ordering::Relaxed);
         tracing::info!(
             client_id = self.client_id,
+            topics = %self.wanted.names_for_log(),
             reason,
             duration_ms = duration.as_millis() as u64,
             event_count = pipe.delivered(),
@@ -195,6 +201,9 @@ impl Handler<EndStream> for Connection {
     type Result = ();
 
     fn handle(&mut self, message: EndStream, ctx: &mut Self::Context) {
+        if !message.frames.is_empty() {
+            self.decide(ctx, |state| state.on_frames(&message.frames, now()));
+        }
         self.end(ctx, message.reason, message.reconnect);
     }
 }

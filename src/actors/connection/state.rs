@@ -175,8 +175,10 @@ impl ConnectionState {
             text += &Gap { reason, partitions: &partitions, topics: &topics }.encode(&id);
         }
         self.prelude.push_back(Segment::control(text));
-        let events = replays.into_iter().flat_map(|(_, replay)| replay.events);
-        self.replay = events.filter(|event| self.wanted.types.wants(event)).collect();
+        let mut events: Vec<_> =
+            replays.into_iter().flat_map(|(_, replay)| replay.events).collect();
+        events.sort_by_key(|event| (event.published_at, event.partition, event.sequence));
+        self.replay = events.into();
         result
     }
 
@@ -216,20 +218,28 @@ impl ConnectionState {
         }
         self.end = Some(reason);
         if reason == ShutdownReason::Slow {
-            // The stream stands where the last taken piece left it, so that is the last id.
-            self.replay = VecDeque::new();
-            self.heads = Positions::default();
-            self.waiting = Batch::default();
-            self.outbox.clear();
+            self.forget();
         }
         let reconnect = reconnect.unwrap_or(self.spec.retry);
         self.shutdown = Some(Shutdown { reason, reconnect_ms: reconnect.as_millis() as u64 });
+    }
+
+    /// Drops all that is not sent. The stream stands where the last piece that was taken
+    /// left it, so that is the last id.
+    pub fn forget(&mut self) {
+        self.replay = VecDeque::new();
+        self.heads = Positions::default();
+        self.waiting = Batch::default();
+        self.outbox.clear();
     }
 
     /// The next piece for the socket.
     pub fn next(&mut self, now: Instant) -> Next {
         self.last_taken = now;
         if let Some(segment) = self.prelude.pop_front() {
+            if self.prelude.is_empty() {
+                self.prelude = VecDeque::new();
+            }
             return Next::Write(segment);
         }
         if let Some(next) = self.next_held_back(Held::Replay, now) {
@@ -239,15 +249,17 @@ impl ConnectionState {
             self.outbox.advance(std::mem::take(&mut self.heads).iter());
         }
         let epoch = self.spec.epoch;
-        let gap = |dropped: &Dropped, positions: &Positions| {
-            gap_bytes(GapReason::Slow, dropped, epoch, positions)
+        let topics = self.wanted.only_topic();
+        let gap = |reason, dropped: &Dropped, positions: &Positions| -> Bytes {
+            let gap = Gap { reason, partitions: &dropped.partitions, topics: topics.as_slice() };
+            gap.encode(&cursor_if_any(epoch, positions)).into()
         };
-        if let Some(segment) = self.outbox.pop(gap) {
+        if let Some(segment) = self.outbox.pop(|dropped, at| gap(GapReason::Slow, dropped, at)) {
             return Next::Write(segment);
         }
         if !self.waiting_dropped.is_empty() {
             let dropped = std::mem::take(&mut self.waiting_dropped);
-            let bytes = gap_bytes(GapReason::Rate, &dropped, epoch, self.outbox.taken());
+            let bytes = gap(GapReason::Rate, &dropped, self.outbox.taken());
             return Next::Write(Segment::control(bytes));
         }
         if let Some(next) = self.next_held_back(Held::Waiting, now) {
@@ -450,11 +462,6 @@ fn fitting(events: &[Arc<SequencedEvent>], max_bytes: usize) -> usize {
         bytes <= max_bytes
     };
     events.iter().take_while(fits).count().max(1)
-}
-
-fn gap_bytes(reason: GapReason, dropped: &Dropped, epoch: Epoch, positions: &Positions) -> Bytes {
-    let gap = Gap { reason, partitions: &dropped.partitions, topics: &[] };
-    gap.encode(&cursor_if_any(epoch, positions)).into()
 }
 
 /// A stream that stands nowhere yet has no id to give: it would make its client forget the

@@ -46,15 +46,20 @@ impl View {
         Segment { bytes, event_count: events.len() as u32, published_at: None, advances }
     }
 
-    fn with_own_ids(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> String {
-        let mut text = String::new();
+    fn with_own_ids(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> Vec<u8> {
+        // About what an id takes: its epoch, and a few digits for each partition.
+        let id_bytes = 16 + 8 * positions.len();
+        let size = events.iter().map(|event| event.encoded.id_at + id_bytes).sum();
+        let mut bytes = Vec::with_capacity(size);
+        let mut id_line = String::with_capacity(id_bytes);
         for event in events {
             positions.set(event.partition, event.sequence);
-            let shared = &event.encoded.bytes[..event.encoded.id_at];
-            text.push_str(std::str::from_utf8(shared).expect("encoded from text"));
-            encode::push_id_line(&mut text, self.epoch, positions);
+            bytes.extend_from_slice(&event.encoded.bytes[..event.encoded.id_at]);
+            id_line.clear();
+            encode::push_id_line(&mut id_line, self.epoch, positions);
+            bytes.extend_from_slice(id_line.as_bytes());
         }
-        text
+        bytes
     }
 
     fn batch(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> String {

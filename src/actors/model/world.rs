@@ -29,6 +29,7 @@ use crate::{
         event::Event,
         interest::StartFrom,
         policy::Policies,
+        remembered::RememberedBudget,
         topic::{Pattern, Topic},
     },
     subscription::{Format, Subscription, Wanted},
@@ -106,7 +107,7 @@ impl Outlet for Mailbox {
         }
     }
 
-    fn end(&self, reason: ShutdownReason, _: Option<Duration>) {
+    fn end(&self, reason: ShutdownReason, _: Option<Duration>, _: Frames) {
         self.0.borrow_mut().push_back(Mail::End(reason));
     }
 }
@@ -200,7 +201,7 @@ impl World {
                 budget: budget.clone(),
                 max_idle_topics: 100,
                 idempotency_window: Duration::from_secs(300),
-                max_remembered_ids: 1000,
+                remembered: Arc::new(RememberedBudget::new(10_000)),
             })),
             must_restart: [false; MANAGERS],
             to_manager: [None, None],

@@ -84,7 +84,7 @@ impl Listeners {
         self.group_keys.insert(key, group);
     }
 
-    /// Removes a stream; one that is not there (any more) is no error.
+    /// Removes a stream that was attached with this interest.
     pub fn detach(&mut self, manager: ManagerId, interest: &Interest) {
         for topic in &interest.topics {
             let Some(groups) = self.topics.get_mut(topic) else { continue };
@@ -96,6 +96,9 @@ impl Listeners {
             if groups.is_empty() {
                 self.topics.remove(topic);
             }
+        }
+        if interest.patterns.is_empty() {
+            return;
         }
         let Some(group) = self.group_keys.get(&PatternGroup::of(manager, interest)).copied() else {
             return;

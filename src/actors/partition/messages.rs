@@ -55,7 +55,15 @@ pub(crate) struct ChangeInterest {
 #[rtype(result = "()")]
 pub(crate) struct TrimHistory;
 
-/// News of one partition for one manager, in order. Answered when they are taken.
+/// A manager has taken what it was sent last.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct DeliveriesTaken {
+    pub manager: ManagerId,
+}
+
+/// News of one partition for one manager, in order. Answered by [`DeliveriesTaken`] at the
+/// end of the manager's turn.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Deliver {

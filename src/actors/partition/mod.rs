@@ -12,14 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Recipient, fut::wrap_future,
-};
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, fut::wrap_future};
 
 #[cfg(test)]
 pub(crate) use messages::Panic;
 pub(crate) use messages::{
-    ChangeInterest, Deliver, Delivery, InterestChange, Place, PublishEvent, TrimHistory,
+    ChangeInterest, Deliver, DeliveriesTaken, Delivery, InterestChange, Place, PublishEvent,
+    TrimHistory,
 };
 pub(crate) use state::{PartitionSpec, PartitionState};
 
@@ -28,6 +27,9 @@ use super::{
     turn::{Turn, TurnLoop},
 };
 use crate::{error::PublishError, hub::Published, metrics::Metrics};
+
+/// Publishes that are handled before others get a turn: some hundred microseconds of work.
+const MAX_PUBLISHES_A_TURN: usize = 256;
 
 /// How often expired events are forgotten when nothing else asks for it.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -39,7 +41,7 @@ pub(crate) struct Partition {
     state: Option<PartitionState>,
     managers: HashMap<ManagerId, ManagerLink>,
     others: Arc<std::sync::OnceLock<Vec<Addr<Partition>>>>,
-    mailbox_capacity: usize,
+    publishes_in_turn: usize,
     next_expiry: Instant,
     metrics: Arc<Metrics>,
 }
@@ -58,7 +60,6 @@ impl Partition {
     pub fn new(
         spec: PartitionSpec,
         others: Arc<std::sync::OnceLock<Vec<Addr<Partition>>>>,
-        mailbox_capacity: usize,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
@@ -66,7 +67,7 @@ impl Partition {
             state: Some(PartitionState::new(spec)),
             managers: HashMap::new(),
             others,
-            mailbox_capacity,
+            publishes_in_turn: 0,
             next_expiry: now(),
             metrics,
         }
@@ -93,7 +94,7 @@ impl Partition {
         result
     }
 
-    fn send_deliveries(&mut self, ctx: &mut Context<Self>) {
+    fn send_deliveries(&mut self) {
         let Some(state) = &mut self.state else { return };
         for (manager, link) in &mut self.managers {
             if link.is_awaited || !(link.must_restart || state.has_outgoing(*manager)) {
@@ -104,27 +105,30 @@ impl Partition {
                 deliveries.insert(0, Delivery::Restarted);
             }
             link.is_awaited = true;
-            let manager = *manager;
-            let message = Deliver { partition: self.number, deliveries };
-            let taken = wrap_future::<_, Self>(link.deliveries.send(message));
-            ctx.spawn(taken.map(move |result, this, ctx| match result {
-                Ok(()) => this.on_taken(manager, ctx),
-                Err(_) => this.on_manager_gone(manager),
-            }));
+            // One unanswered a manager: the bound is this flag. One that is gone is noticed
+            // at the next look.
+            link.deliveries.do_send(Deliver { partition: self.number, deliveries });
         }
     }
 
-    fn on_taken(&mut self, manager: ManagerId, ctx: &mut Context<Self>) {
-        if let Some(link) = self.managers.get_mut(&manager) {
-            link.is_awaited = false;
+    /// Forgets managers whose threads have ended.
+    fn drop_dead_managers(&mut self) {
+        let dead = self.managers.iter().filter(|(_, link)| !link.deliveries.connected());
+        for manager in dead.map(|(manager, _)| *manager).collect::<Vec<_>>() {
+            self.managers.remove(&manager);
+            self.decide(|state| state.remove_manager(manager));
         }
-        // The turn may have ended before this answer was looked at.
-        self.send_deliveries(ctx);
     }
 
-    fn on_manager_gone(&mut self, manager: ManagerId) {
-        self.managers.remove(&manager);
-        self.decide(|state| state.remove_manager(manager));
+    /// A mailbox is drained before anything else runs, on this thread too: so under a flood
+    /// deliveries leave, and other partitions run, every so many publishes.
+    fn bound_turn(&mut self, ctx: &mut Context<Self>) {
+        self.publishes_in_turn += 1;
+        if self.publishes_in_turn >= MAX_PUBLISHES_A_TURN {
+            self.publishes_in_turn = 0;
+            self.send_deliveries();
+            ctx.wait(wrap_future(tokio::task::yield_now()));
+        }
     }
 }
 
@@ -132,21 +136,22 @@ impl Actor for Partition {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(self.mailbox_capacity);
         TurnLoop::spawn::<Self>(ctx);
     }
 }
 
 impl Turn for Partition {
-    fn end_turn(&mut self, ctx: &mut Self::Context) -> Option<Instant> {
+    fn end_turn(&mut self, _: &mut Self::Context) -> Option<Instant> {
         let now = now();
+        self.publishes_in_turn = 0;
         if self.next_expiry <= now {
             self.next_expiry = now + EXPIRY_INTERVAL;
             self.decide(|state| state.expire(now));
+            self.drop_dead_managers();
             let topics = self.state.as_ref().map_or(0, PartitionState::topic_count);
             self.metrics.set_topics(self.number, topics);
         }
-        self.send_deliveries(ctx);
+        self.send_deliveries();
         Some(self.next_expiry)
     }
 }
@@ -154,7 +159,8 @@ impl Turn for Partition {
 impl Handler<PublishEvent> for Partition {
     type Result = Result<Published, PublishError>;
 
-    fn handle(&mut self, message: PublishEvent, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: PublishEvent, ctx: &mut Self::Context) -> Self::Result {
+        self.bound_turn(ctx);
         let PublishEvent { topic, event, place } = message;
         let now = now();
         let taken = self
@@ -166,9 +172,8 @@ impl Handler<PublishEvent> for Partition {
         if let Some(partition) = taken.trim
             && let Some(other) = self.others.get().and_then(|all| all.get(usize::from(partition)))
         {
-            // One is under way at a time; past an eighth over the budget each partition
-            // trims its own history.
-            let _ = other.try_send(TrimHistory);
+            // One a partition is under way at a time: the budget's flag is the bound.
+            other.do_send(TrimHistory);
         }
         Ok(taken.published)
     }
@@ -185,6 +190,16 @@ impl Handler<ChangeInterest> for Partition {
             must_restart: false,
         });
         self.decide(|state| state.change_interest(manager, changes, now()));
+    }
+}
+
+impl Handler<DeliveriesTaken> for Partition {
+    type Result = ();
+
+    fn handle(&mut self, message: DeliveriesTaken, _: &mut Self::Context) {
+        if let Some(link) = self.managers.get_mut(&message.manager) {
+            link.is_awaited = false;
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
         event::{Event, SequencedEvent},
         partition_log::PartitionLog,
         policy::Policies,
-        remembered::{Answer, Remembered},
+        remembered::{Answer, Remembered, RememberedBudget},
         topic::Topic,
     },
     error::PublishError,
@@ -31,7 +31,7 @@ pub(crate) struct PartitionSpec {
     pub budget: Arc<HistoryBudget>,
     pub max_idle_topics: usize,
     pub idempotency_window: std::time::Duration,
-    pub max_remembered_ids: usize,
+    pub remembered: Arc<RememberedBudget>,
 }
 
 impl PartitionSpec {
@@ -71,7 +71,7 @@ impl PartitionState {
         Self {
             log: spec.log(0),
             log_is_changing: false,
-            remembered: Remembered::new(spec.idempotency_window, spec.max_remembered_ids),
+            remembered: Remembered::new(spec.idempotency_window, spec.remembered.clone()),
             listeners: Listeners::default(),
             outgoing: HashMap::new(),
             spec,

@@ -29,7 +29,7 @@ use super::{
     ManagerId, catch,
     connection::{BeatHeart, Connection, DeliverFrames, EndStream, OpenedStream},
     now,
-    partition::{ChangeInterest, Deliver},
+    partition::{ChangeInterest, Deliver, DeliveriesTaken},
     turn::{Turn, TurnLoop},
 };
 use crate::{hub::Shared, metrics::WorkerMetrics, wire::ShutdownReason};
@@ -42,6 +42,8 @@ pub(crate) struct TopicManager {
     state: Option<ManagerState<Addr<Connection>>>,
     /// Per partition, whether a change of interest is not answered yet.
     is_awaited: Vec<bool>,
+    /// Partitions whose deliveries were taken in this turn.
+    taken: Vec<u16>,
     shared: Arc<Shared>,
     metrics: Arc<WorkerMetrics>,
 }
@@ -52,6 +54,7 @@ impl TopicManager {
         Self {
             id: shared.next_id(),
             is_awaited: vec![false; usize::from(spec.partition_count)],
+            taken: Vec::new(),
             state: Some(ManagerState::new(spec.clone())),
             spec,
             metrics,
@@ -101,7 +104,6 @@ impl Actor for TopicManager {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.set_mailbox_capacity(self.shared.manager_mailbox_capacity());
         TurnLoop::spawn::<Self>(ctx);
         let gone = self.shared.stop.clone().cancelled_owned().into_actor(self);
         ctx.spawn(gone.map(|(), this: &mut Self, ctx| {
@@ -115,6 +117,12 @@ impl Turn for TopicManager {
     fn end_turn(&mut self, ctx: &mut Self::Context) -> Option<Instant> {
         self.decide(|state| state.on_time(now()));
         self.send_changes(ctx);
+        // Only now: so a turn takes in one message a partition at most, and connections run
+        // between turns.
+        for partition in self.taken.drain(..) {
+            let addr = &self.shared.partitions[usize::from(partition)].addr;
+            addr.do_send(DeliveriesTaken { manager: self.id });
+        }
         let state = self.state.as_mut()?;
         self.metrics.record_activity(&state.take_activity());
         state.next_due()
@@ -128,7 +136,7 @@ impl Handler<OpenStream> for TopicManager {
         let OpenStream { stream, connection, wanted } = message;
         if self.shared.is_draining() {
             // It came between the check at the door and the end of all streams.
-            return connection.end(ShutdownReason::Drain, None);
+            return connection.end(ShutdownReason::Drain, None, Frames::new());
         }
         self.decide(|state| state.open(stream, connection, &wanted, rand::random(), now()));
     }
@@ -147,6 +155,7 @@ impl Handler<Deliver> for TopicManager {
 
     fn handle(&mut self, message: Deliver, _: &mut Self::Context) {
         let now = now();
+        self.taken.push(message.partition);
         self.decide(|state| {
             for delivery in message.deliveries {
                 state.on_delivery(message.partition, delivery, now);
@@ -179,8 +188,8 @@ impl Handler<Panic> for TopicManager {
 
 impl Outlet for Addr<Connection> {
     fn open(&self, opening: Opening) {
-        // The mailbox is empty: this is the first message. A stream that is gone needs none.
-        let _ = self.try_send(OpenedStream(opening));
+        // Once a stream, and without it there is none: so past the bound, if need be.
+        self.do_send(OpenedStream(opening));
     }
 
     fn deliver(&self, frames: Frames) -> Result<(), Frames> {
@@ -196,8 +205,8 @@ impl Outlet for Addr<Connection> {
         let _ = self.try_send(BeatHeart);
     }
 
-    fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>) {
+    fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>, frames: Frames) {
         // Past the mailbox's bound, since it must arrive and is a stream's last message.
-        self.do_send(EndStream { reason, reconnect });
+        self.do_send(EndStream { reason, reconnect, frames });
     }
 }

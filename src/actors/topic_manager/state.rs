@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    mem::take,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -144,7 +145,8 @@ impl<O: Outlet> ManagerState<O> {
             stream,
             outlet,
             topics: Vec::with_capacity(wanted.topics.len()),
-            may_interleave: wanted.topics.len() > 1 || !wanted.patterns.is_empty(),
+            may_interleave: !wanted.patterns.is_empty()
+                || interests.iter().any(|(_, interest)| interest.topics.len() > 1),
             wanted: wanted.clone(),
             awaited: interests.len(),
             opening: Vec::with_capacity(interests.len()),
@@ -199,7 +201,7 @@ impl<O: Outlet> ManagerState<O> {
 
     /// Takes what a partition's listeners have to be told.
     pub fn take_changes(&mut self, partition: u16) -> Vec<InterestChange> {
-        std::mem::take(&mut self.changes[usize::from(partition)])
+        take(&mut self.changes[usize::from(partition)])
     }
 
     /// Whether a partition's listeners have to be told something.
@@ -224,7 +226,7 @@ impl<O: Outlet> ManagerState<O> {
         self.flush(now);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
-            let undelivered = std::mem::take(&mut self.undelivered);
+            let undelivered = take(&mut self.undelivered);
             self.hand_over(undelivered, now);
         }
         for deadline in self.wheel.expire(now) {
@@ -232,7 +234,7 @@ impl<O: Outlet> ManagerState<O> {
                 Deadline::Heartbeat(slot) => self.on_heartbeat_due(slot, now),
                 Deadline::Lifetime(slot) => {
                     if let Some(slot) = self.streams.get(slot) {
-                        slot.outlet.end(ShutdownReason::Lifetime, None);
+                        slot.outlet.end(ShutdownReason::Lifetime, None, Frames::new());
                     }
                 }
             }
@@ -250,8 +252,10 @@ impl<O: Outlet> ManagerState<O> {
         let all = self.topics.iter().filter(|(_, entry)| !entry.pending.is_empty());
         let all = all.map(|(id, _)| id).collect();
         self.send(all, now);
-        for slot in self.streams.iter() {
-            slot.outlet.end(ShutdownReason::Drain, Some(reconnect()));
+        for slot in self.streams.iter_mut() {
+            // One that is not attached yet has nothing coming: it returns with its own id.
+            let frames = if slot.awaited == 0 { take(&mut slot.queued) } else { Frames::new() };
+            slot.outlet.end(ShutdownReason::Drain, Some(reconnect()), frames);
         }
     }
 
@@ -265,13 +269,13 @@ impl<O: Outlet> ManagerState<O> {
     /// Ends every stream, as when this manager is rebuilt and has forgotten what they want.
     pub fn end_all(&self, reason: ShutdownReason) {
         for slot in self.streams.iter() {
-            slot.outlet.end(reason, None);
+            slot.outlet.end(reason, None, Frames::new());
         }
     }
 
     /// Takes what happened since it was last asked.
     pub fn take_activity(&mut self) -> Activity {
-        std::mem::take(&mut self.activity)
+        take(&mut self.activity)
     }
 
     /// Whether no trace of a stream or topic is left.
@@ -330,7 +334,7 @@ impl<O: Outlet> ManagerState<O> {
         if slot.awaited > 0 {
             return;
         }
-        let mut replays = std::mem::take(&mut slot.opening);
+        let mut replays = take(&mut slot.opening);
         replays.sort_unstable_by_key(|(partition, _)| *partition);
         slot.outlet.open(Opening { replays });
         if !slot.queued.is_empty() {
@@ -347,7 +351,7 @@ impl<O: Outlet> ManagerState<O> {
             let before = slot.interests.len();
             slot.interests.retain(|(touched, _)| *touched != partition);
             if slot.interests.len() < before {
-                slot.outlet.end(ShutdownReason::Drain, None);
+                slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
             }
         }
     }
@@ -425,7 +429,7 @@ impl<O: Outlet> ManagerState<O> {
             if slot.queued.len() > self.spec.max_batch_events {
                 // Its task has not run for so long that only a resume can help.
                 slot.queued = Frames::new();
-                slot.outlet.end(ShutdownReason::Slow, None);
+                slot.outlet.end(ShutdownReason::Slow, None, Frames::new());
                 continue;
             }
             if slot.awaited > 0 {
@@ -433,10 +437,10 @@ impl<O: Outlet> ManagerState<O> {
                 continue;
             }
             slot.last_write = now;
-            if let Err(frames) = slot.outlet.deliver(std::mem::take(&mut slot.queued)) {
+            if let Err(frames) = slot.outlet.deliver(take(&mut slot.queued)) {
                 slot.queued = frames;
                 self.undelivered.push(reference);
-                self.retry_at = Some(now + RETRY);
+                self.retry_at.get_or_insert(now + RETRY);
             }
         }
     }
@@ -458,13 +462,17 @@ impl<O: Outlet> ManagerState<O> {
         }
         let mut ahead = Frames::new();
         for (partition, last) in newest {
-            for id in &self.pending[usize::from(partition)] {
-                let entry = &self.topics[*id];
-                let older = entry.pending.iter().filter(|event| event.sequence < last);
-                let older: Vec<_> = older.cloned().collect();
-                if !older.is_empty() && slot.wants(*id, &entry.topic) {
-                    ahead.extend(Frame::new(older));
-                }
+            let pending = &self.pending[usize::from(partition)];
+            let older = |id: usize| {
+                let events = self.topics[id].pending.iter();
+                Frame::new(events.filter(|event| event.sequence < last).cloned().collect())
+            };
+            if slot.wanted.patterns.is_empty() {
+                let own = slot.topics.iter().filter(|id| pending.contains(*id));
+                ahead.extend(own.filter_map(|id| older(*id)));
+            } else {
+                let wanted = pending.iter().filter(|id| slot.wants(**id, &self.topics[**id].topic));
+                ahead.extend(wanted.filter_map(|id| older(*id)));
             }
         }
         if let Some(slot) = self.streams.get_mut(reference) {

@@ -30,8 +30,8 @@ pub(crate) trait Outlet {
     /// Nothing was written for the heartbeat's time.
     fn beat(&self);
 
-    /// The last message: the stream ends, after what was delivered before.
-    fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>);
+    /// The last message: the stream ends, after what was delivered before and these frames.
+    fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>, frames: Frames);
 }
 
 /// A stream as its manager sees it.

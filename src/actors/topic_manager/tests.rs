@@ -53,7 +53,7 @@ impl Outlet for Inbox {
         self.0.borrow_mut().push(Mail::Beat);
     }
 
-    fn end(&self, reason: ShutdownReason, _: Option<Duration>) {
+    fn end(&self, reason: ShutdownReason, _: Option<Duration>, _: Frames) {
         self.0.borrow_mut().push(Mail::End(reason));
     }
 }
