@@ -96,6 +96,7 @@ async fn page() -> impl Responder {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hub = Data::new(Hub::start(Config::default())?);
     let sessions = Sessions::default();
+    let on_connect = hub.on_connect();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(hub.clone())
@@ -106,5 +107,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .route("/notify/{name}", web::post().to(notify))
     });
     println!("open http://127.0.0.1:8082/");
-    Ok(server.h1_allow_half_closed(false).bind("127.0.0.1:8082")?.run().await?)
+    Ok(server
+        .on_connect(on_connect)
+        .h1_allow_half_closed(false)
+        .bind("127.0.0.1:8082")?
+        .run()
+        .await?)
 }

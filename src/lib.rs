@@ -27,13 +27,15 @@
 //!             .configure(app_hub.routes("/events"))
 //!             .route("/me", web::get().to(my_stream))
 //!     });
-//!     let server = server.h1_allow_half_closed(false).bind("127.0.0.1:8080")?.run();
+//!     let server = server.on_connect(hub.on_connect()).h1_allow_half_closed(false);
+//!     let server = server.bind("127.0.0.1:8080")?.run();
 //!     hub.publish("notifications:42", Event::text("hello")).await?;
 //!     Ok(server.await?)
 //! }
 //! ```
 //!
-//! `h1_allow_half_closed(false)` lets the server see at once that a client is gone.
+//! `h1_allow_half_closed(false)` lets the server see at once that a client is gone, and
+//! `on_connect` has the kernel end connections whose clients vanished without a word.
 //!
 //! # Layout
 //! Dependencies run downwards only; `ARCHITECTURE.md` tells the rest.

@@ -24,6 +24,10 @@ const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 /// More than a symbol has in one pass, so that the page's charts fill at once.
 const HISTORY_EVENTS: usize = 125;
 
+/// Prices that are published at once at the start, the first five years: so that the page's
+/// charts have something to show, of all five symbols.
+const HEAD_START: usize = 250;
+
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
@@ -82,8 +86,10 @@ pub(crate) async fn publish(hub: Hub) {
     let prices = prices();
     let mut interval = tokio::time::interval(PUBLISH_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    for price in prices.iter().cycle() {
-        interval.tick().await;
+    for (number, price) in prices.iter().cycle().enumerate() {
+        if number >= HEAD_START {
+            interval.tick().await;
+        }
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let price = Price { at: since_1970.as_millis() as u64, ..price.clone() };
         let topic = format!("demo:ticker:{}", price.symbol);
