@@ -3,7 +3,7 @@
 use std::{
     any::Any,
     cell::RefCell,
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     io,
     sync::{
         Arc, OnceLock,
@@ -196,8 +196,8 @@ impl Hub {
         event: Event,
     ) -> Result<Published, PublishError> {
         let publish = self.check(topic.as_ref(), event)?;
-        let place = self.place(&publish).await?;
-        self.hand_over(publish, place).await
+        let answers = self.enqueue(vec![publish]).await?;
+        answers.into_iter().next().ok_or(PublishError::Internal)?.await
     }
 
     /// Refuses new streams and publishes from now on, delivers what was published, and ends
@@ -263,39 +263,40 @@ impl Hub {
         Ok(Publish { topic, partition, event })
     }
 
-    /// Waits for a place in the publish's partition.
-    async fn place(&self, publish: &Publish) -> Result<Place, PublishError> {
-        let shared = self.shared();
-        let places = shared.partitions[usize::from(publish.partition)].places.clone();
-        if shared.is_draining() {
-            return Err(PublishError::Draining);
-        }
-        let place = timeout(shared.config.publish.max_wait, places.acquire_owned()).await;
-        let place = place.map_err(|_| PublishError::AtCapacity)?;
-        let place = place.map_err(|_| PublishError::Draining)?;
-        Ok(Place::new(place))
-    }
-
-    /// Hands an event over; the order of calls is kept.
-    fn hand_over(&self, publish: Publish, place: Place) -> PublishAnswer {
-        self.shared().bridge.enqueue(publish.topic, publish.event, place)
-    }
-
     /// Waits for places for all of these and then hands them over, in their order; so all
     /// are refused or none. The futures that come back are the answers.
     pub(crate) async fn enqueue(
         &self,
         publishes: Vec<Publish>,
     ) -> Result<Vec<PublishAnswer>, PublishError> {
-        let mut order: Vec<usize> = (0..publishes.len()).collect();
-        // Always in the same order, so that no two wait for each other's places.
-        order.sort_by_key(|index| publishes[*index].partition);
-        let mut places: Vec<Option<Place>> = vec![None; publishes.len()];
-        for index in order {
-            places[index] = Some(self.place(&publishes[index]).await?);
+        let mut counts: BTreeMap<u16, u32> = BTreeMap::new();
+        for publish in &publishes {
+            *counts.entry(publish.partition).or_default() += 1;
         }
-        let placed = publishes.into_iter().zip(places.into_iter().flatten());
-        Ok(placed.map(|(publish, place)| self.hand_over(publish, place)).collect())
+        // Always in the same order, and of a partition all at once: so no two publishers
+        // wait for each other's places.
+        let mut places: BTreeMap<u16, Place> = BTreeMap::new();
+        for (partition, count) in counts {
+            places.insert(partition, self.places(partition, count).await?);
+        }
+        let bridge = &self.shared().bridge;
+        let answers = publishes.into_iter().filter_map(|publish| {
+            let place = places.get(&publish.partition)?.clone();
+            Some(bridge.enqueue(publish.topic, publish.event, place))
+        });
+        Ok(answers.collect())
+    }
+
+    /// Waits for places in a partition, for events that give them back together.
+    async fn places(&self, partition: u16, count: u32) -> Result<Place, PublishError> {
+        let shared = self.shared();
+        let places = shared.partitions[usize::from(partition)].places.clone();
+        if shared.is_draining() {
+            return Err(PublishError::Draining);
+        }
+        let place = timeout(shared.config.publish.max_wait, places.acquire_many_owned(count)).await;
+        let place = place.map_err(|_| PublishError::AtCapacity)?;
+        Ok(Place::new(place.map_err(|_| PublishError::Draining)?))
     }
 
     /// Opens a stream on this worker.

@@ -9,7 +9,7 @@
 //! | topic manager | partition | `DeliveriesTaken` | one a `Deliver` | |
 //! | hub | topic manager | `Drain` | one | |
 //! | connection | topic manager | `OpenStream`, `CloseStream` | one of each a stream | streams are bounded |
-//! | topic manager | connection | `DeliverFrames`, `BeatHeart` | [`connection::MAILBOX_CAPACITY`] | frames stay with the manager for a later turn, `stream.max_batch_events` of them; then the stream ends with `slow`. A heartbeat is left out |
+//! | topic manager | connection | `DeliverFrames`, `BeatHeart` | [`connection::MAILBOX_CAPACITY`] | frames stay with the manager for a later turn, 100,000 references at most; then the stream ends with `slow`. A heartbeat is left out |
 //! | topic manager | connection | `OpenedStream`, `EndStream` | one of each a stream | |
 //! | transport | connection | `CloseTransport` | as the manager's | the mailbox is not empty, so the actor runs and sees that its transport is gone |
 //!

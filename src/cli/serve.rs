@@ -14,7 +14,7 @@ use actix_web::{
     web,
 };
 use actix_web_lab::middleware::CatchPanic;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::{CliError, demo, listen};
 use crate::{
@@ -28,6 +28,9 @@ const SPARE_FILES: u64 = 200;
 
 /// How long a client may take to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long at least new requests are answered with 503 before the listeners close.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// What may come on top of the drain window.
 const DRAIN_GRACE: Duration = Duration::from_millis(800);
@@ -194,7 +197,8 @@ async fn drain(hub: &Hub, server: &ServerHandle) {
     tracing::info!(window_ms = window.as_millis() as u64, streams = hub.connections(), "draining");
     let start = Instant::now();
     let stop = async {
-        hub.drain(window).await;
+        // Long enough for balancers to read that this instance is not ready.
+        tokio::join!(hub.drain(window), sleep(LINGER.min(window / 2)));
         server.stop(true).await;
     };
     if timeout(window + DRAIN_GRACE, stop).await.is_err() {

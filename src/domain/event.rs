@@ -162,8 +162,8 @@ impl SequencedEvent {
     /// What the event costs in memory, about: its bytes, the names it owns, and the
     /// bookkeeping of maps and rings around it.
     pub fn size_bytes(&self) -> usize {
-        const BOOKKEEPING: usize = 200;
+        const BOOKKEEPING: usize = 300;
         let key = self.key.as_ref().map_or(0, |key| key.len());
-        self.encoded.bytes.len() + key + BOOKKEEPING
+        self.encoded.bytes.len() + self.topic.as_str().len() + key + BOOKKEEPING
     }
 }

@@ -7,8 +7,11 @@ use std::{
     time::Instant,
 };
 
-use super::{event::SequencedEvent, policy::Policy};
+use super::{event::SequencedEvent, interest::TypeFilter, policy::Policy};
 use crate::config::Conflate;
+
+/// Event types of a topic whose evictions are told apart.
+const MAX_TYPES: usize = 16;
 
 /// A topic's events in sequence order.
 #[derive(Debug)]
@@ -20,6 +23,10 @@ pub(crate) struct TopicHistory {
     /// Highest sequence that left other than by conflation: a stream that stands before it
     /// has missed something.
     evicted_through: u64,
+    /// The same for each event type, so that a stream that wants few is not told of a gap
+    /// in others; at most [`MAX_TYPES`], further ones count as wanted by all.
+    evicted_types: Vec<(Option<Box<str>>, u64)>,
+    evicted_other_types: u64,
     /// Sequence of the topic's last event.
     last: u64,
     /// Whether the partition has listed the topic as one without events.
@@ -35,6 +42,8 @@ impl TopicHistory {
             events: VecDeque::new(),
             keys: HashMap::new(),
             evicted_through: 0,
+            evicted_types: Vec::new(),
+            evicted_other_types: 0,
             last: 0,
             is_listed_idle: false,
             is_listed_to_expire: false,
@@ -59,6 +68,7 @@ impl TopicHistory {
     pub fn evict_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
         let event = self.events.pop_front()?;
         self.evicted_through = event.sequence;
+        self.note_evicted_type(&event);
         self.forget_key(&event);
         Some(event)
     }
@@ -85,9 +95,14 @@ impl TopicHistory {
         self.events.range(first..)
     }
 
-    /// Whether nothing that a stream standing at `sequence` lacks has been forgotten.
-    pub fn reaches_back_to(&self, sequence: u64) -> bool {
+    /// Whether nothing that a stream standing at `sequence` wants has been forgotten.
+    pub fn reaches_back_to(&self, sequence: u64, types: &TypeFilter) -> bool {
         self.evicted_through <= sequence
+            || (!types.is_all()
+                && self.evicted_other_types <= sequence
+                && self.evicted_types.iter().all(|(event_type, evicted)| {
+                    *evicted <= sequence || !types.wants_type(event_type.as_deref())
+                }))
     }
 
     /// Highest sequence that left other than by conflation.
@@ -113,6 +128,17 @@ impl TopicHistory {
     /// Whether no event is kept.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
+    }
+
+    fn note_evicted_type(&mut self, event: &SequencedEvent) {
+        let known = self.evicted_types.iter().position(|(known, _)| *known == event.event_type);
+        match known {
+            Some(index) => self.evicted_types[index].1 = event.sequence,
+            None if self.evicted_types.len() < MAX_TYPES => {
+                self.evicted_types.push((event.event_type.clone(), event.sequence));
+            }
+            None => self.evicted_other_types = event.sequence,
+        }
     }
 
     fn supersede(&mut self, event: &SequencedEvent) -> Vec<Arc<SequencedEvent>> {

@@ -85,8 +85,13 @@ impl TypeFilter {
     /// Whether the stream wants the event. One without a type is of type `message`, as the
     /// standard has it (WHATWG HTML §9.2.6).
     pub fn wants(&self, event: &SequencedEvent) -> bool {
+        self.wants_type(event.event_type.as_deref())
+    }
+
+    /// Whether it wants events of this type.
+    pub fn wants_type(&self, event_type: Option<&str>) -> bool {
         let Some(types) = &self.0 else { return true };
-        let event_type = event.event_type.as_deref().unwrap_or("message");
+        let event_type = event_type.unwrap_or("message");
         types.iter().any(|wanted| wanted == event_type)
     }
 

@@ -1,18 +1,19 @@
 //! The outbox of one stream: encoded bytes that wait for the socket, bounded, with a gap in
 //! place of what was dropped.
 
-use std::{collections::VecDeque, time::Instant};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::cursor::Positions;
+use super::{cursor::Positions, event::SequencedEvent};
 
-/// What is written in one piece: whole events, or a control event, or a comment.
+/// Events that are written in one piece.
 #[derive(Debug, Clone)]
 pub(crate) struct Segment {
-    pub bytes: Bytes,
-    /// How many published events it holds; 0 for the hub's own, which are never dropped.
+    pub content: Content,
+    /// Bytes that it will take on the wire, about.
+    pub size_bytes: usize,
     pub event_count: u32,
     /// When the oldest of its events was published.
     pub published_at: Option<Instant>,
@@ -20,11 +21,40 @@ pub(crate) struct Segment {
     pub advances: SmallVec<[(u16, u64); 1]>,
 }
 
+/// Bytes that are ready, or events that are encoded when they are taken: both are shared
+/// with other streams until then.
+#[derive(Debug, Clone)]
+pub(crate) enum Content {
+    Bytes(Bytes),
+    Events(Box<[Arc<SequencedEvent>]>),
+}
+
 impl Segment {
-    /// A piece of the hub's own.
-    pub fn control(bytes: impl Into<Bytes>) -> Self {
-        Self { bytes: bytes.into(), event_count: 0, published_at: None, advances: SmallVec::new() }
+    /// Events to be encoded for this stream alone.
+    pub fn events(events: &[Arc<SequencedEvent>]) -> Self {
+        let mut advances: SmallVec<[(u16, u64); 1]> = SmallVec::new();
+        for event in events {
+            match advances.iter_mut().find(|(partition, _)| *partition == event.partition) {
+                Some((_, sequence)) => *sequence = event.sequence,
+                None => advances.push((event.partition, event.sequence)),
+            }
+        }
+        Self {
+            size_bytes: events.iter().map(|event| event.encoded.bytes.len()).sum(),
+            content: Content::Events(events.into()),
+            event_count: events.len() as u32,
+            published_at: events.first().map(|event| event.published_at),
+            advances,
+        }
     }
+}
+
+/// What comes next out of an outbox.
+#[derive(Debug)]
+pub(crate) enum Popped {
+    /// Events were dropped here.
+    Gap(Dropped),
+    Segment(Segment),
 }
 
 /// What dropping the oldest events did.
@@ -59,14 +89,14 @@ pub(crate) struct Outbox {
     bytes: usize,
     /// Where the stream stands by what was taken so far.
     taken: Positions,
-    /// What was dropped in front of the first segment that holds events.
+    /// What was dropped in front of the first segment.
     dropped: Dropped,
 }
 
 impl Outbox {
     /// Adds a segment at the end.
     pub fn push(&mut self, segment: Segment) {
-        self.bytes += segment.bytes.len();
+        self.bytes += segment.size_bytes;
         self.segments.push_back(segment);
     }
 
@@ -82,39 +112,33 @@ impl Outbox {
     /// Drops the oldest events until at most `max_bytes` are left, or one segment is.
     pub fn drop_oldest(&mut self, max_bytes: usize) -> u64 {
         let before = self.dropped.event_count;
-        let mut index = 0;
-        while self.bytes > max_bytes && index + 1 < self.segments.len() {
-            if self.segments[index].event_count == 0 {
-                index += 1;
-                continue;
-            }
-            if let Some(segment) = self.segments.remove(index) {
-                self.bytes -= segment.bytes.len();
-                let count = u64::from(segment.event_count);
-                for (place, (partition, _)) in segment.advances.iter().enumerate() {
-                    self.dropped.add(if place == 0 { count } else { 0 }, *partition);
-                }
+        while self.bytes > max_bytes
+            && self.segments.len() > 1
+            && let Some(segment) = self.segments.pop_front()
+        {
+            self.bytes -= segment.size_bytes;
+            for (place, (partition, _)) in segment.advances.iter().enumerate() {
+                // The count is the segment's, whatever partitions it touches.
+                let count = if place == 0 { u64::from(segment.event_count) } else { 0 };
+                self.dropped.add(count, *partition);
             }
         }
         self.dropped.event_count - before
     }
 
-    /// Takes the next segment. Where events were dropped in front of it, `gap` renders
-    /// what is written first, from what was dropped and where the stream stands.
-    pub fn pop(&mut self, gap: impl FnOnce(&Dropped, &Positions) -> Bytes) -> Option<Segment> {
-        let events_next = self.segments.front().is_none_or(|segment| segment.event_count > 0);
-        if events_next && !self.dropped.is_empty() {
-            let dropped = std::mem::take(&mut self.dropped);
-            return Some(Segment::control(gap(&dropped, &self.taken)));
+    /// Takes the next segment, or the gap in front of it. Whoever takes a segment says by
+    /// [`Self::advance`] that it is on its way.
+    pub fn pop(&mut self) -> Option<Popped> {
+        if !self.dropped.is_empty() {
+            return Some(Popped::Gap(std::mem::take(&mut self.dropped)));
         }
         let segment = self.segments.pop_front()?;
-        self.bytes -= segment.bytes.len();
-        self.advance(segment.advances.iter().copied());
+        self.bytes -= segment.size_bytes;
         if self.segments.is_empty() && self.segments.capacity() > KEPT_SEGMENTS {
             // Memory goes back once a backlog is written.
             self.segments = VecDeque::new();
         }
-        Some(segment)
+        Some(Popped::Segment(segment))
     }
 
     /// Where the stream stands by what was taken so far.
@@ -122,7 +146,7 @@ impl Outbox {
         &self.taken
     }
 
-    /// Says that the client has what came before these positions by another way.
+    /// Says that what comes before these positions is on its way to the client.
     pub fn advance(&mut self, positions: impl Iterator<Item = (u16, u64)>) {
         positions.for_each(|(partition, sequence)| self.taken.set(partition, sequence));
     }
@@ -139,31 +163,32 @@ mod tests {
 
     fn events(sequence: u64, bytes: usize) -> Segment {
         Segment {
-            bytes: vec![b'x'; bytes].into(),
+            content: Content::Bytes(vec![b'x'; bytes].into()),
+            size_bytes: bytes,
             event_count: 1,
             published_at: None,
             advances: SmallVec::from_buf([(0, sequence)]),
         }
     }
 
-    fn gap(dropped: &Dropped, positions: &Positions) -> Bytes {
-        format!("gap of {} after {:?}", dropped.event_count, positions.get(0)).into()
+    /// Takes all there is, in words.
+    fn pop_all(outbox: &mut Outbox) -> Vec<String> {
+        let popped = std::iter::from_fn(|| outbox.pop());
+        let words = popped.map(|popped| match popped {
+            Popped::Gap(dropped) => format!("gap of {}", dropped.event_count),
+            Popped::Segment(segment) => format!("event {}", segment.advances[0].1),
+        });
+        words.collect()
     }
 
     #[test]
-    fn dropping_leaves_a_gap_where_the_oldest_were_and_keeps_the_hubs_own() {
+    fn dropping_leaves_a_gap_where_the_oldest_were() {
         let mut outbox = Outbox::default();
-        outbox.push(events(1, 10));
-        assert_eq!(outbox.pop(gap).unwrap().bytes.len(), 10);
-        outbox.push(Segment::control("heartbeat"));
         (2..6).for_each(|sequence| outbox.push(events(sequence, 10)));
-        assert_eq!(outbox.drop_oldest(30), 2);
-        assert_eq!(outbox.bytes(), 29);
-        assert_eq!(outbox.pop(gap).unwrap().bytes, "heartbeat");
-        assert_eq!(outbox.pop(gap).unwrap().bytes, "gap of 2 after Some(1)");
-        assert_eq!(outbox.pop(gap).unwrap().advances[0], (0, 4));
-        assert_eq!(outbox.pop(gap).unwrap().advances[0], (0, 5));
-        assert!(outbox.pop(gap).is_none() && outbox.is_empty() && outbox.bytes() == 0);
+        assert_eq!(outbox.drop_oldest(25), 2);
+        assert_eq!(outbox.bytes(), 20);
+        assert_eq!(pop_all(&mut outbox), ["gap of 2", "event 4", "event 5"]);
+        assert!(outbox.is_empty() && outbox.bytes() == 0);
     }
 
     #[test]
@@ -171,8 +196,6 @@ mod tests {
         let mut outbox = Outbox::default();
         (1..3).for_each(|sequence| outbox.push(events(sequence, 10)));
         assert_eq!(outbox.drop_oldest(5), 1);
-        assert_eq!(outbox.pop(gap).unwrap().bytes, "gap of 1 after None");
-        assert_eq!(outbox.pop(gap).unwrap().advances[0], (0, 2));
-        assert!(outbox.is_empty());
+        assert_eq!(pop_all(&mut outbox), ["gap of 1", "event 2"]);
     }
 }

@@ -266,14 +266,14 @@ impl PartitionLog {
             return None;
         }
         let lacks = |topic: &&Topic| match self.topics.get(*topic) {
-            Some(history) => !history.reaches_back_to(sequence),
+            Some(history) => !history.reaches_back_to(sequence, &interest.types),
             None => self.forgotten_through > sequence,
         };
         let exact = interest.topics.iter().filter(lacks);
         // Nothing to look through for a stream without patterns.
         let all = (!interest.patterns.is_empty()).then_some(&self.topics);
         let by_pattern = all.into_iter().flatten().filter(|(topic, history)| {
-            !history.reaches_back_to(sequence) && interest.matches_pattern(topic)
+            !history.reaches_back_to(sequence, &interest.types) && interest.matches_pattern(topic)
         });
         let topics = exact.chain(by_pattern.map(|(topic, _)| topic));
         let topics: Vec<Topic> = topics.take(MAX_MISSED_TOPICS).cloned().collect();

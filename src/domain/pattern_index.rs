@@ -1,5 +1,5 @@
 //! Finds the patterns that match a topic in the time its segments take, however many
-//! patterns there are: a trie over segments.
+//! patterns there are: a trie over their first segments.
 
 use std::collections::HashMap;
 
@@ -20,7 +20,13 @@ struct Node<V> {
     here: Vec<V>,
     /// Of patterns that end here in `**`.
     rest: Vec<V>,
+    /// Of patterns that go deeper than the trie, looked at one by one: a node for every
+    /// segment of long patterns would let few of them take much memory.
+    deep: Vec<(Pattern, V)>,
 }
+
+/// Segments that the trie tells apart: more than topics usually have.
+const MAX_DEPTH: usize = 6;
 
 impl<V> Default for PatternIndex<V> {
     fn default() -> Self {
@@ -30,7 +36,13 @@ impl<V> Default for PatternIndex<V> {
 
 impl<V> Default for Node<V> {
     fn default() -> Self {
-        Self { literal: HashMap::new(), any: None, here: Vec::new(), rest: Vec::new() }
+        Self {
+            literal: HashMap::new(),
+            any: None,
+            here: Vec::new(),
+            rest: Vec::new(),
+            deep: Vec::new(),
+        }
     }
 }
 
@@ -38,7 +50,10 @@ impl<V: Copy + Eq> PatternIndex<V> {
     /// Adds a value under a pattern.
     pub fn insert(&mut self, pattern: &Pattern, value: V) {
         let mut node = &mut self.root;
-        for segment in pattern.as_str().split(':') {
+        for (depth, segment) in pattern.as_str().split(':').enumerate() {
+            if depth == MAX_DEPTH {
+                return node.deep.push((pattern.clone(), value));
+            }
             node = match segment {
                 "**" => return node.rest.push(value),
                 "*" => node.any.get_or_insert_default(),
@@ -50,12 +65,12 @@ impl<V: Copy + Eq> PatternIndex<V> {
 
     /// Takes one such value from under a pattern, if it is there.
     pub fn remove(&mut self, pattern: &Pattern, value: V) {
-        self.root.remove(&mut pattern.as_str().split(':'), value);
+        self.root.remove(0, pattern, &mut pattern.as_str().split(':'), value);
     }
 
     /// Calls `found` with each value whose pattern matches.
     pub fn for_each_match(&self, topic: &Topic, mut found: impl FnMut(V)) {
-        self.root.visit(topic.as_str(), &mut found);
+        self.root.visit(topic, topic.as_str(), &mut found);
     }
 
     /// Whether there is no value.
@@ -65,28 +80,41 @@ impl<V: Copy + Eq> PatternIndex<V> {
 }
 
 impl<V: Copy + Eq> Node<V> {
-    fn visit(&self, topic: &str, found: &mut impl FnMut(V)) {
+    /// `remaining` is what of the topic lies below this node.
+    fn visit(&self, topic: &Topic, remaining: &str, found: &mut impl FnMut(V)) {
         self.rest.iter().copied().for_each(&mut *found);
-        let (segment, rest) = match topic.split_once(':') {
+        for (pattern, value) in &self.deep {
+            if pattern.matches(topic.as_str()) {
+                found(*value);
+            }
+        }
+        let (segment, rest) = match remaining.split_once(':') {
             Some((segment, rest)) => (segment, Some(rest)),
-            None => (topic, None),
+            None => (remaining, None),
         };
         for next in self.literal.get(segment).into_iter().chain(self.any.as_deref()) {
             match rest {
-                Some(rest) => next.visit(rest, found),
+                Some(rest) => next.visit(topic, rest, found),
                 None => next.here.iter().copied().for_each(&mut *found),
             }
         }
     }
 
     /// Removes, and drops the nodes that hold nothing any more.
-    fn remove<'a>(&mut self, segments: &mut impl Iterator<Item = &'a str>, value: V) {
+    fn remove<'a>(
+        &mut self,
+        depth: usize,
+        pattern: &Pattern,
+        segments: &mut impl Iterator<Item = &'a str>,
+        value: V,
+    ) {
         match segments.next() {
-            None => remove_one(&mut self.here, value),
-            Some("**") => remove_one(&mut self.rest, value),
+            None => remove_one(&mut self.here, &value),
+            Some(_) if depth == MAX_DEPTH => remove_one(&mut self.deep, &(pattern.clone(), value)),
+            Some("**") => remove_one(&mut self.rest, &value),
             Some("*") => {
                 if let Some(any) = &mut self.any {
-                    any.remove(segments, value);
+                    any.remove(depth + 1, pattern, segments, value);
                     if any.is_empty() {
                         self.any = None;
                     }
@@ -94,7 +122,7 @@ impl<V: Copy + Eq> Node<V> {
             }
             Some(literal) => {
                 if let Some(next) = self.literal.get_mut(literal) {
-                    next.remove(segments, value);
+                    next.remove(depth + 1, pattern, segments, value);
                     if next.is_empty() {
                         self.literal.remove(literal);
                     }
@@ -108,11 +136,12 @@ impl<V: Copy + Eq> Node<V> {
             && self.any.is_none()
             && self.here.is_empty()
             && self.rest.is_empty()
+            && self.deep.is_empty()
     }
 }
 
-fn remove_one<V: Eq>(values: &mut Vec<V>, value: V) {
-    if let Some(index) = values.iter().position(|other| *other == value) {
+fn remove_one<V: Eq>(values: &mut Vec<V>, value: &V) {
+    if let Some(index) = values.iter().position(|other| other == value) {
         values.swap_remove(index);
     }
 }
@@ -124,7 +153,7 @@ mod tests {
     use super::*;
 
     fn segments(choice: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>> {
-        prop::collection::vec(prop::sample::select(choice), 1..4)
+        prop::collection::vec(prop::sample::select(choice), 1..MAX_DEPTH + 3)
     }
 
     fn pattern() -> impl Strategy<Value = Pattern> {

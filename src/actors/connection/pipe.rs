@@ -19,9 +19,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{
     Connection,
     messages::CloseTransport,
-    state::{ConnectionState, Next},
+    state::{ConnectionState, Next, Piece},
 };
-use crate::{actors::now, domain::outbox::Segment, metrics::WorkerMetrics, wire::ShutdownReason};
+use crate::{actors::now, metrics::WorkerMetrics, wire::ShutdownReason};
 
 /// What connection and transport share.
 pub(crate) struct Pipe {
@@ -70,19 +70,19 @@ impl Pipe {
         let before = self.state.unsent_bytes();
         let next = self.state.next(now);
         self.metrics.count_unsent(before, self.state.unsent_bytes());
-        if let Next::Write(segment) = &next {
-            self.count_delivered(segment, now);
+        if let Next::Write(piece) = &next {
+            self.count_delivered(piece, now);
         }
         next
     }
 
-    fn count_delivered(&mut self, segment: &Segment, now: Instant) {
-        if segment.event_count == 0 {
+    fn count_delivered(&mut self, piece: &Piece, now: Instant) {
+        if piece.event_count == 0 {
             return;
         }
-        self.delivered += u64::from(segment.event_count);
-        self.metrics.delivered.fetch_add(u64::from(segment.event_count), Ordering::Relaxed);
-        if let Some(published_at) = segment.published_at {
+        self.delivered += u64::from(piece.event_count);
+        self.metrics.delivered.fetch_add(u64::from(piece.event_count), Ordering::Relaxed);
+        if let Some(published_at) = piece.published_at {
             self.metrics.record_latency(now.saturating_duration_since(published_at));
         }
     }
@@ -125,7 +125,7 @@ impl PipeReader {
         let mut pipe = self.pipe.borrow_mut();
         loop {
             match pipe.take(now()) {
-                Next::Write(segment) => return Poll::Ready(Some(segment.bytes)),
+                Next::Write(piece) => return Poll::Ready(Some(piece.bytes)),
                 Next::Finished => return Poll::Ready(None),
                 Next::Idle => break,
                 Next::WaitUntil(at) => {

@@ -19,7 +19,7 @@ use crate::{
         cursor::{Epoch, Positions},
         event::SequencedEvent,
         interest::Start,
-        outbox::{Dropped, Outbox, Segment},
+        outbox::{Content, Dropped, Outbox, Popped, Segment},
         partition_log::MissedReason,
     },
     subscription::{Format, Wanted},
@@ -32,6 +32,9 @@ use crate::{
 
 /// Bytes of replayed or waiting events that are encoded in one piece.
 const PIECE_BYTES: usize = 16 * 1024;
+
+/// Bytes of live events in one piece, if it is more than one: some ticks of a busy topic.
+const MAX_SEGMENT_BYTES: usize = 128 * 1024;
 
 /// Bounds and times of a stream.
 #[derive(Debug, Clone)]
@@ -58,10 +61,26 @@ impl ConnectionSpec {
     }
 }
 
+/// Bytes for the socket.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub bytes: Bytes,
+    /// How many published events they hold.
+    pub event_count: u32,
+    /// When the oldest of them was published, unless it is replayed.
+    pub published_at: Option<Instant>,
+}
+
+impl Piece {
+    fn control(bytes: impl Into<Bytes>) -> Self {
+        Self { bytes: bytes.into(), event_count: 0, published_at: None }
+    }
+}
+
 /// What there is to write.
 #[derive(Debug)]
 pub(crate) enum Next {
-    Write(Segment),
+    Write(Piece),
     /// Nothing now.
     Idle,
     /// Nothing before this moment: the rate limit holds events back.
@@ -96,13 +115,11 @@ pub(crate) struct ConnectionState {
     client_id: Box<str>,
     /// What came in, up to where: all older events are ignored.
     seen: Positions,
-    /// Where the stream stands once the outbox is taken.
-    encoded: Positions,
     /// Where it stands once the replay is taken; empty when it is.
     heads: Positions,
     limiter: Limiter,
     /// The hub's own bytes that go first.
-    prelude: VecDeque<Segment>,
+    prelude: VecDeque<Bytes>,
     /// Replayed events: shared with history, encoded as the client takes them.
     replay: VecDeque<Arc<SequencedEvent>>,
     outbox: Outbox,
@@ -127,9 +144,8 @@ impl ConnectionState {
             wanted,
             client_id: client_id.into(),
             seen: Positions::default(),
-            encoded: Positions::default(),
             heads: Positions::default(),
-            prelude: VecDeque::from([Segment::control(retry)]),
+            prelude: VecDeque::from([retry.into()]),
             replay: VecDeque::new(),
             outbox: Outbox::default(),
             waiting: Batch::default(),
@@ -150,7 +166,6 @@ impl ConnectionState {
         let replays = opening.replays;
         let start: Positions = replays.iter().map(|(number, r)| (*number, r.start)).collect();
         self.seen = replays.iter().map(|(number, r)| (*number, r.head)).collect();
-        self.encoded = self.seen.clone();
         self.heads = self.seen.clone();
         let result = match (&self.wanted.start, replays.iter().any(|(_, r)| r.missed.is_some())) {
             (_, true) => ReplayResult::Gap,
@@ -174,7 +189,7 @@ impl ConnectionState {
             let topics = names(missed.iter().flat_map(|missed| &missed.topics));
             text += &Gap { reason, partitions: &partitions, topics: &topics }.encode(&id);
         }
-        self.prelude.push_back(Segment::control(text));
+        self.prelude.push_back(text.into());
         let mut events: Vec<_> =
             replays.into_iter().flat_map(|(_, replay)| replay.events).collect();
         events.sort_by_key(|event| (event.published_at, event.partition, event.sequence));
@@ -205,7 +220,7 @@ impl ConnectionState {
         self.check_progress(now)?;
         if self.prelude.is_empty() && self.outbox.is_empty() {
             // A comment may stand between any two events, so before those held back too.
-            self.prelude.push_back(Segment::control(Bytes::from_static(encode::HEARTBEAT)));
+            self.prelude.push_back(Bytes::from_static(encode::HEARTBEAT));
         }
         Ok(())
     }
@@ -236,11 +251,11 @@ impl ConnectionState {
     /// The next piece for the socket.
     pub fn next(&mut self, now: Instant) -> Next {
         self.last_taken = now;
-        if let Some(segment) = self.prelude.pop_front() {
+        if let Some(bytes) = self.prelude.pop_front() {
             if self.prelude.is_empty() {
                 self.prelude = VecDeque::new();
             }
-            return Next::Write(segment);
+            return Next::Write(Piece::control(bytes));
         }
         if let Some(next) = self.next_held_back(Held::Replay, now) {
             return next;
@@ -254,13 +269,18 @@ impl ConnectionState {
             let gap = Gap { reason, partitions: &dropped.partitions, topics: topics.as_slice() };
             gap.encode(&cursor_if_any(epoch, positions)).into()
         };
-        if let Some(segment) = self.outbox.pop(|dropped, at| gap(GapReason::Slow, dropped, at)) {
-            return Next::Write(segment);
+        match self.outbox.pop() {
+            Some(Popped::Gap(dropped)) => {
+                let bytes = gap(GapReason::Slow, &dropped, self.outbox.taken());
+                return Next::Write(Piece::control(bytes));
+            }
+            Some(Popped::Segment(segment)) => return Next::Write(self.take(segment)),
+            None => {}
         }
         if !self.waiting_dropped.is_empty() {
             let dropped = std::mem::take(&mut self.waiting_dropped);
             let bytes = gap(GapReason::Rate, &dropped, self.outbox.taken());
-            return Next::Write(Segment::control(bytes));
+            return Next::Write(Piece::control(bytes));
         }
         if let Some(next) = self.next_held_back(Held::Waiting, now) {
             return next;
@@ -268,7 +288,7 @@ impl ConnectionState {
         match self.shutdown.take() {
             Some(shutdown) => {
                 let id = cursor_if_any(epoch, self.outbox.taken());
-                Next::Write(Segment::control(shutdown.encode(&id)))
+                Next::Write(Piece::control(shutdown.encode(&id)))
             }
             None if self.end.is_some() => Next::Finished,
             None => Next::Idle,
@@ -306,9 +326,9 @@ impl ConnectionState {
     fn push_frame(&mut self, frame: &Frame) {
         let position = (frame.partition, frame.last_sequence());
         self.seen.set(position.0, position.1);
-        self.encoded.set(position.0, position.1);
         self.outbox.push(Segment {
-            bytes: frame.bytes.clone(),
+            size_bytes: frame.bytes.len(),
+            content: Content::Bytes(frame.bytes.clone()),
             event_count: frame.events.len() as u32,
             published_at: Some(frame.published_at()),
             advances: SmallVec::from_buf([position]),
@@ -337,21 +357,19 @@ impl ConnectionState {
             }
         }
         let mut leaving = &leaving[..];
-        while let Some(first) = leaving.first() {
+        while !leaving.is_empty() {
             let (piece, rest) = leaving.split_at(fitting(leaving, self.max_segment_bytes()));
-            let mut segment = self.view().encode(piece, &mut self.encoded);
-            segment.published_at = Some(first.published_at);
-            self.outbox.push(segment);
+            self.outbox.push(Segment::events(piece));
             leaving = rest;
         }
     }
 
-    /// Where the oldest are dropped from the outbox, segments are small beside it: so the
-    /// newest are left.
+    /// A transport takes whole segments, so none is large; and where the oldest are dropped
+    /// they are small beside the outbox, so that the newest are left.
     fn max_segment_bytes(&self) -> usize {
         match self.spec.slow_consumer {
-            SlowConsumer::Disconnect => usize::MAX,
-            SlowConsumer::DropOldest => self.spec.max_outbox_bytes / 8,
+            SlowConsumer::Disconnect => MAX_SEGMENT_BYTES,
+            SlowConsumer::DropOldest => MAX_SEGMENT_BYTES.min(self.spec.max_outbox_bytes / 8),
         }
     }
 
@@ -395,8 +413,7 @@ impl ConnectionState {
             && self.waiting.is_empty()
     }
 
-    /// Encodes what may leave of the replayed or the waiting events. It is done only now,
-    /// when all that goes before is taken: so the ids say where the stream then stands.
+    /// What may leave of the replayed or the waiting events.
     fn next_held_back(&mut self, held: Held, now: Instant) -> Option<Next> {
         let mut leaving: Vec<Arc<SequencedEvent>> = Vec::new();
         let mut bytes = 0;
@@ -424,22 +441,30 @@ impl ConnectionState {
             bytes += event.as_ref().map_or(0, |event| event.encoded.bytes.len());
             leaving.extend(event);
         }
-        let first = leaving.first()?;
-        // A replayed event's age says nothing of how fast the hub is.
-        let published_at = match held {
-            Held::Replay => None,
-            Held::Waiting => Some(first.published_at),
-        };
-        let mut positions = self.outbox.taken().clone();
-        let mut segment = self.view().encode(&leaving, &mut positions);
-        segment.published_at = published_at;
-        self.outbox.advance(segment.advances.iter().copied());
-        if held == Held::Waiting {
-            segment.advances.iter().for_each(|(partition, n)| self.encoded.set(*partition, *n));
-        } else if self.replay.is_empty() {
-            self.replay = VecDeque::new();
+        if leaving.is_empty() {
+            return None;
         }
-        Some(Next::Write(segment))
+        let mut segment = Segment::events(&leaving);
+        if held == Held::Replay {
+            // A replayed event's age says nothing of how fast the hub is.
+            segment.published_at = None;
+            if self.replay.is_empty() {
+                self.replay = VecDeque::new();
+            }
+        }
+        Some(Next::Write(self.take(segment)))
+    }
+
+    /// Encodes a segment, now that all that goes before is taken: so its ids say where the
+    /// stream then stands.
+    fn take(&mut self, segment: Segment) -> Piece {
+        let bytes = match segment.content {
+            Content::Bytes(bytes) => bytes,
+            Content::Events(events) => self.view().encode(&events, self.outbox.taken().clone()),
+        };
+        self.outbox.advance(segment.advances.into_iter());
+        let Segment { event_count, published_at, .. } = segment;
+        Piece { bytes, event_count, published_at }
     }
 
     fn view(&self) -> View {

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
+use bytes::Bytes;
 
 use crate::{
     domain::{
         cursor::{Epoch, Positions},
         event::SequencedEvent,
-        outbox::Segment,
     },
     subscription::Format,
     wire::encode,
@@ -25,25 +24,15 @@ pub(crate) struct View {
 }
 
 impl View {
-    /// Encodes events in one piece; `positions` is where the stream stands before it, and
-    /// then after it.
-    pub fn encode(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> Segment {
-        let bytes = match self.format {
+    /// Encodes events in one piece; `positions` is where the stream stands before it.
+    pub fn encode(&self, events: &[Arc<SequencedEvent>], mut positions: Positions) -> Bytes {
+        match self.format {
             Format::Events if self.is_single => {
                 encode::join(events.iter().map(|event| &event.encoded.bytes[..]))
             }
-            Format::Events => self.with_own_ids(events, positions).into(),
-            Format::JsonBatch => self.batch(events, positions).into(),
-        };
-        let mut advances: SmallVec<[(u16, u64); 1]> = SmallVec::new();
-        for event in events {
-            match advances.iter_mut().find(|(partition, _)| *partition == event.partition) {
-                Some((_, sequence)) => *sequence = event.sequence,
-                None => advances.push((event.partition, event.sequence)),
-            }
+            Format::Events => self.with_own_ids(events, &mut positions).into(),
+            Format::JsonBatch => self.batch(events, &mut positions).into(),
         }
-        advances.iter().for_each(|(partition, sequence)| positions.set(*partition, *sequence));
-        Segment { bytes, event_count: events.len() as u32, published_at: None, advances }
     }
 
     fn with_own_ids(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> Vec<u8> {

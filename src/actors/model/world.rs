@@ -399,6 +399,7 @@ impl World {
             let record = &self.reference.records[*index];
             let topic = Topic::parse(&record.topic).unwrap();
             let is_wanted = interest.topics.contains(&topic) || interest.matches_pattern(&topic);
+            let is_wanted = is_wanted && interest.types.wants_type(record.event_type);
             is_wanted && record.partition == partition && record.sequence > *after
         });
         client.lost.extend(lost.collect::<Vec<_>>());
@@ -450,7 +451,7 @@ impl World {
         }
         loop {
             match session.state.next(self.now) {
-                Next::Write(segment) => session.wire.extend(&segment.bytes),
+                Next::Write(piece) => session.wire.extend(&piece.bytes),
                 Next::Finished => {
                     session.is_finished = true;
                     break;

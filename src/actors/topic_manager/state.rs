@@ -33,6 +33,9 @@ use crate::{
     wire::ShutdownReason,
 };
 
+/// Frames that wait for one stream over more than a turn: references to what all share.
+const MAX_HELD_FRAMES: usize = 100_000;
+
 /// When a stream whose mailbox was full is tried again.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -151,6 +154,7 @@ impl<O: Outlet> ManagerState<O> {
             awaited: interests.len(),
             opening: Vec::with_capacity(interests.len()),
             queued: Frames::new(),
+            is_held: true,
             last_write: now,
             interests: interests.clone(),
         });
@@ -426,7 +430,7 @@ impl<O: Outlet> ManagerState<O> {
             if slot.queued.is_empty() {
                 continue;
             }
-            if slot.queued.len() > self.spec.max_batch_events {
+            if slot.is_held && slot.queued.len() > MAX_HELD_FRAMES {
                 // Its task has not run for so long that only a resume can help.
                 slot.queued = Frames::new();
                 slot.outlet.end(ShutdownReason::Slow, None, Frames::new());
@@ -437,8 +441,10 @@ impl<O: Outlet> ManagerState<O> {
                 continue;
             }
             slot.last_write = now;
+            slot.is_held = false;
             if let Err(frames) = slot.outlet.deliver(take(&mut slot.queued)) {
                 slot.queued = frames;
+                slot.is_held = true;
                 self.undelivered.push(reference);
                 self.retry_at.get_or_insert(now + RETRY);
             }

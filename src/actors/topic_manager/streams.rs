@@ -47,6 +47,8 @@ pub(crate) struct Slot<O> {
     pub awaited: usize,
     pub opening: Vec<(u16, Replay)>,
     pub queued: Frames,
+    /// Whether what is queued waits for more than the end of this turn.
+    pub is_held: bool,
     pub last_write: Instant,
 }
 
