@@ -469,3 +469,36 @@ async fn the_newest_event_outlives_a_tick_that_is_larger_than_the_outbox() {
         assert_ne!(server.metric("fanfare_outbox_bytes").await, 0.0);
     }
 }
+
+#[tokio::test]
+async fn news_of_very_many_topics_in_one_tick_reach_a_stream_whole() {
+    const TOPICS: usize = 10_500;
+    let server = Server::with_config("[delivery]\ntick = \"1s\"").await;
+    let mut stream = Stream::subscribe(server.addr, "topic=**").await;
+    let events: Vec<Value> =
+        (0..TOPICS).map(|number| json!({"topic": format!("t:{number}"), "data": number})).collect();
+    server.publish(Value::from(events)).await;
+    let events = stream.take(TOPICS).await;
+    let numbers: std::collections::BTreeSet<u64> =
+        events.iter().map(|event| event.json().as_u64().expect("a number")).collect();
+    assert_eq!(numbers.len(), TOPICS);
+}
+
+#[tokio::test]
+async fn what_a_client_has_not_read_is_told_and_not_buffered_elsewhere() {
+    const BYTES: usize = 60_000;
+    // More than kernels hold for a connection (some 10 MB), less than a body may have.
+    const EVENTS: usize = 260;
+    let server = Server::start(&["--no-demo"]).await;
+    let stalled = Stream::subscribe(server.addr, "topic=**").await;
+    let filler = "x".repeat(BYTES);
+    let events: Vec<Value> =
+        (0..EVENTS).map(|number| json!({"topic": format!("t:{number}"), "data": filler})).collect();
+    server.publish(Value::from(events)).await;
+    until(DEADLINE, "the outbox holds what is not read", async || {
+        server.metric("fanfare_outbox_bytes").await > 1_000_000.0
+    })
+    .await;
+    drop(stalled);
+    server.settled().await;
+}

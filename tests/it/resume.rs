@@ -375,3 +375,21 @@ async fn a_large_history_is_replayed_whole() {
     let (data, _) = tokio::join!(stream.take_data(10_499), publish);
     assert_eq!(data, strings(1..10_500));
 }
+
+#[tokio::test]
+async fn evicted_events_of_unwanted_types_are_no_gap() {
+    let server = Server::with_config("[history]\nevents = 10").await;
+    let mut stream = Stream::subscribe(server.addr, "topic=a&types=like").await;
+    server.publish(json!({"topic": "a", "event": "like", "data": "wanted"})).await;
+    assert_eq!(stream.take_data(1).await, ["wanted"]);
+    let id = stream.last_id().to_owned();
+    stream.close().await;
+    let others: Vec<Value> =
+        (0..50).map(|number| json!({"topic": "a", "event": "other", "data": number})).collect();
+    server.publish(Value::from(others)).await;
+    server.publish(json!({"topic": "a", "event": "like", "data": "missed"})).await;
+    let mut back = Stream::resume(server.addr, "topic=a&types=like", &id).await;
+    assert_eq!(back.take_data(1).await, ["missed"]);
+    assert!(back.raw_text().contains("\"resumed\":true"));
+    assert!(!back.raw_text().contains("event: gap"));
+}
