@@ -489,7 +489,7 @@ async fn what_a_client_has_not_read_is_told_and_not_buffered_elsewhere() {
     const BYTES: usize = 60_000;
     // More than kernels hold for a connection (some 10 MB), less than a body may have.
     const EVENTS: usize = 260;
-    let server = Server::start(&["--no-demo"]).await;
+    let server = Server::with_config("[outbox]\nmax_bytes = \"64MiB\"").await;
     let stalled = Stream::subscribe(server.addr, "topic=**").await;
     let filler = "x".repeat(BYTES);
     let events: Vec<Value> =
