@@ -8,8 +8,10 @@ use actix_web::{
 use futures_util::{
     FutureExt, StreamExt,
     future::{BoxFuture, try_join_all},
+    stream::poll_fn,
 };
 use serde::Serialize;
+use tokio::sync::mpsc;
 
 use super::{
     body::{self, Lines},
@@ -23,6 +25,9 @@ use crate::{
 
 /// Events of one NDJSON request whose answers may be awaited at once.
 const MAX_AWAITED: usize = 256;
+
+/// Answers of one NDJSON request that its client has not read: some 20 MB.
+const MAX_UNREAD_ANSWERS: usize = 100_000;
 
 /// What one event was answered.
 #[derive(Debug, Serialize)]
@@ -129,24 +134,35 @@ async fn array(hub: &Hub, body: &[u8]) -> Result<Body, Refusal> {
     Ok(Body::Array(answers))
 }
 
-/// Answers line by line while the request is still being read.
+/// Answers line by line while the request is still being read. Many clients read only when
+/// they have sent everything: so answers gather, within a bound, before the reading stops.
 #[allow(
     clippy::async_yields_async,
-    reason = "lines are handed over in order, answers awaited together"
+    reason = "lines are handed over in order, their answers awaited together"
 )]
 fn lines(hub: Hub, lines: Lines) -> HttpResponse {
-    let answers = lines
+    let mut answers = lines
         .then(move |line| {
             let hub = hub.clone();
             async move { enqueue_line(&hub, line).await }
         })
         .buffered(MAX_AWAITED)
-        .map(|answer| {
-            let mut line = serde_json::to_vec(&answer)?;
-            line.push(b'\n');
-            Ok::<_, serde_json::Error>(Bytes::from(line))
-        });
-    HttpResponse::Ok().content_type("application/x-ndjson").streaming(answers)
+        .boxed_local();
+    let (sender, mut receiver) = mpsc::channel(MAX_UNREAD_ANSWERS);
+    actix_web::rt::spawn(async move {
+        while let Some(answer) = answers.next().await {
+            if sender.send(answer).await.is_err() {
+                // The client is gone: what it has not sent is not published.
+                return;
+            }
+        }
+    });
+    let body = poll_fn(move |task| receiver.poll_recv(task)).map(|answer| {
+        let mut line = serde_json::to_vec(&answer)?;
+        line.push(b'\n');
+        Ok::<_, serde_json::Error>(Bytes::from(line))
+    });
+    HttpResponse::Ok().content_type("application/x-ndjson").streaming(body)
 }
 
 /// Hands a line's events over in order; the future awaits their answers.
