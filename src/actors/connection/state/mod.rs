@@ -1,5 +1,8 @@
 //! What a connection decides: which events its stream still lacks, when they may leave, and
-//! what becomes of a client that reads too slowly. No socket in sight.
+//! what becomes of a client that reads too slowly. No socket in sight. What its transport
+//! then gets is in `take`.
+
+mod take;
 
 use std::{
     collections::VecDeque,
@@ -10,7 +13,9 @@ use std::{
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{limiter::Limiter, view::View};
+pub(crate) use take::{Next, Piece};
+
+use super::limiter::Limiter;
 use crate::{
     actors::topic_manager::{Frame, Opening},
     config::{Config, Rate, SlowConsumer},
@@ -19,7 +24,7 @@ use crate::{
         cursor::{Epoch, Positions},
         event::SequencedEvent,
         interest::Start,
-        outbox::{Content, Dropped, Outbox, Popped, Segment},
+        outbox::{Content, Dropped, Outbox, Segment},
         partition_log::MissedReason,
     },
     subscription::{Format, Wanted},
@@ -29,9 +34,6 @@ use crate::{
         encode,
     },
 };
-
-/// Bytes of replayed or waiting events that are encoded in one piece.
-const PIECE_BYTES: usize = 16 * 1024;
 
 /// Bytes of live events in one piece, if it is more than one: some ticks of a busy topic.
 const MAX_SEGMENT_BYTES: usize = 128 * 1024;
@@ -59,34 +61,6 @@ impl ConnectionSpec {
             retry,
         }
     }
-}
-
-/// Bytes for the socket.
-#[derive(Debug)]
-pub(crate) struct Piece {
-    pub bytes: Bytes,
-    /// How many published events they hold.
-    pub event_count: u32,
-    /// When the oldest of them was published, unless it is replayed.
-    pub published_at: Option<Instant>,
-}
-
-impl Piece {
-    fn control(bytes: impl Into<Bytes>) -> Self {
-        Self { bytes: bytes.into(), event_count: 0, published_at: None }
-    }
-}
-
-/// What there is to write.
-#[derive(Debug)]
-pub(crate) enum Next {
-    Write(Piece),
-    /// Nothing now.
-    Idle,
-    /// Nothing before this moment: the rate limit holds events back.
-    WaitUntil(Instant),
-    /// The stream has ended and all of it was taken.
-    Finished,
 }
 
 /// How an opened stream begins, for metrics and logs.
@@ -248,53 +222,6 @@ impl ConnectionState {
         self.outbox.clear();
     }
 
-    /// The next piece for the socket.
-    pub fn next(&mut self, now: Instant) -> Next {
-        self.last_taken = now;
-        if let Some(bytes) = self.prelude.pop_front() {
-            if self.prelude.is_empty() {
-                self.prelude = VecDeque::new();
-            }
-            return Next::Write(Piece::control(bytes));
-        }
-        if let Some(next) = self.next_held_back(Held::Replay, now) {
-            return next;
-        }
-        if !self.heads.is_empty() {
-            self.outbox.advance(std::mem::take(&mut self.heads).iter());
-        }
-        let epoch = self.spec.epoch;
-        let topics = self.wanted.only_topic();
-        let gap = |reason, dropped: &Dropped, positions: &Positions| -> Bytes {
-            let gap = Gap { reason, partitions: &dropped.partitions, topics: topics.as_slice() };
-            gap.encode(&cursor_if_any(epoch, positions)).into()
-        };
-        match self.outbox.pop() {
-            Some(Popped::Gap(dropped)) => {
-                let bytes = gap(GapReason::Slow, &dropped, self.outbox.taken());
-                return Next::Write(Piece::control(bytes));
-            }
-            Some(Popped::Segment(segment)) => return Next::Write(self.take(segment)),
-            None => {}
-        }
-        if !self.waiting_dropped.is_empty() {
-            let dropped = std::mem::take(&mut self.waiting_dropped);
-            let bytes = gap(GapReason::Rate, &dropped, self.outbox.taken());
-            return Next::Write(Piece::control(bytes));
-        }
-        if let Some(next) = self.next_held_back(Held::Waiting, now) {
-            return next;
-        }
-        match self.shutdown.take() {
-            Some(shutdown) => {
-                let id = cursor_if_any(epoch, self.outbox.taken());
-                Next::Write(Piece::control(shutdown.encode(&id)))
-            }
-            None if self.end.is_some() => Next::Finished,
-            None => Next::Idle,
-        }
-    }
-
     /// Why the stream ends, once it does.
     pub fn ended(&self) -> Option<ShutdownReason> {
         self.end
@@ -412,71 +339,6 @@ impl ConnectionState {
             && self.outbox.is_empty()
             && self.waiting.is_empty()
     }
-
-    /// What may leave of the replayed or the waiting events.
-    fn next_held_back(&mut self, held: Held, now: Instant) -> Option<Next> {
-        let mut leaving: Vec<Arc<SequencedEvent>> = Vec::new();
-        let mut bytes = 0;
-        while bytes < PIECE_BYTES {
-            let front = match held {
-                Held::Replay => self.replay.front(),
-                Held::Waiting => self.waiting.front(),
-            };
-            let Some(front) = front else { break };
-            // A stream that ends is sent all of it: the limit has lost its meaning.
-            if self.end.is_none()
-                && let Err(at) = self.limiter.take(&front.policy, 1, now)
-            {
-                if leaving.is_empty() {
-                    // Until then it is not the client who makes it wait.
-                    self.last_taken = at;
-                    return Some(Next::WaitUntil(at));
-                }
-                break;
-            }
-            let event = match held {
-                Held::Replay => self.replay.pop_front(),
-                Held::Waiting => self.waiting.pop(),
-            };
-            bytes += event.as_ref().map_or(0, |event| event.encoded.bytes.len());
-            leaving.extend(event);
-        }
-        if leaving.is_empty() {
-            return None;
-        }
-        let mut segment = Segment::events(&leaving);
-        if held == Held::Replay {
-            // A replayed event's age says nothing of how fast the hub is.
-            segment.published_at = None;
-            if self.replay.is_empty() {
-                self.replay = VecDeque::new();
-            }
-        }
-        Some(Next::Write(self.take(segment)))
-    }
-
-    /// Encodes a segment, now that all that goes before is taken: so its ids say where the
-    /// stream then stands.
-    fn take(&mut self, segment: Segment) -> Piece {
-        let bytes = match segment.content {
-            Content::Bytes(bytes) => bytes,
-            Content::Events(events) => self.view().encode(&events, self.outbox.taken().clone()),
-        };
-        self.outbox.advance(segment.advances.into_iter());
-        let Segment { event_count, published_at, .. } = segment;
-        Piece { bytes, event_count, published_at }
-    }
-
-    fn view(&self) -> View {
-        View { epoch: self.spec.epoch, format: self.wanted.format, is_single: self.seen.len() == 1 }
-    }
-}
-
-/// Events that are encoded when the client takes them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Held {
-    Replay,
-    Waiting,
 }
 
 /// How many of these events, at least one, have together at most `max_bytes`.
@@ -487,10 +349,4 @@ fn fitting(events: &[Arc<SequencedEvent>], max_bytes: usize) -> usize {
         bytes <= max_bytes
     };
     events.iter().take_while(fits).count().max(1)
-}
-
-/// A stream that stands nowhere yet has no id to give: it would make its client forget the
-/// one that it came with.
-fn cursor_if_any(epoch: Epoch, positions: &Positions) -> String {
-    if positions.is_empty() { String::new() } else { encode::cursor_text(epoch, positions) }
 }

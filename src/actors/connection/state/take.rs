@@ -1,0 +1,169 @@
+//! What a stream's transport takes: the hub's own first, then the replay, the outbox, and
+//! what the rate limit let wait. Events are encoded here, so an id says where the stream
+//! stands once it is written.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+
+use super::ConnectionState;
+use crate::{
+    actors::connection::view::View,
+    domain::{
+        cursor::{Epoch, Positions},
+        event::SequencedEvent,
+        outbox::{Content, Dropped, Popped, Segment},
+    },
+    wire::{GapReason, control::Gap, encode},
+};
+
+/// Bytes of replayed or waiting events that are encoded in one piece.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Bytes for the socket.
+#[derive(Debug)]
+pub(crate) struct Piece {
+    pub bytes: Bytes,
+    /// How many published events they hold.
+    pub event_count: u32,
+    /// When the oldest of them was published, unless it is replayed.
+    pub published_at: Option<Instant>,
+}
+
+impl Piece {
+    fn control(bytes: impl Into<Bytes>) -> Self {
+        Self { bytes: bytes.into(), event_count: 0, published_at: None }
+    }
+}
+
+/// What there is to write.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Write(Piece),
+    /// Nothing now.
+    Idle,
+    /// Nothing before this moment: the rate limit holds events back.
+    WaitUntil(Instant),
+    /// The stream has ended and all of it was taken.
+    Finished,
+}
+
+/// Events that are encoded when the client takes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Replay,
+    Waiting,
+}
+
+impl ConnectionState {
+    /// The next piece for the socket.
+    pub fn next(&mut self, now: Instant) -> Next {
+        self.last_taken = now;
+        if let Some(bytes) = self.prelude.pop_front() {
+            if self.prelude.is_empty() {
+                self.prelude = VecDeque::new();
+            }
+            return Next::Write(Piece::control(bytes));
+        }
+        if let Some(next) = self.next_held_back(Held::Replay, now) {
+            return next;
+        }
+        if !self.heads.is_empty() {
+            self.outbox.advance(std::mem::take(&mut self.heads).iter());
+        }
+        let epoch = self.spec.epoch;
+        let topics = self.wanted.only_topic();
+        let gap = |reason, dropped: &Dropped, positions: &Positions| -> Bytes {
+            let gap = Gap { reason, partitions: &dropped.partitions, topics: topics.as_slice() };
+            gap.encode(&cursor_if_any(epoch, positions)).into()
+        };
+        match self.outbox.pop() {
+            Some(Popped::Gap(dropped)) => {
+                let bytes = gap(GapReason::Slow, &dropped, self.outbox.taken());
+                return Next::Write(Piece::control(bytes));
+            }
+            Some(Popped::Segment(segment)) => return Next::Write(self.take(segment)),
+            None => {}
+        }
+        if !self.waiting_dropped.is_empty() {
+            let dropped = std::mem::take(&mut self.waiting_dropped);
+            let bytes = gap(GapReason::Rate, &dropped, self.outbox.taken());
+            return Next::Write(Piece::control(bytes));
+        }
+        if let Some(next) = self.next_held_back(Held::Waiting, now) {
+            return next;
+        }
+        match self.shutdown.take() {
+            Some(shutdown) => {
+                let id = cursor_if_any(epoch, self.outbox.taken());
+                Next::Write(Piece::control(shutdown.encode(&id)))
+            }
+            None if self.end.is_some() => Next::Finished,
+            None => Next::Idle,
+        }
+    }
+
+    /// What may leave of the replayed or the waiting events.
+    fn next_held_back(&mut self, held: Held, now: Instant) -> Option<Next> {
+        let mut leaving: Vec<Arc<SequencedEvent>> = Vec::new();
+        let mut bytes = 0;
+        while bytes < PIECE_BYTES {
+            let front = match held {
+                Held::Replay => self.replay.front(),
+                Held::Waiting => self.waiting.front(),
+            };
+            let Some(front) = front else { break };
+            // A stream that ends is sent all of it: the limit has lost its meaning.
+            if self.end.is_none()
+                && let Err(at) = self.limiter.take(&front.policy, 1, now)
+            {
+                if leaving.is_empty() {
+                    // Until then it is not the client who makes it wait.
+                    self.last_taken = at;
+                    return Some(Next::WaitUntil(at));
+                }
+                break;
+            }
+            let event = match held {
+                Held::Replay => self.replay.pop_front(),
+                Held::Waiting => self.waiting.pop(),
+            };
+            bytes += event.as_ref().map_or(0, |event| event.encoded.bytes.len());
+            leaving.extend(event);
+        }
+        if leaving.is_empty() {
+            return None;
+        }
+        let mut segment = Segment::events(&leaving);
+        if held == Held::Replay {
+            // A replayed event's age says nothing of how fast the hub is.
+            segment.published_at = None;
+            if self.replay.is_empty() {
+                self.replay = VecDeque::new();
+            }
+        }
+        Some(Next::Write(self.take(segment)))
+    }
+
+    /// Encodes a segment, now that all that goes before is taken: so its ids say where the
+    /// stream then stands.
+    fn take(&mut self, segment: Segment) -> Piece {
+        let bytes = match segment.content {
+            Content::Bytes(bytes) => bytes,
+            Content::Events(events) => self.view().encode(&events, self.outbox.taken().clone()),
+        };
+        self.outbox.advance(segment.advances.into_iter());
+        let Segment { event_count, published_at, .. } = segment;
+        Piece { bytes, event_count, published_at }
+    }
+
+    fn view(&self) -> View {
+        View { epoch: self.spec.epoch, format: self.wanted.format, is_single: self.seen.len() == 1 }
+    }
+}
+
+/// A stream that stands nowhere yet has no id to give: it would make its client forget the
+/// one that it came with.
+fn cursor_if_any(epoch: Epoch, positions: &Positions) -> String {
+    if positions.is_empty() { String::new() } else { encode::cursor_text(epoch, positions) }
+}
