@@ -218,9 +218,8 @@ impl Hub {
             if timeout(window / 2, settle).await.is_err() {
                 tracing::warn!("a worker does not take its events; draining without it");
             }
-            for manager in shared.managers.lock().clone() {
-                manager.do_send(Drain { window });
-            }
+            let managers = shared.managers.lock().clone();
+            managers.iter().for_each(|manager| manager.do_send(Drain { window }));
             shared.bodies.close();
             shared.bodies.wait().await;
         };
