@@ -13,8 +13,8 @@ pub enum StartError {
     Threads(#[from] std::io::Error),
 }
 
-/// Why an event was not taken. But for [`Self::Internal`] it is in no history and reaches no
-/// stream.
+/// Why an event was not taken. But for [`Self::Internal`] and [`Self::Unconfirmed`] it is in
+/// no history and reaches no stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     #[error(transparent)]
@@ -27,6 +27,15 @@ pub enum PublishError {
     /// The instance is stopping. Try another, or later.
     #[error("this instance is stopping")]
     Draining,
+    /// Redis is away. Try again later.
+    #[error("Redis is away, so nothing can be published at the moment")]
+    BridgeDown,
+    /// Redis went away before it answered: the event may have been taken. Publish it again
+    /// with the same id, and it is there once.
+    #[error(
+        "Redis did not answer: the event may have been taken; publish it again with the same id"
+    )]
+    Unconfirmed,
     /// A bug: the partition panicked and was rebuilt. The event may have been kept.
     #[error("the hub failed to publish the event")]
     Internal,
@@ -41,6 +50,8 @@ impl PublishError {
             Self::Event(_) => "bad_event",
             Self::AtCapacity => "at_capacity",
             Self::Draining => "draining",
+            Self::BridgeDown => "bridge_down",
+            Self::Unconfirmed => "unconfirmed",
             Self::Internal => "internal",
         }
     }
@@ -65,6 +76,9 @@ pub enum SubscribeError {
     /// The instance is stopping. Try another, or later.
     #[error("this instance is stopping")]
     Draining,
+    /// Redis is away. Try again later.
+    #[error("Redis is away, so no stream can be opened at the moment")]
+    BridgeDown,
 }
 
 impl SubscribeError {
@@ -77,6 +91,7 @@ impl SubscribeError {
             Self::Cursor(_) => "bad_cursor",
             Self::AtCapacity => "at_capacity",
             Self::Draining => "draining",
+            Self::BridgeDown => "bridge_down",
         }
     }
 }

@@ -15,20 +15,29 @@ use std::{
 
 use actix::{Actor, Addr};
 use actix_web::{HttpRequest, HttpResponse, dev::Extensions, web::ServiceConfig};
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join_all},
+};
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{Semaphore, oneshot},
+    time::timeout,
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     actors::{
         connection::{Connection, PipeReader, Worker},
-        partition::{Partition, PartitionSpec, Place},
+        partition::{LogPlace, Partition, PartitionSpec, Place, PublishEvent},
         topic_manager::{Drain, TopicManager},
     },
-    bridge::{Bridge, LocalBridge},
-    config::Config,
+    bridge::{
+        Bridge, LocalBridge, TopicStatus,
+        redis::{BeginBridge, RedisLink, Target},
+    },
+    config::{Config, ConfigProblems, Problem},
     domain::{
         budget::HistoryBudget, cursor::Epoch, event::Event, policy::Policies,
         remembered::RememberedBudget, topic::Topic,
@@ -78,7 +87,6 @@ impl Drop for Running {
 /// What the actors of a hub have in common. Nothing in it is locked on an event's way.
 pub(crate) struct Shared {
     pub config: Config,
-    pub epoch: Epoch,
     pub partitions: Vec<PartitionHandle>,
     pub bridge: Box<dyn Bridge>,
     pub budget: Arc<HistoryBudget>,
@@ -127,6 +135,7 @@ impl Hub {
     pub fn start(config: Config) -> Result<Self, StartError> {
         config.validate()?;
         let policies = Policies::new(&config).expect("validate() checks every pattern");
+        let policies = Arc::new(policies);
         let started_at = Instant::now();
         let epoch = Epoch::new(rand::random());
         let stop = CancellationToken::new();
@@ -138,7 +147,7 @@ impl Hub {
         let template = PartitionSpec {
             partition: 0,
             epoch,
-            policies: Arc::new(policies),
+            policies: policies.clone(),
             budget: budget.clone(),
             max_idle_topics: config.hub.max_idle_topics / partition_count,
             idempotency_window: config.publish.idempotency_window,
@@ -147,14 +156,28 @@ impl Hub {
         let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 1;
         // Should not all of them start, those that did end.
         let unless_started = stop.clone().drop_guard();
-        let addrs = start_partitions(&config, &template, mailbox_capacity, &metrics, &stop)?;
+        let redis = start_bridge(&config, policies, &metrics, &stop)?;
+        let place = match &redis {
+            Some(redis) => LogPlace::Redis {
+                interest_grace: config.redis.interest_grace,
+                relay: Arc::new(redis.clone()),
+            },
+            None => LogPlace::Here,
+        };
+        let partitions = Partitions { template, place, mailbox_capacity, metrics: metrics.clone() };
+        let addrs = partitions.start(&config, &stop)?;
+        if let Some(redis) = &redis {
+            redis.begin(BeginBridge { partitions: addrs.clone(), stop: stop.clone() });
+        }
         unless_started.disarm();
         let places = || Arc::new(Semaphore::new(config.publish.max_pending));
         let handles = addrs.iter().cloned().map(|addr| PartitionHandle { addr, places: places() });
         let shared = Shared {
             partitions: handles.collect(),
-            bridge: Box::new(LocalBridge::new(addrs)),
-            epoch,
+            bridge: match redis {
+                Some(redis) => Box::new(redis),
+                None => Box::new(LocalBridge::new(addrs, epoch)),
+            },
             budget,
             metrics,
             stop,
@@ -242,7 +265,7 @@ impl Hub {
     pub fn is_ready(&self) -> bool {
         let shared = self.shared();
         let runs = shared.partitions.iter().all(|partition| partition.addr.connected());
-        runs && !shared.is_draining() && shared.bridge.status().is_up
+        runs && !shared.is_draining() && shared.is_bridge_up()
     }
 
     /// Streams that are open now.
@@ -278,12 +301,27 @@ impl Hub {
         for (partition, count) in counts {
             places.insert(partition, self.places(partition, count).await?);
         }
-        let bridge = &self.shared().bridge;
-        let answers = publishes.into_iter().filter_map(|publish| {
-            let place = places.get(&publish.partition)?.clone();
-            Some(bridge.enqueue(publish.topic, publish.event, place))
+        let partitions = &self.shared().partitions;
+        let answers = publishes.into_iter().map(|Publish { topic, partition, event }| {
+            let place = places.get(&partition).cloned();
+            let (answer, answered) = oneshot::channel();
+            // Bounded by the places.
+            partitions[usize::from(partition)].addr.do_send(PublishEvent {
+                topic,
+                event,
+                place,
+                answer,
+            });
+            // The partition is gone only with the hub.
+            let answered = answered.map(|answer| answer.unwrap_or(Err(PublishError::Draining)));
+            answered.boxed()
         });
         Ok(answers.collect())
+    }
+
+    /// How a topic stands over all instances; none if Redis is away.
+    pub(crate) async fn topic_status(&self, topic: Topic) -> Option<TopicStatus> {
+        self.shared().bridge.topic_status(topic).await
     }
 
     /// Waits for places in a partition, for events that give them back together.
@@ -302,9 +340,12 @@ impl Hub {
     pub(crate) fn open(&self, subscription: Subscription) -> Result<PipeReader, SubscribeError> {
         let shared = self.shared();
         let max_topics = shared.config.hub.max_topics_per_stream;
-        let wanted = subscription.resolve(shared.epoch, max_topics)?;
+        let wanted = subscription.resolve(max_topics)?;
         if shared.is_draining() {
             return Err(SubscribeError::Draining);
+        }
+        if !shared.is_bridge_up() {
+            return Err(SubscribeError::BridgeDown);
         }
         let body = shared.bodies.token();
         if shared.bodies.len() > shared.config.hub.max_connections {
@@ -327,6 +368,11 @@ pub(crate) struct Publish {
 impl Shared {
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed) || self.stop.is_cancelled()
+    }
+
+    /// Whether events come and go, over whatever bridge.
+    pub fn is_bridge_up(&self) -> bool {
+        self.bridge.status().is_up
     }
 
     pub fn open_streams(&self) -> usize {
@@ -372,31 +418,62 @@ impl Shared {
     }
 }
 
-/// Starts the partitions, spread over the hub's own threads.
-fn start_partitions(
-    config: &Config,
-    template: &PartitionSpec,
+/// What the partitions are started with.
+struct Partitions {
+    template: PartitionSpec,
+    place: LogPlace,
     mailbox_capacity: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl Partitions {
+    /// Starts them, spread over the hub's own threads.
+    fn start(&self, config: &Config, stop: &CancellationToken) -> io::Result<Vec<Addr<Partition>>> {
+        let others = Arc::new(OnceLock::new());
+        let mut started = Vec::new();
+        for thread in 0..config.hub.threads {
+            let numbers = (0..config.hub.partitions)
+                .filter(|number| usize::from(*number) % config.hub.threads == thread);
+            let partitions: Vec<Partition> = numbers
+                .map(|partition| {
+                    let spec = PartitionSpec { partition, ..self.template.clone() };
+                    let (place, metrics) = (self.place.clone(), self.metrics.clone());
+                    Partition::new(spec, place, others.clone(), metrics)
+                })
+                .collect();
+            let capacity = self.mailbox_capacity;
+            started.extend(start_thread(thread, partitions, capacity, stop.clone())?);
+        }
+        started.sort_unstable_by_key(|(number, _)| *number);
+        let addrs: Vec<_> = started.into_iter().map(|(_, addr)| addr).collect();
+        let _ = others.set(addrs.clone());
+        Ok(addrs)
+    }
+}
+
+/// Starts the bridge to Redis on a thread of its own, if there is to be one.
+fn start_bridge(
+    config: &Config,
+    policies: Arc<Policies>,
     metrics: &Arc<Metrics>,
     stop: &CancellationToken,
-) -> io::Result<Vec<Addr<Partition>>> {
-    let others = Arc::new(OnceLock::new());
-    let mut started = Vec::new();
-    for thread in 0..config.hub.threads {
-        let numbers = (0..config.hub.partitions)
-            .filter(|number| usize::from(*number) % config.hub.threads == thread);
-        let partitions: Vec<Partition> = numbers
-            .map(|partition| {
-                let spec = PartitionSpec { partition, ..template.clone() };
-                Partition::new(spec, others.clone(), metrics.clone())
-            })
-            .collect();
-        started.extend(start_thread(thread, partitions, mailbox_capacity, stop.clone())?);
+) -> Result<Option<RedisLink>, StartError> {
+    if config.redis.url.is_empty() {
+        return Ok(None);
     }
-    started.sort_unstable_by_key(|(number, _)| *number);
-    let addrs: Vec<_> = started.into_iter().map(|(_, addr)| addr).collect();
-    let _ = others.set(addrs.clone());
-    Ok(addrs)
+    let target = Target::parse(&config.redis.url, &config.redis.tls_ca).map_err(|error| {
+        let (place, key) = (String::new(), "redis.url".to_owned());
+        ConfigProblems(vec![Problem { place, key, message: error.to_string() }])
+    })?;
+    let (tell, told) = mpsc::channel();
+    let (config, metrics, stop) = (config.clone(), metrics.clone(), stop.clone());
+    std::thread::Builder::new().name("fanfare-redis".to_owned()).spawn(move || {
+        actix_rt::System::new().block_on(async {
+            let _ = tell.send(RedisLink::start(&config, target, policies, metrics));
+            stop.cancelled().await;
+        });
+    })?;
+    Ok(Some(told.recv().map_err(io::Error::other)?))
 }
 
 fn start_thread(

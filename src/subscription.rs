@@ -4,7 +4,6 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     domain::{
-        cursor::Epoch,
         event::MAX_FIELD_BYTES,
         interest::{Interest, PatternSet, Start, StartFrom, TypeFilter},
         topic::{Pattern, Topic},
@@ -67,7 +66,7 @@ impl Subscription {
     }
 
     /// Checks the subscription and resolves it.
-    pub(crate) fn resolve(self, epoch: Epoch, max_topics: usize) -> Result<Wanted, SubscribeError> {
+    pub(crate) fn resolve(self, max_topics: usize) -> Result<Wanted, SubscribeError> {
         if self.topics.is_empty() {
             return Err(SubscribeError::NoTopic);
         }
@@ -103,7 +102,6 @@ impl Subscription {
             types: TypeFilter(check_types(self.types)?),
             start,
             format: self.format.unwrap_or_default(),
-            epoch,
         })
     }
 }
@@ -137,7 +135,6 @@ pub(crate) struct Wanted {
     pub types: TypeFilter,
     pub start: Start,
     pub format: Format,
-    epoch: Epoch,
 }
 
 impl Wanted {
@@ -164,12 +161,17 @@ impl Wanted {
             Start::Live => StartFrom::Live,
             Start::Snapshot => StartFrom::Snapshot,
             Start::Earliest => StartFrom::Earliest,
-            Start::Resume(cursor) if cursor.epoch != self.epoch => StartFrom::Foreign,
             // A partition that the cursor does not name was not touched before.
-            Start::Resume(cursor) => {
-                cursor.positions.get(partition).map_or(StartFrom::Live, StartFrom::After)
-            }
+            Start::Resume(cursor) => match cursor.positions.get(partition) {
+                Some(sequence) => StartFrom::After { epoch: cursor.epoch, sequence },
+                None => StartFrom::Live,
+            },
         }
+    }
+
+    /// Whether the stream has named the topic or has a pattern that matches it.
+    pub fn wants(&self, topic: &Topic) -> bool {
+        self.topics.binary_search(topic).is_ok() || self.patterns.matches(topic)
     }
 
     /// The topic of a stream that has just one.

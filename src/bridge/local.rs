@@ -3,42 +3,43 @@
 use actix::Addr;
 use futures_util::{FutureExt, future::BoxFuture};
 
-use super::{Bridge, BridgeStatus};
+use super::{Bridge, BridgeStatus, TopicStatus};
 use crate::{
-    actors::partition::{Partition, Place, PublishEvent},
-    domain::{event::Event, topic::Topic},
-    error::PublishError,
-    hub::Published,
+    actors::partition::{AskTopic, Partition},
+    domain::{cursor::Epoch, topic::Topic},
 };
 
-/// Sends each event straight to its partition.
+/// Asks the partitions.
 pub(crate) struct LocalBridge {
     partitions: Vec<Addr<Partition>>,
+    epoch: Epoch,
 }
 
 impl LocalBridge {
     /// `partitions` in order of their numbers; their count is a power of two.
-    pub fn new(partitions: Vec<Addr<Partition>>) -> Self {
-        Self { partitions }
+    pub fn new(partitions: Vec<Addr<Partition>>, epoch: Epoch) -> Self {
+        Self { partitions, epoch }
     }
 }
 
 impl Bridge for LocalBridge {
-    fn enqueue(
-        &self,
-        topic: Topic,
-        event: Event,
-        place: Place,
-    ) -> BoxFuture<'static, Result<Published, PublishError>> {
-        let partition = topic.partition(self.partitions.len() as u16);
-        let message = PublishEvent { topic, event, place: Some(place) };
-        let answer = self.partitions[usize::from(partition)].send(message);
-        // The mailbox is gone only with the hub.
-        answer.map(|answer| answer.unwrap_or(Err(PublishError::Draining))).boxed()
+    fn status(&self) -> BridgeStatus {
+        BridgeStatus { kind: "local", is_up: true, instance: None, reconnects: 0, lag_ms: 0.0 }
     }
 
-    fn status(&self) -> BridgeStatus {
-        BridgeStatus { kind: "local", is_up: true }
+    fn epoch(&self) -> Option<u64> {
+        Some(self.epoch.number())
+    }
+
+    fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>> {
+        let partition = topic.partition(self.partitions.len() as u16);
+        let answer = self.partitions[usize::from(partition)].send(AskTopic(topic));
+        let status = answer.map(|answer| {
+            let (subscribers, sequence) = answer.ok()?;
+            let instances = usize::from(subscribers > 0);
+            Some(TopicStatus { instances, subscribers, sequence })
+        });
+        status.boxed()
     }
 }
 

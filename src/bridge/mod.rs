@@ -6,8 +6,8 @@
 //!    sequences in that order.
 //! 2. **Taken means kept.** An answer `Ok` comes only once the event has its sequence and is
 //!    in the log: a stream that resumes from before it gets it.
-//! 3. **Refused means not taken**, but for [`PublishError::Internal`]: the event reaches no
-//!    stream and is in no log.
+//! 3. **Refused means not taken**, but for [`PublishError::Internal`] and
+//!    [`PublishError::Unconfirmed`]: the event reaches no stream and is in no log.
 //! 4. **Once.** Each partition of each instance is handed each event at most once, in
 //!    sequence order.
 //! 5. **Idempotence.** Within the window, an id that was taken on a topic is answered as the
@@ -19,37 +19,51 @@
 #[cfg(test)]
 mod contract;
 mod local;
+pub(crate) mod redis;
 
 use futures_util::future::BoxFuture;
+use serde::Serialize;
 
 pub(crate) use local::LocalBridge;
 
-use crate::{
-    actors::partition::Place,
-    domain::{event::Event, topic::Topic},
-    error::PublishError,
-    hub::Published,
-};
+use crate::domain::topic::Topic;
+#[cfg(doc)]
+use crate::error::PublishError;
 
 /// Whether and how this instance is linked to others.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct BridgeStatus {
     pub kind: &'static str,
     #[serde(rename = "up")]
     pub is_up: bool,
+    /// The name of this instance, if it has others beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// How often the link was lost.
+    pub reconnects: u64,
+    /// How long something sent around took.
+    pub lag_ms: f64,
 }
 
-/// See the module's promises.
-pub(crate) trait Bridge: Send + Sync {
-    /// Hands an event over. The order of calls counts, not that of the futures' polls; the
-    /// event is published whether or not the future is polled to its end.
-    fn enqueue(
-        &self,
-        topic: Topic,
-        event: Event,
-        place: Place,
-    ) -> BoxFuture<'static, Result<Published, PublishError>>;
+/// A topic over all instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct TopicStatus {
+    /// On how many instances it has subscribers.
+    pub instances: usize,
+    pub subscribers: usize,
+    /// Sequence of its last event; 0 if there was none, or none is remembered.
+    pub sequence: u64,
+}
 
+/// What a hub asks of its bridge. Publishes go through the partitions.
+pub(crate) trait Bridge: Send + Sync {
     /// How the bridge fares.
     fn status(&self) -> BridgeStatus;
+
+    /// The epoch of the present sequences; none if it is not known yet.
+    fn epoch(&self) -> Option<u64>;
+
+    /// How a topic stands; none if that cannot be told at the moment.
+    fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>>;
 }

@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 use super::{CliError, demo, listen};
 use crate::{
     Config, Hub,
+    bridge::redis::Target,
     config::{Sources, process_environment},
     http,
 };
@@ -65,6 +66,7 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     let with_demo_data =
         !arguments.no_demo && arguments.config.is_none() && arguments.redis.is_none();
     let mut config = load(&arguments)?;
+    let with_demo_data = with_demo_data && config.redis.url.is_empty();
     if arguments.check {
         println!("the configuration holds");
         return Ok(());
@@ -101,6 +103,9 @@ fn load(arguments: &ServeArgs) -> Result<Config, CliError> {
     if let Some(workers) = &arguments.workers {
         flags.push(("server.workers", workers.clone(), "--workers"));
     }
+    if let Some(redis) = &arguments.redis {
+        flags.push(("redis.url", redis.clone(), "--redis"));
+    }
     if arguments.open_to_network {
         flags.push(("server.open_to_network", "true".to_owned(), "--open-to-network"));
     }
@@ -108,8 +113,10 @@ fn load(arguments: &ServeArgs) -> Result<Config, CliError> {
         Sources { file: arguments.config.as_deref(), environment: process_environment(), flags };
     let config =
         Config::load(&sources).map_err(|problems| CliError::Usage(problems.to_string()))?;
-    if arguments.redis.is_some() {
-        return Err(CliError::Usage("--redis: this version runs in memory only".to_owned()));
+    if !config.redis.url.is_empty()
+        && let Err(error) = Target::parse(&config.redis.url, &config.redis.tls_ca)
+    {
+        return Err(CliError::Usage(format!("redis.url: {error}")));
     }
     if !config.server.listen.ip().is_loopback() && !config.server.open_to_network {
         let message = format!(

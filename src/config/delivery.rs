@@ -45,3 +45,14 @@ pub enum Conflate {
     /// The last of each key.
     LatestByKey,
 }
+
+impl Conflate {
+    /// As it is written in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Latest => "latest",
+            Self::LatestByKey => "latest-by-key",
+        }
+    }
+}

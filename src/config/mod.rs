@@ -11,6 +11,7 @@ mod outbox;
 mod problems;
 mod publish;
 mod rate;
+mod redis;
 mod server;
 mod stream;
 mod topics;
@@ -28,6 +29,7 @@ pub use outbox::{Outbox, SlowConsumer};
 pub use problems::{ConfigProblems, Problem};
 pub use publish::Publish;
 pub use rate::Rate;
+pub use redis::Redis;
 pub use server::Server;
 pub use stream::Stream;
 pub use topics::{TopicHistory, TopicPolicy};
@@ -51,6 +53,8 @@ pub struct Config {
     pub history: History,
     /// What publishers may do.
     pub publish: Publish,
+    /// The Redis that links this instance to others.
+    pub redis: Redis,
     /// How events leave, unless a topic's policy says otherwise.
     pub delivery: Delivery,
     /// Policies by pattern; the first whose pattern matches a topic is the topic's.

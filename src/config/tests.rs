@@ -148,8 +148,7 @@ fn all_problems_of_all_layers_are_reported_at_once_a_line_each() {
         [outbox]
         max_bytes = "64 apples"
         slow_consumer = "wait"
-        [redis]
-        url = "redis://localhost"
+        [auth]
         password = "hunter2"
         [[topics]]
         pattern = "fine"
@@ -174,9 +173,9 @@ fn all_problems_of_all_layers_are_reported_at_once_a_line_each() {
     let lines = r#"
 FILE: topics[1].pattern: is missing
 FILE: topics[2].rate.events_per_second: is missing
+FILE: auth: unknown key, expected one of `server`, `hub`, `stream`, `outbox`, `history`, `publish`, `redis`, `delivery`, `topics`
 FILE: outbox.max_bytes: expected a size like "64KiB", got "64 apples"
 FILE: outbox.slow_consumer: expected `disconnect` or `drop-oldest`, got "wait"
-FILE: redis: unknown key, expected one of `server`, `hub`, `stream`, `outbox`, `history`, `publish`, `delivery`, `topics`
 FILE: stream.hartbeat: unknown key, expected one of `heartbeat`, `retry_min`, `retry_max`, `write_timeout`, `max_lifetime`, `max_lifetime_jitter`, `rate`, `max_batch_events`, `max_batch_bytes`
 FILE: stream.heartbeat: expected a duration like "100ms", got "abc"
 FILE: topics[1].flush: expected one of `tick`, `immediate`, `leading`, got "now"

@@ -4,7 +4,7 @@
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use super::{Config, ConfigProblems, Delivery, History, HubLimits, Problem, Publish, Rate, Server};
-use super::{Outbox, Stream, TopicPolicy};
+use super::{Outbox, Redis, Stream, TopicPolicy};
 use crate::domain::topic::Pattern;
 
 /// Streams of one instance: more than a machine has open files for, and what sums of it
@@ -52,6 +52,7 @@ impl Config {
         findings.outbox(&self.outbox);
         findings.history(&self.history);
         findings.publish(&self.publish);
+        findings.redis(&self.redis);
         findings.delivery(&self.delivery);
         for (index, policy) in self.topics.iter().enumerate() {
             findings.topic(index, policy);
@@ -149,6 +150,19 @@ impl Findings {
         self.time("publish.max_wait", publish.max_wait, Duration::ZERO..=HOUR);
         let window = publish.idempotency_window;
         self.time("publish.idempotency_window", window, Duration::ZERO..=YEAR);
+    }
+
+    fn redis(&mut self, redis: &Redis) {
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.:".contains(c);
+        let prefix = &redis.prefix;
+        self.rule(
+            (1..=100).contains(&prefix.len()) && prefix.chars().all(is_plain),
+            &["redis.prefix"],
+            format!("must be 1 to 100 letters, digits, `_`, `-`, `.` or `:`, got {prefix:?}"),
+        );
+        self.time("redis.timeout", redis.timeout, SHORTEST_WAIT..=HOUR);
+        self.time("redis.probe", redis.probe, SHORTEST_WAIT..=HOUR);
+        self.time("redis.interest_grace", redis.interest_grace, Duration::ZERO..=HOUR);
     }
 
     fn delivery(&mut self, delivery: &Delivery) {

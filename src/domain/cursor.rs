@@ -19,14 +19,20 @@ const MAX_SEQUENCE_DIGITS: usize = 9;
 /// Highest number of partitions a hub can have.
 pub const MAX_PARTITIONS: u16 = 256;
 
-/// The life of a hub's sequence numbers. It changes whenever they could restart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// The life of a hub's sequence numbers. It changes whenever they could restart. Of two in
+/// one cluster the higher is the later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);
 
 impl Epoch {
     /// An epoch of the 48 low bits of `random`.
-    pub fn new(random: u64) -> Self {
+    pub const fn new(random: u64) -> Self {
         Self(random & ((1 << (6 * EPOCH_DIGITS)) - 1))
+    }
+
+    /// The epoch as a number of 48 bits: of two in one cluster the higher is the later.
+    pub fn number(self) -> u64 {
+        self.0
     }
 }
 

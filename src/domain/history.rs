@@ -2,7 +2,7 @@
 //! back it is whole. A conflating topic keeps its conflated view.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
     time::Instant,
 };
@@ -23,7 +23,10 @@ pub(crate) struct TopicHistory {
     /// Highest sequence that left other than by conflation: a stream that stands before it
     /// has missed something.
     evicted_through: u64,
-    /// The same for each event type, so that a stream that wants few is not told of a gap
+    /// The part of it that no other log holds either: what the policy let go. Of a log in
+    /// Redis more may be had than is kept here.
+    lost_through: u64,
+    /// Like `evicted_through` for each event type, so that a stream that wants few is not told of a gap
     /// in others; at most [`MAX_TYPES`], further ones count as wanted by all.
     evicted_types: Vec<(Option<Box<str>>, u64)>,
     evicted_other_types: u64,
@@ -42,6 +45,7 @@ impl TopicHistory {
             events: VecDeque::new(),
             keys: HashMap::new(),
             evicted_through: 0,
+            lost_through: 0,
             evicted_types: Vec::new(),
             evicted_other_types: 0,
             last: 0,
@@ -59,9 +63,37 @@ impl TopicHistory {
         }
         self.events.push_back(event);
         while self.events.len() > self.policy.history_events {
-            left.extend(self.evict_oldest());
+            left.extend(self.lose_oldest());
         }
         left
+    }
+
+    /// Says that nothing through this sequence is kept here, though another log may have it.
+    pub fn begin_after(&mut self, sequence: u64) {
+        self.evicted_through = self.evicted_through.max(sequence);
+    }
+
+    /// Takes in what another log holds of the topic after `after`, and all events up to a
+    /// sequence that this one has had too; `lost_through` is what that log has lost. Returns
+    /// all that was kept before: the caller counts it out and what is kept now in.
+    pub fn merge(
+        &mut self,
+        older: Vec<Arc<SequencedEvent>>,
+        after: u64,
+        lost_through: u64,
+    ) -> Vec<Arc<SequencedEvent>> {
+        let before: Vec<_> = std::mem::take(&mut self.events).into();
+        let last = self.last;
+        let mut all: BTreeMap<u64, Arc<SequencedEvent>> = BTreeMap::new();
+        all.extend(before.iter().chain(&older).map(|event| (event.sequence, event.clone())));
+        self.keys.clear();
+        self.evicted_through = self.evicted_through.min(after).max(lost_through);
+        self.lost_through = self.lost_through.max(lost_through);
+        for event in all.into_values() {
+            self.push(event);
+        }
+        self.last = self.last.max(last);
+        before
     }
 
     /// Forgets the oldest event: a stream that has not had it will be told.
@@ -73,11 +105,18 @@ impl TopicHistory {
         Some(event)
     }
 
+    /// Forgets the oldest event as the policy demands: no log of this topic has it.
+    fn lose_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
+        let event = self.evict_oldest()?;
+        self.lost_through = event.sequence;
+        Some(event)
+    }
+
     /// Forgets the events that are older than the policy allows.
     pub fn expire(&mut self, now: Instant) -> Vec<Arc<SequencedEvent>> {
         let mut left = Vec::new();
         while self.expires_at().is_some_and(|at| at <= now) {
-            left.extend(self.evict_oldest());
+            left.extend(self.lose_oldest());
         }
         left
     }
@@ -108,6 +147,16 @@ impl TopicHistory {
     /// Highest sequence that left other than by conflation.
     pub fn evicted_through(&self) -> u64 {
         self.evicted_through
+    }
+
+    /// Whether another log may hold some of what a stream standing at `sequence` lacks here.
+    pub fn may_reach_back_elsewhere(&self, sequence: u64) -> bool {
+        self.evicted_through > sequence.max(self.lost_through)
+    }
+
+    /// Every event kept, oldest first.
+    pub fn events(&self) -> impl Iterator<Item = &Arc<SequencedEvent>> {
+        self.events.iter()
     }
 
     /// Sequence of the topic's last event, kept or not.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    cursor::Cursor,
+    cursor::{Cursor, Epoch},
     event::SequencedEvent,
     pattern_index::PatternIndex,
     topic::{Pattern, Topic},
@@ -109,10 +109,9 @@ pub(crate) enum StartFrom {
     Snapshot,
     /// With all that history holds.
     Earliest,
-    /// With what came after a sequence.
-    After(u64),
-    /// With all that history holds, after a gap: the cursor is of another epoch.
-    Foreign,
+    /// With what came after a sequence of an epoch. If the partition is in another, with
+    /// all that history holds, after a gap.
+    After { epoch: Epoch, sequence: u64 },
 }
 
 /// Where a stream begins, as its client said.

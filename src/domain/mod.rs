@@ -12,6 +12,7 @@ pub(crate) mod outbox;
 pub(crate) mod partition_log;
 pub(crate) mod pattern_index;
 pub mod policy;
+pub(crate) mod relay;
 pub(crate) mod remembered;
 #[cfg(test)]
 pub(crate) mod testing;

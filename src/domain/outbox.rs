@@ -6,7 +6,12 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use super::{cursor::Positions, event::SequencedEvent};
+use super::{
+    cursor::{Epoch, Positions},
+    event::SequencedEvent,
+    partition_log::MissedReason,
+    topic::Topic,
+};
 
 /// Events that are written in one piece.
 #[derive(Debug, Clone)]
@@ -21,12 +26,25 @@ pub(crate) struct Segment {
     pub advances: SmallVec<[(u16, u64); 1]>,
 }
 
-/// Bytes that are ready, or events that are encoded when they are taken: both are shared
-/// with other streams until then.
+/// Bytes that are ready, or what is encoded when it is taken: both are shared with other
+/// streams until then.
 #[derive(Debug, Clone)]
 pub(crate) enum Content {
     Bytes(Bytes),
     Events(Box<[Arc<SequencedEvent>]>),
+    /// Events are missing here, other than those that this outbox dropped.
+    Gap(Box<GapHere>),
+}
+
+/// A gap between two events.
+#[derive(Debug, Clone)]
+pub(crate) struct GapHere {
+    pub reason: MissedReason,
+    pub partition: u16,
+    /// As far as they are known.
+    pub topics: Vec<Topic>,
+    /// The epoch that begins here.
+    pub epoch: Option<Epoch>,
 }
 
 impl Segment {
@@ -109,19 +127,29 @@ impl Outbox {
         self.segments.is_empty() && self.dropped.is_empty()
     }
 
-    /// Drops the oldest events until at most `max_bytes` are left, or one segment is.
+    /// Drops the oldest events until at most `max_bytes` are left, or one segment is. Gaps
+    /// stay.
     pub fn drop_oldest(&mut self, max_bytes: usize) -> u64 {
         let before = self.dropped.event_count;
+        let mut gaps = Vec::new();
         while self.bytes > max_bytes
             && self.segments.len() > 1
             && let Some(segment) = self.segments.pop_front()
         {
             self.bytes -= segment.size_bytes;
+            if matches!(segment.content, Content::Gap(_)) {
+                gaps.push(segment);
+                continue;
+            }
             for (place, (partition, _)) in segment.advances.iter().enumerate() {
                 // The count is the segment's, whatever partitions it touches.
                 let count = if place == 0 { u64::from(segment.event_count) } else { 0 };
                 self.dropped.add(count, *partition);
             }
+        }
+        for gap in gaps.into_iter().rev() {
+            self.bytes += gap.size_bytes;
+            self.segments.push_front(gap);
         }
         self.dropped.event_count - before
     }

@@ -7,6 +7,7 @@ mod publish;
 pub(crate) mod refusal;
 mod stats;
 pub(crate) mod stream;
+mod topics;
 
 use actix_web::{
     Resource, Route, guard,
@@ -25,12 +26,14 @@ pub(crate) fn routes(hub: Hub, prefix: String) -> impl FnOnce(&mut ServiceConfig
     }
 }
 
-/// Subscribing and publishing.
+/// Subscribing, publishing, and what there is to know of a topic.
 pub(crate) fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
+    let topic = web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(topics::get);
     let stream =
         [web::get().to(stream::get), web::head().to(stream::head), web::post().to(stream::post)];
     config
         .service(resource(hub, prefix, "/stream", &["GET", "HEAD", "POST"], stream))
+        .service(resource(hub, prefix, "/topics/{topic}", &["GET", "HEAD"], [topic]))
         .service(resource(hub, prefix, "/publish", &["POST"], [web::post().to(publish::post)]));
 }
 

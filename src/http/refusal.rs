@@ -61,7 +61,9 @@ impl From<&PublishError> for Refusal {
     fn from(error: &PublishError) -> Self {
         let status = match error.code() {
             "payload_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
-            "at_capacity" | "draining" => StatusCode::SERVICE_UNAVAILABLE,
+            "at_capacity" | "draining" | "bridge_down" | "unconfirmed" => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             "internal" => StatusCode::INTERNAL_SERVER_ERROR,
             _ => StatusCode::BAD_REQUEST,
         };
@@ -72,7 +74,7 @@ impl From<&PublishError> for Refusal {
 impl From<&SubscribeError> for Refusal {
     fn from(error: &SubscribeError) -> Self {
         let status = match error {
-            SubscribeError::AtCapacity | SubscribeError::Draining => {
+            SubscribeError::AtCapacity | SubscribeError::Draining | SubscribeError::BridgeDown => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             _ => StatusCode::BAD_REQUEST,
@@ -86,7 +88,7 @@ impl From<&SubscribeError> for Refusal {
 pub(crate) fn stream_refusal(request: &HttpRequest, error: &SubscribeError) -> HttpResponse {
     let reason = match error {
         SubscribeError::AtCapacity => ShutdownReason::Capacity,
-        SubscribeError::Draining => ShutdownReason::Drain,
+        SubscribeError::Draining | SubscribeError::BridgeDown => ShutdownReason::Drain,
         _ => return Refusal::from(error).response(),
     };
     if !request.headers().contains_key("sec-fetch-mode") {

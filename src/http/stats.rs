@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     bridge::BridgeStatus,
+    domain::cursor::Epoch,
     hub::Hub,
     metrics::{Scrape, render},
     process::Process,
@@ -20,7 +21,7 @@ use crate::{
 pub(crate) struct Stats {
     version: &'static str,
     uptime_seconds: u64,
-    epoch: String,
+    epoch: Option<String>,
     connections: usize,
     topics: usize,
     subscriptions: i64,
@@ -69,7 +70,7 @@ pub(crate) async fn stats(hub: Data<Hub>) -> Json<Stats> {
     Json(Stats {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: shared.started_at.elapsed().as_secs(),
-        epoch: shared.epoch.to_string(),
+        epoch: shared.bridge.epoch().map(|number| Epoch::new(number).to_string()),
         connections: shared.open_streams(),
         topics: snapshot.topics,
         subscriptions: snapshot.subscriptions,

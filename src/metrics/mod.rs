@@ -39,6 +39,7 @@ pub(crate) struct Metrics {
     replays_complete: AtomicU64,
     replays_gap: AtomicU64,
     topics: Box<[AtomicUsize]>,
+    refills: Box<[AtomicU64]>,
     closed: Mutex<BTreeMap<&'static str, u64>>,
     durations: Mutex<Histogram<u64>>,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
@@ -71,6 +72,7 @@ pub(crate) struct Snapshot {
     pub replays_gap: u64,
     pub actor_panics: u64,
     pub topics: usize,
+    pub refills: u64,
     pub subscriptions: i64,
     pub unsent_bytes: i64,
     /// Microseconds from publish to socket write.
@@ -90,6 +92,7 @@ impl Metrics {
             replays_complete: AtomicU64::default(),
             replays_gap: AtomicU64::default(),
             topics: (0..partition_count).map(|_| AtomicUsize::default()).collect(),
+            refills: (0..partition_count).map(|_| AtomicU64::default()).collect(),
             closed: Mutex::new(CLOSE_REASONS.map(|reason| (reason, 0)).into()),
             durations: Mutex::new(histogram()),
             workers: Mutex::default(),
@@ -124,6 +127,11 @@ impl Metrics {
         self.topics[usize::from(partition)].store(count, Ordering::Relaxed);
     }
 
+    /// A partition says how often it has caught up with its log in Redis.
+    pub fn set_refills(&self, partition: u16, count: u64) {
+        self.refills[usize::from(partition)].store(count, Ordering::Relaxed);
+    }
+
     /// All counters now.
     pub fn snapshot(&self) -> Snapshot {
         let workers = self.workers.lock().clone();
@@ -152,6 +160,7 @@ impl Metrics {
             replays_gap: self.replays_gap.load(Ordering::Relaxed),
             actor_panics: self.actor_panics.load(Ordering::Relaxed),
             topics: self.topics.iter().map(|count| count.load(Ordering::Relaxed)).sum(),
+            refills: self.refills.iter().map(|count| count.load(Ordering::Relaxed)).sum(),
             subscriptions: gauge(|worker| &worker.subscriptions),
             unsent_bytes: gauge(|worker| &worker.unsent_bytes),
             latencies: merge(|worker| &worker.latencies),

@@ -120,9 +120,21 @@ impl Collector for Scrape {
             snapshot.actor_panics,
         )?;
         out.gauge("fanfare_bridge_up", "Whether the bridge works", i64::from(self.bridge.is_up))?;
-        out.counter("fanfare_bridge_reconnects", "Reconnections of the bridge", 0)?;
-        out.counter("fanfare_bridge_refills", "Topics refilled by the bridge", 0)?;
-        out.gauge("fanfare_bridge_lag_seconds", "How far the bridge is behind", 0.0)?;
+        out.counter(
+            "fanfare_bridge_reconnects",
+            "How often the link was lost",
+            self.bridge.reconnects,
+        )?;
+        out.counter(
+            "fanfare_bridge_refills",
+            "How often a partition caught up with its log in Redis",
+            snapshot.refills,
+        )?;
+        out.gauge(
+            "fanfare_bridge_lag_seconds",
+            "How long something sent around the bridge took",
+            self.bridge.lag_ms / MILLIS,
+        )?;
         out.gauge(
             "process_resident_memory_bytes",
             "Resident memory",

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::encode::control_event;
-use crate::domain::topic::Topic;
+use crate::domain::{partition_log::MissedReason, topic::Topic};
 
 /// Why events are missing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -17,6 +17,15 @@ pub(crate) enum GapReason {
     Slow,
     /// The stream's rate limit was exceeded for too long.
     Rate,
+}
+
+impl From<MissedReason> for GapReason {
+    fn from(reason: MissedReason) -> Self {
+        match reason {
+            MissedReason::History => Self::History,
+            MissedReason::Epoch => Self::Epoch,
+        }
+    }
 }
 
 /// Why the hub ends a stream.

@@ -65,7 +65,7 @@ impl Connection {
         let wanted = Arc::new(wanted);
         let retry = shared.random_retry();
         let opened_at = now();
-        let spec = ConnectionSpec::new(&shared.config, shared.epoch, retry);
+        let spec = ConnectionSpec::new(&shared.config, retry);
         let state = ConnectionState::new(spec, wanted.clone(), &client_id, opened_at);
         let pipe = Pipe::new(state, worker.metrics.clone());
         let connection = Self {

@@ -16,14 +16,16 @@ use crate::{
 
 /// What the look of an event in a stream depends on.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct View {
+pub(crate) struct View<'a> {
     pub epoch: Epoch,
+    /// Partitions that have not reached that epoch: their positions stay as they are.
+    pub behind: &'a [u16],
     pub format: Format,
     /// Whether the stream touches one partition only.
     pub is_single: bool,
 }
 
-impl View {
+impl View<'_> {
     /// Encodes events in one piece; `positions` is where the stream stands before it.
     pub fn encode(&self, events: &[Arc<SequencedEvent>], mut positions: Positions) -> Bytes {
         match self.format {
@@ -42,7 +44,7 @@ impl View {
         let mut bytes = Vec::with_capacity(size);
         let mut id_line = String::with_capacity(id_bytes);
         for event in events {
-            positions.set(event.partition, event.sequence);
+            self.advance(positions, event);
             bytes.extend_from_slice(&event.encoded.bytes[..event.encoded.id_at]);
             id_line.clear();
             encode::push_id_line(&mut id_line, self.epoch, positions);
@@ -51,10 +53,16 @@ impl View {
         bytes
     }
 
+    fn advance(&self, positions: &mut Positions, event: &SequencedEvent) {
+        if !self.behind.contains(&event.partition) {
+            positions.set(event.partition, event.sequence);
+        }
+    }
+
     fn batch(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> String {
         let mut text = String::from("event: batch\ndata: [");
         for (index, event) in events.iter().enumerate() {
-            positions.set(event.partition, event.sequence);
+            self.advance(positions, event);
             if index > 0 {
                 text.push(',');
             }

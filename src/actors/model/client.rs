@@ -22,6 +22,15 @@ pub struct Client {
     pub excused: HashSet<usize>,
     /// What the stream that is open now cannot be given: a `history` gap must come of it.
     pub lost: HashSet<usize>,
+    /// With Redis, what history lacked when the open stream began: a `history` gap excuses
+    /// all of it.
+    pub evicted: Option<HashSet<usize>>,
+    /// Whether pushes to anybody were lost.
+    pub may_miss_pushes: bool,
+    /// Events of eras before this one are excused by gaps.
+    pub epoch_gaps_through: u64,
+    /// How often Redis has been emptied.
+    pub present_era: u64,
     /// Cursor of its very first `connected`.
     pub baseline: Option<String>,
     /// Partitions of gaps that dropped live events.
@@ -42,6 +51,10 @@ impl Client {
             got: Vec::new(),
             excused: HashSet::new(),
             lost: HashSet::new(),
+            evicted: None,
+            may_miss_pushes: false,
+            epoch_gaps_through: 0,
+            present_era: 0,
             baseline: None,
             dropped_in: HashSet::new(),
             gap_count: 0,
@@ -107,17 +120,31 @@ impl Client {
         self.gap_count += 1;
         let gap: serde_json::Value = serde_json::from_str(data).unwrap();
         match gap["reason"].as_str().unwrap() {
+            "history" if self.evicted.is_some() => {
+                let evicted = self.evicted.as_ref().unwrap();
+                assert!(self.may_miss_pushes || !evicted.is_empty(), "a gap of nothing");
+                self.excused.extend(evicted);
+                if self.may_miss_pushes {
+                    self.drop_in(&gap);
+                }
+            }
+            "epoch" => {
+                self.epoch_gaps_through = self.present_era;
+                self.excused.extend(self.evicted.iter().flatten());
+            }
             "history" => {
                 assert!(!self.lost.is_empty(), "a gap, but history still holds all");
                 self.excused.extend(self.lost.drain());
             }
-            "slow" | "rate" => {
-                let partitions = gap["partitions"].as_array().unwrap();
-                assert!(!partitions.is_empty());
-                let numbers = partitions.iter().map(|number| number.as_u64().unwrap() as u16);
-                self.dropped_in.extend(numbers);
-            }
+            "slow" | "rate" => self.drop_in(&gap),
             other => panic!("a gap of reason {other}"),
         }
+    }
+
+    fn drop_in(&mut self, gap: &serde_json::Value) {
+        let partitions = gap["partitions"].as_array().unwrap();
+        assert!(!partitions.is_empty());
+        let numbers = partitions.iter().map(|number| number.as_u64().unwrap() as u16);
+        self.dropped_in.extend(numbers);
     }
 }

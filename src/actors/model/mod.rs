@@ -7,6 +7,7 @@
 //! `FANFARE_MODEL_SEED=n cargo test model` runs that schedule again.
 
 mod client;
+mod redis;
 mod reference;
 mod world;
 
@@ -19,6 +20,15 @@ const STEPS: usize = 400;
 
 #[test]
 fn every_stream_gets_each_event_once_in_order_or_a_gap() {
+    run_all(false);
+}
+
+#[test]
+fn two_instances_over_redis_act_as_one() {
+    run_all(true);
+}
+
+fn run_all(has_redis: bool) {
     let given = std::env::var("FANFARE_MODEL_SEED").ok().map(|seed| seed.parse().unwrap());
     let seeds = match given {
         Some(seed) => seed..=seed,
@@ -29,7 +39,7 @@ fn every_stream_gets_each_event_once_in_order_or_a_gap() {
     };
     let mut totals = world::Totals::default();
     for seed in seeds {
-        let run = std::panic::catch_unwind(|| run(seed));
+        let run = std::panic::catch_unwind(|| run(seed, has_redis));
         match run {
             Ok(counts) => totals.add(&counts),
             Err(panic) => {
@@ -44,8 +54,8 @@ fn every_stream_gets_each_event_once_in_order_or_a_gap() {
     }
 }
 
-fn run(seed: u64) -> world::Totals {
-    let mut world = World::new(StdRng::seed_from_u64(seed));
+fn run(seed: u64, has_redis: bool) -> world::Totals {
+    let mut world = World::new(StdRng::seed_from_u64(seed), has_redis);
     for _ in 0..STEPS {
         world.step();
     }

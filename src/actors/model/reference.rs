@@ -12,6 +12,8 @@ use crate::{config::Conflate, domain::policy::Policies};
 pub struct Record {
     pub topic: String,
     pub partition: u16,
+    /// How often Redis was emptied before.
+    pub era: u64,
     pub sequence: u64,
     pub event_type: Option<&'static str>,
     pub key: Option<&'static str>,
@@ -53,10 +55,16 @@ impl Reference {
         &self.evicted
     }
 
+    /// Nothing is held any more.
+    pub fn evict_all(&mut self) {
+        self.evicted.extend(self.held.drain().flat_map(|(_, held)| held));
+    }
+
     /// Whether the later event takes the place of the earlier.
     pub fn is_same_item(&self, earlier: usize, later: usize) -> bool {
         let (earlier, later) = (&self.records[earlier], &self.records[later]);
         earlier.topic == later.topic
+            && earlier.era == later.era
             && match self.policies.of(&earlier.topic).conflate {
                 Conflate::None => false,
                 Conflate::Latest => true,

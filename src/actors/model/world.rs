@@ -13,13 +13,16 @@ use rand::{RngExt, rngs::StdRng};
 use super::{
     any,
     client::Client,
+    redis::{Redis, RedisPartition},
     reference::{Record, Reference},
 };
 use crate::{
     actors::{
         StreamId,
         connection::{ConnectionSpec, ConnectionState, Next},
-        partition::{Delivery, InterestChange, PartitionSpec, PartitionState},
+        partition::{
+            Delivery, InterestChange, MirrorSpec, MirrorState, PartitionSpec, PartitionState,
+        },
         topic_manager::{Frames, ManagerSpec, ManagerState, Opening, Outlet},
     },
     config::{Config, Conflate, Flush, Rate, SlowConsumer, TopicHistory, TopicPolicy},
@@ -29,6 +32,7 @@ use crate::{
         event::Event,
         interest::StartFrom,
         policy::Policies,
+        relay::News,
         remembered::RememberedBudget,
         topic::{Pattern, Topic},
     },
@@ -112,8 +116,37 @@ impl Outlet for Mailbox {
     }
 }
 
+/// A partition whose log is here, or in Redis.
+enum Node {
+    Own(Option<Box<PartitionState>>),
+    Mirror(Option<Box<MirrorState>>),
+}
+
+impl Node {
+    fn take_outgoing(&mut self, manager: u64) -> Vec<Delivery> {
+        match self {
+            Self::Own(state) => state.as_mut().unwrap().take_outgoing(manager),
+            Self::Mirror(state) => state.as_mut().unwrap().take_outgoing(manager),
+        }
+    }
+
+    fn change_interest(&mut self, manager: u64, changes: Vec<InterestChange>, now: Instant) {
+        match self {
+            Self::Own(state) => state.as_mut().unwrap().change_interest(manager, changes, now),
+            Self::Mirror(state) => state.as_mut().unwrap().change_interest(manager, changes, now),
+        }
+    }
+
+    fn rebuild(&mut self) {
+        match self {
+            Self::Own(state) => *state = state.take().map(|state| Box::new(state.rebuild())),
+            Self::Mirror(state) => *state = state.take().map(|state| Box::new(state.rebuild())),
+        }
+    }
+}
+
 struct PartitionNode {
-    state: Option<PartitionState>,
+    state: Node,
     /// Per manager: whether it must be told of a restart, and what is on its way to it.
     must_restart: [bool; MANAGERS],
     to_manager: [Option<Vec<Delivery>>; MANAGERS],
@@ -141,10 +174,11 @@ struct Session {
 pub struct World {
     rng: StdRng,
     now: Instant,
-    epoch: Epoch,
     config: Config,
     manager_spec: ManagerSpec,
-    partitions: Vec<PartitionNode>,
+    /// By instance; a world without Redis has one.
+    instances: Vec<Vec<PartitionNode>>,
+    redis: Option<Redis>,
     managers: Vec<ManagerNode>,
     clients: Vec<Client>,
     sessions: Vec<Option<Session>>,
@@ -186,15 +220,16 @@ fn config(rng: &mut StdRng) -> Config {
 }
 
 impl World {
-    pub fn new(mut rng: StdRng) -> Self {
+    /// A hub on its own, or two with a manager each and a Redis between them.
+    pub fn new(mut rng: StdRng, has_redis: bool) -> Self {
         let config = config(&mut rng);
         let now = Instant::now();
         let epoch = Epoch::new(rng.random());
         let policies = Arc::new(Policies::new(&config).unwrap());
         let budget = Arc::new(HistoryBudget::new(usize::MAX / 2, PARTITIONS, now));
         let manager_spec = ManagerSpec::new(&config, now);
-        let partition = |partition| PartitionNode {
-            state: Some(PartitionState::new(PartitionSpec {
+        let partition = |partition| {
+            let spec = PartitionSpec {
                 partition,
                 epoch,
                 policies: policies.clone(),
@@ -202,18 +237,34 @@ impl World {
                 max_idle_topics: 100,
                 idempotency_window: Duration::from_secs(300),
                 remembered: Arc::new(RememberedBudget::new(10_000)),
-            })),
-            must_restart: [false; MANAGERS],
-            to_manager: [None, None],
+            };
+            let state = match has_redis {
+                false => Node::Own(Some(Box::new(PartitionState::new(spec)))),
+                true => {
+                    let interest_grace = Duration::from_millis(300);
+                    let spec = MirrorSpec { partition: spec, interest_grace };
+                    Node::Mirror(Some(Box::new(MirrorState::new(spec))))
+                }
+            };
+            PartitionNode { state, must_restart: [false; MANAGERS], to_manager: [None, None] }
         };
+        let instance_count = if has_redis { MANAGERS } else { 1 };
+        let partitions = |_| (0..PARTITIONS).map(partition).collect();
+        let redis = has_redis.then(|| Redis {
+            partitions: (0..PARTITIONS).map(|_| RedisPartition::new(MANAGERS)).collect(),
+            policies: Policies::new(&config).unwrap(),
+            acknowledged: vec![vec![0; usize::from(PARTITIONS)]; MANAGERS],
+            loses_pushes: rng.random_bool(0.3),
+            era: 0,
+        });
         let manager = |_| ManagerNode {
             state: ManagerState::new(manager_spec.clone()),
             to_partition: (0..PARTITIONS).map(|_| None).collect(),
         };
         Self {
             now,
-            epoch,
-            partitions: (0..PARTITIONS).map(partition).collect(),
+            instances: (0..instance_count).map(partitions).collect(),
+            redis,
             managers: (0..MANAGERS).map(manager).collect(),
             manager_spec,
             clients: (0..CLIENTS).map(|_| client(&mut rng)).collect(),
@@ -232,6 +283,7 @@ impl World {
         let client = self.rng.random_range(0..CLIENTS);
         match self.rng.random_range(0..100) {
             0..22 => self.publish(),
+            22..45 if self.redis.is_some() => (0..3).for_each(|_| self.hand_over()),
             22..45 => self.hand_over(),
             45..57 => self.end_turn(),
             57..72 => self.run_connection(client),
@@ -239,23 +291,33 @@ impl World {
             86..90 => self.now += Duration::from_millis(self.rng.random_range(1..150)),
             90..94 => self.open(client),
             94..96 => self.cut(client),
+            96 if self.redis.is_some() => self.disturb_redis(),
             96..98 => {
                 let stalled = self.rng.random_bool(0.5);
                 self.clients[client].is_stalled = stalled;
             }
+            // Rarer with Redis, where streams take longer to come.
+            _ if self.redis.is_some() && self.rng.random_bool(0.8) => {}
             _ => self.panic(),
         }
     }
 
     /// Lets everything come to rest, every client connected and reading.
     pub fn settle(&mut self) {
+        // Of a topic that has no later event a lost push is noticed by the next catching up.
+        if let Some(redis) = self.redis.as_mut().filter(|redis| redis.loses_pushes) {
+            let all = redis.partitions.iter_mut();
+            all.for_each(|log| (0..MANAGERS).for_each(|instance| log.disconnect(instance)));
+        }
         for _ in 0..60 {
             self.now += Duration::from_millis(100);
+            self.run_redis();
             for client in 0..CLIENTS {
                 self.clients[client].is_stalled = false;
                 self.open(client);
             }
             for _ in 0..4 {
+                self.run_redis();
                 self.hand_over_all();
                 (0..MANAGERS).for_each(|manager| self.end_turn_of(manager));
                 self.hand_over_all();
@@ -271,24 +333,32 @@ impl World {
     pub fn check(mut self) -> Totals {
         for (number, client) in self.clients.iter().enumerate() {
             let baseline: Cursor = client.baseline.as_ref().unwrap().parse().unwrap();
+            let first_era = if self.redis.is_some() { baseline.epoch.number() - 1 } else { 0 };
             let got: HashSet<usize> = client.got.iter().copied().collect();
             assert_eq!(got.len(), client.got.len(), "client {number} got an event twice");
-            let mut last = [0; PARTITIONS as usize];
+            let mut last = [(0, 0); PARTITIONS as usize];
             for index in &client.got {
                 let record = &self.reference.records[*index];
                 let last = &mut last[usize::from(record.partition)];
-                assert!(*last < record.sequence, "client {number} got {index} out of order");
-                *last = record.sequence;
+                let place = (record.era, record.sequence);
+                assert!(
+                    *last < place,
+                    "client {number} got {index} out of order: {last:?} {record:?}\n{client:?}"
+                );
+                *last = place;
                 assert!(wants(client, record), "client {number} got {index} unasked");
             }
             for (index, record) in self.reference.records.iter().enumerate() {
                 let since = baseline.positions.get(record.partition);
-                let is_due = since.is_some_and(|since| record.sequence > since);
+                let is_due = since.is_some_and(|since| {
+                    record.era > first_era || (record.era == first_era && record.sequence > since)
+                });
                 if !is_due || !wants(client, record) || got.contains(&index) {
                     continue;
                 }
                 let is_excused = client.excused.contains(&index)
-                    || client.dropped_in.contains(&record.partition);
+                    || client.dropped_in.contains(&record.partition)
+                    || record.era < client.epoch_gaps_through;
                 let later = index + 1..self.reference.records.len();
                 let is_superseded =
                     later.into_iter().any(|later| self.reference.is_same_item(index, later));
@@ -317,15 +387,110 @@ impl World {
         let mut event = Event::text(index.to_string()).id(format!("id {index}"));
         event.event_type = event_type.map(Into::into);
         event.key = key.map(Into::into);
-        let node = self.partitions[usize::from(partition)].state.as_mut().unwrap();
-        let taken = node.publish(&parsed, &event, None, self.now).map_err(|e| e.to_string());
-        let sequence = taken.unwrap().published.sequence;
+        let again = self.rng.random_bool(0.1);
+        let (sequence, era) = match &mut self.redis {
+            Some(redis) => {
+                let instance = self.rng.random_range(0..MANAGERS);
+                let policy = redis.policies.of(topic).clone();
+                let log = &mut redis.partitions[usize::from(partition)];
+                let sequence = log.publish(&parsed, &event, &policy, self.now);
+                redis.acknowledged[instance][usize::from(partition)] = sequence;
+                (sequence, redis.era)
+            }
+            None => {
+                let node = &mut self.instances[0][usize::from(partition)].state;
+                let Node::Own(Some(state)) = node else { panic!("no partition") };
+                let mut publish = || {
+                    let taken = state.publish(&parsed, &event, None, self.now);
+                    taken.map_err(|error| error.to_string()).unwrap().published.sequence
+                };
+                let sequence = publish();
+                assert!(!again || publish() == sequence);
+                (sequence, 0)
+            }
+        };
         let topic = topic.to_owned();
         let at = self.now;
-        self.reference.publish(Record { topic, partition, sequence, event_type, key, at });
-        if self.rng.random_bool(0.1) {
-            let again = node.publish(&parsed, &event, None, self.now).map_err(|e| e.to_string());
-            assert_eq!(again.unwrap().published.sequence, sequence);
+        self.reference.publish(Record { topic, partition, era, sequence, event_type, key, at });
+    }
+
+    /// Something goes wrong between Redis and an instance, or with Redis.
+    fn disturb_redis(&mut self) {
+        let Some(redis) = &mut self.redis else { return };
+        let (instance, partition) =
+            (self.rng.random_range(0..MANAGERS), self.rng.random_range(0..usize::from(PARTITIONS)));
+        let line = &mut redis.partitions[partition].lines[instance];
+        let pushes: Vec<usize> = (0..line.news.len())
+            .filter(|place| matches!(line.news[*place], News::Event(_)))
+            .collect();
+        match self.rng.random_range(0..10) {
+            0 => {
+                redis.era += 1;
+                redis.partitions.iter_mut().for_each(RedisPartition::empty);
+                for sequence in redis.acknowledged.iter_mut().flatten() {
+                    *sequence = 0;
+                }
+                self.reference.evict_all();
+            }
+            1..4 if redis.loses_pushes && !pushes.is_empty() => {
+                // Whoever has had a later event of another topic can come back with its id
+                // before the hole is found. So this one may be missing, but no other.
+                let Some(News::Event(event)) = line.news.remove(any(&mut self.rng, &pushes)) else {
+                    return;
+                };
+                let index: usize = event.event.data.as_str().parse().unwrap();
+                for client in &mut self.clients {
+                    client.may_miss_pushes = true;
+                    client.excused.insert(index);
+                }
+            }
+            4..7 if !pushes.is_empty() => {
+                // Repeated, now or later.
+                let place = any(&mut self.rng, &pushes);
+                let News::Event(event) = &line.news[place] else { return };
+                let event = News::Event(event.clone());
+                let later = self.rng.random_range(place..line.news.len());
+                line.news.insert(later + 1, event);
+            }
+            _ => redis.partitions[partition].disconnect(instance),
+        }
+    }
+
+    /// News and requests travel a little between Redis and an instance's partition.
+    fn relay(&mut self, instance: usize, partition: usize, count: usize) {
+        let Some(redis) = &mut self.redis else { return };
+        let acknowledged = redis.acknowledged[instance][partition];
+        let log = &mut redis.partitions[partition];
+        if !log.lines[instance].is_up && log.lines[instance].news.is_empty() {
+            log.connect(instance, acknowledged);
+        }
+        let Node::Mirror(Some(mirror)) = &mut self.instances[instance][partition].state else {
+            panic!("no mirror")
+        };
+        for _ in 0..count {
+            log.answer(instance);
+            if let Some(news) = log.lines[instance].news.pop_front() {
+                mirror.on_news(news, self.now);
+            }
+            mirror.expire(self.now);
+            let (generation, requests) = mirror.take_requests();
+            if generation == log.lines[instance].generation && log.lines[instance].is_up {
+                log.lines[instance].requests.extend(requests);
+            }
+            let line = &log.lines[instance];
+            if line.requests.is_empty() && line.news.is_empty() {
+                break;
+            }
+        }
+    }
+
+    /// Lets all that is on its way to and from Redis arrive.
+    fn run_redis(&mut self) {
+        if self.redis.is_none() {
+            return;
+        }
+        for instance in 0..MANAGERS {
+            (0..usize::from(PARTITIONS)).for_each(|partition| self.relay(instance, partition, 100));
         }
     }
 
@@ -333,6 +498,10 @@ impl World {
     fn hand_over(&mut self) {
         let partition = self.rng.random_range(0..usize::from(PARTITIONS));
         let manager = self.rng.random_range(0..MANAGERS);
+        if self.redis.is_some() && self.rng.random_bool(0.5) {
+            let count = self.rng.random_range(1..10);
+            return self.relay(manager, partition, count);
+        }
         if self.rng.random_bool(0.5) {
             self.partition_to_manager(partition, manager);
         } else {
@@ -351,8 +520,14 @@ impl World {
         }
     }
 
+    /// The instance that a manager belongs to.
+    fn instance_of(&self, manager: usize) -> usize {
+        if self.redis.is_some() { manager } else { 0 }
+    }
+
     fn partition_to_manager(&mut self, partition: usize, manager: usize) {
-        let node = &mut self.partitions[partition];
+        let instance = self.instance_of(manager);
+        let node = &mut self.instances[instance][partition];
         if let Some(deliveries) = node.to_manager[manager].take() {
             for delivery in deliveries {
                 let state = &mut self.managers[manager].state;
@@ -360,8 +535,7 @@ impl World {
             }
             return;
         }
-        let state = node.state.as_mut().unwrap();
-        let mut deliveries = state.take_outgoing(manager as u64);
+        let mut deliveries = node.state.take_outgoing(manager as u64);
         if std::mem::take(&mut node.must_restart[manager]) {
             deliveries.insert(0, Delivery::Restarted);
         }
@@ -371,10 +545,11 @@ impl World {
     }
 
     fn manager_to_partition(&mut self, partition: usize, manager: usize) {
+        let instance = self.instance_of(manager);
         let node = &mut self.managers[manager];
         if let Some(changes) = node.to_partition[partition].take() {
             changes.iter().for_each(|change| self.note_attach(partition as u16, change));
-            let state = self.partitions[partition].state.as_mut().unwrap();
+            let state = &mut self.instances[instance][partition].state;
             state.change_interest(manager as u64, changes, self.now);
         } else if node.state.has_changes(partition as u16) {
             node.to_partition[partition] = Some(node.state.take_changes(partition as u16));
@@ -383,10 +558,12 @@ impl World {
 
     /// Notes what the stream cannot be given any more, at the moment of its attach.
     fn note_attach(&mut self, partition: u16, change: &InterestChange) {
-        let InterestChange::Attach { stream, interest, from: StartFrom::After(after) } = change
-        else {
+        let InterestChange::Attach { stream, interest, from } = change else { return };
+        let StartFrom::After { sequence: after, .. } = from else { return };
+        if self.redis.is_some() {
+            // The answer comes later, and may then lack more.
             return;
-        };
+        }
         let Some(client) = self.streams.get(stream).copied() else { return };
         let session = self.sessions[client].as_ref();
         if session.is_none_or(|session| session.stream != *stream) {
@@ -462,6 +639,10 @@ impl World {
         let count = self.rng.random_range(0..=session.wire.len());
         let count = if self.rng.random_bool(0.5) { session.wire.len() } else { count };
         let bytes: Vec<u8> = session.wire.drain(..count).collect();
+        if let Some(redis) = self.redis.as_ref().filter(|_| !bytes.is_empty()) {
+            reader.evicted = Some(self.reference.evicted(self.now).clone());
+            reader.present_era = redis.era;
+        }
         reader.read(&bytes);
         if session.is_finished && session.wire.is_empty() {
             self.cut(client);
@@ -479,7 +660,7 @@ impl World {
         self.streams.insert(stream, client);
         let mailbox = Mailbox::default();
         self.managers[manager].state.open(stream, mailbox.clone(), &wanted, 0.5, self.now);
-        let spec = ConnectionSpec::new(&self.config, self.epoch, Duration::from_secs(1));
+        let spec = ConnectionSpec::new(&self.config, Duration::from_secs(1));
         self.clients[client].reconnect();
         self.totals.resumed += usize::from(!self.clients[client].last_id.is_empty());
         self.sessions[client] = Some(Session {
@@ -503,7 +684,7 @@ impl World {
             subscription.format = Some(Format::JsonBatch);
         }
         subscription = subscription.last_event_id(client.last_id.clone());
-        subscription.resolve(self.epoch, 100).unwrap()
+        subscription.resolve(100).unwrap()
     }
 
     /// The connection breaks at any byte.
@@ -521,9 +702,13 @@ impl World {
         match self.rng.random_range(0..3) {
             0 => {
                 let partition = self.rng.random_range(0..usize::from(PARTITIONS));
-                let node = &mut self.partitions[partition];
-                node.state = node.state.take().map(PartitionState::rebuild);
+                let instance = self.rng.random_range(0..self.instances.len());
+                let node = &mut self.instances[instance][partition];
+                node.state.rebuild();
                 node.must_restart = [true; MANAGERS];
+                if let Some(redis) = &mut self.redis {
+                    redis.partitions[partition].disconnect(instance);
+                }
             }
             1 => {
                 let manager = self.rng.random_range(0..MANAGERS);

@@ -8,7 +8,6 @@ use smallvec::SmallVec;
 use crate::{
     actors::ManagerId,
     domain::{
-        event::SequencedEvent,
         interest::{Interest, PatternSet, TypeFilter},
         pattern_index::PatternIndex,
         topic::Topic,
@@ -121,11 +120,30 @@ impl Listeners {
         }
     }
 
-    /// Who gets this event.
-    pub fn receivers(&self, event: &SequencedEvent) -> Receivers {
+    /// Whether a stream has named the topic.
+    pub fn has_topic(&self, topic: &Topic) -> bool {
+        self.topics.contains_key(topic)
+    }
+
+    /// Whether a stream has a pattern.
+    pub fn has_patterns(&self) -> bool {
+        !self.patterns.is_empty()
+    }
+
+    /// Streams that listen to the topic, whatever types they want.
+    pub fn subscriber_count(&self, topic: &Topic) -> usize {
+        self.select(topic, |_| true).stream_count
+    }
+
+    /// Who gets an event of this topic and type.
+    pub fn receivers(&self, topic: &Topic, event_type: Option<&str>) -> Receivers {
+        self.select(topic, |types| types.wants_type(event_type))
+    }
+
+    fn select(&self, topic: &Topic, wants: impl Fn(&TypeFilter) -> bool) -> Receivers {
         let mut receivers = Receivers::default();
-        for group in self.topics.get(&event.topic).into_iter().flatten() {
-            if group.types.wants(event) {
+        for group in self.topics.get(topic).into_iter().flatten() {
+            if wants(&group.types) {
                 receivers.add(group.manager, group.stream_count);
             }
         }
@@ -133,11 +151,11 @@ impl Listeners {
             return receivers;
         }
         let mut matching: SmallVec<[usize; 8]> = SmallVec::new();
-        self.patterns.for_each_match(&event.topic, |group| matching.push(group));
+        self.patterns.for_each_match(topic, |group| matching.push(group));
         matching.sort_unstable();
         matching.dedup();
         for (key, stream_count) in matching.into_iter().map(|group| &self.groups[group]) {
-            if key.types.wants(event) {
+            if wants(&key.types) {
                 receivers.add(key.manager, *stream_count);
             }
         }

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
     actors::{ManagerId, StreamId},
     domain::{
+        cursor::Epoch,
         event::{Event, SequencedEvent},
         interest::{Interest, StartFrom},
-        partition_log::Replay,
+        partition_log::{MissedReason, Replay},
+        relay::News,
         topic::Topic,
     },
     error::PublishError,
@@ -20,14 +22,37 @@ use crate::{
 /// A publish's place among those a partition has taken and not yet delivered.
 pub(crate) type Place = Arc<OwnedSemaphorePermit>;
 
-/// Sequence, keep and route one event.
+/// Sequence, keep and route one event, or have Redis do so.
 #[derive(Message)]
-#[rtype(result = "Result<Published, PublishError>")]
+#[rtype(result = "()")]
 pub(crate) struct PublishEvent {
     pub topic: Topic,
     pub event: Event,
     pub place: Option<Place>,
+    pub answer: oneshot::Sender<Result<Published, PublishError>>,
 }
+
+/// A publish on its way to Redis.
+#[derive(Debug)]
+pub(crate) struct RelayedPublish {
+    pub topic: Topic,
+    pub event: Event,
+    /// Streams of this instance that it will be queued for.
+    pub receivers: usize,
+    /// Given back with the answer.
+    pub _place: Option<Place>,
+    pub answer: oneshot::Sender<Result<Published, PublishError>>,
+}
+
+/// What the bridge brings, in order. Answered once it is taken in.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct TakeNews(pub Vec<News>);
+
+/// How many streams of this instance listen to a topic, and what is its last sequence?
+#[derive(Message)]
+#[rtype(result = "(usize, u64)")]
+pub(crate) struct AskTopic(pub Topic);
 
 /// One stream comes or goes.
 #[derive(Debug)]
@@ -35,7 +60,7 @@ pub(crate) enum InterestChange {
     /// Replay what the stream lacks and route live events from here on.
     Attach { stream: StreamId, interest: Arc<Interest>, from: StartFrom },
     /// Route no more for this stream.
-    Detach { interest: Arc<Interest> },
+    Detach { stream: StreamId, interest: Arc<Interest> },
     /// Route no more for any stream of this manager.
     DetachAll,
 }
@@ -77,8 +102,22 @@ pub(crate) enum Delivery {
     Event { event: Arc<SequencedEvent>, place: Option<Place> },
     /// A stream is attached: its replay, and every later event follows.
     Attached { stream: StreamId, replay: Replay },
+    /// Streams have missed something, or numbers begin anew.
+    Interrupted(Arc<Interruption>),
     /// The partition was rebuilt and has forgotten who listens.
     Restarted,
+}
+
+/// What open streams have missed of a partition and cannot be given in order any more.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Interruption {
+    pub partition: u16,
+    pub reason: MissedReason,
+    /// Only streams that listen to one of these are concerned; if empty, all that touch the
+    /// partition.
+    pub topics: Vec<Topic>,
+    /// The epoch that begins, and the sequence after which its first event will come.
+    pub beginning: Option<(Epoch, u64)>,
 }
 
 /// Panics, as a bug would, to show that the partition is rebuilt.

@@ -1,9 +1,12 @@
-//! The partition actor: the only writer of its topics' sequence and history.
+//! The partition actor: the only writer of its topics' sequence and history, or, where the
+//! log is in Redis, of this instance's part of it.
 //!
 //! It sends each manager one message at a time; what comes meanwhile gathers into the next.
 
 mod listeners;
 mod messages;
+mod mirror;
+mod relay;
 mod state;
 
 use std::{
@@ -17,16 +20,18 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, fut::wrap_fu
 #[cfg(test)]
 pub(crate) use messages::Panic;
 pub(crate) use messages::{
-    ChangeInterest, Deliver, DeliveriesTaken, Delivery, InterestChange, Place, PublishEvent,
-    TrimHistory,
+    AskTopic, ChangeInterest, Deliver, DeliveriesTaken, Delivery, InterestChange, Interruption,
+    Place, PublishEvent, RelayedPublish, TakeNews, TrimHistory,
 };
+pub(crate) use mirror::{MirrorSpec, MirrorState};
+pub(crate) use relay::Relay;
 pub(crate) use state::{PartitionSpec, PartitionState};
 
 use super::{
     ManagerId, catch, now,
     turn::{Turn, TurnLoop},
 };
-use crate::{error::PublishError, hub::Published, metrics::Metrics};
+use crate::{error::PublishError, metrics::Metrics};
 
 /// Publishes that are handled before others get a turn: some hundred microseconds of work.
 const MAX_PUBLISHES_A_TURN: usize = 256;
@@ -34,11 +39,97 @@ const MAX_PUBLISHES_A_TURN: usize = 256;
 /// How often expired events are forgotten when nothing else asks for it.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Where the log of a partition is.
+#[derive(Debug, Clone)]
+pub(crate) enum LogPlace {
+    /// Here, in memory.
+    Here,
+    /// In Redis.
+    Redis { interest_grace: Duration, relay: Arc<dyn Relay> },
+}
+
+/// What a partition decides, by where its log is.
+enum State {
+    Own(Box<PartitionState>),
+    Mirror(Box<MirrorState>),
+}
+
+impl State {
+    fn new(spec: PartitionSpec, place: &LogPlace) -> Self {
+        match place {
+            LogPlace::Here => Self::Own(Box::new(PartitionState::new(spec))),
+            LogPlace::Redis { interest_grace, .. } => {
+                let spec = MirrorSpec { partition: spec, interest_grace: *interest_grace };
+                Self::Mirror(Box::new(MirrorState::new(spec)))
+            }
+        }
+    }
+
+    fn rebuild(self) -> Self {
+        match self {
+            Self::Own(state) => Self::Own(Box::new(state.rebuild())),
+            Self::Mirror(state) => Self::Mirror(Box::new(state.rebuild())),
+        }
+    }
+
+    fn has_outgoing(&self, manager: ManagerId) -> bool {
+        match self {
+            Self::Own(state) => state.has_outgoing(manager),
+            Self::Mirror(state) => state.has_outgoing(manager),
+        }
+    }
+
+    fn take_outgoing(&mut self, manager: ManagerId) -> Vec<Delivery> {
+        match self {
+            Self::Own(state) => state.take_outgoing(manager),
+            Self::Mirror(state) => state.take_outgoing(manager),
+        }
+    }
+
+    fn change_interest(&mut self, manager: ManagerId, changes: Vec<InterestChange>, now: Instant) {
+        match self {
+            Self::Own(state) => state.change_interest(manager, changes, now),
+            Self::Mirror(state) => state.change_interest(manager, changes, now),
+        }
+    }
+
+    fn remove_manager(&mut self, manager: ManagerId, now: Instant) {
+        match self {
+            Self::Own(state) => state.remove_manager(manager),
+            Self::Mirror(state) => state.remove_manager(manager, now),
+        }
+    }
+
+    fn trim(&mut self) {
+        match self {
+            Self::Own(state) => state.trim(),
+            Self::Mirror(state) => state.trim(),
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        match self {
+            Self::Own(state) => state.expire(now),
+            Self::Mirror(state) => state.expire(now),
+        }
+    }
+
+    fn topic_count(&self) -> usize {
+        match self {
+            Self::Own(state) => state.topic_count(),
+            Self::Mirror(state) => state.topic_count(),
+        }
+    }
+}
+
 /// The shell of a partition.
 pub(crate) struct Partition {
     number: u16,
     /// Empty only while it is being rebuilt.
-    state: Option<PartitionState>,
+    state: Option<State>,
+    place: LogPlace,
+    /// Publishes on their way to Redis, sent at the end of the turn.
+    publishes: Vec<RelayedPublish>,
     managers: HashMap<ManagerId, ManagerLink>,
     others: Arc<std::sync::OnceLock<Vec<Addr<Partition>>>>,
     publishes_in_turn: usize,
@@ -59,12 +150,15 @@ impl Partition {
     /// `others` is filled once all partitions of the hub are started.
     pub fn new(
         spec: PartitionSpec,
+        place: LogPlace,
         others: Arc<std::sync::OnceLock<Vec<Addr<Partition>>>>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             number: spec.partition,
-            state: Some(PartitionState::new(spec)),
+            state: Some(State::new(spec, &place)),
+            place,
+            publishes: Vec::new(),
             managers: HashMap::new(),
             others,
             publishes_in_turn: 0,
@@ -79,7 +173,7 @@ impl Partition {
     }
 
     /// Lets the state decide; rebuilds it should it panic.
-    fn decide<R>(&mut self, work: impl FnOnce(&mut PartitionState) -> R) -> Option<R> {
+    fn decide<R>(&mut self, work: impl FnOnce(&mut State) -> R) -> Option<R> {
         let mut state = self.state.take()?;
         let result = catch("partition", || work(&mut state));
         if result.is_some() {
@@ -90,8 +184,35 @@ impl Partition {
             for link in self.managers.values_mut() {
                 link.must_restart = true;
             }
+            if let LogPlace::Redis { relay, .. } = &self.place {
+                relay.reconnect(self.number);
+            }
         }
         result
+    }
+
+    /// Sends on what is for Redis, and for other partitions.
+    fn send_to_relay(&mut self) {
+        let LogPlace::Redis { relay, .. } = &self.place else { return };
+        if !self.publishes.is_empty() {
+            relay.publish(self.number, std::mem::take(&mut self.publishes));
+        }
+        let Some(State::Mirror(mirror)) = &mut self.state else { return };
+        let (generation, requests) = mirror.take_requests();
+        if !requests.is_empty() {
+            relay.ask(self.number, generation, requests);
+        }
+        self.metrics.set_refills(self.number, mirror.refill_count());
+        for partition in mirror.take_trims() {
+            self.ask_to_trim(partition);
+        }
+    }
+
+    fn ask_to_trim(&self, partition: u16) {
+        if let Some(other) = self.others.get().and_then(|all| all.get(usize::from(partition))) {
+            // One a partition is under way at a time: the budget's flag is the bound.
+            other.do_send(TrimHistory);
+        }
     }
 
     fn send_deliveries(&mut self) {
@@ -116,7 +237,7 @@ impl Partition {
         let dead = self.managers.iter().filter(|(_, link)| !link.deliveries.connected());
         for manager in dead.map(|(manager, _)| *manager).collect::<Vec<_>>() {
             self.managers.remove(&manager);
-            self.decide(|state| state.remove_manager(manager));
+            self.decide(|state| state.remove_manager(manager, now()));
         }
     }
 
@@ -127,6 +248,7 @@ impl Partition {
         if self.publishes_in_turn >= MAX_PUBLISHES_A_TURN {
             self.publishes_in_turn = 0;
             self.send_deliveries();
+            self.send_to_relay();
             ctx.wait(wrap_future(tokio::task::yield_now()));
         }
     }
@@ -148,34 +270,73 @@ impl Turn for Partition {
             self.next_expiry = now + EXPIRY_INTERVAL;
             self.decide(|state| state.expire(now));
             self.drop_dead_managers();
-            let topics = self.state.as_ref().map_or(0, PartitionState::topic_count);
+            let topics = self.state.as_ref().map_or(0, State::topic_count);
             self.metrics.set_topics(self.number, topics);
         }
         self.send_deliveries();
+        self.send_to_relay();
         Some(self.next_expiry)
     }
 }
 
 impl Handler<PublishEvent> for Partition {
-    type Result = Result<Published, PublishError>;
+    type Result = ();
 
-    fn handle(&mut self, message: PublishEvent, ctx: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: PublishEvent, ctx: &mut Self::Context) {
         self.bound_turn(ctx);
-        let PublishEvent { topic, event, place } = message;
-        let now = now();
-        let taken = self
-            .decide(|state| state.publish(&topic, &event, place, now))
-            .unwrap_or(Err(PublishError::Internal))?;
-        if taken.is_new {
-            self.metrics.published.fetch_add(1, Ordering::Relaxed);
-        }
-        if let Some(partition) = taken.trim
-            && let Some(other) = self.others.get().and_then(|all| all.get(usize::from(partition)))
-        {
-            // One a partition is under way at a time: the budget's flag is the bound.
-            other.do_send(TrimHistory);
-        }
-        Ok(taken.published)
+        let PublishEvent { topic, event, place, answer } = message;
+        let decided = self.decide(|state| match state {
+            State::Own(state) => Ok(state.publish(&topic, &event, place, now())),
+            State::Mirror(mirror) => {
+                Err((mirror.receiver_count(&topic, event.event_type.as_deref()), place))
+            }
+        });
+        let taken = match decided {
+            Some(Ok(taken)) => taken,
+            Some(Err((receivers, place))) => {
+                let publish = RelayedPublish { topic, event, receivers, _place: place, answer };
+                self.publishes.push(publish);
+                return;
+            }
+            None => Err(PublishError::Internal),
+        };
+        // The publisher may have gone; then nobody wants to know.
+        let _ = answer.send(taken.map(|taken| {
+            if taken.is_new {
+                self.metrics.published.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(partition) = taken.trim {
+                self.ask_to_trim(partition);
+            }
+            taken.published
+        }));
+    }
+}
+
+impl Handler<TakeNews> for Partition {
+    type Result = ();
+
+    fn handle(&mut self, message: TakeNews, _: &mut Self::Context) {
+        self.decide(|state| {
+            if let State::Mirror(mirror) = state {
+                message.0.into_iter().for_each(|news| mirror.on_news(news, now()));
+            }
+        });
+        // The bridge waits for no more than this: what is asked now goes at once.
+        self.send_deliveries();
+        self.send_to_relay();
+    }
+}
+
+impl Handler<AskTopic> for Partition {
+    type Result = actix::MessageResult<AskTopic>;
+
+    fn handle(&mut self, message: AskTopic, _: &mut Self::Context) -> Self::Result {
+        let status = self.decide(|state| match state {
+            State::Own(state) => state.topic_status(&message.0),
+            State::Mirror(_) => (0, 0),
+        });
+        actix::MessageResult(status.unwrap_or_default())
     }
 }
 
@@ -207,7 +368,7 @@ impl Handler<TrimHistory> for Partition {
     type Result = ();
 
     fn handle(&mut self, _: TrimHistory, _: &mut Self::Context) {
-        self.decide(PartitionState::trim);
+        self.decide(State::trim);
     }
 }
 

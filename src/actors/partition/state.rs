@@ -35,8 +35,10 @@ pub(crate) struct PartitionSpec {
 }
 
 impl PartitionSpec {
-    fn log(&self, sequence: u64) -> PartitionLog {
+    /// An empty log that begins after a sequence.
+    pub fn log(&self, epoch: Epoch, sequence: u64) -> PartitionLog {
         PartitionLog::new(
+            epoch,
             self.partition,
             sequence,
             self.policies.clone(),
@@ -69,7 +71,7 @@ pub(crate) struct Taken {
 impl PartitionState {
     pub fn new(spec: PartitionSpec) -> Self {
         Self {
-            log: spec.log(0),
+            log: spec.log(spec.epoch, 0),
             log_is_changing: false,
             remembered: Remembered::new(spec.idempotency_window, spec.remembered.clone()),
             listeners: Listeners::default(),
@@ -87,7 +89,7 @@ impl PartitionState {
             true => {
                 let sequence = self.log.sequence() + 1;
                 drop(self.log);
-                self.spec.log(sequence)
+                self.spec.log(self.spec.epoch, sequence)
             }
         };
         Self {
@@ -151,7 +153,9 @@ impl PartitionState {
                     self.listeners.attach(manager, &interest);
                     self.queue(manager, Delivery::Attached { stream, replay });
                 }
-                InterestChange::Detach { interest } => self.listeners.detach(manager, &interest),
+                InterestChange::Detach { interest, .. } => {
+                    self.listeners.detach(manager, &interest)
+                }
                 InterestChange::DetachAll => self.remove_manager(manager),
             }
         }
@@ -175,7 +179,8 @@ impl PartitionState {
 
     /// Forgets the oldest events while the budget is exceeded and they are the oldest.
     pub fn trim(&mut self) {
-        self.log.trim();
+        // A partition that is asked does not ask others: it would go round.
+        let _ = self.log.trim();
     }
 
     /// Forgets what time has overtaken.
@@ -184,13 +189,19 @@ impl PartitionState {
         self.remembered.expire(now);
     }
 
+    /// Streams that listen to a topic, and its last event's sequence (0 if there was none).
+    pub fn topic_status(&self, topic: &Topic) -> (usize, u64) {
+        let last = self.log.history(topic).map_or(0, |history| history.last());
+        (self.listeners.subscriber_count(topic), last)
+    }
+
     /// How many topics have or had events.
     pub fn topic_count(&self) -> usize {
         self.log.topic_count()
     }
 
     fn route(&mut self, event: &Arc<SequencedEvent>, place: Option<Place>) -> usize {
-        let receivers = self.listeners.receivers(event);
+        let receivers = self.listeners.receivers(&event.topic, event.event_type.as_deref());
         for manager in receivers.managers {
             let delivery = Delivery::Event { event: event.clone(), place: place.clone() };
             self.queue(manager, delivery);

@@ -6,15 +6,19 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
+    actors::partition::Interruption,
     domain::{event::SequencedEvent, partition_log::Replay},
     wire::encode,
 };
 
-/// The events of one topic that leave together, shared by all streams that get them.
+/// The events of one topic that leave together, shared by all streams that get them; or,
+/// between events, that some are missing.
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub partition: u16,
-    /// In sequence order, at least one.
+    /// In place of events.
+    pub interruption: Option<Arc<Interruption>>,
+    /// In sequence order, at least one unless this is an interruption.
     pub events: Box<[Arc<SequencedEvent>]>,
     /// All events' bytes, with the `id:` lines of a stream that touches just this partition.
     pub bytes: Bytes,
@@ -28,15 +32,27 @@ impl Frame {
             1 => first.encoded.bytes.clone(),
             _ => encode::join(events.iter().map(|event| &event.encoded.bytes[..])),
         };
-        Some(Arc::new(Self { partition: first.partition, events: events.into(), bytes }))
+        let partition = first.partition;
+        Some(Arc::new(Self { partition, interruption: None, events: events.into(), bytes }))
+    }
+
+    /// What some streams have missed.
+    pub fn interruption(interruption: Arc<Interruption>) -> Arc<Self> {
+        Arc::new(Self {
+            partition: interruption.partition,
+            interruption: Some(interruption),
+            events: Box::default(),
+            bytes: Bytes::new(),
+        })
     }
 
     pub fn first_sequence(&self) -> u64 {
         self.events[0].sequence
     }
 
+    /// The last sequence; 0 for an interruption.
     pub fn last_sequence(&self) -> u64 {
-        self.events[self.events.len() - 1].sequence
+        self.events.last().map_or(0, |event| event.sequence)
     }
 
     /// When the oldest event was published.

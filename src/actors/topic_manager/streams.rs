@@ -107,6 +107,11 @@ impl<O> Streams<O> {
         (slot.stream as u32 == reference.tenant).then_some(slot)
     }
 
+    /// All streams, by their references.
+    pub fn references(&self) -> impl Iterator<Item = SlotRef> {
+        self.by_stream.values().copied()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Slot<O>> {
         self.slots.iter().map(|(_, slot)| slot)
     }

@@ -80,9 +80,10 @@ impl Bench {
     fn open(&mut self, stream: u64, topics: &[&str]) -> Inbox {
         let inbox = Inbox::default();
         let subscription = Subscription::new().topics(topics.iter().copied());
-        let wanted = Arc::new(subscription.resolve(Epoch::new(1), 10).unwrap());
+        let wanted = Arc::new(subscription.resolve(10).unwrap());
         self.manager.open(stream, inbox.clone(), &wanted, 0.5, self.start);
-        let replay = Replay { start: 0, head: 0, events: Vec::new(), missed: None };
+        let replay =
+            Replay { epoch: Epoch::new(1), start: 0, head: 0, events: Vec::new(), missed: None };
         self.manager.on_delivery(0, Delivery::Attached { stream, replay }, self.start);
         assert_eq!(inbox.take(), [Mail::Open]);
         inbox

@@ -12,6 +12,7 @@ use std::{
 
 use super::{
     budget::{Excess, HistoryBudget},
+    cursor::Epoch,
     event::SequencedEvent,
     history::TopicHistory,
     interest::{Interest, StartFrom},
@@ -22,6 +23,7 @@ use super::{
 /// What an attach or a resume is answered with.
 #[derive(Debug)]
 pub(crate) struct Replay {
+    pub epoch: Epoch,
     /// Where the stream stands before the first of `events`.
     pub start: u64,
     /// Where it stands after the last: all that is newer arrives live.
@@ -55,6 +57,7 @@ const MAX_MISSED_TOPICS: usize = 100;
 /// Sequence and history of one partition.
 #[derive(Debug)]
 pub(crate) struct PartitionLog {
+    epoch: Epoch,
     partition: u16,
     sequence: u64,
     policies: Arc<Policies>,
@@ -79,6 +82,7 @@ impl PartitionLog {
     /// An empty log that begins after `sequence`; a stream that stands before it has
     /// missed what was there.
     pub fn new(
+        epoch: Epoch,
         partition: u16,
         sequence: u64,
         policies: Arc<Policies>,
@@ -86,6 +90,7 @@ impl PartitionLog {
         max_idle_topics: usize,
     ) -> Self {
         Self {
+            epoch,
             partition,
             sequence,
             policies,
@@ -123,23 +128,26 @@ impl PartitionLog {
         now: Instant,
         build: impl FnOnce(u64, &TopicHistory) -> SequencedEvent,
     ) -> (Arc<SequencedEvent>, Option<u16>) {
-        let policies = &self.policies;
-        let history = self
-            .topics
-            .entry(topic.clone())
-            .or_insert_with(|| TopicHistory::new(policies.of(topic.as_str()).clone()));
-        let event = Arc::new(build(self.sequence + 1, history));
-        self.sequence = event.sequence;
+        self.append_at(self.sequence + 1, topic, now, build)
+    }
+
+    /// The same for an event that has its sequence, which is higher than the last.
+    pub fn append_at(
+        &mut self,
+        sequence: u64,
+        topic: &Topic,
+        now: Instant,
+        build: impl FnOnce(u64, &TopicHistory) -> SequencedEvent,
+    ) -> (Arc<SequencedEvent>, Option<u16>) {
+        let history = self.history_of(topic);
+        let event = Arc::new(build(sequence, history));
         let left = history.push(event.clone());
-        if !history.is_listed_to_expire
-            && let Some(at) = history.expires_at()
-        {
-            history.is_listed_to_expire = true;
-            self.expiries.push(Reverse((at, topic.clone())));
-        }
-        if history.holds(event.sequence) {
+        let is_kept = history.holds(event.sequence);
+        self.sequence = event.sequence;
+        if is_kept {
             self.order.push_back((event.sequence, topic.clone()));
         }
+        self.list_to_expire(topic);
         self.count_in(&event);
         self.count_out(&left);
         self.note_evictions(topic);
@@ -149,31 +157,59 @@ impl PartitionLog {
         (event, excess)
     }
 
+    fn history_of(&mut self, topic: &Topic) -> &mut TopicHistory {
+        let policies = &self.policies;
+        self.topics
+            .entry(topic.clone())
+            .or_insert_with(|| TopicHistory::new(policies.of(topic.as_str()).clone()))
+    }
+
+    fn list_to_expire(&mut self, topic: &Topic) {
+        if let Some(history) = self.topics.get_mut(topic)
+            && !history.is_listed_to_expire
+            && let Some(at) = history.expires_at()
+        {
+            history.is_listed_to_expire = true;
+            self.expiries.push(Reverse((at, topic.clone())));
+        }
+    }
+
     /// What a stream with this interest gets before live events.
     pub fn replay(&mut self, interest: &Interest, from: StartFrom, now: Instant) -> Replay {
         self.expire(now);
         let head = self.sequence;
         // Only a cursor that this log did not give out claims more than there is.
-        let is_foreign = matches!(from, StartFrom::After(sequence) if sequence > head);
+        let missed = match from {
+            StartFrom::After { epoch, sequence } if epoch != self.epoch || sequence > head => {
+                Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() })
+            }
+            StartFrom::After { sequence, .. } => self.missed_since(interest, sequence),
+            StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => None,
+        };
+        self.replay_with(interest, from, missed)
+    }
+
+    /// The same for a caller who knows what the stream has missed.
+    pub fn replay_with(
+        &self,
+        interest: &Interest,
+        from: StartFrom,
+        missed: Option<Missed>,
+    ) -> Replay {
+        let is_foreign = missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch);
         let events = match from {
             StartFrom::Live => Vec::new(),
             StartFrom::Snapshot => self.collect(interest, 0, |history| history.policy.conflates()),
-            StartFrom::After(sequence) if !is_foreign => self.collect(interest, sequence, |_| true),
-            StartFrom::Earliest | StartFrom::Foreign | StartFrom::After(_) => {
-                self.collect(interest, 0, |_| true)
+            StartFrom::After { sequence, .. } if !is_foreign => {
+                self.collect(interest, sequence, |_| true)
             }
-        };
-        let missed = match from {
-            _ if is_foreign => Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() }),
-            StartFrom::Foreign => Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() }),
-            StartFrom::After(sequence) => self.missed_since(interest, sequence),
-            StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => None,
+            StartFrom::Earliest | StartFrom::After { .. } => self.collect(interest, 0, |_| true),
         };
         let start = match from {
-            StartFrom::After(sequence) if !is_foreign => sequence,
-            _ => events.first().map_or(head, |first| first.sequence - 1),
+            StartFrom::After { sequence, .. } if !is_foreign => sequence,
+            _ => events.first().map_or(self.sequence, |first| first.sequence - 1),
         };
-        Replay { start, head, events, missed }
+        Replay { epoch: self.epoch, start, head: self.sequence, events, missed }
     }
 
     /// Forgets the oldest events until the budget is kept or another partition's are older.
@@ -192,10 +228,11 @@ impl PartitionLog {
         }
     }
 
-    /// Does what another partition asked for: forgets the oldest events.
-    pub fn trim(&mut self) {
+    /// Does what another partition asked for: forgets the oldest events. Returns the
+    /// partition that must forget then, if another must.
+    pub fn trim(&mut self) -> Option<u16> {
         self.budget.answer(self.partition);
-        self.keep_within_budget();
+        self.keep_within_budget()
     }
 
     /// Forgets what is older than its topic's policy allows.
@@ -212,6 +249,80 @@ impl PartitionLog {
             self.count_out(&left);
             self.note_evictions(&topic);
         }
+        self.tidy();
+    }
+
+    // What follows is for a log that is a part of another one, in Redis.
+
+    /// The epoch of the sequences.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Says that nothing new came up to this sequence.
+    pub fn advance(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence);
+    }
+
+    /// Begins to keep a topic: nothing of it is known through this sequence.
+    pub fn begin_topic(&mut self, topic: &Topic, sequence: u64) {
+        self.history_of(topic).begin_after(sequence);
+        self.note_evictions(topic);
+    }
+
+    /// Keeps no topic any more but these.
+    pub fn keep_topics(&mut self, mut is_kept: impl FnMut(&Topic) -> bool) {
+        let dropped = self.topics.extract_if(|topic, _| !is_kept(topic));
+        let dropped: Vec<TopicHistory> = dropped.map(|(_, history)| history).collect();
+        for history in dropped {
+            self.count_out(&history.events().cloned().collect::<Vec<_>>());
+        }
+        self.tidy();
+    }
+
+    /// A topic's history; none for one that has had no event since the log began, or is
+    /// not remembered.
+    pub fn history(&self, topic: &Topic) -> Option<&TopicHistory> {
+        self.topics.get(topic)
+    }
+
+    /// Highest last sequence of a topic that is not remembered any more.
+    pub fn forgotten_through(&self) -> u64 {
+        self.forgotten_through
+    }
+
+    /// Whether all topics together still have all that came after a sequence.
+    pub fn is_whole_after(&self, sequence: u64) -> bool {
+        self.evicted_through <= sequence
+    }
+
+    /// Adds older events of a topic, see [`TopicHistory::merge`]. The budget is kept at the
+    /// next [`Self::trim`], so that what was fetched for a stream is there to be replayed.
+    pub fn merge(
+        &mut self,
+        topic: &Topic,
+        older: Vec<Arc<SequencedEvent>>,
+        after: u64,
+        lost_through: u64,
+    ) {
+        let history = self.history_of(topic);
+        let before = history.merge(older, after, lost_through);
+        let kept: Vec<_> = history.events().cloned().collect();
+        for event in &kept {
+            self.count_in(event);
+        }
+        self.count_out(&before);
+        let sequences = kept.iter().map(|event| (event.sequence, topic.clone()));
+        self.order.extend(sequences);
+        self.list_to_expire(topic);
+    }
+
+    /// To be called after merges, before anything else.
+    pub fn settle_merges(&mut self) {
+        let mut all: Vec<_> = std::mem::take(&mut self.order).into();
+        all.sort_unstable();
+        all.dedup();
+        self.order = all.into();
         self.tidy();
     }
 

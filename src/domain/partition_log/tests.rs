@@ -12,9 +12,15 @@ use crate::{
     },
 };
 
+const EPOCH: Epoch = Epoch::new(1);
+
+fn after(sequence: u64) -> StartFrom {
+    StartFrom::After { epoch: EPOCH, sequence }
+}
+
 fn log(config: &Config, partition: u16, budget: &Arc<HistoryBudget>) -> PartitionLog {
     let policies = Arc::new(Policies::new(config).unwrap());
-    PartitionLog::new(partition, 0, policies, budget.clone(), 2)
+    PartitionLog::new(EPOCH, partition, 0, policies, budget.clone(), 2)
 }
 
 fn append(log: &mut PartitionLog, topic: &str, now: Instant) -> Option<u16> {
@@ -53,7 +59,7 @@ fn the_budget_evicts_the_oldest_events_of_all_partitions() {
     assert_eq!(append(&mut new, "b", at(21)), None);
     old.trim();
     assert!(budget.used_bytes() <= 20 * size + 50);
-    let replay = old.replay(&interest(&["a"], &[]), StartFrom::After(1), at(30));
+    let replay = old.replay(&interest(&["a"], &[]), after(1), at(30));
     assert_eq!(sequences(&replay), (3..=10).collect::<Vec<_>>());
     assert_eq!(replay.missed.unwrap().topics.len(), 1);
     drop((old, new));
@@ -82,10 +88,10 @@ fn expired_events_are_a_gap_and_a_quiet_topic_is_none() {
     append(&mut log, "loud", now);
     let later = now + Duration::from_secs(10);
     append(&mut log, "loud", later);
-    let loud = log.replay(&interest(&["loud"], &[]), StartFrom::After(0), later);
+    let loud = log.replay(&interest(&["loud"], &[]), after(0), later);
     assert_eq!(sequences(&loud), [2]);
     assert_eq!(loud.missed.unwrap().reason, MissedReason::History);
-    let quiet = log.replay(&interest(&["quiet"], &[]), StartFrom::After(0), later);
+    let quiet = log.replay(&interest(&["quiet"], &[]), after(0), later);
     assert_eq!((sequences(&quiet), quiet.missed), (vec![], None));
 }
 
@@ -99,11 +105,11 @@ fn topics_past_the_bound_are_forgotten_and_their_streams_are_told() {
         append(&mut log, &format!("t:{topic}"), now);
     }
     assert!(log.topic_count() <= 3, "{}", log.topic_count());
-    let exact = log.replay(&interest(&["t:0"], &[]), StartFrom::After(0), now);
+    let exact = log.replay(&interest(&["t:0"], &[]), after(0), now);
     assert!(exact.missed.is_some(), "forgotten, and so perhaps missed");
-    let pattern = log.replay(&interest(&[], &["t:*"]), StartFrom::After(50), now);
+    let pattern = log.replay(&interest(&[], &["t:*"]), after(50), now);
     assert!(pattern.missed.is_some());
-    let current = log.replay(&interest(&["t:0"], &["t:*"]), StartFrom::After(100), now);
+    let current = log.replay(&interest(&["t:0"], &["t:*"]), after(100), now);
     assert_eq!(current.missed, None);
 }
 
@@ -116,8 +122,8 @@ fn a_pattern_replays_every_topic_that_it_matches_in_sequence_order() {
     }
     let replay = log.replay(&interest(&["c"], &["a:*"]), StartFrom::Earliest, now);
     assert_eq!(sequences(&replay), [1, 3, 4, 5]);
-    let resumed = log.replay(&interest(&[], &["a:*"]), StartFrom::After(3), now);
+    let resumed = log.replay(&interest(&[], &["a:*"]), after(3), now);
     assert_eq!(sequences(&resumed), [4]);
-    let foreign = log.replay(&interest(&["c"], &[]), StartFrom::After(6), now);
+    let foreign = log.replay(&interest(&["c"], &[]), after(6), now);
     assert_eq!(foreign.missed.unwrap().reason, MissedReason::Epoch);
 }

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::{
     http::{self, get},
+    process,
     wait::{DEADLINE, until},
 };
 
@@ -26,6 +27,8 @@ pub struct Launch {
     pub args: Vec<String>,
     /// TOML, given as a file with `--config`.
     pub config: Option<String>,
+    /// Variables on top of this process's own.
+    pub environment: Vec<(String, String)>,
     /// `RUST_LOG`; `warn` if empty.
     pub log: String,
     /// Soft and hard limit of open files, if it is to be another than this process's.
@@ -60,6 +63,13 @@ impl Server {
     }
 
     async fn launch_on(addr: SocketAddr, launch: Launch) -> Self {
+        let server = Self::spawn_on(addr, launch).await;
+        server.until_ready().await;
+        server
+    }
+
+    /// Starts a server on this address and waits until it listens, ready or not.
+    pub async fn spawn_on(addr: SocketAddr, launch: Launch) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let (stdout, stderr) = (temporary(number, "stdout"), temporary(number, "stderr"));
         let mut arguments = vec!["serve".to_owned(), "--listen".to_owned(), addr.to_string()];
@@ -82,6 +92,7 @@ impl Server {
         let child = command
             .args(arguments)
             .env("RUST_LOG", log)
+            .envs(launch.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(File::create(&stdout).expect("the temporary directory takes files"))
             .stderr(File::create(&stderr).expect("the temporary directory takes files"))
@@ -94,11 +105,15 @@ impl Server {
         })
         .await;
         server.addr = server.printed_address().expect("just seen");
-        until(DEADLINE, "the server is ready", async || {
-            get(server.addr, "/health/ready").await.status == 200
-        })
-        .await;
         server
+    }
+
+    pub async fn is_ready(&self) -> bool {
+        get(self.addr, "/health/ready").await.status == 200
+    }
+
+    pub async fn until_ready(&self) {
+        until(DEADLINE, "the server is ready", async || self.is_ready().await).await;
     }
 
     fn printed_address(&self) -> Option<SocketAddr> {
@@ -132,9 +147,7 @@ impl Server {
 
     /// Sends a signal by its name without `SIG`.
     pub fn signal(&self, name: &str) {
-        let script = format!("kill -{name} {}", self.pid());
-        let status = Command::new("sh").args(["-c", &script]).status().expect("there is a shell");
-        assert!(status.success(), "{script}");
+        process::signal(self.pid(), name);
     }
 
     /// The exit status, if the process has ended.
@@ -185,6 +198,12 @@ impl Server {
         let is_known = !values.is_empty() || name.contains("_total");
         assert!(is_known, "no {name} in {}", response.text());
         values.iter().sum()
+    }
+
+    /// Waits until so many streams are open.
+    pub async fn until_streams(&self, count: usize) {
+        let what = format!("{count} streams are open");
+        until(DEADLINE, &what, async || self.stats().await["connections"] == count).await;
     }
 
     /// Waits until every gauge that streams move is back to zero.

@@ -101,7 +101,7 @@ impl Stream {
 
     /// The same on a socket of one's own.
     pub async fn request_on(
-        mut socket: TcpStream,
+        socket: TcpStream,
         method: &str,
         path: &str,
         headers: &[(&str, &str)],
@@ -110,12 +110,29 @@ impl Stream {
         let addr = socket.peer_addr().expect("connected");
         let mut request = request_head(addr, method, path, headers, body);
         request.extend_from_slice(body);
-        socket.write_all(&request).await.expect("the request is sent");
-        let mut buffer = BytesMut::new();
         let deadline = Instant::now() + EVENT_DEADLINE;
-        let head = timeout_at(deadline, Head::read(&mut socket, &mut buffer)).await;
-        let head = head.expect("a head in time").expect("a whole head");
-        Self {
+        let stream = timeout_at(deadline, Self::exchange(socket, &request)).await;
+        stream.expect("a head in time").expect("a request that is sent and a whole head")
+    }
+
+    /// Sends `GET path` and reads any head, in any time.
+    ///
+    /// # Errors
+    /// The connection does not come about, or ends before the head does.
+    pub async fn try_get(
+        addr: SocketAddr,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> std::io::Result<Self> {
+        let socket = TcpStream::connect(addr).await?;
+        Self::exchange(socket, &request_head(addr, "GET", path, headers, b"")).await
+    }
+
+    async fn exchange(mut socket: TcpStream, request: &[u8]) -> std::io::Result<Self> {
+        socket.write_all(request).await?;
+        let mut buffer = BytesMut::new();
+        let head = Head::read(&mut socket, &mut buffer).await?;
+        Ok(Self {
             framing: Framing::of(&head),
             head,
             connected: Value::Null,
@@ -127,7 +144,7 @@ impl Stream {
             is_cut: false,
             chunk_bytes: 0,
             chunk_count: 0,
-        }
+        })
     }
 
     /// Reads the first event, which must be `connected`.
@@ -201,7 +218,9 @@ impl Stream {
         self.parser.comments[seen].clone()
     }
 
-    async fn read_event(&mut self) -> Option<Event> {
+    /// The next event, in any time, or none once the stream has ended or was cut. Loses
+    /// nothing if it is cancelled.
+    pub async fn read_event(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.parser.events.pop_front() {
                 self.last_id.clone_from(&event.id);

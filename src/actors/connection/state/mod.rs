@@ -5,7 +5,7 @@
 mod take;
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeSet, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,15 +17,18 @@ pub(crate) use take::{Next, Piece};
 
 use super::limiter::Limiter;
 use crate::{
-    actors::topic_manager::{Frame, Opening},
+    actors::{
+        partition::Interruption,
+        topic_manager::{Frame, Opening},
+    },
     config::{Config, Rate, SlowConsumer},
     domain::{
         batch::{Added, Batch},
         cursor::{Epoch, Positions},
         event::SequencedEvent,
         interest::Start,
-        outbox::{Content, Dropped, Outbox, Segment},
-        partition_log::MissedReason,
+        outbox::{Content, Dropped, GapHere, Outbox, Segment},
+        partition_log::{MissedReason, Replay},
     },
     subscription::{Format, Wanted},
     wire::{
@@ -41,7 +44,6 @@ const MAX_SEGMENT_BYTES: usize = 128 * 1024;
 /// Bounds and times of a stream.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionSpec {
-    pub epoch: Epoch,
     pub rate: Rate,
     pub max_outbox_bytes: usize,
     pub slow_consumer: SlowConsumer,
@@ -51,9 +53,8 @@ pub(crate) struct ConnectionSpec {
 }
 
 impl ConnectionSpec {
-    pub fn new(config: &Config, epoch: Epoch, retry: Duration) -> Self {
+    pub fn new(config: &Config, retry: Duration) -> Self {
         Self {
-            epoch,
             rate: config.stream.rate,
             max_outbox_bytes: config.outbox.max_bytes,
             slow_consumer: config.outbox.slow_consumer,
@@ -85,6 +86,11 @@ pub(crate) struct Losses {
 /// The state of one stream.
 pub(crate) struct ConnectionState {
     spec: ConnectionSpec,
+    /// That of what is taken; none before the stream is opened.
+    epoch: Option<Epoch>,
+    /// Partitions that have not reached that epoch: their sequences mean nothing in it, so a
+    /// cursor says 0 for them.
+    behind: Vec<u16>,
     wanted: Arc<Wanted>,
     client_id: Box<str>,
     /// What came in, up to where: all older events are ignored.
@@ -115,6 +121,8 @@ impl ConnectionState {
         Self {
             limiter: Limiter::new(spec.rate, now),
             spec,
+            epoch: None,
+            behind: Vec::new(),
             wanted,
             client_id: client_id.into(),
             seen: Positions::default(),
@@ -138,7 +146,6 @@ impl ConnectionState {
             return ReplayResult::None;
         }
         let replays = opening.replays;
-        let start: Positions = replays.iter().map(|(number, r)| (*number, r.start)).collect();
         self.seen = replays.iter().map(|(number, r)| (*number, r.head)).collect();
         self.heads = self.seen.clone();
         let result = match (&self.wanted.start, replays.iter().any(|(_, r)| r.missed.is_some())) {
@@ -146,28 +153,42 @@ impl ConnectionState {
             (Start::Resume(_), false) => ReplayResult::Complete,
             (_, false) => ReplayResult::None,
         };
-        let id = encode::cursor_text(self.spec.epoch, &start);
-        self.outbox.advance(start.iter());
+        // They differ only while a new one spreads.
+        self.epoch = replays.iter().map(|(_, replay)| replay.epoch).max();
+        let is_behind = |replay: &Replay| Some(replay.epoch) != self.epoch;
+        let behind = replays.iter().filter(|(_, replay)| is_behind(replay));
+        self.behind = behind.map(|(number, _)| *number).collect();
+        self.outbox.advance(replays.iter().map(|(number, _)| (*number, 0)));
+        self.advance(replays.iter().map(|(number, replay)| (*number, replay.start)));
+        let id = self.cursor();
         let connected = Connected {
             client_id: &self.client_id,
             timestamp,
             topics: &self.wanted.names,
             resumed: result == ReplayResult::Complete,
         };
-        let mut text = connected.encode(&id);
+        let is_epoch = |replay: &Replay| {
+            replay.missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch)
+        };
+        // A client that is cut before it has the gap must come back with what it came with.
+        let mut text = match &self.wanted.start {
+            Start::Resume(cursor) if replays.iter().any(|(_, replay)| is_epoch(replay)) => {
+                connected.encode(&cursor.to_string())
+            }
+            _ => connected.encode(&id),
+        };
         let missed = replays.iter().filter_map(|(number, r)| Some((*number, r.missed.as_ref()?)));
         let (partitions, missed): (Vec<u16>, Vec<_>) = missed.unzip();
         if !missed.is_empty() {
             let is_epoch = missed.iter().any(|missed| missed.reason == MissedReason::Epoch);
-            let reason = if is_epoch { GapReason::Epoch } else { GapReason::History };
+            let reason = if is_epoch { MissedReason::Epoch } else { MissedReason::History };
+            let reason = GapReason::from(reason);
             let topics = names(missed.iter().flat_map(|missed| &missed.topics));
             text += &Gap { reason, partitions: &partitions, topics: &topics }.encode(&id);
         }
         self.prelude.push_back(text.into());
-        let mut events: Vec<_> =
-            replays.into_iter().flat_map(|(_, replay)| replay.events).collect();
-        events.sort_by_key(|event| (event.published_at, event.partition, event.sequence));
-        self.replay = events.into();
+        let events = replays.into_iter().flat_map(|(_, replay)| replay.events).collect();
+        self.replay = in_order(events).into();
         result
     }
 
@@ -178,9 +199,10 @@ impl ConnectionState {
         }
         self.check_progress(now)?;
         let unsent = self.outbox.bytes();
-        match frames {
-            [frame] if self.takes_whole(frame, now) => self.push_frame(frame),
-            frames => self.push_events(frames, now),
+        if frames.iter().any(|frame| frame.interruption.is_some()) {
+            self.push_interrupted(frames, now);
+        } else {
+            self.push_frames(frames, now);
         }
         self.bound_waiting();
         self.bound_outbox(unsent)
@@ -250,6 +272,62 @@ impl ConnectionState {
             && self.limiter.take(&frame.events[0].policy, frame.events.len() as u32, now).is_ok()
     }
 
+    /// An interruption parts the frames of its own partition only: those of others are in
+    /// order only if they are taken together.
+    fn push_interrupted(&mut self, frames: &[Arc<Frame>], now: Instant) {
+        let mut interrupted: BTreeSet<u16> = BTreeSet::new();
+        let (mut together, mut parted) = (Vec::new(), Vec::new());
+        for frame in frames.iter().cloned() {
+            if frame.interruption.is_some() {
+                interrupted.insert(frame.partition);
+            }
+            let is_parted = interrupted.contains(&frame.partition);
+            if is_parted { parted.push(frame) } else { together.push(frame) }
+        }
+        self.push_frames(&together, now);
+        parted.sort_by_key(|frame| frame.partition);
+        for run in parted.chunk_by(|_, next| next.interruption.is_none()) {
+            let (first, later) = run.split_first().expect("a chunk has an element");
+            if let Some(interruption) = &first.interruption {
+                self.push_gap(interruption);
+            }
+            self.push_frames(later, now);
+        }
+    }
+
+    fn push_frames(&mut self, frames: &[Arc<Frame>], now: Instant) {
+        match frames {
+            [] => {}
+            [frame] if self.takes_whole(frame, now) => self.push_frame(frame),
+            frames => self.push_events(frames, now),
+        }
+    }
+
+    /// Events are missing here. What the rate limit holds back is older, and goes first.
+    fn push_gap(&mut self, interruption: &Interruption) {
+        let Interruption { partition, reason, ref topics, beginning } = *interruption;
+        if self.seen.get(partition).is_none() {
+            return;
+        }
+        let waiting = self.waiting.take();
+        self.push_segments(&waiting);
+        let topics = topics.iter().filter(|topic| self.wanted.wants(topic)).cloned().collect();
+        let epoch = beginning.map(|(epoch, _)| epoch);
+        let gap = GapHere { reason, partition, topics, epoch };
+        let mut advances = SmallVec::new();
+        if let Some((_, sequence)) = beginning {
+            self.seen.set(partition, sequence);
+            advances.push((partition, sequence));
+        }
+        self.outbox.push(Segment {
+            content: Content::Gap(Box::new(gap)),
+            size_bytes: 0,
+            event_count: 0,
+            published_at: None,
+            advances,
+        });
+    }
+
     fn push_frame(&mut self, frame: &Frame) {
         let position = (frame.partition, frame.last_sequence());
         self.seen.set(position.0, position.1);
@@ -263,31 +341,58 @@ impl ConnectionState {
     }
 
     fn push_events(&mut self, frames: &[Arc<Frame>], now: Instant) {
-        let mut events: Vec<_> = frames.iter().flat_map(|frame| &*frame.events).collect();
-        // A partition stamps its events in order, so this keeps each partition's sequence
-        // and puts events of several about in the order they were published.
-        events.sort_by_key(|event| (event.published_at, event.partition, event.sequence));
+        let events: Vec<_> = frames.iter().flat_map(|frame| &*frame.events).cloned().collect();
         let mut leaving: Vec<Arc<SequencedEvent>> = Vec::with_capacity(events.len());
-        for event in events {
+        for event in in_order(events) {
             let Some(seen) = self.seen.get(event.partition) else { continue };
             if event.sequence <= seen {
                 continue;
             }
             self.seen.set(event.partition, event.sequence);
-            if !self.wanted.types.wants(event) {
+            if !self.wanted.types.wants(&event) {
                 continue;
             }
             if self.waiting.is_empty() && self.limiter.take(&event.policy, 1, now).is_ok() {
-                leaving.push(event.clone());
-            } else if self.waiting.push(event.clone()) == Added::Superseded {
+                leaving.push(event);
+            } else if self.waiting.push(event) == Added::Superseded {
                 self.losses.conflated += 1;
             }
         }
-        let mut leaving = &leaving[..];
+        self.push_segments(&leaving);
+    }
+
+    fn push_segments(&mut self, mut leaving: &[Arc<SequencedEvent>]) {
         while !leaving.is_empty() {
             let (piece, rest) = leaving.split_at(fitting(leaving, self.max_segment_bytes()));
             self.outbox.push(Segment::events(piece));
             leaving = rest;
+        }
+    }
+
+    /// Says that what comes before these positions is on its way to the client.
+    fn advance(&mut self, positions: impl Iterator<Item = (u16, u64)>) {
+        let behind = &self.behind;
+        self.outbox.advance(positions.filter(|(partition, _)| !behind.contains(partition)));
+    }
+
+    /// Where the stream stands, as a client would come back with it. A stream that stands
+    /// nowhere yet has no id to give: it would make its client forget the one that it came
+    /// with.
+    fn cursor(&self) -> String {
+        let positions = self.outbox.taken();
+        let epoch = self.epoch.filter(|_| !positions.is_empty());
+        epoch.map_or_else(String::new, |epoch| encode::cursor_text(epoch, positions))
+    }
+
+    /// A partition has begun another epoch.
+    fn begin_epoch(&mut self, partition: u16, epoch: Epoch) {
+        if self.epoch < Some(epoch) {
+            self.epoch = Some(epoch);
+            self.behind = self.seen.iter().map(|(number, _)| number).collect();
+            self.outbox.advance(self.seen.iter().map(|(number, _)| (number, 0)));
+        }
+        if self.epoch == Some(epoch) {
+            self.behind.retain(|behind| *behind != partition);
         }
     }
 
@@ -339,6 +444,25 @@ impl ConnectionState {
             && self.outbox.is_empty()
             && self.waiting.is_empty()
     }
+}
+
+/// Each partition's events in sequence order, and those of several about in the order they
+/// were published. Where the log is in Redis, clocks of several machines have stamped them.
+fn in_order(mut events: Vec<Arc<SequencedEvent>>) -> Vec<Arc<SequencedEvent>> {
+    events.sort_unstable_by_key(|event| (event.partition, event.sequence));
+    let mut latest = None;
+    let keys = events.iter().map(|event| {
+        let at = match latest {
+            Some((partition, at)) if partition == event.partition => event.published_at.max(at),
+            _ => event.published_at,
+        };
+        latest = Some((event.partition, at));
+        at
+    });
+    let keys: Vec<Instant> = keys.collect();
+    let mut keyed: Vec<_> = keys.into_iter().zip(events).collect();
+    keyed.sort_by_key(|(at, _)| *at);
+    keyed.into_iter().map(|(_, event)| event).collect()
 }
 
 /// How many of these events, at least one, have together at most `max_bytes`.

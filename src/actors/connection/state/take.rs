@@ -10,11 +10,14 @@ use super::ConnectionState;
 use crate::{
     actors::connection::view::View,
     domain::{
-        cursor::{Epoch, Positions},
+        cursor::Epoch,
         event::SequencedEvent,
         outbox::{Content, Dropped, Popped, Segment},
     },
-    wire::{GapReason, control::Gap, encode},
+    wire::{
+        GapReason,
+        control::{Gap, names},
+    },
 };
 
 /// Bytes of replayed or waiting events that are encoded in one piece.
@@ -69,17 +72,12 @@ impl ConnectionState {
             return next;
         }
         if !self.heads.is_empty() {
-            self.outbox.advance(std::mem::take(&mut self.heads).iter());
+            let heads = std::mem::take(&mut self.heads);
+            self.advance(heads.iter());
         }
-        let epoch = self.spec.epoch;
-        let topics = self.wanted.only_topic();
-        let gap = |reason, dropped: &Dropped, positions: &Positions| -> Bytes {
-            let gap = Gap { reason, partitions: &dropped.partitions, topics: topics.as_slice() };
-            gap.encode(&cursor_if_any(epoch, positions)).into()
-        };
         match self.outbox.pop() {
             Some(Popped::Gap(dropped)) => {
-                let bytes = gap(GapReason::Slow, &dropped, self.outbox.taken());
+                let bytes = self.gap_of(GapReason::Slow, &dropped);
                 return Next::Write(Piece::control(bytes));
             }
             Some(Popped::Segment(segment)) => return Next::Write(self.take(segment)),
@@ -87,20 +85,23 @@ impl ConnectionState {
         }
         if !self.waiting_dropped.is_empty() {
             let dropped = std::mem::take(&mut self.waiting_dropped);
-            let bytes = gap(GapReason::Rate, &dropped, self.outbox.taken());
+            let bytes = self.gap_of(GapReason::Rate, &dropped);
             return Next::Write(Piece::control(bytes));
         }
         if let Some(next) = self.next_held_back(Held::Waiting, now) {
             return next;
         }
         match self.shutdown.take() {
-            Some(shutdown) => {
-                let id = cursor_if_any(epoch, self.outbox.taken());
-                Next::Write(Piece::control(shutdown.encode(&id)))
-            }
+            Some(shutdown) => Next::Write(Piece::control(shutdown.encode(&self.cursor()))),
             None if self.end.is_some() => Next::Finished,
             None => Next::Idle,
         }
+    }
+
+    fn gap_of(&self, reason: GapReason, dropped: &Dropped) -> Bytes {
+        let topics = self.wanted.only_topic();
+        let gap = Gap { reason, partitions: &dropped.partitions, topics: topics.as_slice() };
+        gap.encode(&self.cursor()).into()
     }
 
     /// What may leave of the replayed or the waiting events.
@@ -151,19 +152,30 @@ impl ConnectionState {
         let bytes = match segment.content {
             Content::Bytes(bytes) => bytes,
             Content::Events(events) => self.view().encode(&events, self.outbox.taken().clone()),
+            Content::Gap(gap) => {
+                if let Some(epoch) = gap.epoch {
+                    self.begin_epoch(gap.partition, epoch);
+                }
+                self.advance(segment.advances.iter().copied());
+                let reason = GapReason::from(gap.reason);
+                let (partitions, topics) = (&[gap.partition], names(&gap.topics));
+                let event = Gap { reason, partitions, topics: &topics };
+                event.encode(&self.cursor()).into()
+            }
         };
-        self.outbox.advance(segment.advances.into_iter());
+        self.advance(segment.advances.iter().copied());
         let Segment { event_count, published_at, .. } = segment;
         Piece { bytes, event_count, published_at }
     }
 
-    fn view(&self) -> View {
-        View { epoch: self.spec.epoch, format: self.wanted.format, is_single: self.seen.len() == 1 }
+    fn view(&self) -> View<'_> {
+        // Nothing is taken before the stream is opened.
+        let epoch = self.epoch.unwrap_or(Epoch::new(0));
+        View {
+            epoch,
+            behind: &self.behind,
+            format: self.wanted.format,
+            is_single: self.seen.len() == 1,
+        }
     }
-}
-
-/// A stream that stands nowhere yet has no id to give: it would make its client forget the
-/// one that it came with.
-fn cursor_if_any(epoch: Epoch, positions: &Positions) -> String {
-    if positions.is_empty() { String::new() } else { encode::cursor_text(epoch, positions) }
 }

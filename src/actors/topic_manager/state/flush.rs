@@ -154,7 +154,9 @@ fn queue<O: Outlet>(
     if slot.queued.last().is_some_and(|last| Arc::ptr_eq(last, frame)) {
         return;
     }
-    if !frame.events.iter().any(|event| slot.wanted.types.wants(event)) {
+    if frame.interruption.is_none()
+        && !frame.events.iter().any(|event| slot.wanted.types.wants(event))
+    {
         return;
     }
     // One that waits for something else is seen again too: so its bound is looked at.

@@ -13,13 +13,13 @@ use std::{
 use slab::Slab;
 
 use super::{
-    frame::{Frames, Opening},
+    frame::{Frame, Frames, Opening},
     streams::{Outlet, Slot, SlotRef, Streams},
 };
 use crate::{
     actors::{
         StreamId,
-        partition::{Delivery, InterestChange},
+        partition::{Delivery, InterestChange, Interruption},
     },
     config::{Config, Flush},
     domain::{
@@ -195,7 +195,7 @@ impl<O: Outlet> ManagerState<O> {
             self.patterns.remove(pattern, reference);
         }
         for (partition, interest) in slot.interests {
-            self.changes[usize::from(partition)].push(InterestChange::Detach { interest });
+            self.changes[usize::from(partition)].push(InterestChange::Detach { stream, interest });
         }
     }
 
@@ -217,7 +217,8 @@ impl<O: Outlet> ManagerState<O> {
                 self.on_event(event, now);
             }
             Delivery::Attached { stream, replay } => self.on_attached(partition, stream, replay),
-            Delivery::Restarted => self.on_partition_restarted(partition),
+            Delivery::Interrupted(interruption) => self.on_interrupted(&interruption, now),
+            Delivery::Restarted => self.on_partition_restarted(partition, now),
         }
     }
 
@@ -343,9 +344,40 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
+    /// What was published before goes first. Streams that the partition has not attached yet
+    /// will begin behind it.
+    fn on_interrupted(&mut self, interruption: &Arc<Interruption>, now: Instant) {
+        let partition = interruption.partition;
+        let pending = self.pending[usize::from(partition)].iter().copied().collect();
+        self.send(pending, now);
+        let frame = Frame::interruption(interruption.clone());
+        let mut dirty = Vec::new();
+        for reference in self.streams.references().collect::<Vec<_>>() {
+            let Some(slot) = self.streams.get_mut(reference) else { continue };
+            let is_attached = slot.awaited == 0
+                || slot.opening.iter().any(|(attached, _)| *attached == partition);
+            let touches = slot.interests.iter().any(|(touched, _)| *touched == partition);
+            let wants = |topic| slot.wanted.wants(topic);
+            let is_concerned =
+                interruption.topics.is_empty() || interruption.topics.iter().any(wants);
+            if !is_attached && interruption.beginning.is_some() {
+                // Its replay will be of the new epoch, in which these sequences mean nothing.
+                slot.queued.retain(|frame| frame.partition != partition);
+            }
+            if is_attached && touches && is_concerned {
+                slot.queued.push(frame.clone());
+                dirty.push(reference);
+            }
+        }
+        self.hand_over(dirty, now);
+    }
+
     /// The partition has forgotten who listens. Its streams end; they must not be detached
     /// one by one later, which would count against streams that attach from now on.
-    fn on_partition_restarted(&mut self, partition: u16) {
+    fn on_partition_restarted(&mut self, partition: u16, now: Instant) {
+        // Streams to come may stand in another epoch, where these sequences mean nothing.
+        let pending = self.pending[usize::from(partition)].iter().copied().collect();
+        self.send(pending, now);
         self.changes[usize::from(partition)] = vec![InterestChange::DetachAll];
         for slot in self.streams.iter_mut() {
             let before = slot.interests.len();

@@ -137,6 +137,10 @@ impl Member {
                 Piece::Comment => ledger.heartbeats.push(Instant::now()),
                 Piece::Event(event) => ledger.on_event(event),
             });
+            if answer.is_whole() {
+                // A proxy keeps the connection for another request.
+                return Some(End::Whole);
+            }
             if let Some(left) = left {
                 *left -= count;
             }

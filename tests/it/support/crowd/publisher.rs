@@ -33,9 +33,14 @@ pub struct Publisher {
 
 impl Publisher {
     pub async fn connect(addr: SocketAddr) -> Self {
-        let socket = TcpStream::connect(addr).await.expect("the server accepts");
-        socket.set_nodelay(true).expect("a TCP socket");
-        Self { addr, socket, buffer: BytesMut::new(), last: Vec::new(), answer_micros: Vec::new() }
+        Self::try_connect(addr).await.expect("the server accepts")
+    }
+
+    pub async fn try_connect(addr: SocketAddr) -> io::Result<Self> {
+        let socket = TcpStream::connect(addr).await?;
+        socket.set_nodelay(true)?;
+        let (buffer, last, answer_micros) = (BytesMut::new(), Vec::new(), Vec::new());
+        Ok(Self { addr, socket, buffer, last, answer_micros })
     }
 
     /// The number of the last event of a lane.

@@ -1,0 +1,79 @@
+// Publishes an event straight through Redis, with no instance of fanfare in between.
+//
+//   npm install redis
+//   node examples/direct_publish.mjs TOPIC DATA [--id ID] [--event TYPE] [--key KEY] [--redis URL]
+//
+// The script that it calls, `publish.lua`, is a public interface: its head says what it takes. It
+// gives the event its sequence, keeps it, and brings it to every instance that has listeners.
+
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { parseArgs } from 'node:util';
+import { createClient } from 'redis';
+
+const SCRIPT = await readFile(new URL('../src/bridge/redis/publish.lua', import.meta.url), 'utf8');
+const SHA = createHash('sha1').update(SCRIPT).digest('hex');
+
+// As the instances have them in their configuration.
+const PREFIX = 'fanfare';
+const PARTITIONS = 16;
+const MAX_TOPICS = 1_000_000 / PARTITIONS;
+const IDEMPOTENCY_WINDOW_MS = 5 * 60 * 1000;
+const HISTORY_EVENTS = 1000;
+const HISTORY_TTL_MS = 60 * 60 * 1000;
+const CONFLATE = 'none';
+
+/** FNV-1a of 32 bits, its halves folded, its low bits taken. */
+function partitionOf(topic) {
+  let fnv = 0x811c9dc5;
+  for (const byte of Buffer.from(topic)) fnv = Math.imul(fnv ^ byte, 0x01000193) >>> 0;
+  return ((fnv ^ (fnv >>> 16)) >>> 0) % PARTITIONS;
+}
+
+/** Publishes text as it is and anything else as JSON. With an `id` it may be tried again. */
+export async function publish(client, topic, data, { event = '', key = '', id = '' } = {}) {
+  const partition = partitionOf(topic);
+  const base = `${PREFIX}:{${partition}}`;
+  const log = `${base}:log:${topic}`;
+  const keys = ['seq', 'epoch', 'lineage', 'topics', 'evicted'].map((name) => `${base}:${name}`);
+  keys.push(log, `${base}:keys:${topic}`, id ? `${base}:seen:${topic} ${id}` : log);
+
+  const isText = typeof data === 'string';
+  const args = ['1', '', '0', MAX_TOPICS];
+  args.push(topic, isText ? 'text' : 'json', isText ? data : JSON.stringify(data), event, key, id);
+  args.push(IDEMPOTENCY_WINDOW_MS, 0, HISTORY_EVENTS, HISTORY_TTL_MS, CONFLATE);
+
+  const call = { keys, arguments: args.map(String) };
+  // Sends the script itself only where Redis does not know it yet.
+  const answer = await client.evalSha(SHA, call).catch((error) => {
+    if (!error.message.startsWith('NOSCRIPT')) throw error;
+    return client.eval(SCRIPT, call);
+  });
+  const [, [sequence, isNew]] = answer;
+  return { topic, partition, sequence, new: isNew === 1 };
+}
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    id: { type: 'string' },
+    event: { type: 'string' },
+    key: { type: 'string' },
+    redis: { type: 'string', default: 'redis://127.0.0.1:6379' },
+  },
+});
+const [topic, text] = positionals;
+if (text === undefined) throw new Error('what is missing: TOPIC DATA');
+
+/** JSON, or else text. */
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return text;
+  }
+}
+
+const client = await createClient({ url: values.redis }).connect();
+console.log(JSON.stringify(await publish(client, topic, parse(text), values)));
+await client.close();

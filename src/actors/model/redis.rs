@@ -1,0 +1,173 @@
+//! A Redis in a few lines: what the scripts do, and connections that keep order until they
+//! break. What it may do beyond that is the schedule's choice: repeat a push, lose one, be
+//! emptied.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Instant,
+};
+
+use crate::{
+    config::Conflate,
+    domain::{
+        cursor::Epoch,
+        event::Event,
+        policy::{Policies, Policy},
+        relay::{Changed, Channel, Era, Head, News, RelayedEvent, Request, TopicRead},
+        topic::Topic,
+    },
+};
+
+/// One topic's log.
+#[derive(Default)]
+struct TopicLog {
+    last: u64,
+    evicted_through: u64,
+    events: Vec<RelayedEvent>,
+}
+
+/// An instance's connection, as far as one partition is concerned.
+#[derive(Default)]
+pub struct Line {
+    pub generation: u64,
+    pub is_up: bool,
+    pub channels: BTreeSet<Channel>,
+    /// On their way to Redis.
+    pub requests: VecDeque<Request>,
+    /// On their way to the instance.
+    pub news: VecDeque<News>,
+}
+
+/// A partition in Redis.
+pub struct RedisPartition {
+    epoch: u64,
+    epoch_began_after: u64,
+    sequence: u64,
+    topics: BTreeMap<Topic, TopicLog>,
+    /// By instance.
+    pub lines: Vec<Line>,
+}
+
+impl RedisPartition {
+    pub fn new(instances: usize) -> Self {
+        Self {
+            epoch: 1,
+            epoch_began_after: 0,
+            sequence: 0,
+            topics: BTreeMap::new(),
+            lines: (0..instances).map(|_| Line::default()).collect(),
+        }
+    }
+
+    /// All is gone, and numbers begin anew.
+    pub fn empty(&mut self) {
+        self.epoch += 1;
+        self.sequence = 0;
+        self.topics.clear();
+    }
+
+    pub fn connect(&mut self, instance: usize, acknowledged: u64) {
+        let line = &mut self.lines[instance];
+        let generation = line.generation + 1;
+        let news = VecDeque::from([News::LinkUp { generation, acknowledged }]);
+        *line = Line { generation, is_up: true, news, ..Line::default() };
+    }
+
+    /// What was on its way is lost.
+    pub fn disconnect(&mut self, instance: usize) {
+        let line = &mut self.lines[instance];
+        let generation = line.generation;
+        *line = Line { generation, news: VecDeque::from([News::LinkDown]), ..Line::default() };
+    }
+
+    pub fn publish(&mut self, topic: &Topic, event: &Event, policy: &Policy, now: Instant) -> u64 {
+        self.sequence += 1;
+        let log = self.topics.entry(topic.clone()).or_default();
+        let relayed = RelayedEvent {
+            epoch: Epoch::new(self.epoch),
+            sequence: self.sequence,
+            previous: log.last,
+            published_at: now,
+            topic: topic.clone(),
+            event: Event { id: None, ..event.clone() },
+        };
+        log.last = self.sequence;
+        match policy.conflate {
+            Conflate::None => {}
+            Conflate::Latest => log.events.clear(),
+            Conflate::LatestByKey => {
+                log.events.retain(|older| event.key.is_none() || older.event.key != event.key);
+            }
+        }
+        log.events.push(relayed.clone());
+        while log.events.len() > policy.history_events {
+            log.evicted_through = log.events.remove(0).sequence;
+        }
+        for line in self.lines.iter_mut().filter(|line| line.is_up) {
+            for channel in [Channel::Topic(topic.clone()), Channel::All] {
+                if line.channels.contains(&channel) {
+                    line.news.push_back(News::Event(relayed.clone()));
+                }
+            }
+        }
+        self.sequence
+    }
+
+    /// Redis does the next thing that an instance asks.
+    pub fn answer(&mut self, instance: usize) {
+        let Some(request) = self.lines[instance].requests.pop_front() else { return };
+        let head = Head {
+            epoch: Epoch::new(self.epoch),
+            epoch_began_after: self.epoch_began_after,
+            sequence: self.sequence,
+            lineage: vec![Era { server: "redis".to_owned(), began_after: 0 }],
+        };
+        let news = match request {
+            Request::Subscribe(channels) => {
+                self.lines[instance].channels.extend(channels);
+                return;
+            }
+            Request::Unsubscribe(channels) => {
+                self.lines[instance].channels.retain(|channel| !channels.contains(channel));
+                return;
+            }
+            Request::Head { purpose } => News::Head { purpose: Some(purpose), head },
+            Request::Changes { purpose, after } => {
+                let changed = self.topics.iter().filter(|(_, log)| log.last > after);
+                let topics = changed.map(|(topic, log)| (topic.clone(), log.last)).collect();
+                News::Changes { purpose, head, changed: Changed { topics, forgotten_through: 0 } }
+            }
+            Request::Read { purpose, topics } => {
+                let topics = topics.into_iter().map(|(topic, after)| self.read(topic, after));
+                News::Read { purpose, head, topics: topics.collect() }
+            }
+            Request::Renew { .. } => panic!("nothing that was given out is ever lost here"),
+            Request::TellSubscribers { .. } => return,
+        };
+        self.lines[instance].news.push_back(news);
+    }
+
+    fn read(&self, topic: Topic, after: u64) -> TopicRead {
+        let log = self.topics.get(&topic);
+        let events = log.into_iter().flat_map(|log| &log.events);
+        TopicRead {
+            events: events.filter(|event| event.sequence > after).cloned().collect(),
+            after,
+            last: log.map_or(0, |log| log.last),
+            evicted_through: log.map_or(0, |log| log.evicted_through),
+            topic,
+        }
+    }
+}
+
+/// The Redis of a world with several instances.
+pub struct Redis {
+    pub partitions: Vec<RedisPartition>,
+    pub policies: Policies,
+    /// Highest sequence that each instance's publishes were answered with, by partition.
+    pub acknowledged: Vec<Vec<u64>>,
+    /// Whether single pushes may be lost, which no connection does.
+    pub loses_pushes: bool,
+    /// How often it was emptied.
+    pub era: u64,
+}

@@ -1,0 +1,839 @@
+//! A partition whose log is in Redis, as this instance sees it: a recent part of the log,
+//! kept up to date by pushes, and the streams that listen here.
+//!
+//! Pushes and answers come in one order, that in which Redis did them (a connection keeps
+//! it). So an answer is a cut: what was pushed before it is older than the head it names,
+//! what comes after is newer. A push may be missing only where a connection was lost, and
+//! each says which event of its topic came before it, so a hole is found even if it should
+//! not be there. Then, and after every reconnect, the mirror **catches up**: pushes are
+//! held, what changed since the last cut is read, and both go on in sequence order.
+//!
+//! A stream begins once all its channels are subscribed and what it lacks is here.
+
+mod attach;
+mod coverage;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use self::{
+    attach::{Needs, Verdict, Waiting, channels_of},
+    coverage::Coverage,
+};
+use super::{
+    listeners::Listeners,
+    messages::{Delivery, InterestChange, Interruption},
+    state::PartitionSpec,
+};
+use crate::{
+    actors::{ManagerId, StreamId},
+    config::Conflate,
+    domain::{
+        cursor::Epoch,
+        event::SequencedEvent,
+        interest::{Interest, StartFrom},
+        partition_log::{MissedReason, PartitionLog},
+        relay::{Changed, Channel, Head, News, Purpose, RelayedEvent, Request, TopicRead},
+        topic::Topic,
+    },
+    wire::encode,
+};
+
+/// Pushes held while catching up. Past that they are dropped, and read afterwards.
+const MAX_HELD_EVENTS: usize = 65_536;
+
+/// What a mirror is built from, at its start and after a panic.
+#[derive(Debug, Clone)]
+pub(crate) struct MirrorSpec {
+    pub partition: PartitionSpec,
+    /// How long a channel stays subscribed after its last stream.
+    pub interest_grace: Duration,
+}
+
+/// Whether news come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Link {
+    Down,
+    /// Pushes come, and are held until what is missing is there.
+    CatchingUp,
+    Up,
+}
+
+/// A partition of a log in Redis.
+pub(crate) struct MirrorState {
+    spec: MirrorSpec,
+    log: PartitionLog,
+    /// Whether the epoch is known: not before the first contact.
+    is_known: bool,
+    link: Link,
+    generation: u64,
+    /// The server that this mirror last heard of.
+    server: Option<String>,
+    /// Highest sequence that this instance knows to have been given out.
+    highest: u64,
+    /// The last sequence up to which all changes were accounted for.
+    cut: u64,
+    coverage: Coverage,
+    held: Vec<RelayedEvent>,
+    has_dropped_held: bool,
+    /// Events of topics whose subscription is not confirmed yet.
+    early: Vec<RelayedEvent>,
+    waiting: Vec<Waiting>,
+    /// What is being read for streams, and after which sequence.
+    reading: HashMap<Topic, u64>,
+    /// Requests for changes for streams: their serials, and after which sequences.
+    listing: Vec<(u64, u64)>,
+    /// Number of the last request that has one.
+    serial: u64,
+    /// That of the present catching up.
+    catch_up_serial: u64,
+    /// Number of the last request for the head that is under way; 0 if none is.
+    head_serial: u64,
+    listeners: Listeners,
+    managers: BTreeSet<ManagerId>,
+    outgoing: HashMap<ManagerId, Vec<Delivery>>,
+    requests: Vec<Request>,
+    trims: Vec<u16>,
+    refill_count: u64,
+}
+
+impl MirrorState {
+    pub fn new(spec: MirrorSpec) -> Self {
+        Self {
+            log: spec.partition.log(spec.partition.epoch, 0),
+            is_known: false,
+            link: Link::Down,
+            generation: 0,
+            server: None,
+            highest: 0,
+            cut: 0,
+            coverage: Coverage::default(),
+            held: Vec::new(),
+            has_dropped_held: false,
+            early: Vec::new(),
+            waiting: Vec::new(),
+            reading: HashMap::new(),
+            listing: Vec::new(),
+            serial: 0,
+            catch_up_serial: 0,
+            head_serial: 0,
+            listeners: Listeners::default(),
+            managers: BTreeSet::new(),
+            outgoing: HashMap::new(),
+            requests: Vec::new(),
+            trims: Vec::new(),
+            refill_count: 0,
+            spec,
+        }
+    }
+
+    /// Builds the mirror anew. It waits for a new connection.
+    pub fn rebuild(self) -> Self {
+        Self::new(self.spec)
+    }
+
+    /// Applies the changes in order; an attach is answered by a delivery once it can be.
+    pub fn change_interest(
+        &mut self,
+        manager: ManagerId,
+        changes: Vec<InterestChange>,
+        now: Instant,
+    ) {
+        self.managers.insert(manager);
+        let mut new_channels = Vec::new();
+        // That of the requests that will follow the subscription.
+        let serial = self.serial + 1;
+        for change in changes {
+            match change {
+                InterestChange::Attach { stream, interest, from } => {
+                    for channel in channels_of(&interest) {
+                        if self.coverage.want(&channel, serial) {
+                            new_channels.push(channel);
+                        }
+                    }
+                    self.waiting.push(Waiting {
+                        manager,
+                        stream,
+                        interest,
+                        from,
+                        changed: None,
+                        came_after: self.serial,
+                        has_head: false,
+                        rounds: 0,
+                    });
+                }
+                InterestChange::Detach { stream, interest } => {
+                    self.detach(manager, stream, &interest, now);
+                }
+                InterestChange::DetachAll => {
+                    // What is queued for it stays: where an epoch ends, the manager must know.
+                    self.listeners.remove_manager(manager);
+                    self.waiting.retain(|waiting| waiting.manager != manager);
+                    self.coverage.leave_all(now);
+                }
+            }
+        }
+        if self.link != Link::Down && !new_channels.is_empty() {
+            self.subscribe(new_channels);
+        }
+        self.answer_waiting();
+    }
+
+    /// Subscribes to channels, and asks what confirms that they are in force: for topics
+    /// their reads, be it for nothing, so that what streams lack of them comes with it.
+    fn subscribe(&mut self, channels: Vec<Channel>) {
+        let mut reads: BTreeMap<Topic, u64> = BTreeMap::new();
+        for channel in &channels {
+            if let Channel::Topic(topic) = channel {
+                reads.insert(topic.clone(), u64::MAX);
+            }
+        }
+        for waiting in &self.waiting {
+            let after = match waiting.from {
+                StartFrom::Live => continue,
+                StartFrom::After { epoch, sequence } if epoch == self.log.epoch() => sequence,
+                _ => 0,
+            };
+            for topic in &waiting.interest.topics {
+                if let Some(lowest) = reads.get_mut(topic) {
+                    *lowest = after.min(*lowest);
+                }
+            }
+        }
+        let has_all = channels.contains(&Channel::All);
+        self.requests.push(Request::Subscribe(channels));
+        if has_all {
+            self.ask_changes(u64::MAX);
+        }
+        self.ask_reads(reads.into_iter().collect());
+    }
+
+    fn ask_changes(&mut self, after: u64) {
+        self.serial += 1;
+        self.listing.push((self.serial, after));
+        let purpose = Purpose::Attach { serial: self.serial };
+        self.requests.push(Request::Changes { purpose, after });
+    }
+
+    fn ask_reads(&mut self, topics: Vec<(Topic, u64)>) {
+        if topics.is_empty() {
+            return;
+        }
+        self.serial += 1;
+        self.reading.extend(topics.iter().cloned());
+        let purpose = Purpose::Attach { serial: self.serial };
+        self.requests.push(Request::Read { purpose, topics });
+    }
+
+    /// Takes what a connection brings, or that there is none, in the order it came.
+    pub fn on_news(&mut self, news: News, now: Instant) {
+        match news {
+            News::LinkUp { generation, acknowledged } => self.on_link_up(generation, acknowledged),
+            News::LinkDown => self.on_link_down(),
+            _ if self.link == Link::Down => {}
+            News::Event(event) => self.on_event(event, now),
+            News::Head { purpose, head } => self.on_head(purpose, &head),
+            News::Changes { purpose: Purpose::CatchUp { serial }, head, changed } => {
+                if self.accepts(&head) && serial == self.catch_up_serial {
+                    self.on_changes(&head, &changed, now);
+                }
+            }
+            News::Changes { purpose: Purpose::Attach { serial }, head, changed } => {
+                self.on_changes_for_streams(serial, &head, changed);
+            }
+            News::Read { purpose: Purpose::CatchUp { serial }, head, topics } => {
+                if self.accepts(&head) && serial == self.catch_up_serial {
+                    self.finish_catching_up(&head, topics, now);
+                }
+            }
+            News::Read { purpose: Purpose::Attach { serial }, head, topics } => {
+                self.on_read_for_streams(serial, &head, topics, now);
+            }
+            News::SubscribersAsked { question, topic } => {
+                let count = self.listeners.subscriber_count(&topic);
+                self.requests.push(Request::TellSubscribers { question, count });
+            }
+        }
+    }
+
+    /// Streams of this instance that an event of this topic and type would be queued for.
+    pub fn receiver_count(&self, topic: &Topic, event_type: Option<&str>) -> usize {
+        self.listeners.receivers(topic, event_type).stream_count
+    }
+
+    /// What is to be asked, in this order, and of which connection.
+    pub fn take_requests(&mut self) -> (u64, Vec<Request>) {
+        (self.generation, std::mem::take(&mut self.requests))
+    }
+
+    /// Other partitions that must trim their history.
+    pub fn take_trims(&mut self) -> Vec<u16> {
+        std::mem::take(&mut self.trims)
+    }
+
+    /// Takes what is queued for a manager.
+    pub fn take_outgoing(&mut self, manager: ManagerId) -> Vec<Delivery> {
+        self.outgoing.remove(&manager).unwrap_or_default()
+    }
+
+    /// Whether something is queued for a manager.
+    pub fn has_outgoing(&self, manager: ManagerId) -> bool {
+        self.outgoing.contains_key(&manager)
+    }
+
+    /// Forgets a manager and its streams.
+    pub fn remove_manager(&mut self, manager: ManagerId, now: Instant) {
+        self.change_interest(manager, vec![InterestChange::DetachAll], now);
+        self.managers.remove(&manager);
+        self.outgoing.remove(&manager);
+    }
+
+    /// Forgets the oldest events while the budget is exceeded and they are the oldest.
+    pub fn trim(&mut self) {
+        self.trims.extend(self.log.trim());
+    }
+
+    /// Forgets what time has overtaken, and channels that nobody wants any more.
+    pub fn expire(&mut self, now: Instant) {
+        self.log.expire(now);
+        if self.link != Link::Up {
+            // What is known of a topic may rest on what is still held.
+            return;
+        }
+        let (listeners, waiting) = (&self.listeners, &self.waiting);
+        let gone = self.coverage.expire(now, self.spec.interest_grace, |channel| match channel {
+            Channel::Topic(topic) => {
+                listeners.has_topic(topic)
+                    || waiting.iter().any(|waiting| waiting.interest.topics.contains(topic))
+            }
+            Channel::All => {
+                listeners.has_patterns()
+                    || waiting.iter().any(|waiting| !waiting.interest.patterns.is_empty())
+            }
+        });
+        if gone.is_empty() {
+            return;
+        }
+        let coverage = &self.coverage;
+        // Not those either whose own subscription is not in force yet: what comes meanwhile
+        // would be missing in between.
+        self.log.keep_topics(|topic| coverage.topic_since(topic).is_some());
+        self.requests.push(Request::Unsubscribe(gone));
+    }
+
+    /// How many topics are known here.
+    pub fn topic_count(&self) -> usize {
+        self.log.topic_count()
+    }
+
+    /// How often what was missing was read after a connection was lost or a hole found.
+    pub fn refill_count(&self) -> u64 {
+        self.refill_count
+    }
+
+    fn detach(&mut self, manager: ManagerId, stream: StreamId, interest: &Interest, now: Instant) {
+        let is_it = |waiting: &Waiting| waiting.manager == manager && waiting.stream == stream;
+        match self.waiting.iter().position(is_it) {
+            Some(index) => {
+                self.waiting.swap_remove(index);
+            }
+            None => self.listeners.detach(manager, interest),
+        }
+        for topic in &interest.topics {
+            if !self.listeners.has_topic(topic) {
+                self.coverage.leave(Channel::Topic(topic.clone()), now);
+            }
+        }
+        if !interest.patterns.is_empty() && !self.listeners.has_patterns() {
+            self.coverage.leave(Channel::All, now);
+        }
+    }
+
+    fn on_link_up(&mut self, generation: u64, acknowledged: u64) {
+        self.on_link_down();
+        self.generation = generation;
+        self.highest = self.highest.max(acknowledged);
+        let channels = self.coverage.channels();
+        if !channels.is_empty() {
+            self.requests.push(Request::Subscribe(channels));
+        }
+        self.catch_up();
+    }
+
+    fn on_link_down(&mut self) {
+        self.link = Link::Down;
+        self.requests.clear();
+        self.reading.clear();
+        self.listing.clear();
+        self.head_serial = 0;
+        self.held = Vec::new();
+        self.early = Vec::new();
+        for waiting in &mut self.waiting {
+            waiting.has_head = false;
+        }
+    }
+
+    fn catch_up(&mut self) {
+        self.link = Link::CatchingUp;
+        self.held.append(&mut self.early);
+        self.coverage.ask_anew();
+        self.serial += 1;
+        self.catch_up_serial = self.serial;
+        let purpose = Purpose::CatchUp { serial: self.serial };
+        self.requests.push(match self.is_known {
+            true => Request::Changes { purpose, after: self.cut },
+            false => Request::Head { purpose },
+        });
+    }
+
+    fn on_head(&mut self, purpose: Option<Purpose>, head: &Head) {
+        if !self.is_known {
+            if purpose == Some(Purpose::CatchUp { serial: self.catch_up_serial }) {
+                self.begin(head);
+            }
+            return;
+        }
+        if !self.accepts(head) || self.link != Link::Up {
+            return;
+        }
+        self.log.advance(head.sequence);
+        if let Some(Purpose::Attach { serial }) = purpose {
+            for waiting in self.waiting.iter_mut().filter(|waiting| waiting.came_after < serial) {
+                waiting.has_head = true;
+            }
+            if self.head_serial == serial {
+                self.head_serial = 0;
+            }
+        }
+        self.answer_waiting();
+    }
+
+    /// The first contact: nothing was promised to any stream before.
+    fn begin(&mut self, head: &Head) {
+        self.is_known = true;
+        self.log = self.spec.partition.log(head.epoch, head.sequence);
+        self.server = head.lineage.first().map(|era| era.server.clone());
+        self.coverage.confirm_all(head.sequence);
+        self.go_live(head.sequence);
+    }
+
+    fn go_live(&mut self, sequence: u64) {
+        self.link = Link::Up;
+        self.log.advance(sequence);
+        self.highest = self.highest.max(sequence);
+        self.cut = sequence;
+        if std::mem::take(&mut self.has_dropped_held) {
+            return self.catch_up();
+        }
+        self.answer_waiting();
+    }
+
+    /// Whether the answer continues what this mirror knows. If not, it is under way to what
+    /// the log has become.
+    fn accepts(&mut self, head: &Head) -> bool {
+        if head.epoch < self.log.epoch() {
+            // An older state of Redis came back: what it gives out now must not be taken
+            // for what was given out since.
+            self.link = Link::CatchingUp;
+            self.requests.push(Request::Renew { epoch: head.epoch });
+            return false;
+        }
+        if head.epoch != self.log.epoch() {
+            self.restart(head);
+            return false;
+        }
+        let highest = self.highest.max(self.log.sequence());
+        if self.continues_after(head).is_none_or(|kept| kept < highest) {
+            // Events that were given out are gone: nobody may take the log for whole.
+            self.link = Link::CatchingUp;
+            self.requests.push(Request::Renew { epoch: head.epoch });
+            // Not to ask again while that is under way.
+            self.highest = 0;
+            self.server = head.lineage.first().map(|era| era.server.clone());
+            return false;
+        }
+        self.server = head.lineage.first().map(|era| era.server.clone());
+        true
+    }
+
+    /// Through which sequence the log is still the one that this mirror knows; none if that
+    /// cannot be told.
+    fn continues_after(&self, head: &Head) -> Option<u64> {
+        let Some(server) = &self.server else { return Some(u64::MAX) };
+        let known = head.lineage.iter().position(|era| era.server == *server)?;
+        match known.checked_sub(1) {
+            None => Some(u64::MAX),
+            Some(next) => Some(head.lineage[next].began_after),
+        }
+    }
+
+    /// Another epoch: streams are told, and get what the log then has.
+    fn restart(&mut self, head: &Head) {
+        let position = self.log.sequence();
+        // Numbers go on, or have begun anew.
+        let after = if head.epoch_began_after >= position { position } else { 0 };
+        self.log = self.spec.partition.log(head.epoch, after);
+        self.server = head.lineage.first().map(|era| era.server.clone());
+        self.highest = after;
+        self.cut = after;
+        self.coverage.restart(after);
+        self.reading.clear();
+        self.listing.clear();
+        for waiting in &mut self.waiting {
+            waiting.changed = None;
+        }
+        self.held.retain(|event| event.epoch == head.epoch);
+        let beginning = Some((head.epoch, after));
+        self.interrupt(MissedReason::Epoch, Vec::new(), beginning);
+        self.catch_up();
+    }
+
+    fn on_event(&mut self, event: RelayedEvent, now: Instant) {
+        if self.is_known && event.epoch < self.log.epoch() {
+            return;
+        }
+        if self.link == Link::Up && event.epoch == self.log.epoch() {
+            self.pass(event, now);
+        } else {
+            if self.link == Link::Up {
+                self.catch_up();
+            }
+            self.hold(event);
+        }
+    }
+
+    fn hold(&mut self, event: RelayedEvent) {
+        if self.held.len() >= MAX_HELD_EVENTS {
+            self.held = Vec::new();
+            self.has_dropped_held = true;
+        }
+        self.held.push(event);
+    }
+
+    fn pass(&mut self, event: RelayedEvent, now: Instant) {
+        if self.coverage.topic_since(&event.topic).is_none() {
+            // Its channel's read is under way, and will bring it or be older.
+            if self.coverage.covers(&event.topic) {
+                self.early.push(event);
+            }
+            if self.early.len() > MAX_HELD_EVENTS {
+                self.catch_up();
+            }
+            return;
+        }
+        let known = self.known_through(&event.topic);
+        if event.sequence <= known {
+            return;
+        }
+        if event.previous > known {
+            self.catch_up();
+            return self.hold(event);
+        }
+        if event.sequence > self.log.sequence() {
+            self.apply(event, now);
+        } else {
+            self.apply_late(vec![event], now);
+        }
+    }
+
+    /// Events of the topic up to here have come, or came before anybody wanted them.
+    fn known_through(&self, topic: &Topic) -> u64 {
+        let since = self.coverage.topic_since(topic).unwrap_or(0);
+        match self.log.history(topic) {
+            Some(history) => history.last().max(since),
+            None => self.log.forgotten_through().max(since),
+        }
+    }
+
+    fn apply(&mut self, event: RelayedEvent, now: Instant) {
+        if self.log.history(&event.topic).is_none() {
+            let begin = self.begin_of(&event.topic);
+            self.log.begin_topic(&event.topic, begin);
+        }
+        let partition = self.spec.partition.partition;
+        let topic = event.topic.clone();
+        let (event, trim) = self.log.append_at(event.sequence, &topic, now, |_, history| {
+            sequenced(event, partition, history.policy.clone())
+        });
+        self.trims.extend(trim);
+        let receivers = self.listeners.receivers(&topic, event.event_type.as_deref());
+        for manager in receivers.managers {
+            self.queue(manager, Delivery::Event { event: event.clone(), place: None });
+        }
+    }
+
+    /// Events that were missed, after newer ones of other topics have passed: no stream can
+    /// get them in order any more, so those that want them are told.
+    fn apply_late(&mut self, events: Vec<RelayedEvent>, now: Instant) {
+        let topics: BTreeSet<Topic> = events.iter().map(|event| event.topic.clone()).collect();
+        for event in events {
+            let topic = event.topic.clone();
+            self.merge(&topic, vec![event], u64::MAX, 0);
+        }
+        self.log.settle_merges();
+        self.log.expire(now);
+        self.interrupt(MissedReason::History, topics.into_iter().collect(), None);
+    }
+
+    fn on_changes(&mut self, head: &Head, changed: &Changed, now: Instant) {
+        self.coverage.confirm_all(head.sequence);
+        let reads: Vec<(Topic, u64)> = changed
+            .topics
+            .iter()
+            .filter(|(topic, _)| self.coverage.topic_since(topic).is_some())
+            .map(|(topic, last)| (topic, *last, self.known_through(topic)))
+            .filter(|(_, last, known)| last > known)
+            .map(|(topic, _, known)| (topic.clone(), known))
+            .collect();
+        if changed.forgotten_through > self.cut {
+            self.interrupt(MissedReason::History, Vec::new(), None);
+        }
+        self.refill_count += 1;
+        if reads.is_empty() {
+            return self.finish_catching_up(head, Vec::new(), now);
+        }
+        let purpose = Purpose::CatchUp { serial: self.catch_up_serial };
+        self.requests.push(Request::Read { purpose, topics: reads });
+    }
+
+    fn finish_catching_up(&mut self, head: &Head, reads: Vec<TopicRead>, now: Instant) {
+        let mut missing: BTreeMap<u64, RelayedEvent> = BTreeMap::new();
+        let mut lost = Vec::new();
+        for read in reads {
+            let known = self.known_through(&read.topic);
+            let (events, lost_through) = self.split_expired(&read, now);
+            if lost_through > known {
+                // Streams that come later have missed it too.
+                self.merge(&read.topic, Vec::new(), u64::MAX, lost_through);
+                lost.push(read.topic.clone());
+            }
+            // What is newer than the cut is held, with what else came then.
+            let wanted = known + 1..=head.sequence;
+            let newer = events.into_iter().filter(|event| wanted.contains(&event.sequence));
+            missing.extend(newer.map(|event| (event.sequence, event)));
+        }
+        if !lost.is_empty() {
+            self.interrupt(MissedReason::History, lost, None);
+        }
+        let position = self.log.sequence();
+        let newer = missing.split_off(&(position + 1));
+        if !missing.is_empty() {
+            self.apply_late(missing.into_values().collect(), now);
+        }
+        let held = std::mem::take(&mut self.held);
+        let mut all = newer;
+        let (before, after): (Vec<_>, Vec<_>) = held
+            .into_iter()
+            .partition(|event| event.epoch == head.epoch && event.sequence <= head.sequence);
+        // One that the log does not hold any more was pushed all the same.
+        for event in before {
+            if event.epoch == self.log.epoch()
+                && event.sequence > position
+                && self.coverage.topic_since(&event.topic).is_some()
+                && event.sequence > self.known_through(&event.topic)
+            {
+                all.entry(event.sequence).or_insert(event);
+            }
+        }
+        all.into_values().for_each(|event| self.apply(event, now));
+        self.go_live(head.sequence);
+        for event in after {
+            self.on_event(event, now);
+        }
+    }
+
+    fn on_changes_for_streams(&mut self, serial: u64, head: &Head, changed: Changed) {
+        let asked = self.listing.iter().position(|(asked, _)| *asked == serial);
+        let after = asked.map(|index| self.listing.swap_remove(index).1);
+        if !self.accepts(head) {
+            return;
+        }
+        self.coverage.confirm(&Channel::All, serial, head.sequence);
+        let Some(after) = after.filter(|_| self.link == Link::Up) else { return };
+        self.log.advance(head.sequence);
+        let changed = Arc::new(changed);
+        for waiting in &mut self.waiting {
+            let from = match waiting.from {
+                StartFrom::After { epoch, sequence } if epoch == head.epoch => sequence,
+                _ => 0,
+            };
+            if from >= after {
+                waiting.changed = Some(changed.clone());
+            }
+        }
+        self.answer_waiting();
+    }
+
+    fn on_read_for_streams(
+        &mut self,
+        serial: u64,
+        head: &Head,
+        reads: Vec<TopicRead>,
+        now: Instant,
+    ) {
+        for read in &reads {
+            if self.reading.get(&read.topic) == Some(&read.after) {
+                self.reading.remove(&read.topic);
+            }
+        }
+        if !self.accepts(head) {
+            return;
+        }
+        for read in reads {
+            let channel = Channel::Topic(read.topic.clone());
+            // Of a topic that is listened to already, newer events come on their own way.
+            let through = match self.coverage.topic_since(&read.topic) {
+                Some(_) => self.known_through(&read.topic),
+                None => head.sequence,
+            };
+            self.coverage.confirm(&channel, serial, head.sequence);
+            let is_wanted = self.coverage.topic_since(&read.topic).is_some();
+            if read.after == u64::MAX || !is_wanted || self.link != Link::Up {
+                // While catching up nothing may pass what is held; it is read again then.
+                continue;
+            }
+            let (mut events, lost_through) = self.split_expired(&read, now);
+            events.retain(|event| event.sequence <= through);
+            self.merge(&read.topic, events, read.after, lost_through);
+        }
+        if self.link == Link::Up {
+            self.take_early();
+            self.log.settle_merges();
+            self.log.advance(head.sequence);
+            self.answer_waiting();
+        }
+        // What was read is kept within the budget only now that streams have got it.
+        self.trims.extend(self.log.trim());
+        self.log.expire(now);
+    }
+
+    /// Events that came between a subscription and its confirmation: no stream that is open
+    /// listens to their topics, so they are as good as read.
+    fn take_early(&mut self) {
+        for event in std::mem::take(&mut self.early) {
+            if self.coverage.topic_since(&event.topic).is_none() {
+                if self.coverage.covers(&event.topic) {
+                    self.early.push(event);
+                }
+            } else if event.sequence > self.known_through(&event.topic) {
+                let (topic, sequence) = (event.topic.clone(), event.sequence);
+                self.merge(&topic, vec![event], u64::MAX, 0);
+                self.log.advance(sequence);
+            }
+        }
+    }
+
+    fn merge(&mut self, topic: &Topic, events: Vec<RelayedEvent>, after: u64, lost_through: u64) {
+        let begin = self.begin_of(topic);
+        if self.log.history(topic).is_none() {
+            self.log.begin_topic(topic, begin);
+        }
+        let policy = self.spec.partition.policies.of(topic.as_str());
+        let partition = self.spec.partition.partition;
+        let events = events.into_iter();
+        let events = events.map(|event| Arc::new(sequenced(event, partition, policy.clone())));
+        self.log.merge(topic, events.collect(), after, lost_through);
+    }
+
+    /// What of a read is not too old, and up to which sequence the log has lost events that
+    /// no later one superseded.
+    fn split_expired(&self, read: &TopicRead, now: Instant) -> (Vec<RelayedEvent>, u64) {
+        let policy = self.spec.partition.policies.of(read.topic.as_str());
+        let is_expired = |event: &RelayedEvent| {
+            event.published_at.checked_add(policy.history_ttl).is_some_and(|at| at <= now)
+        };
+        let first = read.events.iter().position(|event| !is_expired(event));
+        let (expired, kept) = read.events.split_at(first.unwrap_or(read.events.len()));
+        let expired_through = expired.last().map_or(0, |event| event.sequence);
+        let lost_through = match (kept.first(), policy.conflate) {
+            (None, _) => read.last,
+            (Some(first), Conflate::None) => first.previous,
+            (Some(_), Conflate::Latest) => 0,
+            (Some(_), Conflate::LatestByKey) => read.evicted_through.max(expired_through),
+        };
+        let lost_through = if lost_through > read.after { lost_through } else { 0 };
+        (kept.to_vec(), lost_through)
+    }
+
+    /// Lets streams begin that can, and asks for what the others need.
+    fn answer_waiting(&mut self) {
+        if self.link != Link::Up {
+            return;
+        }
+        let mut needs = Needs::default();
+        let mut still = Vec::new();
+        let mut began = Vec::new();
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            match self.judge(&waiting, &mut needs) {
+                Verdict::Begins(replay) => began.push((waiting, replay)),
+                Verdict::Waits => still.push(waiting),
+                Verdict::WaitsForRead => {
+                    waiting.rounds += 1;
+                    still.push(waiting);
+                }
+            }
+        }
+        self.waiting = still;
+        for (Waiting { manager, stream, interest, .. }, replay) in began {
+            self.listeners.attach(manager, &interest);
+            self.queue(manager, Delivery::Attached { stream, replay });
+        }
+        self.ask(needs);
+    }
+
+    /// Asks for what is not being asked for already.
+    fn ask(&mut self, needs: Needs) {
+        if needs.head_after.is_some_and(|after| self.head_serial <= after) {
+            self.serial += 1;
+            self.head_serial = self.serial;
+            let purpose = Purpose::Attach { serial: self.serial };
+            self.requests.push(Request::Head { purpose });
+        }
+        if let Some(after) = needs.changes_after
+            && self.listing.iter().all(|(_, asked)| *asked > after)
+        {
+            self.ask_changes(after);
+        }
+        self.ask_reads(needs.reads.into_iter().collect());
+    }
+
+    /// Tells streams that they have missed something, or that sequences begin anew.
+    fn interrupt(
+        &mut self,
+        reason: MissedReason,
+        topics: Vec<Topic>,
+        beginning: Option<(Epoch, u64)>,
+    ) {
+        let partition = self.spec.partition.partition;
+        let interruption = Arc::new(Interruption { partition, reason, topics, beginning });
+        for manager in self.managers.clone() {
+            self.queue(manager, Delivery::Interrupted(interruption.clone()));
+        }
+    }
+
+    fn queue(&mut self, manager: ManagerId, delivery: Delivery) {
+        self.outgoing.entry(manager).or_default().push(delivery);
+    }
+}
+
+/// The event as this instance keeps and sends it, encoded once.
+fn sequenced(
+    relayed: RelayedEvent,
+    partition: u16,
+    policy: Arc<crate::domain::policy::Policy>,
+) -> SequencedEvent {
+    let RelayedEvent { epoch, sequence, published_at, topic, event, .. } = relayed;
+    SequencedEvent {
+        topic,
+        partition,
+        sequence,
+        published_at,
+        policy,
+        encoded: encode::event(epoch, partition, sequence, &event),
+        event_type: event.event_type.map(Into::into),
+        key: event.key.map(Into::into),
+    }
+}

@@ -1,0 +1,207 @@
+//! The bridge over Redis: sequence, log and relay are in Redis, one atomic script call a
+//! publish; what mirrors ask and are told goes over links, one to each node.
+//!
+//! | from | to | message | bound |
+//! |---|---|---|---|
+//! | hub | bridge | `BeginBridge` | one |
+//! | partition | bridge | `PublishInRedis` | each event holds its place, `publish.max_pending` a partition |
+//! | partition | bridge | `AskRedis` | one a turn of the partition; what is asked is for streams, which are bounded, or one catching up |
+//! | link | partition | `TakeNews` | one unanswered; what comes meanwhile waits in the link, 64 MiB, past which the link ends and catches up later |
+//! | link | bridge | `LinkBegan`, `LinkEnded` | one of each a link |
+//! | bridge | partition | `TakeNews` (a link has ended) | one a link |
+//! | link | bridge | `SubscribersTold` | one an instance and question |
+
+mod actor;
+mod clock;
+mod lane;
+mod link;
+mod message;
+mod script;
+mod target;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use actix::Addr;
+use futures_util::{FutureExt, future::BoxFuture};
+
+pub(crate) use actor::BeginBridge;
+use actor::{
+    AskRedis, CountSubscribers, LinkBegan, PublishInRedis, ReconnectPartition, RedisBridge,
+};
+use script::{Names, PublishCall};
+pub(crate) use target::Target;
+
+use super::{Bridge, BridgeStatus, TopicStatus};
+use crate::{
+    actors::partition::{Relay, RelayedPublish},
+    config::{Config, Redis},
+    domain::{policy::Policies, relay::Request, topic::Topic},
+    metrics::Metrics,
+};
+
+/// A link has heard how many streams of another instance listen to a topic.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct SubscribersTold {
+    question: u64,
+    count: usize,
+}
+
+/// What all parts of the bridge know.
+#[derive(Debug)]
+struct Settings {
+    target: Target,
+    prefix: String,
+    timeout: Duration,
+    probe: Duration,
+    /// A name of this instance's own.
+    instance: String,
+    partition_count: u16,
+    /// Topics that a partition remembers.
+    max_topics: usize,
+    window_ms: u64,
+    policies: Arc<Policies>,
+    epochs: Arc<Epochs>,
+    status: Arc<Status>,
+    metrics: Arc<Metrics>,
+}
+
+impl Settings {
+    fn publish_call<'a>(&self, sha: &'a str, server: &'a str, names: &'a Names) -> PublishCall<'a> {
+        let (max_topics, window_ms) = (self.max_topics, self.window_ms);
+        PublishCall { sha, names, server, max_topics, window_ms }
+    }
+}
+
+/// The epochs that were last seen. All partitions are to have the latest.
+#[derive(Debug)]
+struct Epochs(Box<[AtomicU64]>);
+
+impl Epochs {
+    fn new(partition_count: u16) -> Self {
+        Self((0..partition_count).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn note(&self, partition: u16, epoch: u64) {
+        self.0[usize::from(partition)].store(epoch, Ordering::Relaxed);
+    }
+
+    fn latest(&self) -> u64 {
+        self.0.iter().map(|epoch| epoch.load(Ordering::Relaxed)).max().unwrap_or_default()
+    }
+
+    /// That of a partition, and the latest of all.
+    fn of(&self, partition: u16) -> (u64, u64) {
+        (self.0[usize::from(partition)].load(Ordering::Relaxed), self.latest())
+    }
+
+    /// Those of the partitions that are behind.
+    fn lagging(&self, partitions: impl Iterator<Item = u16>) -> Vec<u16> {
+        let is_behind = |partition: &u16| {
+            let (own, latest) = self.of(*partition);
+            own != 0 && own < latest
+        };
+        partitions.filter(is_behind).collect()
+    }
+}
+
+/// How the bridge fares, for whoever asks.
+#[derive(Debug, Default)]
+struct Status {
+    is_up: AtomicBool,
+    reconnects: AtomicU64,
+    lag_micros: AtomicU64,
+}
+
+impl Status {
+    fn note_lag(&self, lag: Duration) {
+        self.lag_micros.store(lag.as_micros() as u64, Ordering::Relaxed);
+    }
+}
+
+/// The bridge as hub and partitions hold it.
+#[derive(Debug, Clone)]
+pub(crate) struct RedisLink {
+    addr: Addr<RedisBridge>,
+    status: Arc<Status>,
+    epochs: Arc<Epochs>,
+    instance: Arc<str>,
+}
+
+impl RedisLink {
+    /// Makes the actor; it begins with [`BeginBridge`]. To be called on the thread that it is
+    /// to run on.
+    pub fn start(
+        config: &Config,
+        target: Target,
+        policies: Arc<Policies>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let Redis { prefix, timeout, probe, .. } = config.redis.clone();
+        let instance = format!("{:016x}", rand::random::<u64>());
+        let status = Arc::new(Status::default());
+        let epochs = Arc::new(Epochs::new(config.hub.partitions));
+        let settings = Settings {
+            target,
+            prefix,
+            timeout,
+            probe,
+            instance: instance.clone(),
+            partition_count: config.hub.partitions,
+            max_topics: config.hub.max_idle_topics.div_ceil(config.hub.partitions.into()).max(1),
+            window_ms: config.publish.idempotency_window.as_millis() as u64,
+            policies,
+            epochs: epochs.clone(),
+            status: status.clone(),
+            metrics,
+        };
+        let addr = RedisBridge::start(Arc::new(settings));
+        Self { addr, status, epochs, instance: instance.into() }
+    }
+
+    /// Tells it where the partitions are.
+    pub fn begin(&self, message: BeginBridge) {
+        self.addr.do_send(message);
+    }
+}
+
+impl Relay for RedisLink {
+    fn publish(&self, partition: u16, publishes: Vec<RelayedPublish>) {
+        self.addr.do_send(PublishInRedis { partition, publishes });
+    }
+
+    fn ask(&self, partition: u16, generation: u64, requests: Vec<Request>) {
+        self.addr.do_send(AskRedis { partition, generation, requests });
+    }
+
+    fn reconnect(&self, partition: u16) {
+        self.addr.do_send(ReconnectPartition(partition));
+    }
+}
+
+impl Bridge for RedisLink {
+    fn status(&self) -> BridgeStatus {
+        BridgeStatus {
+            kind: "redis",
+            is_up: self.status.is_up.load(Ordering::Relaxed),
+            instance: Some(self.instance.to_string()),
+            reconnects: self.status.reconnects.load(Ordering::Relaxed),
+            lag_ms: self.status.lag_micros.load(Ordering::Relaxed) as f64 / 1000.0,
+        }
+    }
+
+    fn epoch(&self) -> Option<u64> {
+        Some(self.epochs.latest()).filter(|epoch| *epoch != 0)
+    }
+
+    fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>> {
+        let answer = self.addr.send(CountSubscribers(topic));
+        answer.map(|answer| answer.ok().flatten()).boxed()
+    }
+}

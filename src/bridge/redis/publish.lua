@@ -1,0 +1,131 @@
+-- fanfare: publishes events of one partition, all or none. Interface version 1.
+--
+-- A public interface: any program that speaks Redis may call it. Arguments may be added in
+-- a version 2; those of version 1 keep their meaning.
+--
+-- A topic's partition is its FNV-1a hash of 32 bits, its halves folded by exclusive or,
+-- modulo the number of partitions (16 unless configured). All keys of partition p begin
+-- with the base `<prefix>:{p}:`, so they lie in one slot of a cluster.
+--
+-- KEYS 1 to 5: base and `seq`, `epoch`, `lineage`, `topics`, `evicted`; then for each event
+--   base and `log:<topic>`, `keys:<topic>`, and `seen:<topic> <id>` (without id: the log again).
+-- ARGV 1: "1", the version
+-- ARGV 2: the server's replication id, by which a fanfare instance finds out that Redis was
+--   replaced; "" for other programs
+-- ARGV 3: a number that a new epoch must exceed; "0" for other programs
+-- ARGV 4: how many topics the partition remembers (a million by the number of partitions)
+-- then for each event: topic, "text" or "json", data, type or "", key or "", id or "",
+--   idempotency window in ms, receivers (what the first answer said; "0"), events of history,
+--   its time to live in ms, "none" or "latest" or "latest-by-key".
+--
+-- The caller checks names and sizes as `POST /publish` does; data of kind "json" is compact
+-- JSON on one line.
+--
+-- Answers { epoch, { sequence, 1 if new or 0 if the id was known, receivers }, … }.
+-- With no events at all it makes sure that the partition has an epoch.
+
+if ARGV[1] ~= '1' then
+  return redis.error_reply('FANFARE this is version 1 of the publish script')
+end
+local base = string.sub(KEYS[1], 1, -4)
+local time = redis.call('TIME')
+local at = time[1] .. string.format('%06d', time[2])
+
+local epoch = redis.call('GET', KEYS[2])
+local sequence = redis.call('GET', KEYS[1])
+if not epoch or not sequence then
+  -- Numbers begin anew. Later epochs are higher, so that instances agree on the latest.
+  local number = math.floor((time[1] * 1000 + time[2] / 1000)) * 64 + time[2] % 64
+  local floor = tonumber(ARGV[3])
+  if number <= floor then number = floor + 1 end
+  epoch = string.format('%.0f', number) .. ' 0'
+  sequence = '0'
+  redis.call('SET', KEYS[2], epoch)
+  redis.call('SET', KEYS[1], sequence)
+  redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
+end
+
+if ARGV[2] ~= '' then
+  local era = redis.call('LINDEX', KEYS[3], 0)
+  if not era or string.sub(era, 1, #ARGV[2] + 1) ~= ARGV[2] .. ' ' then
+    redis.call('LPUSH', KEYS[3], ARGV[2] .. ' ' .. sequence)
+    redis.call('LTRIM', KEYS[3], 0, 15)
+    -- Another process: what its predecessor gave out last may be lost, so its numbers must
+    -- not be given out again.
+    if era then redis.call('INCRBY', KEYS[1], 1048576) end
+  end
+end
+
+local epoch_number = string.match(epoch, '^%d+')
+local answers = { epoch_number }
+for event = 0, (#KEYS - 5) / 3 - 1 do
+  local key_at, arg_at = 6 + event * 3, 5 + event * 11
+  local log, keys, seen = KEYS[key_at], KEYS[key_at + 1], KEYS[key_at + 2]
+  local topic, kind, data, type, key, id = unpack(ARGV, arg_at, arg_at + 5)
+  local window, receivers = tonumber(ARGV[arg_at + 6]), ARGV[arg_at + 7]
+  local events, ttl = tonumber(ARGV[arg_at + 8]), tonumber(ARGV[arg_at + 9])
+  local conflate = ARGV[arg_at + 10]
+  local remembers = id ~= '' and window > 0
+  local known = remembers and redis.call('GET', seen)
+  if known then
+    local first, told = string.match(known, '(%d+) (%d+)')
+    answers[#answers + 1] = { tonumber(first), 0, tonumber(told) }
+  else
+    local number = redis.call('INCR', KEYS[1])
+    local text = string.format('%.0f', number)
+    local previous = redis.call('ZSCORE', KEYS[4], topic) or '0'
+    local message = table.concat({
+      '1 ', epoch_number, ' ', text, ' ', previous, ' ', at, ' ', kind, ' ',
+      #topic, ' ', #type, ' ', #key, '\n', topic, type, key, data,
+    })
+    if previous == '0' then
+      redis.call('DEL', log, keys)
+      if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[4]) then
+        local oldest = redis.call('ZPOPMIN', KEYS[4])
+        redis.call('HSET', KEYS[5], '*', oldest[2])
+        redis.call('HDEL', KEYS[5], oldest[1])
+      end
+    end
+    redis.call('ZADD', KEYS[4], text, topic)
+    if events > 0 and ttl > 0 then
+      if conflate == 'latest' then
+        redis.call('XADD', log, 'MAXLEN', '=', 1, text .. '-0', 'm', message)
+      elseif conflate == 'none' then
+        redis.call('XADD', log, 'MAXLEN', '=', events, text .. '-0', 'm', message)
+      else
+        local older = key ~= '' and redis.call('HGET', keys, key)
+        if older then redis.call('XDEL', log, older .. '-0') end
+        redis.call('XADD', log, text .. '-0', 'm', message)
+        if key ~= '' then
+          redis.call('HSET', keys, key, text)
+          redis.call('PEXPIRE', keys, ttl)
+        end
+        local excess = redis.call('XLEN', log) - events
+        if excess > 0 then
+          local gone = 0
+          for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', excess)) do
+            redis.call('XDEL', log, entry[1])
+            gone = string.match(entry[1], '^%d+')
+          end
+          redis.call('HSET', KEYS[5], topic, gone)
+          if redis.call('HLEN', keys) > 2 * events + 64 then
+            local all = redis.call('HGETALL', keys)
+            for field = 1, #all, 2 do
+              if tonumber(all[field + 1]) <= tonumber(gone) then
+                redis.call('HDEL', keys, all[field])
+              end
+            end
+          end
+        end
+      end
+      redis.call('PEXPIRE', log, ttl)
+    end
+    if remembers then
+      redis.call('SET', seen, text .. ' ' .. receivers, 'PX', window)
+    end
+    redis.call('SPUBLISH', base .. 'topic:' .. topic, message)
+    redis.call('SPUBLISH', base .. 'all', message)
+    answers[#answers + 1] = { number, 1, tonumber(receivers) }
+  end
+end
+return answers

@@ -1,0 +1,58 @@
+-- fanfare: reads of one partition. For instances only; not a public interface.
+--
+-- KEYS 1 to 5: as in publish.lua; for "read" then the log of each topic.
+-- ARGV 1 and on: "head" | "changes" after | "read" bytes topic after topic after … | "renew" epoch at-least
+-- Answers { epoch and the sequence it began after, sequence, eras, seconds, microseconds, what was asked }.
+
+local operation = ARGV[1]
+local epoch = redis.call('GET', KEYS[2])
+local sequence = redis.call('GET', KEYS[1])
+if not epoch or not sequence then
+  return redis.error_reply('FANFARE the partition has no epoch')
+end
+local time = redis.call('TIME')
+local answer = false
+
+if operation == 'changes' then
+  answer = {
+    redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[2], '+inf', 'WITHSCORES'),
+    redis.call('HGET', KEYS[5], '*') or '0',
+  }
+elseif operation == 'read' then
+  -- As many topics as there is room for, the last one perhaps in part.
+  answer = {}
+  local room = tonumber(ARGV[2])
+  for place = 1, #KEYS - 5 do
+    local topic, after = ARGV[place * 2 + 1], ARGV[place * 2 + 2]
+    local messages, is_whole = {}, 1
+    while after ~= '' do
+      local entries = redis.call('XRANGE', KEYS[place + 5], '(' .. after, '+', 'COUNT', 16)
+      if #entries == 0 then break end
+      if room <= 0 then is_whole = 0 break end
+      for _, entry in ipairs(entries) do
+        messages[#messages + 1] = entry[2][2]
+        room = room - #entry[2][2]
+        after = entry[1]
+      end
+    end
+    answer[place] = {
+      redis.call('ZSCORE', KEYS[4], topic) or '0',
+      redis.call('HGET', KEYS[5], topic) or '0',
+      is_whole,
+      messages,
+    }
+    if is_whole == 0 then break end
+  end
+elseif operation == 'renew' then
+  if string.match(epoch, '^%d+') == ARGV[2] then
+    -- The epoch that other partitions have already, or one of now.
+    local number = tonumber(ARGV[3])
+    if number <= tonumber(ARGV[2]) then
+      number = math.floor((time[1] * 1000 + time[2] / 1000)) * 64 + time[2] % 64
+      number = math.max(number, tonumber(ARGV[2]) + 1)
+    end
+    epoch = string.format('%.0f', number) .. ' ' .. sequence
+    redis.call('SET', KEYS[2], epoch)
+  end
+end
+return { epoch, sequence, redis.call('LRANGE', KEYS[3], 0, -1), time[1], time[2], answer }

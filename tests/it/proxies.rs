@@ -1,0 +1,257 @@
+//! The real nginx and HAProxy, with the files of `config/`, in front of three instances.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::support::{
+    Instances, RedisServer, Stream,
+    crowd::{Crowd, End, Plan, Publisher, pace},
+    directory::Directory,
+    http::{Lines, get, publish, request},
+    ports::free_port,
+    process::Process,
+    redis::Options,
+    until,
+    wait::DEADLINE,
+};
+
+/// An event that took longer was held back by somebody.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// Ports in the files: that of the proxy, and those of the instances.
+const LISTEN: u16 = 8080;
+const INSTANCES: [u16; 3] = [8081, 8082, 8083];
+
+/// How long an instance may take to drain, and a moment.
+const DRAINED: Duration = Duration::from_secs(8);
+
+#[derive(Debug, Clone, Copy)]
+enum Proxy {
+    Nginx,
+    Haproxy,
+}
+
+const BOTH: [Proxy; 2] = [Proxy::Nginx, Proxy::Haproxy];
+
+impl Proxy {
+    /// The file as it stands, but for the ports.
+    fn config(self, listen: u16, instances: &[SocketAddr]) -> String {
+        let name = match self {
+            Self::Nginx => "nginx.conf",
+            Self::Haproxy => "haproxy.cfg",
+        };
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+        let mut text = fs::read_to_string(path).expect("the file is there");
+        for (port, instance) in INSTANCES.into_iter().zip(instances) {
+            text = text.replace(&format!("127.0.0.1:{port}"), &instance.to_string());
+        }
+        text.replace(&format!("127.0.0.1:{LISTEN}"), &format!("127.0.0.1:{listen}"))
+    }
+
+    fn start(self, config: &Path, directory: &Path) -> Process {
+        let (config, directory) = (config.display(), directory.display());
+        match self {
+            Self::Nginx => {
+                let more = format!("daemon off; pid {directory}/pid; error_log {directory}/log;");
+                Process::start("nginx", &["-c", &config.to_string(), "-g", &more])
+            }
+            Self::Haproxy => Process::start("haproxy", &["-db", "-f", &config.to_string()]),
+        }
+    }
+}
+
+/// Three instances behind a proxy. Dropping it ends all.
+struct Behind {
+    addr: SocketAddr,
+    instances: Instances,
+    _proxy: Process,
+    _directory: Directory,
+    _redis: RedisServer,
+}
+
+impl Behind {
+    async fn new(proxy: Proxy, settings: &[(&str, &str)]) -> Self {
+        println!("behind {proxy:?}");
+        let redis = RedisServer::start(Options::default()).await;
+        let urls = [redis.url(), redis.url(), redis.url()];
+        let instances = Instances::start(&urls, settings).await;
+        let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let directory = Directory::new("proxy");
+        let config = proxy.config(addr.port(), &instances.addresses());
+        let config = directory.write("config", &config);
+        let mut process = proxy.start(&config, directory.path());
+        until(DEADLINE, "the proxy listens", async || {
+            assert!(process.is_running(), "{proxy:?} ended: {}", directory.read("log"));
+            tokio::net::TcpStream::connect(addr).await.is_ok()
+        })
+        .await;
+        until(DEADLINE, "it reaches an instance", async || {
+            get(addr, "/health/ready").await.status == 200
+        })
+        .await;
+        Self { addr, instances, _proxy: process, _directory: directory, _redis: redis }
+    }
+
+    /// The instance that has the only stream.
+    async fn with_stream(&self) -> usize {
+        for (index, server) in self.instances.servers.iter().enumerate() {
+            if server.stats().await["connections"] == 1 {
+                return index;
+            }
+        }
+        panic!("no instance has the stream");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_pass_nginx_and_haproxy_at_once_while_the_stream_stays_open() {
+    for proxy in BOTH {
+        let behind = Behind::new(proxy, &[("stream.heartbeat", "1s")]).await;
+        let start = Instant::now();
+        let mut stream = Stream::subscribe(behind.addr, "topic=live").await;
+        assert!(start.elapsed() < AT_ONCE, "{proxy:?}: the head took {:?}", start.elapsed());
+        for number in 0..10 {
+            let start = Instant::now();
+            let event = json!({ "topic": "live", "data": number });
+            publish(behind.addr, event).await;
+            assert_eq!(stream.take_data(1).await, [number.to_string()]);
+            assert!(start.elapsed() < AT_ONCE, "{proxy:?}: it took {:?}", start.elapsed());
+        }
+        for _ in 0..3 {
+            stream.next_comment(2 * AT_ONCE).await;
+        }
+        // A publisher whose every line is answered before it sends the next.
+        let line = |number: usize| json!({ "topic": "live", "data": number }).to_string();
+        let mut lines = Lines::open(behind.addr, &line(0)).await;
+        for number in 0..5 {
+            let start = Instant::now();
+            let answer = lines.reader.next().await.expect("an answer");
+            assert_eq!(answer["success"], true, "{answer}");
+            assert_eq!(stream.take_data(1).await, [number.to_string()]);
+            assert!(start.elapsed() < AT_ONCE, "{proxy:?}: it took {:?}", start.elapsed());
+            lines.writer.send(&line(number + 1)).await;
+        }
+        lines.writer.finish().await;
+        assert_eq!(stream.connected["resumed"], false, "the stream is the one from before");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_nginx_and_haproxy_a_killed_instance_is_replaced_by_another_without_loss() {
+    for proxy in BOTH {
+        let mut behind = Behind::new(proxy, &[]).await;
+        let mut stream = Stream::subscribe(behind.addr, "topics=a,b,c").await;
+        let event = |text: &str| json!({ "topics": ["a", "b", "c"], "data": text });
+        publish(behind.addr, event("before")).await;
+        assert_eq!(stream.take_data(3).await, ["before"; 3]);
+        let id = stream.last_id().to_owned();
+        let victim = behind.with_stream().await;
+        behind.instances.servers[victim].kill9();
+        assert_eq!(stream.rest().await, []);
+        assert!(!stream.is_ended_cleanly(), "{proxy:?} says that it was cut");
+        // Whom the proxy asks first is its choice: a dead one is passed over, every time.
+        for _ in 0..3 {
+            publish(behind.addr, event("meanwhile")).await;
+        }
+        let mut stream = Stream::resume(behind.addr, "topics=a,b,c", &id).await;
+        assert_eq!(stream.connected["resumed"], true);
+        assert_eq!(stream.take_data(9).await, ["meanwhile"; 9]);
+        publish(behind.addr, event("after")).await;
+        assert_eq!(stream.take_data(3).await, ["after"; 3]);
+    }
+}
+
+const DRAINED_STREAMS: usize = 60;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_nginx_and_haproxy_nobody_is_refused_while_an_instance_drains() {
+    for proxy in BOTH {
+        let mut behind = Behind::new(proxy, &[("server.drain", "2s")]).await;
+        let query = "topic=drain".to_owned();
+        let plan = Plan { query, comes_back: true, ..Plan::default() };
+        let streams = Crowd::of(behind.addr, DRAINED_STREAMS, &plan);
+        streams.until_connected(1).await;
+        let others: Vec<SocketAddr> = behind.instances.addresses()[1..].to_vec();
+        let first = &mut behind.instances.servers[0];
+        let on_first = first.stats().await["connections"].as_u64().expect("a number");
+        assert!(on_first > 0, "{proxy:?} spreads streams");
+        // Past the proxy: what a draining instance says to publishers is theirs to handle.
+        let mut publisher = Publisher::connect(others[0]).await;
+        publisher.publish(0, "drain", "before").await;
+        first.terminate();
+        let mut pace = pace(50);
+        while first.exit_status().is_none() {
+            pace.tick().await;
+            let newcomer = Stream::subscribe(behind.addr, "topic=drain").await;
+            assert_eq!(newcomer.connected["resumed"], false);
+            publisher.publish(0, "drain", "meanwhile").await;
+        }
+        assert_eq!(first.wait_exit(DRAINED).await.code(), Some(0));
+        publisher.publish(0, "drain", "after").await;
+        streams.until_number(0, publisher.last(0)).await;
+        streams.assert_whole(0, publisher.last(0));
+        let mut told = 0;
+        for (index, seen) in streams.ledgers().enumerate() {
+            assert!(seen.ends.iter().all(|end| *end == End::Whole), "{index}: {}", seen.story());
+            assert_eq!(seen.resumed + 1, seen.connected, "{index}: {}", seen.story());
+            told += usize::from(!seen.shutdowns.is_empty());
+        }
+        assert!(told as u64 >= on_first, "{told} of {on_first} were told");
+    }
+}
+
+const GONE_STREAMS: usize = 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_nginx_and_haproxy_a_client_that_is_gone_is_noticed() {
+    for proxy in BOTH {
+        let behind = Behind::new(proxy, &[]).await;
+        let plan = Plan { query: "topic=quiet".to_owned(), ..Plan::default() };
+        let streams = Crowd::of(behind.addr, GONE_STREAMS, &plan);
+        streams.until_connected(1).await;
+        let open = behind.instances.metric("fanfare_connections").await;
+        assert_eq!(open, GONE_STREAMS as f64);
+        // Half of them with FIN, half with RST; long before the next heartbeat.
+        streams.leave();
+        until(DEADLINE, "no instance has a stream", async || {
+            behind.instances.metric("fanfare_connections").await == 0.0
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_no_instance_is_left_nginx_and_haproxy_tell_a_browser_to_come_back() {
+    for proxy in BOTH {
+        let mut behind = Behind::new(proxy, &[]).await;
+        for server in &mut behind.instances.servers {
+            server.kill9();
+        }
+        let path = "/events/stream?topic=a";
+        for _ in 0..5 {
+            let told = get(behind.addr, path).await;
+            assert_eq!(told.status, 503, "{proxy:?}: {}", told.text());
+            assert_eq!(told.header("retry-after"), Some("3"));
+            let browser = request(behind.addr, "GET", path, &[("Sec-Fetch-Mode", "cors")], b"");
+            let told = browser.await;
+            assert_eq!((told.status, told.text()), (200, "retry: 3000\n\n"), "{proxy:?}");
+            let content_type = told.header("content-type");
+            assert_eq!(content_type, Some("text/event-stream; charset=utf-8"));
+        }
+        for index in 0..behind.instances.servers.len() {
+            behind.instances.restart(index).await;
+        }
+        until(DEADLINE, "streams are served again", async || {
+            // Not `subscribe`: the first may still be told to come back.
+            let answer = Stream::try_get(behind.addr, path, &[]).await;
+            answer.is_ok_and(|stream| stream.head.status == 200)
+        })
+        .await;
+    }
+}

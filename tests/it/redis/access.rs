@@ -1,0 +1,106 @@
+//! How an instance gets into Redis: password, user, database, TLS, prefix.
+
+use serde_json::json;
+
+use super::publish_text;
+use crate::support::{
+    Instances, RedisServer, Stream,
+    directory::Directory,
+    http::try_publish,
+    redis::{Certificates, Options},
+    until,
+    wait::DEADLINE,
+};
+
+/// Two instances at this URL are one hub.
+async fn assert_linked(url: &str, settings: &[(&str, &str)]) {
+    let instances = Instances::start(&[url, url], settings).await;
+    let mut stream = Stream::subscribe(instances.addr(0), "topic=link").await;
+    publish_text(instances.addr(1), "link", "holds").await;
+    assert_eq!(stream.take_data(1).await, ["holds"]);
+}
+
+/// An instance at this URL runs and says that it has no Redis.
+async fn assert_kept_out(url: &str, settings: &[(&str, &str)]) {
+    let mut server = Instances::spawn(url, settings).await;
+    until(DEADLINE, "it has tried, and says why in its log", async || !server.log().is_empty())
+        .await;
+    let told = try_publish(server.addr, &json!({ "topic": "a", "data": 1 })).await;
+    assert_eq!((told.status, told.code().as_str()), (503, "bridge_down"));
+    assert!(!server.is_ready().await);
+    assert_eq!(server.exit_status(), None);
+    assert!(!server.log().contains("secret"), "a password is in the log: {}", server.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_opens_redis_and_a_wrong_one_does_not() {
+    let options = Options { password: Some("a secret:/@%".to_owned()), ..Options::default() };
+    let redis = RedisServer::start(options).await;
+    assert_linked(&redis.url(), &[]).await;
+    assert_linked(&redis.url().replace("redis://", "redis://default"), &[]).await;
+    assert_kept_out(&format!("redis://:another-secret@{}", redis.addr()), &[]).await;
+    assert_kept_out(&format!("redis://{}", redis.addr()), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_user_needs_no_more_than_the_keys_and_channels_under_its_prefix() {
+    let options = Options { password: Some("of-the-operator".to_owned()), ..Options::default() };
+    let redis = RedisServer::start(options).await;
+    let rules = ["on", ">secret", "~shop:*", "&shop:*", "+@all", "-@admin", "-@dangerous", "+info"];
+    redis.command(&[&["ACL", "SETUSER", "fanfare"], &rules[..]].concat()).await;
+    let url = format!("redis://fanfare:secret@{}", redis.addr());
+    assert_linked(&url, &[("redis.prefix", "shop")]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tls_with_an_authority_of_ones_own_links_instances_and_an_unknown_one_does_not() {
+    let directory = Directory::new("certificates");
+    let certificates = Certificates::make(&directory);
+    let authority = certificates.authority.display().to_string();
+    let options = Options { certificates: Some(certificates), ..Options::default() };
+    let redis = RedisServer::start(options).await;
+    assert_linked(&redis.url(), &[("redis.tls_ca", &authority)]).await;
+    let by_name = redis.url().replace("127.0.0.1", "localhost");
+    assert_linked(&by_name, &[("redis.tls_ca", &authority)]).await;
+    assert_kept_out(&redis.url(), &[]).await;
+    // And who speaks without TLS to it gets nowhere.
+    assert_kept_out(&redis.url().replace("rediss", "redis"), &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_clusters_on_one_redis_do_not_see_each_other_by_their_prefixes() {
+    let redis = RedisServer::start(Options::default()).await;
+    let mut streams = Vec::new();
+    let mut clusters = Vec::new();
+    for prefix in ["one", "two"] {
+        let settings = [("redis.prefix", prefix)];
+        let instances = Instances::start(&[redis.url(), redis.url()], &settings).await;
+        streams.push(Stream::subscribe(instances.addr(0), "topics=shared,shared:*").await);
+        clusters.push(instances);
+    }
+    for (instances, text) in clusters.iter().zip(["of one", "of two"]) {
+        let event = json!({ "topics": ["shared", "shared:a"], "data": text, "id": "same" });
+        let told = try_publish(instances.addr(1), &event).await;
+        assert_eq!((told.status, &told.json()[0]["sequence"]), (200, &json!(1)));
+    }
+    for (stream, text) in streams.iter_mut().zip(["of one", "of two"]) {
+        assert_eq!(stream.take_data(2).await, [text, text]);
+    }
+    // Not by what came late either.
+    for (instances, stream) in clusters.iter().zip(&mut streams) {
+        publish_text(instances.addr(0), "shared", "last").await;
+        assert_eq!(stream.take_data(1).await, ["last"]);
+    }
+    let keys = redis.lines(&["KEYS", "*"]).await;
+    let is_ours = |key: &String| key.starts_with("one:{") || key.starts_with("two:{");
+    assert!(keys.iter().all(is_ours) && !keys.is_empty(), "{keys:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_of_the_url_holds_all_keys() {
+    let redis = RedisServer::start(Options::default()).await;
+    assert_linked(&format!("{}/3", redis.url()), &[]).await;
+    let spaces = redis.lines(&["INFO", "keyspace"]).await;
+    let names: Vec<&str> = spaces.iter().filter_map(|line| line.split(':').next()).collect();
+    assert_eq!(names, ["# Keyspace", "db3"]);
+}

@@ -1,0 +1,162 @@
+//! An instance takes from Redis only what its streams want, and once for all of them.
+
+use std::time::Duration;
+
+use super::publish_text;
+use crate::support::{
+    Instances, RedisServer, Stream,
+    crowd::{Crowd, Plan, Publisher},
+    heavy,
+    redis::Options,
+    until,
+};
+
+/// The grace that these tests set, and time to act on it.
+const DROPPED: Duration = Duration::from_secs(10);
+
+const GRACE: (&str, &str) = ("redis.interest_grace", "1s");
+
+/// The channels of events that somebody subscribes to, without their prefix and partition.
+async fn channels(redis: &RedisServer) -> Vec<String> {
+    let mut all = redis.lines(&["PUBSUB", "CHANNELS"]).await;
+    all.extend(redis.lines(&["PUBSUB", "SHARDCHANNELS"]).await);
+    let of_events = all.iter().filter_map(|channel| {
+        let (_, name) = channel.strip_prefix("fanfare:{")?.split_once("}:")?;
+        (name == "all" || name.starts_with("topic:")).then(|| name.to_owned())
+    });
+    let mut channels: Vec<String> = of_events.collect();
+    channels.sort_unstable();
+    channels.dedup();
+    channels
+}
+
+async fn until_channels(redis: &RedisServer, wanted: &[&str]) {
+    let what = format!("the channels are {wanted:?}");
+    until(DROPPED, &what, async || channels(redis).await == wanted).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_topics_that_somebody_listens_to_are_subscribed() {
+    let redis = RedisServer::start(Options::default()).await;
+    let instances = Instances::start(&[redis.url(), redis.url()], &[GRACE]).await;
+    publish_text(instances.addr(0), "silent", "to nobody").await;
+    assert_eq!(channels(&redis).await, [""; 0]);
+    let first = Stream::subscribe(instances.addr(0), "topics=one,two").await;
+    let second = Stream::subscribe(instances.addr(1), "topics=two,three").await;
+    let of_topics = ["topic:one", "topic:three", "topic:two"];
+    assert_eq!(channels(&redis).await, of_topics, "before `connected` is sent");
+    drop(first);
+    until_channels(&redis, &of_topics[1..]).await;
+    drop(second);
+    until_channels(&redis, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_channel_of_all_events_is_subscribed_only_while_a_pattern_is_wanted() {
+    let redis = RedisServer::start(Options::default()).await;
+    let instances = Instances::start(&[redis.url()], &[GRACE]).await;
+    let mut single = Stream::subscribe(instances.addr(0), "topic=p:1").await;
+    assert_eq!(channels(&redis).await, ["topic:p:1"]);
+    let mut pattern = Stream::subscribe(instances.addr(0), "topic=p:*").await;
+    assert!(channels(&redis).await.contains(&"all".to_owned()));
+    publish_text(instances.addr(0), "p:1", "to both").await;
+    for stream in [&mut single, &mut pattern] {
+        assert_eq!(stream.take_data(1).await, ["to both"]);
+    }
+    drop(pattern);
+    until_channels(&redis, &["topic:p:1"]).await;
+    publish_text(instances.addr(0), "p:1", "to one").await;
+    assert_eq!(single.take_data(1).await, ["to one"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_is_wanted_again_within_the_grace_misses_nothing() {
+    let redis = RedisServer::start(Options::default()).await;
+    let instances = Instances::start(&[redis.url(), redis.url()], &[GRACE]).await;
+    let mut id = String::new();
+    for round in 0..20 {
+        let mut stream = match round {
+            0 => Stream::subscribe(instances.addr(0), "topic=again").await,
+            _ => Stream::resume(instances.addr(0), "topic=again", &id).await,
+        };
+        // What came while nobody listened, and what comes now.
+        if round > 0 {
+            assert_eq!(stream.connected["resumed"], true);
+            assert_eq!(stream.take_data(1).await, [format!("away {}", round - 1)]);
+        }
+        publish_text(instances.addr(1), "again", &format!("here {round}")).await;
+        assert_eq!(stream.take_data(1).await, [format!("here {round}")]);
+        id = stream.last_id().to_owned();
+        drop(stream);
+        if round % 5 == 0 {
+            until_channels(&redis, &[]).await;
+        }
+        publish_text(instances.addr(1), "again", &format!("away {round}")).await;
+    }
+}
+
+const STORM_STREAMS: usize = 2000;
+const STORM_TOPICS: usize = 20;
+
+/// What an instance may ask of Redis besides: its probe, its presence.
+const SPARE_CALLS: u64 = 60;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_two_thousand_resuming_streams_asks_redis_for_each_range_at_most_once() {
+    let _heavy = heavy().await;
+    let redis = RedisServer::start(Options::default()).await;
+    let mut instances = Instances::start(&[redis.url(), redis.url()], &[]).await;
+    let topic = |number: usize| format!("storm:{}", number % STORM_TOPICS);
+    let plan = |number| Plan { query: format!("topic={}", topic(number)), ..Plan::default() };
+    // One stream of each topic stays, so that the instance knows what comes.
+    let staying = Crowd::start(instances.addr(0), (0..STORM_TOPICS).map(plan));
+    let storm = Crowd::start(instances.addr(0), (0..STORM_STREAMS).map(plan));
+    staying.until_connected(1).await;
+    storm.until_connected(1).await;
+    let mut publisher = Publisher::connect(instances.addr(1)).await;
+    let mut publish_all = async || {
+        for number in 0..STORM_TOPICS {
+            publisher.publish(0, &topic(number), "news").await;
+        }
+    };
+    publish_all().await;
+    storm.until_all("has an event", |seen| seen.numbers(0).len() == 1).await;
+
+    storm.leave();
+    instances.servers[0].until_streams(STORM_TOPICS).await;
+    publish_all().await;
+    staying.until_all("has both", |seen| seen.numbers(0).len() == 2).await;
+    let before = log_calls(&redis).await;
+    storm.read();
+    storm.until_all("has both", |seen| seen.numbers(0).len() == 2).await;
+    let warm = log_calls(&redis).await - before;
+    println!("{STORM_STREAMS} streams resumed on a warm instance with {warm} calls");
+    assert!(warm <= STORM_TOPICS as u64 + SPARE_CALLS, "{warm} calls");
+
+    storm.leave();
+    staying.leave();
+    publish_all().await;
+    instances.restart(0).await;
+    let before = log_calls(&redis).await;
+    storm.read();
+    storm.until_all("has all three", |seen| seen.numbers(0).len() == 3).await;
+    let cold = log_calls(&redis).await - before;
+    println!("{STORM_STREAMS} streams resumed on a cold instance with {cold} calls");
+    assert!(cold <= 2 * STORM_TOPICS as u64 + SPARE_CALLS, "{cold} calls");
+    for (index, seen) in storm.ledgers().enumerate() {
+        assert_eq!((seen.connected, seen.resumed), (3, 2), "stream {index}: {}", seen.story());
+        assert_eq!(seen.gaps, [], "stream {index}");
+    }
+}
+
+/// Calls so far of scripts and of what reads a log.
+async fn log_calls(redis: &RedisServer) -> u64 {
+    let commands = ["evalsha", "evalsha_ro", "eval", "fcall", "xrange", "xrevrange", "xread"];
+    let stats = redis.lines(&["INFO", "commandstats"]).await;
+    let calls = stats.iter().filter_map(|line| {
+        let (command, values) = line.strip_prefix("cmdstat_")?.split_once(':')?;
+        let calls = values.split(',').find_map(|value| value.strip_prefix("calls="))?;
+        commands.contains(&command).then(|| calls.parse::<u64>().expect("a number"))
+    });
+    calls.sum()
+}

@@ -1,0 +1,162 @@
+//! Redis dies, comes back with and without its data, or stands still.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{expect_gap, publish_text};
+use crate::support::{
+    Instances, RedisServer, Stream,
+    fleet::Fleet,
+    heavy,
+    http::{get, try_publish},
+    redis::{Options, REDIS_DEADLINE},
+    until,
+};
+
+/// Heartbeats of a second each: how long Redis stands still.
+const STILL_HEARTBEATS: usize = 20;
+
+const DEATH_COUNT: usize = 10;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_killed_and_restarted_ten_times_under_load_loses_nothing() {
+    let _heavy = heavy().await;
+    let mut redis = RedisServer::start(Options::append_only()).await;
+    let instances = Instances::start(&[redis.url(), redis.url(), redis.url()], &[]).await;
+    let mut fleet = Fleet::start(&instances).await;
+    for round in 0..DEATH_COUNT {
+        fleet.until_random_moment().await;
+        redis.kill();
+        // It stays away until publishers noticed, or comes back before.
+        if round % 2 == 0 {
+            fleet.until_refused(4).await;
+        }
+        redis.restart().await;
+    }
+    fleet.assert_nothing_lost().await;
+    let reconnects = instances.metric("fanfare_bridge_reconnects_total").await;
+    assert!(reconnects >= DEATH_COUNT as f64, "{reconnects}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redis_that_stands_still_again_and_again_under_load_loses_nothing() {
+    let _heavy = heavy().await;
+    let redis = RedisServer::start(Options::append_only()).await;
+    let instances = Instances::start(&[redis.url(), redis.url(), redis.url()], &[]).await;
+    let mut fleet = Fleet::start(&instances).await;
+    for refused in [1, 6, 12] {
+        fleet.until_random_moment().await;
+        redis.stop();
+        fleet.until_refused(refused).await;
+        redis.cont();
+    }
+    fleet.assert_nothing_lost().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_redis_stands_still_streams_stay_open_and_publishers_are_told() {
+    let redis = RedisServer::start(Options::append_only()).await;
+    let settings = [("stream.heartbeat", "1s")];
+    let instances = Instances::start(&[redis.url(), redis.url()], &settings).await;
+    let mut streams = Vec::new();
+    for addr in instances.addresses() {
+        streams.push(Stream::subscribe(addr, "topic=still").await);
+    }
+    publish_text(instances.addr(0), "still", "before").await;
+    redis.stop();
+    let event = json!({ "topic": "still", "data": "meanwhile", "id": "one" });
+    let told = try_publish(instances.addr(0), &event).await;
+    assert_eq!(told.status, 503);
+    assert!(["bridge_down", "unconfirmed"].contains(&told.code().as_str()), "{}", told.text());
+    instances.until_not_ready().await;
+    for server in &instances.servers {
+        assert_eq!(server.get("/health/live").await.status, 200);
+        assert_eq!(server.metric("fanfare_bridge_up").await, 0.0);
+        let told = try_publish(server.addr, &event).await;
+        assert_eq!(told.status, 503, "{}", told.text());
+        assert!(told.header("retry-after").is_some());
+    }
+    for stream in &mut streams {
+        while stream.comment_count() < STILL_HEARTBEATS {
+            stream.next_comment(Duration::from_secs(5)).await;
+        }
+    }
+    redis.cont();
+    instances.until_ready().await;
+    let first = try_publish(instances.addr(0), &event).await.json();
+    let second = try_publish(instances.addr(1), &event).await.json();
+    assert_eq!(first["sequence"], second["sequence"]);
+    publish_text(instances.addr(1), "still", "after").await;
+    for stream in &mut streams {
+        assert_eq!(stream.take_data(3).await, ["before", "meanwhile", "after"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_comes_back_empty_is_told_by_a_gap_on_open_and_on_resuming_streams() {
+    let mut redis = RedisServer::start(Options::default()).await;
+    let instances = Instances::start(&[redis.url(), redis.url()], &[]).await;
+    let mut streams = Vec::new();
+    for addr in instances.addresses() {
+        for query in ["topic=life:a", "topic=life:*", "topics=life:a,other,another"] {
+            streams.push(Stream::subscribe(addr, query).await);
+        }
+    }
+    for number in 0..5 {
+        publish_text(instances.addr(0), "life:a", &number.to_string()).await;
+    }
+    for stream in &mut streams {
+        assert_eq!(stream.take_data(5).await, ["0", "1", "2", "3", "4"]);
+    }
+    let old_id = streams[0].last_id().to_owned();
+
+    redis.restart_empty().await;
+    for stream in &mut streams {
+        expect_gap(stream, "epoch").await;
+    }
+    instances.until_ready().await;
+    let answer = publish_text(instances.addr(1), "life:a", "a new life").await;
+    for stream in &mut streams {
+        // A stream of several partitions may be told of each by itself.
+        let mut event = stream.next().await;
+        while event.event == "gap" {
+            assert_eq!(event.json()["reason"], "epoch");
+            event = stream.next().await;
+        }
+        assert_eq!(event.data, "a new life");
+    }
+    assert_eq!(streams[0].last_id(), answer["eventId"], "a stream of one partition");
+    for addr in instances.addresses() {
+        let mut stream = Stream::resume(addr, "topic=life:a", &old_id).await;
+        assert_eq!(stream.connected["resumed"], false);
+        let told = expect_gap(&mut stream, "epoch").await;
+        assert_eq!(told["partitions"], json!([answer["partition"]]));
+        // All that is left.
+        assert_eq!(stream.take_data(1).await, ["a new life"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_instance_that_starts_before_its_redis_is_ready_once_that_is_there() {
+    let mut redis = RedisServer::start(Options::default()).await;
+    redis.kill();
+    let server = Instances::spawn(&redis.url(), &[]).await;
+    assert_eq!(get(server.addr, "/health/live").await.status, 200);
+    assert_eq!(get(server.addr, "/health/ready").await.status, 503);
+    let event = json!({ "topic": "early", "data": "bird" });
+    let told = try_publish(server.addr, &event).await;
+    assert_eq!((told.status, told.code().as_str()), (503, "bridge_down"));
+    assert!(told.header("retry-after").is_some());
+    let told = server.get("/events/stream?topic=early").await;
+    assert_eq!((told.status, told.code().as_str()), (503, "bridge_down"));
+    assert_eq!(server.metric("fanfare_bridge_up").await, 0.0);
+
+    redis.restart().await;
+    until(REDIS_DEADLINE, "the instance is ready", async || server.is_ready().await).await;
+    let mut stream = Stream::subscribe(server.addr, "topic=early").await;
+    server.publish(event).await;
+    assert_eq!(stream.take_data(1).await, ["bird"]);
+    assert_eq!(server.metric("fanfare_bridge_up").await, 1.0);
+    assert_eq!(server.stats().await["bridge"]["up"], true);
+}

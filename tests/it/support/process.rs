@@ -1,0 +1,46 @@
+//! A program that a test runs beside it: killed when dropped, its log shown if the test fails.
+
+use std::process::{Child, Command, Stdio};
+
+/// A running process.
+#[derive(Debug)]
+pub struct Process(Child);
+
+impl Process {
+    /// Starts a program that was installed by `scripts/test`.
+    pub fn start(program: &str, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Self {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn();
+        Self(child.unwrap_or_else(|error| panic!("{program}: {error}; scripts/test installs it")))
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Whether it has not ended.
+    pub fn is_running(&mut self) -> bool {
+        self.0.try_wait().expect("it is our child").is_none()
+    }
+
+    /// SIGKILL, and waits until the process is gone.
+    pub fn kill(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Sends a signal by its name without `SIG`.
+pub fn signal(pid: u32, name: &str) {
+    let script = format!("kill -{name} {pid}");
+    let status = Command::new("sh").args(["-c", &script]).status().expect("there is a shell");
+    assert!(status.success(), "{script}");
+}
