@@ -35,7 +35,7 @@ use crate::{
     },
     bridge::{
         Bridge, LocalBridge, TopicStatus,
-        redis::{BeginBridge, RedisLink, Target},
+        redis::{RedisLink, Target},
     },
     config::{Config, ConfigProblems, Problem},
     domain::{
@@ -167,7 +167,7 @@ impl Hub {
         let partitions = Partitions { template, place, mailbox_capacity, metrics: metrics.clone() };
         let addrs = partitions.start(&config, &stop)?;
         if let Some(redis) = &redis {
-            redis.begin(BeginBridge { partitions: addrs.clone(), stop: stop.clone() });
+            redis.begin(addrs.clone(), stop.clone());
         }
         unless_started.disarm();
         let places = || Arc::new(Semaphore::new(config.publish.max_pending));

@@ -49,7 +49,7 @@ const MAX_QUESTIONS: usize = 1024;
 /// Begins to link these partitions.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct BeginBridge {
+pub(super) struct BeginBridge {
     /// In order of their numbers.
     pub partitions: Vec<Addr<Partition>>,
     /// Ends the bridge.

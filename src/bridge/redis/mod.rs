@@ -29,17 +29,18 @@ use std::{
 
 use actix::Addr;
 use futures_util::{FutureExt, future::BoxFuture};
+use tokio_util::sync::CancellationToken;
 
-pub(crate) use actor::BeginBridge;
 use actor::{
-    AskRedis, CountSubscribers, LinkBegan, PublishInRedis, ReconnectPartition, RedisBridge,
+    AskRedis, BeginBridge, CountSubscribers, LinkBegan, PublishInRedis, ReconnectPartition,
+    RedisBridge,
 };
 use script::{Names, PublishCall};
 pub(crate) use target::Target;
 
 use super::{Bridge, BridgeStatus, TopicStatus};
 use crate::{
-    actors::partition::{Relay, RelayedPublish},
+    actors::partition::{Partition, Relay, RelayedPublish},
     config::{Config, Redis},
     domain::{policy::Policies, relay::Request, topic::Topic},
     metrics::Metrics,
@@ -166,8 +167,8 @@ impl RedisLink {
     }
 
     /// Tells it where the partitions are.
-    pub fn begin(&self, message: BeginBridge) {
-        self.addr.do_send(message);
+    pub fn begin(&self, partitions: Vec<Addr<Partition>>, stop: CancellationToken) {
+        self.addr.do_send(BeginBridge { partitions, stop });
     }
 }
 

@@ -11,6 +11,7 @@
 //! A stream begins once all its channels are subscribed and what it lacks is here.
 
 mod attach;
+mod catch_up;
 mod coverage;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 
 use self::{
     attach::{Needs, Verdict, Waiting, channels_of},
+    catch_up::MAX_HELD_EVENTS,
     coverage::Coverage,
 };
 use super::{
@@ -30,7 +32,6 @@ use super::{
 };
 use crate::{
     actors::{ManagerId, StreamId},
-    config::Conflate,
     domain::{
         cursor::Epoch,
         event::SequencedEvent,
@@ -41,9 +42,6 @@ use crate::{
     },
     wire::encode,
 };
-
-/// Pushes held while catching up. Past that they are dropped, and read afterwards.
-const MAX_HELD_EVENTS: usize = 65_536;
 
 /// What a mirror is built from, at its start and after a panic.
 #[derive(Debug, Clone)]
@@ -352,145 +350,6 @@ impl MirrorState {
         }
     }
 
-    fn on_link_up(&mut self, generation: u64, acknowledged: u64) {
-        self.on_link_down();
-        self.generation = generation;
-        self.highest = self.highest.max(acknowledged);
-        let channels = self.coverage.channels();
-        if !channels.is_empty() {
-            self.requests.push(Request::Subscribe(channels));
-        }
-        self.catch_up();
-    }
-
-    fn on_link_down(&mut self) {
-        self.link = Link::Down;
-        self.requests.clear();
-        self.reading.clear();
-        self.listing.clear();
-        self.head_serial = 0;
-        self.held = Vec::new();
-        self.early = Vec::new();
-        for waiting in &mut self.waiting {
-            waiting.has_head = false;
-        }
-    }
-
-    fn catch_up(&mut self) {
-        self.link = Link::CatchingUp;
-        self.held.append(&mut self.early);
-        self.coverage.ask_anew();
-        self.serial += 1;
-        self.catch_up_serial = self.serial;
-        let purpose = Purpose::CatchUp { serial: self.serial };
-        self.requests.push(match self.is_known {
-            true => Request::Changes { purpose, after: self.cut },
-            false => Request::Head { purpose },
-        });
-    }
-
-    fn on_head(&mut self, purpose: Option<Purpose>, head: &Head) {
-        if !self.is_known {
-            if purpose == Some(Purpose::CatchUp { serial: self.catch_up_serial }) {
-                self.begin(head);
-            }
-            return;
-        }
-        if !self.accepts(head) || self.link != Link::Up {
-            return;
-        }
-        self.log.advance(head.sequence);
-        if let Some(Purpose::Attach { serial }) = purpose {
-            for waiting in self.waiting.iter_mut().filter(|waiting| waiting.came_after < serial) {
-                waiting.has_head = true;
-            }
-            if self.head_serial == serial {
-                self.head_serial = 0;
-            }
-        }
-        self.answer_waiting();
-    }
-
-    /// The first contact: nothing was promised to any stream before.
-    fn begin(&mut self, head: &Head) {
-        self.is_known = true;
-        self.log = self.spec.partition.log(head.epoch, head.sequence);
-        self.server = head.lineage.first().map(|era| era.server.clone());
-        self.coverage.confirm_all(head.sequence);
-        self.go_live(head.sequence);
-    }
-
-    fn go_live(&mut self, sequence: u64) {
-        self.link = Link::Up;
-        self.log.advance(sequence);
-        self.highest = self.highest.max(sequence);
-        self.cut = sequence;
-        if std::mem::take(&mut self.has_dropped_held) {
-            return self.catch_up();
-        }
-        self.answer_waiting();
-    }
-
-    /// Whether the answer continues what this mirror knows. If not, it is under way to what
-    /// the log has become.
-    fn accepts(&mut self, head: &Head) -> bool {
-        if head.epoch < self.log.epoch() {
-            // An older state of Redis came back: what it gives out now must not be taken
-            // for what was given out since.
-            self.link = Link::CatchingUp;
-            self.requests.push(Request::Renew { epoch: head.epoch });
-            return false;
-        }
-        if head.epoch != self.log.epoch() {
-            self.restart(head);
-            return false;
-        }
-        let highest = self.highest.max(self.log.sequence());
-        if self.continues_after(head).is_none_or(|kept| kept < highest) {
-            // Events that were given out are gone: nobody may take the log for whole.
-            self.link = Link::CatchingUp;
-            self.requests.push(Request::Renew { epoch: head.epoch });
-            // Not to ask again while that is under way.
-            self.highest = 0;
-            self.server = head.lineage.first().map(|era| era.server.clone());
-            return false;
-        }
-        self.server = head.lineage.first().map(|era| era.server.clone());
-        true
-    }
-
-    /// Through which sequence the log is still the one that this mirror knows; none if that
-    /// cannot be told.
-    fn continues_after(&self, head: &Head) -> Option<u64> {
-        let Some(server) = &self.server else { return Some(u64::MAX) };
-        let known = head.lineage.iter().position(|era| era.server == *server)?;
-        match known.checked_sub(1) {
-            None => Some(u64::MAX),
-            Some(next) => Some(head.lineage[next].began_after),
-        }
-    }
-
-    /// Another epoch: streams are told, and get what the log then has.
-    fn restart(&mut self, head: &Head) {
-        let position = self.log.sequence();
-        // Numbers go on, or have begun anew.
-        let after = if head.epoch_began_after >= position { position } else { 0 };
-        self.log = self.spec.partition.log(head.epoch, after);
-        self.server = head.lineage.first().map(|era| era.server.clone());
-        self.highest = after;
-        self.cut = after;
-        self.coverage.restart(after);
-        self.reading.clear();
-        self.listing.clear();
-        for waiting in &mut self.waiting {
-            waiting.changed = None;
-        }
-        self.held.retain(|event| event.epoch == head.epoch);
-        let beginning = Some((head.epoch, after));
-        self.interrupt(MissedReason::Epoch, Vec::new(), beginning);
-        self.catch_up();
-    }
-
     fn on_event(&mut self, event: RelayedEvent, now: Instant) {
         if self.is_known && event.epoch < self.log.epoch() {
             return;
@@ -503,14 +362,6 @@ impl MirrorState {
             }
             self.hold(event);
         }
-    }
-
-    fn hold(&mut self, event: RelayedEvent) {
-        if self.held.len() >= MAX_HELD_EVENTS {
-            self.held = Vec::new();
-            self.has_dropped_held = true;
-        }
-        self.held.push(event);
     }
 
     fn pass(&mut self, event: RelayedEvent, now: Instant) {
@@ -562,86 +413,6 @@ impl MirrorState {
         let receivers = self.listeners.receivers(&topic, event.event_type.as_deref());
         for manager in receivers.managers {
             self.queue(manager, Delivery::Event { event: event.clone(), place: None });
-        }
-    }
-
-    /// Events that were missed, after newer ones of other topics have passed: no stream can
-    /// get them in order any more, so those that want them are told.
-    fn apply_late(&mut self, events: Vec<RelayedEvent>, now: Instant) {
-        let topics: BTreeSet<Topic> = events.iter().map(|event| event.topic.clone()).collect();
-        for event in events {
-            let topic = event.topic.clone();
-            self.merge(&topic, vec![event], u64::MAX, 0);
-        }
-        self.log.settle_merges();
-        self.log.expire(now);
-        self.interrupt(MissedReason::History, topics.into_iter().collect(), None);
-    }
-
-    fn on_changes(&mut self, head: &Head, changed: &Changed, now: Instant) {
-        self.coverage.confirm_all(head.sequence);
-        let reads: Vec<(Topic, u64)> = changed
-            .topics
-            .iter()
-            .filter(|(topic, _)| self.coverage.topic_since(topic).is_some())
-            .map(|(topic, last)| (topic, *last, self.known_through(topic)))
-            .filter(|(_, last, known)| last > known)
-            .map(|(topic, _, known)| (topic.clone(), known))
-            .collect();
-        if changed.forgotten_through > self.cut {
-            self.interrupt(MissedReason::History, Vec::new(), None);
-        }
-        self.refill_count += 1;
-        if reads.is_empty() {
-            return self.finish_catching_up(head, Vec::new(), now);
-        }
-        let purpose = Purpose::CatchUp { serial: self.catch_up_serial };
-        self.requests.push(Request::Read { purpose, topics: reads });
-    }
-
-    fn finish_catching_up(&mut self, head: &Head, reads: Vec<TopicRead>, now: Instant) {
-        let mut missing: BTreeMap<u64, RelayedEvent> = BTreeMap::new();
-        let mut lost = Vec::new();
-        for read in reads {
-            let known = self.known_through(&read.topic);
-            let (events, lost_through) = self.split_expired(&read, now);
-            if lost_through > known {
-                // Streams that come later have missed it too.
-                self.merge(&read.topic, Vec::new(), u64::MAX, lost_through);
-                lost.push(read.topic.clone());
-            }
-            // What is newer than the cut is held, with what else came then.
-            let wanted = known + 1..=head.sequence;
-            let newer = events.into_iter().filter(|event| wanted.contains(&event.sequence));
-            missing.extend(newer.map(|event| (event.sequence, event)));
-        }
-        if !lost.is_empty() {
-            self.interrupt(MissedReason::History, lost, None);
-        }
-        let position = self.log.sequence();
-        let newer = missing.split_off(&(position + 1));
-        if !missing.is_empty() {
-            self.apply_late(missing.into_values().collect(), now);
-        }
-        let held = std::mem::take(&mut self.held);
-        let mut all = newer;
-        let (before, after): (Vec<_>, Vec<_>) = held
-            .into_iter()
-            .partition(|event| event.epoch == head.epoch && event.sequence <= head.sequence);
-        // One that the log does not hold any more was pushed all the same.
-        for event in before {
-            if event.epoch == self.log.epoch()
-                && event.sequence > position
-                && self.coverage.topic_since(&event.topic).is_some()
-                && event.sequence > self.known_through(&event.topic)
-            {
-                all.entry(event.sequence).or_insert(event);
-            }
-        }
-        all.into_values().for_each(|event| self.apply(event, now));
-        self.go_live(head.sequence);
-        for event in after {
-            self.on_event(event, now);
         }
     }
 
@@ -736,26 +507,6 @@ impl MirrorState {
         let events = events.into_iter();
         let events = events.map(|event| Arc::new(sequenced(event, partition, policy.clone())));
         self.log.merge(topic, events.collect(), after, lost_through);
-    }
-
-    /// What of a read is not too old, and up to which sequence the log has lost events that
-    /// no later one superseded.
-    fn split_expired(&self, read: &TopicRead, now: Instant) -> (Vec<RelayedEvent>, u64) {
-        let policy = self.spec.partition.policies.of(read.topic.as_str());
-        let is_expired = |event: &RelayedEvent| {
-            event.published_at.checked_add(policy.history_ttl).is_some_and(|at| at <= now)
-        };
-        let first = read.events.iter().position(|event| !is_expired(event));
-        let (expired, kept) = read.events.split_at(first.unwrap_or(read.events.len()));
-        let expired_through = expired.last().map_or(0, |event| event.sequence);
-        let lost_through = match (kept.first(), policy.conflate) {
-            (None, _) => read.last,
-            (Some(first), Conflate::None) => first.previous,
-            (Some(_), Conflate::Latest) => 0,
-            (Some(_), Conflate::LatestByKey) => read.evicted_through.max(expired_through),
-        };
-        let lost_through = if lost_through > read.after { lost_through } else { 0 };
-        (kept.to_vec(), lost_through)
     }
 
     /// Lets streams begin that can, and asks for what the others need.

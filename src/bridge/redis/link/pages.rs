@@ -1,0 +1,94 @@
+//! A read in pages: an answer beyond the server's limit for such connections would end it.
+
+use std::collections::VecDeque;
+
+use redis::{Cmd, RedisError, Value};
+
+use super::words;
+use crate::{
+    bridge::redis::script::{self, Names},
+    domain::{
+        relay::{Head, News, Purpose, TopicRead},
+        topic::Topic,
+    },
+};
+
+/// Topics that are read by one call of the script, which keeps Redis busy so long.
+const MAX_TOPICS_A_PAGE: usize = 128;
+
+/// Bytes of events after which a page ends. Small beside the output that Redis lets gather
+/// for a subscriber (`client-output-buffer-limit pubsub`, 8 MB for a minute by default).
+const MAX_BYTES_A_PAGE: &str = "262144";
+
+/// What was asked, and what came of it so far.
+pub(super) struct Pages {
+    purpose: Purpose,
+    /// That of the first page: what is newer comes as pushes.
+    head: Option<Head>,
+    /// Topics not wholly read, each with the sequence after which its next page begins.
+    left: VecDeque<(Topic, u64)>,
+    read: Vec<TopicRead>,
+    /// The read under way of the first topic left.
+    partial: Option<TopicRead>,
+}
+
+impl Pages {
+    pub fn new(purpose: Purpose, topics: Vec<(Topic, u64)>) -> Self {
+        Self { purpose, head: None, left: topics.into(), read: Vec::new(), partial: None }
+    }
+
+    /// The topics of the next page.
+    fn next(&self) -> Vec<(Topic, u64)> {
+        self.left.iter().take(MAX_TOPICS_A_PAGE).cloned().collect()
+    }
+
+    /// The call for the next page.
+    pub fn command(&self, sha: &str, names: &Names) -> Cmd {
+        script::read_call(sha, names, &self.next(), &words(["read", MAX_BYTES_A_PAGE]))
+    }
+
+    /// Takes the answer to the next page: whole topics, and the last perhaps in part.
+    pub fn take(&mut self, value: Value) -> Result<(), RedisError> {
+        let (head, clock, rest) = script::head(value)?;
+        self.head.get_or_insert(head);
+        for (read, is_whole) in script::read(rest, &self.next(), &clock)? {
+            let read = match self.partial.take() {
+                Some(partial) => joined(partial, read),
+                None => read,
+            };
+            let last = read.events.last().map_or(read.after, |event| event.sequence);
+            if is_whole {
+                self.left.pop_front();
+                self.read.push(read);
+            } else {
+                if let Some((_, after)) = self.left.front_mut() {
+                    *after = last;
+                }
+                self.partial = Some(read);
+            }
+        }
+        Ok(())
+    }
+
+    /// All that was asked, or itself if a page is missing.
+    pub fn finish(self) -> Result<News, Box<Self>> {
+        match self.head.clone() {
+            Some(head) if self.left.is_empty() => {
+                Ok(News::Read { purpose: self.purpose, head, topics: self.read })
+            }
+            _ => Err(Box::new(self)),
+        }
+    }
+}
+
+/// Two pages of a topic. If something between them was trimmed meanwhile, only the later
+/// one: what begins it then says what is lost.
+fn joined(mut first: TopicRead, second: TopicRead) -> TopicRead {
+    let last = first.events.last().map_or(first.after, |event| event.sequence);
+    let is_torn = second.events.first().is_some_and(|event| event.previous > last);
+    if is_torn {
+        first.events.clear();
+    }
+    first.events.extend(second.events);
+    TopicRead { last: second.last, evicted_through: second.evicted_through, ..first }
+}

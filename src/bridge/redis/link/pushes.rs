@@ -1,0 +1,127 @@
+//! What a link brings by itself: events, control, and bad news.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use redis::{PushInfo, PushKind, Value};
+use tokio::sync::mpsc;
+
+use super::{Link, LinkError};
+use crate::{
+    bridge::redis::{SubscribersTold, message, script},
+    domain::{relay::News, topic::Topic},
+};
+
+/// Pushed bytes that partitions have not taken. Past that the link ends and catches up
+/// later, which takes no more memory than the log has events.
+const MAX_PUSHED_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a push costs beside its bytes.
+const PUSH_OVERHEAD_BYTES: usize = 200;
+
+/// What the connection brings by itself.
+pub(super) enum Push {
+    Message { channel: Vec<u8>, payload: Vec<u8> },
+    Unsubscribed { channel: Vec<u8> },
+    Disconnected,
+    Overflow,
+}
+
+impl Link {
+    pub(super) fn take_pushes(&mut self, max_count: usize) -> Result<(), LinkError> {
+        for _ in 0..max_count {
+            match self.pushes.try_recv() {
+                Ok(push) => self.take_push(push)?,
+                Err(mpsc::error::TryRecvError::Empty) => return Ok(()),
+                Err(mpsc::error::TryRecvError::Disconnected) => {
+                    return Err(LinkError::Disconnected);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_push(&mut self, push: Push) -> Result<(), LinkError> {
+        let (channel, payload) = match push {
+            Push::Message { channel, payload } => (channel, payload),
+            Push::Unsubscribed { channel } if self.leaving.remove(&channel) => return Ok(()),
+            Push::Unsubscribed { .. } => return Err(LinkError::ChannelMoved),
+            Push::Disconnected => return Err(LinkError::Disconnected),
+            Push::Overflow => return Err(LinkError::Overflow),
+        };
+        let bytes = channel.len() + payload.len() + PUSH_OVERHEAD_BYTES;
+        self.pushed_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        let channel = String::from_utf8_lossy(&channel);
+        if *channel == *self.probe_channel {
+            if let Some(sent) = self.probe_sent.take() {
+                self.spec.settings.status.note_lag(sent.elapsed());
+            }
+            return Ok(());
+        }
+        let Some((partition, name)) = script::channel_parts(&self.spec.settings.prefix, &channel)
+        else {
+            return Ok(());
+        };
+        let news = if name == "control" {
+            self.on_control(&payload)
+        } else {
+            match message::parse(&payload, &self.clock) {
+                Ok(event) => Some(News::Event(event)),
+                Err(error) => {
+                    tracing::error!(channel = &*channel, %error, "event passed over");
+                    None
+                }
+            }
+        };
+        self.news.entry(partition).or_default().extend(news);
+        Ok(())
+    }
+
+    /// `ask <question> <topic>` of any instance, `tell <question> <count>` to the one.
+    fn on_control(&self, payload: &[u8]) -> Option<News> {
+        let text = std::str::from_utf8(payload).ok()?;
+        let mut words = text.split(' ');
+        let (verb, question, word) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
+        match verb {
+            "ask" => Some(News::SubscribersAsked { question, topic: Topic::parse(word).ok()? }),
+            "tell" => {
+                let count = word.parse().ok()?;
+                // One an instance and question; the questions are bounded.
+                self.spec.bridge.do_send(SubscribersTold { question, count });
+                None
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Takes pushes as the connection reads them. It cannot wait, so it counts.
+pub(super) fn push_sender(
+    sender: mpsc::UnboundedSender<Push>,
+    pushed_bytes: Arc<AtomicUsize>,
+) -> impl Fn(PushInfo) -> Result<(), ()> + Send + Sync + 'static {
+    move |push| {
+        let mut parts = push.data.into_iter();
+        let mut bytes = || match parts.next() {
+            Some(Value::BulkString(bytes)) => bytes,
+            _ => Vec::new(),
+        };
+        let push = match push.kind {
+            PushKind::SMessage | PushKind::Message => {
+                let (channel, payload) = (bytes(), bytes());
+                let size = channel.len() + payload.len() + PUSH_OVERHEAD_BYTES;
+                if pushed_bytes.fetch_add(size, Ordering::Relaxed) + size > MAX_PUSHED_BYTES {
+                    Push::Overflow
+                } else {
+                    Push::Message { channel, payload }
+                }
+            }
+            PushKind::SUnsubscribe => Push::Unsubscribed { channel: bytes() },
+            PushKind::Disconnection => Push::Disconnected,
+            _ => return Ok(()),
+        };
+        sender.send(push).map_err(|_| ())
+    }
+}
