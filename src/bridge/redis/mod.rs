@@ -18,6 +18,8 @@ mod link;
 mod message;
 mod script;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::{
     sync::{

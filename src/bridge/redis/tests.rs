@@ -1,0 +1,54 @@
+//! The promises of every bridge, kept over a real Redis by two instances.
+
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use crate::{Hub, bridge::contract};
+
+/// A Redis of its own, gone with this value.
+struct Redis {
+    process: Child,
+    port: u16,
+    directory: PathBuf,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let directory = std::env::temp_dir().join(format!("fanfare-unit-{port}"));
+        std::fs::create_dir_all(&directory).unwrap();
+        let process = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--save", "", "--dir"])
+            .arg(&directory)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed (scripts/test installs it)");
+        Self { process, port, directory }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+#[actix_web::test]
+async fn the_redis_bridge_keeps_every_promise() {
+    let redis = Redis::start();
+    let mut config = contract::config();
+    config.redis.url = format!("redis://127.0.0.1:{}", redis.port);
+    let instances = [Hub::start(config.clone()).unwrap(), Hub::start(config).unwrap()];
+    let start = Instant::now();
+    while !instances.iter().all(Hub::is_ready) {
+        assert!(start.elapsed() < Duration::from_secs(10), "not linked in time");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    contract::all(&instances).await;
+}
