@@ -16,6 +16,10 @@ const EPOCH_DIGITS: usize = 8;
 /// Digits of the longest sequence: 2^54 events, 570 years at a million a second.
 const MAX_SEQUENCE_DIGITS: usize = 9;
 
+/// The sequence that a cursor gives for a partition that has not reached its epoch yet: as
+/// no partition is so far, a stream that comes back with it is told by a gap.
+pub const IN_ANOTHER_EPOCH: u64 = (1 << 54) - 1;
+
 /// Highest number of partitions a hub can have.
 pub const MAX_PARTITIONS: u16 = 256;
 

@@ -99,7 +99,7 @@ impl TopicHistory {
     /// Forgets the oldest event: a stream that has not had it will be told.
     pub fn evict_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
         let event = self.events.pop_front()?;
-        self.evicted_through = event.sequence;
+        self.evicted_through = self.evicted_through.max(event.sequence);
         self.note_evicted_type(&event);
         self.forget_key(&event);
         Some(event)
@@ -108,7 +108,7 @@ impl TopicHistory {
     /// Forgets the oldest event as the policy demands: no log of this topic has it.
     fn lose_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
         let event = self.evict_oldest()?;
-        self.lost_through = event.sequence;
+        self.lost_through = self.lost_through.max(event.sequence);
         Some(event)
     }
 

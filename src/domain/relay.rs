@@ -41,6 +41,15 @@ pub(crate) struct Era {
     pub began_after: u64,
 }
 
+/// An event that Redis has confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Acknowledged {
+    pub epoch: Epoch,
+    pub sequence: u64,
+    /// The replication id of the server that has confirmed it.
+    pub server: String,
+}
+
 /// The topics of a partition that have had events after a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Changed {
@@ -107,8 +116,8 @@ pub(crate) enum News {
     /// A connection is there. What was asked before will not be answered.
     LinkUp {
         generation: u64,
-        /// Highest sequence that a publish of this instance was answered with.
-        acknowledged: u64,
+        /// The last publish of this instance that was answered.
+        acknowledged: Option<Acknowledged>,
     },
     /// There is no connection any more.
     LinkDown,

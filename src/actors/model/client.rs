@@ -29,6 +29,8 @@ pub struct Client {
     pub may_miss_pushes: bool,
     /// Events of eras before this one are excused by gaps.
     pub epoch_gaps_through: u64,
+    /// How many events it had got when it was told of each.
+    pub epoch_gaps_at: Vec<usize>,
     /// How often Redis has been emptied.
     pub present_era: u64,
     /// Cursor of its very first `connected`.
@@ -54,6 +56,7 @@ impl Client {
             evicted: None,
             may_miss_pushes: false,
             epoch_gaps_through: 0,
+            epoch_gaps_at: Vec::new(),
             present_era: 0,
             baseline: None,
             dropped_in: HashSet::new(),
@@ -130,6 +133,7 @@ impl Client {
             }
             "epoch" => {
                 self.epoch_gaps_through = self.present_era;
+                self.epoch_gaps_at.push(self.got.len());
                 self.excused.extend(self.evicted.iter().flatten());
             }
             "history" => {

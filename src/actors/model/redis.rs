@@ -13,7 +13,9 @@ use crate::{
         cursor::Epoch,
         event::Event,
         policy::{Policies, Policy},
-        relay::{Changed, Channel, Era, Head, News, RelayedEvent, Request, TopicRead},
+        relay::{
+            Acknowledged, Changed, Channel, Era, Head, News, RelayedEvent, Request, TopicRead,
+        },
         topic::Topic,
     },
 };
@@ -43,6 +45,7 @@ pub struct RedisPartition {
     epoch: u64,
     epoch_began_after: u64,
     sequence: u64,
+    lineage: Vec<Era>,
     topics: BTreeMap<Topic, TopicLog>,
     /// By instance.
     pub lines: Vec<Line>,
@@ -54,6 +57,7 @@ impl RedisPartition {
             epoch: 1,
             epoch_began_after: 0,
             sequence: 0,
+            lineage: vec![Era { server: "server 0".to_owned(), began_after: 0 }],
             topics: BTreeMap::new(),
             lines: (0..instances).map(|_| Line::default()).collect(),
         }
@@ -62,11 +66,31 @@ impl RedisPartition {
     /// All is gone, and numbers begin anew.
     pub fn empty(&mut self) {
         self.epoch += 1;
+        self.epoch_began_after = 0;
         self.sequence = 0;
+        self.lineage.truncate(1);
+        self.lineage[0].began_after = 0;
         self.topics.clear();
     }
 
-    pub fn connect(&mut self, instance: usize, acknowledged: u64) {
+    /// A replica takes over that lacks the last events. Their sequences are not given out
+    /// again.
+    pub fn fail_over(&mut self, lost: u64) -> u64 {
+        let kept = self.sequence.saturating_sub(lost);
+        for log in self.topics.values_mut() {
+            log.events.retain(|event| event.sequence <= kept);
+            if log.last > kept {
+                log.last = log.events.last().map_or(log.evicted_through, |event| event.sequence);
+            }
+        }
+        let server = format!("server {}", self.lineage.len());
+        self.lineage.insert(0, Era { server, began_after: kept });
+        self.sequence = kept + 1000;
+        (0..self.lines.len()).for_each(|instance| self.disconnect(instance));
+        kept
+    }
+
+    pub fn connect(&mut self, instance: usize, acknowledged: Option<Acknowledged>) {
         let line = &mut self.lines[instance];
         let generation = line.generation + 1;
         let news = VecDeque::from([News::LinkUp { generation, acknowledged }]);
@@ -116,12 +140,7 @@ impl RedisPartition {
     /// Redis does the next thing that an instance asks.
     pub fn answer(&mut self, instance: usize) {
         let Some(request) = self.lines[instance].requests.pop_front() else { return };
-        let head = Head {
-            epoch: Epoch::new(self.epoch),
-            epoch_began_after: self.epoch_began_after,
-            sequence: self.sequence,
-            lineage: vec![Era { server: "redis".to_owned(), began_after: 0 }],
-        };
+        let head = self.head();
         let news = match request {
             Request::Subscribe(channels) => {
                 self.lines[instance].channels.extend(channels);
@@ -141,10 +160,51 @@ impl RedisPartition {
                 let topics = topics.into_iter().map(|(topic, after)| self.read(topic, after));
                 News::Read { purpose, head, topics: topics.collect() }
             }
-            Request::Renew { .. } => panic!("nothing that was given out is ever lost here"),
+            Request::Renew { epoch } => {
+                if epoch.number() == self.epoch {
+                    self.epoch += 1;
+                    self.epoch_began_after = self.sequence;
+                }
+                let epoch_began_after = self.epoch_began_after;
+                let epoch = Epoch::new(self.epoch);
+                News::Head { purpose: None, head: Head { epoch, epoch_began_after, ..head } }
+            }
             Request::TellSubscribers { .. } => return,
         };
         self.lines[instance].news.push_back(news);
+    }
+
+    fn head(&self) -> Head {
+        Head {
+            epoch: Epoch::new(self.epoch),
+            epoch_began_after: self.epoch_began_after,
+            sequence: self.sequence,
+            lineage: self.lineage.clone(),
+        }
+    }
+
+    /// What each link does every now and then: it has a partition that is behind follow the
+    /// others into the latest epoch, and tells its mirror how things stand.
+    pub fn probe(&mut self, latest: u64) {
+        if self.epoch < latest {
+            (self.epoch, self.epoch_began_after) = (latest, self.sequence);
+        }
+        let head = self.head();
+        for line in self.lines.iter_mut().filter(|line| line.is_up) {
+            line.news.push_back(News::Head { purpose: None, head: head.clone() });
+        }
+    }
+
+    pub fn acknowledge(&self) -> Acknowledged {
+        Acknowledged {
+            epoch: Epoch::new(self.epoch),
+            sequence: self.sequence,
+            server: self.lineage[0].server.clone(),
+        }
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     fn read(&self, topic: Topic, after: u64) -> TopicRead {
@@ -164,10 +224,12 @@ impl RedisPartition {
 pub struct Redis {
     pub partitions: Vec<RedisPartition>,
     pub policies: Policies,
-    /// Highest sequence that each instance's publishes were answered with, by partition.
-    pub acknowledged: Vec<Vec<u64>>,
+    /// The last of each instance's publishes that was answered, by partition.
+    pub acknowledged: Vec<Vec<Option<Acknowledged>>>,
     /// Whether single pushes may be lost, which no connection does.
     pub loses_pushes: bool,
     /// How often it was emptied.
     pub era: u64,
+    /// Whether it fails over to replicas that lack the last events, rather than being emptied.
+    pub loses_tails: bool,
 }

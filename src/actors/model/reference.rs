@@ -18,6 +18,8 @@ pub struct Record {
     pub event_type: Option<&'static str>,
     pub key: Option<&'static str>,
     pub at: Instant,
+    /// Whether Redis has lost it, though it was acknowledged.
+    pub is_lost: bool,
 }
 
 /// Everything published so far.
@@ -55,6 +57,27 @@ impl Reference {
         &self.evicted
     }
 
+    /// What came after a sequence of a partition is lost.
+    pub fn lose(&mut self, partition: u16, kept: u64) {
+        let records = &mut self.records;
+        for held in self.held.values_mut() {
+            held.retain(|index| {
+                let record = &mut records[*index];
+                record.is_lost |= record.partition == partition && record.sequence > kept;
+                !record.is_lost
+            });
+        }
+        for record in records.iter_mut() {
+            record.is_lost |= record.partition == partition && record.sequence > kept;
+        }
+        // What a lost event had superseded does not come back in this Redis.
+        let lost = records.iter().filter(|record| record.is_lost);
+        let topics: HashSet<String> = lost.map(|record| record.topic.clone()).collect();
+        for record in records.iter_mut().filter(|record| topics.contains(&record.topic)) {
+            record.is_lost |= self.policies.of(&record.topic).conflates();
+        }
+    }
+
     /// Nothing is held any more.
     pub fn evict_all(&mut self) {
         self.evicted.extend(self.held.drain().flat_map(|(_, held)| held));
@@ -63,7 +86,8 @@ impl Reference {
     /// Whether the later event takes the place of the earlier.
     pub fn is_same_item(&self, earlier: usize, later: usize) -> bool {
         let (earlier, later) = (&self.records[earlier], &self.records[later]);
-        earlier.topic == later.topic
+        !later.is_lost
+            && earlier.topic == later.topic
             && earlier.era == later.era
             && match self.policies.of(&earlier.topic).conflate {
                 Conflate::None => false,

@@ -253,9 +253,10 @@ impl World {
         let redis = has_redis.then(|| Redis {
             partitions: (0..PARTITIONS).map(|_| RedisPartition::new(MANAGERS)).collect(),
             policies: Policies::new(&config).unwrap(),
-            acknowledged: vec![vec![0; usize::from(PARTITIONS)]; MANAGERS],
+            acknowledged: vec![vec![None; usize::from(PARTITIONS)]; MANAGERS],
             loses_pushes: rng.random_bool(0.3),
             era: 0,
+            loses_tails: rng.random_bool(0.4),
         });
         let manager = |_| ManagerNode {
             state: ManagerState::new(manager_spec.clone()),
@@ -334,10 +335,19 @@ impl World {
         for (number, client) in self.clients.iter().enumerate() {
             let baseline: Cursor = client.baseline.as_ref().unwrap().parse().unwrap();
             let first_era = if self.redis.is_some() { baseline.epoch.number() - 1 } else { 0 };
+            let loses_tails = self.redis.as_ref().is_some_and(|redis| redis.loses_tails);
             let got: HashSet<usize> = client.got.iter().copied().collect();
-            assert_eq!(got.len(), client.got.len(), "client {number} got an event twice");
+            // After a gap of another epoch it may have got again what was left.
+            let restarts = client.epoch_gaps_at.iter().filter(|_| loses_tails).copied();
+            let starts: Vec<usize> = [0].into_iter().chain(restarts).collect();
             let mut last = [(0, 0); PARTITIONS as usize];
-            for index in &client.got {
+            let mut run: HashSet<usize> = HashSet::new();
+            for (place, index) in client.got.iter().enumerate() {
+                if starts.contains(&place) {
+                    last = Default::default();
+                    run.clear();
+                }
+                assert!(run.insert(*index), "client {number} got {index} twice: {client:?}");
                 let record = &self.reference.records[*index];
                 let last = &mut last[usize::from(record.partition)];
                 let place = (record.era, record.sequence);
@@ -358,7 +368,8 @@ impl World {
                 }
                 let is_excused = client.excused.contains(&index)
                     || client.dropped_in.contains(&record.partition)
-                    || record.era < client.epoch_gaps_through;
+                    || record.era < client.epoch_gaps_through
+                    || (record.is_lost && !client.epoch_gaps_at.is_empty());
                 let later = index + 1..self.reference.records.len();
                 let is_superseded =
                     later.into_iter().any(|later| self.reference.is_same_item(index, later));
@@ -391,10 +402,15 @@ impl World {
         let (sequence, era) = match &mut self.redis {
             Some(redis) => {
                 let instance = self.rng.random_range(0..MANAGERS);
+                if !redis.partitions[usize::from(partition)].lines[instance].is_up {
+                    // Refused: there is no link.
+                    return;
+                }
                 let policy = redis.policies.of(topic).clone();
                 let log = &mut redis.partitions[usize::from(partition)];
                 let sequence = log.publish(&parsed, &event, &policy, self.now);
-                redis.acknowledged[instance][usize::from(partition)] = sequence;
+                let acknowledged = Some(log.acknowledge());
+                redis.acknowledged[instance][usize::from(partition)] = acknowledged;
                 (sequence, redis.era)
             }
             None => {
@@ -411,7 +427,9 @@ impl World {
         };
         let topic = topic.to_owned();
         let at = self.now;
-        self.reference.publish(Record { topic, partition, era, sequence, event_type, key, at });
+        let is_lost = false;
+        let record = Record { topic, partition, era, sequence, event_type, key, at, is_lost };
+        self.reference.publish(record);
     }
 
     /// Something goes wrong between Redis and an instance, or with Redis.
@@ -424,12 +442,14 @@ impl World {
             .filter(|place| matches!(line.news[*place], News::Event(_)))
             .collect();
         match self.rng.random_range(0..10) {
+            0 if redis.loses_tails => {
+                let log = &mut redis.partitions[partition];
+                let kept = log.fail_over(self.rng.random_range(0..4));
+                self.reference.lose(partition as u16, kept);
+            }
             0 => {
                 redis.era += 1;
                 redis.partitions.iter_mut().for_each(RedisPartition::empty);
-                for sequence in redis.acknowledged.iter_mut().flatten() {
-                    *sequence = 0;
-                }
                 self.reference.evict_all();
             }
             1..4 if redis.loses_pushes && !pushes.is_empty() => {
@@ -459,7 +479,11 @@ impl World {
     /// News and requests travel a little between Redis and an instance's partition.
     fn relay(&mut self, instance: usize, partition: usize, count: usize) {
         let Some(redis) = &mut self.redis else { return };
-        let acknowledged = redis.acknowledged[instance][partition];
+        if self.rng.random_bool(0.05) {
+            let latest = redis.partitions.iter().map(RedisPartition::epoch).max().unwrap();
+            redis.partitions[partition].probe(latest);
+        }
+        let acknowledged = redis.acknowledged[instance][partition].clone();
         let log = &mut redis.partitions[partition];
         if !log.lines[instance].is_up && log.lines[instance].news.is_empty() {
             log.connect(instance, acknowledged);

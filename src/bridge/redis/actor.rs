@@ -26,7 +26,7 @@ use crate::{
     actors::partition::{Partition, RelayedPublish, TakeNews},
     bridge::TopicStatus,
     domain::{
-        relay::{News, Request},
+        relay::{Acknowledged, News, Request},
         topic::Topic,
     },
     error::PublishError,
@@ -83,9 +83,9 @@ pub(super) struct ReconnectPartition(pub u16);
 #[rtype(result = "Option<TopicStatus>")]
 pub(super) struct CountSubscribers(pub Topic);
 
-/// A link works. Answered with the highest acknowledged sequence of each partition.
+/// A link works. Answered with the last acknowledged publish of each partition.
 #[derive(Message)]
-#[rtype(result = "HashMap<u16, u64>")]
+#[rtype(result = "HashMap<u16, Acknowledged>")]
 pub(super) struct LinkBegan {
     pub endpoint: Endpoint,
     pub generation: u64,
@@ -266,7 +266,7 @@ impl RedisBridge {
         ctx.spawn(outcome.into_actor(self).map(move |outcome, this, ctx| {
             let lane = &mut this.lanes[usize::from(partition)];
             match outcome {
-                Outcome::Done(sequence) => lane.acknowledged = lane.acknowledged.max(sequence),
+                Outcome::Done(last) => lane.acknowledged = last.or(lane.acknowledged.take()),
                 Outcome::Failed(error) => {
                     tracing::debug!(partition, %error, "Redis has not taken a publish");
                     if error.is_io_error() || error.is_unrecoverable_error() {
@@ -364,7 +364,7 @@ impl Handler<LinkBegan> for RedisBridge {
         for partition in node.partitions.clone() {
             let lane = &mut self.lanes[usize::from(partition)];
             lane.path = Some(message.path.clone());
-            acknowledged.insert(partition, lane.acknowledged);
+            acknowledged.extend(lane.acknowledged.clone().map(|last| (partition, last)));
             self.pump(partition, ctx);
         }
         self.note_status();

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     actors::partition::RelayedPublish,
-    domain::cursor::{Cursor, Epoch},
+    domain::{
+        cursor::{Cursor, Epoch},
+        relay::Acknowledged,
+    },
     error::PublishError,
     hub::Published,
 };
@@ -31,8 +34,8 @@ pub(super) struct Lane {
     pub is_busy: bool,
     /// Where they go; none while there is no link.
     pub path: Option<PublishPath>,
-    /// Highest sequence that a publish was answered with.
-    pub acknowledged: u64,
+    /// The last publish that was answered.
+    pub acknowledged: Option<Acknowledged>,
 }
 
 /// Publishes of one call.
@@ -44,8 +47,8 @@ pub(super) struct Batch {
 
 /// What became of a call.
 pub(super) enum Outcome {
-    /// The highest sequence of it.
-    Done(u64),
+    /// The last of it, unless all were repeated.
+    Done(Option<Acknowledged>),
     /// Redis has not taken it, and may soon.
     NotYet(Batch, RedisError),
     /// The connection failed, or Redis refused it for a reason of its own.
@@ -115,7 +118,11 @@ impl Batch {
         match answer.and_then(Value::extract_error).and_then(script::published) {
             Ok((epoch, events)) => {
                 settings.epochs.note(partition, epoch.number());
-                self.answer(partition, epoch, &events, &settings)
+                let server = path.server.to_string();
+                let last = events.iter().filter(|event| event.is_new).map(|event| event.sequence);
+                let last = last.max().map(|sequence| Acknowledged { epoch, sequence, server });
+                self.answer(partition, epoch, &events, &settings);
+                Outcome::Done(last)
             }
             Err(error) if is_temporary(&error) => Outcome::NotYet(self, error),
             Err(error) => {
@@ -135,10 +142,8 @@ impl Batch {
         epoch: Epoch,
         events: &[script::PublishedEvent],
         settings: &Settings,
-    ) -> Outcome {
-        let mut highest = 0;
+    ) {
         for (publish, event) in self.publishes.into_iter().zip(events) {
-            highest = highest.max(event.sequence);
             if event.is_new {
                 settings.metrics.published.fetch_add(1, Ordering::Relaxed);
             }
@@ -152,7 +157,6 @@ impl Batch {
             // The publisher may have gone; then nobody wants to know.
             let _ = publish.answer.send(Ok(published));
         }
-        Outcome::Done(highest)
     }
 }
 

@@ -315,6 +315,7 @@ impl PartitionLog {
         let sequences = kept.iter().map(|event| (event.sequence, topic.clone()));
         self.order.extend(sequences);
         self.list_to_expire(topic);
+        self.note_evictions(topic);
     }
 
     /// To be called after merges, before anything else.

@@ -24,7 +24,7 @@ use crate::{
     config::{Config, Rate, SlowConsumer},
     domain::{
         batch::{Added, Batch},
-        cursor::{Epoch, Positions},
+        cursor::{Epoch, IN_ANOTHER_EPOCH, Positions},
         event::SequencedEvent,
         interest::Start,
         outbox::{Content, Dropped, GapHere, Outbox, Segment},
@@ -88,8 +88,8 @@ pub(crate) struct ConnectionState {
     spec: ConnectionSpec,
     /// That of what is taken; none before the stream is opened.
     epoch: Option<Epoch>,
-    /// Partitions that have not reached that epoch: their sequences mean nothing in it, so a
-    /// cursor says 0 for them.
+    /// Partitions that have not reached that epoch: their sequences mean nothing in it, and a
+    /// cursor says so.
     behind: Vec<u16>,
     wanted: Arc<Wanted>,
     client_id: Box<str>,
@@ -158,7 +158,7 @@ impl ConnectionState {
         let is_behind = |replay: &Replay| Some(replay.epoch) != self.epoch;
         let behind = replays.iter().filter(|(_, replay)| is_behind(replay));
         self.behind = behind.map(|(number, _)| *number).collect();
-        self.outbox.advance(replays.iter().map(|(number, _)| (*number, 0)));
+        self.outbox.advance(replays.iter().map(|(number, _)| (*number, IN_ANOTHER_EPOCH)));
         self.advance(replays.iter().map(|(number, replay)| (*number, replay.start)));
         let id = self.cursor();
         let connected = Connected {
@@ -389,7 +389,8 @@ impl ConnectionState {
         if self.epoch < Some(epoch) {
             self.epoch = Some(epoch);
             self.behind = self.seen.iter().map(|(number, _)| number).collect();
-            self.outbox.advance(self.seen.iter().map(|(number, _)| (number, 0)));
+            let all = self.seen.iter().map(|(number, _)| (number, IN_ANOTHER_EPOCH));
+            self.outbox.advance(all);
         }
         if self.epoch == Some(epoch) {
             self.behind.retain(|behind| *behind != partition);

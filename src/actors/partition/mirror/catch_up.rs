@@ -11,7 +11,7 @@ use crate::{
     config::Conflate,
     domain::{
         partition_log::MissedReason,
-        relay::{Changed, Head, Purpose, RelayedEvent, Request, TopicRead},
+        relay::{Acknowledged, Changed, Head, Purpose, RelayedEvent, Request, TopicRead},
         topic::Topic,
     },
 };
@@ -20,10 +20,19 @@ use crate::{
 pub(super) const MAX_HELD_EVENTS: usize = 65_536;
 
 impl MirrorState {
-    pub(super) fn on_link_up(&mut self, generation: u64, acknowledged: u64) {
+    pub(super) fn on_link_up(&mut self, generation: u64, acknowledged: Option<Acknowledged>) {
         self.on_link_down();
         self.generation = generation;
-        self.highest = self.highest.max(acknowledged);
+        if let Some(Acknowledged { epoch, sequence, server }) = acknowledged {
+            if !self.is_known {
+                // Not to be taken for lost, even if this mirror has seen nothing of it.
+                self.log = self.spec.partition.log(epoch, 0);
+                self.server = Some(server);
+                self.highest = sequence;
+            } else if epoch == self.log.epoch() {
+                self.highest = self.highest.max(sequence);
+            }
+        }
         let channels = self.coverage.channels();
         if !channels.is_empty() {
             self.requests.push(Request::Subscribe(channels));
@@ -60,9 +69,17 @@ impl MirrorState {
     pub(super) fn on_head(&mut self, purpose: Option<Purpose>, head: &Head) {
         if !self.is_known {
             if purpose == Some(Purpose::CatchUp { serial: self.catch_up_serial }) {
+                if head.epoch == self.log.epoch() && self.has_lost_events(head) {
+                    self.requests.push(Request::Renew { epoch: head.epoch });
+                    self.highest = 0;
+                    return self.catch_up();
+                }
                 self.begin(head);
             }
             return;
+        }
+        if purpose == Some(Purpose::Attach { serial: self.head_serial }) {
+            self.head_serial = 0;
         }
         if !self.accepts(head) || self.link != Link::Up {
             return;
@@ -71,9 +88,6 @@ impl MirrorState {
         if let Some(Purpose::Attach { serial }) = purpose {
             for waiting in self.waiting.iter_mut().filter(|waiting| waiting.came_after < serial) {
                 waiting.has_head = true;
-            }
-            if self.head_serial == serial {
-                self.head_serial = 0;
             }
         }
         self.answer_waiting();
@@ -113,8 +127,7 @@ impl MirrorState {
             self.restart(head);
             return false;
         }
-        let highest = self.highest.max(self.log.sequence());
-        if self.continues_after(head).is_none_or(|kept| kept < highest) {
+        if self.has_lost_events(head) {
             // Events that were given out are gone: nobody may take the log for whole.
             self.link = Link::CatchingUp;
             self.requests.push(Request::Renew { epoch: head.epoch });
@@ -127,14 +140,16 @@ impl MirrorState {
         true
     }
 
-    /// Through which sequence the log is still the one that this mirror knows; none if that
-    /// cannot be told.
-    pub(super) fn continues_after(&self, head: &Head) -> Option<u64> {
-        let Some(server) = &self.server else { return Some(u64::MAX) };
-        let known = head.lineage.iter().position(|era| era.server == *server)?;
-        match known.checked_sub(1) {
-            None => Some(u64::MAX),
-            Some(next) => Some(head.lineage[next].began_after),
+    /// Whether the log lacks events that this instance knows to have been given out: the
+    /// server that took over did not have them, or how it came by the log cannot be told.
+    fn has_lost_events(&self, head: &Head) -> bool {
+        let Some(server) = &self.server else { return false };
+        let highest = self.highest.max(self.log.sequence());
+        let known = head.lineage.iter().position(|era| era.server == *server);
+        match known.map(|known| known.checked_sub(1)) {
+            Some(None) => false,
+            Some(Some(next)) => head.lineage[next].began_after < highest,
+            None => highest > 0,
         }
     }
 

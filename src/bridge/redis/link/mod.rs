@@ -197,7 +197,7 @@ impl Link {
         });
         let acknowledged = acknowledged.await.map_err(|_| LinkError::Stopped)?;
         for partition in self.spec.partitions.keys() {
-            let acknowledged = acknowledged.get(partition).copied().unwrap_or_default();
+            let acknowledged = acknowledged.get(partition).cloned();
             let news = News::LinkUp { generation: self.spec.generation, acknowledged };
             self.news.entry(*partition).or_default().push(news);
         }
