@@ -87,8 +87,8 @@ pub(crate) enum Request {
     Changes { purpose: Purpose, after: u64 },
     /// What came of these topics, each after its sequence? `u64::MAX` asks for no events.
     Read { purpose: Purpose, topics: Vec<(Topic, u64)> },
-    /// Let another epoch begin, if this one still holds.
-    Renew { epoch: Epoch },
+    /// Let another epoch begin, if this one still holds: a later one than `above` too.
+    Renew { epoch: Epoch, above: Epoch },
     /// Say how many streams of this instance listen to a topic.
     TellSubscribers { question: u64, count: usize },
 }

@@ -7,7 +7,7 @@ use actix_web::{
 };
 use futures_util::{
     FutureExt, StreamExt,
-    future::{BoxFuture, try_join_all},
+    future::{BoxFuture, join_all},
     stream::poll_fn,
 };
 use serde::Serialize;
@@ -178,7 +178,7 @@ async fn enqueue_line(hub: &Hub, line: Result<Bytes, Refusal>) -> BoxFuture<'sta
         Err(refusal) => return std::future::ready(LineAnswer::refused(refusal)).boxed(),
     };
     async move {
-        match try_join_all(awaited).await {
+        match all_or_refusal(join_all(awaited).await) {
             Ok(published) => LineAnswer::Taken(incoming.shape(published)),
             Err(error) => LineAnswer::refused(Refusal::from(&error)),
         }
@@ -199,7 +199,17 @@ fn check(hub: &Hub, incoming: &Incoming) -> Result<Vec<Publish>, Refusal> {
 /// Publishes to all topics of an event, or to none.
 async fn publish_all(hub: &Hub, publishes: Vec<Publish>) -> Result<Vec<Published>, Refusal> {
     let answers = hub.enqueue(publishes).await.map_err(|error| Refusal::from(&error))?;
-    try_join_all(answers).await.map_err(|error| Refusal::from(&error))
+    all_or_refusal(join_all(answers).await).map_err(|error| Refusal::from(&error))
+}
+
+/// Of an event for several topics: if some have taken it and others not, whoever is told
+/// that it was refused would publish it to the first again.
+fn all_or_refusal(
+    answers: Vec<Result<Published, PublishError>>,
+) -> Result<Vec<Published>, PublishError> {
+    let is_taken = answers.iter().any(Result::is_ok);
+    let all: Result<Vec<Published>, PublishError> = answers.into_iter().collect();
+    all.map_err(|error| if is_taken { PublishError::Unconfirmed } else { error })
 }
 
 impl Incoming {

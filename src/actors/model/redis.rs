@@ -160,9 +160,9 @@ impl RedisPartition {
                 let topics = topics.into_iter().map(|(topic, after)| self.read(topic, after));
                 News::Read { purpose, head, topics: topics.collect() }
             }
-            Request::Renew { epoch } => {
+            Request::Renew { epoch, above } => {
                 if epoch.number() == self.epoch {
-                    self.epoch += 1;
+                    self.epoch = self.epoch.max(above.number()) + 1;
                     self.epoch_began_after = self.sequence;
                 }
                 let epoch_began_after = self.epoch_began_after;

@@ -12,7 +12,11 @@ use actix::{
     ResponseActFuture, WrapFuture,
 };
 use redis::{RedisError, aio::ConnectionLike};
-use tokio::{sync::mpsc, task::JoinHandle, time::sleep};
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -36,6 +40,9 @@ use crate::{
 /// half at random, so that instances do not return together.
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// A link that lived so long was none that fails again and again.
+const LASTING: Duration = Duration::from_secs(2);
 
 /// Before a publish that Redis could not take is tried again.
 const RETRY: Duration = Duration::from_millis(20);
@@ -98,7 +105,8 @@ struct Node {
     generation: u64,
     requests: mpsc::UnboundedSender<(u16, Vec<Request>)>,
     task: JoinHandle<()>,
-    has_begun: bool,
+    /// When its link began to work.
+    began_at: Option<Instant>,
 }
 
 /// Instances that are being asked.
@@ -208,7 +216,7 @@ impl RedisBridge {
             let error = link::run(spec).await;
             bridge.do_send(LinkEnded { endpoint: ended, generation, error });
         });
-        let node = Node { partitions, generation, requests: sender, task, has_begun: false };
+        let node = Node { partitions, generation, requests: sender, task, began_at: None };
         self.nodes.insert(endpoint, node);
     }
 
@@ -283,7 +291,10 @@ impl RedisBridge {
     /// A link's connection is not to be used any more.
     fn end_link(&mut self, generation: u64, ctx: &mut Context<Self>) {
         let ended = self.nodes.iter().find(|(_, node)| node.generation == generation);
-        if let Some(endpoint) = ended.map(|(endpoint, _)| endpoint.clone()) {
+        if let Some((endpoint, node)) = ended.map(|(endpoint, node)| (endpoint.clone(), node)) {
+            if node.began_at.is_some_and(|began_at| began_at.elapsed() > LASTING) {
+                self.failures = 0;
+            }
             self.drop_node(&endpoint);
             self.discover(ctx);
         }
@@ -359,8 +370,7 @@ impl Handler<LinkBegan> for RedisBridge {
         let Some(node) = node.filter(|node| node.generation == message.generation) else {
             return MessageResult(acknowledged);
         };
-        node.has_begun = true;
-        self.failures = 0;
+        node.began_at = Some(Instant::now());
         for partition in node.partitions.clone() {
             let lane = &mut self.lanes[usize::from(partition)];
             lane.path = Some(message.path.clone());
@@ -379,7 +389,10 @@ impl Handler<LinkEnded> for RedisBridge {
         let LinkEnded { endpoint, generation, error } = message;
         let node = self.nodes.get(&endpoint);
         let Some(node) = node.filter(|node| node.generation == generation) else { return };
-        if node.has_begun {
+        if let Some(began_at) = node.began_at {
+            if began_at.elapsed() > LASTING {
+                self.failures = 0;
+            }
             tracing::warn!(node = %endpoint, %error, "a connection to Redis has ended");
         } else {
             self.note_failure(&error);

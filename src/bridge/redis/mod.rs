@@ -48,6 +48,9 @@ use crate::{
     metrics::Metrics,
 };
 
+/// What is read at once at least, however little history an instance keeps in memory.
+const MIN_READ_BYTES: usize = 16 * 1024 * 1024;
+
 /// A link has heard how many streams of another instance listen to a topic.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
@@ -69,6 +72,8 @@ struct Settings {
     /// Topics that a partition remembers.
     max_topics: usize,
     window_ms: u64,
+    /// Bytes that are read at once for the streams of a partition.
+    max_read_bytes: usize,
     policies: Arc<Policies>,
     epochs: Arc<Epochs>,
     status: Arc<Status>,
@@ -78,7 +83,8 @@ struct Settings {
 impl Settings {
     fn publish_call<'a>(&self, sha: &'a str, server: &'a str, names: &'a Names) -> PublishCall<'a> {
         let (max_topics, window_ms) = (self.max_topics, self.window_ms);
-        PublishCall { sha, names, server, max_topics, window_ms }
+        let latest_epoch = self.epochs.latest();
+        PublishCall { sha, names, server, latest_epoch, max_topics, window_ms }
     }
 }
 
@@ -159,6 +165,8 @@ impl RedisLink {
             partition_count: config.hub.partitions,
             max_topics: config.hub.max_idle_topics.div_ceil(config.hub.partitions.into()).max(1),
             window_ms: config.publish.idempotency_window.as_millis() as u64,
+            max_read_bytes: (config.history.max_bytes / usize::from(config.hub.partitions))
+                .max(MIN_READ_BYTES),
             policies,
             epochs: epochs.clone(),
             status: status.clone(),

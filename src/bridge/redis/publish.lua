@@ -10,7 +10,7 @@
 -- KEYS 1 to 5: base and `seq`, `epoch`, `lineage`, `topics`, `evicted`; then for each event
 --   base and `log:<topic>`, `keys:<topic>`, and `seen:<topic> <id>` (without id: the log again).
 -- ARGV 1: "1", the version
--- ARGV 2: the server's replication id, by which a fanfare instance finds out that Redis was
+-- ARGV 2: the server's `run_id`, by which a fanfare instance finds out that Redis was
 --   replaced; "" for other programs
 -- ARGV 3: a number that a new epoch must exceed; "0" for other programs
 -- ARGV 4: how many topics the partition remembers (a million by the number of partitions)
@@ -43,6 +43,7 @@ if not epoch or not sequence then
   redis.call('SET', KEYS[2], epoch)
   redis.call('SET', KEYS[1], sequence)
   redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
+  redis.call('HSET', KEYS[5], '*', '0')
 end
 
 if ARGV[2] ~= '' then
@@ -81,9 +82,13 @@ for event = 0, (#KEYS - 5) / 3 - 1 do
     if previous == '0' then
       redis.call('DEL', log, keys)
       if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[4]) then
-        local oldest = redis.call('ZPOPMIN', KEYS[4])
-        redis.call('HSET', KEYS[5], '*', oldest[2])
-        redis.call('HDEL', KEYS[5], oldest[1])
+        -- The topic that is idle longest is forgotten, if it has no history any more.
+        local oldest = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
+        if redis.call('EXISTS', base .. 'log:' .. oldest[1]) == 0 then
+          redis.call('ZREM', KEYS[4], oldest[1])
+          redis.call('HSET', KEYS[5], '*', oldest[2])
+          redis.call('HDEL', KEYS[5], oldest[1])
+        end
       end
     end
     redis.call('ZADD', KEYS[4], text, topic)

@@ -1,7 +1,7 @@
 -- fanfare: reads of one partition. For instances only; not a public interface.
 --
 -- KEYS 1 to 5: as in publish.lua; for "read" then the log of each topic.
--- ARGV 1 and on: "head" | "changes" after | "read" bytes topic after topic after … | "renew" epoch at-least
+-- ARGV 1 and on: "head" | "changes" after | "read" bytes topic after topic after … | "renew" epoch exactly above
 -- Answers { epoch and the sequence it began after, sequence, eras, seconds, microseconds, what was asked }.
 
 local operation = ARGV[1]
@@ -15,7 +15,7 @@ local answer = false
 
 if operation == 'changes' then
   answer = {
-    redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[2], '+inf', 'WITHSCORES'),
+    redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, 4096),
     redis.call('HGET', KEYS[5], '*') or '0',
   }
 elseif operation == 'read' then
@@ -36,7 +36,8 @@ elseif operation == 'read' then
       end
     end
     answer[place] = {
-      redis.call('ZSCORE', KEYS[4], topic) or '0',
+      -- A topic that is not remembered may have had events up to there.
+      redis.call('ZSCORE', KEYS[4], topic) or redis.call('HGET', KEYS[5], '*') or '0',
       redis.call('HGET', KEYS[5], topic) or '0',
       is_whole,
       messages,
@@ -49,7 +50,7 @@ elseif operation == 'renew' then
     local number = tonumber(ARGV[3])
     if number <= tonumber(ARGV[2]) then
       number = math.floor((time[1] * 1000 + time[2] / 1000)) * 64 + time[2] % 64
-      number = math.max(number, tonumber(ARGV[2]) + 1)
+      number = math.max(number, tonumber(ARGV[2]) + 1, tonumber(ARGV[4]) + 1)
     end
     epoch = string.format('%.0f', number) .. ' ' .. sequence
     redis.call('SET', KEYS[2], epoch)

@@ -19,6 +19,9 @@ pub(super) const PUBLISH: &str = include_str!("publish.lua");
 /// What reads.
 pub(super) const READ: &str = include_str!("read.lua");
 
+/// Topics in one page of a list, as `read.lua` gives them.
+const CHANGES_A_PAGE: usize = 4096;
+
 /// Microseconds of a second.
 const MICROS: u64 = 1_000_000;
 
@@ -64,6 +67,8 @@ pub(super) struct PublishCall<'a> {
     pub names: &'a Names,
     /// The server's replication id; empty if it does not tell.
     pub server: &'a str,
+    /// The latest epoch known: one that begins now must be later.
+    pub latest_epoch: u64,
     pub max_topics: usize,
     pub window_ms: u64,
 }
@@ -81,7 +86,7 @@ impl PublishCall<'_> {
             };
             command.arg(log).arg(self.names.of(&format!("keys:{topic}"))).arg(seen);
         }
-        command.arg("1").arg(self.server).arg("0").arg(self.max_topics);
+        command.arg("1").arg(self.server).arg(self.latest_epoch).arg(self.max_topics);
         for Publish { topic, event, receivers, policy } in events {
             let (kind, data) = match &event.data {
                 EventData::Text(text) => ("text", text),
@@ -154,20 +159,24 @@ pub(super) fn head(answer: Value) -> Result<(Head, Clock, Value), RedisError> {
     Ok((head, Clock::new(now(), seconds * MICROS + micros), rest))
 }
 
-/// Reads the topics that changed. Names that no topic can have are passed over.
-pub(super) fn changed(answer: Value) -> Result<Changed, RedisError> {
+/// Reads a page of the topics that changed, and after which sequence the next one begins, if
+/// there is one. Names that no topic can have are passed over.
+pub(super) fn changed(answer: Value) -> Result<(Changed, Option<u64>), RedisError> {
     let mut parts = array(answer)?.into_iter();
     // Name and score in turn.
     let mut entries = array(parts.next().ok_or_else(unexpected)?)?.into_iter();
     let forgotten_through = next(&mut parts)?;
+    let is_full = entries.len() / 2 >= CHANGES_A_PAGE;
     let mut topics = Vec::with_capacity(entries.len() / 2);
+    let mut last_read = 0;
     while let (Some(name), Some(last)) = (entries.next(), entries.next()) {
         let name: Vec<u8> = from_redis_value(name)?;
         let last: f64 = from_redis_value(last)?;
+        last_read = last as u64;
         let name = std::str::from_utf8(&name).ok();
         topics.extend(name.and_then(|name| Topic::parse(name).ok()).map(|t| (t, last as u64)));
     }
-    Ok(Changed { topics, forgotten_through })
+    Ok((Changed { topics, forgotten_through }, is_full.then_some(last_read)))
 }
 
 /// Reads what the logs hold, and whether that is all of each topic. Messages that are none

@@ -16,20 +16,26 @@ use crate::{
     },
 };
 
-/// Pushes held while catching up. Past that they are dropped, and read afterwards.
-pub(super) const MAX_HELD_EVENTS: usize = 65_536;
+/// Bytes of pushes held while catching up. Past that they are dropped, and read afterwards.
+pub(super) const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
+
+/// What an event that is held takes, about.
+pub(super) fn size_bytes(event: &RelayedEvent) -> usize {
+    const BOOKKEEPING: usize = 300;
+    event.event.data.as_str().len() + event.topic.as_str().len() + BOOKKEEPING
+}
 
 impl MirrorState {
     pub(super) fn on_link_up(&mut self, generation: u64, acknowledged: Option<Acknowledged>) {
         self.on_link_down();
         self.generation = generation;
         if let Some(Acknowledged { epoch, sequence, server }) = acknowledged {
-            if !self.is_known {
+            if self.server.is_none() {
                 // Not to be taken for lost, even if this mirror has seen nothing of it.
                 self.log = self.spec.partition.log(epoch, 0);
                 self.server = Some(server);
                 self.highest = sequence;
-            } else if epoch == self.log.epoch() {
+            } else if epoch == self.log.epoch() && self.server.as_ref() == Some(&server) {
                 self.highest = self.highest.max(sequence);
             }
         }
@@ -46,7 +52,8 @@ impl MirrorState {
         self.reading.clear();
         self.listing.clear();
         self.head_serial = 0;
-        self.held = Vec::new();
+        self.is_renewing = false;
+        self.take_held();
         self.early = Vec::new();
         for waiting in &mut self.waiting {
             waiting.has_head = false;
@@ -55,6 +62,7 @@ impl MirrorState {
 
     pub(super) fn catch_up(&mut self) {
         self.link = Link::CatchingUp;
+        self.held_bytes += self.early.iter().map(size_bytes).sum::<usize>();
         self.held.append(&mut self.early);
         self.coverage.ask_anew();
         self.serial += 1;
@@ -66,15 +74,14 @@ impl MirrorState {
         });
     }
 
-    pub(super) fn on_head(&mut self, purpose: Option<Purpose>, head: &Head) {
+    pub(super) fn on_head(&mut self, purpose: Option<Purpose>, head: &Head, now: Instant) {
         if !self.is_known {
             if purpose == Some(Purpose::CatchUp { serial: self.catch_up_serial }) {
                 if head.epoch == self.log.epoch() && self.has_lost_events(head) {
-                    self.requests.push(Request::Renew { epoch: head.epoch });
-                    self.highest = 0;
+                    self.renew(head);
                     return self.catch_up();
                 }
-                self.begin(head);
+                self.begin(head, now);
             }
             return;
         }
@@ -94,22 +101,31 @@ impl MirrorState {
     }
 
     /// The first contact: nothing was promised to any stream before.
-    pub(super) fn begin(&mut self, head: &Head) {
+    fn begin(&mut self, head: &Head, now: Instant) {
         self.is_known = true;
         self.log = self.spec.partition.log(head.epoch, head.sequence);
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.coverage.confirm_all(head.sequence);
+        let held = self.take_held();
         self.go_live(head.sequence);
+        held.into_iter().for_each(|event| self.on_event(event, now));
+    }
+
+    /// Takes what is held.
+    fn take_held(&mut self) -> Vec<RelayedEvent> {
+        self.held_bytes = 0;
+        std::mem::take(&mut self.held)
     }
 
     pub(super) fn go_live(&mut self, sequence: u64) {
+        if std::mem::take(&mut self.has_dropped_held) {
+            // What was dropped is not accounted for.
+            return self.catch_up();
+        }
         self.link = Link::Up;
         self.log.advance(sequence);
         self.highest = self.highest.max(sequence);
         self.cut = sequence;
-        if std::mem::take(&mut self.has_dropped_held) {
-            return self.catch_up();
-        }
         self.answer_waiting();
     }
 
@@ -119,8 +135,7 @@ impl MirrorState {
         if head.epoch < self.log.epoch() {
             // An older state of Redis came back: what it gives out now must not be taken
             // for what was given out since.
-            self.link = Link::CatchingUp;
-            self.requests.push(Request::Renew { epoch: head.epoch });
+            self.renew(head);
             return false;
         }
         if head.epoch != self.log.epoch() {
@@ -129,15 +144,19 @@ impl MirrorState {
         }
         if self.has_lost_events(head) {
             // Events that were given out are gone: nobody may take the log for whole.
-            self.link = Link::CatchingUp;
-            self.requests.push(Request::Renew { epoch: head.epoch });
-            // Not to ask again while that is under way.
-            self.highest = 0;
-            self.server = head.lineage.first().map(|era| era.server.clone());
+            self.renew(head);
             return false;
         }
         self.server = head.lineage.first().map(|era| era.server.clone());
         true
+    }
+
+    /// Has another epoch begin, later than any that this mirror knows.
+    fn renew(&mut self, head: &Head) {
+        self.link = Link::CatchingUp;
+        if !std::mem::replace(&mut self.is_renewing, true) {
+            self.requests.push(Request::Renew { epoch: head.epoch, above: self.log.epoch() });
+        }
     }
 
     /// Whether the log lacks events that this instance knows to have been given out: the
@@ -155,6 +174,7 @@ impl MirrorState {
 
     /// Another epoch: streams are told, and get what the log then has.
     pub(super) fn restart(&mut self, head: &Head) {
+        self.is_renewing = false;
         let position = self.log.sequence();
         // Numbers go on, or have begun anew.
         let after = if head.epoch_began_after >= position { position } else { 0 };
@@ -169,16 +189,18 @@ impl MirrorState {
             waiting.changed = None;
         }
         self.held.retain(|event| event.epoch == head.epoch);
+        self.held_bytes = self.held.iter().map(size_bytes).sum();
         let beginning = Some((head.epoch, after));
         self.interrupt(MissedReason::Epoch, Vec::new(), beginning);
         self.catch_up();
     }
 
     pub(super) fn hold(&mut self, event: RelayedEvent) {
-        if self.held.len() >= MAX_HELD_EVENTS {
-            self.held = Vec::new();
+        if self.held_bytes > MAX_HELD_BYTES {
+            self.take_held();
             self.has_dropped_held = true;
         }
+        self.held_bytes += size_bytes(&event);
         self.held.push(event);
     }
 
@@ -240,18 +262,21 @@ impl MirrorState {
         if !missing.is_empty() {
             self.apply_late(missing.into_values().collect(), now);
         }
-        let held = std::mem::take(&mut self.held);
+        let held = self.take_held();
         let mut all = newer;
         let (before, after): (Vec<_>, Vec<_>) = held
             .into_iter()
             .partition(|event| event.epoch == head.epoch && event.sequence <= head.sequence);
         // One that the log does not hold any more was pushed all the same.
         for event in before {
-            if event.epoch == self.log.epoch()
-                && event.sequence > position
-                && self.coverage.topic_since(&event.topic).is_some()
-                && event.sequence > self.known_through(&event.topic)
-            {
+            if event.epoch != self.log.epoch() || event.sequence <= position {
+                continue;
+            }
+            if self.coverage.topic_since(&event.topic).is_none() {
+                if self.coverage.covers(&event.topic) {
+                    self.early.push(event);
+                }
+            } else if event.sequence > self.known_through(&event.topic) {
                 all.entry(event.sequence).or_insert(event);
             }
         }

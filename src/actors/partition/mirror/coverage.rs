@@ -7,6 +7,9 @@ use std::{
 
 use crate::domain::{relay::Channel, topic::Topic};
 
+/// Channels of one partition that are kept for the sake of streams that may come back.
+const MAX_UNWANTED: usize = 4096;
+
 /// How far a channel's subscription has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Progress {
@@ -60,6 +63,12 @@ impl Coverage {
         channels.into_iter().for_each(|channel| self.leave(channel, now));
     }
 
+    /// Whether a channel may be forgotten: its grace period is over, or there are too many.
+    pub fn has_expired(&self, now: Instant, grace: Duration) -> bool {
+        let is_over = self.unwanted.front().is_some_and(|(since, _)| *since + grace <= now);
+        is_over || self.unwanted.len() > MAX_UNWANTED
+    }
+
     /// Forgets the channels that no stream has wanted for the grace period; `is_wanted` is
     /// asked once more.
     pub fn expire(
@@ -69,8 +78,7 @@ impl Coverage {
         is_wanted: impl Fn(&Channel) -> bool,
     ) -> Vec<Channel> {
         let mut gone = Vec::new();
-        while let Some((since, _)) = self.unwanted.front()
-            && *since + grace <= now
+        while self.has_expired(now, grace)
             && let Some((since, channel)) = self.unwanted.pop_front()
         {
             let Some(entry) = self.channels.get(&channel) else { continue };

@@ -15,14 +15,14 @@ mod catch_up;
 mod coverage;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use self::{
     attach::{Needs, Verdict, Waiting, channels_of},
-    catch_up::MAX_HELD_EVENTS,
+    catch_up::{MAX_HELD_BYTES, size_bytes},
     coverage::Coverage,
 };
 use super::{
@@ -42,6 +42,10 @@ use crate::{
     },
     wire::encode,
 };
+
+/// Deliveries that a manager may leave untaken: references to events, of which the log keeps
+/// most anyway.
+const MAX_QUEUED_DELIVERIES: usize = 100_000;
 
 /// What a mirror is built from, at its start and after a panic.
 #[derive(Debug, Clone)]
@@ -70,12 +74,17 @@ pub(crate) struct MirrorState {
     generation: u64,
     /// The server that this mirror last heard of.
     server: Option<String>,
+    /// Whether another epoch was asked for.
+    is_renewing: bool,
+    /// Managers that do not take what is queued for them.
+    overflowed: BTreeSet<ManagerId>,
     /// Highest sequence that this instance knows to have been given out.
     highest: u64,
     /// The last sequence up to which all changes were accounted for.
     cut: u64,
     coverage: Coverage,
     held: Vec<RelayedEvent>,
+    held_bytes: usize,
     has_dropped_held: bool,
     /// Events of topics whose subscription is not confirmed yet.
     early: Vec<RelayedEvent>,
@@ -110,7 +119,10 @@ impl MirrorState {
             cut: 0,
             coverage: Coverage::default(),
             held: Vec::new(),
+            held_bytes: 0,
             has_dropped_held: false,
+            is_renewing: false,
+            overflowed: BTreeSet::new(),
             early: Vec::new(),
             waiting: Vec::new(),
             reading: HashMap::new(),
@@ -128,9 +140,16 @@ impl MirrorState {
         }
     }
 
-    /// Builds the mirror anew. It waits for a new connection.
+    /// Builds the mirror anew. It waits for a new connection, and remembers what was given
+    /// out, so that a loss is still noticed.
     pub fn rebuild(self) -> Self {
-        Self::new(self.spec)
+        let (epoch, position) = (self.log.epoch(), self.log.sequence());
+        let (server, highest) = (self.server, self.highest.max(position));
+        // The old log gives its part of the budget back first.
+        drop(self.log);
+        let fresh = Self::new(self.spec);
+        let log = fresh.spec.partition.log(epoch, 0);
+        Self { log, server, highest, ..fresh }
     }
 
     /// Applies the changes in order; an attach is answered by a delivery once it can be.
@@ -233,7 +252,7 @@ impl MirrorState {
             News::LinkDown => self.on_link_down(),
             _ if self.link == Link::Down => {}
             News::Event(event) => self.on_event(event, now),
-            News::Head { purpose, head } => self.on_head(purpose, &head),
+            News::Head { purpose, head } => self.on_head(purpose, &head, now),
             News::Changes { purpose: Purpose::CatchUp { serial }, head, changed } => {
                 if self.accepts(&head) && serial == self.catch_up_serial {
                     self.on_changes(&head, &changed, now);
@@ -255,6 +274,7 @@ impl MirrorState {
                 self.requests.push(Request::TellSubscribers { question, count });
             }
         }
+        self.drop_overflowed(now);
     }
 
     /// Streams of this instance that an event of this topic and type would be queued for.
@@ -301,16 +321,18 @@ impl MirrorState {
             // What is known of a topic may rest on what is still held.
             return;
         }
-        let (listeners, waiting) = (&self.listeners, &self.waiting);
-        let gone = self.coverage.expire(now, self.spec.interest_grace, |channel| match channel {
-            Channel::Topic(topic) => {
-                listeners.has_topic(topic)
-                    || waiting.iter().any(|waiting| waiting.interest.topics.contains(topic))
-            }
-            Channel::All => {
-                listeners.has_patterns()
-                    || waiting.iter().any(|waiting| !waiting.interest.patterns.is_empty())
-            }
+        if !self.coverage.has_expired(now, self.spec.interest_grace) {
+            return;
+        }
+        let waiting = self.waiting.iter().flat_map(|waiting| channels_of(&waiting.interest));
+        let waited_for: HashSet<Channel> = waiting.collect();
+        let listeners = &self.listeners;
+        let gone = self.coverage.expire(now, self.spec.interest_grace, |channel| {
+            waited_for.contains(channel)
+                || match channel {
+                    Channel::Topic(topic) => listeners.has_topic(topic),
+                    Channel::All => listeners.has_patterns(),
+                }
         });
         if gone.is_empty() {
             return;
@@ -370,7 +392,7 @@ impl MirrorState {
             if self.coverage.covers(&event.topic) {
                 self.early.push(event);
             }
-            if self.early.len() > MAX_HELD_EVENTS {
+            if self.early.iter().map(size_bytes).sum::<usize>() > MAX_HELD_BYTES {
                 self.catch_up();
             }
             return;
@@ -424,6 +446,8 @@ impl MirrorState {
         }
         self.coverage.confirm(&Channel::All, serial, head.sequence);
         let Some(after) = after.filter(|_| self.link == Link::Up) else { return };
+        self.take_early();
+        self.log.settle_merges();
         self.log.advance(head.sequence);
         let changed = Arc::new(changed);
         for waiting in &mut self.waiting {
@@ -566,7 +590,20 @@ impl MirrorState {
     }
 
     fn queue(&mut self, manager: ManagerId, delivery: Delivery) {
-        self.outgoing.entry(manager).or_default().push(delivery);
+        let queue = self.outgoing.entry(manager).or_default();
+        queue.push(delivery);
+        if queue.len() > MAX_QUEUED_DELIVERIES {
+            self.overflowed.insert(manager);
+        }
+    }
+
+    /// Lets go of managers that do not take their deliveries: nobody can be asked to publish
+    /// less, as the events come from other instances. Their streams end, and resume.
+    fn drop_overflowed(&mut self, now: Instant) {
+        for manager in std::mem::take(&mut self.overflowed) {
+            self.change_interest(manager, vec![InterestChange::DetachAll], now);
+            self.outgoing.insert(manager, vec![Delivery::Restarted]);
+        }
     }
 }
 

@@ -1,12 +1,15 @@
 //! What goes over a link to be answered: queued, sent in one go, read in order.
 
+use std::time::Duration;
+
 use futures_util::{FutureExt, future::BoxFuture};
 use redis::{Cmd, Pipeline, RedisError, Value};
+use tokio::time::Instant;
 
 use super::{Link, LinkError, check, command, pages::Pages, run_pipeline, words};
 use crate::{
     bridge::redis::script,
-    domain::relay::{Channel, News, Purpose, Request},
+    domain::relay::{Changed, Channel, Head, News, Purpose, Request},
 };
 
 /// Commands that are sent in one go.
@@ -15,11 +18,29 @@ const MAX_COMMANDS_AT_ONCE: usize = 4096;
 /// Redis does not know a script.
 const NO_SCRIPT: redis::ErrorKind = redis::ErrorKind::Server(redis::ServerErrorKind::NoScript);
 
+/// Calls that are sent in one go: their answers, a page each at most, gather in Redis.
+const MAX_CALLS_AT_ONCE: usize = 32;
+
+/// Before a call that no node could take is made again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Whether a slot is being moved, so that its keys are partly here and partly there.
+pub(super) fn is_between_nodes(error: &RedisError) -> bool {
+    use redis::ServerErrorKind::{Ask, TryAgain};
+    matches!(error.kind(), redis::ErrorKind::Server(Ask | TryAgain))
+}
+
 /// What a call's answer is to be read as.
 pub(super) enum Asked {
     Nothing,
-    Head { purpose: Option<Purpose> },
-    Changes { purpose: Purpose },
+    Head {
+        purpose: Option<Purpose>,
+    },
+    /// A list in pages; what came before, if any.
+    Changes {
+        purpose: Purpose,
+        before: Option<(Head, Changed)>,
+    },
     Read(Box<Pages>),
 }
 
@@ -68,14 +89,15 @@ impl Link {
                 }
                 Request::Changes { purpose, after } => {
                     let words = words(["changes", &after.to_string()]);
-                    (vec![read(&words)], Asked::Changes { purpose })
+                    (vec![read(&words)], Asked::Changes { purpose, before: None })
                 }
                 Request::Read { purpose, topics } => {
                     let pages = Box::new(Pages::new(purpose, topics));
                     (vec![pages.command(&self.read_sha, names)], Asked::Read(pages))
                 }
-                Request::Renew { epoch } => {
-                    let words = words(["renew", &epoch.number().to_string(), "0"]);
+                Request::Renew { epoch, above } => {
+                    let (epoch, above) = (epoch.number().to_string(), above.number().to_string());
+                    let words = words(["renew", &epoch, "0", &above]);
                     (vec![read(&words)], Asked::Head { purpose: None })
                 }
                 Request::TellSubscribers { question, count } => {
@@ -91,9 +113,11 @@ impl Link {
     /// Sends all that has gathered, once what was sent before is answered: so the order is
     /// that of the requests, whatever happens, and a delay is paid once for all of them.
     pub(super) fn send_calls(&mut self) {
-        if self.sent.is_some() || self.calls.is_empty() {
+        let is_paused = self.pause_until.is_some_and(|until| until > Instant::now());
+        if self.sent.is_some() || self.calls.is_empty() || is_paused {
             return;
         }
+        self.pause_until = None;
         let mut pipeline = Pipeline::new();
         if std::mem::take(&mut self.must_load) {
             for script in [script::PUBLISH, script::READ] {
@@ -102,6 +126,7 @@ impl Link {
         }
         let mut calls: Vec<Call> = Vec::new();
         while pipeline.len() < MAX_COMMANDS_AT_ONCE
+            && calls.len() < MAX_CALLS_AT_ONCE
             && let Some(call) = self.calls.pop_front()
         {
             call.commands.iter().for_each(|command| {
@@ -135,18 +160,47 @@ impl Link {
                     again.push(call);
                     continue;
                 }
+                // A slot is on its way to another node: nobody can tell for a moment.
+                Err(error) if is_between_nodes(&error) => {
+                    if !matches!(call.asked, Asked::Head { purpose: None } | Asked::Nothing) {
+                        self.pause_until = Some(Instant::now() + PAUSE);
+                        again.push(call);
+                        continue;
+                    }
+                    if !matches!(call.asked, Asked::Nothing) {
+                        continue;
+                    }
+                    return Err(error.into());
+                }
                 checked => checked?,
             }
             let (partition, Some(value)) = (call.partition, values.pop()) else { continue };
             let news = match call.asked {
                 Asked::Nothing => continue,
                 Asked::Head { purpose } => News::Head { purpose, head: script::head(value)?.0 },
-                Asked::Changes { purpose } => {
+                Asked::Changes { purpose, before } => {
                     let (head, _, rest) = script::head(value)?;
-                    News::Changes { purpose, head, changed: script::changed(rest)? }
+                    let (mut changed, next) = script::changed(rest)?;
+                    // What is newer than the first page's head comes as pushes.
+                    let head = match before {
+                        Some((first, earlier)) => {
+                            changed.topics.splice(0..0, earlier.topics);
+                            first
+                        }
+                        None => head,
+                    };
+                    if let Some(after) = next {
+                        let words = words(["changes", &after.to_string()]);
+                        let names = &self.names[&partition];
+                        call.commands = vec![script::read_call(&self.read_sha, names, &[], &words)];
+                        call.asked = Asked::Changes { purpose, before: Some((head, changed)) };
+                        again.push(call);
+                        continue;
+                    }
+                    News::Changes { purpose, head, changed }
                 }
                 Asked::Read(mut pages) => {
-                    pages.take(value)?;
+                    pages.take(value, &self.spec.settings)?;
                     match pages.finish() {
                         Ok(news) => news,
                         Err(pages) => {

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 use self::{
-    calls::{Asked, Call, Sent},
+    calls::{Asked, Call, Sent, is_between_nodes},
     pushes::{Push, push_sender},
 };
 use super::{
@@ -127,6 +127,8 @@ struct Link {
     sent: Option<Sent>,
     /// Whether Redis has forgotten the scripts.
     must_load: bool,
+    /// Before this moment nothing is sent: a slot is on its way.
+    pause_until: Option<Instant>,
     /// Channels that were given up and whose confirmation has not come.
     leaving: HashSet<Vec<u8>>,
     news: BTreeMap<u16, Vec<News>>,
@@ -150,7 +152,7 @@ impl Link {
             .set_push_sender(push_sender(sender, pushed_bytes.clone()));
         let mut subscribe = settings.target.connect(&spec.endpoint, &config).await?;
         set_name(&mut subscribe, "fanfare-subscribe").await;
-        let server = replication_id(&mut publish).await?;
+        let server = server_id(&mut publish).await?;
         let load = async |script: &str| {
             let mut command = redis::cmd("SCRIPT");
             command.arg("LOAD").arg(script);
@@ -177,6 +179,7 @@ impl Link {
             calls: VecDeque::new(),
             sent: None,
             must_load: false,
+            pause_until: None,
             leaving: HashSet::new(),
             news: BTreeMap::new(),
             probe_sent: None,
@@ -220,6 +223,7 @@ impl Link {
                     self.take_answers(answers?)?;
                 }
                 _ = probes.tick() => self.probe()?,
+                () = resumed(self.pause_until) => {}
             }
             self.take_pushes(MAX_PUSHES_A_TURN)?;
             self.send_calls();
@@ -257,9 +261,14 @@ impl Link {
             pipeline.add_command(script::read_call(&self.read_sha, names, &[], &words(["head"])));
         }
         let values = run_pipeline(&mut self.subscribe, &pipeline).await?;
-        check(&values)?;
         let mut heads = Vec::new();
-        for (partition, value) in self.names.keys().zip(values.into_iter().skip(1).step_by(2)) {
+        for (partition, answers) in self.names.keys().zip(values.chunks(2)) {
+            match check(answers) {
+                // Its mirror asks until it is answered; the others need not wait.
+                Err(error) if is_between_nodes(&error) => continue,
+                checked => checked?,
+            }
+            let value = answers[1].clone();
             let (head, clock, _) = script::head(value)?;
             self.clock = clock;
             heads.push((*partition, head));
@@ -269,7 +278,7 @@ impl Link {
 
     fn renew_call(&self, names: &Names, partition: u16) -> redis::Cmd {
         let (present, latest) = self.spec.settings.epochs.of(partition);
-        let words = words(["renew", &present.to_string(), &latest.to_string()]);
+        let words = words(["renew", &present.to_string(), &latest.to_string(), "0"]);
         script::read_call(&self.read_sha, names, &[], &words)
     }
 
@@ -284,6 +293,7 @@ impl Link {
     /// Sends something around, so that a connection that is dead without a word is found,
     /// and looks whether all partitions are what they were.
     fn probe(&mut self) -> Result<(), LinkError> {
+        self.take_pushes(usize::MAX)?;
         if self.probe_sent.is_some_and(|sent| sent.elapsed() > self.spec.settings.timeout) {
             return Err(LinkError::Stalled);
         }
@@ -323,6 +333,14 @@ impl Link {
             taken.map_err(|_| LinkError::Stopped)?;
         }
         Ok(())
+    }
+}
+
+/// The end of a pause.
+async fn resumed(pause_until: Option<Instant>) {
+    match pause_until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -370,9 +388,9 @@ async fn set_name(connection: &mut MultiplexedConnection, name: &str) {
 }
 
 /// Tells server processes apart; empty if the login may not ask.
-async fn replication_id(connection: &mut MultiplexedConnection) -> Result<String, LinkError> {
+async fn server_id(connection: &mut MultiplexedConnection) -> Result<String, LinkError> {
     let mut command = redis::cmd("INFO");
-    command.arg("replication");
+    command.arg("server").arg("replication");
     let info: String = match command.query_async(connection).await {
         Ok(info) => info,
         Err(error) if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoPerm) => {
@@ -385,5 +403,6 @@ async fn replication_id(connection: &mut MultiplexedConnection) -> Result<String
     if field("role:") == Some("slave") {
         return Err(LinkError::Replica);
     }
-    Ok(field("master_replid:").unwrap_or_default().to_owned())
+    // Not `master_replid`: a server that stays the same has another one once it is replicated.
+    Ok(field("run_id:").unwrap_or_default().to_owned())
 }

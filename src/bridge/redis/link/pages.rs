@@ -4,9 +4,13 @@ use std::collections::VecDeque;
 
 use redis::{Cmd, RedisError, Value};
 
-use super::words;
+use super::{pushes::PUSH_OVERHEAD_BYTES, words};
 use crate::{
-    bridge::redis::script::{self, Names},
+    bridge::redis::{
+        Settings,
+        script::{self, Names},
+    },
+    config::Conflate,
     domain::{
         relay::{Head, News, Purpose, TopicRead},
         topic::Topic,
@@ -30,11 +34,12 @@ pub(super) struct Pages {
     read: Vec<TopicRead>,
     /// The read under way of the first topic left.
     partial: Option<TopicRead>,
+    bytes: usize,
 }
 
 impl Pages {
     pub fn new(purpose: Purpose, topics: Vec<(Topic, u64)>) -> Self {
-        Self { purpose, head: None, left: topics.into(), read: Vec::new(), partial: None }
+        Self { purpose, head: None, left: topics.into(), read: Vec::new(), partial: None, bytes: 0 }
     }
 
     /// The topics of the next page.
@@ -48,12 +53,17 @@ impl Pages {
     }
 
     /// Takes the answer to the next page: whole topics, and the last perhaps in part.
-    pub fn take(&mut self, value: Value) -> Result<(), RedisError> {
+    ///
+    /// Past the bound nothing more is read: the topics left count as lost, and streams that
+    /// want them are told.
+    pub fn take(&mut self, value: Value, settings: &Settings) -> Result<(), RedisError> {
         let (head, clock, rest) = script::head(value)?;
         self.head.get_or_insert(head);
         for (read, is_whole) in script::read(rest, &self.next(), &clock)? {
+            let bytes = read.events.iter().map(|event| event.event.data.as_str().len());
+            self.bytes += bytes.sum::<usize>() + PUSH_OVERHEAD_BYTES * read.events.len();
             let read = match self.partial.take() {
-                Some(partial) => joined(partial, read),
+                Some(partial) => joined(partial, read, settings),
                 None => read,
             };
             let last = read.events.last().map_or(read.after, |event| event.sequence);
@@ -66,6 +76,14 @@ impl Pages {
                 }
                 self.partial = Some(read);
             }
+        }
+        if self.bytes > settings.max_read_bytes {
+            self.partial = None;
+            let last = self.head.as_ref().map_or(0, |head| head.sequence);
+            self.read.extend(self.left.drain(..).map(|(topic, after)| {
+                tracing::warn!(topic = topic.as_str(), "more history is asked for than is read");
+                TopicRead { topic, after, last, evicted_through: last, events: Vec::new() }
+            }));
         }
         Ok(())
     }
@@ -83,9 +101,13 @@ impl Pages {
 
 /// Two pages of a topic. If something between them was trimmed meanwhile, only the later
 /// one: what begins it then says what is lost.
-fn joined(mut first: TopicRead, second: TopicRead) -> TopicRead {
+fn joined(mut first: TopicRead, second: TopicRead, settings: &Settings) -> TopicRead {
     let last = first.events.last().map_or(first.after, |event| event.sequence);
-    let is_torn = second.events.first().is_some_and(|event| event.previous > last);
+    let is_torn = match settings.policies.of(second.topic.as_str()).conflate {
+        Conflate::None => second.events.first().is_some_and(|event| event.previous > last),
+        // Of these logs, holes are what superseded events leave.
+        Conflate::Latest | Conflate::LatestByKey => second.evicted_through > last,
+    };
     if is_torn {
         first.events.clear();
     }

@@ -19,7 +19,7 @@ use crate::{
 const MAX_PUSHED_BYTES: usize = 64 * 1024 * 1024;
 
 /// What a push costs beside its bytes.
-const PUSH_OVERHEAD_BYTES: usize = 200;
+pub(super) const PUSH_OVERHEAD_BYTES: usize = 200;
 
 /// What the connection brings by itself.
 pub(super) enum Push {
