@@ -10,6 +10,8 @@
 //!                           Connection (1 per stream)    cursor, rate limiter, outbox
 //! ```
 //!
+//! With `redis.url` set, sequences and history are in Redis, and all hubs on it act as one.
+//!
 //! ```no_run
 //! use actix_web::{App, HttpRequest, HttpServer, Responder, web};
 //! use fanfare::{Config, Event, Hub, Subscription};

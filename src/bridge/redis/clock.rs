@@ -1,6 +1,6 @@
 //! Redis' clock in terms of ours.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// Turns microseconds since 1970, as Redis counts them, into moments. They keep their order.
 #[derive(Debug, Clone, Copy)]
@@ -15,14 +15,19 @@ impl Clock {
         Self { at, micros }
     }
 
-    /// The moment of Redis' time; one from before this machine started is its start.
+    /// What it says if its clock is right by ours.
+    pub fn local() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self::new(crate::actors::now(), since_1970.as_micros() as u64)
+    }
+
+    /// The moment of Redis' time; one that our clock cannot name is taken for the present.
     pub fn at(&self, micros: u64) -> Instant {
         match micros.checked_sub(self.micros) {
             Some(later) => self.at + Duration::from_micros(later.min(1 << 50)),
             None => {
                 let earlier = Duration::from_micros(self.micros - micros);
-                // The monotonic clock may not reach so far back.
-                self.at.checked_sub(earlier).unwrap_or(self.at - self.at.elapsed())
+                self.at.checked_sub(earlier).unwrap_or(self.at)
             }
         }
     }

@@ -48,8 +48,9 @@ use crate::{
     metrics::Metrics,
 };
 
-/// What is read at once at least, however little history an instance keeps in memory.
-const MIN_READ_BYTES: usize = 16 * 1024 * 1024;
+/// What is read at once at least, however little history an instance keeps in memory: a
+/// topic of the default policy with the largest events.
+const MIN_READ_BYTES: usize = 64 * 1024 * 1024;
 
 /// A link has heard how many streams of another instance listen to a topic.
 #[derive(actix::Message)]
@@ -165,8 +166,7 @@ impl RedisLink {
             partition_count: config.hub.partitions,
             max_topics: config.hub.max_idle_topics.div_ceil(config.hub.partitions.into()).max(1),
             window_ms: config.publish.idempotency_window.as_millis() as u64,
-            max_read_bytes: (config.history.max_bytes / usize::from(config.hub.partitions))
-                .max(MIN_READ_BYTES),
+            max_read_bytes: config.history.max_bytes.max(MIN_READ_BYTES),
             policies,
             epochs: epochs.clone(),
             status: status.clone(),

@@ -1,7 +1,5 @@
 //! The calls of the two scripts: their arguments, and what comes back.
 
-use std::time::Instant;
-
 use redis::{Cmd, RedisError, Value, from_redis_value};
 
 use super::{clock::Clock, message};
@@ -156,7 +154,7 @@ pub(super) fn head(answer: Value) -> Result<(Head, Clock, Value), RedisError> {
         sequence,
         lineage: lineage.collect::<Result<_, RedisError>>()?,
     };
-    Ok((head, Clock::new(now(), seconds * MICROS + micros), rest))
+    Ok((head, Clock::new(crate::actors::now(), seconds * MICROS + micros), rest))
 }
 
 /// Reads a page of the topics that changed, and after which sequence the next one begins, if
@@ -230,8 +228,4 @@ fn two(text: &str) -> Result<(u64, u64), RedisError> {
 
 fn unexpected() -> RedisError {
     (redis::ErrorKind::UnexpectedReturnType, "an answer is not as the script gives it").into()
-}
-
-fn now() -> Instant {
-    crate::actors::now()
 }

@@ -21,6 +21,9 @@ const NO_SCRIPT: redis::ErrorKind = redis::ErrorKind::Server(redis::ServerErrorK
 /// Calls that are sent in one go: their answers, a page each at most, gather in Redis.
 const MAX_CALLS_AT_ONCE: usize = 32;
 
+/// Pages of events among them.
+const MAX_PAGES: usize = 2;
+
 /// Before a call that no node could take is made again.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -127,6 +130,7 @@ impl Link {
         let mut calls: Vec<Call> = Vec::new();
         while pipeline.len() < MAX_COMMANDS_AT_ONCE
             && calls.len() < MAX_CALLS_AT_ONCE
+            && calls.iter().filter(|call| matches!(call.asked, Asked::Read(_))).count() < MAX_PAGES
             && let Some(call) = self.calls.pop_front()
         {
             call.commands.iter().for_each(|command| {

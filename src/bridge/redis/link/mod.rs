@@ -35,10 +35,7 @@ use super::{
     target::Endpoint,
 };
 use crate::{
-    actors::{
-        now,
-        partition::{Partition, TakeNews},
-    },
+    actors::partition::{Partition, TakeNews},
     domain::relay::{Head, News, Request},
 };
 
@@ -103,10 +100,7 @@ pub(super) async fn run(spec: LinkSpec) -> LinkError {
     };
     let connected = timeout(max_open, open).await;
     match connected {
-        Ok(Ok(link)) => match link.serve().await {
-            Ok(()) => LinkError::Stopped,
-            Err(error) => error,
-        },
+        Ok(Ok(link)) => link.serve().await.err().unwrap_or(LinkError::Stopped),
         Ok(Err(error)) => error,
         Err(_) => LinkError::ConnectTimeout,
     }
@@ -175,7 +169,7 @@ impl Link {
                 generation: spec.generation,
             },
             read_sha: read_sha.into(),
-            clock: Clock::new(now(), 0),
+            clock: Clock::local(),
             calls: VecDeque::new(),
             sent: None,
             must_load: false,
@@ -223,7 +217,7 @@ impl Link {
                     self.take_answers(answers?)?;
                 }
                 _ = probes.tick() => self.probe()?,
-                () = resumed(self.pause_until) => {}
+                () = resumed(self.pause_until), if self.sent.is_none() => {}
             }
             self.take_pushes(MAX_PUSHES_A_TURN)?;
             self.send_calls();
