@@ -34,8 +34,10 @@ local at = time[1] .. string.format('%06d', time[2])
 local epoch = redis.call('GET', KEYS[2])
 local sequence = redis.call('GET', KEYS[1])
 if not epoch or not sequence then
-  -- Numbers begin anew. Later epochs are higher, so that instances agree on the latest.
-  local number = math.floor((time[1] * 1000 + time[2] / 1000)) * 64 + time[2] % 64
+  -- Numbers begin anew. Later epochs are higher, so that instances agree on the latest; the
+  -- second is enough, as it is above what instances know, and partitions that begin
+  -- together have the same.
+  local number = time[1] * 65536
   local floor = tonumber(ARGV[3])
   if number <= floor then number = floor + 1 end
   epoch = string.format('%.0f', number) .. ' 0'

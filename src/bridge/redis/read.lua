@@ -49,8 +49,7 @@ elseif operation == 'renew' then
     -- The epoch that other partitions have already, or one of now.
     local number = tonumber(ARGV[3])
     if number <= tonumber(ARGV[2]) then
-      number = math.floor((time[1] * 1000 + time[2] / 1000)) * 64 + time[2] % 64
-      number = math.max(number, tonumber(ARGV[2]) + 1, tonumber(ARGV[4]) + 1)
+      number = math.max(time[1] * 65536, tonumber(ARGV[2]) + 1, tonumber(ARGV[4]) + 1)
     end
     epoch = string.format('%.0f', number) .. ' ' .. sequence
     redis.call('SET', KEYS[2], epoch)
