@@ -22,7 +22,8 @@
 -- JSON on one line.
 --
 -- Answers { epoch, { sequence, 1 if new or 0 if the id was known, receivers }, … }.
--- With no events at all it makes sure that the partition has an epoch.
+-- With no events at all it makes sure that the partition has an epoch, and that the server
+-- takes writes.
 
 if ARGV[1] ~= '1' then
   return redis.error_reply('FANFARE this is version 1 of the publish script')
@@ -57,6 +58,11 @@ if ARGV[2] ~= '' then
     -- not be given out again.
     if era then redis.call('INCRBY', KEYS[1], 1048576) end
   end
+end
+
+if #KEYS == 5 then
+  -- Changes nothing, but a replica or a server that may not write refuses it.
+  redis.call('PERSIST', KEYS[1])
 end
 
 local epoch_number = string.match(epoch, '^%d+')

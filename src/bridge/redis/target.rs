@@ -37,7 +37,10 @@ pub(crate) struct Endpoint {
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.host, self.port)
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
     }
 }
 
@@ -198,9 +201,15 @@ impl Target {
 
 impl Endpoint {
     fn parse(text: &str, default_port: u16) -> Result<Self, TargetError> {
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().map_err(|_| TargetError::Address)?),
-            None => (text, default_port),
+        // An IPv6 address stands in brackets.
+        let (host, rest) = match text.strip_prefix('[') {
+            Some(text) => text.split_once(']').ok_or(TargetError::Address)?,
+            None => text.split_at(text.find(':').unwrap_or(text.len())),
+        };
+        let port = match rest.strip_prefix(':') {
+            Some(port) => port.parse().map_err(|_| TargetError::Address)?,
+            None if rest.is_empty() => default_port,
+            None => return Err(TargetError::Address),
         };
         if host.is_empty() {
             return Err(TargetError::Address);
@@ -263,6 +272,7 @@ mod tests {
     fn a_url_says_of_what_kind_redis_is_and_where() {
         assert_eq!(parse("redis://r"), Ok((Kind::Standalone, vec!["r:6379".into()])));
         assert_eq!(parse("redis://u:p@r:1/2"), Ok((Kind::Standalone, vec!["r:1".into()])));
+        assert_eq!(parse("redis://[::1]:2"), Ok((Kind::Standalone, vec!["[::1]:2".into()])));
         let nodes = vec!["a:1".to_owned(), "b:6379".to_owned()];
         assert_eq!(parse("redis+cluster://u:p@a:1,b"), Ok((Kind::Cluster, nodes)));
         let nodes = vec!["a:26379".to_owned(), "b:2".to_owned()];
@@ -272,7 +282,15 @@ mod tests {
 
     #[test]
     fn other_urls_are_refused() {
-        for url in ["", "r:6379", "http://r", "redis+other://r", "redis://a,b", "redis://:1"] {
+        for url in [
+            "",
+            "r:6379",
+            "http://r",
+            "redis+other://r",
+            "redis://a,b",
+            "redis://:1",
+            "redis://[::1",
+        ] {
             assert!(parse(url).is_err(), "{url}");
         }
         assert!(matches!(parse("redis://r:port"), Err(TargetError::Address)));

@@ -62,7 +62,10 @@ impl Ledger {
     }
 
     pub fn on_event(&mut self, event: Event) {
-        self.last_id = Some(event.id.clone());
+        // A stream that ends before it began has no id to give: what was known stays.
+        if !event.id.is_empty() {
+            self.last_id = Some(event.id.clone());
+        }
         match event.event.as_str() {
             "connected" => {
                 self.connected += 1;
