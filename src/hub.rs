@@ -1,14 +1,14 @@
 //! The hub: starts the actors, and is the cheap handle that applications hold.
 
+mod threads;
+
 use std::{
     any::Any,
     cell::RefCell,
     collections::{BTreeMap, HashMap},
-    io,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
-        mpsc,
     },
     time::{Duration, Instant},
 };
@@ -27,17 +27,15 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::threads::{Partitions, start_bridge};
 use crate::{
     actors::{
         connection::{Connection, PipeReader, Worker},
         partition::{LogPlace, Partition, PartitionSpec, Place, PublishEvent},
         topic_manager::{Drain, TopicManager},
     },
-    bridge::{
-        Bridge, LocalBridge, TopicStatus,
-        redis::{RedisLink, Target},
-    },
-    config::{Config, ConfigProblems, Problem},
+    bridge::{Bridge, LocalBridge, TopicStatus},
+    config::Config,
     domain::{
         budget::HistoryBudget, cursor::Epoch, event::Event, policy::Policies,
         remembered::RememberedBudget, topic::Topic,
@@ -301,20 +299,24 @@ impl Hub {
         for (partition, count) in counts {
             places.insert(partition, self.places(partition, count).await?);
         }
-        let partitions = &self.shared().partitions;
+        let shared = self.shared();
+        // A hub that ends while Redis is asked cannot say what became of the event.
+        let unanswered = match shared.config.redis.url.is_empty() {
+            true => PublishError::Draining,
+            false => PublishError::Unconfirmed,
+        };
         let answers = publishes.into_iter().map(|Publish { topic, partition, event }| {
             let place = places.get(&partition).cloned();
             let (answer, answered) = oneshot::channel();
             // Bounded by the places.
-            partitions[usize::from(partition)].addr.do_send(PublishEvent {
+            shared.partitions[usize::from(partition)].addr.do_send(PublishEvent {
                 topic,
                 event,
                 place,
                 answer,
             });
-            // The partition is gone only with the hub.
-            let answered = answered.map(|answer| answer.unwrap_or(Err(PublishError::Draining)));
-            answered.boxed()
+            let unanswered = unanswered.clone();
+            answered.map(|answer| answer.unwrap_or(Err(unanswered))).boxed()
         });
         Ok(answers.collect())
     }
@@ -416,87 +418,4 @@ impl Shared {
         managers.push(manager.clone());
         Worker { manager, metrics }
     }
-}
-
-/// What the partitions are started with.
-struct Partitions {
-    template: PartitionSpec,
-    place: LogPlace,
-    mailbox_capacity: usize,
-    metrics: Arc<Metrics>,
-}
-
-impl Partitions {
-    /// Starts them, spread over the hub's own threads.
-    fn start(&self, config: &Config, stop: &CancellationToken) -> io::Result<Vec<Addr<Partition>>> {
-        let others = Arc::new(OnceLock::new());
-        let mut started = Vec::new();
-        for thread in 0..config.hub.threads {
-            let numbers = (0..config.hub.partitions)
-                .filter(|number| usize::from(*number) % config.hub.threads == thread);
-            let partitions: Vec<Partition> = numbers
-                .map(|partition| {
-                    let spec = PartitionSpec { partition, ..self.template.clone() };
-                    let (place, metrics) = (self.place.clone(), self.metrics.clone());
-                    Partition::new(spec, place, others.clone(), metrics)
-                })
-                .collect();
-            let capacity = self.mailbox_capacity;
-            started.extend(start_thread(thread, partitions, capacity, stop.clone())?);
-        }
-        started.sort_unstable_by_key(|(number, _)| *number);
-        let addrs: Vec<_> = started.into_iter().map(|(_, addr)| addr).collect();
-        let _ = others.set(addrs.clone());
-        Ok(addrs)
-    }
-}
-
-/// Starts the bridge to Redis on a thread of its own, if there is to be one.
-fn start_bridge(
-    config: &Config,
-    policies: Arc<Policies>,
-    metrics: &Arc<Metrics>,
-    stop: &CancellationToken,
-) -> Result<Option<RedisLink>, StartError> {
-    if config.redis.url.is_empty() {
-        return Ok(None);
-    }
-    let target = Target::parse(&config.redis.url, &config.redis.tls_ca).map_err(|error| {
-        let (place, key) = (String::new(), "redis.url".to_owned());
-        ConfigProblems(vec![Problem { place, key, message: error.to_string() }])
-    })?;
-    let (tell, told) = mpsc::channel();
-    let (config, metrics, stop) = (config.clone(), metrics.clone(), stop.clone());
-    std::thread::Builder::new().name("fanfare-redis".to_owned()).spawn(move || {
-        actix_rt::System::new().block_on(async {
-            let _ = tell.send(RedisLink::start(&config, target, policies, metrics));
-            stop.cancelled().await;
-        });
-    })?;
-    Ok(Some(told.recv().map_err(io::Error::other)?))
-}
-
-fn start_thread(
-    thread: usize,
-    partitions: Vec<Partition>,
-    mailbox_capacity: usize,
-    stop: CancellationToken,
-) -> io::Result<Vec<(u16, Addr<Partition>)>> {
-    let (tell, told) = mpsc::channel();
-    std::thread::Builder::new().name(format!("fanfare-{thread}")).spawn(move || {
-        actix_rt::System::new().block_on(async {
-            let start = |partition: Partition| {
-                let number = partition.number();
-                let addr = Partition::create(|ctx| {
-                    // Before anybody has its address: a full mailbox would wake no sender.
-                    ctx.set_mailbox_capacity(mailbox_capacity);
-                    partition
-                });
-                (number, addr)
-            };
-            let _ = tell.send(partitions.into_iter().map(start).collect());
-            stop.cancelled().await;
-        });
-    })?;
-    told.recv().map_err(io::Error::other)
 }

@@ -8,7 +8,7 @@
 //!    in the log: a stream that resumes from before it gets it.
 //! 3. **Refused means not taken**, but for [`PublishError::Internal`] and
 //!    [`PublishError::Unconfirmed`]: the event reaches no stream and is in no log.
-//! 4. **Once.** Each partition of each instance is handed each event at most once, in
+//! 4. **Once.** Each partition of each instance passes each event on at most once, in
 //!    sequence order.
 //! 5. **Idempotence.** Within the window, an id that was taken on a topic is answered as the
 //!    first time, and nothing is delivered.

@@ -1,8 +1,11 @@
 //! The parts under test, joined by queues that the schedule empties in any order.
 
+mod linked;
+mod verdict;
+
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, VecDeque},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -28,11 +31,10 @@ use crate::{
     config::{Config, Conflate, Flush, Rate, SlowConsumer, TopicHistory, TopicPolicy},
     domain::{
         budget::HistoryBudget,
-        cursor::{Cursor, Epoch},
+        cursor::Epoch,
         event::Event,
         interest::StartFrom,
         policy::Policies,
-        relay::News,
         remembered::RememberedBudget,
         topic::{Pattern, Topic},
     },
@@ -330,65 +332,6 @@ impl World {
         }
     }
 
-    /// Compares what clients got with what was published.
-    pub fn check(mut self) -> Totals {
-        for (number, client) in self.clients.iter().enumerate() {
-            let baseline: Cursor = client.baseline.as_ref().unwrap().parse().unwrap();
-            let first_era = if self.redis.is_some() { baseline.epoch.number() - 1 } else { 0 };
-            let loses_tails = self.redis.as_ref().is_some_and(|redis| redis.loses_tails);
-            let got: HashSet<usize> = client.got.iter().copied().collect();
-            // After a gap of another epoch it may have got again what was left.
-            let restarts = client.epoch_gaps_at.iter().filter(|_| loses_tails).copied();
-            let starts: Vec<usize> = [0].into_iter().chain(restarts).collect();
-            let mut last = [(0, 0); PARTITIONS as usize];
-            let mut run: HashSet<usize> = HashSet::new();
-            for (place, index) in client.got.iter().enumerate() {
-                if starts.contains(&place) {
-                    last = Default::default();
-                    run.clear();
-                }
-                assert!(run.insert(*index), "client {number} got {index} twice: {client:?}");
-                let record = &self.reference.records[*index];
-                let last = &mut last[usize::from(record.partition)];
-                let place = (record.era, record.sequence);
-                assert!(
-                    *last < place,
-                    "client {number} got {index} out of order: {last:?} {record:?}\n{client:?}"
-                );
-                *last = place;
-                assert!(wants(client, record), "client {number} got {index} unasked");
-            }
-            for (index, record) in self.reference.records.iter().enumerate() {
-                let since = baseline.positions.get(record.partition);
-                let is_due = since.is_some_and(|since| {
-                    record.era > first_era || (record.era == first_era && record.sequence > since)
-                });
-                if !is_due || !wants(client, record) || got.contains(&index) {
-                    continue;
-                }
-                let is_excused = client.excused.contains(&index)
-                    || client.dropped_in.contains(&record.partition)
-                    || record.era < client.epoch_gaps_through
-                    || (record.is_lost && !client.epoch_gaps_at.is_empty());
-                let later = index + 1..self.reference.records.len();
-                let is_superseded =
-                    later.into_iter().any(|later| self.reference.is_same_item(index, later));
-                assert!(
-                    is_excused || is_superseded,
-                    "client {number} lost {index}: {record:?}\nclient: {client:?}\nhistory: {:?} outbox: {:?} rate: {:?}",
-                    self.config.history,
-                    self.config.outbox,
-                    self.config.stream.rate,
-                );
-                self.totals.superseded += usize::from(is_superseded);
-            }
-            self.totals.got += got.len();
-            self.totals.gaps += client.gap_count;
-            self.totals.shutdowns += client.shutdown_count;
-        }
-        self.totals
-    }
-
     fn publish(&mut self) {
         let topic = any(&mut self.rng, &TOPICS);
         let (event_type, key) = (any(&mut self.rng, &TYPES), any(&mut self.rng, &KEYS));
@@ -430,92 +373,6 @@ impl World {
         let is_lost = false;
         let record = Record { topic, partition, era, sequence, event_type, key, at, is_lost };
         self.reference.publish(record);
-    }
-
-    /// Something goes wrong between Redis and an instance, or with Redis.
-    fn disturb_redis(&mut self) {
-        let Some(redis) = &mut self.redis else { return };
-        let (instance, partition) =
-            (self.rng.random_range(0..MANAGERS), self.rng.random_range(0..usize::from(PARTITIONS)));
-        let line = &mut redis.partitions[partition].lines[instance];
-        let pushes: Vec<usize> = (0..line.news.len())
-            .filter(|place| matches!(line.news[*place], News::Event(_)))
-            .collect();
-        match self.rng.random_range(0..10) {
-            0 if redis.loses_tails => {
-                let log = &mut redis.partitions[partition];
-                let kept = log.fail_over(self.rng.random_range(0..4));
-                self.reference.lose(partition as u16, kept);
-            }
-            0 => {
-                redis.era += 1;
-                redis.partitions.iter_mut().for_each(RedisPartition::empty);
-                self.reference.evict_all();
-            }
-            1..4 if redis.loses_pushes && !pushes.is_empty() => {
-                // Whoever has had a later event of another topic can come back with its id
-                // before the hole is found. So this one may be missing, but no other.
-                let Some(News::Event(event)) = line.news.remove(any(&mut self.rng, &pushes)) else {
-                    return;
-                };
-                let index: usize = event.event.data.as_str().parse().unwrap();
-                for client in &mut self.clients {
-                    client.may_miss_pushes = true;
-                    client.excused.insert(index);
-                }
-            }
-            4..7 if !pushes.is_empty() => {
-                // Repeated, now or later.
-                let place = any(&mut self.rng, &pushes);
-                let News::Event(event) = &line.news[place] else { return };
-                let event = News::Event(event.clone());
-                let later = self.rng.random_range(place..line.news.len());
-                line.news.insert(later + 1, event);
-            }
-            _ => redis.partitions[partition].disconnect(instance),
-        }
-    }
-
-    /// News and requests travel a little between Redis and an instance's partition.
-    fn relay(&mut self, instance: usize, partition: usize, count: usize) {
-        let Some(redis) = &mut self.redis else { return };
-        if self.rng.random_bool(0.05) {
-            let latest = redis.partitions.iter().map(RedisPartition::epoch).max().unwrap();
-            redis.partitions[partition].probe(latest);
-        }
-        let acknowledged = redis.acknowledged[instance][partition].clone();
-        let log = &mut redis.partitions[partition];
-        if !log.lines[instance].is_up && log.lines[instance].news.is_empty() {
-            log.connect(instance, acknowledged);
-        }
-        let Node::Mirror(Some(mirror)) = &mut self.instances[instance][partition].state else {
-            panic!("no mirror")
-        };
-        for _ in 0..count {
-            log.answer(instance);
-            if let Some(news) = log.lines[instance].news.pop_front() {
-                mirror.on_news(news, self.now);
-            }
-            mirror.expire(self.now);
-            let (generation, requests) = mirror.take_requests();
-            if generation == log.lines[instance].generation && log.lines[instance].is_up {
-                log.lines[instance].requests.extend(requests);
-            }
-            let line = &log.lines[instance];
-            if line.requests.is_empty() && line.news.is_empty() {
-                break;
-            }
-        }
-    }
-
-    /// Lets all that is on its way to and from Redis arrive.
-    fn run_redis(&mut self) {
-        if self.redis.is_none() {
-            return;
-        }
-        for instance in 0..MANAGERS {
-            (0..usize::from(PARTITIONS)).for_each(|partition| self.relay(instance, partition, 100));
-        }
     }
 
     /// A message between a partition and a manager arrives, or sets out.

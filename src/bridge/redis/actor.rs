@@ -288,7 +288,7 @@ impl RedisBridge {
         }));
     }
 
-    /// A link's connection is not to be used any more.
+    /// A link has ended, or is not to be used any more: another one is tried.
     fn end_link(&mut self, generation: u64, ctx: &mut Context<Self>) {
         let ended = self.nodes.iter().find(|(_, node)| node.generation == generation);
         if let Some((endpoint, node)) = ended.map(|(endpoint, node)| (endpoint.clone(), node)) {
@@ -389,16 +389,11 @@ impl Handler<LinkEnded> for RedisBridge {
         let LinkEnded { endpoint, generation, error } = message;
         let node = self.nodes.get(&endpoint);
         let Some(node) = node.filter(|node| node.generation == generation) else { return };
-        if let Some(began_at) = node.began_at {
-            if began_at.elapsed() > LASTING {
-                self.failures = 0;
-            }
-            tracing::warn!(node = %endpoint, %error, "a connection to Redis has ended");
-        } else {
-            self.note_failure(&error);
+        match node.began_at {
+            Some(_) => tracing::warn!(node = %endpoint, %error, "a connection to Redis has ended"),
+            None => self.note_failure(&error),
         }
-        self.drop_node(&endpoint);
-        self.discover(ctx);
+        self.end_link(generation, ctx);
     }
 }
 

@@ -16,15 +16,6 @@ use crate::{
     },
 };
 
-/// Bytes of pushes held while catching up. Past that they are dropped, and read afterwards.
-pub(super) const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
-
-/// What an event that is held takes, about.
-pub(super) fn size_bytes(event: &RelayedEvent) -> usize {
-    const BOOKKEEPING: usize = 300;
-    event.event.data.as_str().len() + event.topic.as_str().len() + BOOKKEEPING
-}
-
 impl MirrorState {
     pub(super) fn on_link_up(&mut self, generation: u64, acknowledged: Option<Acknowledged>) {
         self.on_link_down();
@@ -53,8 +44,8 @@ impl MirrorState {
         self.listing.clear();
         self.head_serial = 0;
         self.is_renewing = false;
-        self.take_held();
-        self.early = Vec::new();
+        self.held.take();
+        self.early.take();
         for waiting in &mut self.waiting {
             waiting.has_head = false;
         }
@@ -62,8 +53,7 @@ impl MirrorState {
 
     pub(super) fn catch_up(&mut self) {
         self.link = Link::CatchingUp;
-        self.held_bytes += self.early.iter().map(size_bytes).sum::<usize>();
-        self.held.append(&mut self.early);
+        self.held.extend(self.early.take());
         self.coverage.ask_anew();
         self.serial += 1;
         self.catch_up_serial = self.serial;
@@ -106,15 +96,9 @@ impl MirrorState {
         self.log = self.spec.partition.log(head.epoch, head.sequence);
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.coverage.confirm_all(head.sequence);
-        let held = self.take_held();
+        let held = self.held.take();
         self.go_live(head.sequence);
         held.into_iter().for_each(|event| self.on_event(event, now));
-    }
-
-    /// Takes what is held.
-    fn take_held(&mut self) -> Vec<RelayedEvent> {
-        self.held_bytes = 0;
-        std::mem::take(&mut self.held)
     }
 
     pub(super) fn go_live(&mut self, sequence: u64) {
@@ -188,19 +172,18 @@ impl MirrorState {
         for waiting in &mut self.waiting {
             waiting.changed = None;
         }
-        self.held.retain(|event| event.epoch == head.epoch);
-        self.held_bytes = self.held.iter().map(size_bytes).sum();
+        let held = self.held.take().into_iter();
+        self.held.extend(held.filter(|event| event.epoch == head.epoch));
         let beginning = Some((head.epoch, after));
         self.interrupt(MissedReason::Epoch, Vec::new(), beginning);
         self.catch_up();
     }
 
     pub(super) fn hold(&mut self, event: RelayedEvent) {
-        if self.held_bytes > MAX_HELD_BYTES {
-            self.take_held();
+        if self.held.is_over_full() {
+            self.held.take();
             self.has_dropped_held = true;
         }
-        self.held_bytes += size_bytes(&event);
         self.held.push(event);
     }
 
@@ -262,7 +245,7 @@ impl MirrorState {
         if !missing.is_empty() {
             self.apply_late(missing.into_values().collect(), now);
         }
-        let held = self.take_held();
+        let held = self.held.take();
         let mut all = newer;
         let (before, after): (Vec<_>, Vec<_>) = held
             .into_iter()

@@ -10,20 +10,22 @@
 //!
 //! A stream begins once all its channels are subscribed and what it lacks is here.
 
+mod asking;
 mod attach;
 mod catch_up;
 mod coverage;
+mod held;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use self::{
-    attach::{Needs, Verdict, Waiting, channels_of},
-    catch_up::{MAX_HELD_BYTES, size_bytes},
+    attach::{Waiting, channels_of},
     coverage::Coverage,
+    held::Held,
 };
 use super::{
     listeners::Listeners,
@@ -35,9 +37,9 @@ use crate::{
     domain::{
         cursor::Epoch,
         event::SequencedEvent,
-        interest::{Interest, StartFrom},
+        interest::Interest,
         partition_log::{MissedReason, PartitionLog},
-        relay::{Changed, Channel, Head, News, Purpose, RelayedEvent, Request, TopicRead},
+        relay::{Channel, News, Purpose, RelayedEvent, Request},
         topic::Topic,
     },
     wire::encode,
@@ -83,11 +85,11 @@ pub(crate) struct MirrorState {
     /// The last sequence up to which all changes were accounted for.
     cut: u64,
     coverage: Coverage,
-    held: Vec<RelayedEvent>,
-    held_bytes: usize,
+    /// Events that came while catching up.
+    held: Held,
     has_dropped_held: bool,
     /// Events of topics whose subscription is not confirmed yet.
-    early: Vec<RelayedEvent>,
+    early: Held,
     waiting: Vec<Waiting>,
     /// What is being read for streams, and after which sequence.
     reading: HashMap<Topic, u64>,
@@ -118,12 +120,11 @@ impl MirrorState {
             highest: 0,
             cut: 0,
             coverage: Coverage::default(),
-            held: Vec::new(),
-            held_bytes: 0,
+            held: Held::default(),
             has_dropped_held: false,
             is_renewing: false,
             overflowed: BTreeSet::new(),
-            early: Vec::new(),
+            early: Held::default(),
             waiting: Vec::new(),
             reading: HashMap::new(),
             listing: Vec::new(),
@@ -197,52 +198,6 @@ impl MirrorState {
             self.subscribe(new_channels);
         }
         self.answer_waiting();
-    }
-
-    /// Subscribes to channels, and asks what confirms that they are in force: for topics
-    /// their reads, be it for nothing, so that what streams lack of them comes with it.
-    fn subscribe(&mut self, channels: Vec<Channel>) {
-        let mut reads: BTreeMap<Topic, u64> = BTreeMap::new();
-        for channel in &channels {
-            if let Channel::Topic(topic) = channel {
-                reads.insert(topic.clone(), u64::MAX);
-            }
-        }
-        for waiting in &self.waiting {
-            let after = match waiting.from {
-                StartFrom::Live => continue,
-                StartFrom::After { epoch, sequence } if epoch == self.log.epoch() => sequence,
-                _ => 0,
-            };
-            for topic in &waiting.interest.topics {
-                if let Some(lowest) = reads.get_mut(topic) {
-                    *lowest = after.min(*lowest);
-                }
-            }
-        }
-        let has_all = channels.contains(&Channel::All);
-        self.requests.push(Request::Subscribe(channels));
-        if has_all {
-            self.ask_changes(u64::MAX);
-        }
-        self.ask_reads(reads.into_iter().collect());
-    }
-
-    fn ask_changes(&mut self, after: u64) {
-        self.serial += 1;
-        self.listing.push((self.serial, after));
-        let purpose = Purpose::Attach { serial: self.serial };
-        self.requests.push(Request::Changes { purpose, after });
-    }
-
-    fn ask_reads(&mut self, topics: Vec<(Topic, u64)>) {
-        if topics.is_empty() {
-            return;
-        }
-        self.serial += 1;
-        self.reading.extend(topics.iter().cloned());
-        let purpose = Purpose::Attach { serial: self.serial };
-        self.requests.push(Request::Read { purpose, topics });
     }
 
     /// Takes what a connection brings, or that there is none, in the order it came.
@@ -392,7 +347,7 @@ impl MirrorState {
             if self.coverage.covers(&event.topic) {
                 self.early.push(event);
             }
-            if self.early.iter().map(size_bytes).sum::<usize>() > MAX_HELD_BYTES {
+            if self.early.is_over_full() {
                 self.catch_up();
             }
             return;
@@ -438,89 +393,6 @@ impl MirrorState {
         }
     }
 
-    fn on_changes_for_streams(&mut self, serial: u64, head: &Head, changed: Changed) {
-        let asked = self.listing.iter().position(|(asked, _)| *asked == serial);
-        let after = asked.map(|index| self.listing.swap_remove(index).1);
-        if !self.accepts(head) {
-            return;
-        }
-        self.coverage.confirm(&Channel::All, serial, head.sequence);
-        let Some(after) = after.filter(|_| self.link == Link::Up) else { return };
-        self.take_early();
-        self.log.settle_merges();
-        self.log.advance(head.sequence);
-        let changed = Arc::new(changed);
-        for waiting in &mut self.waiting {
-            let from = match waiting.from {
-                StartFrom::After { epoch, sequence } if epoch == head.epoch => sequence,
-                _ => 0,
-            };
-            if from >= after {
-                waiting.changed = Some(changed.clone());
-            }
-        }
-        self.answer_waiting();
-    }
-
-    fn on_read_for_streams(
-        &mut self,
-        serial: u64,
-        head: &Head,
-        reads: Vec<TopicRead>,
-        now: Instant,
-    ) {
-        for read in &reads {
-            if self.reading.get(&read.topic) == Some(&read.after) {
-                self.reading.remove(&read.topic);
-            }
-        }
-        if !self.accepts(head) {
-            return;
-        }
-        for read in reads {
-            let channel = Channel::Topic(read.topic.clone());
-            // Of a topic that is listened to already, newer events come on their own way.
-            let through = match self.coverage.topic_since(&read.topic) {
-                Some(_) => self.known_through(&read.topic),
-                None => head.sequence,
-            };
-            self.coverage.confirm(&channel, serial, head.sequence);
-            let is_wanted = self.coverage.topic_since(&read.topic).is_some();
-            if read.after == u64::MAX || !is_wanted || self.link != Link::Up {
-                // While catching up nothing may pass what is held; it is read again then.
-                continue;
-            }
-            let (mut events, lost_through) = self.split_expired(&read, now);
-            events.retain(|event| event.sequence <= through);
-            self.merge(&read.topic, events, read.after, lost_through);
-        }
-        if self.link == Link::Up {
-            self.take_early();
-            self.log.settle_merges();
-            self.log.advance(head.sequence);
-            self.answer_waiting();
-        }
-        // What was read is kept within the budget only now that streams have got it.
-        self.trims.extend(self.log.trim());
-        self.log.expire(now);
-    }
-
-    /// Events that came between a subscription and its confirmation: no stream that is open
-    /// listens to their topics, so they are as good as read.
-    fn take_early(&mut self) {
-        for event in std::mem::take(&mut self.early) {
-            if self.coverage.topic_since(&event.topic).is_none() {
-                if self.coverage.covers(&event.topic) {
-                    self.early.push(event);
-                }
-            } else if event.sequence > self.known_through(&event.topic) {
-                let (topic, sequence) = (event.topic.clone(), event.sequence);
-                self.merge(&topic, vec![event], u64::MAX, 0);
-                self.log.advance(sequence);
-            }
-        }
-    }
-
     fn merge(&mut self, topic: &Topic, events: Vec<RelayedEvent>, after: u64, lost_through: u64) {
         let begin = self.begin_of(topic);
         if self.log.history(topic).is_none() {
@@ -531,48 +403,6 @@ impl MirrorState {
         let events = events.into_iter();
         let events = events.map(|event| Arc::new(sequenced(event, partition, policy.clone())));
         self.log.merge(topic, events.collect(), after, lost_through);
-    }
-
-    /// Lets streams begin that can, and asks for what the others need.
-    fn answer_waiting(&mut self) {
-        if self.link != Link::Up {
-            return;
-        }
-        let mut needs = Needs::default();
-        let mut still = Vec::new();
-        let mut began = Vec::new();
-        for mut waiting in std::mem::take(&mut self.waiting) {
-            match self.judge(&waiting, &mut needs) {
-                Verdict::Begins(replay) => began.push((waiting, replay)),
-                Verdict::Waits => still.push(waiting),
-                Verdict::WaitsForRead => {
-                    waiting.rounds += 1;
-                    still.push(waiting);
-                }
-            }
-        }
-        self.waiting = still;
-        for (Waiting { manager, stream, interest, .. }, replay) in began {
-            self.listeners.attach(manager, &interest);
-            self.queue(manager, Delivery::Attached { stream, replay });
-        }
-        self.ask(needs);
-    }
-
-    /// Asks for what is not being asked for already.
-    fn ask(&mut self, needs: Needs) {
-        if needs.head_after.is_some_and(|after| self.head_serial <= after) {
-            self.serial += 1;
-            self.head_serial = self.serial;
-            let purpose = Purpose::Attach { serial: self.serial };
-            self.requests.push(Request::Head { purpose });
-        }
-        if let Some(after) = needs.changes_after
-            && self.listing.iter().all(|(_, asked)| *asked > after)
-        {
-            self.ask_changes(after);
-        }
-        self.ask_reads(needs.reads.into_iter().collect());
     }
 
     /// Tells streams that they have missed something, or that sequences begin anew.

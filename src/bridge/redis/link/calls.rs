@@ -166,15 +166,16 @@ impl Link {
                 }
                 // A slot is on its way to another node: nobody can tell for a moment.
                 Err(error) if is_between_nodes(&error) => {
-                    if !matches!(call.asked, Asked::Head { purpose: None } | Asked::Nothing) {
-                        self.pause_until = Some(Instant::now() + PAUSE);
-                        again.push(call);
-                        continue;
+                    match call.asked {
+                        Asked::Nothing => return Err(error.into()),
+                        // The next probe asks again.
+                        Asked::Head { purpose: None } => {}
+                        _ => {
+                            self.pause_until = Some(Instant::now() + PAUSE);
+                            again.push(call);
+                        }
                     }
-                    if !matches!(call.asked, Asked::Nothing) {
-                        continue;
-                    }
-                    return Err(error.into());
+                    continue;
                 }
                 checked => checked?,
             }
@@ -184,14 +185,14 @@ impl Link {
                 Asked::Head { purpose } => News::Head { purpose, head: script::head(value)?.0 },
                 Asked::Changes { purpose, before } => {
                     let (head, _, rest) = script::head(value)?;
-                    let (mut changed, next) = script::changed(rest)?;
+                    let (page, next) = script::changed(rest)?;
                     // What is newer than the first page's head comes as pushes.
-                    let head = match before {
-                        Some((first, earlier)) => {
-                            changed.topics.splice(0..0, earlier.topics);
-                            first
+                    let (head, changed) = match before {
+                        Some((first, mut changed)) => {
+                            changed.topics.extend(page.topics);
+                            (first, Changed { topics: changed.topics, ..page })
                         }
-                        None => head,
+                        None => (head, page),
                     };
                     if let Some(after) = next {
                         let words = words(["changes", &after.to_string()]);

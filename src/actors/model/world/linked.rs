@@ -1,0 +1,94 @@
+//! A world with a Redis in it: what travels to and fro, and what goes wrong there.
+
+use rand::RngExt;
+
+use super::{MANAGERS, Node, PARTITIONS, World, any};
+use crate::{actors::model::redis::RedisPartition, domain::relay::News};
+
+impl World {
+    /// Something goes wrong between Redis and an instance, or with Redis.
+    pub(super) fn disturb_redis(&mut self) {
+        let Some(redis) = &mut self.redis else { return };
+        let (instance, partition) =
+            (self.rng.random_range(0..MANAGERS), self.rng.random_range(0..usize::from(PARTITIONS)));
+        let line = &mut redis.partitions[partition].lines[instance];
+        let pushes: Vec<usize> = (0..line.news.len())
+            .filter(|place| matches!(line.news[*place], News::Event(_)))
+            .collect();
+        match self.rng.random_range(0..10) {
+            0 if redis.loses_tails => {
+                let log = &mut redis.partitions[partition];
+                let kept = log.fail_over(self.rng.random_range(0..4));
+                self.reference.lose(partition as u16, kept);
+            }
+            0 => {
+                redis.era += 1;
+                redis.partitions.iter_mut().for_each(RedisPartition::empty);
+                self.reference.evict_all();
+            }
+            1..4 if redis.loses_pushes && !pushes.is_empty() => {
+                // Whoever has had a later event of another topic can come back with its id
+                // before the hole is found. So this one may be missing, but no other.
+                let Some(News::Event(event)) = line.news.remove(any(&mut self.rng, &pushes)) else {
+                    return;
+                };
+                let index: usize = event.event.data.as_str().parse().unwrap();
+                for client in &mut self.clients {
+                    client.may_miss_pushes = true;
+                    client.excused.insert(index);
+                }
+            }
+            4..7 if !pushes.is_empty() => {
+                // Repeated, now or later.
+                let place = any(&mut self.rng, &pushes);
+                let News::Event(event) = &line.news[place] else { return };
+                let event = News::Event(event.clone());
+                let later = self.rng.random_range(place..line.news.len());
+                line.news.insert(later + 1, event);
+            }
+            _ => redis.partitions[partition].disconnect(instance),
+        }
+    }
+
+    /// News and requests travel a little between Redis and an instance's partition.
+    pub(super) fn relay(&mut self, instance: usize, partition: usize, count: usize) {
+        let Some(redis) = &mut self.redis else { return };
+        if self.rng.random_bool(0.05) {
+            let latest = redis.partitions.iter().map(RedisPartition::epoch).max().unwrap();
+            redis.partitions[partition].probe(latest);
+        }
+        let acknowledged = redis.acknowledged[instance][partition].clone();
+        let log = &mut redis.partitions[partition];
+        if !log.lines[instance].is_up && log.lines[instance].news.is_empty() {
+            log.connect(instance, acknowledged);
+        }
+        let Node::Mirror(Some(mirror)) = &mut self.instances[instance][partition].state else {
+            panic!("no mirror")
+        };
+        for _ in 0..count {
+            log.answer(instance);
+            if let Some(news) = log.lines[instance].news.pop_front() {
+                mirror.on_news(news, self.now);
+            }
+            mirror.expire(self.now);
+            let (generation, requests) = mirror.take_requests();
+            if generation == log.lines[instance].generation && log.lines[instance].is_up {
+                log.lines[instance].requests.extend(requests);
+            }
+            let line = &log.lines[instance];
+            if line.requests.is_empty() && line.news.is_empty() {
+                break;
+            }
+        }
+    }
+
+    /// Lets all that is on its way to and from Redis arrive.
+    pub(super) fn run_redis(&mut self) {
+        if self.redis.is_none() {
+            return;
+        }
+        for instance in 0..MANAGERS {
+            (0..usize::from(PARTITIONS)).for_each(|partition| self.relay(instance, partition, 100));
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The threads that a hub owns: those of its partitions, and the bridge's.
+
+use std::{
+    io,
+    sync::{Arc, OnceLock, mpsc},
+};
+
+use actix::{Actor, Addr};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    actors::partition::{LogPlace, Partition, PartitionSpec},
+    bridge::redis::{RedisLink, Target},
+    config::{Config, ConfigProblems, Problem},
+    domain::policy::Policies,
+    error::StartError,
+    metrics::Metrics,
+};
+
+/// What the partitions are started with.
+pub(super) struct Partitions {
+    pub template: PartitionSpec,
+    pub place: LogPlace,
+    pub mailbox_capacity: usize,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Partitions {
+    /// Starts them, spread over the hub's own threads.
+    pub fn start(
+        &self,
+        config: &Config,
+        stop: &CancellationToken,
+    ) -> io::Result<Vec<Addr<Partition>>> {
+        let others = Arc::new(OnceLock::new());
+        let mut started = Vec::new();
+        for thread in 0..config.hub.threads {
+            let numbers = (0..config.hub.partitions)
+                .filter(|number| usize::from(*number) % config.hub.threads == thread);
+            let partitions: Vec<Partition> = numbers
+                .map(|partition| {
+                    let spec = PartitionSpec { partition, ..self.template.clone() };
+                    let (place, metrics) = (self.place.clone(), self.metrics.clone());
+                    Partition::new(spec, place, others.clone(), metrics)
+                })
+                .collect();
+            let capacity = self.mailbox_capacity;
+            started.extend(start_thread(thread, partitions, capacity, stop.clone())?);
+        }
+        started.sort_unstable_by_key(|(number, _)| *number);
+        let addrs: Vec<_> = started.into_iter().map(|(_, addr)| addr).collect();
+        let _ = others.set(addrs.clone());
+        Ok(addrs)
+    }
+}
+
+/// Starts the bridge to Redis on a thread of its own, if there is to be one.
+pub(super) fn start_bridge(
+    config: &Config,
+    policies: Arc<Policies>,
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> Result<Option<RedisLink>, StartError> {
+    if config.redis.url.is_empty() {
+        return Ok(None);
+    }
+    let target = Target::parse(&config.redis.url, &config.redis.tls_ca).map_err(|error| {
+        let (place, key) = (String::new(), "redis.url".to_owned());
+        ConfigProblems(vec![Problem { place, key, message: error.to_string() }])
+    })?;
+    let (tell, told) = mpsc::channel();
+    let (config, metrics, stop) = (config.clone(), metrics.clone(), stop.clone());
+    std::thread::Builder::new().name("fanfare-redis".to_owned()).spawn(move || {
+        actix_rt::System::new().block_on(async {
+            let _ = tell.send(RedisLink::start(&config, target, policies, metrics));
+            stop.cancelled().await;
+        });
+    })?;
+    Ok(Some(told.recv().map_err(io::Error::other)?))
+}
+
+fn start_thread(
+    thread: usize,
+    partitions: Vec<Partition>,
+    mailbox_capacity: usize,
+    stop: CancellationToken,
+) -> io::Result<Vec<(u16, Addr<Partition>)>> {
+    let (tell, told) = mpsc::channel();
+    std::thread::Builder::new().name(format!("fanfare-{thread}")).spawn(move || {
+        actix_rt::System::new().block_on(async {
+            let start = |partition: Partition| {
+                let number = partition.number();
+                let addr = Partition::create(|ctx| {
+                    // Before anybody has its address: a full mailbox would wake no sender.
+                    ctx.set_mailbox_capacity(mailbox_capacity);
+                    partition
+                });
+                (number, addr)
+            };
+            let _ = tell.send(partitions.into_iter().map(start).collect());
+            stop.cancelled().await;
+        });
+    })?;
+    told.recv().map_err(io::Error::other)
+}
