@@ -58,6 +58,7 @@ pub mod cli;
 pub mod config;
 mod domain;
 mod error;
+pub mod follow;
 mod http;
 mod hub;
 mod metrics;
