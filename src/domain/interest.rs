@@ -85,7 +85,7 @@ impl TypeFilter {
     /// Whether the stream wants the event. One without a type is of type `message`, as the
     /// standard has it (WHATWG HTML §9.2.6).
     pub fn wants(&self, event: &SequencedEvent) -> bool {
-        self.wants_type(event.event_type.as_deref())
+        self.wants_type(event.event_type())
     }
 
     /// Whether it wants events of this type.

@@ -20,6 +20,7 @@ struct Body<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     key: Option<String>,
+    collapse: Option<String>,
     id: Option<String>,
 }
 
@@ -52,7 +53,8 @@ pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
         true => EventData::Text(serde_json::from_str(data.get()).map_err(bad_json)?),
         false => EventData::Json(compact(data.get())),
     };
-    let event = Event { data, event_type: body.event, key: body.key, id: body.id };
+    let Body { event: event_type, key, collapse, id, .. } = body;
+    let event = Event { data, event_type, key, collapse, id };
     Ok(Incoming { topics, has_list, event })
 }
 

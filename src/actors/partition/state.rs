@@ -123,12 +123,12 @@ impl PartitionState {
         let (sequenced, trim) = self.log.append(topic, now, |sequence, history| SequencedEvent {
             topic: topic.clone(),
             partition: self.spec.partition,
+            epoch: self.spec.epoch,
             sequence,
-            event_type: event.event_type.as_deref().map(Into::into),
-            key: event.key.as_deref().map(Into::into),
             published_at: now,
             policy: history.policy.clone(),
-            encoded: encode::event(self.spec.epoch, self.spec.partition, sequence, event),
+            body: Arc::new(encode::body(event, false)),
+            collapsed: None,
         });
         self.log_is_changing = false;
         let receivers = self.route(&sequenced, place);
@@ -201,7 +201,7 @@ impl PartitionState {
     }
 
     fn route(&mut self, event: &Arc<SequencedEvent>, place: Option<Place>) -> usize {
-        let receivers = self.listeners.receivers(&event.topic, event.event_type.as_deref());
+        let receivers = self.listeners.receivers(&event.topic, event.event_type());
         for manager in receivers.managers {
             let delivery = Delivery::Event { event: event.clone(), place: place.clone() };
             self.queue(manager, delivery);

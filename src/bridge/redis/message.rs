@@ -42,7 +42,8 @@ pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<RelayedEvent, BadMe
     let key = part(word()?)?;
     let data = if is_json { EventData::Json(rest.into()) } else { EventData::Text(rest.into()) };
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    let event = Event { data, event_type: some(event_type), key: some(key), id: None };
+    let (event_type, key) = (some(event_type), some(key));
+    let event = Event { data, event_type, key, collapse: None, id: None };
     // Whatever wrote it: nothing that a stream could not carry goes further.
     event.validate(usize::MAX).map_err(|_| BadMessage)?;
     Ok(RelayedEvent { epoch, sequence, previous, published_at, topic, event })

@@ -188,7 +188,7 @@ impl ConnectionState {
         }
         self.prelude.push_back(text.into());
         let events = replays.into_iter().flat_map(|(_, replay)| replay.events).collect();
-        self.replay = in_order(events).into();
+        self.replay = merged(in_order(events)).into();
         result
     }
 
@@ -261,8 +261,7 @@ impl ConnectionState {
 
     /// Whether a frame can go as it is: bytes shared with every other such stream.
     fn takes_whole(&mut self, frame: &Frame, now: Instant) -> bool {
-        let newer =
-            self.seen.get(frame.partition).is_some_and(|seen| seen < frame.first_sequence());
+        let newer = self.seen.get(frame.partition).is_some_and(|seen| seen < frame.oldest);
         newer
             && frame.bytes.len() <= self.max_segment_bytes()
             && self.seen.len() == 1
@@ -348,13 +347,14 @@ impl ConnectionState {
             if event.sequence <= seen {
                 continue;
             }
+            let event = event.unsent_after(seen);
             self.seen.set(event.partition, event.sequence);
             if !self.wanted.types.wants(&event) {
                 continue;
             }
             if self.waiting.is_empty() && self.limiter.take(&event.policy, 1, now).is_ok() {
                 leaving.push(event);
-            } else if self.waiting.push(event) == Added::Superseded {
+            } else if self.waiting.push(event) != Added::Appended {
                 self.losses.conflated += 1;
             }
         }
@@ -466,11 +466,23 @@ fn in_order(mut events: Vec<Arc<SequencedEvent>>) -> Vec<Arc<SequencedEvent>> {
     keyed.into_iter().map(|(_, event)| event).collect()
 }
 
+/// Events of the same collapse key are merged into the newest.
+fn merged(events: Vec<Arc<SequencedEvent>>) -> Vec<Arc<SequencedEvent>> {
+    if events.iter().all(|event| event.body.collapse.is_none()) {
+        return events;
+    }
+    let mut batch = Batch::default();
+    events.into_iter().for_each(|event| {
+        batch.push(event);
+    });
+    batch.take()
+}
+
 /// How many of these events, at least one, have together at most `max_bytes`.
 fn fitting(events: &[Arc<SequencedEvent>], max_bytes: usize) -> usize {
     let mut bytes = 0;
     let fits = |event: &&Arc<SequencedEvent>| {
-        bytes += event.encoded.bytes.len();
+        bytes += event.stream_bytes();
         bytes <= max_bytes
     };
     events.iter().take_while(fits).count().max(1)

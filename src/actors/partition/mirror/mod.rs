@@ -387,7 +387,7 @@ impl MirrorState {
             sequenced(event, partition, history.policy.clone())
         });
         self.trims.extend(trim);
-        let receivers = self.listeners.receivers(&topic, event.event_type.as_deref());
+        let receivers = self.listeners.receivers(&topic, event.event_type());
         for manager in receivers.managers {
             self.queue(manager, Delivery::Event { event: event.clone(), place: None });
         }
@@ -447,11 +447,11 @@ fn sequenced(
     SequencedEvent {
         topic,
         partition,
+        epoch,
         sequence,
         published_at,
         policy,
-        encoded: encode::event(epoch, partition, sequence, &event),
-        event_type: event.event_type.map(Into::into),
-        key: event.key.map(Into::into),
+        body: Arc::new(encode::body(&event, false)),
+        collapsed: None,
     }
 }

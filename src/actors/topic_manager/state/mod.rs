@@ -297,7 +297,7 @@ impl<O: Outlet> ManagerState<O> {
         if entry.pending.is_empty() {
             self.pending[partition].insert(id);
         }
-        if entry.pending.push(event) == Added::Superseded {
+        if entry.pending.push(event) != Added::Appended {
             self.activity.conflated += 1;
         }
         let full = entry.pending.len() >= self.spec.max_batch_events
