@@ -81,6 +81,37 @@ pub enum SubscribeError {
     BridgeDown,
 }
 
+/// Why an open stream was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// No stream of this client is open; it may have reconnected under another id.
+    #[error("no stream of this client is open")]
+    UnknownStream,
+    #[error("a stream has at most {max_count} topics")]
+    TooManyTopics { max_count: usize },
+    /// Redis is away, so that other instances cannot be asked. Nothing was changed.
+    #[error("Redis is away, so no stream can be changed at the moment")]
+    BridgeDown,
+    /// Not every instance answered in time: the change may be in force. It may be made again.
+    #[error("not all was changed in time; the change may be made again")]
+    Unconfirmed,
+}
+
+impl ChangeError {
+    /// The code in an HTTP answer. Its meaning never changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Topic(_) => "bad_topic",
+            Self::UnknownStream => "unknown_stream",
+            Self::TooManyTopics { .. } => "too_many_topics",
+            Self::BridgeDown => "bridge_down",
+            Self::Unconfirmed => "unconfirmed",
+        }
+    }
+}
+
 impl SubscribeError {
     /// The code in an HTTP answer. Its meaning never changes.
     pub fn code(&self) -> &'static str {

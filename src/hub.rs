@@ -1,5 +1,6 @@
 //! The hub: starts the actors, and is the cheap handle that applications hold.
 
+mod instances;
 mod threads;
 
 use std::{
@@ -30,6 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::threads::{Partitions, start_bridge};
 use crate::{
     actors::{
+        StreamId,
         connection::{Connection, PipeReader, Worker},
         partition::{LogPlace, Partition, PartitionSpec, Place, PublishEvent},
         topic_manager::{Drain, TopicManager},
@@ -49,6 +51,9 @@ use crate::{
 
 /// Managers that may have a message with a partition at once: one a worker thread.
 const MAX_MANAGERS: usize = 4096;
+
+/// Questions to a manager, and changes of its streams, that may be on their way at once.
+const MAX_ASKS: usize = 1024;
 
 /// The answer to a publish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -98,7 +103,12 @@ pub(crate) struct Shared {
     pub open_streams: AtomicUsize,
     is_draining: AtomicBool,
     next_id: AtomicU64,
-    /// Only touched when a worker's first stream opens, and at the end.
+    /// Hides in clients' ids how many streams there were.
+    client_key: u64,
+    /// Places for what managers are asked and changed at once.
+    asks: Semaphore,
+    /// Only touched when a worker's first stream opens, at the end, and where streams are
+    /// changed.
     managers: Mutex<Vec<Addr<TopicManager>>>,
 }
 
@@ -184,6 +194,8 @@ impl Hub {
             is_draining: AtomicBool::new(false),
             open_streams: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
+            client_key: rand::random(),
+            asks: Semaphore::new(MAX_ASKS),
             managers: Mutex::default(),
             config,
         };
@@ -386,6 +398,17 @@ impl Shared {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The id of a stream's client: the stream's number, and a secret that nobody can guess.
+    pub fn client_id(&self, stream: StreamId, secret: u64) -> String {
+        format!("{:016x}{secret:016x}", stream ^ self.client_key)
+    }
+
+    /// The stream and the secret of a client's id; none if it can be that of no client.
+    pub fn client(&self, id: &str) -> Option<(StreamId, u64)> {
+        let id = (id.len() == 32).then(|| u128::from_str_radix(id, 16).ok()).flatten()?;
+        Some(((id >> 64) as u64 ^ self.client_key, id as u64))
+    }
+
     /// A stream's own time to wait before it reconnects: random, so that clients that were
     /// cut together do not return together.
     pub fn random_retry(&self) -> Duration {
@@ -393,9 +416,11 @@ impl Shared {
         min + (max - min).mul_f64(rand::random())
     }
 
-    /// Enough for the open and the close of every stream, the partitions' news and control.
+    /// Enough for the open and the close of every stream, the partitions' news, what is
+    /// asked, and control.
     pub fn manager_mailbox_capacity(&self) -> usize {
-        2 * self.config.hub.max_connections + 2 * usize::from(self.config.hub.partitions) + 64
+        let partitions = usize::from(self.config.hub.partitions);
+        2 * self.config.hub.max_connections + 2 * partitions + MAX_ASKS + 64
     }
 
     /// This thread's topic manager; started if this is the first stream here.

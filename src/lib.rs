@@ -74,6 +74,6 @@ pub use domain::{
     event::{Event, EventError},
     topic::{Topic, TopicError},
 };
-pub use error::{PublishError, StartError, SubscribeError};
+pub use error::{ChangeError, PublishError, StartError, SubscribeError};
 pub use hub::{Hub, Published};
 pub use subscription::Subscription;

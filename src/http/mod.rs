@@ -7,6 +7,7 @@ mod publish;
 pub(crate) mod refusal;
 mod stats;
 pub(crate) mod stream;
+mod stream_topics;
 mod topics;
 
 use actix_web::{
@@ -33,6 +34,13 @@ pub(crate) fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
         [web::get().to(stream::get), web::head().to(stream::head), web::post().to(stream::post)];
     config
         .service(resource(hub, prefix, "/stream", &["GET", "HEAD", "POST"], stream))
+        .service(resource(
+            hub,
+            prefix,
+            "/streams/{client}/topics",
+            &["POST"],
+            [web::post().to(stream_topics::post)],
+        ))
         .service(resource(hub, prefix, "/topics/{topic}", &["GET", "HEAD"], [topic]))
         .service(resource(hub, prefix, "/publish", &["POST"], [web::post().to(publish::post)]));
 }

@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use super::{
     body::{self, Lines},
     incoming::{Incoming, parse},
-    refusal::{ErrorBody, Refusal},
+    refusal::{ErrorBody, Refusal, refuse_cross_site},
 };
 use crate::{
     error::{PublishError, SubscribeError},
@@ -69,9 +69,8 @@ enum Body {
 
 /// Takes the events of a body, whatever its form.
 pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload) -> HttpResponse {
-    if is_cross_site(&request) {
-        let message = "pages of other sites may not publish";
-        return Refusal::new(StatusCode::FORBIDDEN, "cross_site", message).response();
+    if let Err(refusal) = refuse_cross_site(&request) {
+        return refusal.response();
     }
     let max_payload = hub.shared().config.publish.max_payload;
     if request.content_type().eq_ignore_ascii_case("application/x-ndjson") {
@@ -89,12 +88,6 @@ pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload)
         Ok(answer) => HttpResponse::Ok().json(answer),
         Err(refusal) => refusal.response(),
     }
-}
-
-/// A page of another site can send a body of a simple type without being asked. Its browser
-/// says so.
-fn is_cross_site(request: &HttpRequest) -> bool {
-    request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site")
 }
 
 async fn single(hub: &Hub, body: &[u8]) -> Result<Body, Refusal> {

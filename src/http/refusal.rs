@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::publish::Answers;
 use crate::{
-    error::{PublishError, SubscribeError},
+    error::{ChangeError, PublishError, SubscribeError},
     wire::{ShutdownReason, control::Shutdown, encode},
 };
 
@@ -83,6 +83,17 @@ impl From<&SubscribeError> for Refusal {
     }
 }
 
+impl From<&ChangeError> for Refusal {
+    fn from(error: &ChangeError) -> Self {
+        let status = match error {
+            ChangeError::UnknownStream => StatusCode::NOT_FOUND,
+            ChangeError::BridgeDown | ChangeError::Unconfirmed => StatusCode::SERVICE_UNAVAILABLE,
+            ChangeError::Topic(_) | ChangeError::TooManyTopics { .. } => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
 /// The answer to a stream that is not opened. A browser's `EventSource` gives up for good on
 /// any status but 200, so a temporary refusal reaches it as a stream that ends at once.
 pub(crate) fn stream_refusal(request: &HttpRequest, error: &SubscribeError) -> HttpResponse {
@@ -111,6 +122,17 @@ pub(crate) fn stream_head() -> actix_web::HttpResponseBuilder {
         // A stream is its connection's last answer: so a drained instance is idle at once.
         .force_close();
     head
+}
+
+/// Refuses what a page of another site asks for: it can send a body of a simple type without
+/// being asked. Its browser says so.
+pub(crate) fn refuse_cross_site(request: &HttpRequest) -> Result<(), Refusal> {
+    let site = request.headers().get("sec-fetch-site");
+    if site.is_none_or(|site| site != "cross-site") {
+        return Ok(());
+    }
+    let message = "pages of other sites may only read";
+    Err(Refusal::new(StatusCode::FORBIDDEN, "cross_site", message))
 }
 
 /// 405 with the methods that are allowed.

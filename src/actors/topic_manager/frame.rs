@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::{
     actors::partition::Interruption,
-    domain::{event::SequencedEvent, partition_log::Replay},
+    domain::{cursor::Epoch, event::SequencedEvent, partition_log::Replay},
     wire::encode,
 };
 
@@ -61,6 +61,14 @@ impl Frame {
 
 /// All frames that one stream gets in one turn.
 pub(crate) type Frames = SmallVec<[Arc<Frame>; 1]>;
+
+/// Where an open stream stands in a partition that it did not touch before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Begin {
+    pub partition: u16,
+    pub epoch: Epoch,
+    pub head: u64,
+}
 
 /// How a stream begins: what each of its partitions answered.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use super::limiter::Limiter;
 use crate::{
     actors::{
         partition::Interruption,
-        topic_manager::{Frame, Opening},
+        topic_manager::{Begin, Frame, Opening},
     },
     config::{Config, Rate, SlowConsumer},
     domain::{
@@ -187,7 +187,8 @@ impl ConnectionState {
             text += &Gap { reason, partitions: &partitions, topics: &topics }.encode(&id);
         }
         self.prelude.push_back(text.into());
-        let events = replays.into_iter().flat_map(|(_, replay)| replay.events).collect();
+        let events = replays.into_iter().flat_map(|(_, replay)| replay.events);
+        let events = events.filter(|event| self.wanted.wants_event(event)).collect();
         self.replay = merged(in_order(events)).into();
         result
     }
@@ -206,6 +207,22 @@ impl ConnectionState {
         }
         self.bound_waiting();
         self.bound_outbox(unsent)
+    }
+
+    /// The stream wants something else from now on, and may stand in one more partition.
+    pub fn on_change(&mut self, wanted: Arc<Wanted>, begin: Option<Begin>) {
+        self.wanted = wanted;
+        let Some(Begin { partition, epoch, head }) = begin else { return };
+        if self.seen.get(partition).is_some() {
+            return;
+        }
+        self.seen.set(partition, head);
+        if Some(epoch) < self.epoch {
+            self.behind.push(partition);
+            return self.outbox.advance([(partition, IN_ANOTHER_EPOCH)].into_iter());
+        }
+        self.begin_epoch(partition, epoch);
+        self.advance([(partition, head)].into_iter());
     }
 
     /// Nothing was written for the heartbeat's time.
@@ -266,7 +283,7 @@ impl ConnectionState {
             && frame.bytes.len() <= self.max_segment_bytes()
             && self.seen.len() == 1
             && self.wanted.format == Format::Events
-            && self.wanted.types.is_all()
+            && self.wanted.wants_all_types()
             && self.waiting.is_empty()
             && self.limiter.take(&frame.events[0].policy, frame.events.len() as u32, now).is_ok()
     }
@@ -349,7 +366,7 @@ impl ConnectionState {
             }
             let event = event.unsent_after(seen);
             self.seen.set(event.partition, event.sequence);
-            if !self.wanted.types.wants(&event) {
+            if !self.wanted.wants_event(&event) {
                 continue;
             }
             if self.waiting.is_empty() && self.limiter.take(&event.policy, 1, now).is_ok() {

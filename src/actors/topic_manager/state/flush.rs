@@ -144,7 +144,7 @@ impl<O: Outlet> ManagerState<O> {
 
 /// Queues a frame for a stream that wants something of it, once, whichever of its patterns
 /// and topics matched.
-fn queue<O: Outlet>(
+pub(super) fn queue<O: Outlet>(
     streams: &mut Streams<O>,
     dirty: &mut Vec<SlotRef>,
     reference: SlotRef,
@@ -155,7 +155,7 @@ fn queue<O: Outlet>(
         return;
     }
     if frame.interruption.is_none()
-        && !frame.events.iter().any(|event| slot.wanted.types.wants(event))
+        && !frame.events.iter().any(|event| slot.wanted.wants_event(event))
     {
         return;
     }
