@@ -27,7 +27,7 @@ use super::{
     target::Endpoint,
 };
 use crate::{
-    actors::partition::{Partition, RelayedPublish, TakeNews},
+    actors::partition::{Partition, Relayed, TakeNews},
     bridge::TopicStatus,
     domain::{
         relay::{Acknowledged, News, Request},
@@ -68,7 +68,7 @@ pub(super) struct BeginBridge {
 #[rtype(result = "()")]
 pub(super) struct PublishInRedis {
     pub partition: u16,
-    pub publishes: Vec<RelayedPublish>,
+    pub publishes: Vec<Relayed>,
 }
 
 /// What a mirror asks of the link of that generation.

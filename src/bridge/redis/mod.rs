@@ -42,7 +42,7 @@ pub(crate) use target::Target;
 
 use super::{Bridge, BridgeStatus, TopicStatus};
 use crate::{
-    actors::partition::{Partition, Relay, RelayedPublish},
+    actors::partition::{Partition, Relay, Relayed},
     config::{Config, Redis},
     domain::{policy::Policies, relay::Request, topic::Topic},
     metrics::Metrics,
@@ -183,7 +183,7 @@ impl RedisLink {
 }
 
 impl Relay for RedisLink {
-    fn publish(&self, partition: u16, publishes: Vec<RelayedPublish>) {
+    fn publish(&self, partition: u16, publishes: Vec<Relayed>) {
         self.addr.do_send(PublishInRedis { partition, publishes });
     }
 

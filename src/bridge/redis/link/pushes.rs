@@ -64,17 +64,17 @@ impl Link {
         else {
             return Ok(());
         };
-        let news = if name == "control" {
-            self.on_control(&payload)
-        } else {
-            match message::parse(&payload, &self.clock) {
-                Ok(event) => Some(News::Event(event)),
-                Err(error) => {
-                    tracing::error!(channel = &*channel, %error, "event passed over");
-                    None
-                }
+        let news = match name {
+            "control" => Ok(self.on_control(&payload)),
+            "fanout" => {
+                message::parse_fan_out(&payload, &self.clock).map(|all| Some(News::FannedOut(all)))
             }
+            _ => message::parse(&payload, &self.clock).map(|event| Some(News::Event(event))),
         };
+        let news = news.unwrap_or_else(|error| {
+            tracing::error!(channel = &*channel, %error, "event passed over");
+            None
+        });
         self.news.entry(partition).or_default().extend(news);
         Ok(())
     }
