@@ -1,6 +1,9 @@
 //! Errors that callers match on, and their stable codes.
 
-use crate::domain::{cursor::CursorError, event::EventError, topic::TopicError};
+use crate::{
+    domain::{cursor::CursorError, event::EventError, topic::TopicError},
+    follow::{GraphError, UserError},
+};
 
 /// Why a hub did not start.
 #[derive(Debug, thiserror::Error)]
@@ -123,6 +126,29 @@ impl SubscribeError {
             Self::AtCapacity => "at_capacity",
             Self::Draining => "draining",
             Self::BridgeDown => "bridge_down",
+        }
+    }
+}
+
+/// Why followers or preferences could not be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// More kinds than a user may mute, or one that is no event's type.
+    #[error("a user mutes at most {max_count} kinds, of 1 to 256 bytes without control characters")]
+    Preferences { max_count: usize },
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+}
+
+impl FollowError {
+    /// The code in an HTTP answer. Its meaning never changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::User(_) => "bad_user",
+            Self::Preferences { .. } => "bad_preferences",
+            Self::Graph(error) => error.code(),
         }
     }
 }

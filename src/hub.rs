@@ -1,5 +1,7 @@
 //! The hub: starts the actors, and is the cheap handle that applications hold.
 
+mod builder;
+mod follows;
 mod instances;
 mod threads;
 
@@ -28,29 +30,24 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::threads::{Partitions, start_bridge};
+pub use self::builder::HubBuilder;
 use crate::{
     actors::{
         StreamId,
         connection::{Connection, PipeReader, Worker},
-        partition::{LogPlace, Partition, PartitionSpec, Place, PublishEvent},
+        partition::{Partition, Place, PublishEvent},
         topic_manager::{Drain, TopicManager},
     },
-    bridge::{Bridge, LocalBridge, TopicStatus},
+    bridge::{Bridge, TopicStatus},
     config::Config,
-    domain::{
-        budget::HistoryBudget, cursor::Epoch, event::Event, policy::Policies,
-        remembered::RememberedBudget, topic::Topic,
-    },
+    domain::{budget::HistoryBudget, event::Event, topic::Topic},
     error::{PublishError, StartError, SubscribeError},
+    follow::{FollowGraph, Preferences},
     http,
     metrics::Metrics,
     subscription::Subscription,
     transport,
 };
-
-/// Managers that may have a message with a partition at once: one a worker thread.
-const MAX_MANAGERS: usize = 4096;
 
 /// Questions to a manager, and changes of its streams, that may be on their way at once.
 const MAX_ASKS: usize = 1024;
@@ -92,6 +89,8 @@ pub(crate) struct Shared {
     pub config: Config,
     pub partitions: Vec<PartitionHandle>,
     pub bridge: Box<dyn Bridge>,
+    pub graph: Arc<dyn FollowGraph>,
+    pub preferences: Arc<dyn Preferences>,
     pub budget: Arc<HistoryBudget>,
     pub metrics: Arc<Metrics>,
     pub stop: CancellationToken,
@@ -141,65 +140,13 @@ impl Hub {
     /// # Errors
     /// A configuration that does not hold, or no threads to be had.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        config.validate()?;
-        let policies = Policies::new(&config).expect("validate() checks every pattern");
-        let policies = Arc::new(policies);
-        let started_at = Instant::now();
-        let epoch = Epoch::new(rand::random());
-        let stop = CancellationToken::new();
-        let budget =
-            HistoryBudget::new(config.history.max_bytes, config.hub.partitions, started_at);
-        let budget = Arc::new(budget);
-        let metrics = Arc::new(Metrics::new(config.hub.partitions));
-        let partition_count = usize::from(config.hub.partitions);
-        let template = PartitionSpec {
-            partition: 0,
-            epoch,
-            policies: policies.clone(),
-            budget: budget.clone(),
-            max_idle_topics: config.hub.max_idle_topics / partition_count,
-            idempotency_window: config.publish.idempotency_window,
-            remembered: Arc::new(RememberedBudget::new(config.publish.max_remembered_ids)),
-        };
-        let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 1;
-        // Should not all of them start, those that did end.
-        let unless_started = stop.clone().drop_guard();
-        let redis = start_bridge(&config, policies, &metrics, &stop)?;
-        let place = match &redis {
-            Some(redis) => LogPlace::Redis {
-                interest_grace: config.redis.interest_grace,
-                relay: Arc::new(redis.clone()),
-            },
-            None => LogPlace::Here,
-        };
-        let partitions = Partitions { template, place, mailbox_capacity, metrics: metrics.clone() };
-        let addrs = partitions.start(&config, &stop)?;
-        if let Some(redis) = &redis {
-            redis.begin(addrs.clone(), stop.clone());
-        }
-        unless_started.disarm();
-        let places = || Arc::new(Semaphore::new(config.publish.max_pending));
-        let handles = addrs.iter().cloned().map(|addr| PartitionHandle { addr, places: places() });
-        let shared = Shared {
-            partitions: handles.collect(),
-            bridge: match redis {
-                Some(redis) => Box::new(redis),
-                None => Box::new(LocalBridge::new(addrs, epoch)),
-            },
-            budget,
-            metrics,
-            stop,
-            started_at,
-            bodies: TaskTracker::new(),
-            is_draining: AtomicBool::new(false),
-            open_streams: AtomicUsize::new(0),
-            next_id: AtomicU64::new(1),
-            client_key: rand::random(),
-            asks: Semaphore::new(MAX_ASKS),
-            managers: Mutex::default(),
-            config,
-        };
-        Ok(Self { running: Arc::new(Running { shared: Arc::new(shared) }) })
+        Self::builder(config).start()
+    }
+
+    /// A hub that keeps followers and preferences elsewhere than it would by itself: in
+    /// Redis if it has one, else in memory.
+    pub fn builder(config: Config) -> HubBuilder {
+        HubBuilder::new(config)
     }
 
     /// All endpoints under a prefix, for [`actix_web::App::configure`]: `/stream`,

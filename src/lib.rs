@@ -44,6 +44,7 @@
 //! - `http`: the endpoints, a file each; `cli`: the `fanfare` command
 //! - [`Hub`]: starts the actors, the handle that applications hold
 //! - `transport`: what carries a stream's bytes; `bridge`: the seam to other instances
+//! - [`follow`]: who follows whom, and what users have muted
 //! - `actors`: `partition`, `topic_manager`, `connection`
 //! - `wire`: the bytes of an event stream
 //! - `domain`: what decides, as plain code
@@ -74,6 +75,6 @@ pub use domain::{
     event::{Event, EventError},
     topic::{Topic, TopicError},
 };
-pub use error::{ChangeError, PublishError, StartError, SubscribeError};
-pub use hub::{Hub, Published};
+pub use error::{ChangeError, FollowError, PublishError, StartError, SubscribeError};
+pub use hub::{Hub, HubBuilder, Published};
 pub use subscription::Subscription;

@@ -123,7 +123,7 @@ impl Event {
     }
 }
 
-fn check_field(field: &'static str, text: &str) -> Result<(), EventError> {
+pub(crate) fn check_field(field: &'static str, text: &str) -> Result<(), EventError> {
     if text.is_empty() || text.len() > MAX_FIELD_BYTES {
         return Err(EventError::FieldLength(field));
     }

@@ -1,6 +1,9 @@
 //! Who follows whom, and what each user does not want to hear: the seams to wherever an
 //! application keeps that. What follows from it is the business of `actors::fanout`.
 
+pub mod contract;
+pub(crate) mod memory;
+
 use std::{error::Error, fmt, sync::Arc};
 
 use futures_util::future::BoxFuture;
@@ -93,6 +96,16 @@ pub struct Follow {
     pub author: User,
 }
 
+impl Follow {
+    /// Checks both names.
+    ///
+    /// # Errors
+    /// Either is none (`bad_user`).
+    pub fn parse(follower: &str, author: &str) -> Result<Self, UserError> {
+        Ok(Self { follower: User::parse(follower)?, author: User::parse(author)? })
+    }
+}
+
 /// A part of a walk over followers or followed authors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
@@ -126,6 +139,18 @@ pub enum GraphError {
     BadPage,
 }
 
+impl GraphError {
+    /// The code in an HTTP answer. Its meaning never changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::BridgeDown => "bridge_down",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Unavailable(_) => "graph_down",
+            Self::BadPage => "bad_page",
+        }
+    }
+}
+
 /// What a graph answers.
 pub type GraphFuture<'a, T> = BoxFuture<'a, Result<T, GraphError>>;
 
@@ -152,6 +177,34 @@ pub trait FollowGraph: Send + Sync + 'static {
 
     /// How many follow a user, and how many the user follows.
     fn counts(&self, user: User) -> GraphFuture<'_, Counts>;
+}
+
+/// A handle to a graph is one too, so that an application can keep one of its own.
+impl<G: FollowGraph + ?Sized> FollowGraph for Arc<G> {
+    fn follow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
+        (**self).follow(edges)
+    }
+
+    fn unfollow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
+        (**self).unfollow(edges)
+    }
+
+    fn followers(
+        &self,
+        author: User,
+        after: Option<String>,
+        limit: usize,
+    ) -> GraphFuture<'_, Page> {
+        (**self).followers(author, after, limit)
+    }
+
+    fn following(&self, user: User, after: Option<String>, limit: usize) -> GraphFuture<'_, Page> {
+        (**self).following(user, after, limit)
+    }
+
+    fn counts(&self, user: User) -> GraphFuture<'_, Counts> {
+        (**self).counts(user)
+    }
 }
 
 /// The kinds of events (their types) that each user does not want to hear.

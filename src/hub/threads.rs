@@ -1,4 +1,5 @@
-//! The threads that a hub owns: those of its partitions, and the bridge's.
+//! The threads that a hub owns: those of its partitions, the bridge's, and that of the
+//! follower graph.
 
 use std::{
     io,
@@ -14,6 +15,7 @@ use crate::{
     config::{Config, ConfigProblems, Problem},
     domain::policy::Policies,
     error::StartError,
+    follow::memory::MemoryFollows,
     metrics::Metrics,
 };
 
@@ -77,6 +79,27 @@ pub(super) fn start_bridge(
         });
     })?;
     Ok(Some(told.recv().map_err(io::Error::other)?))
+}
+
+/// Starts the graph in memory on a thread of its own: an import delays no publish.
+pub(super) fn start_memory(stop: &CancellationToken) -> io::Result<MemoryFollows> {
+    start_follows(stop, MemoryFollows::start)
+}
+
+/// Has something for followers start on a thread of its own.
+fn start_follows<T: Send + 'static>(
+    stop: &CancellationToken,
+    start: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (tell, told) = mpsc::channel();
+    let stop = stop.clone();
+    std::thread::Builder::new().name("fanfare-follow".to_owned()).spawn(move || {
+        actix_rt::System::new().block_on(async {
+            let _ = tell.send(start());
+            stop.cancelled().await;
+        });
+    })?;
+    told.recv().map_err(io::Error::other)
 }
 
 fn start_thread(

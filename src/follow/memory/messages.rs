@@ -1,0 +1,69 @@
+//! What the actor that holds the graph in memory is asked. Each message holds its place
+//! among the calls that may be under way.
+
+use actix::Message;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::graph::Direction;
+use crate::follow::{Counts, Follow, GraphError, Page, User};
+
+/// What becomes of edges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Change {
+    Add,
+    Remove,
+}
+
+/// Adds or removes edges; how many were new, or there.
+#[derive(Message)]
+#[rtype(result = "u64")]
+pub(super) struct ChangeEdges {
+    pub edges: Vec<Follow>,
+    pub change: Change,
+    pub _place: OwnedSemaphorePermit,
+}
+
+/// Reads a page of a walk.
+#[derive(Message)]
+#[rtype(result = "Result<Page, GraphError>")]
+pub(super) struct ReadPage {
+    pub user: User,
+    pub direction: Direction,
+    pub after: Option<String>,
+    pub limit: usize,
+    pub _place: OwnedSemaphorePermit,
+}
+
+/// Counts a user's edges.
+#[derive(Message)]
+#[rtype(result = "Counts")]
+pub(super) struct CountEdges {
+    pub user: User,
+    pub _place: OwnedSemaphorePermit,
+}
+
+/// Reads what a user has muted.
+#[derive(Message)]
+#[rtype(result = "Vec<String>")]
+pub(super) struct ReadMuted {
+    pub user: User,
+    pub _place: OwnedSemaphorePermit,
+}
+
+/// Mutes these kinds and no others.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct SetMuted {
+    pub user: User,
+    pub kinds: Vec<String>,
+    pub _place: OwnedSemaphorePermit,
+}
+
+/// Asks which of these users mute a kind.
+#[derive(Message)]
+#[rtype(result = "Vec<bool>")]
+pub(super) struct AskWhoMutes {
+    pub kind: String,
+    pub users: Vec<User>,
+    pub _place: OwnedSemaphorePermit,
+}

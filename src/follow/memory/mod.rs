@@ -1,0 +1,220 @@
+//! Follower graph and preferences of a hub on its own: in memory, owned by one actor, gone
+//! with the process.
+//!
+//! | from | to | message | bound |
+//! |---|---|---|---|
+//! | whoever asks | `Follows` | one of `messages` a call; of many edges, one a thousand | [`MAX_CALLS`] places; past them a caller waits |
+
+mod graph;
+mod messages;
+mod mutes;
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use actix::{Actor, Addr, Context, Handler, Message, MessageResult, dev::ToEnvelope};
+use futures_util::{FutureExt, future::ready};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+pub(crate) use self::graph::Direction;
+use self::{
+    graph::Graph,
+    messages::{AskWhoMutes, Change, ChangeEdges, CountEdges, ReadMuted, ReadPage, SetMuted},
+    mutes::Mutes,
+};
+use super::{Counts, Follow, FollowGraph, GraphError, GraphFuture, Page, Preferences, User};
+
+/// Calls that may be with the actor at once.
+const MAX_CALLS: usize = 256;
+
+/// Edges in one message: other calls come in between.
+const MAX_EDGES: usize = 1024;
+
+/// The actor.
+struct Follows {
+    graph: Graph,
+    mutes: Mutes,
+    nobody_mutes: Arc<AtomicBool>,
+}
+
+impl Actor for Follows {
+    type Context = Context<Self>;
+}
+
+/// The graph and the preferences as their users hold them.
+#[derive(Clone)]
+pub(crate) struct MemoryFollows {
+    addr: Addr<Follows>,
+    places: Arc<Semaphore>,
+    /// Whether nobody mutes anything: then nobody has to be asked.
+    nobody_mutes: Arc<AtomicBool>,
+}
+
+impl MemoryFollows {
+    /// Starts the actor on this thread.
+    pub fn start() -> Self {
+        let nobody_mutes = Arc::new(AtomicBool::new(true));
+        let (graph, mutes) = (Graph::new(rand::random()), Mutes::default());
+        let follows = Follows { graph, mutes, nobody_mutes: nobody_mutes.clone() };
+        let addr = Follows::create(|ctx| {
+            // Each message holds a place, so the mailbox is never full.
+            ctx.set_mailbox_capacity(MAX_CALLS + 1);
+            follows
+        });
+        Self { addr, places: Arc::new(Semaphore::new(MAX_CALLS)), nobody_mutes }
+    }
+
+    async fn call<M>(
+        &self,
+        message: impl FnOnce(OwnedSemaphorePermit) -> M,
+    ) -> Result<M::Result, GraphError>
+    where
+        M: Message<Result: Send> + Send + 'static,
+        Follows: Handler<M>,
+        Context<Follows>: ToEnvelope<Follows, M>,
+    {
+        let place = self.places.clone().acquire_owned().await;
+        let place = place.expect("the places are never closed");
+        let answer = self.addr.send(message(place)).await;
+        answer.map_err(|error| GraphError::Unavailable(Box::new(error)))
+    }
+
+    async fn change(&self, edges: Vec<Follow>, change: Change) -> Result<u64, GraphError> {
+        let mut count = 0;
+        let mut edges = edges.into_iter();
+        loop {
+            let chunk: Vec<Follow> = edges.by_ref().take(MAX_EDGES).collect();
+            if chunk.is_empty() {
+                return Ok(count);
+            }
+            let message = |_place| ChangeEdges { edges: chunk, change, _place };
+            count += self.call(message).await?;
+        }
+    }
+
+    async fn page(
+        &self,
+        user: User,
+        direction: Direction,
+        after: Option<String>,
+        limit: usize,
+    ) -> Result<Page, GraphError> {
+        self.call(|_place| ReadPage { user, direction, after, limit, _place }).await?
+    }
+}
+
+impl FollowGraph for MemoryFollows {
+    fn follow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
+        self.change(edges, Change::Add).boxed()
+    }
+
+    fn unfollow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
+        self.change(edges, Change::Remove).boxed()
+    }
+
+    fn followers(
+        &self,
+        author: User,
+        after: Option<String>,
+        limit: usize,
+    ) -> GraphFuture<'_, Page> {
+        self.page(author, Direction::Followers, after, limit).boxed()
+    }
+
+    fn following(&self, user: User, after: Option<String>, limit: usize) -> GraphFuture<'_, Page> {
+        self.page(user, Direction::Following, after, limit).boxed()
+    }
+
+    fn counts(&self, user: User) -> GraphFuture<'_, Counts> {
+        self.call(|_place| CountEdges { user, _place }).boxed()
+    }
+}
+
+impl Preferences for MemoryFollows {
+    fn muted(&self, user: User) -> GraphFuture<'_, Vec<String>> {
+        self.call(|_place| ReadMuted { user, _place }).boxed()
+    }
+
+    fn set_muted(&self, user: User, kinds: Vec<String>) -> GraphFuture<'_, ()> {
+        self.call(|_place| SetMuted { user, kinds, _place }).boxed()
+    }
+
+    fn who_mutes(&self, kind: String, users: Vec<User>) -> GraphFuture<'_, Vec<bool>> {
+        if self.nobody_mutes.load(Ordering::Acquire) {
+            return ready(Ok(vec![false; users.len()])).boxed();
+        }
+        self.call(|_place| AskWhoMutes { kind, users, _place }).boxed()
+    }
+}
+
+impl Handler<ChangeEdges> for Follows {
+    type Result = u64;
+
+    fn handle(&mut self, message: ChangeEdges, _: &mut Self::Context) -> u64 {
+        let changed = message.edges.iter().filter(|edge| match message.change {
+            Change::Add => self.graph.follow(edge),
+            Change::Remove => self.graph.unfollow(edge),
+        });
+        changed.count() as u64
+    }
+}
+
+impl Handler<ReadPage> for Follows {
+    type Result = Result<Page, GraphError>;
+
+    fn handle(&mut self, message: ReadPage, _: &mut Self::Context) -> Self::Result {
+        let ReadPage { user, direction, after, limit, .. } = message;
+        self.graph.page(&user, direction, after.as_deref(), limit)
+    }
+}
+
+impl Handler<CountEdges> for Follows {
+    type Result = MessageResult<CountEdges>;
+
+    fn handle(&mut self, message: CountEdges, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.graph.counts(&message.user))
+    }
+}
+
+impl Handler<ReadMuted> for Follows {
+    type Result = MessageResult<ReadMuted>;
+
+    fn handle(&mut self, message: ReadMuted, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.mutes.of(&message.user))
+    }
+}
+
+impl Handler<SetMuted> for Follows {
+    type Result = ();
+
+    fn handle(&mut self, message: SetMuted, _: &mut Self::Context) {
+        self.mutes.set(&message.user, message.kinds);
+        self.nobody_mutes.store(self.mutes.is_empty(), Ordering::Release);
+    }
+}
+
+impl Handler<AskWhoMutes> for Follows {
+    type Result = MessageResult<AskWhoMutes>;
+
+    fn handle(&mut self, message: AskWhoMutes, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.mutes.who(&message.kind, &message.users))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MemoryFollows;
+    use crate::follow::contract;
+
+    #[actix_web::test]
+    async fn the_graph_in_memory_keeps_every_promise() {
+        contract::graph(&MemoryFollows::start()).await;
+    }
+
+    #[actix_web::test]
+    async fn the_preferences_in_memory_keep_every_promise() {
+        contract::preferences(&MemoryFollows::start()).await;
+    }
+}

@@ -1,0 +1,74 @@
+//! What users do not want to hear, as plain data in memory.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::follow::User;
+
+/// The preferences. Who mutes nothing is not in them.
+#[derive(Default)]
+pub(super) struct Mutes {
+    /// Sorted, without repetition, never empty.
+    by_user: HashMap<User, Box<[Box<str>]>>,
+    /// Never empty either.
+    by_kind: HashMap<Box<str>, HashSet<User>>,
+}
+
+impl Mutes {
+    /// Whether nobody mutes anything.
+    pub fn is_empty(&self) -> bool {
+        self.by_user.is_empty()
+    }
+
+    /// The kinds that a user has muted, sorted.
+    pub fn of(&self, user: &User) -> Vec<String> {
+        let kinds = self.by_user.get(user).map(AsRef::as_ref).unwrap_or_default();
+        kinds.iter().map(|kind| kind.to_string()).collect()
+    }
+
+    /// Mutes these kinds and no others.
+    pub fn set(&mut self, user: &User, mut kinds: Vec<String>) {
+        kinds.sort_unstable();
+        kinds.dedup();
+        for kind in self.by_user.remove(user).unwrap_or_default() {
+            if let Some(users) = self.by_kind.get_mut(&kind) {
+                users.remove(user);
+                if users.is_empty() {
+                    self.by_kind.remove(&kind);
+                }
+            }
+        }
+        for kind in &kinds {
+            self.by_kind.entry(kind.as_str().into()).or_default().insert(user.clone());
+        }
+        if !kinds.is_empty() {
+            let kinds = kinds.into_iter().map(String::into_boxed_str).collect();
+            self.by_user.insert(user.clone(), kinds);
+        }
+    }
+
+    /// For each of these users whether the kind is muted.
+    pub fn who(&self, kind: &str, users: &[User]) -> Vec<bool> {
+        match self.by_kind.get(kind) {
+            None => vec![false; users.len()],
+            Some(muting) => users.iter().map(|user| muting.contains(user)).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_mutes_nothing_any_more_is_forgotten() {
+        let mut mutes = Mutes::default();
+        let user = User::parse("a").unwrap();
+        mutes.set(&user, vec!["view".into(), "like".into(), "view".into()]);
+        assert_eq!(mutes.of(&user), ["like", "view"]);
+        mutes.set(&user, vec!["view".into()]);
+        assert_eq!(mutes.who("like", std::slice::from_ref(&user)), [false]);
+        assert_eq!(mutes.who("view", std::slice::from_ref(&user)), [true]);
+        mutes.set(&user, Vec::new());
+        assert!(mutes.is_empty() && mutes.by_kind.is_empty());
+    }
+}
