@@ -82,6 +82,36 @@ pub enum SubscribeError {
     /// Redis is away. Try again later.
     #[error("Redis is away, so no stream can be opened at the moment")]
     BridgeDown,
+    /// The application's follower graph or preferences cannot be had. Try again later.
+    #[error("the follower graph cannot be had at the moment")]
+    GraphDown,
+}
+
+/// Why an event was not brought to an author's followers. But for [`Self::Partly`] nobody has
+/// got it.
+#[derive(Debug, thiserror::Error)]
+pub enum FanOutError {
+    #[error(transparent)]
+    User(#[from] UserError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// Some followers may have got it. Repeat it with the same id, and all have, once.
+    #[error("only some of the followers may have got it; repeat it with the same id: {0}")]
+    Partly(#[source] Box<FanOutError>),
+}
+
+impl FanOutError {
+    /// The code in an HTTP answer. Its meaning never changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::User(_) => "bad_user",
+            Self::Publish(error) => error.code(),
+            Self::Graph(error) => error.code(),
+            Self::Partly(_) => "unconfirmed",
+        }
+    }
 }
 
 /// Why an open stream was not changed.
@@ -126,6 +156,7 @@ impl SubscribeError {
             Self::AtCapacity => "at_capacity",
             Self::Draining => "draining",
             Self::BridgeDown => "bridge_down",
+            Self::GraphDown => "graph_down",
         }
     }
 }

@@ -5,8 +5,9 @@ use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{Bridge, BridgeStatus, TopicStatus};
 use crate::{
-    actors::partition::{AskTopic, Partition},
+    actors::partition::{AskTopic, Partition, SettleFanOut},
     domain::{cursor::Epoch, topic::Topic},
+    error::PublishError,
 };
 
 /// Asks the partitions.
@@ -29,6 +30,18 @@ impl Bridge for LocalBridge {
 
     fn epoch(&self) -> Option<u64> {
         Some(self.epoch.number())
+    }
+
+    fn settle(
+        &self,
+        posts: Topic,
+        name: String,
+        is_pull: bool,
+    ) -> BoxFuture<'static, Result<bool, PublishError>> {
+        let partition = posts.partition(self.partitions.len() as u16);
+        let settle = SettleFanOut { posts, name, is_pull };
+        let answer = self.partitions[usize::from(partition)].send(settle);
+        answer.map(|answer| answer.unwrap_or(Err(PublishError::Draining))).boxed()
     }
 
     fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>> {

@@ -27,7 +27,6 @@ use serde::Serialize;
 pub(crate) use local::LocalBridge;
 
 use crate::domain::topic::Topic;
-#[cfg(doc)]
 use crate::error::PublishError;
 
 /// Whether and how this instance is linked to others.
@@ -63,6 +62,15 @@ pub(crate) trait Bridge: Send + Sync {
 
     /// The epoch of the present sequences; none if it is not known yet.
     fn epoch(&self) -> Option<u64>;
+
+    /// Remembers, for the idempotency window, what was decided about a fan-out of this name;
+    /// returns what was decided first. `posts` is the topic of its author's posts.
+    fn settle(
+        &self,
+        posts: Topic,
+        name: String,
+        is_pull: bool,
+    ) -> BoxFuture<'static, Result<bool, PublishError>>;
 
     /// How a topic stands; none if that cannot be told at the moment.
     fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>>;

@@ -1,6 +1,8 @@
 //! The HTTP surface: all routes in one list, a file an endpoint. It speaks to `Hub` only.
 
 mod body;
+mod fanout;
+pub(crate) mod feed;
 mod health;
 mod incoming;
 mod publish;
@@ -42,6 +44,8 @@ pub(crate) fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
             [web::post().to(stream_topics::post)],
         ))
         .service(resource(hub, prefix, "/topics/{topic}", &["GET", "HEAD"], [topic]))
+        .service(resource(hub, prefix, "/fanout", &["POST"], [web::post().to(fanout::post)]))
+        .service(resource(hub, prefix, "/feed", &["GET"], [web::get().to(feed::get)]))
         .service(resource(hub, prefix, "/publish", &["POST"], [web::post().to(publish::post)]));
 }
 

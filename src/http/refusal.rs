@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::publish::Answers;
 use crate::{
-    error::{ChangeError, PublishError, SubscribeError},
+    error::{ChangeError, FanOutError, PublishError, SubscribeError},
     wire::{ShutdownReason, control::Shutdown, encode},
 };
 
@@ -74,10 +74,22 @@ impl From<&PublishError> for Refusal {
 impl From<&SubscribeError> for Refusal {
     fn from(error: &SubscribeError) -> Self {
         let status = match error {
-            SubscribeError::AtCapacity | SubscribeError::Draining | SubscribeError::BridgeDown => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            SubscribeError::AtCapacity
+            | SubscribeError::Draining
+            | SubscribeError::BridgeDown
+            | SubscribeError::GraphDown => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
+impl From<&FanOutError> for Refusal {
+    fn from(error: &FanOutError) -> Self {
+        let status = match error {
+            FanOutError::User(_) => StatusCode::BAD_REQUEST,
+            FanOutError::Publish(error) => return Self::from(error),
+            FanOutError::Graph(_) | FanOutError::Partly(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.code(), error.to_string())
     }
@@ -99,7 +111,9 @@ impl From<&ChangeError> for Refusal {
 pub(crate) fn stream_refusal(request: &HttpRequest, error: &SubscribeError) -> HttpResponse {
     let reason = match error {
         SubscribeError::AtCapacity => ShutdownReason::Capacity,
-        SubscribeError::Draining | SubscribeError::BridgeDown => ShutdownReason::Drain,
+        SubscribeError::Draining | SubscribeError::BridgeDown | SubscribeError::GraphDown => {
+            ShutdownReason::Drain
+        }
         _ => return Refusal::from(error).response(),
     };
     if !request.headers().contains_key("sec-fetch-mode") {

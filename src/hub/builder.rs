@@ -15,7 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Hub, MAX_ASKS, PartitionHandle, Running, Shared,
-    threads::{Partitions, start_bridge, start_memory},
+    threads::{Partitions, start_bridge, start_memory, start_router},
 };
 use crate::{
     actors::partition::{LogPlace, Partition, PartitionSpec},
@@ -74,6 +74,7 @@ impl HubBuilder {
         let log = Log::start(&config, &budget, &metrics, &stop)?;
         unless_started.disarm();
         let places = || Arc::new(Semaphore::new(config.publish.max_pending));
+        let router = start_router(&config, &stop)?;
         let handle =
             |addr: &Addr<Partition>| PartitionHandle { addr: addr.clone(), places: places() };
         let shared = Shared {
@@ -93,6 +94,8 @@ impl HubBuilder {
             open_streams: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             client_key: rand::random(),
+            router,
+            fan_outs: Arc::new(Semaphore::new(config.fanout.max_pending)),
             asks: Semaphore::new(MAX_ASKS),
             managers: Mutex::default(),
             config,

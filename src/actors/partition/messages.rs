@@ -101,6 +101,16 @@ pub(crate) struct TakeNews(pub Vec<News>);
 #[rtype(result = "(usize, u64)")]
 pub(crate) struct AskTopic(pub Topic);
 
+/// Was a fan-out of this name a pull before? If there was none, it is now as said here.
+#[derive(Message)]
+#[rtype(result = "Result<bool, PublishError>")]
+pub(crate) struct SettleFanOut {
+    /// The topic of the author's posts.
+    pub posts: Topic,
+    pub name: String,
+    pub is_pull: bool,
+}
+
 /// One stream comes or goes.
 #[derive(Debug)]
 pub(crate) enum InterestChange {

@@ -22,7 +22,7 @@ pub(crate) use messages::Panic;
 pub(crate) use messages::{
     AskTopic, ChangeInterest, Deliver, DeliveriesTaken, Delivery, FanOut, FanOutEvent, FannedOut,
     InterestChange, Interruption, Place, PublishEvent, Relayed, RelayedFanOut, RelayedPublish,
-    TakeNews, TrimHistory,
+    SettleFanOut, TakeNews, TrimHistory,
 };
 pub(crate) use mirror::{MirrorSpec, MirrorState};
 pub(crate) use relay::Relay;
@@ -367,6 +367,19 @@ impl Handler<AskTopic> for Partition {
             State::Mirror(_) => (0, 0),
         });
         actix::MessageResult(status.unwrap_or_default())
+    }
+}
+
+impl Handler<SettleFanOut> for Partition {
+    type Result = actix::MessageResult<SettleFanOut>;
+
+    fn handle(&mut self, message: SettleFanOut, _: &mut Self::Context) -> Self::Result {
+        let SettleFanOut { posts, name, is_pull } = message;
+        let settled = self.decide(|state| match state {
+            State::Own(state) => state.settle(&posts, &name, is_pull, now()),
+            State::Mirror(_) => Ok(is_pull),
+        });
+        actix::MessageResult(settled.unwrap_or(Err(PublishError::Internal)))
     }
 }
 

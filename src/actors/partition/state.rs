@@ -180,6 +180,27 @@ impl PartitionState {
         appended
     }
 
+    /// Whether a fan-out of this name was a pull before; else it is now as said here.
+    pub fn settle(
+        &mut self,
+        posts: &Topic,
+        name: &str,
+        is_pull: bool,
+        now: Instant,
+    ) -> Result<bool, PublishError> {
+        // No publish has such an id.
+        let id = format!("\u{1}{name}");
+        if let Some(answer) = self.remembered.get(posts, &id, now) {
+            return Ok(answer.sequence == 1);
+        }
+        if self.remembered.is_full() {
+            return Err(PublishError::AtCapacity);
+        }
+        let answer = Answer { sequence: u64::from(is_pull), receivers: 0 };
+        self.remembered.insert(posts, &id, answer, now);
+        Ok(is_pull)
+    }
+
     /// Applies the changes in order; an attach is answered by a delivery.
     pub fn change_interest(
         &mut self,

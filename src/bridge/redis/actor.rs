@@ -9,7 +9,7 @@ use std::{
 
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult,
-    ResponseActFuture, WrapFuture,
+    ResponseActFuture, ResponseFuture, WrapFuture,
 };
 use redis::{RedisError, aio::ConnectionLike};
 use tokio::{
@@ -89,6 +89,16 @@ pub(super) struct ReconnectPartition(pub u16);
 #[derive(Message)]
 #[rtype(result = "Option<TopicStatus>")]
 pub(super) struct CountSubscribers(pub Topic);
+
+/// Was a fan-out of this name a pull before? If there was none, it is now as said here.
+#[derive(Message)]
+#[rtype(result = "Result<bool, PublishError>")]
+pub(super) struct SettleInRedis {
+    /// The topic of the author's posts.
+    pub posts: Topic,
+    pub name: String,
+    pub is_pull: bool,
+}
 
 /// A link works. Answered with the last acknowledged publish of each partition.
 #[derive(Message)]
@@ -430,6 +440,30 @@ impl Handler<ReconnectPartition> for RedisBridge {
         if let Some(generation) = node.map(|node| node.generation) {
             self.end_link(generation, ctx);
         }
+    }
+}
+
+impl Handler<SettleInRedis> for RedisBridge {
+    type Result = ResponseFuture<Result<bool, PublishError>>;
+
+    fn handle(&mut self, message: SettleInRedis, _: &mut Self::Context) -> Self::Result {
+        let SettleInRedis { posts, name, is_pull } = message;
+        let partition = posts.partition(self.settings.partition_count);
+        let Some(path) = self.lanes[usize::from(partition)].path.clone() else {
+            return Box::pin(std::future::ready(Err(PublishError::BridgeDown)));
+        };
+        let window_ms = self.settings.window_ms.max(1);
+        let key = Names::new(&self.settings.prefix, partition).of(&format!("mode:{name}"));
+        Box::pin(async move {
+            let mut connection = path.connection;
+            let mut command = redis::cmd("SET");
+            command.arg(key).arg(if is_pull { "pull" } else { "push" });
+            command.arg("NX").arg("GET").arg("PX").arg(window_ms);
+            let before: Result<Option<String>, _> = command.query_async(&mut connection).await;
+            // Nothing has gone to anybody yet.
+            let before = before.map_err(|_| PublishError::BridgeDown)?;
+            Ok(before.map_or(is_pull, |before| before == "pull"))
+        })
     }
 }
 

@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use actor::{
     AskRedis, BeginBridge, CountSubscribers, LinkBegan, PublishInRedis, ReconnectPartition,
-    RedisBridge,
+    RedisBridge, SettleInRedis,
 };
 use script::{Names, PublishCall};
 pub(crate) use target::Target;
@@ -45,6 +45,7 @@ use crate::{
     actors::partition::{Partition, Relay, Relayed},
     config::{Config, Redis},
     domain::{policy::Policies, relay::Request, topic::Topic},
+    error::PublishError,
     metrics::Metrics,
 };
 
@@ -209,6 +210,16 @@ impl Bridge for RedisLink {
 
     fn epoch(&self) -> Option<u64> {
         Some(self.epochs.latest()).filter(|epoch| *epoch != 0)
+    }
+
+    fn settle(
+        &self,
+        posts: Topic,
+        name: String,
+        is_pull: bool,
+    ) -> BoxFuture<'static, Result<bool, PublishError>> {
+        let answer = self.addr.send(SettleInRedis { posts, name, is_pull });
+        answer.map(|answer| answer.unwrap_or(Err(PublishError::Draining))).boxed()
     }
 
     fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>> {
