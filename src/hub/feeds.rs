@@ -9,6 +9,7 @@ use crate::{
         connection::PipeReader,
         topic_manager::{ExpectFeed, ForgetFeed, TopicManager},
     },
+    domain::topic::Topic,
     error::SubscribeError,
     follow::{GraphError, User},
     http,
@@ -38,10 +39,8 @@ impl Hub {
         // From here on what changes is kept for the stream: so it does not matter when what
         // follows is read.
         let expected = Expected::of(shared, manager, user.clone()).await?;
-        let authors = shared.followed(&user).await?;
-        let muted = shared.preferences.muted(user.clone()).await?;
-        let posts = authors.iter().map(|author| author.posts().as_str().to_owned());
-        let topics = [user.notifications().as_str().to_owned()].into_iter().chain(posts);
+        let (topics, muted) = shared.read_feed(&user).await?;
+        let topics = topics.iter().map(|topic| topic.as_str().to_owned());
         let mut subscription = subscription.topics(topics);
         subscription.muted = Some(muted.into());
         subscription.feed = Some(expected.feed());
@@ -52,6 +51,17 @@ impl Hub {
 }
 
 impl Shared {
+    /// What a user's feed has: its topics, and the kinds that are muted.
+    pub async fn read_feed(
+        &self,
+        user: &User,
+    ) -> Result<(Vec<Topic>, Vec<String>), SubscribeError> {
+        let authors = self.followed(user).await?;
+        let muted = self.preferences.muted(user.clone()).await?;
+        let topics = [user.notifications()].into_iter().chain(authors.iter().map(User::posts));
+        Ok((topics.collect(), muted))
+    }
+
     /// Whom a user follows: as many as a stream may have topics.
     async fn followed(&self, user: &User) -> Result<Vec<User>, SubscribeError> {
         let max_count = self.config.hub.max_topics_per_stream;

@@ -161,6 +161,9 @@ pub(crate) enum Delivery {
     Attached { stream: StreamId, replay: Replay },
     /// Streams have missed something, or numbers begin anew.
     Interrupted(Arc<Interruption>),
+    /// The link to other instances was away and is there again: what they said meanwhile was
+    /// not heard. What was published meanwhile follows.
+    Relinked,
     /// The partition was rebuilt and has forgotten who listens.
     Restarted,
 }

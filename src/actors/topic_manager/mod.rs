@@ -46,6 +46,9 @@ use crate::{
     wire::ShutdownReason,
 };
 
+/// Before a feed that could not be read again is tried once more.
+const REREAD_PAUSE: Duration = Duration::from_millis(500);
+
 /// The shell of a topic manager.
 pub(crate) struct TopicManager {
     id: ManagerId,
@@ -94,6 +97,28 @@ impl TopicManager {
         self.state = Some(state);
         // Their streams end.
         self.tickets.clear();
+    }
+
+    /// Reads again whom users follow, until it can be read.
+    fn reread_feeds(&mut self, ctx: &mut Context<Self>) {
+        for feed in self.state.as_mut().map(ManagerState::take_to_reread).unwrap_or_default() {
+            let shared = self.shared.clone();
+            let read = async move {
+                let read = shared.read_feed(&feed.user).await;
+                if read.is_err() {
+                    tokio::time::sleep(REREAD_PAUSE).await;
+                }
+                (feed, read)
+            };
+            // One a feed is waited for; the stores bound what they are asked at once.
+            ctx.spawn(read.into_actor(self).map(|(feed, read), this: &mut Self, ctx| {
+                this.decide(|state| match read {
+                    Ok((topics, muted)) => state.on_reread(&feed, &topics, &muted, now()),
+                    Err(_) => state.reread(&feed),
+                });
+                this.reread_feeds(ctx);
+            }));
+        }
     }
 
     fn next_ticket(&mut self) -> (Ticket, oneshot::Receiver<Outcome>) {
@@ -155,6 +180,7 @@ impl Turn for TopicManager {
         self.decide(|state| state.on_time(now()));
         self.send_changes(ctx);
         self.answer_changes();
+        self.reread_feeds(ctx);
         // Only now: so a turn takes in one message a partition at most, and connections run
         // between turns.
         for partition in self.taken.drain(..) {

@@ -51,8 +51,13 @@ pub(crate) struct Slot<O> {
     pub changes: Option<Box<Changes>>,
     /// Whether it may have several topics in one partition.
     pub may_interleave: bool,
-    /// Partitions that have not attached it yet.
+    /// What it waits for before it is handed anything: partitions that have not attached it,
+    /// and its feed's being read again.
     pub awaited: usize,
+    /// Whether it has begun.
+    pub is_open: bool,
+    /// Whether its feed is being read again.
+    pub is_rereading: bool,
     pub opening: Vec<(u16, Replay)>,
     pub queued: Frames,
     /// Whether what is queued waits for more than the end of this turn.

@@ -7,18 +7,34 @@ use smallvec::SmallVec;
 
 use super::{ManagerState, Outcome, Ticket};
 use crate::{
-    actors::topic_manager::streams::{Outlet, SlotRef},
+    actors::topic_manager::{
+        frame::Frames,
+        streams::{Outlet, SlotRef},
+    },
+    domain::topic::Topic,
     follow::User,
     subscription::{Change, FeedOf},
+    wire::ShutdownReason,
 };
 
 /// The feeds of one user.
 #[derive(Debug, Default)]
 pub(super) struct Feeds {
     slots: SmallVec<[SlotRef; 1]>,
-    /// Streams that are about to open: what has changed since whom the user follows began
-    /// to be read for them.
-    expected: Vec<(u64, Vec<(Ticket, Change)>)>,
+    /// Streams that are about to open.
+    expected: Vec<Expected>,
+    /// Number of the present reading again; 0 if there is none.
+    rereading: u64,
+}
+
+/// A stream that is about to open.
+#[derive(Debug)]
+struct Expected {
+    number: u64,
+    /// What has changed since whom the user follows began to be read for it.
+    changes: Vec<(Ticket, Change)>,
+    /// Whether something may have changed that was not heard here.
+    is_stale: bool,
 }
 
 impl<O: Outlet> ManagerState<O> {
@@ -26,13 +42,15 @@ impl<O: Outlet> ManagerState<O> {
     pub fn expect_feed(&mut self, user: User) -> FeedOf {
         self.last_expected += 1;
         let number = self.last_expected;
-        self.feeds.entry(user.clone()).or_default().expected.push((number, Vec::new()));
+        let expected = Expected { number, changes: Vec::new(), is_stale: false };
+        self.feeds.entry(user.clone()).or_default().expected.push(expected);
         FeedOf { user, number }
     }
 
     /// A stream that was expected will not come.
     pub fn forget_expected(&mut self, feed: &FeedOf) {
-        for (ticket, _) in self.take_expected(feed) {
+        let changes = self.take_expected(feed).map(|expected| expected.changes);
+        for (ticket, _) in changes.into_iter().flatten() {
             self.finished.push((ticket, Outcome::Ended));
         }
         self.drop_feeds_if_unused(&feed.user);
@@ -53,8 +71,8 @@ impl<O: Outlet> ManagerState<O> {
         now: Instant,
     ) {
         let Some(feeds) = self.feeds.get_mut(user) else { return };
-        for ((_, changes), ticket) in feeds.expected.iter_mut().zip(tickets.by_ref()) {
-            changes.push((ticket, change.clone()));
+        for (expected, ticket) in feeds.expected.iter_mut().zip(tickets.by_ref()) {
+            expected.changes.push((ticket, change.clone()));
         }
         for (reference, ticket) in feeds.slots.clone().into_iter().zip(tickets) {
             self.change(ticket, reference, change.clone(), now);
@@ -63,7 +81,7 @@ impl<O: Outlet> ManagerState<O> {
 
     /// The users, by a hash of their names, who have a feed here that wants a topic; and of
     /// each whether the kind is muted.
-    pub fn feed_users(&self, topic: &crate::domain::topic::Topic, kind: &str) -> Vec<(u64, bool)> {
+    pub fn feed_users(&self, topic: &Topic, kind: &str) -> Vec<(u64, bool)> {
         let Some(id) = self.topic_ids.get(topic) else { return Vec::new() };
         let slots = self.topics[*id].subscribers.iter();
         let feeds = slots.filter_map(|slot| {
@@ -74,10 +92,84 @@ impl<O: Outlet> ManagerState<O> {
     }
 
     pub(super) fn open_feed(&mut self, feed: &FeedOf, reference: SlotRef, now: Instant) {
-        for (ticket, change) in self.take_expected(feed) {
+        let expected = self.take_expected(feed);
+        self.feeds.entry(feed.user.clone()).or_default().slots.push(reference);
+        let Some(Expected { changes, is_stale, .. }) = expected else { return };
+        for (ticket, change) in changes {
             self.change(ticket, reference, change, now);
         }
-        self.feeds.entry(feed.user.clone()).or_default().slots.push(reference);
+        if is_stale {
+            self.hold_to_reread(&feed.user, &[reference]);
+        }
+    }
+
+    /// Changes may have been made that this instance was not told of: so what follows is read
+    /// again, and until then no feed goes on.
+    pub(super) fn reread_feeds(&mut self) {
+        let mut users = Vec::new();
+        for (user, feeds) in &mut self.feeds {
+            feeds.expected.iter_mut().for_each(|expected| expected.is_stale = true);
+            users.push((user.clone(), feeds.slots.clone()));
+        }
+        for (user, slots) in users {
+            self.hold_to_reread(&user, &slots);
+        }
+    }
+
+    fn hold_to_reread(&mut self, user: &User, slots: &[SlotRef]) {
+        for reference in slots {
+            if let Some(slot) = self.streams.get_mut(*reference) {
+                slot.awaited += usize::from(!std::mem::replace(&mut slot.is_rereading, true));
+            }
+        }
+        let Some(feeds) = self.feeds.get_mut(user).filter(|_| !slots.is_empty()) else { return };
+        self.last_expected += 1;
+        feeds.rereading = self.last_expected;
+        self.to_reread.push(FeedOf { user: user.clone(), number: feeds.rereading });
+    }
+
+    /// Takes the feeds that are to be read again.
+    pub fn take_to_reread(&mut self) -> Vec<FeedOf> {
+        take(&mut self.to_reread)
+    }
+
+    /// A feed could not be read: it is tried once more, if it is still waited for.
+    pub fn reread(&mut self, feed: &FeedOf) {
+        if self.awaits_reread(feed) {
+            self.to_reread.push(feed.clone());
+        }
+    }
+
+    /// Whether the answer to a reading again is still waited for.
+    fn awaits_reread(&self, feed: &FeedOf) -> bool {
+        self.feeds.get(&feed.user).is_some_and(|feeds| feeds.rereading == feed.number)
+    }
+
+    /// What was read again: streams that have just that go on; the others end, and come back
+    /// with what they have been sent, so that they miss nothing.
+    pub fn on_reread(&mut self, feed: &FeedOf, topics: &[Topic], muted: &[String], now: Instant) {
+        if !self.awaits_reread(feed) {
+            return;
+        }
+        let Some(feeds) = self.feeds.get_mut(&feed.user) else { return };
+        feeds.rereading = 0;
+        for reference in feeds.slots.clone() {
+            let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.is_rereading)
+            else {
+                continue;
+            };
+            let has = |topic: &Topic| slot.wanted.topics.binary_search(topic).is_ok();
+            let is_same = slot.wanted.topics.len() == topics.len()
+                && topics.iter().all(has)
+                && slot.wanted.muted.as_deref().unwrap_or_default() == muted;
+            if !is_same {
+                slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
+                continue;
+            }
+            slot.is_rereading = false;
+            slot.awaited -= 1;
+            self.go_on(reference, now);
+        }
     }
 
     pub(super) fn close_feed(&mut self, feed: &FeedOf, reference: SlotRef) {
@@ -87,10 +179,10 @@ impl<O: Outlet> ManagerState<O> {
         self.drop_feeds_if_unused(&feed.user);
     }
 
-    fn take_expected(&mut self, feed: &FeedOf) -> Vec<(Ticket, Change)> {
-        let Some(feeds) = self.feeds.get_mut(&feed.user) else { return Vec::new() };
-        let index = feeds.expected.iter().position(|(number, _)| *number == feed.number);
-        index.map(|index| take(&mut feeds.expected.swap_remove(index).1)).unwrap_or_default()
+    fn take_expected(&mut self, feed: &FeedOf) -> Option<Expected> {
+        let feeds = self.feeds.get_mut(&feed.user)?;
+        let index = feeds.expected.iter().position(|one| one.number == feed.number)?;
+        Some(feeds.expected.swap_remove(index))
     }
 
     fn drop_feeds_if_unused(&mut self, user: &User) {

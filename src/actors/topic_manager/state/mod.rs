@@ -36,7 +36,7 @@ use crate::{
         timer_wheel::TimerWheel,
         topic::Topic,
     },
-    subscription::Wanted,
+    subscription::{FeedOf, Wanted},
     wire::ShutdownReason,
 };
 
@@ -122,6 +122,8 @@ pub(crate) struct ManagerState<O> {
     /// Number of the last such attachment.
     last_attachment: u64,
     finished: Vec<(Ticket, Outcome)>,
+    /// Users whose feeds are to be read again, each with a number.
+    to_reread: Vec<FeedOf>,
 }
 
 impl<O: Outlet> ManagerState<O> {
@@ -146,6 +148,7 @@ impl<O: Outlet> ManagerState<O> {
             joining: HashMap::new(),
             last_attachment: 0,
             finished: Vec::new(),
+            to_reread: Vec::new(),
             spec,
         }
     }
@@ -169,6 +172,8 @@ impl<O: Outlet> ManagerState<O> {
                 || interests.iter().any(|(_, interest)| interest.topics.len() > 1),
             wanted: wanted.clone(),
             awaited: interests.len(),
+            is_open: false,
+            is_rereading: false,
             opening: Vec::with_capacity(interests.len()),
             queued: Frames::new(),
             is_held: true,
@@ -256,6 +261,7 @@ impl<O: Outlet> ManagerState<O> {
                 self.on_attached(partition, stream, replay, now);
             }
             Delivery::Interrupted(interruption) => self.on_interrupted(&interruption, now),
+            Delivery::Relinked => self.reread_feeds(),
             Delivery::Restarted => self.on_partition_restarted(partition, now),
         }
     }
@@ -375,12 +381,19 @@ impl<O: Outlet> ManagerState<O> {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         slot.opening.push((partition, replay));
         slot.awaited -= 1;
-        if slot.awaited > 0 {
+        self.go_on(reference, now);
+    }
+
+    /// Hands a stream what it waited for, once it waits for nothing more.
+    fn go_on(&mut self, reference: SlotRef, now: Instant) {
+        let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0) else {
             return;
+        };
+        if !std::mem::replace(&mut slot.is_open, true) {
+            let mut replays = take(&mut slot.opening);
+            replays.sort_unstable_by_key(|(partition, _)| *partition);
+            slot.outlet.open(Opening { replays });
         }
-        let mut replays = take(&mut slot.opening);
-        replays.sort_unstable_by_key(|(partition, _)| *partition);
-        slot.outlet.open(Opening { replays });
         if !slot.queued.is_empty() {
             self.undelivered.push(reference);
             self.retry_at = Some(self.spec.start);
@@ -398,7 +411,7 @@ impl<O: Outlet> ManagerState<O> {
         let mut dirty = Vec::new();
         for reference in self.streams.references().collect::<Vec<_>>() {
             let Some(slot) = self.streams.get_mut(reference) else { continue };
-            let is_attached = slot.awaited == 0
+            let is_attached = slot.is_open
                 || slot.opening.iter().any(|(attached, _)| *attached == partition);
             let touches = slot.attachments.iter().any(|one| one.partition == partition);
             let wants = |topic| slot.wanted.wants(topic);
