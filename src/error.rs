@@ -97,6 +97,8 @@ pub enum FanOutError {
     Publish(#[from] PublishError),
     #[error(transparent)]
     Graph(#[from] GraphError),
+    #[error("who is online could not be found out: {0}")]
+    Online(#[from] ChangeError),
     /// Some followers may have got it. Repeat it with the same id, and all have, once.
     #[error("only some of the followers may have got it; repeat it with the same id: {0}")]
     Partly(#[source] Box<FanOutError>),
@@ -109,7 +111,7 @@ impl FanOutError {
             Self::User(_) => "bad_user",
             Self::Publish(error) => error.code(),
             Self::Graph(error) => error.code(),
-            Self::Partly(_) => "unconfirmed",
+            Self::Online(_) | Self::Partly(_) => "unconfirmed",
         }
     }
 }
@@ -171,6 +173,9 @@ pub enum FollowError {
     Preferences { max_count: usize },
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// It is stored, but not in force in every open feed. It may be made again.
+    #[error("it is stored, but open feeds may lack it: {0}")]
+    Feeds(#[from] ChangeError),
 }
 
 impl FollowError {
@@ -180,6 +185,7 @@ impl FollowError {
             Self::User(_) => "bad_user",
             Self::Preferences { .. } => "bad_preferences",
             Self::Graph(error) => error.code(),
+            Self::Feeds(_) => "unconfirmed",
         }
     }
 }

@@ -3,11 +3,11 @@
 use actix::Addr;
 use futures_util::{FutureExt, future::BoxFuture};
 
-use super::{Bridge, BridgeStatus, TopicStatus};
+use super::{Bridge, BridgeStatus, InstanceAnswer, InstanceCall, TopicStatus};
 use crate::{
     actors::partition::{AskTopic, Partition, SettleFanOut},
     domain::{cursor::Epoch, topic::Topic},
-    error::PublishError,
+    error::{ChangeError, PublishError},
 };
 
 /// Asks the partitions.
@@ -42,6 +42,14 @@ impl Bridge for LocalBridge {
         let settle = SettleFanOut { posts, name, is_pull };
         let answer = self.partitions[usize::from(partition)].send(settle);
         answer.map(|answer| answer.unwrap_or(Err(PublishError::Draining))).boxed()
+    }
+
+    fn call_all(
+        &self,
+        _: u16,
+        _: &InstanceCall,
+    ) -> Option<BoxFuture<'static, Result<Vec<InstanceAnswer>, ChangeError>>> {
+        None
     }
 
     fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>> {

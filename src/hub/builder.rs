@@ -15,6 +15,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Hub, MAX_ASKS, PartitionHandle, Running, Shared,
+    instances::Executor,
     threads::{Partitions, start_bridge, start_memory, start_router},
 };
 use crate::{
@@ -77,6 +78,7 @@ impl HubBuilder {
         let router = start_router(&config, &stop)?;
         let handle =
             |addr: &Addr<Partition>| PartitionHandle { addr: addr.clone(), places: places() };
+        let redis = log.redis.clone();
         let shared = Shared {
             partitions: log.partitions.iter().map(handle).collect(),
             bridge: match log.redis {
@@ -100,7 +102,11 @@ impl HubBuilder {
             managers: Mutex::default(),
             config,
         };
-        Ok(Hub { running: Arc::new(Running { shared: Arc::new(shared) }) })
+        let shared = Arc::new(shared);
+        if let Some(redis) = redis {
+            redis.serve(Box::new(Executor(Arc::downgrade(&shared))));
+        }
+        Ok(Hub { running: Arc::new(Running { shared }) })
     }
 }
 

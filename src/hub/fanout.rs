@@ -1,7 +1,5 @@
 //! Follower fan-out, as applications and the router ask for it.
 
-use std::collections::HashMap;
-
 use serde::{Deserialize, Serialize};
 use tokio::{sync::oneshot, time::timeout};
 
@@ -117,15 +115,5 @@ impl Shared {
             false => place.await,
         };
         Ok(Place::new(place.map_err(|_| PublishError::Draining)?))
-    }
-
-    /// The users who have a feed on any instance that wants a topic, by a hash of their
-    /// names, and whether they have muted the kind.
-    pub async fn feed_users_everywhere(
-        &self,
-        topic: &Topic,
-        kind: &str,
-    ) -> Result<HashMap<u64, bool>, FanOutError> {
-        Ok(self.feed_users(topic, kind).await.into_iter().collect())
     }
 }

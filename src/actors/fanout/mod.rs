@@ -79,7 +79,8 @@ async fn pull(shared: &Shared, author: User, event: Event) -> Result<FanOutRepor
     let posts = author.posts();
     shared.publish(&posts, event).await?;
     let unconfirmed = |error: FanOutError| FanOutError::Partly(Box::new(error));
-    let users = shared.feed_users_everywhere(&posts, &kind).await.map_err(unconfirmed)?;
+    let users = shared.feed_users_everywhere(&posts, &kind).await;
+    let users = users.map_err(|error| unconfirmed(error.into()))?;
     let muted = users.values().filter(|is_muted| **is_muted).count() as u64;
     let counts = shared.graph.counts(author).await.map_err(|error| unconfirmed(error.into()))?;
     let online = users.len() as u64 - muted;

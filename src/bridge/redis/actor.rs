@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Settings, SubscribersTold,
+    calls::Calls,
     lane::{Batch, Lane, Outcome},
     link::{self, LinkError, LinkSpec, PublishPath},
     script::Names,
@@ -130,11 +131,12 @@ struct Question {
 
 /// The actor.
 pub(crate) struct RedisBridge {
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     partitions: Vec<Addr<Partition>>,
     nodes: BTreeMap<Endpoint, Node>,
-    lanes: Vec<Lane>,
+    pub(super) lanes: Vec<Lane>,
     questions: HashMap<u64, Question>,
+    pub(super) calls: Calls,
     next_generation: u64,
     failures: u32,
     is_discovering: bool,
@@ -156,6 +158,7 @@ impl RedisBridge {
                 nodes: BTreeMap::new(),
                 lanes,
                 questions: HashMap::new(),
+                calls: Calls::default(),
                 next_generation: 1,
                 failures: 0,
                 is_discovering: false,

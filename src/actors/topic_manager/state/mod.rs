@@ -411,8 +411,8 @@ impl<O: Outlet> ManagerState<O> {
         let mut dirty = Vec::new();
         for reference in self.streams.references().collect::<Vec<_>>() {
             let Some(slot) = self.streams.get_mut(reference) else { continue };
-            let is_attached = slot.is_open
-                || slot.opening.iter().any(|(attached, _)| *attached == partition);
+            let is_attached =
+                slot.is_open || slot.opening.iter().any(|(attached, _)| *attached == partition);
             let touches = slot.attachments.iter().any(|one| one.partition == partition);
             let wants = |topic| slot.wanted.wants(topic);
             let is_concerned =
