@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::publish::Answers;
 use crate::{
-    error::{PublishError, SubscribeError},
+    error::{FollowError, PublishError, SubscribeError},
     wire::{ShutdownReason, control::Shutdown, encode},
 };
 
@@ -77,6 +77,16 @@ impl From<&SubscribeError> for Refusal {
             SubscribeError::AtCapacity | SubscribeError::Draining | SubscribeError::BridgeDown => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
+impl From<&FollowError> for Refusal {
+    fn from(error: &FollowError) -> Self {
+        let status = match error.code() {
+            "bridge_down" | "unconfirmed" | "graph_down" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error.code(), error.to_string())
