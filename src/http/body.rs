@@ -66,10 +66,19 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Resu
     }
 }
 
-/// The lines of a body, without their ends; empty ones are left out. A line that is too long
-/// is the last: where the next begins is not known.
+/// A line of a body, without its end, or why it could not be read.
+pub(crate) struct Line {
+    /// From 1.
+    pub number: u64,
+    pub bytes: Result<Bytes, Refusal>,
+}
+
+/// The lines of a body; empty ones are counted and left out. A line that is too long is the
+/// last: where the next begins is not known.
 pub(crate) struct Lines {
     payload: Payload,
+    /// Lines before the next.
+    count: u64,
     buffer: BytesMut,
     /// Bytes at the front that hold no line end.
     searched: usize,
@@ -80,7 +89,7 @@ pub(crate) struct Lines {
 impl Lines {
     pub fn new(payload: Payload, max_line_bytes: usize) -> Self {
         let buffer = BytesMut::new();
-        Self { payload, buffer, searched: 0, max_line_bytes, is_finished: false }
+        Self { payload, count: 0, buffer, searched: 0, max_line_bytes, is_finished: false }
     }
 
     fn take_line(&mut self) -> Option<Bytes> {
@@ -95,40 +104,57 @@ impl Lines {
             if !line.trim_ascii().is_empty() {
                 return Some(line);
             }
+            self.count += 1;
         }
+    }
+
+    /// The last line, which has no end.
+    fn take_rest(&mut self) -> Option<Bytes> {
+        let rest = self.buffer.split().freeze();
+        self.searched = 0;
+        (!rest.trim_ascii().is_empty()).then_some(rest)
+    }
+
+    /// Gives up on what the body still has.
+    fn refuse(&mut self, refusal: Refusal) -> Result<Bytes, Refusal> {
+        self.is_finished = true;
+        self.buffer.clear();
+        self.searched = 0;
+        Err(refusal)
     }
 }
 
 impl Stream for Lines {
-    type Item = Result<Bytes, Refusal>;
+    type Item = Line;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        loop {
+        let bytes = loop {
             if let Some(line) = self.take_line() {
-                return Poll::Ready(Some(Ok(line)));
-            }
-            if self.is_finished {
-                let rest = self.buffer.split().freeze();
-                self.searched = 0;
-                return Poll::Ready((!rest.trim_ascii().is_empty()).then_some(Ok(rest)));
+                if line.len() <= self.max_line_bytes {
+                    break Ok(line);
+                }
+                // However it arrived: in one piece or in several.
+                let refusal = too_large(self.max_line_bytes);
+                break self.refuse(refusal);
             }
             if self.buffer.len() > self.max_line_bytes {
-                self.is_finished = true;
-                self.buffer.clear();
-                self.searched = 0;
-                return Poll::Ready(Some(Err(too_large(self.max_line_bytes))));
+                let refusal = too_large(self.max_line_bytes);
+                break self.refuse(refusal);
+            }
+            if self.is_finished {
+                match self.take_rest() {
+                    Some(rest) => break Ok(rest),
+                    None => return Poll::Ready(None),
+                }
             }
             match ready!(self.payload.poll_next_unpin(task)) {
                 Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
-                Some(Err(error)) => {
-                    self.is_finished = true;
-                    self.buffer.clear();
-                    self.searched = 0;
-                    return Poll::Ready(Some(Err(broken(&error))));
-                }
+                Some(Err(error)) => break self.refuse(broken(&error)),
                 None => self.is_finished = true,
             }
-        }
+        };
+        self.count += 1;
+        Poll::Ready(Some(Line { number: self.count, bytes }))
     }
 }
 

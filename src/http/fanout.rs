@@ -6,11 +6,7 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use super::{
-    body,
-    incoming::parse_fan_out,
-    refusal::{Refusal, refuse_cross_site},
-};
+use super::{body, incoming::parse_fan_out, origin::refuse_other_sites, refusal::Refusal};
 use crate::hub::{FanOutReport, Hub};
 
 #[derive(Serialize)]
@@ -30,7 +26,7 @@ async fn fan_out(
     request: &HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
-    refuse_cross_site(request)?;
+    refuse_other_sites(request)?;
     let max_bytes = body::max_line_bytes(hub.shared().config.publish.max_payload);
     let body = body::read(payload, max_bytes).await?;
     let incoming = parse_fan_out(&body)?;

@@ -3,8 +3,15 @@
 mod body;
 mod fanout;
 pub(crate) mod feed;
+mod follow_import;
+mod followers;
+mod follows;
 mod health;
 mod incoming;
+mod lines;
+mod names;
+mod origin;
+mod preferences;
 mod publish;
 pub(crate) mod refusal;
 mod stats;
@@ -47,6 +54,24 @@ pub(crate) fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
         .service(resource(hub, prefix, "/fanout", &["POST"], [web::post().to(fanout::post)]))
         .service(resource(hub, prefix, "/feed", &["GET"], [web::get().to(feed::get)]))
         .service(resource(hub, prefix, "/publish", &["POST"], [web::post().to(publish::post)]));
+    follows(config, hub, prefix);
+}
+
+/// Who follows whom, and what users have muted.
+fn follows(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
+    let get = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+    let edge = [web::put().to(follows::put), web::delete().to(follows::delete)];
+    let import = web::post().to(follow_import::post);
+    let followers = get().to(followers::followers);
+    let following = get().to(followers::following);
+    let preferences = [get().to(preferences::get), web::put().to(preferences::put)];
+    let (reads, changes): (&[_], &[_]) = (&["GET", "HEAD"], &["GET", "HEAD", "PUT"]);
+    config
+        .service(resource(hub, prefix, "/follows", &["POST"], [import]))
+        .service(resource(hub, prefix, "/follows/{follower}/{author}", &["PUT", "DELETE"], edge))
+        .service(resource(hub, prefix, "/followers/{author}", reads, [followers]))
+        .service(resource(hub, prefix, "/following/{user}", reads, [following]))
+        .service(resource(hub, prefix, "/preferences/{user}", changes, preferences));
 }
 
 /// Health, statistics and metrics.

@@ -8,15 +8,15 @@ use actix_web::{
 use futures_util::{
     FutureExt, StreamExt,
     future::{BoxFuture, join_all},
-    stream::poll_fn,
 };
 use serde::Serialize;
-use tokio::sync::mpsc;
 
 use super::{
     body::{self, Lines},
     incoming::{Incoming, parse},
-    refusal::{ErrorBody, Refusal, refuse_cross_site},
+    lines::answer_lines,
+    origin::refuse_other_sites,
+    refusal::{ErrorBody, Refusal},
 };
 use crate::{
     error::{PublishError, SubscribeError},
@@ -25,9 +25,6 @@ use crate::{
 
 /// Events of one NDJSON request whose answers may be awaited at once.
 const MAX_AWAITED: usize = 256;
-
-/// Answers of one NDJSON request that its client has not read: some 20 MB.
-const MAX_UNREAD_ANSWERS: usize = 100_000;
 
 /// What one event was answered.
 #[derive(Debug, Serialize)]
@@ -69,7 +66,7 @@ enum Body {
 
 /// Takes the events of a body, whatever its form.
 pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload) -> HttpResponse {
-    if let Err(refusal) = refuse_cross_site(&request) {
+    if let Err(refusal) = refuse_other_sites(&request) {
         return refusal.response();
     }
     let max_payload = hub.shared().config.publish.max_payload;
@@ -127,35 +124,17 @@ async fn array(hub: &Hub, body: &[u8]) -> Result<Body, Refusal> {
     Ok(Body::Array(answers))
 }
 
-/// Answers line by line while the request is still being read. Many clients read only when
-/// they have sent everything: so answers gather, within a bound, before the reading stops.
+/// Answers line by line while the request is still being read.
 #[allow(
     clippy::async_yields_async,
     reason = "lines are handed over in order, their answers awaited together"
 )]
 fn lines(hub: Hub, lines: Lines) -> HttpResponse {
-    let mut answers = lines
-        .then(move |line| {
-            let hub = hub.clone();
-            async move { enqueue_line(&hub, line).await }
-        })
-        .buffered(MAX_AWAITED)
-        .boxed_local();
-    let (sender, mut receiver) = mpsc::channel(MAX_UNREAD_ANSWERS);
-    actix_web::rt::spawn(async move {
-        while let Some(answer) = answers.next().await {
-            if sender.send(answer).await.is_err() {
-                // The client is gone: what it has not sent is not published.
-                return;
-            }
-        }
+    let answers = lines.then(move |line| {
+        let hub = hub.clone();
+        async move { enqueue_line(&hub, line.bytes).await }
     });
-    let body = poll_fn(move |task| receiver.poll_recv(task)).map(|answer| {
-        let mut line = serde_json::to_vec(&answer)?;
-        line.push(b'\n');
-        Ok::<_, serde_json::Error>(Bytes::from(line))
-    });
-    HttpResponse::Ok().content_type("application/x-ndjson").streaming(body)
+    answer_lines(answers.buffered(MAX_AWAITED))
 }
 
 /// Hands a line's events over in order; the future awaits their answers.

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::publish::Answers;
 use crate::{
-    error::{ChangeError, FanOutError, PublishError, SubscribeError},
+    error::{ChangeError, FanOutError, FollowError, PublishError, SubscribeError},
     wire::{ShutdownReason, control::Shutdown, encode},
 };
 
@@ -108,6 +108,16 @@ impl From<&ChangeError> for Refusal {
     }
 }
 
+impl From<&FollowError> for Refusal {
+    fn from(error: &FollowError) -> Self {
+        let status = match error.code() {
+            "bridge_down" | "unconfirmed" | "graph_down" => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
 /// The answer to a stream that is not opened. A browser's `EventSource` gives up for good on
 /// any status but 200, so a temporary refusal reaches it as a stream that ends at once.
 pub(crate) fn stream_refusal(request: &HttpRequest, error: &SubscribeError) -> HttpResponse {
@@ -138,17 +148,6 @@ pub(crate) fn stream_head() -> actix_web::HttpResponseBuilder {
         // A stream is its connection's last answer: so a drained instance is idle at once.
         .force_close();
     head
-}
-
-/// Refuses what a page of another site asks for: it can send a body of a simple type without
-/// being asked. Its browser says so.
-pub(crate) fn refuse_cross_site(request: &HttpRequest) -> Result<(), Refusal> {
-    let site = request.headers().get("sec-fetch-site");
-    if site.is_none_or(|site| site != "cross-site") {
-        return Ok(());
-    }
-    let message = "pages of other sites may only read";
-    Err(Refusal::new(StatusCode::FORBIDDEN, "cross_site", message))
 }
 
 /// 405 with the methods that are allowed.

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     body::{self, MAX_SUBSCRIPTION_BYTES, object},
-    refusal::{Refusal, refuse_cross_site},
+    origin::refuse_other_sites,
+    refusal::Refusal,
 };
 use crate::hub::Hub;
 
@@ -46,7 +47,7 @@ async fn change(
     client: &str,
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
-    refuse_cross_site(request)?;
+    refuse_other_sites(request)?;
     let body = body::read(payload, MAX_SUBSCRIPTION_BYTES).await?;
     let body: Body = object(&body)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "bad_json", error.to_string()))?;

@@ -155,12 +155,14 @@ impl Log {
     }
 }
 
+type Follows = (Arc<dyn FollowGraph>, Arc<dyn Preferences>);
+
 /// The stores that the application brought, and the hub's own for what it did not.
 fn follows(
     graph: Option<Arc<dyn FollowGraph>>,
     preferences: Option<Arc<dyn Preferences>>,
     stop: &CancellationToken,
-) -> Result<(Arc<dyn FollowGraph>, Arc<dyn Preferences>), StartError> {
+) -> Result<Follows, StartError> {
     if let (Some(graph), Some(preferences)) = (&graph, &preferences) {
         return Ok((graph.clone(), preferences.clone()));
     }

@@ -135,7 +135,7 @@ pub async fn publish(addr: SocketAddr, json: Value) -> Value {
     response.json()
 }
 
-/// An NDJSON publish whose answers are read while its lines are still being sent.
+/// An NDJSON request whose answers are read while its lines are still being sent.
 pub struct Lines {
     pub writer: LineWriter,
     pub reader: LineReader,
@@ -154,12 +154,18 @@ pub struct LineReader {
 }
 
 impl Lines {
-    /// Sends the head and the first line. The server may answer only when it has a line.
+    /// Sends the head of a publish and the first line. The server may answer only when it has
+    /// a line.
     pub async fn open(addr: SocketAddr, first: &str) -> Self {
+        Self::open_at(addr, "/events/publish", first).await
+    }
+
+    /// The same for another endpoint.
+    pub async fn open_at(addr: SocketAddr, path: &str, first: &str) -> Self {
         let mut socket = TcpStream::connect(addr).await.expect("the server accepts");
         socket.set_nodelay(true).expect("a TCP socket");
         let headers = [("Content-Type", "application/x-ndjson"), ("Transfer-Encoding", "chunked")];
-        let head = request_head(addr, "POST", "/events/publish", &headers, b"");
+        let head = request_head(addr, "POST", path, &headers, b"");
         socket.write_all(&head).await.expect("the head is sent");
         socket.write_all(&chunk(first)).await.expect("the line is sent");
         let mut buffer = BytesMut::new();

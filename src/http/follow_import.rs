@@ -1,0 +1,191 @@
+//! `POST /follows`: who follows whom, a line each without end. Lines are stored while they
+//! are read, some hundred at a time, so no more than a few thousand are in memory.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::StatusCode,
+    web::{Data, Payload},
+};
+use futures_util::{Stream, StreamExt, stream};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    body::{Line, Lines, object},
+    lines::answer_lines,
+    origin::refuse_other_sites,
+    refusal::{ErrorBody, Refusal},
+};
+use crate::{follow::Follow, hub::Hub};
+
+/// Longest line: two names, every byte escaped, and room.
+const MAX_LINE_BYTES: usize = 8 * 1024;
+
+/// Lines that are stored with one call.
+const MAX_BATCH_LINES: usize = 1024;
+
+/// Calls under way: one is answered while the next is read.
+const MAX_BATCHES: usize = 4;
+
+/// Lines between two reports.
+const REPORT_LINES: u64 = 10_240;
+
+/// What a line says.
+#[derive(Deserialize)]
+struct Edge<'a> {
+    #[serde(borrow)]
+    follower: std::borrow::Cow<'a, str>,
+    #[serde(borrow)]
+    author: std::borrow::Cow<'a, str>,
+}
+
+/// A line of the answer.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    Refused {
+        error: ErrorBody,
+        line: u64,
+    },
+    Progress(Report),
+    Finished {
+        success: bool,
+        #[serde(flatten)]
+        report: Report,
+    },
+    Stopped {
+        success: bool,
+        #[serde(flatten)]
+        report: Report,
+        error: ErrorBody,
+        line: u64,
+    },
+}
+
+/// Lines so far.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+struct Report {
+    processed: u64,
+    /// Edges that are new.
+    followed: u64,
+    refused: u64,
+}
+
+/// Lines that are stored together.
+#[derive(Default)]
+struct Batch {
+    edges: Vec<Follow>,
+    refused: Vec<(u64, Refusal)>,
+    first_line: u64,
+    line_count: u64,
+    /// Why nothing follows it: the body could not be read further.
+    broken: Option<(u64, Refusal)>,
+}
+
+/// A batch that was stored, and how many of its edges are new; or why it was not.
+struct Stored {
+    batch: Batch,
+    followed: Result<u64, Refusal>,
+}
+
+/// Takes the lines of a body.
+pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload) -> HttpResponse {
+    if let Err(refusal) = refuse_other_sites(&request) {
+        return refusal.response();
+    }
+    let lines = Lines::new(payload, MAX_LINE_BYTES).ready_chunks(MAX_BATCH_LINES);
+    let stored = lines.map(move |lines| {
+        let hub = hub.clone();
+        async move { store(&hub, Batch::of(lines)).await }
+    });
+    answer_lines(answers(stored.buffered(MAX_BATCHES)))
+}
+
+/// What is told of batches: refused lines, progress, and how it ended.
+fn answers(stored: impl Stream<Item = Stored> + 'static) -> impl Stream<Item = Answer> {
+    let (stored, report) = (stored.boxed_local(), Report::default());
+    let import = Import { stored, report, reported: 0, is_finished: false };
+    stream::unfold(import, |mut import| async {
+        let answers = import.next().await?;
+        Some((stream::iter(answers), import))
+    })
+    .flatten()
+}
+
+/// An import under way.
+struct Import {
+    stored: stream::LocalBoxStream<'static, Stored>,
+    report: Report,
+    /// Lines of the last report.
+    reported: u64,
+    is_finished: bool,
+}
+
+impl Import {
+    /// What is to be told next; none at the end.
+    async fn next(&mut self) -> Option<Vec<Answer>> {
+        if self.is_finished {
+            return None;
+        }
+        let Some(Stored { batch, followed }) = self.stored.next().await else {
+            self.is_finished = true;
+            return Some(vec![Answer::Finished { success: true, report: self.report }]);
+        };
+        let followed = match followed {
+            Ok(followed) => followed,
+            Err(refusal) => return Some(vec![self.stop(batch.first_line, refusal)]),
+        };
+        self.report.processed += batch.line_count;
+        self.report.followed += followed;
+        self.report.refused += batch.refused.len() as u64;
+        let refused = batch.refused.into_iter();
+        let mut answers: Vec<Answer> =
+            refused.map(|(line, refusal)| Answer::Refused { error: refusal.error, line }).collect();
+        if let Some((line, refusal)) = batch.broken {
+            answers.push(self.stop(line, refusal));
+        } else if self.report.processed - self.reported >= REPORT_LINES {
+            self.reported = self.report.processed;
+            answers.push(Answer::Progress(self.report));
+        }
+        Some(answers)
+    }
+
+    /// Nothing of this line and of those behind it is counted; some may be stored.
+    fn stop(&mut self, line: u64, refusal: Refusal) -> Answer {
+        self.is_finished = true;
+        Answer::Stopped { success: false, report: self.report, error: refusal.error, line }
+    }
+}
+
+impl Batch {
+    fn of(lines: Vec<Line>) -> Self {
+        let first_line = lines.first().map_or(0, |line| line.number);
+        let mut batch = Self { first_line, ..Self::default() };
+        for Line { number, bytes } in lines {
+            match bytes {
+                Ok(bytes) => match parse(&bytes) {
+                    Ok(edge) => batch.edges.push(edge),
+                    Err(refusal) => batch.refused.push((number, refusal)),
+                },
+                Err(refusal) => {
+                    batch.broken = Some((number, refusal));
+                    break;
+                }
+            }
+            batch.line_count += 1;
+        }
+        batch
+    }
+}
+
+async fn store(hub: &Hub, mut batch: Batch) -> Stored {
+    let edges = std::mem::take(&mut batch.edges);
+    let followed = hub.follow_all(edges).await;
+    Stored { batch, followed: followed.map_err(|error| Refusal::from(&error)) }
+}
+
+fn parse(line: &[u8]) -> Result<Follow, Refusal> {
+    let refusal = |code, message| Refusal::new(StatusCode::BAD_REQUEST, code, message);
+    let edge: Edge<'_> = object(line).map_err(|error| refusal("bad_json", error.to_string()))?;
+    let edge = Follow::parse(&edge.follower, &edge.author);
+    edge.map_err(|error| refusal("bad_user", error.to_string()))
+}

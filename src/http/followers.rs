@@ -1,0 +1,85 @@
+//! `GET /followers/{author}` and `GET /following/{user}`: page by page.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::StatusCode,
+    web::{Data, Query},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{names::last_segments, refusal::Refusal};
+use crate::{
+    error::FollowError,
+    follow::{Page, User},
+    hub::Hub,
+};
+
+/// Users in a page, unless the query says otherwise.
+const DEFAULT_LIMIT: usize = 100;
+const MAX_LIMIT: usize = 1000;
+
+/// What a query says.
+#[derive(Deserialize)]
+struct PageQuery {
+    after: Option<String>,
+    limit: Option<String>,
+}
+
+impl PageQuery {
+    fn limit(&self) -> Result<usize, Refusal> {
+        let Some(text) = &self.limit else { return Ok(DEFAULT_LIMIT) };
+        let limit = text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit));
+        limit.ok_or_else(|| bad_query(format!("`limit` is from 1 to {MAX_LIMIT}")))
+    }
+}
+
+/// The answer.
+#[derive(Serialize)]
+struct PageAnswer {
+    user: String,
+    count: u64,
+    users: Vec<User>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<String>,
+}
+
+/// A page of those who follow an author, and how many they are.
+pub(crate) async fn followers(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
+    answer(&request, async |author, after, limit| {
+        let count = hub.follow_counts(author).await?.followers;
+        Ok((count, hub.followers(author, after, limit).await?))
+    })
+    .await
+}
+
+/// A page of those whom a user follows, and how many they are.
+pub(crate) async fn following(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
+    answer(&request, async |user, after, limit| {
+        let count = hub.follow_counts(user).await?.following;
+        Ok((count, hub.following(user, after, limit).await?))
+    })
+    .await
+}
+
+async fn answer(
+    request: &HttpRequest,
+    read: impl AsyncFn(&str, Option<String>, usize) -> Result<(u64, Page), FollowError>,
+) -> HttpResponse {
+    let page = async {
+        let [user] = last_segments(request)?;
+        let query = Query::<PageQuery>::from_query(request.query_string());
+        let query = query.map_err(|error| bad_query(error.to_string()))?.into_inner();
+        let limit = query.limit()?;
+        let read = read(&user, query.after, limit).await;
+        let (count, Page { users, next }) = read.map_err(|error| Refusal::from(&error))?;
+        Ok(PageAnswer { user, count, users, next })
+    };
+    match page.await {
+        Ok(page) => HttpResponse::Ok().json(page),
+        Err(refusal) => Refusal::response(&refusal),
+    }
+}
+
+fn bad_query(message: String) -> Refusal {
+    Refusal::new(StatusCode::BAD_REQUEST, "bad_query", message)
+}

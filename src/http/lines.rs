@@ -1,0 +1,34 @@
+//! Answers in NDJSON, which begin while the request is still being read.
+
+use actix_web::{HttpResponse, web::Bytes};
+use futures_util::{Stream, StreamExt, stream::poll_fn};
+use serde::Serialize;
+use tokio::sync::mpsc;
+
+/// Answers of one request that its client has not read: some 20 MB.
+const MAX_UNREAD_ANSWERS: usize = 100_000;
+
+/// Answers with a line each. Many clients read only when they have sent everything: so
+/// answers gather, within a bound, before no more of them are asked for, and with them
+/// nothing more of the request is read.
+pub(crate) fn answer_lines<T>(answers: impl Stream<Item = T> + 'static) -> HttpResponse
+where
+    T: Serialize + 'static,
+{
+    let mut answers = answers.boxed_local();
+    let (sender, mut receiver) = mpsc::channel(MAX_UNREAD_ANSWERS);
+    actix_web::rt::spawn(async move {
+        while let Some(answer) = answers.next().await {
+            if sender.send(answer).await.is_err() {
+                // The client is gone: what it has not sent is not taken.
+                return;
+            }
+        }
+    });
+    let body = poll_fn(move |task| receiver.poll_recv(task)).map(|answer| {
+        let mut line = serde_json::to_vec(&answer)?;
+        line.push(b'\n');
+        Ok::<_, serde_json::Error>(Bytes::from(line))
+    });
+    HttpResponse::Ok().content_type("application/x-ndjson").streaming(body)
+}

@@ -1,0 +1,16 @@
+//! Where a request comes from, as browsers say.
+
+use actix_web::{HttpRequest, http::StatusCode};
+
+use super::refusal::Refusal;
+
+/// Refuses a change that another site's page asks for: it can send a body of a simple type
+/// without its browser asking the hub first. Its browser says so.
+pub(crate) fn refuse_other_sites(request: &HttpRequest) -> Result<(), Refusal> {
+    let site = request.headers().get("sec-fetch-site");
+    if site.is_some_and(|site| site == "cross-site") {
+        let message = "pages of other sites may not publish or change anything";
+        return Err(Refusal::new(StatusCode::FORBIDDEN, "cross_site", message));
+    }
+    Ok(())
+}
