@@ -7,6 +7,7 @@ mod browsers;
 mod command_line;
 mod delivery;
 mod embedding;
+mod feeds;
 mod follows;
 mod live_topics;
 mod operations;

@@ -4,7 +4,7 @@
 
 use std::{collections::VecDeque, mem::take, sync::Arc, time::Instant};
 
-use super::{ManagerState, flush::queue};
+use super::ManagerState;
 use crate::{
     actors::{
         StreamId,
@@ -103,7 +103,8 @@ impl<O: Outlet> ManagerState<O> {
             return self.finished.push((ticket, Outcome::TooManyTopics));
         };
         let (mut gone, mut added) = Difference::between(&wanted, &slot.wanted);
-        self.queue_pending(reference, &gone, now);
+        let mutes_change = wanted.muted != slot.wanted.muted;
+        self.queue_pending(reference, now, |topic| mutes_change || gone.contains(topic));
         let Some(slot) = self.streams.get_mut(reference) else { return };
         slot.wanted = Arc::new(wanted);
         let slot_wanted = slot.wanted.clone();
@@ -140,24 +141,22 @@ impl<O: Outlet> ManagerState<O> {
         self.finish_if_attached(reference);
     }
 
-    /// What was published while the stream wanted it reaches the stream before it goes.
-    fn queue_pending(&mut self, reference: SlotRef, gone: &Difference, now: Instant) {
-        let is_gone = |topic: &Topic| {
-            gone.topics.contains(topic)
-                || gone.patterns.iter().any(|one| one.matches(topic.as_str()))
-        };
-        let mut dirty = Vec::new();
+    /// What was published before a change is treated as it was then: so it goes to the
+    /// connection now, which also leaves out what is still muted.
+    fn queue_pending(
+        &mut self,
+        reference: SlotRef,
+        now: Instant,
+        is_concerned: impl Fn(&Topic) -> bool,
+    ) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
         for id in self.pending.iter().flatten() {
             let entry = &self.topics[*id];
-            let Some(slot) = self.streams.get(reference) else { return };
-            if !is_gone(&entry.topic) || !slot.wants(*id, &entry.topic) {
-                continue;
-            }
-            if let Some(frame) = Frame::new(entry.pending.iter().cloned().collect()) {
-                queue(&mut self.streams, &mut dirty, reference, &frame);
+            if is_concerned(&entry.topic) && slot.wants(*id, &entry.topic) {
+                slot.queued.extend(Frame::new(entry.pending.iter().cloned().collect()));
             }
         }
-        self.hand_over(dirty, now);
+        self.hand_over(vec![reference], now);
     }
 
     fn attach(&mut self, reference: SlotRef, partition: u16, interest: Arc<Interest>) {
@@ -276,6 +275,10 @@ struct Difference {
 }
 
 impl Difference {
+    fn contains(&self, topic: &Topic) -> bool {
+        self.topics.contains(topic) || self.patterns.iter().any(|one| one.matches(topic.as_str()))
+    }
+
     /// What has gone, and what has come.
     fn between(now: &Wanted, before: &Wanted) -> (Self, Self) {
         let only = |here: &Wanted, there: &Wanted| Self {

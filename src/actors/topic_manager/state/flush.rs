@@ -144,7 +144,7 @@ impl<O: Outlet> ManagerState<O> {
 
 /// Queues a frame for a stream that wants something of it, once, whichever of its patterns
 /// and topics matched.
-pub(super) fn queue<O: Outlet>(
+fn queue<O: Outlet>(
     streams: &mut Streams<O>,
     dirty: &mut Vec<SlotRef>,
     reference: SlotRef,
