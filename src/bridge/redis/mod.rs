@@ -38,7 +38,9 @@ use actor::{
     RedisBridge,
 };
 use script::{Names, PublishCall};
-pub(crate) use target::Target;
+pub(crate) use target::{Endpoint, Target};
+#[cfg(test)]
+pub(crate) use tests::TestRedis;
 
 use super::{Bridge, BridgeStatus, TopicStatus};
 use crate::{
