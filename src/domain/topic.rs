@@ -55,11 +55,7 @@ impl Topic {
     /// of two). Stable across versions, machines and programming languages: FNV-1a of 32
     /// bits over the name's bytes, its halves folded by exclusive or, its low bits taken.
     pub fn partition(&self, partition_count: u16) -> u16 {
-        debug_assert!(partition_count.is_power_of_two());
-        let hash = fnv1a(self.0.as_bytes());
-        // The fold: FNV-1a's lowest bits alone are weak (the lowest is a mere parity).
-        let folded = (hash ^ (hash >> 16)) as u16;
-        folded & (partition_count - 1)
+        partition_of(&self.0, partition_count)
     }
 }
 
@@ -73,6 +69,15 @@ impl fmt::Display for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Which of so many parts (a power of two) a name belongs to.
+pub(crate) fn partition_of(name: &str, count: u16) -> u16 {
+    debug_assert!(count.is_power_of_two());
+    let hash = fnv1a(name.as_bytes());
+    // The fold: FNV-1a's lowest bits alone are weak (the lowest is a mere parity).
+    let folded = (hash ^ (hash >> 16)) as u16;
+    folded & (count - 1)
 }
 
 /// FNV-1a, 32 bits: <http://www.isthe.com/chongo/tech/comp/fnv/>. Chosen because every

@@ -3,6 +3,7 @@
 
 pub mod contract;
 pub(crate) mod memory;
+pub(crate) mod redis;
 
 use std::{error::Error, fmt, sync::Arc};
 
@@ -149,6 +150,13 @@ impl GraphError {
             Self::BadPage => "bad_page",
         }
     }
+}
+
+/// Which of a user's two sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Followers,
+    Following,
 }
 
 /// What a graph answers.

@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Hub, MAX_ASKS, PartitionHandle, Running, Shared,
     instances::Executor,
-    threads::{Partitions, start_bridge, start_memory, start_router},
+    threads::{Partitions, start_bridge, start_memory, start_redis_follows, start_router},
 };
 use crate::{
     actors::partition::{LogPlace, Partition, PartitionSpec},
@@ -65,8 +65,8 @@ impl HubBuilder {
         let stop = CancellationToken::new();
         // Should not all of it start, what did ends.
         let unless_started = stop.clone().drop_guard();
-        let (graph, preferences) = follows(self.graph, self.preferences, &stop)?;
         let config = self.config;
+        let (graph, preferences) = follows(self.graph, self.preferences, &config, &stop)?;
         let started_at = Instant::now();
         let budget =
             HistoryBudget::new(config.history.max_bytes, config.hub.partitions, started_at);
@@ -161,11 +161,18 @@ type Follows = (Arc<dyn FollowGraph>, Arc<dyn Preferences>);
 fn follows(
     graph: Option<Arc<dyn FollowGraph>>,
     preferences: Option<Arc<dyn Preferences>>,
+    config: &Config,
     stop: &CancellationToken,
 ) -> Result<Follows, StartError> {
     if let (Some(graph), Some(preferences)) = (&graph, &preferences) {
         return Ok((graph.clone(), preferences.clone()));
     }
-    let own = Arc::new(start_memory(stop)?);
-    Ok((graph.unwrap_or_else(|| own.clone()), preferences.unwrap_or(own)))
+    let own: Follows = if config.redis.url.is_empty() {
+        let memory = Arc::new(start_memory(stop)?);
+        (memory.clone(), memory)
+    } else {
+        let redis = Arc::new(start_redis_follows(config, stop)?);
+        (redis.clone(), redis)
+    };
+    Ok((graph.unwrap_or(own.0), preferences.unwrap_or(own.1)))
 }

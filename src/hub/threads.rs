@@ -18,7 +18,7 @@ use crate::{
     config::{Config, ConfigProblems, Problem},
     domain::policy::Policies,
     error::StartError,
-    follow::memory::MemoryFollows,
+    follow::{memory::MemoryFollows, redis::RedisFollows},
     metrics::Metrics,
 };
 
@@ -69,10 +69,7 @@ pub(super) fn start_bridge(
     if config.redis.url.is_empty() {
         return Ok(None);
     }
-    let target = Target::parse(&config.redis.url, &config.redis.tls_ca).map_err(|error| {
-        let (place, key) = (String::new(), "redis.url".to_owned());
-        ConfigProblems(vec![Problem { place, key, message: error.to_string() }])
-    })?;
+    let target = target(config)?;
     let (tell, told) = mpsc::channel();
     let (config, metrics, stop) = (config.clone(), metrics.clone(), stop.clone());
     std::thread::Builder::new().name("fanfare-redis".to_owned()).spawn(move || {
@@ -82,6 +79,22 @@ pub(super) fn start_bridge(
         });
     })?;
     Ok(Some(told.recv().map_err(io::Error::other)?))
+}
+
+fn target(config: &Config) -> Result<Target, ConfigProblems> {
+    Target::parse(&config.redis.url, &config.redis.tls_ca).map_err(|error| {
+        let (place, key) = (String::new(), "redis.url".to_owned());
+        ConfigProblems(vec![Problem { place, key, message: error.to_string() }])
+    })
+}
+
+/// Starts what keeps connections for the graph in Redis, on a thread of its own.
+pub(super) fn start_redis_follows(
+    config: &Config,
+    stop: &CancellationToken,
+) -> Result<RedisFollows, StartError> {
+    let (target, redis) = (target(config)?, config.redis.clone());
+    Ok(start_alone("fanfare-follow", stop, move || RedisFollows::start(target, &redis))?)
 }
 
 /// Starts the graph in memory on a thread of its own: an import delays no publish.

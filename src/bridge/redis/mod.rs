@@ -42,7 +42,9 @@ use actor::{
 };
 use calls::{CallInstances, ServeCalls};
 use script::{Names, PublishCall};
-pub(crate) use target::Target;
+pub(crate) use target::{Endpoint, Target};
+#[cfg(test)]
+pub(crate) use tests::TestRedis;
 
 use super::{Bridge, BridgeStatus, Execute, InstanceAnswer, InstanceCall, TopicStatus};
 use crate::{

@@ -10,14 +10,14 @@ use std::{
 use crate::{Hub, bridge::contract};
 
 /// A Redis of its own, gone with this value.
-struct Redis {
+pub(crate) struct TestRedis {
     process: Child,
     port: u16,
     directory: PathBuf,
 }
 
-impl Redis {
-    fn start() -> Self {
+impl TestRedis {
+    pub fn start() -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let directory = std::env::temp_dir().join(format!("fanfare-unit-{port}"));
         std::fs::create_dir_all(&directory).unwrap();
@@ -29,9 +29,24 @@ impl Redis {
             .expect("redis-server is installed (scripts/test installs it)");
         Self { process, port, directory }
     }
+
+    /// As `redis.url` takes it.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// All keys, sorted.
+    pub async fn keys(&self) -> Vec<String> {
+        let client = redis::Client::open(self.url()).unwrap();
+        let mut connection = client.get_multiplexed_async_connection().await.unwrap();
+        let keys = redis::cmd("KEYS").arg("*").query_async(&mut connection).await;
+        let mut keys: Vec<String> = keys.unwrap();
+        keys.sort_unstable();
+        keys
+    }
 }
 
-impl Drop for Redis {
+impl Drop for TestRedis {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
@@ -41,9 +56,9 @@ impl Drop for Redis {
 
 #[actix_web::test]
 async fn the_redis_bridge_keeps_every_promise() {
-    let redis = Redis::start();
+    let redis = TestRedis::start();
     let mut config = contract::config();
-    config.redis.url = format!("redis://127.0.0.1:{}", redis.port);
+    config.redis.url = redis.url();
     let instances = [Hub::start(config.clone()).unwrap(), Hub::start(config).unwrap()];
     let start = Instant::now();
     while !instances.iter().all(Hub::is_ready) {

@@ -8,17 +8,10 @@ use std::{
     ops::Bound::{Excluded, Unbounded},
 };
 
-use crate::follow::{Counts, Follow, GraphError, Page, User};
+use crate::follow::{Counts, Direction, Follow, GraphError, Page, User};
 
 /// Four bytes, as every edge is two of them.
 type Id = u32;
-
-/// Which of a user's two sets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Followers,
-    Following,
-}
 
 /// A user that has an edge.
 struct Node {

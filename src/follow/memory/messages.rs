@@ -4,8 +4,7 @@
 use actix::Message;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::graph::Direction;
-use crate::follow::{Counts, Follow, GraphError, Page, User};
+use crate::follow::{Counts, Direction, Follow, GraphError, Page, User};
 
 /// What becomes of edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -18,13 +18,14 @@ use actix::{Actor, Addr, Context, Handler, Message, MessageResult, dev::ToEnvelo
 use futures_util::{FutureExt, future::ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-pub(crate) use self::graph::Direction;
 use self::{
     graph::Graph,
     messages::{AskWhoMutes, Change, ChangeEdges, CountEdges, ReadMuted, ReadPage, SetMuted},
     mutes::Mutes,
 };
-use super::{Counts, Follow, FollowGraph, GraphError, GraphFuture, Page, Preferences, User};
+use super::{
+    Counts, Direction, Follow, FollowGraph, GraphError, GraphFuture, Page, Preferences, User,
+};
 
 /// Calls that may be with the actor at once.
 const MAX_CALLS: usize = 256;

@@ -1,0 +1,49 @@
+//! The scripts, and how they are called.
+
+use std::sync::LazyLock;
+
+use redis::{Cmd, RedisError, aio::MultiplexedConnection};
+
+/// What Redis runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Script {
+    /// A set of followers, or of followed authors.
+    Set,
+    /// What a user has muted.
+    Mute,
+}
+
+impl Script {
+    const ALL: [Self; 2] = [Self::Set, Self::Mute];
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Set => include_str!("set.lua"),
+            Self::Mute => include_str!("mute.lua"),
+        }
+    }
+
+    /// What Redis calls it.
+    fn hash(self) -> &'static str {
+        static HASHES: LazyLock<[redis::Script; 2]> =
+            LazyLock::new(|| Script::ALL.map(|script| redis::Script::new(script.text())));
+        HASHES[self as usize].get_hash()
+    }
+}
+
+/// A call of a script that the node has.
+pub(super) fn call(script: Script, keys: &[String], words: &[&str]) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(script.hash()).arg(keys.len()).arg(keys).arg(words);
+    command
+}
+
+/// Gives a node all scripts.
+pub(super) async fn load(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
+    for script in Script::ALL {
+        let mut command = redis::cmd("SCRIPT");
+        command.arg("LOAD").arg(script.text());
+        command.query_async::<()>(connection).await?;
+    }
+    Ok(())
+}

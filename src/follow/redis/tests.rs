@@ -1,0 +1,38 @@
+//! The promises of every store, kept over a real Redis.
+
+use std::time::{Duration, Instant};
+
+use super::RedisFollows;
+use crate::{
+    Config,
+    bridge::redis::{Target, TestRedis},
+    follow::{FollowGraph, User, contract},
+};
+
+async fn start(redis: &TestRedis) -> RedisFollows {
+    let mut config = Config::default().redis;
+    config.url = redis.url();
+    let target = Target::parse(&config.url, "").unwrap();
+    let follows = RedisFollows::start(target, &config);
+    let start = Instant::now();
+    let user = User::parse("a").unwrap();
+    while FollowGraph::counts(&follows, user.clone()).await.is_err() {
+        assert!(start.elapsed() < Duration::from_secs(10), "not connected in time");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    follows
+}
+
+#[actix_web::test]
+async fn the_graph_in_redis_keeps_every_promise_and_leaves_nothing_behind() {
+    let redis = TestRedis::start();
+    contract::graph(&start(&redis).await).await;
+    assert_eq!(redis.keys().await, [""; 0]);
+}
+
+#[actix_web::test]
+async fn the_preferences_in_redis_keep_every_promise_and_leave_nothing_behind() {
+    let redis = TestRedis::start();
+    contract::preferences(&start(&redis).await).await;
+    assert_eq!(redis.keys().await, [""; 0]);
+}
