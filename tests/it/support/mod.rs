@@ -5,6 +5,7 @@
 pub mod chaos;
 pub mod crowd;
 pub mod directory;
+pub mod example;
 pub mod fleet;
 pub mod heavy;
 pub mod http;
@@ -19,6 +20,7 @@ pub mod sse;
 pub mod wait;
 
 pub use self::redis::RedisServer;
+pub use example::Example;
 pub use heavy::heavy;
 pub use http::publish;
 pub use instances::Instances;
