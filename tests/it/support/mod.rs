@@ -16,6 +16,7 @@ pub mod process;
 pub mod redis;
 pub mod relay;
 pub mod server;
+pub mod social;
 pub mod sse;
 pub mod wait;
 
