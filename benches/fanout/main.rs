@@ -45,6 +45,7 @@ async fn main() {
     let mut client = Client::connect(server.address).await;
     let start = Instant::now();
     graph.import(&mut client).await;
+    drop(client);
     let rate = graph.edge_count() as f64 / start.elapsed().as_secs_f64();
     row("edges imported", &format!("{} ({rate:.0} a second)", graph.edge_count()));
     let before = peak_bytes(&server, "VmRSS");
@@ -53,6 +54,8 @@ async fn main() {
     let opened = peak_bytes(&server, "VmRSS");
     row(&format!("resident memory, and {FEEDS} feeds"), &mebibytes(opened));
 
+    // An idle connection would have been closed by now.
+    let mut client = Client::connect(server.address).await;
     let push = celebrity(&server, &feeds, &graph, "push", &mut client).await;
     celebrity(&server, &feeds, &graph, "pull", &mut client).await;
     let naive = one_publish_a_follower(&server, &feeds, &graph, &mut client).await;
