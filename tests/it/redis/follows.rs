@@ -16,8 +16,8 @@ use crate::support::{
     until,
 };
 
-/// Followers of the author that slots are moved under.
-const STAYING: usize = 600;
+/// Followers of the author whose slot is moved: more keys than are moved at once.
+const STAYING: usize = 12_000;
 
 async fn change(addr: SocketAddr, method: &str, follower: &str, author: &str) -> Response {
     request(addr, method, &format!("/events/follows/{follower}/{author}"), &[], b"").await
@@ -57,6 +57,17 @@ async fn try_walk(addr: SocketAddr, path: &str) -> Option<Vec<String>> {
 
 async fn walk(addr: SocketAddr, path: &str) -> Vec<String> {
     try_walk(addr, path).await.expect("Redis is there")
+}
+
+/// The same for an instance that may not have noticed yet that Redis is there again.
+async fn walk_in_time(addr: SocketAddr, path: &str) -> Vec<String> {
+    let mut met = None;
+    until(REDIS_DEADLINE, "followers can be walked", async || {
+        met = try_walk(addr, path).await;
+        met.is_some()
+    })
+    .await;
+    met.expect("just seen")
 }
 
 #[track_caller]
@@ -130,7 +141,8 @@ async fn no_key_grows_with_the_number_of_followers() {
                      assert(redis.call('OBJECT', 'ENCODING', key) == 'listpack') \
                    end \
                    return most";
-    assert_eq!(redis.command(&["EVAL", largest, "0"]).await, "128");
+    let largest: usize = redis.command(&["EVAL", largest, "0"]).await.parse().expect("a number");
+    assert!((64..=128).contains(&largest), "{largest} names in a key");
     let keys = redis.lines(&["KEYS", "*:followers:*"]).await;
     assert!((20_000 / 128..20_000 / 32).contains(&keys.len()), "{} keys", keys.len());
     let slots: BTreeSet<&str> =
@@ -303,11 +315,9 @@ async fn a_cluster_master_that_dies_is_replaced_and_its_users_are_there_again() 
     for number in 0..30 {
         let (follower, author) = (format!("f{number}"), format!("a{number}"));
         insist(instances.addr(1), "PUT", &follower, &author).await;
-        let met = walk(instances.addr(1), &format!("/events/followers/{author}")).await;
+        let met = walk_in_time(instances.addr(1), &format!("/events/followers/{author}")).await;
         assert_eq!(met, [follower.clone()]);
-        assert_eq!(
-            walk(instances.addr(0), &format!("/events/following/{follower}")).await,
-            [author]
-        );
+        let path = format!("/events/following/{follower}");
+        assert_eq!(walk_in_time(instances.addr(0), &path).await, [author]);
     }
 }
