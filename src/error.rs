@@ -82,6 +82,69 @@ pub enum SubscribeError {
     /// Redis is away. Try again later.
     #[error("Redis is away, so no stream can be opened at the moment")]
     BridgeDown,
+    /// The application's follower graph or preferences cannot be had. Try again later.
+    #[error("the follower graph cannot be had at the moment")]
+    GraphDown,
+}
+
+/// Why an event was not brought to an author's followers. But for [`Self::Partly`] nobody has
+/// got it.
+#[derive(Debug, thiserror::Error)]
+pub enum FanOutError {
+    #[error(transparent)]
+    User(#[from] UserError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    #[error("who is online could not be found out: {0}")]
+    Online(#[from] ChangeError),
+    /// Some followers may have got it. Repeat it with the same id, and all have, once.
+    #[error("only some of the followers may have got it; repeat it with the same id: {0}")]
+    Partly(#[source] Box<FanOutError>),
+}
+
+impl FanOutError {
+    /// The code in an HTTP answer. Its meaning never changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::User(_) => "bad_user",
+            Self::Publish(error) => error.code(),
+            Self::Graph(error) => error.code(),
+            Self::Online(_) | Self::Partly(_) => "unconfirmed",
+        }
+    }
+}
+
+/// Why an open stream was not changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// No stream of this client is open; it may have reconnected under another id.
+    #[error("no stream of this client is open")]
+    UnknownStream,
+    #[error("a stream has at most {max_count} topics")]
+    TooManyTopics { max_count: usize },
+    /// Redis is away, so that other instances cannot be asked. Nothing was changed.
+    #[error("Redis is away, so no stream can be changed at the moment")]
+    BridgeDown,
+    /// Not every instance answered in time: the change may be in force. It may be made again.
+    #[error("not all was changed in time; the change may be made again")]
+    Unconfirmed,
+}
+
+impl ChangeError {
+    /// The code in an HTTP answer. Its meaning never changes.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Topic(_) => "bad_topic",
+            Self::UnknownStream => "unknown_stream",
+            Self::TooManyTopics { .. } => "too_many_topics",
+            Self::BridgeDown => "bridge_down",
+            Self::Unconfirmed => "unconfirmed",
+        }
+    }
 }
 
 impl SubscribeError {
@@ -95,6 +158,7 @@ impl SubscribeError {
             Self::AtCapacity => "at_capacity",
             Self::Draining => "draining",
             Self::BridgeDown => "bridge_down",
+            Self::GraphDown => "graph_down",
         }
     }
 }
@@ -109,6 +173,9 @@ pub enum FollowError {
     Preferences { max_count: usize },
     #[error(transparent)]
     Graph(#[from] GraphError),
+    /// It is stored, but not in force in every open feed. It may be made again.
+    #[error("it is stored, but open feeds may lack it: {0}")]
+    Feeds(#[from] ChangeError),
 }
 
 impl FollowError {
@@ -118,6 +185,7 @@ impl FollowError {
             Self::User(_) => "bad_user",
             Self::Preferences { .. } => "bad_preferences",
             Self::Graph(error) => error.code(),
+            Self::Feeds(_) => "unconfirmed",
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The hub: starts the actors, and is the cheap handle that applications hold.
 
 mod builder;
+mod fanout;
+mod feeds;
 mod follows;
+mod instances;
 mod threads;
 
 use std::{
@@ -29,10 +32,15 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::builder::HubBuilder;
+pub use self::{
+    builder::HubBuilder,
+    fanout::{FanOutMode, FanOutReport},
+};
 use crate::{
     actors::{
+        StreamId,
         connection::{Connection, PipeReader, Worker},
+        fanout::FanoutRouter,
         partition::{Partition, Place, PublishEvent},
         topic_manager::{Drain, TopicManager},
     },
@@ -46,6 +54,9 @@ use crate::{
     subscription::Subscription,
     transport,
 };
+
+/// Questions to a manager, and changes of its streams, that may be on their way at once.
+const MAX_ASKS: usize = 1024;
 
 /// The answer to a publish.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -97,7 +108,15 @@ pub(crate) struct Shared {
     pub open_streams: AtomicUsize,
     is_draining: AtomicBool,
     next_id: AtomicU64,
-    /// Only touched when a worker's first stream opens, and at the end.
+    /// Hides in clients' ids how many streams there were.
+    client_key: u64,
+    pub router: Addr<FanoutRouter>,
+    /// Places for fan-outs that run or wait.
+    fan_outs: Arc<Semaphore>,
+    /// Places for what managers are asked and changed at once.
+    asks: Semaphore,
+    /// Only touched when a worker's first stream opens, at the end, and where streams are
+    /// changed.
     managers: Mutex<Vec<Addr<TopicManager>>>,
 }
 
@@ -226,48 +245,15 @@ impl Hub {
 
     /// Checks a publish without taking anything.
     pub(crate) fn check(&self, topic: &str, event: Event) -> Result<Publish, PublishError> {
-        let topic = Topic::parse(topic)?;
-        event.validate(self.shared().config.publish.max_payload)?;
-        let partition = topic.partition(self.shared().config.hub.partitions);
-        Ok(Publish { topic, partition, event })
+        self.shared().check(topic, event)
     }
 
-    /// Waits for places for all of these and then hands them over, in their order; so all
-    /// are refused or none. The futures that come back are the answers.
+    /// Waits for places for all of these and then hands them over, see [`Shared::enqueue`].
     pub(crate) async fn enqueue(
         &self,
         publishes: Vec<Publish>,
     ) -> Result<Vec<PublishAnswer>, PublishError> {
-        let mut counts: BTreeMap<u16, u32> = BTreeMap::new();
-        for publish in &publishes {
-            *counts.entry(publish.partition).or_default() += 1;
-        }
-        // Always in the same order, and of a partition all at once: so no two publishers
-        // wait for each other's places.
-        let mut places: BTreeMap<u16, Place> = BTreeMap::new();
-        for (partition, count) in counts {
-            places.insert(partition, self.places(partition, count).await?);
-        }
-        let shared = self.shared();
-        // A hub that ends while Redis is asked cannot say what became of the event.
-        let unanswered = match shared.config.redis.url.is_empty() {
-            true => PublishError::Draining,
-            false => PublishError::Unconfirmed,
-        };
-        let answers = publishes.into_iter().map(|Publish { topic, partition, event }| {
-            let place = places.get(&partition).cloned();
-            let (answer, answered) = oneshot::channel();
-            // Bounded by the places.
-            shared.partitions[usize::from(partition)].addr.do_send(PublishEvent {
-                topic,
-                event,
-                place,
-                answer,
-            });
-            let unanswered = unanswered.clone();
-            answered.map(|answer| answer.unwrap_or(Err(unanswered))).boxed()
-        });
-        Ok(answers.collect())
+        self.shared().enqueue(publishes).await
     }
 
     /// How a topic stands over all instances; none if Redis is away.
@@ -275,29 +261,12 @@ impl Hub {
         self.shared().bridge.topic_status(topic).await
     }
 
-    /// Waits for places in a partition, for events that give them back together.
-    async fn places(&self, partition: u16, count: u32) -> Result<Place, PublishError> {
-        let shared = self.shared();
-        let places = shared.partitions[usize::from(partition)].places.clone();
-        if shared.is_draining() {
-            return Err(PublishError::Draining);
-        }
-        let place = timeout(shared.config.publish.max_wait, places.acquire_many_owned(count)).await;
-        let place = place.map_err(|_| PublishError::AtCapacity)?;
-        Ok(Place::new(place.map_err(|_| PublishError::Draining)?))
-    }
-
     /// Opens a stream on this worker.
     pub(crate) fn open(&self, subscription: Subscription) -> Result<PipeReader, SubscribeError> {
         let shared = self.shared();
         let max_topics = shared.config.hub.max_topics_per_stream;
         let wanted = subscription.resolve(max_topics)?;
-        if shared.is_draining() {
-            return Err(SubscribeError::Draining);
-        }
-        if !shared.is_bridge_up() {
-            return Err(SubscribeError::BridgeDown);
-        }
+        shared.check_open()?;
         let body = shared.bodies.token();
         if shared.bodies.len() > shared.config.hub.max_connections {
             return Err(SubscribeError::AtCapacity);
@@ -317,6 +286,71 @@ pub(crate) struct Publish {
 }
 
 impl Shared {
+    /// Whether streams may be opened; how many there are is looked at when one is.
+    pub fn check_open(&self) -> Result<(), SubscribeError> {
+        match (self.is_draining(), self.is_bridge_up()) {
+            (true, _) => Err(SubscribeError::Draining),
+            (false, false) => Err(SubscribeError::BridgeDown),
+            (false, true) => Ok(()),
+        }
+    }
+
+    /// Checks a publish without taking anything.
+    pub fn check(&self, topic: &str, event: Event) -> Result<Publish, PublishError> {
+        let topic = Topic::parse(topic)?;
+        event.validate(self.config.publish.max_payload)?;
+        let partition = topic.partition(self.config.hub.partitions);
+        Ok(Publish { topic, partition, event })
+    }
+
+    /// Waits for places for all of these and then hands them over, in their order; so all
+    /// are refused or none. The futures that come back are the answers.
+    pub async fn enqueue(
+        &self,
+        publishes: Vec<Publish>,
+    ) -> Result<Vec<PublishAnswer>, PublishError> {
+        let mut counts: BTreeMap<u16, u32> = BTreeMap::new();
+        for publish in &publishes {
+            *counts.entry(publish.partition).or_default() += 1;
+        }
+        // Always in the same order, and of a partition all at once: so no two publishers
+        // wait for each other's places.
+        let mut places: BTreeMap<u16, Place> = BTreeMap::new();
+        for (partition, count) in counts {
+            places.insert(partition, self.places(partition, count).await?);
+        }
+        // A hub that ends while Redis is asked cannot say what became of the event.
+        let unanswered = match self.config.redis.url.is_empty() {
+            true => PublishError::Draining,
+            false => PublishError::Unconfirmed,
+        };
+        let answers = publishes.into_iter().map(|Publish { topic, partition, event }| {
+            let place = places.get(&partition).cloned();
+            let (answer, answered) = oneshot::channel();
+            // Bounded by the places.
+            self.partitions[usize::from(partition)].addr.do_send(PublishEvent {
+                topic,
+                event,
+                place,
+                answer,
+            });
+            let unanswered = unanswered.clone();
+            answered.map(|answer| answer.unwrap_or(Err(unanswered))).boxed()
+        });
+        Ok(answers.collect())
+    }
+
+    /// Waits for places in a partition, for events that give them back together.
+    async fn places(&self, partition: u16, count: u32) -> Result<Place, PublishError> {
+        let places = self.partitions[usize::from(partition)].places.clone();
+        if self.is_draining() {
+            return Err(PublishError::Draining);
+        }
+        let place = timeout(self.config.publish.max_wait, places.acquire_many_owned(count)).await;
+        let place = place.map_err(|_| PublishError::AtCapacity)?;
+        Ok(Place::new(place.map_err(|_| PublishError::Draining)?))
+    }
+
     pub fn is_draining(&self) -> bool {
         self.is_draining.load(Ordering::Relaxed) || self.stop.is_cancelled()
     }
@@ -335,6 +369,17 @@ impl Shared {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The id of a stream's client: the stream's number, and a secret that nobody can guess.
+    pub fn client_id(&self, stream: StreamId, secret: u64) -> String {
+        format!("{:016x}{secret:016x}", stream ^ self.client_key)
+    }
+
+    /// The stream and the secret of a client's id; none if it can be that of no client.
+    pub fn client(&self, id: &str) -> Option<(StreamId, u64)> {
+        let id = (id.len() == 32).then(|| u128::from_str_radix(id, 16).ok()).flatten()?;
+        Some(((id >> 64) as u64 ^ self.client_key, id as u64))
+    }
+
     /// A stream's own time to wait before it reconnects: random, so that clients that were
     /// cut together do not return together.
     pub fn random_retry(&self) -> Duration {
@@ -342,9 +387,11 @@ impl Shared {
         min + (max - min).mul_f64(rand::random())
     }
 
-    /// Enough for the open and the close of every stream, the partitions' news and control.
+    /// Enough for the open and the close of every stream, the partitions' news, what is
+    /// asked, and control.
     pub fn manager_mailbox_capacity(&self) -> usize {
-        2 * self.config.hub.max_connections + 2 * usize::from(self.config.hub.partitions) + 64
+        let partitions = usize::from(self.config.hub.partitions);
+        2 * self.config.hub.max_connections + 2 * partitions + MAX_ASKS + 64
     }
 
     /// This thread's topic manager; started if this is the first stream here.

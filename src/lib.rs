@@ -75,6 +75,6 @@ pub use domain::{
     event::{Event, EventError},
     topic::{Topic, TopicError},
 };
-pub use error::{FollowError, PublishError, StartError, SubscribeError};
-pub use hub::{Hub, HubBuilder, Published};
+pub use error::{ChangeError, FanOutError, FollowError, PublishError, StartError, SubscribeError};
+pub use hub::{FanOutMode, FanOutReport, Hub, HubBuilder, Published};
 pub use subscription::Subscription;

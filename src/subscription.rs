@@ -1,14 +1,15 @@
 //! What a stream asks for: the builder for embedders, and what the hub makes of it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     domain::{
-        event::MAX_FIELD_BYTES,
+        event::{MAX_FIELD_BYTES, SequencedEvent},
         interest::{Interest, PatternSet, Start, StartFrom, TypeFilter},
         topic::{Pattern, Topic},
     },
     error::SubscribeError,
+    follow::User,
 };
 
 /// The topics of a stream and how it wants them. Whatever is left open, the request that
@@ -20,6 +21,24 @@ pub struct Subscription {
     pub(crate) last_event_id: Option<String>,
     pub(crate) format: Option<Format>,
     pub(crate) snapshot: Option<bool>,
+    pub(crate) feed: Option<FeedOf>,
+    pub(crate) muted: Option<Arc<[String]>>,
+}
+
+/// Whose feed a stream is, and by which number its worker expects it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct FeedOf {
+    pub user: User,
+    pub number: u64,
+}
+
+/// A change of what an open stream wants.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Change {
+    pub add: Vec<Pattern>,
+    pub remove: Vec<Pattern>,
+    /// The kinds that are muted from now on, if that changes.
+    pub muted: Option<Arc<[String]>>,
 }
 
 impl Subscription {
@@ -92,7 +111,11 @@ impl Subscription {
             Some("earliest") => Start::Earliest,
             Some(id) => Start::Resume(id.parse()?),
         };
-        let mut names = self.topics;
+        let mut names = match &self.feed {
+            // Whom a user follows may be many, and changes.
+            Some(feed) => vec![feed.user.notifications().as_str().to_owned()],
+            None => self.topics,
+        };
         names.sort_unstable();
         names.dedup();
         Ok(Wanted {
@@ -102,8 +125,23 @@ impl Subscription {
             types: TypeFilter(check_types(self.types)?),
             start,
             format: self.format.unwrap_or_default(),
+            feed: self.feed,
+            muted: self.muted.filter(|kinds| !kinds.is_empty()),
+            secret: rand::random(),
         })
     }
+}
+
+fn changed<T: Ord>(
+    mut all: BTreeSet<T>,
+    add: impl IntoIterator<Item = T>,
+    remove: impl IntoIterator<Item = T>,
+) -> BTreeSet<T> {
+    remove.into_iter().for_each(|one| {
+        all.remove(&one);
+    });
+    all.extend(add);
+    all
 }
 
 fn check_types(types: Option<Vec<String>>) -> Result<Option<Arc<[String]>>, SubscribeError> {
@@ -135,24 +173,83 @@ pub(crate) struct Wanted {
     pub types: TypeFilter,
     pub start: Start,
     pub format: Format,
+    /// Whose feed it is, if it is one.
+    pub feed: Option<FeedOf>,
+    /// Event types that the user of the feed does not want.
+    pub muted: Option<Arc<[String]>>,
+    /// What makes the client's id one that nobody can guess.
+    pub secret: u64,
 }
 
 impl Wanted {
     /// What the stream wants of each partition that it touches, ascending.
     pub fn interests(&self, partition_count: u16) -> Vec<(u16, Arc<Interest>)> {
-        let mut topics: BTreeMap<u16, Vec<Topic>> = BTreeMap::new();
-        if !self.patterns.is_empty() {
-            topics.extend((0..partition_count).map(|partition| (partition, Vec::new())));
-        }
-        for topic in &self.topics {
-            topics.entry(topic.partition(partition_count)).or_default().push(topic.clone());
-        }
-        let interest = |topics: Vec<Topic>| Interest {
-            topics: topics.into(),
-            patterns: self.patterns.clone(),
-            types: self.types.clone(),
+        // A feed stands in all partitions, so that it finds what an author has posted whom
+        // the user began to follow while away.
+        let (topics, patterns, types) = (&self.topics, &self.patterns, &self.types);
+        let is_everywhere = self.feed.is_some();
+        let all = Interest::by_partition(topics, patterns, types, partition_count, is_everywhere);
+        all.into_iter().map(|(number, interest)| (number, Arc::new(interest))).collect()
+    }
+
+    /// Whether the stream wants an event of one of its topics.
+    pub fn wants_event(&self, event: &SequencedEvent) -> bool {
+        self.types.wants(event) && !self.mutes(event.event_type().unwrap_or("message"))
+    }
+
+    /// Whether the stream wants all events of its topics.
+    pub fn wants_all_types(&self) -> bool {
+        self.types.is_all() && self.muted.is_none()
+    }
+
+    /// Whether the stream's user does not want events of a type.
+    pub fn mutes(&self, event_type: &str) -> bool {
+        self.muted.as_ref().is_some_and(|kinds| kinds.iter().any(|kind| kind == event_type))
+    }
+
+    /// The subscription after a change; none if it would have too many topics.
+    pub fn changed(
+        &self,
+        add: &[Pattern],
+        remove: &[Pattern],
+        muted: Option<Arc<[String]>>,
+        max_topics: usize,
+    ) -> Option<Self> {
+        let names: BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
+        let names =
+            changed(names, add.iter().map(Pattern::as_str), remove.iter().map(Pattern::as_str));
+        let exact = |all: &[Pattern]| -> Vec<Topic> {
+            let topics = all.iter().filter(|one| !one.has_wildcard());
+            topics.filter_map(|one| Topic::parse(one.as_str()).ok()).collect()
         };
-        topics.into_iter().map(|(number, topics)| (number, Arc::new(interest(topics)))).collect()
+        let topics = changed(self.topics.iter().cloned().collect(), exact(add), exact(remove));
+        let wild = |all: &[Pattern]| -> Vec<Pattern> {
+            all.iter().filter(|one| one.has_wildcard()).cloned().collect()
+        };
+        let patterns = changed(self.patterns.iter().cloned().collect(), wild(add), wild(remove));
+        if topics.len() + patterns.len() > max_topics {
+            return None;
+        }
+        Some(Self {
+            names: match self.feed {
+                Some(_) => self.names.clone(),
+                None => names.into_iter().map(str::to_owned).collect(),
+            },
+            topics: topics.into_iter().collect(),
+            patterns: match patterns.iter().eq(self.patterns.iter()) {
+                true => self.patterns.clone(),
+                false => Arc::new(PatternSet::new(patterns.into_iter().collect())),
+            },
+            types: self.types.clone(),
+            start: Start::Live,
+            format: self.format,
+            feed: self.feed.clone(),
+            muted: muted.map_or_else(
+                || self.muted.clone(),
+                |kinds| Some(kinds).filter(|kinds| !kinds.is_empty()),
+            ),
+            secret: self.secret,
+        })
     }
 
     /// Where the stream begins in a partition.

@@ -22,6 +22,7 @@
 //! that room before anybody has their address.
 
 pub(crate) mod connection;
+pub(crate) mod fanout;
 #[cfg(test)]
 mod model;
 pub(crate) mod partition;

@@ -3,10 +3,11 @@
 use actix::Addr;
 use futures_util::{FutureExt, future::BoxFuture};
 
-use super::{Bridge, BridgeStatus, TopicStatus};
+use super::{Bridge, BridgeStatus, InstanceAnswer, InstanceCall, TopicStatus};
 use crate::{
-    actors::partition::{AskTopic, Partition},
+    actors::partition::{AskTopic, Partition, SettleFanOut},
     domain::{cursor::Epoch, topic::Topic},
+    error::{ChangeError, PublishError},
 };
 
 /// Asks the partitions.
@@ -29,6 +30,26 @@ impl Bridge for LocalBridge {
 
     fn epoch(&self) -> Option<u64> {
         Some(self.epoch.number())
+    }
+
+    fn settle(
+        &self,
+        posts: Topic,
+        name: String,
+        is_pull: bool,
+    ) -> BoxFuture<'static, Result<bool, PublishError>> {
+        let partition = posts.partition(self.partitions.len() as u16);
+        let settle = SettleFanOut { posts, name, is_pull };
+        let answer = self.partitions[usize::from(partition)].send(settle);
+        answer.map(|answer| answer.unwrap_or(Err(PublishError::Draining))).boxed()
+    }
+
+    fn call_all(
+        &self,
+        _: u16,
+        _: &InstanceCall,
+    ) -> Option<BoxFuture<'static, Result<Vec<InstanceAnswer>, ChangeError>>> {
+        None
     }
 
     fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>> {

@@ -16,6 +16,7 @@
 //!
 //! The tests in `contract` hold every bridge to them.
 
+mod call;
 #[cfg(test)]
 mod contract;
 mod local;
@@ -24,11 +25,11 @@ pub(crate) mod redis;
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
+pub(crate) use call::{InstanceAnswer, InstanceCall, StreamChange, StreamOutcome};
 pub(crate) use local::LocalBridge;
 
 use crate::domain::topic::Topic;
-#[cfg(doc)]
-use crate::error::PublishError;
+use crate::error::{ChangeError, PublishError};
 
 /// Whether and how this instance is linked to others.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -56,6 +57,12 @@ pub(crate) struct TopicStatus {
     pub sequence: u64,
 }
 
+/// What the bridge calls for what other instances ask.
+pub(crate) trait Execute: Send + Sync {
+    /// Does it, and answers within some seconds.
+    fn execute(&self, call: InstanceCall) -> BoxFuture<'static, InstanceAnswer>;
+}
+
 /// What a hub asks of its bridge. Publishes go through the partitions.
 pub(crate) trait Bridge: Send + Sync {
     /// How the bridge fares.
@@ -63,6 +70,27 @@ pub(crate) trait Bridge: Send + Sync {
 
     /// The epoch of the present sequences; none if it is not known yet.
     fn epoch(&self) -> Option<u64>;
+
+    /// Remembers, for the idempotency window, what was decided about a fan-out of this name;
+    /// returns what was decided first. `posts` is the topic of its author's posts.
+    fn settle(
+        &self,
+        posts: Topic,
+        name: String,
+        is_pull: bool,
+    ) -> BoxFuture<'static, Result<bool, PublishError>>;
+
+    /// Has every instance execute a call, this one too, and returns their answers. It goes
+    /// by the way that a partition's events go. None if there are no other instances.
+    ///
+    /// # Errors
+    /// [`ChangeError::BridgeDown`] if nobody was asked, [`ChangeError::Unconfirmed`] if not
+    /// all answered.
+    fn call_all(
+        &self,
+        partition: u16,
+        call: &InstanceCall,
+    ) -> Option<BoxFuture<'static, Result<Vec<InstanceAnswer>, ChangeError>>>;
 
     /// How a topic stands; none if that cannot be told at the moment.
     fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>>;

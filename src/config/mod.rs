@@ -3,6 +3,7 @@
 //! is `validate`; what the values do is the business of whoever takes them.
 
 mod delivery;
+mod fanout;
 mod history;
 mod hub;
 mod layers;
@@ -22,6 +23,7 @@ mod validate;
 use serde::Deserialize;
 
 pub use delivery::{Conflate, Delivery, Flush};
+pub use fanout::FanOut;
 pub use history::History;
 pub use hub::HubLimits;
 pub use layers::{Sources, process_environment};
@@ -53,6 +55,8 @@ pub struct Config {
     pub history: History,
     /// What publishers may do.
     pub publish: Publish,
+    /// How events reach an author's followers.
+    pub fanout: FanOut,
     /// The Redis that links this instance to others.
     pub redis: Redis,
     /// How events leave, unless a topic's policy says otherwise.

@@ -3,7 +3,9 @@
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
-use super::{Config, ConfigProblems, Delivery, History, HubLimits, Problem, Publish, Rate, Server};
+use super::{
+    Config, ConfigProblems, Delivery, FanOut, History, HubLimits, Problem, Publish, Rate, Server,
+};
 use super::{Outbox, Redis, Stream, TopicPolicy};
 use crate::domain::topic::Pattern;
 
@@ -52,6 +54,7 @@ impl Config {
         findings.outbox(&self.outbox);
         findings.history(&self.history);
         findings.publish(&self.publish);
+        findings.fanout(&self.fanout);
         findings.redis(&self.redis);
         findings.delivery(&self.delivery);
         for (index, policy) in self.topics.iter().enumerate() {
@@ -150,6 +153,12 @@ impl Findings {
         self.time("publish.max_wait", publish.max_wait, Duration::ZERO..=HOUR);
         let window = publish.idempotency_window;
         self.time("publish.idempotency_window", window, Duration::ZERO..=YEAR);
+    }
+
+    fn fanout(&mut self, fanout: &FanOut) {
+        self.number("fanout.chunk", fanout.chunk, 1..=65_536);
+        self.number("fanout.max_running", fanout.max_running, 1..=1024);
+        self.number("fanout.max_pending", fanout.max_pending, 1..=MAX_PENDING);
     }
 
     fn redis(&mut self, redis: &Redis) {

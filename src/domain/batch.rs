@@ -9,23 +9,31 @@ use std::{
 use super::{event::SequencedEvent, topic::Topic};
 use crate::config::Conflate;
 
-/// What a later event of the same item supersedes.
+/// What a later event of the same item supersedes, or merges with.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Item {
     topic: Topic,
-    key: Option<Box<str>>,
+    name: ItemName,
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+enum ItemName {
+    Topic,
+    Key(Box<str>),
+    Collapse(Box<str>),
 }
 
 impl Item {
     /// `None` for an event that supersedes nothing: the policy keeps all, or conflates by
-    /// key and the event has none.
+    /// key and the event has none, and it has no collapse key either.
     fn of(event: &SequencedEvent) -> Option<Self> {
-        let key = match event.policy.conflate {
-            Conflate::None => return None,
-            Conflate::Latest => None,
-            Conflate::LatestByKey => Some(event.key.clone()?),
+        let collapse = || event.body.collapse.clone().map(ItemName::Collapse);
+        let name = match event.policy.conflate {
+            Conflate::None => collapse()?,
+            Conflate::Latest => ItemName::Topic,
+            Conflate::LatestByKey => event.body.key.clone().map(ItemName::Key).or_else(collapse)?,
         };
-        Some(Self { topic: event.topic.clone(), key })
+        Some(Self { topic: event.topic.clone(), name })
     }
 }
 
@@ -49,21 +57,27 @@ pub(crate) enum Added {
     Appended,
     /// It took the place of an older event, which leaves no more.
     Superseded,
+    /// It took the place of an older event and stands for it too.
+    Merged,
 }
 
 impl Batch {
     /// Adds an event at the end.
-    pub fn push(&mut self, event: Arc<SequencedEvent>) -> Added {
+    pub fn push(&mut self, mut event: Arc<SequencedEvent>) -> Added {
         let mut added = Added::Appended;
         if let Some(item) = Item::of(&event) {
             let older = self.items.remove(&item);
-            if older.is_some_and(|older| self.remove(older)) {
+            if let Some(older) = older.and_then(|older| self.remove(older)) {
                 added = Added::Superseded;
+                if matches!(item.name, ItemName::Collapse(_)) {
+                    added = Added::Merged;
+                    event = Arc::new(event.merged_with(&older));
+                }
             }
             self.items.insert(item, self.front + self.places.len() as u64);
         }
         self.len += 1;
-        self.bytes += event.encoded.bytes.len();
+        self.bytes += event.stream_bytes();
         self.places.push_back(Some(event));
         added
     }
@@ -74,7 +88,7 @@ impl Batch {
             self.front += 1;
             let Some(event) = place else { continue };
             self.len -= 1;
-            self.bytes -= event.encoded.bytes.len();
+            self.bytes -= event.stream_bytes();
             if self.len == 0 {
                 self.items.clear();
             } else if let Some(item) = Item::of(&event) {
@@ -118,13 +132,11 @@ impl Batch {
     }
 
     /// Empties a place; drops empty ones from the front so that a hot item leaves no trail.
-    fn remove(&mut self, number: u64) -> bool {
-        let Some(index) = number.checked_sub(self.front) else { return false };
-        let Some(event) = self.places.get_mut(index as usize).and_then(Option::take) else {
-            return false;
-        };
+    fn remove(&mut self, number: u64) -> Option<Arc<SequencedEvent>> {
+        let index = number.checked_sub(self.front)?;
+        let event = self.places.get_mut(index as usize).and_then(Option::take)?;
         self.len -= 1;
-        self.bytes -= event.encoded.bytes.len();
+        self.bytes -= event.stream_bytes();
         while let Some(None) = self.places.front() {
             self.places.pop_front();
             self.front += 1;
@@ -132,7 +144,7 @@ impl Batch {
         if self.places.len() > 2 * self.len + 16 {
             self.close_holes();
         }
-        true
+        Some(event)
     }
 
     fn close_holes(&mut self) {
@@ -196,7 +208,7 @@ mod tests {
                 let wanted: Vec<u64> = expected.iter().map(|(sequence, _)| *sequence).collect();
                 prop_assert_eq!(&sequences, &wanted);
                 prop_assert_eq!(batch.len(), wanted.len());
-                let bytes: usize = batch.iter().map(|event| event.encoded.bytes.len()).sum();
+                let bytes: usize = batch.iter().map(|event| event.stream_bytes()).sum();
                 prop_assert_eq!(batch.bytes(), bytes);
                 // A hot item leaves no trail of empty places.
                 prop_assert!(batch.places.len() <= 2 * batch.len() + 17);

@@ -7,9 +7,9 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use serde::Serialize;
 
-use super::{policy::Policy, topic::Topic};
+use super::{cursor::Epoch, policy::Policy, topic::Topic};
 
-/// Longest event type, key or publish id, in bytes.
+/// Longest event type, key, collapse key or publish id, in bytes.
 pub const MAX_FIELD_BYTES: usize = 256;
 
 /// Types that only the hub itself sends.
@@ -21,6 +21,7 @@ pub struct Event {
     pub(crate) data: EventData,
     pub(crate) event_type: Option<String>,
     pub(crate) key: Option<String>,
+    pub(crate) collapse: Option<String>,
     pub(crate) id: Option<String>,
 }
 
@@ -57,7 +58,7 @@ impl Event {
     }
 
     pub(crate) fn new(data: EventData) -> Self {
-        Self { data, event_type: None, key: None, id: None }
+        Self { data, event_type: None, key: None, collapse: None, id: None }
     }
 
     /// Names the event's type (`event:` in the stream, `types=` in a subscription): 1 to 256
@@ -72,6 +73,15 @@ impl Event {
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
+        self
+    }
+
+    /// Merges the event with those of the same collapse key and topic that a stream has not
+    /// been sent yet: it gets the newest of them, with `"collapsed":n` at the end of its
+    /// data, where n is how many there were. The data must be a JSON object. 1 to 256 bytes.
+    #[must_use]
+    pub fn collapse(mut self, key: impl Into<String>) -> Self {
+        self.collapse = Some(key.into());
         self
     }
 
@@ -91,10 +101,16 @@ impl Event {
                 return Err(EventError::ControlType);
             }
         }
-        for (field, text) in [("key", &self.key), ("id", &self.id)] {
+        for (field, text) in
+            [("key", &self.key), ("collapse key", &self.collapse), ("id", &self.id)]
+        {
             if let Some(text) = text {
                 check_field(field, text)?;
             }
+        }
+        let is_object = matches!(&self.data, EventData::Json(json) if json.starts_with('{'));
+        if self.collapse.is_some() && !is_object {
+            return Err(EventError::CollapsedData);
         }
         let payload = self.data.as_str();
         if payload.len() > max_payload_bytes {
@@ -126,44 +142,98 @@ pub enum EventError {
     FieldControlCharacter(&'static str),
     #[error("`connected`, `gap` and `shutdown` are the hub's own event types")]
     ControlType,
+    #[error("the data of an event with a collapse key is a JSON object")]
+    CollapsedData,
     #[error("data sent as text must not contain NUL")]
     NulInData,
     #[error("an event's data has at most {max_bytes} bytes")]
     PayloadTooLarge { max_bytes: usize },
 }
 
-/// An event that has its place in a partition, encoded once for every stream.
-#[derive(Debug)]
+/// An event that has its place in a partition.
+#[derive(Debug, Clone)]
 pub(crate) struct SequencedEvent {
     pub topic: Topic,
     pub partition: u16,
+    pub epoch: Epoch,
     pub sequence: u64,
-    pub event_type: Option<Box<str>>,
-    pub key: Option<Box<str>>,
     pub published_at: Instant,
     pub policy: Arc<Policy>,
-    pub encoded: Encoded,
+    pub body: Arc<EventBody>,
+    /// Sequences of older events that were merged into this one, ascending.
+    pub collapsed: Option<Box<[u64]>>,
 }
 
-/// The event's bytes in a stream.
+/// What all streams see alike of an event, encoded once; of a fan-out, for all followers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Encoded {
-    /// `event:` line where there is a type, `data:` lines, `id:` line, blank line.
-    pub bytes: Bytes,
+pub(crate) struct EventBody {
+    pub event_type: Option<Box<str>>,
+    pub key: Option<Box<str>>,
+    pub collapse: Option<Box<str>>,
+    /// `event:` line where there is a type, and `data:` lines.
+    pub lines: Bytes,
     /// Where the first `data:` line begins.
     pub data_at: usize,
-    /// Where the `id:` line begins.
-    pub id_at: usize,
     /// Whether the data is JSON (on one line) or text.
     pub is_json: bool,
+    /// Whether it is that of many events.
+    pub is_shared: bool,
 }
 
+/// Bytes of an `id:` line with one partition, about.
+const ID_LINE_BYTES: usize = 24;
+
 impl SequencedEvent {
+    pub fn event_type(&self) -> Option<&str> {
+        self.body.event_type.as_deref()
+    }
+
+    pub fn key(&self) -> Option<&str> {
+        self.body.key.as_deref()
+    }
+
+    /// Bytes that it takes in a stream, about.
+    pub fn stream_bytes(&self) -> usize {
+        self.body.lines.len() + ID_LINE_BYTES
+    }
+
     /// What the event costs in memory, about: its bytes, the names it owns, and the
     /// bookkeeping of maps and rings around it.
     pub fn size_bytes(&self) -> usize {
         const BOOKKEEPING: usize = 300;
-        let key = self.key.as_ref().map_or(0, |key| key.len());
-        self.encoded.bytes.len() + self.topic.as_str().len() + key + BOOKKEEPING
+        let own = if self.body.is_shared { 0 } else { self.body.lines.len() };
+        let key = self.key().map_or(0, str::len);
+        own + self.topic.as_str().len() + key + BOOKKEEPING
+    }
+
+    /// The lowest sequence among this event and those merged into it.
+    pub fn oldest_sequence(&self) -> u64 {
+        self.collapsed.as_ref().and_then(|all| all.first()).copied().unwrap_or(self.sequence)
+    }
+
+    /// How many events this one stands for.
+    pub fn count(&self) -> usize {
+        1 + self.collapsed.as_ref().map_or(0, |older| older.len())
+    }
+
+    /// This event with an older one of the same collapse key merged into it.
+    pub fn merged_with(&self, older: &Self) -> Self {
+        let before = older.collapsed.iter().flatten().copied();
+        let own = self.collapsed.iter().flatten().copied();
+        let collapsed = before.chain([older.sequence]).chain(own).collect();
+        Self { collapsed: Some(collapsed), ..self.clone() }
+    }
+
+    /// As a stream gets it that has been sent everything up to a sequence.
+    pub fn unsent_after(self: &Arc<Self>, sequence: u64) -> Arc<Self> {
+        match &self.collapsed {
+            Some(older) if self.oldest_sequence() <= sequence => {
+                let unsent = older.iter().copied().filter(|older| *older > sequence);
+                let unsent: Box<[u64]> = unsent.collect();
+                let collapsed = Some(unsent).filter(|unsent| !unsent.is_empty());
+                Arc::new(Self { collapsed, ..Self::clone(self) })
+            }
+            _ => self.clone(),
+        }
     }
 }

@@ -58,7 +58,7 @@ impl TopicHistory {
     pub fn push(&mut self, event: Arc<SequencedEvent>) -> Vec<Arc<SequencedEvent>> {
         self.last = event.sequence;
         let mut left = self.supersede(&event);
-        if let (Conflate::LatestByKey, Some(key)) = (self.policy.conflate, &event.key) {
+        if let (Conflate::LatestByKey, Some(key)) = (self.policy.conflate, &event.body.key) {
             self.keys.insert(key.clone(), event.sequence);
         }
         self.events.push_back(event);
@@ -180,11 +180,12 @@ impl TopicHistory {
     }
 
     fn note_evicted_type(&mut self, event: &SequencedEvent) {
-        let known = self.evicted_types.iter().position(|(known, _)| *known == event.event_type);
+        let known =
+            self.evicted_types.iter().position(|(known, _)| *known == event.body.event_type);
         match known {
             Some(index) => self.evicted_types[index].1 = event.sequence,
             None if self.evicted_types.len() < MAX_TYPES => {
-                self.evicted_types.push((event.event_type.clone(), event.sequence));
+                self.evicted_types.push((event.body.event_type.clone(), event.sequence));
             }
             None => self.evicted_other_types = event.sequence,
         }
@@ -195,7 +196,7 @@ impl TopicHistory {
             Conflate::None => Vec::new(),
             Conflate::Latest => self.events.drain(..).collect(),
             Conflate::LatestByKey => {
-                let older = event.key.as_ref().and_then(|key| self.keys.remove(key));
+                let older = event.body.key.as_ref().and_then(|key| self.keys.remove(key));
                 older.and_then(|sequence| self.remove(sequence)).into_iter().collect()
             }
         }
@@ -207,7 +208,7 @@ impl TopicHistory {
     }
 
     fn forget_key(&mut self, event: &SequencedEvent) {
-        if let Some(key) = &event.key
+        if let Some(key) = &event.body.key
             && self.keys.get(key) == Some(&event.sequence)
         {
             self.keys.remove(key);

@@ -1,6 +1,7 @@
 //! What a stream wants: topics, patterns, event types, and from where.
 
 use std::{
+    collections::BTreeMap,
     hash::{Hash, Hasher},
     sync::Arc,
 };
@@ -23,6 +24,38 @@ pub(crate) struct Interest {
 }
 
 impl Interest {
+    /// What a stream wants of each partition, ascending: of those that its topics lie in, or
+    /// of all.
+    pub fn by_partition(
+        topics: &[Topic],
+        patterns: &Arc<PatternSet>,
+        types: &TypeFilter,
+        partition_count: u16,
+        is_everywhere: bool,
+    ) -> Vec<(u16, Self)> {
+        let mut by_partition: BTreeMap<u16, Vec<Topic>> = BTreeMap::new();
+        if is_everywhere || !patterns.is_empty() {
+            by_partition.extend((0..partition_count).map(|partition| (partition, Vec::new())));
+        }
+        for topic in topics {
+            by_partition.entry(topic.partition(partition_count)).or_default().push(topic.clone());
+        }
+        let interest = |topics: Vec<Topic>| {
+            let (patterns, types) = (patterns.clone(), types.clone());
+            Self { topics: topics.into(), patterns, types }
+        };
+        by_partition.into_iter().map(|(number, topics)| (number, interest(topics))).collect()
+    }
+
+    /// This without one of its topics, and that topic alone.
+    pub fn without(&self, topic: &Topic) -> (Self, Self) {
+        let left = self.topics.iter().filter(|other| *other != topic).cloned().collect();
+        let (patterns, types) = (self.patterns.clone(), self.types.clone());
+        let only =
+            Self { topics: [topic.clone()].into(), patterns: Arc::default(), types: types.clone() };
+        (Self { topics: left, patterns, types }, only)
+    }
+
     /// Whether one of the patterns matches.
     pub fn matches_pattern(&self, topic: &Topic) -> bool {
         self.patterns.matches(topic)
@@ -85,7 +118,7 @@ impl TypeFilter {
     /// Whether the stream wants the event. One without a type is of type `message`, as the
     /// standard has it (WHATWG HTML §9.2.6).
     pub fn wants(&self, event: &SequencedEvent) -> bool {
-        self.wants_type(event.event_type.as_deref())
+        self.wants_type(event.event_type())
     }
 
     /// Whether it wants events of this type.

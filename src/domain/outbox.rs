@@ -58,7 +58,7 @@ impl Segment {
             }
         }
         Self {
-            size_bytes: events.iter().map(|event| event.encoded.bytes.len()).sum(),
+            size_bytes: events.iter().map(|event| event.stream_bytes()).sum(),
             content: Content::Events(events.into()),
             event_count: events.len() as u32,
             published_at: events.first().map(|event| event.published_at),

@@ -3,9 +3,9 @@
 //! How it is asked for and looks in bytes is the business of `bridge::redis`; what becomes
 //! of it that of `actors::partition::mirror`.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
-use super::{cursor::Epoch, event::Event, topic::Topic};
+use super::{cursor::Epoch, event::EventBody, topic::Topic};
 
 /// An event with its place in the partition and in its topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub(crate) struct RelayedEvent {
     pub previous: u64,
     pub published_at: Instant,
     pub topic: Topic,
-    pub event: Event,
+    pub body: Arc<EventBody>,
 }
 
 /// Where a partition stands. As an answer it is a cut: every event pushed before it has a
@@ -122,6 +122,8 @@ pub(crate) enum News {
     /// There is no connection any more.
     LinkDown,
     Event(RelayedEvent),
+    /// One event for many topics, in sequence order.
+    FannedOut(Vec<RelayedEvent>),
     /// Asked for or not.
     Head {
         purpose: Option<Purpose>,

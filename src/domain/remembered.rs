@@ -2,7 +2,7 @@
 //! first was and delivers nothing.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -84,6 +84,57 @@ impl Remembered {
 impl Drop for Remembered {
     fn drop(&mut self) {
         self.budget.count.fetch_sub(self.expiries.len(), Ordering::Relaxed);
+    }
+}
+
+/// Which topics of a partition each fan-out with an id has reached, for the length of the
+/// window. It shares the budget.
+#[derive(Debug)]
+pub(crate) struct RememberedFanOuts {
+    window: Duration,
+    budget: Arc<RememberedBudget>,
+    topics: HashMap<Arc<str>, HashSet<Topic>>,
+    /// In the order of their expiry.
+    expiries: VecDeque<(Instant, Arc<str>)>,
+}
+
+impl RememberedFanOuts {
+    pub fn new(window: Duration, budget: Arc<RememberedBudget>) -> Self {
+        Self { window, budget, topics: HashMap::new(), expiries: VecDeque::new() }
+    }
+
+    /// Whether so many more topics can be remembered.
+    pub fn has_room(&self, count: usize) -> bool {
+        let used = self.budget.count.load(Ordering::Relaxed);
+        used.saturating_add(count) <= self.budget.max_count
+    }
+
+    /// Remembers that a fan-out has reached a topic. Returns whether that is new.
+    pub fn insert(&mut self, id: &Arc<str>, topic: &Topic, now: Instant) -> bool {
+        self.expire(now);
+        let topics = self.topics.entry(id.clone()).or_insert_with(|| {
+            self.expiries.push_back((now + self.window, id.clone()));
+            HashSet::new()
+        });
+        let is_new = topics.insert(topic.clone());
+        self.budget.count.fetch_add(usize::from(is_new), Ordering::Relaxed);
+        is_new
+    }
+
+    /// Forgets what the window has left behind.
+    pub fn expire(&mut self, now: Instant) {
+        while self.expiries.front().is_some_and(|(at, _)| *at <= now) {
+            let expired = self.expiries.pop_front().and_then(|(_, id)| self.topics.remove(&id));
+            let count = expired.map_or(0, |topics| topics.len());
+            self.budget.count.fetch_sub(count, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for RememberedFanOuts {
+    fn drop(&mut self) {
+        let count = self.topics.values().map(HashSet::len).sum();
+        self.budget.count.fetch_sub(count, Ordering::Relaxed);
     }
 }
 

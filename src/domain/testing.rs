@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::{
-    event::{Encoded, SequencedEvent},
+    cursor::Epoch,
+    event::{EventBody, SequencedEvent},
     policy::Policy,
     topic::Topic,
 };
@@ -35,16 +36,19 @@ pub fn sequenced(
     Arc::new(SequencedEvent {
         topic: Topic::parse(topic).unwrap(),
         partition: 0,
+        epoch: Epoch::new(1),
         sequence,
-        event_type: None,
-        key: key.map(Into::into),
         published_at: Instant::now(),
         policy: policy.clone(),
-        encoded: Encoded {
-            bytes: format!("data: {sequence}\nid: {sequence}\n\n").into(),
+        body: Arc::new(EventBody {
+            event_type: None,
+            key: key.map(Into::into),
+            collapse: None,
+            lines: format!("data: {sequence}\n").into(),
             data_at: 0,
-            id_at: 0,
             is_json: false,
-        },
+            is_shared: false,
+        }),
+        collapsed: None,
     })
 }

@@ -45,6 +45,14 @@ impl User {
         &self.0
     }
 
+    /// A hash of the name, the same in every instance: FNV-1a of 64 bits.
+    pub(crate) fn hash64(&self) -> u64 {
+        let bytes = self.0.as_bytes().iter();
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+
     /// The topic of the user's own notifications, `notifications:<user>`.
     pub fn notifications(&self) -> Topic {
         self.topic(NOTIFICATIONS)

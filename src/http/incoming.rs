@@ -5,7 +5,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::{body::object, refusal::Refusal};
-use crate::domain::event::{Event, EventData};
+use crate::{
+    domain::event::{Event, EventData},
+    hub::FanOutMode,
+};
 
 /// What a publish body says, by all its names.
 #[derive(Deserialize)]
@@ -20,7 +23,49 @@ struct Body<'a> {
     #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     key: Option<String>,
+    collapse: Option<String>,
     id: Option<String>,
+}
+
+/// What a fan-out's body says.
+#[derive(Deserialize)]
+struct FanOutBody<'a> {
+    author: String,
+    #[serde(alias = "eventType")]
+    event: Option<String>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    data: Option<&'a RawValue>,
+    collapse: Option<String>,
+    id: Option<String>,
+    #[serde(default)]
+    mode: FanOutMode,
+}
+
+/// An event for an author's followers.
+pub(crate) struct IncomingFanOut {
+    pub author: String,
+    pub event: Event,
+    pub mode: FanOutMode,
+}
+
+/// Reads one event for an author's followers; its fields are checked by the hub.
+pub(crate) fn parse_fan_out(json: &[u8]) -> Result<IncomingFanOut, Refusal> {
+    let body: FanOutBody<'_> = object(json).map_err(bad_json)?;
+    let FanOutBody { author, event: event_type, data, collapse, id, mode } = body;
+    let event = Event { data: data_of(data)?, event_type, key: None, collapse, id };
+    Ok(IncomingFanOut { author, event, mode })
+}
+
+fn data_of(data: Option<&RawValue>) -> Result<EventData, Refusal> {
+    let data = data.ok_or_else(|| refusal("bad_event", "an event needs `data`"))?;
+    Ok(match data.get().starts_with('"') {
+        true => EventData::Text(serde_json::from_str(data.get()).map_err(bad_json)?),
+        false => EventData::Json(compact(data.get())),
+    })
+}
+
+fn bad_json(error: serde_json::Error) -> Refusal {
+    refusal("bad_json", error.to_string())
 }
 
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
@@ -37,7 +82,6 @@ pub(crate) struct Incoming {
 
 /// Reads one event; its fields are checked by the hub.
 pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
-    let bad_json = |error: serde_json::Error| refusal("bad_json", error.to_string());
     let body: Body<'_> = object(json).map_err(bad_json)?;
     let (topics, has_list) = match (body.topic, body.topics) {
         (Some(topic), None) => (vec![topic], false),
@@ -47,12 +91,9 @@ pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
             return Err(refusal("bad_topic", "an event has either `topic` or `topics`"));
         }
     };
-    let data = body.data.ok_or_else(|| refusal("bad_event", "an event needs `data`"))?;
-    let data = match data.get().starts_with('"') {
-        true => EventData::Text(serde_json::from_str(data.get()).map_err(bad_json)?),
-        false => EventData::Json(compact(data.get())),
-    };
-    let event = Event { data, event_type: body.event, key: body.key, id: body.id };
+    let data = data_of(body.data)?;
+    let Body { event: event_type, key, collapse, id, .. } = body;
+    let event = Event { data, event_type, key, collapse, id };
     Ok(Incoming { topics, has_list, event })
 }
 

@@ -1,6 +1,8 @@
 //! The HTTP surface: all routes in one list, a file an endpoint. It speaks to `Hub` only.
 
 mod body;
+mod fanout;
+pub(crate) mod feed;
 mod follow_import;
 mod followers;
 mod follows;
@@ -14,6 +16,7 @@ mod publish;
 pub(crate) mod refusal;
 mod stats;
 pub(crate) mod stream;
+mod stream_topics;
 mod topics;
 
 use actix_web::{
@@ -40,7 +43,16 @@ pub(crate) fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
         [web::get().to(stream::get), web::head().to(stream::head), web::post().to(stream::post)];
     config
         .service(resource(hub, prefix, "/stream", &["GET", "HEAD", "POST"], stream))
+        .service(resource(
+            hub,
+            prefix,
+            "/streams/{client}/topics",
+            &["POST"],
+            [web::post().to(stream_topics::post)],
+        ))
         .service(resource(hub, prefix, "/topics/{topic}", &["GET", "HEAD"], [topic]))
+        .service(resource(hub, prefix, "/fanout", &["POST"], [web::post().to(fanout::post)]))
+        .service(resource(hub, prefix, "/feed", &["GET"], [web::get().to(feed::get)]))
         .service(resource(hub, prefix, "/publish", &["POST"], [web::post().to(publish::post)]));
     follows(config, hub, prefix);
 }

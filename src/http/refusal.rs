@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::publish::Answers;
 use crate::{
-    error::{FollowError, PublishError, SubscribeError},
+    error::{ChangeError, FanOutError, FollowError, PublishError, SubscribeError},
     wire::{ShutdownReason, control::Shutdown, encode},
 };
 
@@ -74,10 +74,35 @@ impl From<&PublishError> for Refusal {
 impl From<&SubscribeError> for Refusal {
     fn from(error: &SubscribeError) -> Self {
         let status = match error {
-            SubscribeError::AtCapacity | SubscribeError::Draining | SubscribeError::BridgeDown => {
+            SubscribeError::AtCapacity
+            | SubscribeError::Draining
+            | SubscribeError::BridgeDown
+            | SubscribeError::GraphDown => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
+impl From<&FanOutError> for Refusal {
+    fn from(error: &FanOutError) -> Self {
+        let status = match error {
+            FanOutError::User(_) => StatusCode::BAD_REQUEST,
+            FanOutError::Publish(error) => return Self::from(error),
+            FanOutError::Graph(_) | FanOutError::Online(_) | FanOutError::Partly(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
+impl From<&ChangeError> for Refusal {
+    fn from(error: &ChangeError) -> Self {
+        let status = match error {
+            ChangeError::UnknownStream => StatusCode::NOT_FOUND,
+            ChangeError::BridgeDown | ChangeError::Unconfirmed => StatusCode::SERVICE_UNAVAILABLE,
+            ChangeError::Topic(_) | ChangeError::TooManyTopics { .. } => StatusCode::BAD_REQUEST,
         };
         Self::new(status, error.code(), error.to_string())
     }
@@ -98,7 +123,9 @@ impl From<&FollowError> for Refusal {
 pub(crate) fn stream_refusal(request: &HttpRequest, error: &SubscribeError) -> HttpResponse {
     let reason = match error {
         SubscribeError::AtCapacity => ShutdownReason::Capacity,
-        SubscribeError::Draining | SubscribeError::BridgeDown => ShutdownReason::Drain,
+        SubscribeError::Draining | SubscribeError::BridgeDown | SubscribeError::GraphDown => {
+            ShutdownReason::Drain
+        }
         _ => return Refusal::from(error).response(),
     };
     if !request.headers().contains_key("sec-fetch-mode") {

@@ -13,6 +13,7 @@ use super::{
     refusal::{Refusal, stream_head, stream_refusal},
 };
 use crate::{
+    actors::connection::PipeReader,
     domain::topic::TopicError,
     error::SubscribeError,
     hub::Hub,
@@ -25,7 +26,9 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// What a query says. Any key may be repeated; `topics=`, `channels=` and `types=` hold lists.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-struct StreamQuery {
+pub(crate) struct StreamQuery {
+    /// Whose feed it is to be.
+    pub user: Vec<String>,
     topic: Vec<String>,
     topics: Vec<String>,
     channels: Vec<String>,
@@ -112,19 +115,22 @@ fn answer_with(
 ) -> HttpResponse {
     let opened = complete(subscription, request, options).map(|complete| hub.open(complete));
     match opened {
-        Ok(Ok(reader)) => {
-            let mut response = stream_head().body(EventStreamBody::new(reader));
-            // HTTP/1.0 knows no chunks: there the stream ends with its connection.
-            response.head_mut().no_chunking(request.version() < Version::HTTP_11);
-            response
-        }
+        Ok(Ok(reader)) => stream_response(request, reader),
         Ok(Err(error)) => stream_refusal(request, &error),
         Err(refusal) => refusal.response(),
     }
 }
 
+/// The stream.
+pub(crate) fn stream_response(request: &HttpRequest, reader: PipeReader) -> HttpResponse {
+    let mut response = stream_head().body(EventStreamBody::new(reader));
+    // HTTP/1.0 knows no chunks: there the stream ends with its connection.
+    response.head_mut().no_chunking(request.version() < Version::HTTP_11);
+    response
+}
+
 /// Fills what the subscription leaves open.
-fn complete(
+pub(crate) fn complete(
     mut subscription: Subscription,
     request: &HttpRequest,
     options: &StreamQuery,
@@ -170,7 +176,7 @@ fn last_event_id(request: &HttpRequest, options: &StreamQuery) -> Result<Option<
     Ok(ids.find(|id| !id.is_empty()).cloned())
 }
 
-fn query(request: &HttpRequest) -> Result<StreamQuery, Refusal> {
+pub(crate) fn query(request: &HttpRequest) -> Result<StreamQuery, Refusal> {
     let text = request.query_string();
     if !is_utf8(text) {
         return Err(Refusal::from(&SubscribeError::Topic(TopicError::NotUtf8)));

@@ -14,8 +14,9 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Hub, PartitionHandle, Running, Shared,
-    threads::{Partitions, start_bridge, start_memory, start_redis_follows},
+    Hub, MAX_ASKS, PartitionHandle, Running, Shared,
+    instances::Executor,
+    threads::{Partitions, start_bridge, start_memory, start_redis_follows, start_router},
 };
 use crate::{
     actors::partition::{LogPlace, Partition, PartitionSpec},
@@ -74,8 +75,10 @@ impl HubBuilder {
         let log = Log::start(&config, &budget, &metrics, &stop)?;
         unless_started.disarm();
         let places = || Arc::new(Semaphore::new(config.publish.max_pending));
+        let router = start_router(&config, &stop)?;
         let handle =
             |addr: &Addr<Partition>| PartitionHandle { addr: addr.clone(), places: places() };
+        let redis = log.redis.clone();
         let shared = Shared {
             partitions: log.partitions.iter().map(handle).collect(),
             bridge: match log.redis {
@@ -92,10 +95,18 @@ impl HubBuilder {
             is_draining: AtomicBool::new(false),
             open_streams: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
+            client_key: rand::random(),
+            router,
+            fan_outs: Arc::new(Semaphore::new(config.fanout.max_pending)),
+            asks: Semaphore::new(MAX_ASKS),
             managers: Mutex::default(),
             config,
         };
-        Ok(Hub { running: Arc::new(Running { shared: Arc::new(shared) }) })
+        let shared = Arc::new(shared);
+        if let Some(redis) = redis {
+            redis.serve(Box::new(Executor(Arc::downgrade(&shared))));
+        }
+        Ok(Hub { running: Arc::new(Running { shared }) })
     }
 }
 

@@ -1,7 +1,12 @@
 //! Who follows whom, and what users have muted, as applications and endpoints ask for it.
 
+use std::collections::BTreeMap;
+
+use futures_util::future::join_all;
+
 use super::Hub;
 use crate::{
+    bridge::StreamChange,
     domain::event::check_field,
     error::FollowError,
     follow::{Counts, Follow, Page, User},
@@ -34,7 +39,9 @@ impl Hub {
         author: impl AsRef<str>,
     ) -> Result<bool, FollowError> {
         let edge = Follow::parse(follower.as_ref(), author.as_ref())?;
-        Ok(self.shared().graph.unfollow(vec![edge]).await? > 0)
+        let count = self.shared().graph.unfollow(vec![edge.clone()]).await?;
+        self.change_feeds(&[edge], FeedChange::Unfollow).await?;
+        Ok(count > 0)
     }
 
     /// Adds many edges; how many of them are new. Some thousands at a time are fastest.
@@ -42,7 +49,9 @@ impl Hub {
     /// # Errors
     /// See [`FollowError`]; some of the edges may be there then. It may be called again.
     pub async fn follow_all(&self, edges: Vec<Follow>) -> Result<u64, FollowError> {
-        Ok(self.shared().graph.follow(edges).await?)
+        let count = self.shared().graph.follow(edges.clone()).await?;
+        self.change_feeds(&edges, FeedChange::Follow).await?;
+        Ok(count)
     }
 
     /// A page of an author's followers, of at most `limit` (at least 1). `after` is what the
@@ -97,7 +106,15 @@ impl Hub {
         if kinds.len() > MAX_MUTED_KINDS || !kinds.iter().all(is_kind) {
             return Err(FollowError::Preferences { max_count: MAX_MUTED_KINDS });
         }
-        Ok(self.shared().preferences.set_muted(user, kinds).await?)
+        let (mut kinds, shared) = (kinds, self.shared());
+        kinds.sort_unstable();
+        kinds.dedup();
+        shared.preferences.set_muted(user.clone(), kinds.clone()).await?;
+        let partition = user.notifications().partition(shared.config.hub.partitions);
+        let user = Some(user.as_str().to_owned());
+        let change = StreamChange { user, muted: Some(kinds), ..StreamChange::default() };
+        shared.change_everywhere(partition, vec![change]).await?;
+        Ok(())
     }
 
     /// The kinds that a user has muted, sorted.
@@ -107,4 +124,37 @@ impl Hub {
     pub async fn muted(&self, user: impl AsRef<str>) -> Result<Vec<String>, FollowError> {
         Ok(self.shared().preferences.muted(User::parse(user.as_ref())?).await?)
     }
+
+    /// Changes the open feeds of followers: when this returns, whatever an author that is
+    /// followed publishes from now on reaches them.
+    async fn change_feeds(&self, edges: &[Follow], change: FeedChange) -> Result<(), FollowError> {
+        let shared = self.shared();
+        let mut by_partition: BTreeMap<u16, Vec<StreamChange>> = BTreeMap::new();
+        for edge in edges {
+            let posts = edge.author.posts();
+            let partition = posts.partition(shared.config.hub.partitions);
+            let topics = vec![posts.as_str().to_owned()];
+            let user = Some(edge.follower.as_str().to_owned());
+            by_partition.entry(partition).or_default().push(match change {
+                FeedChange::Follow => StreamChange { user, add: topics, ..StreamChange::default() },
+                FeedChange::Unfollow => {
+                    StreamChange { user, remove: topics, ..StreamChange::default() }
+                }
+            });
+        }
+        let all = by_partition.into_iter();
+        let all = all.map(|(partition, changes)| shared.change_everywhere(partition, changes));
+        for changed in join_all(all).await {
+            // A feed that would have too many topics goes on with those that it has.
+            changed?;
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of an edge.
+#[derive(Clone, Copy)]
+enum FeedChange {
+    Follow,
+    Unfollow,
 }

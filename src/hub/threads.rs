@@ -10,7 +10,10 @@ use actix::{Actor, Addr};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    actors::partition::{LogPlace, Partition, PartitionSpec},
+    actors::{
+        fanout::FanoutRouter,
+        partition::{LogPlace, Partition, PartitionSpec},
+    },
     bridge::redis::{RedisLink, Target},
     config::{Config, ConfigProblems, Problem},
     domain::policy::Policies,
@@ -91,22 +94,37 @@ pub(super) fn start_redis_follows(
     stop: &CancellationToken,
 ) -> Result<RedisFollows, StartError> {
     let (target, redis) = (target(config)?, config.redis.clone());
-    Ok(start_follows(stop, move || RedisFollows::start(target, &redis))?)
+    Ok(start_alone("fanfare-follow", stop, move || RedisFollows::start(target, &redis))?)
 }
 
 /// Starts the graph in memory on a thread of its own: an import delays no publish.
 pub(super) fn start_memory(stop: &CancellationToken) -> io::Result<MemoryFollows> {
-    start_follows(stop, MemoryFollows::start)
+    start_alone("fanfare-follow", stop, MemoryFollows::start)
 }
 
-/// Has something for followers start on a thread of its own.
-fn start_follows<T: Send + 'static>(
+/// Starts the fan-out router on a thread of its own.
+pub(super) fn start_router(
+    config: &Config,
+    stop: &CancellationToken,
+) -> io::Result<Addr<FanoutRouter>> {
+    let (max_running, capacity) = (config.fanout.max_running, config.fanout.max_pending + 1);
+    start_alone("fanfare-fanout", stop, move || {
+        FanoutRouter::create(|ctx| {
+            ctx.set_mailbox_capacity(capacity);
+            FanoutRouter::new(max_running)
+        })
+    })
+}
+
+/// Has something start on a thread of its own.
+fn start_alone<T: Send + 'static>(
+    name: &str,
     stop: &CancellationToken,
     start: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let (tell, told) = mpsc::channel();
     let stop = stop.clone();
-    std::thread::Builder::new().name("fanfare-follow".to_owned()).spawn(move || {
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
         actix_rt::System::new().block_on(async {
             let _ = tell.send(start());
             stop.cancelled().await;

@@ -7,18 +7,21 @@ use serde::Serialize;
 
 use crate::domain::{
     cursor::{Cursor, Epoch, Positions, write_cursor},
-    event::{Encoded, Event, EventData, SequencedEvent},
+    event::{Event, EventBody, EventData, SequencedEvent},
 };
+
+/// Why writing text into memory does not fail.
+const ANY_TEXT: &str = "memory takes any text";
 
 /// The comment that keeps an idle stream alive.
 pub const HEARTBEAT: &[u8] = b": heartbeat\n";
 
-/// Encodes an event for all streams, with the `id:` line of a stream that touches just this
-/// partition. That line is the last: some clients take an id over when they read its line,
-/// and would miss the event if the connection were cut between there and the blank line.
-pub fn event(epoch: Epoch, partition: u16, sequence: u64, event: &Event) -> Encoded {
+/// Encodes what all streams see alike of an event: everything but the `id:` line, which
+/// comes last. Some clients take an id over when they read its line, and would miss the
+/// event if the connection were cut between there and the blank line.
+pub fn body(event: &Event, is_shared: bool) -> EventBody {
     let payload = event.data.as_str();
-    let mut text = String::with_capacity(payload.len() + 80);
+    let mut text = String::with_capacity(payload.len() + 48);
     if let Some(event_type) = &event.event_type {
         push_line(&mut text, "event", event_type);
     }
@@ -26,11 +29,44 @@ pub fn event(epoch: Epoch, partition: u16, sequence: u64, event: &Event) -> Enco
     for line in lines(payload) {
         push_line(&mut text, "data", line);
     }
-    let id_at = text.len();
-    push_line(&mut text, "id", Cursor::of_event(epoch, partition, sequence));
-    text.push('\n');
-    let is_json = matches!(event.data, EventData::Json(_));
-    Encoded { bytes: text.into(), data_at, id_at, is_json }
+    let name = |name: &Option<String>| name.as_deref().map(Into::into);
+    EventBody {
+        event_type: name(&event.event_type),
+        key: name(&event.key),
+        collapse: name(&event.collapse),
+        lines: text.into(),
+        data_at,
+        is_json: matches!(event.data, EventData::Json(_)),
+        is_shared,
+    }
+}
+
+/// An event without its `id:` line.
+pub fn push_lines(out: &mut Vec<u8>, event: &SequencedEvent) {
+    let lines = &event.body.lines;
+    if event.collapsed.is_none() {
+        return out.extend_from_slice(lines);
+    }
+    // One line of a JSON object: events with a collapse key have no other data.
+    let end = lines.len() - "}\n".len();
+    out.extend_from_slice(&lines[..end]);
+    let comma = if lines[end - 1] == b'{' { "" } else { "," };
+    write!(Text(out), "{comma}\"collapsed\":{}}}\n", event.count()).expect(ANY_TEXT);
+}
+
+/// An event as a stream gets it that touches just its partition.
+pub fn push_event(out: &mut Vec<u8>, event: &SequencedEvent) {
+    push_lines(out, event);
+    let cursor = Cursor::of_event(event.epoch, event.partition, event.sequence);
+    write!(Text(out), "id: {cursor}\n\n").expect(ANY_TEXT);
+}
+
+/// Several of them in one piece.
+pub fn events<'a>(events: impl Iterator<Item = &'a SequencedEvent> + Clone) -> Bytes {
+    let size = events.clone().map(SequencedEvent::stream_bytes).sum();
+    let mut bytes = Vec::with_capacity(size);
+    events.for_each(|event| push_event(&mut bytes, event));
+    bytes.into()
 }
 
 /// A whole control event.
@@ -53,15 +89,15 @@ pub fn retry(millis: u64) -> String {
 /// A cursor's text.
 pub fn cursor_text(epoch: Epoch, positions: &Positions) -> String {
     let mut text = String::new();
-    push_cursor(&mut text, epoch, positions);
+    write_cursor(&mut text, epoch, positions).expect(ANY_TEXT);
     text
 }
 
 /// The `id:` line of a stream over several partitions, and the blank line that ends the event.
-pub fn push_id_line(out: &mut String, epoch: Epoch, positions: &Positions) {
-    out.push_str("id: ");
-    push_cursor(out, epoch, positions);
-    out.push_str("\n\n");
+pub fn push_id_line(out: &mut Vec<u8>, epoch: Epoch, positions: &Positions) {
+    out.extend_from_slice(b"id: ");
+    write_cursor(&mut Text(out), epoch, positions).expect(ANY_TEXT);
+    out.extend_from_slice(b"\n\n");
 }
 
 /// One event of a JSON batch: `{"id":…,"topic":…,"event":…,"key":…,"data":…}`, without
@@ -77,18 +113,18 @@ pub fn push_batch_item(out: &mut String, id: &str, event: &SequencedEvent) {
         key: Option<&'a str>,
         data: serde_json::Value,
     }
-    let data = data_of(&event.encoded);
+    let data = data_of(event);
     let item = Item {
         id,
         topic: event.topic.as_str(),
-        event: event.event_type.as_deref(),
-        key: event.key.as_deref(),
+        event: event.event_type(),
+        key: event.key(),
         data: serde_json::Value::Null,
     };
     let head = to_json(&item);
     // JSON data goes in as it stands: parsing it again could change its numbers.
     out.push_str(head.strip_suffix("null}").expect("the last field is null"));
-    if event.encoded.is_json {
+    if event.body.is_json {
         out.push_str(&data);
     } else {
         out.push_str(&to_json(&data));
@@ -96,20 +132,13 @@ pub fn push_batch_item(out: &mut String, id: &str, event: &SequencedEvent) {
     out.push('}');
 }
 
-/// The data that an encoded event carries, its line ends all LF.
-fn data_of(encoded: &Encoded) -> String {
-    let lines = &encoded.bytes[encoded.data_at..encoded.id_at];
-    let text = std::str::from_utf8(lines).expect("encoded from text");
+/// The data that an event carries in a stream, its line ends all LF.
+fn data_of(event: &SequencedEvent) -> String {
+    let mut lines = Vec::with_capacity(event.body.lines.len());
+    push_lines(&mut lines, event);
+    let text = std::str::from_utf8(&lines[event.body.data_at..]).expect("encoded from text");
     let values = text.lines().map(|line| line.strip_prefix("data: ").unwrap_or(line));
     values.collect::<Vec<_>>().join("\n")
-}
-
-/// Several events' bytes in one piece.
-pub fn join<'a>(events: impl ExactSizeIterator<Item = &'a [u8]> + Clone) -> Bytes {
-    let size = events.clone().map(<[u8]>::len).sum();
-    let mut joined = Vec::with_capacity(size);
-    events.for_each(|bytes| joined.extend_from_slice(bytes));
-    joined.into()
 }
 
 /// Splits where the standard ends a line: LF, CRLF or CR. A last empty line counts, so
@@ -129,11 +158,17 @@ fn lines(text: &str) -> impl Iterator<Item = &str> {
 }
 
 fn push_line(out: &mut String, field: &str, value: impl std::fmt::Display) {
-    writeln!(out, "{field}: {value}").expect("a String takes any text");
+    writeln!(out, "{field}: {value}").expect(ANY_TEXT);
 }
 
-fn push_cursor(out: &mut String, epoch: Epoch, positions: &Positions) {
-    write_cursor(out, epoch, positions).expect("a String takes any text");
+/// Bytes as something to write text into.
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl std::fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
 }
 
 fn to_json(value: &impl Serialize) -> String {
@@ -144,9 +179,17 @@ fn to_json(value: &impl Serialize) -> String {
 mod tests {
     use super::*;
 
+    fn sequenced(event: &Event, collapsed: Option<Box<[u64]>>) -> SequencedEvent {
+        let policy = crate::domain::testing::policy(crate::config::Conflate::None);
+        let any = crate::domain::testing::sequenced("topic", 70, None, &policy);
+        let body = body(event, false).into();
+        let (partition, epoch) = (3, Epoch::new(1));
+        SequencedEvent { body, partition, epoch, collapsed, ..(*any).clone() }
+    }
+
     fn encoded(event: &Event) -> String {
-        let encoded = super::event(Epoch::new(1), 3, 70, event);
-        String::from_utf8(encoded.bytes.to_vec()).unwrap()
+        let event = sequenced(event, None);
+        String::from_utf8(events([&event].into_iter()).to_vec()).unwrap()
     }
 
     #[test]
@@ -171,8 +214,19 @@ mod tests {
     #[test]
     fn data_is_found_again_in_the_encoded_bytes() {
         for text in ["", "a", "a\nb", "a\n", "\n\n", " data: x"] {
-            let encoded = super::event(Epoch::new(1), 0, 1, &Event::text(text));
-            assert_eq!(data_of(&encoded), text, "{text:?}");
+            let event = sequenced(&Event::text(text).event_type("t"), None);
+            assert_eq!(data_of(&event), text, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_merged_event_says_how_many_it_stands_for() {
+        for (data, merged) in
+            [("{}", "{\"collapsed\":3}"), ("{\"a\":{}}", "{\"a\":{},\"collapsed\":3}")]
+        {
+            let event = Event::new(EventData::Json(data.to_owned())).collapse("k");
+            assert_eq!(data_of(&sequenced(&event, None)), data);
+            assert_eq!(data_of(&sequenced(&event, Some([1, 2].into()))), merged);
         }
     }
 }

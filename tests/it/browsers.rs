@@ -1,23 +1,19 @@
 //! Readers of our bytes that are not ours: curl, Chromium's `EventSource`, and the npm
 //! packages `eventsource` and `@microsoft/fetch-event-source`, side by side. And the demo
-//! page in Chromium.
+//! page and those of the examples in Chromium.
 
 mod readers;
+mod upload_progress;
+mod walk;
 
-use std::{
-    path::Path,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
-    process::Command,
-    time::timeout,
-};
 
-use self::readers::{Reader, Seen, all_readers, repository};
+use self::{
+    readers::{Reader, Seen, all_readers},
+    walk::Walk,
+};
 use crate::support::{
     Server,
     crowd::{eventually, pace},
@@ -131,33 +127,11 @@ async fn follow_through_cuts(server: &Server, readers: Vec<Reader>, cut: impl Fn
 async fn the_demo_page_is_live_takes_a_note_and_survives_a_restart_of_the_hub() {
     let _heavy = heavy().await;
     let server = Server::start(&[]).await;
-    let mut script = Command::new("node")
-        .arg(repository().join("tests/js/demo-page.mjs"))
-        .args(["--url", &format!("http://{}", server.addr), "--timeout", "80", "--screenshots"])
-        .arg(repository().join("tests/artifacts"))
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("there is node: scripts/test installs it");
-    let mut input = script.stdin.take().expect("piped");
-    let mut output = BufReader::new(script.stdout.take().expect("piped")).lines();
-    let mut next = async || {
-        let line = timeout(BROWSER_DEADLINE, output.next_line()).await.expect("a line in time");
-        let line = line.expect("readable").expect("a line; what failed is on its stderr, above");
-        serde_json::from_str::<Value>(&line).expect("lines are JSON")
-    };
-
-    assert_eq!(next().await["ready"], true);
+    let mut walk = Walk::start("demo-page", server.addr, &[]);
+    assert_eq!(walk.next().await["ready"], true);
     let _server = server.restart().await;
-    input.write_all(b"restarted\n").await.expect("the script listens");
-    assert_eq!(next().await["ok"], true);
-    let exit = timeout(BROWSER_DEADLINE, script.wait()).await.expect("it ends");
-    assert!(exit.expect("it ran").success());
-    for file in ["demo-desktop.png", "demo-phone-dark.png"] {
-        let path = Path::new("tests/artifacts").join(file);
-        assert!(repository().join(&path).is_file(), "{}", path.display());
-    }
+    walk.tell("restarted").await;
+    walk.finish(&["demo-desktop.png", "demo-phone-dark.png"]).await;
 }
 
 async fn publish(server: &Server, kind: Option<&str>, data: Value) -> Seen {

@@ -1,11 +1,12 @@
 //! What a connection is told.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use actix::Message;
 
 use crate::{
-    actors::topic_manager::{Frames, Opening},
+    actors::topic_manager::{Begin, Frames, Opening},
+    subscription::Wanted,
     wire::ShutdownReason,
 };
 
@@ -18,6 +19,14 @@ pub(crate) struct OpenedStream(pub Opening);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct DeliverFrames(pub Frames);
+
+/// The stream wants something else from now on, and may stand in one more partition.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ChangeTopics {
+    pub wanted: Arc<Wanted>,
+    pub begin: Option<Begin>,
+}
 
 /// Nothing was delivered for the heartbeat's time.
 #[derive(Message)]

@@ -18,7 +18,9 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 #[cfg(test)]
 pub(crate) use messages::Panic;
-pub(crate) use messages::{BeatHeart, CloseTransport, DeliverFrames, EndStream, OpenedStream};
+pub(crate) use messages::{
+    BeatHeart, ChangeTopics, CloseTransport, DeliverFrames, EndStream, OpenedStream,
+};
 use pipe::Pipe;
 pub(crate) use pipe::PipeReader;
 #[cfg(test)]
@@ -61,22 +63,16 @@ impl Connection {
         wanted: Wanted,
         body: TaskTrackerToken,
     ) -> PipeReader {
-        let client_id = format!("{:032x}", rand::random::<u128>());
+        let stream = shared.next_id();
+        let client_id = shared.client_id(stream, wanted.secret);
         let wanted = Arc::new(wanted);
         let retry = shared.random_retry();
         let opened_at = now();
         let spec = ConnectionSpec::new(&shared.config, retry);
         let state = ConnectionState::new(spec, wanted.clone(), &client_id, opened_at);
         let pipe = Pipe::new(state, worker.metrics.clone());
-        let connection = Self {
-            stream: shared.next_id(),
-            client_id,
-            wanted,
-            pipe: pipe.clone(),
-            worker,
-            shared,
-            opened_at,
-        };
+        let connection =
+            Self { stream, client_id, wanted, pipe: pipe.clone(), worker, shared, opened_at };
         let addr = Self::create(|ctx| {
             ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
             connection
@@ -186,6 +182,22 @@ impl Handler<DeliverFrames> for Connection {
 
     fn handle(&mut self, message: DeliverFrames, ctx: &mut Self::Context) {
         self.decide(ctx, |state| state.on_frames(&message.0, now()));
+    }
+}
+
+impl Handler<ChangeTopics> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, message: ChangeTopics, ctx: &mut Self::Context) {
+        let ChangeTopics { wanted, begin } = message;
+        let (before, after) = (self.wanted.names.len(), wanted.names.len());
+        self.worker.metrics.add_subscriptions(after);
+        self.worker.metrics.remove_subscriptions(before);
+        self.wanted = wanted.clone();
+        self.decide(ctx, |state| {
+            state.on_change(wanted, begin);
+            Ok(())
+        });
     }
 }
 

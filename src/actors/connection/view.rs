@@ -29,9 +29,7 @@ impl View<'_> {
     /// Encodes events in one piece; `positions` is where the stream stands before it.
     pub fn encode(&self, events: &[Arc<SequencedEvent>], mut positions: Positions) -> Bytes {
         match self.format {
-            Format::Events if self.is_single => {
-                encode::join(events.iter().map(|event| &event.encoded.bytes[..]))
-            }
+            Format::Events if self.is_single => encode::events(events.iter().map(|event| &**event)),
             Format::Events => self.with_own_ids(events, &mut positions).into(),
             Format::JsonBatch => self.batch(events, &mut positions).into(),
         }
@@ -40,15 +38,12 @@ impl View<'_> {
     fn with_own_ids(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> Vec<u8> {
         // About what an id takes: its epoch, and a few digits for each partition.
         let id_bytes = 16 + 8 * positions.len();
-        let size = events.iter().map(|event| event.encoded.id_at + id_bytes).sum();
+        let size = events.iter().map(|event| event.body.lines.len() + id_bytes).sum();
         let mut bytes = Vec::with_capacity(size);
-        let mut id_line = String::with_capacity(id_bytes);
         for event in events {
             self.advance(positions, event);
-            bytes.extend_from_slice(&event.encoded.bytes[..event.encoded.id_at]);
-            id_line.clear();
-            encode::push_id_line(&mut id_line, self.epoch, positions);
-            bytes.extend_from_slice(id_line.as_bytes());
+            encode::push_lines(&mut bytes, event);
+            encode::push_id_line(&mut bytes, self.epoch, positions);
         }
         bytes
     }
@@ -59,7 +54,7 @@ impl View<'_> {
         }
     }
 
-    fn batch(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> String {
+    fn batch(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> Vec<u8> {
         let mut text = String::from("event: batch\ndata: [");
         for (index, event) in events.iter().enumerate() {
             self.advance(positions, event);
@@ -70,7 +65,8 @@ impl View<'_> {
             encode::push_batch_item(&mut text, &id, event);
         }
         text.push_str("]\n");
-        encode::push_id_line(&mut text, self.epoch, positions);
-        text
+        let mut bytes = text.into_bytes();
+        encode::push_id_line(&mut bytes, self.epoch, positions);
+        bytes
     }
 }

@@ -18,6 +18,7 @@ use crate::{
         },
         topic::Topic,
     },
+    wire::encode,
 };
 
 /// One topic's log.
@@ -113,14 +114,16 @@ impl RedisPartition {
             previous: log.last,
             published_at: now,
             topic: topic.clone(),
-            event: Event { id: None, ..event.clone() },
+            body: encode::body(event, false).into(),
         };
         log.last = self.sequence;
         match policy.conflate {
             Conflate::None => {}
             Conflate::Latest => log.events.clear(),
             Conflate::LatestByKey => {
-                log.events.retain(|older| event.key.is_none() || older.event.key != event.key);
+                log.events.retain(|older| {
+                    event.key.is_none() || older.body.key.as_deref() != event.key.as_deref()
+                });
             }
         }
         log.events.push(relayed.clone());

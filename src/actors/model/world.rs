@@ -26,7 +26,7 @@ use crate::{
         partition::{
             Delivery, InterestChange, MirrorSpec, MirrorState, PartitionSpec, PartitionState,
         },
-        topic_manager::{Frames, ManagerSpec, ManagerState, Opening, Outlet},
+        topic_manager::{Begin, Frames, ManagerSpec, ManagerState, Opening, Outlet},
     },
     config::{Config, Conflate, Flush, Rate, SlowConsumer, TopicHistory, TopicPolicy},
     domain::{
@@ -85,6 +85,7 @@ enum Mail {
     Open(Opening),
     Frames(Frames),
     Beat,
+    Change(Arc<Wanted>, Option<Begin>),
     End(ShutdownReason),
 }
 
@@ -105,6 +106,10 @@ impl Outlet for Mailbox {
         }
         mails.push_back(Mail::Frames(frames));
         Ok(())
+    }
+
+    fn change(&self, wanted: &Arc<Wanted>, begin: Option<Begin>) {
+        self.0.borrow_mut().push_back(Mail::Change(wanted.clone(), begin));
     }
 
     fn beat(&self) {
@@ -486,6 +491,10 @@ impl World {
                     Ok(())
                 }
                 Mail::Frames(frames) => session.state.on_frames(&frames, self.now),
+                Mail::Change(wanted, begin) => {
+                    session.state.on_change(wanted, begin);
+                    Ok(())
+                }
                 Mail::Beat => session.state.on_heartbeat(self.now),
                 Mail::End(reason) => Err(reason),
             };

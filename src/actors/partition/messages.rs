@@ -9,7 +9,7 @@ use crate::{
     actors::{ManagerId, StreamId},
     domain::{
         cursor::Epoch,
-        event::{Event, SequencedEvent},
+        event::{Event, EventBody, SequencedEvent},
         interest::{Interest, StartFrom},
         partition_log::{MissedReason, Replay},
         relay::News,
@@ -32,6 +32,36 @@ pub(crate) struct PublishEvent {
     pub answer: oneshot::Sender<Result<Published, PublishError>>,
 }
 
+/// Sequence, keep and route one event for each of these topics, or have Redis do so.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct FanOutEvent {
+    pub fan_out: Arc<FanOut>,
+    pub topics: Vec<Topic>,
+    /// Given back when every worker has its events.
+    pub place: Option<Place>,
+    pub answer: oneshot::Sender<Result<FannedOut, PublishError>>,
+}
+
+/// One event for many topics.
+#[derive(Debug)]
+pub(crate) struct FanOut {
+    /// By which it is known that a topic has it already.
+    pub id: Option<Arc<str>>,
+    pub event: Event,
+    /// The event, encoded once for all.
+    pub body: Arc<EventBody>,
+}
+
+/// What became of one event for many topics of a partition.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct FannedOut {
+    /// Topics that have not had it before.
+    pub new: usize,
+    /// Topics that a stream has named and has open.
+    pub online: usize,
+}
+
 /// A publish on its way to Redis.
 #[derive(Debug)]
 pub(crate) struct RelayedPublish {
@@ -44,6 +74,23 @@ pub(crate) struct RelayedPublish {
     pub answer: oneshot::Sender<Result<Published, PublishError>>,
 }
 
+/// One event for many topics on its way to Redis.
+#[derive(Debug)]
+pub(crate) struct RelayedFanOut {
+    pub fan_out: Arc<FanOut>,
+    pub topics: Vec<Topic>,
+    /// Given back with the answer.
+    pub _place: Option<Place>,
+    pub answer: oneshot::Sender<Result<FannedOut, PublishError>>,
+}
+
+/// What a partition sends to Redis.
+#[derive(Debug)]
+pub(crate) enum Relayed {
+    Publish(RelayedPublish),
+    FanOut(RelayedFanOut),
+}
+
 /// What the bridge brings, in order. Answered once it is taken in.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -53,6 +100,16 @@ pub(crate) struct TakeNews(pub Vec<News>);
 #[derive(Message)]
 #[rtype(result = "(usize, u64)")]
 pub(crate) struct AskTopic(pub Topic);
+
+/// Was a fan-out of this name a pull before? If there was none, it is now as said here.
+#[derive(Message)]
+#[rtype(result = "Result<bool, PublishError>")]
+pub(crate) struct SettleFanOut {
+    /// The topic of the author's posts.
+    pub posts: Topic,
+    pub name: String,
+    pub is_pull: bool,
+}
 
 /// One stream comes or goes.
 #[derive(Debug)]
@@ -104,6 +161,9 @@ pub(crate) enum Delivery {
     Attached { stream: StreamId, replay: Replay },
     /// Streams have missed something, or numbers begin anew.
     Interrupted(Arc<Interruption>),
+    /// The link to other instances was away and is there again: what they said meanwhile was
+    /// not heard. What was published meanwhile follows.
+    Relinked,
     /// The partition was rebuilt and has forgotten who listens.
     Restarted,
 }

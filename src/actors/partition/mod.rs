@@ -20,8 +20,9 @@ use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, fut::wrap_fu
 #[cfg(test)]
 pub(crate) use messages::Panic;
 pub(crate) use messages::{
-    AskTopic, ChangeInterest, Deliver, DeliveriesTaken, Delivery, InterestChange, Interruption,
-    Place, PublishEvent, RelayedPublish, TakeNews, TrimHistory,
+    AskTopic, ChangeInterest, Deliver, DeliveriesTaken, Delivery, FanOut, FanOutEvent, FannedOut,
+    InterestChange, Interruption, Place, PublishEvent, Relayed, RelayedFanOut, RelayedPublish,
+    SettleFanOut, TakeNews, TrimHistory,
 };
 pub(crate) use mirror::{MirrorSpec, MirrorState};
 pub(crate) use relay::Relay;
@@ -129,7 +130,7 @@ pub(crate) struct Partition {
     state: Option<State>,
     place: LogPlace,
     /// Publishes on their way to Redis, sent at the end of the turn.
-    publishes: Vec<RelayedPublish>,
+    publishes: Vec<Relayed>,
     managers: HashMap<ManagerId, ManagerLink>,
     others: Arc<std::sync::OnceLock<Vec<Addr<Partition>>>>,
     publishes_in_turn: usize,
@@ -243,8 +244,8 @@ impl Partition {
 
     /// A mailbox is drained before anything else runs, on this thread too: so under a flood
     /// deliveries leave, and other partitions run, every so many publishes.
-    fn bound_turn(&mut self, ctx: &mut Context<Self>) {
-        self.publishes_in_turn += 1;
+    fn bound_turn(&mut self, publishes: usize, ctx: &mut Context<Self>) {
+        self.publishes_in_turn += publishes;
         if self.publishes_in_turn >= MAX_PUBLISHES_A_TURN {
             self.publishes_in_turn = 0;
             self.send_deliveries();
@@ -283,7 +284,7 @@ impl Handler<PublishEvent> for Partition {
     type Result = ();
 
     fn handle(&mut self, message: PublishEvent, ctx: &mut Self::Context) {
-        self.bound_turn(ctx);
+        self.bound_turn(1, ctx);
         let PublishEvent { topic, event, place, answer } = message;
         let decided = self.decide(|state| match state {
             State::Own(state) => Ok(state.publish(&topic, &event, place, now())),
@@ -295,7 +296,7 @@ impl Handler<PublishEvent> for Partition {
             Some(Ok(taken)) => taken,
             Some(Err((receivers, place))) => {
                 let publish = RelayedPublish { topic, event, receivers, _place: place, answer };
-                self.publishes.push(publish);
+                self.publishes.push(Relayed::Publish(publish));
                 return;
             }
             None => Err(PublishError::Internal),
@@ -309,6 +310,35 @@ impl Handler<PublishEvent> for Partition {
                 self.ask_to_trim(partition);
             }
             taken.published
+        }));
+    }
+}
+
+impl Handler<FanOutEvent> for Partition {
+    type Result = ();
+
+    fn handle(&mut self, message: FanOutEvent, ctx: &mut Self::Context) {
+        self.bound_turn(message.topics.len(), ctx);
+        let FanOutEvent { fan_out, topics, place, answer } = message;
+        let decided = self.decide(|state| match state {
+            State::Own(state) => Some(state.fan_out(&fan_out, &topics, place.as_ref(), now())),
+            State::Mirror(_) => None,
+        });
+        let taken = match decided {
+            Some(Some(taken)) => taken,
+            Some(None) => {
+                let publish = RelayedFanOut { fan_out, topics, _place: place, answer };
+                return self.publishes.push(Relayed::FanOut(publish));
+            }
+            None => Err(PublishError::Internal),
+        };
+        // Whoever asked may have gone; then nobody wants to know.
+        let _ = answer.send(taken.map(|(fanned_out, trim)| {
+            self.metrics.published.fetch_add(fanned_out.new as u64, Ordering::Relaxed);
+            if let Some(partition) = trim {
+                self.ask_to_trim(partition);
+            }
+            fanned_out
         }));
     }
 }
@@ -337,6 +367,19 @@ impl Handler<AskTopic> for Partition {
             State::Mirror(_) => (0, 0),
         });
         actix::MessageResult(status.unwrap_or_default())
+    }
+}
+
+impl Handler<SettleFanOut> for Partition {
+    type Result = actix::MessageResult<SettleFanOut>;
+
+    fn handle(&mut self, message: SettleFanOut, _: &mut Self::Context) -> Self::Result {
+        let SettleFanOut { posts, name, is_pull } = message;
+        let settled = self.decide(|state| match state {
+            State::Own(state) => state.settle(&posts, &name, is_pull, now()),
+            State::Mirror(_) => Ok(is_pull),
+        });
+        actix::MessageResult(settled.unwrap_or(Err(PublishError::Internal)))
     }
 }
 

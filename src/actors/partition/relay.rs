@@ -2,13 +2,13 @@
 
 use std::fmt::Debug;
 
-use super::messages::RelayedPublish;
+use super::messages::Relayed;
 use crate::domain::relay::Request;
 
 /// The way to Redis. Nothing here waits, and what is handed over keeps its order.
 pub(crate) trait Relay: Debug + Send + Sync {
     /// Publishes events of one partition; each is answered by itself.
-    fn publish(&self, partition: u16, publishes: Vec<RelayedPublish>);
+    fn publish(&self, partition: u16, publishes: Vec<Relayed>);
 
     /// Asks on behalf of a partition, on the connection of that generation if it still is
     /// the present one.

@@ -4,17 +4,17 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use super::{
     listeners::Listeners,
-    messages::{Delivery, InterestChange, Place},
+    messages::{Delivery, FanOut, FannedOut, InterestChange, Place},
 };
 use crate::{
     actors::ManagerId,
     domain::{
         budget::HistoryBudget,
         cursor::{Cursor, Epoch},
-        event::{Event, SequencedEvent},
+        event::{Event, EventBody, SequencedEvent},
         partition_log::PartitionLog,
         policy::Policies,
-        remembered::{Answer, Remembered, RememberedBudget},
+        remembered::{Answer, Remembered, RememberedBudget, RememberedFanOuts},
         topic::Topic,
     },
     error::PublishError,
@@ -55,6 +55,7 @@ pub(crate) struct PartitionState {
     /// Whether the log is between two states: a panic then has spoilt it.
     log_is_changing: bool,
     remembered: Remembered,
+    fan_outs: RememberedFanOuts,
     listeners: Listeners,
     outgoing: HashMap<ManagerId, Vec<Delivery>>,
 }
@@ -74,6 +75,7 @@ impl PartitionState {
             log: spec.log(spec.epoch, 0),
             log_is_changing: false,
             remembered: Remembered::new(spec.idempotency_window, spec.remembered.clone()),
+            fan_outs: RememberedFanOuts::new(spec.idempotency_window, spec.remembered.clone()),
             listeners: Listeners::default(),
             outgoing: HashMap::new(),
             spec,
@@ -96,6 +98,7 @@ impl PartitionState {
             log,
             log_is_changing: false,
             remembered: self.remembered,
+            fan_outs: self.fan_outs,
             listeners: Listeners::default(),
             outgoing: HashMap::new(),
             spec: self.spec,
@@ -119,24 +122,83 @@ impl PartitionState {
                 return Err(PublishError::AtCapacity);
             }
         }
-        self.log_is_changing = true;
-        let (sequenced, trim) = self.log.append(topic, now, |sequence, history| SequencedEvent {
-            topic: topic.clone(),
-            partition: self.spec.partition,
-            sequence,
-            event_type: event.event_type.as_deref().map(Into::into),
-            key: event.key.as_deref().map(Into::into),
-            published_at: now,
-            policy: history.policy.clone(),
-            encoded: encode::event(self.spec.epoch, self.spec.partition, sequence, event),
-        });
-        self.log_is_changing = false;
+        let body = Arc::new(encode::body(event, false));
+        let (sequenced, trim) = self.append(topic, body, now);
         let receivers = self.route(&sequenced, place);
         let answer = Answer { sequence: sequenced.sequence, receivers };
         if let Some(id) = &event.id {
             self.remembered.insert(topic, id, answer, now);
         }
         Ok(Taken { published: self.published(topic, answer), trim, is_new: true })
+    }
+
+    /// Does the same for each of these topics, with one body for all of them. Returns the
+    /// partition that must trim its history too, if another one must.
+    pub fn fan_out(
+        &mut self,
+        fan_out: &FanOut,
+        topics: &[Topic],
+        place: Option<&Place>,
+        now: Instant,
+    ) -> Result<(FannedOut, Option<u16>), PublishError> {
+        if fan_out.id.is_some() && !self.fan_outs.has_room(topics.len()) {
+            return Err(PublishError::AtCapacity);
+        }
+        let (mut fanned_out, mut trim) = (FannedOut::default(), None);
+        for topic in topics {
+            fanned_out.online += usize::from(self.listeners.has_topic(topic));
+            let id = fan_out.id.as_ref();
+            if id.is_some_and(|id| !self.fan_outs.insert(id, topic, now)) {
+                continue;
+            }
+            fanned_out.new += 1;
+            let (event, asked) = self.append(topic, fan_out.body.clone(), now);
+            trim = trim.or(asked);
+            self.route(&event, place.cloned());
+        }
+        Ok((fanned_out, trim))
+    }
+
+    fn append(
+        &mut self,
+        topic: &Topic,
+        body: Arc<EventBody>,
+        now: Instant,
+    ) -> (Arc<SequencedEvent>, Option<u16>) {
+        self.log_is_changing = true;
+        let appended = self.log.append(topic, now, |sequence, history| SequencedEvent {
+            topic: topic.clone(),
+            partition: self.spec.partition,
+            epoch: self.spec.epoch,
+            sequence,
+            published_at: now,
+            policy: history.policy.clone(),
+            body,
+            collapsed: None,
+        });
+        self.log_is_changing = false;
+        appended
+    }
+
+    /// Whether a fan-out of this name was a pull before; else it is now as said here.
+    pub fn settle(
+        &mut self,
+        posts: &Topic,
+        name: &str,
+        is_pull: bool,
+        now: Instant,
+    ) -> Result<bool, PublishError> {
+        // No publish has such an id.
+        let id = format!("\u{1}{name}");
+        if let Some(answer) = self.remembered.get(posts, &id, now) {
+            return Ok(answer.sequence == 1);
+        }
+        if self.remembered.is_full() {
+            return Err(PublishError::AtCapacity);
+        }
+        let answer = Answer { sequence: u64::from(is_pull), receivers: 0 };
+        self.remembered.insert(posts, &id, answer, now);
+        Ok(is_pull)
     }
 
     /// Applies the changes in order; an attach is answered by a delivery.
@@ -187,6 +249,7 @@ impl PartitionState {
     pub fn expire(&mut self, now: Instant) {
         self.log.expire(now);
         self.remembered.expire(now);
+        self.fan_outs.expire(now);
     }
 
     /// Streams that listen to a topic, and its last event's sequence (0 if there was none).
@@ -201,7 +264,7 @@ impl PartitionState {
     }
 
     fn route(&mut self, event: &Arc<SequencedEvent>, place: Option<Place>) -> usize {
-        let receivers = self.listeners.receivers(&event.topic, event.event_type.as_deref());
+        let receivers = self.listeners.receivers(&event.topic, event.event_type());
         for manager in receivers.managers {
             let delivery = Delivery::Event { event: event.clone(), place: place.clone() };
             self.queue(manager, delivery);

@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::{
     actors::partition::Interruption,
-    domain::{event::SequencedEvent, partition_log::Replay},
+    domain::{cursor::Epoch, event::SequencedEvent, partition_log::Replay},
     wire::encode,
 };
 
@@ -20,6 +20,8 @@ pub(crate) struct Frame {
     pub interruption: Option<Arc<Interruption>>,
     /// In sequence order, at least one unless this is an interruption.
     pub events: Box<[Arc<SequencedEvent>]>,
+    /// The lowest sequence of these, and of what was merged into them.
+    pub oldest: u64,
     /// All events' bytes, with the `id:` lines of a stream that touches just this partition.
     pub bytes: Bytes,
 }
@@ -28,12 +30,11 @@ impl Frame {
     /// A frame of these events; `None` of none.
     pub fn new(events: Vec<Arc<SequencedEvent>>) -> Option<Arc<Self>> {
         let first = events.first()?;
-        let bytes = match events.len() {
-            1 => first.encoded.bytes.clone(),
-            _ => encode::join(events.iter().map(|event| &event.encoded.bytes[..])),
-        };
         let partition = first.partition;
-        Some(Arc::new(Self { partition, interruption: None, events: events.into(), bytes }))
+        let bytes = encode::events(events.iter().map(|event| &**event));
+        let oldest = events.iter().map(|event| event.oldest_sequence()).min()?;
+        let events = events.into();
+        Some(Arc::new(Self { partition, interruption: None, oldest, events, bytes }))
     }
 
     /// What some streams have missed.
@@ -41,13 +42,10 @@ impl Frame {
         Arc::new(Self {
             partition: interruption.partition,
             interruption: Some(interruption),
+            oldest: 0,
             events: Box::default(),
             bytes: Bytes::new(),
         })
-    }
-
-    pub fn first_sequence(&self) -> u64 {
-        self.events[0].sequence
     }
 
     /// The last sequence; 0 for an interruption.
@@ -63,6 +61,14 @@ impl Frame {
 
 /// All frames that one stream gets in one turn.
 pub(crate) type Frames = SmallVec<[Arc<Frame>; 1]>;
+
+/// Where an open stream stands in a partition that it did not touch before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Begin {
+    pub partition: u16,
+    pub epoch: Epoch,
+    pub head: u64,
+}
 
 /// How a stream begins: what each of its partitions answered.
 #[derive(Debug)]

@@ -9,30 +9,45 @@ mod streams;
 mod tests;
 
 use std::{
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use actix::{
-    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, WrapFuture,
-    fut::wrap_future,
+    Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult,
+    ResponseFuture, WrapFuture, fut::wrap_future,
 };
 
-pub(crate) use frame::{Frame, Frames, Opening};
+use futures_util::{FutureExt, future::join_all};
+use tokio::sync::oneshot;
+
+pub(crate) use frame::{Begin, Frame, Frames, Opening};
 #[cfg(test)]
 pub(crate) use messages::Panic;
-pub(crate) use messages::{CloseStream, Drain, OpenStream};
-pub(crate) use state::{Activity, ManagerSpec, ManagerState};
+pub(crate) use messages::{
+    ChangeStreams, CloseStream, Drain, ExpectFeed, ForgetFeed, ListFeedUsers, OpenStream, Whose,
+};
+use state::Ticket;
+pub(crate) use state::{Activity, ManagerSpec, ManagerState, Outcome};
 pub(crate) use streams::Outlet;
 
 use super::{
     ManagerId, catch,
-    connection::{BeatHeart, Connection, DeliverFrames, EndStream, OpenedStream},
+    connection::{BeatHeart, ChangeTopics, Connection, DeliverFrames, EndStream, OpenedStream},
     now,
     partition::{ChangeInterest, Deliver, DeliveriesTaken},
     turn::{Turn, TurnLoop},
 };
-use crate::{hub::Shared, metrics::WorkerMetrics, wire::ShutdownReason};
+use crate::{
+    hub::Shared,
+    metrics::WorkerMetrics,
+    subscription::{FeedOf, Wanted},
+    wire::ShutdownReason,
+};
+
+/// Before a feed that could not be read again is tried once more.
+const REREAD_PAUSE: Duration = Duration::from_millis(500);
 
 /// The shell of a topic manager.
 pub(crate) struct TopicManager {
@@ -44,6 +59,9 @@ pub(crate) struct TopicManager {
     is_awaited: Vec<bool>,
     /// Partitions whose deliveries were taken in this turn.
     taken: Vec<u16>,
+    /// Who waits for changes of streams.
+    tickets: HashMap<Ticket, oneshot::Sender<Outcome>>,
+    last_ticket: Ticket,
     shared: Arc<Shared>,
     metrics: Arc<WorkerMetrics>,
 }
@@ -55,6 +73,8 @@ impl TopicManager {
             id: shared.next_id(),
             is_awaited: vec![false; usize::from(spec.partition_count)],
             taken: Vec::new(),
+            tickets: HashMap::new(),
+            last_ticket: 0,
             state: Some(ManagerState::new(spec.clone())),
             spec,
             metrics,
@@ -75,6 +95,48 @@ impl TopicManager {
         let mut state = ManagerState::new(self.spec.clone());
         state.reset_interest();
         self.state = Some(state);
+        // Their streams end.
+        self.tickets.clear();
+    }
+
+    /// Reads again whom users follow, until it can be read.
+    fn reread_feeds(&mut self, ctx: &mut Context<Self>) {
+        for feed in self.state.as_mut().map(ManagerState::take_to_reread).unwrap_or_default() {
+            let shared = self.shared.clone();
+            let read = async move {
+                let read = shared.read_feed(&feed.user).await;
+                if read.is_err() {
+                    tokio::time::sleep(REREAD_PAUSE).await;
+                }
+                (feed, read)
+            };
+            // One a feed is waited for; the stores bound what they are asked at once.
+            ctx.spawn(read.into_actor(self).map(|(feed, read), this: &mut Self, ctx| {
+                this.decide(|state| match read {
+                    Ok((topics, muted)) => state.on_reread(&feed, &topics, &muted, now()),
+                    Err(_) => state.reread(&feed),
+                });
+                this.reread_feeds(ctx);
+            }));
+        }
+    }
+
+    fn next_ticket(&mut self) -> (Ticket, oneshot::Receiver<Outcome>) {
+        let (sender, receiver) = oneshot::channel();
+        self.last_ticket += 1;
+        self.tickets.insert(self.last_ticket, sender);
+        (self.last_ticket, receiver)
+    }
+
+    /// Tells whoever waits for changes that they are done.
+    fn answer_changes(&mut self) {
+        let finished = self.state.as_mut().map(ManagerState::take_finished).unwrap_or_default();
+        for (ticket, outcome) in finished {
+            if let Some(waiting) = self.tickets.remove(&ticket) {
+                // Whoever asked may have gone.
+                let _ = waiting.send(outcome);
+            }
+        }
     }
 
     fn send_changes(&mut self, ctx: &mut Context<Self>) {
@@ -117,6 +179,8 @@ impl Turn for TopicManager {
     fn end_turn(&mut self, ctx: &mut Self::Context) -> Option<Instant> {
         self.decide(|state| state.on_time(now()));
         self.send_changes(ctx);
+        self.answer_changes();
+        self.reread_feeds(ctx);
         // Only now: so a turn takes in one message a partition at most, and connections run
         // between turns.
         for partition in self.taken.drain(..) {
@@ -136,6 +200,9 @@ impl Handler<OpenStream> for TopicManager {
         let OpenStream { stream, connection, wanted } = message;
         if self.shared.is_draining() {
             // It came between the check at the door and the end of all streams.
+            if let Some(feed) = &wanted.feed {
+                self.decide(|state| state.forget_expected(feed));
+            }
             return connection.end(ShutdownReason::Drain, None, Frames::new());
         }
         self.decide(|state| state.open(stream, connection, &wanted, rand::random(), now()));
@@ -147,6 +214,69 @@ impl Handler<CloseStream> for TopicManager {
 
     fn handle(&mut self, message: CloseStream, _: &mut Self::Context) {
         self.decide(|state| state.close(message.stream));
+    }
+}
+
+impl Handler<ChangeStreams> for TopicManager {
+    type Result = ResponseFuture<Vec<Outcome>>;
+
+    fn handle(&mut self, message: ChangeStreams, _: &mut Self::Context) -> Self::Result {
+        let mut waiting = Vec::new();
+        for (whose, change) in message.0.iter() {
+            let count = match (whose, &self.state) {
+                (Whose::Feed(user), Some(state)) => state.feed_count(user),
+                (Whose::Client { stream, secret }, Some(state)) => {
+                    usize::from(state.find_stream(*stream, *secret).is_some())
+                }
+                (_, None) => 0,
+            };
+            let tickets: Vec<_> = (0..count).map(|_| self.next_ticket()).collect();
+            let (numbers, receivers): (Vec<_>, Vec<_>) = tickets.into_iter().unzip();
+            waiting.extend(receivers);
+            let (mut numbers, now) = (numbers.into_iter(), now());
+            self.decide(|state| match whose {
+                Whose::Feed(user) => state.change_feeds(user, change, &mut numbers, now),
+                Whose::Client { stream, secret } => {
+                    let found = state.find_stream(*stream, *secret).zip(numbers.next());
+                    if let Some((reference, ticket)) = found {
+                        state.change(ticket, reference, change.clone(), now);
+                    }
+                }
+            });
+        }
+        self.answer_changes();
+        let outcomes = join_all(waiting);
+        // A ticket that was not used, or went down with its stream.
+        Box::pin(outcomes.map(|all| all.into_iter().filter_map(Result::ok).collect()))
+    }
+}
+
+impl Handler<ExpectFeed> for TopicManager {
+    type Result = MessageResult<ExpectFeed>;
+
+    fn handle(&mut self, message: ExpectFeed, _: &mut Self::Context) -> Self::Result {
+        let user = message.0;
+        let mut feed = FeedOf { user: user.clone(), number: 0 };
+        self.decide(|state| feed = state.expect_feed(user));
+        MessageResult(feed)
+    }
+}
+
+impl Handler<ForgetFeed> for TopicManager {
+    type Result = ();
+
+    fn handle(&mut self, message: ForgetFeed, _: &mut Self::Context) {
+        self.decide(|state| state.forget_expected(&message.0));
+    }
+}
+
+impl Handler<ListFeedUsers> for TopicManager {
+    type Result = MessageResult<ListFeedUsers>;
+
+    fn handle(&mut self, message: ListFeedUsers, _: &mut Self::Context) -> Self::Result {
+        let ListFeedUsers { topic, kind } = message;
+        let users = self.state.as_ref().map(|state| state.feed_users(&topic, &kind));
+        MessageResult(users.unwrap_or_default())
     }
 }
 
@@ -198,6 +328,11 @@ impl Outlet for Addr<Connection> {
             // One that is gone says so to its manager by itself.
             Ok(()) | Err(actix::prelude::SendError::Closed(_)) => Ok(()),
         }
+    }
+
+    fn change(&self, wanted: &Arc<Wanted>, begin: Option<Begin>) {
+        // A few a change that was asked for; it must arrive, and before what is delivered later.
+        self.do_send(ChangeTopics { wanted: wanted.clone(), begin });
     }
 
     fn beat(&self) {

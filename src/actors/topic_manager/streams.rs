@@ -8,7 +8,10 @@ use std::{
 
 use slab::Slab;
 
-use super::frame::{Frames, Opening};
+use super::{
+    frame::{Begin, Frames, Opening},
+    state::Changes,
+};
 use crate::{
     actors::StreamId,
     domain::{interest::Interest, partition_log::Replay, topic::Topic},
@@ -27,6 +30,9 @@ pub(crate) trait Outlet {
     /// The connection's mailbox is full: the frames come back.
     fn deliver(&self, frames: Frames) -> Result<(), Frames>;
 
+    /// The stream wants something else from now on, and stands in one more partition.
+    fn change(&self, wanted: &Arc<Wanted>, begin: Option<Begin>);
+
     /// Nothing was written for the heartbeat's time.
     fn beat(&self);
 
@@ -40,16 +46,32 @@ pub(crate) struct Slot<O> {
     pub outlet: O,
     pub topics: Vec<usize>,
     pub wanted: Arc<Wanted>,
-    pub interests: Vec<(u16, Arc<Interest>)>,
+    pub attachments: Vec<Attachment>,
+    /// Changes of what it wants that are not done.
+    pub changes: Option<Box<Changes>>,
     /// Whether it may have several topics in one partition.
     pub may_interleave: bool,
-    /// Partitions that have not attached it yet.
+    /// What it waits for before it is handed anything: partitions that have not attached it,
+    /// and its feed's being read again.
     pub awaited: usize,
+    /// Whether it has begun.
+    pub is_open: bool,
+    /// Whether its feed is being read again.
+    pub is_rereading: bool,
     pub opening: Vec<(u16, Replay)>,
     pub queued: Frames,
     /// Whether what is queued waits for more than the end of this turn.
     pub is_held: bool,
     pub last_write: Instant,
+}
+
+/// What a partition has attached of a stream, or was asked to.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub partition: u16,
+    /// The stream's number, or one of its own for what was added later.
+    pub id: StreamId,
+    pub interest: Arc<Interest>,
 }
 
 impl<O> Slot<O> {

@@ -7,14 +7,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Frames, ManagerSpec, ManagerState, Opening, Outlet};
+use super::{Begin, Frames, ManagerSpec, ManagerState, Opening, Outlet};
 use crate::{
     actors::partition::Delivery,
     config::{Config, Conflate, Flush},
     domain::{
         cursor::Epoch, event::SequencedEvent, partition_log::Replay, policy::Policy, testing,
     },
-    subscription::Subscription,
+    subscription::{Subscription, Wanted},
     wire::ShutdownReason,
 };
 
@@ -24,6 +24,7 @@ enum Mail {
     /// Sequences, a frame each.
     Frames(Vec<Vec<u64>>),
     Beat,
+    Change(Option<Begin>),
     End(ShutdownReason),
 }
 
@@ -47,6 +48,10 @@ impl Outlet for Inbox {
         let frames = frames.iter().map(|frame| sequences(&frame.events)).collect();
         self.0.borrow_mut().push(Mail::Frames(frames));
         Ok(())
+    }
+
+    fn change(&self, _: &Arc<Wanted>, begin: Option<Begin>) {
+        self.0.borrow_mut().push(Mail::Change(begin));
     }
 
     fn beat(&self) {

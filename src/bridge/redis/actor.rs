@@ -9,7 +9,7 @@ use std::{
 
 use actix::{
     Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult,
-    ResponseActFuture, WrapFuture,
+    ResponseActFuture, ResponseFuture, WrapFuture,
 };
 use redis::{RedisError, aio::ConnectionLike};
 use tokio::{
@@ -21,13 +21,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Settings, SubscribersTold,
+    calls::Calls,
     lane::{Batch, Lane, Outcome},
     link::{self, LinkError, LinkSpec, PublishPath},
     script::Names,
     target::Endpoint,
 };
 use crate::{
-    actors::partition::{Partition, RelayedPublish, TakeNews},
+    actors::partition::{Partition, Relayed, TakeNews},
     bridge::TopicStatus,
     domain::{
         relay::{Acknowledged, News, Request},
@@ -68,7 +69,7 @@ pub(super) struct BeginBridge {
 #[rtype(result = "()")]
 pub(super) struct PublishInRedis {
     pub partition: u16,
-    pub publishes: Vec<RelayedPublish>,
+    pub publishes: Vec<Relayed>,
 }
 
 /// What a mirror asks of the link of that generation.
@@ -89,6 +90,16 @@ pub(super) struct ReconnectPartition(pub u16);
 #[derive(Message)]
 #[rtype(result = "Option<TopicStatus>")]
 pub(super) struct CountSubscribers(pub Topic);
+
+/// Was a fan-out of this name a pull before? If there was none, it is now as said here.
+#[derive(Message)]
+#[rtype(result = "Result<bool, PublishError>")]
+pub(super) struct SettleInRedis {
+    /// The topic of the author's posts.
+    pub posts: Topic,
+    pub name: String,
+    pub is_pull: bool,
+}
 
 /// A link works. Answered with the last acknowledged publish of each partition.
 #[derive(Message)]
@@ -120,11 +131,12 @@ struct Question {
 
 /// The actor.
 pub(crate) struct RedisBridge {
-    settings: Arc<Settings>,
+    pub(super) settings: Arc<Settings>,
     partitions: Vec<Addr<Partition>>,
     nodes: BTreeMap<Endpoint, Node>,
-    lanes: Vec<Lane>,
+    pub(super) lanes: Vec<Lane>,
     questions: HashMap<u64, Question>,
+    pub(super) calls: Calls,
     next_generation: u64,
     failures: u32,
     is_discovering: bool,
@@ -146,6 +158,7 @@ impl RedisBridge {
                 nodes: BTreeMap::new(),
                 lanes,
                 questions: HashMap::new(),
+                calls: Calls::default(),
                 next_generation: 1,
                 failures: 0,
                 is_discovering: false,
@@ -430,6 +443,30 @@ impl Handler<ReconnectPartition> for RedisBridge {
         if let Some(generation) = node.map(|node| node.generation) {
             self.end_link(generation, ctx);
         }
+    }
+}
+
+impl Handler<SettleInRedis> for RedisBridge {
+    type Result = ResponseFuture<Result<bool, PublishError>>;
+
+    fn handle(&mut self, message: SettleInRedis, _: &mut Self::Context) -> Self::Result {
+        let SettleInRedis { posts, name, is_pull } = message;
+        let partition = posts.partition(self.settings.partition_count);
+        let Some(path) = self.lanes[usize::from(partition)].path.clone() else {
+            return Box::pin(std::future::ready(Err(PublishError::BridgeDown)));
+        };
+        let window_ms = self.settings.window_ms.max(1);
+        let key = Names::new(&self.settings.prefix, partition).of(&format!("mode:{name}"));
+        Box::pin(async move {
+            let mut connection = path.connection;
+            let mut command = redis::cmd("SET");
+            command.arg(key).arg(if is_pull { "pull" } else { "push" });
+            command.arg("NX").arg("GET").arg("PX").arg(window_ms);
+            let before: Result<Option<String>, _> = command.query_async(&mut connection).await;
+            // Nothing has gone to anybody yet.
+            let before = before.map_err(|_| PublishError::BridgeDown)?;
+            Ok(before.map_or(is_pull, |before| before == "pull"))
+        })
     }
 }
 

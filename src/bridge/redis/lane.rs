@@ -3,18 +3,19 @@
 
 use std::{collections::VecDeque, sync::Arc, sync::atomic::Ordering};
 
-use redis::{ErrorKind, RedisError, ServerErrorKind, Value, aio::ConnectionLike};
+use redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::ConnectionLike};
 use tokio::time::Instant;
 
 use super::{
     Settings,
     link::PublishPath,
-    script::{self, Names, Publish},
+    script::{self, Names, Publish, PublishCall},
 };
 use crate::{
-    actors::partition::RelayedPublish,
+    actors::partition::{FannedOut, Relayed, RelayedFanOut, RelayedPublish},
     domain::{
         cursor::{Cursor, Epoch},
+        policy::Policies,
         relay::Acknowledged,
     },
     error::PublishError,
@@ -30,7 +31,7 @@ const MAX_BATCH_BYTES: usize = 1024 * 1024;
 /// A partition's publishes.
 #[derive(Default)]
 pub(super) struct Lane {
-    pub queue: VecDeque<RelayedPublish>,
+    pub queue: VecDeque<Relayed>,
     pub is_busy: bool,
     /// Where they go; none while there is no link.
     pub path: Option<PublishPath>,
@@ -38,9 +39,15 @@ pub(super) struct Lane {
     pub acknowledged: Option<Acknowledged>,
 }
 
-/// Publishes of one call.
+/// What goes in one call.
+enum Load {
+    Publishes(Vec<RelayedPublish>),
+    FanOut(RelayedFanOut),
+}
+
+/// A call.
 pub(super) struct Batch {
-    pub publishes: Vec<RelayedPublish>,
+    load: Load,
     /// When the first attempt was made.
     pub began: Instant,
 }
@@ -62,27 +69,82 @@ impl Lane {
             return None;
         }
         let path = self.path.clone()?;
-        let mut bytes = 0;
-        let fits = |publish: &&RelayedPublish| {
-            bytes += publish.event.data.as_str().len();
-            bytes <= MAX_BATCH_BYTES
-        };
-        let count = self.queue.iter().take(MAX_BATCH_EVENTS).take_while(fits).count().max(1);
         self.is_busy = true;
-        let publishes = self.queue.drain(..count).collect();
-        Some((Batch { publishes, began: Instant::now() }, path))
+        let load = match self.queue.pop_front()? {
+            Relayed::FanOut(fan_out) => Load::FanOut(fan_out),
+            Relayed::Publish(first) => Load::Publishes(self.publishes_from(first)),
+        };
+        Some((Batch { load, began: Instant::now() }, path))
+    }
+
+    /// A publish and those behind it that fit into one call with it.
+    fn publishes_from(&mut self, first: RelayedPublish) -> Vec<RelayedPublish> {
+        let mut bytes = first.event.data.as_str().len();
+        let mut publishes = vec![first];
+        while publishes.len() < MAX_BATCH_EVENTS
+            && let Some(Relayed::Publish(publish)) = self.queue.pop_front_if(|next| match next {
+                Relayed::Publish(publish) => {
+                    bytes += publish.event.data.as_str().len();
+                    bytes <= MAX_BATCH_BYTES
+                }
+                Relayed::FanOut(_) => false,
+            })
+        {
+            publishes.push(publish);
+        }
+        publishes
     }
 
     /// Refuses everything that waits.
     pub fn refuse(&mut self) {
-        refuse(self.queue.drain(..), &PublishError::BridgeDown);
+        for relayed in self.queue.drain(..) {
+            let load = match relayed {
+                Relayed::Publish(publish) => Load::Publishes(vec![publish]),
+                Relayed::FanOut(fan_out) => Load::FanOut(fan_out),
+            };
+            load.refuse(&PublishError::BridgeDown);
+        }
+    }
+}
+
+impl Load {
+    fn refuse(self, error: &PublishError) {
+        // Who asked may have gone.
+        match self {
+            Self::Publishes(publishes) => publishes.into_iter().for_each(|publish| {
+                let _ = publish.answer.send(Err(error.clone()));
+            }),
+            Self::FanOut(fan_out) => {
+                let _ = fan_out.answer.send(Err(error.clone()));
+            }
+        }
+    }
+
+    fn command(&self, call: &PublishCall<'_>, policies: &Policies) -> Cmd {
+        match self {
+            Self::FanOut(RelayedFanOut { fan_out, topics, .. }) => {
+                call.fan_out(fan_out, topics, policies)
+            }
+            Self::Publishes(publishes) => {
+                let events: Vec<Publish<'_>> = publishes
+                    .iter()
+                    .map(|publish| Publish {
+                        topic: &publish.topic,
+                        event: &publish.event,
+                        receivers: publish.receivers,
+                        policy: policies.of(publish.topic.as_str()),
+                    })
+                    .collect();
+                call.command(&events)
+            }
+        }
     }
 }
 
 impl Batch {
     /// Refuses all of it.
     pub fn refuse(self, error: &PublishError) {
-        refuse(self.publishes.into_iter(), error);
+        self.load.refuse(error);
     }
 
     /// Makes the call and answers every publisher, unless it is to be made again.
@@ -93,18 +155,8 @@ impl Batch {
         settings: Arc<Settings>,
     ) -> Outcome {
         let names = Names::new(&settings.prefix, partition);
-        let events: Vec<Publish<'_>> = self
-            .publishes
-            .iter()
-            .map(|publish| Publish {
-                topic: &publish.topic,
-                event: &publish.event,
-                receivers: publish.receivers,
-                policy: settings.policies.of(publish.topic.as_str()),
-            })
-            .collect();
         let call = settings.publish_call(&path.sha, &path.server, &names);
-        let command = call.command(&events);
+        let command = self.load.command(&call, &settings.policies);
         let mut answer = path.connection.req_packed_command(&command).await;
         if is_kind(&answer, ServerErrorKind::NoScript) {
             // Redis has forgotten it, as after SCRIPT FLUSH.
@@ -115,14 +167,14 @@ impl Batch {
                 Err(error) => Err(error),
             };
         }
-        match answer.and_then(Value::extract_error).and_then(script::published) {
-            Ok((epoch, events)) => {
+        let done = answer.and_then(Value::extract_error);
+        match done.and_then(|answer| self.load.read(answer)) {
+            Ok(done) => {
+                let (epoch, last) = done.last();
                 settings.epochs.note(partition, epoch.number());
                 let server = path.server.to_string();
-                let last = events.iter().filter(|event| event.is_new).map(|event| event.sequence);
-                let last = last.max().map(|sequence| Acknowledged { epoch, sequence, server });
-                self.answer(partition, epoch, &events, &settings);
-                Outcome::Done(last)
+                self.load.answer(partition, done, &settings);
+                Outcome::Done(last.map(|sequence| Acknowledged { epoch, sequence, server }))
             }
             Err(error) if is_temporary(&error) => Outcome::NotYet(self, error),
             Err(error) => {
@@ -135,34 +187,67 @@ impl Batch {
             }
         }
     }
+}
 
-    fn answer(
-        self,
-        partition: u16,
-        epoch: Epoch,
-        events: &[script::PublishedEvent],
-        settings: &Settings,
-    ) {
-        for (publish, event) in self.publishes.into_iter().zip(events) {
-            if event.is_new {
-                settings.metrics.published.fetch_add(1, Ordering::Relaxed);
+/// What Redis answered.
+enum Done {
+    Publishes(Epoch, Vec<script::PublishedEvent>),
+    FanOut(Epoch, FannedOut, u64),
+}
+
+impl Done {
+    /// The epoch, and the last sequence that is new.
+    fn last(&self) -> (Epoch, Option<u64>) {
+        match self {
+            Self::Publishes(epoch, events) => {
+                let new = events.iter().filter(|event| event.is_new);
+                (*epoch, new.map(|event| event.sequence).max())
             }
-            let published = Published {
-                event_id: Cursor::of_event(epoch, partition, event.sequence).to_string(),
-                topic: publish.topic.as_str().to_owned(),
-                partition,
-                sequence: event.sequence,
-                receivers: event.receivers,
-            };
-            // The publisher may have gone; then nobody wants to know.
-            let _ = publish.answer.send(Ok(published));
+            Self::FanOut(epoch, fanned_out, last) => {
+                (*epoch, (fanned_out.new > 0).then_some(*last))
+            }
         }
     }
 }
 
-fn refuse(publishes: impl Iterator<Item = RelayedPublish>, error: &PublishError) {
-    for publish in publishes {
-        let _ = publish.answer.send(Err(error.clone()));
+impl Load {
+    fn read(&self, answer: Value) -> Result<Done, RedisError> {
+        match self {
+            Self::Publishes(_) => {
+                let (epoch, events) = script::published(answer)?;
+                Ok(Done::Publishes(epoch, events))
+            }
+            Self::FanOut(_) => {
+                let (epoch, fanned_out, last) = script::fanned_out(answer)?;
+                Ok(Done::FanOut(epoch, fanned_out, last))
+            }
+        }
+    }
+
+    /// Answers every publisher; one that has gone does not want to know.
+    fn answer(self, partition: u16, done: Done, settings: &Settings) {
+        let published = &settings.metrics.published;
+        match (self, done) {
+            (Self::Publishes(publishes), Done::Publishes(epoch, events)) => {
+                for (publish, event) in publishes.into_iter().zip(events) {
+                    published.fetch_add(u64::from(event.is_new), Ordering::Relaxed);
+                    let answer = Published {
+                        event_id: Cursor::of_event(epoch, partition, event.sequence).to_string(),
+                        topic: publish.topic.as_str().to_owned(),
+                        partition,
+                        sequence: event.sequence,
+                        receivers: event.receivers,
+                    };
+                    let _ = publish.answer.send(Ok(answer));
+                }
+            }
+            (Self::FanOut(fan_out), Done::FanOut(_, fanned_out, _)) => {
+                published.fetch_add(fanned_out.new as u64, Ordering::Relaxed);
+                let _ = fan_out.answer.send(Ok(fanned_out));
+            }
+            // Each is read as what it is.
+            (Self::Publishes(_), Done::FanOut(..)) | (Self::FanOut(_), Done::Publishes(..)) => {}
+        }
     }
 }
 

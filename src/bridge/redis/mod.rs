@@ -9,9 +9,12 @@
 //! | link | partition | `TakeNews` | one unanswered; what comes meanwhile waits in the link, 64 MiB, past which the link ends and catches up later |
 //! | link | bridge | `LinkBegan`, `LinkEnded` | one of each a link |
 //! | bridge | partition | `TakeNews` (a link has ended) | one a link |
-//! | link | bridge | `SubscribersTold` | one an instance and question |
+//! | link | bridge | `SubscribersTold`, `CallAnswered` | one an instance and question |
+//! | link | bridge | `CallReceived` | as many as other instances have under way, 1,024 each |
+//! | hub | bridge | `CallInstances`, `SettleInRedis` | one a request; 1,024 under way |
 
 mod actor;
+mod calls;
 mod clock;
 mod lane;
 mod link;
@@ -35,18 +38,20 @@ use tokio_util::sync::CancellationToken;
 
 use actor::{
     AskRedis, BeginBridge, CountSubscribers, LinkBegan, PublishInRedis, ReconnectPartition,
-    RedisBridge,
+    RedisBridge, SettleInRedis,
 };
+use calls::{CallInstances, ServeCalls};
 use script::{Names, PublishCall};
 pub(crate) use target::{Endpoint, Target};
 #[cfg(test)]
 pub(crate) use tests::TestRedis;
 
-use super::{Bridge, BridgeStatus, TopicStatus};
+use super::{Bridge, BridgeStatus, Execute, InstanceAnswer, InstanceCall, TopicStatus};
 use crate::{
-    actors::partition::{Partition, Relay, RelayedPublish},
+    actors::partition::{Partition, Relay, Relayed},
     config::{Config, Redis},
     domain::{policy::Policies, relay::Request, topic::Topic},
+    error::{ChangeError, PublishError},
     metrics::Metrics,
 };
 
@@ -184,8 +189,15 @@ impl RedisLink {
     }
 }
 
+impl RedisLink {
+    /// Tells it who executes what other instances ask.
+    pub fn serve(&self, executor: Box<dyn Execute>) {
+        self.addr.do_send(ServeCalls(executor));
+    }
+}
+
 impl Relay for RedisLink {
-    fn publish(&self, partition: u16, publishes: Vec<RelayedPublish>) {
+    fn publish(&self, partition: u16, publishes: Vec<Relayed>) {
         self.addr.do_send(PublishInRedis { partition, publishes });
     }
 
@@ -211,6 +223,26 @@ impl Bridge for RedisLink {
 
     fn epoch(&self) -> Option<u64> {
         Some(self.epochs.latest()).filter(|epoch| *epoch != 0)
+    }
+
+    fn settle(
+        &self,
+        posts: Topic,
+        name: String,
+        is_pull: bool,
+    ) -> BoxFuture<'static, Result<bool, PublishError>> {
+        let answer = self.addr.send(SettleInRedis { posts, name, is_pull });
+        answer.map(|answer| answer.unwrap_or(Err(PublishError::Draining))).boxed()
+    }
+
+    fn call_all(
+        &self,
+        partition: u16,
+        call: &InstanceCall,
+    ) -> Option<BoxFuture<'static, Result<Vec<InstanceAnswer>, ChangeError>>> {
+        let text = serde_json::to_string(call).expect("plain texts and numbers serialize");
+        let answers = self.addr.send(CallInstances { partition, text });
+        Some(answers.map(|answers| answers.unwrap_or(Err(ChangeError::Unconfirmed))).boxed())
     }
 
     fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>> {

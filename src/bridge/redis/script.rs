@@ -3,12 +3,15 @@
 use redis::{Cmd, RedisError, Value, from_redis_value};
 
 use super::{clock::Clock, message};
-use crate::domain::{
-    cursor::Epoch,
-    event::EventData,
-    policy::Policy,
-    relay::{Changed, Era, Head, TopicRead},
-    topic::Topic,
+use crate::{
+    actors::partition::{FanOut, FannedOut},
+    domain::{
+        cursor::Epoch,
+        event::{Event, EventData},
+        policy::{Policies, Policy},
+        relay::{Changed, Era, Head, TopicRead},
+        topic::Topic,
+    },
 };
 
 /// What publishes. A public interface, see its head.
@@ -53,7 +56,7 @@ pub(super) fn channel_parts<'a>(prefix: &str, channel: &'a str) -> Option<(u16, 
 /// One event of a publish.
 pub(super) struct Publish<'a> {
     pub topic: &'a Topic,
-    pub event: &'a crate::domain::event::Event,
+    pub event: &'a Event,
     pub receivers: usize,
     pub policy: &'a Policy,
 }
@@ -84,20 +87,58 @@ impl PublishCall<'_> {
             };
             command.arg(log).arg(self.names.of(&format!("keys:{topic}"))).arg(seen);
         }
-        command.arg("1").arg(self.server).arg(self.latest_epoch).arg(self.max_topics);
+        command.arg("2").arg(self.server).arg(self.latest_epoch).arg(self.max_topics);
         for Publish { topic, event, receivers, policy } in events {
-            let (kind, data) = match &event.data {
-                EventData::Text(text) => ("text", text),
-                EventData::Json(json) => ("json", json),
-            };
+            let (kind, data) = kind_and_data(event);
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
             command.arg(topic.as_str()).arg(kind).arg(data);
             command.arg(text(&event.event_type)).arg(text(&event.key)).arg(text(&event.id));
             command.arg(self.window_ms).arg(*receivers).arg(policy.history_events);
             command.arg(policy.history_ttl.as_millis() as u64).arg(policy.conflate.as_str());
+            command.arg(text(&event.collapse));
         }
         command
     }
+
+    /// The call for one event and many topics.
+    pub fn fan_out(&self, fan_out: &FanOut, topics: &[Topic], policies: &Policies) -> Cmd {
+        let FanOut { id, event, .. } = fan_out;
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(self.sha).arg(6 + topics.len()).arg(&self.names.heads()[..]);
+        command.arg(match id {
+            Some(id) => self.names.of(&format!("fanout:{id}")),
+            None => self.names.of("seq"),
+        });
+        for topic in topics {
+            command.arg(self.names.of(&format!("log:{topic}")));
+        }
+        command.arg("fanout").arg(self.server).arg(self.latest_epoch).arg(self.max_topics);
+        let (kind, data) = kind_and_data(event);
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        command.arg(kind).arg(data).arg(text(&event.event_type)).arg(text(&event.collapse));
+        command.arg(id.as_deref().unwrap_or_default()).arg(self.window_ms);
+        for topic in topics {
+            let policy = policies.of(topic.as_str());
+            command.arg(topic.as_str()).arg(policy.history_events);
+            command.arg(policy.history_ttl.as_millis() as u64).arg(policy.conflate.as_str());
+        }
+        command
+    }
+}
+
+fn kind_and_data(event: &Event) -> (&'static str, &str) {
+    match &event.data {
+        EventData::Text(text) => ("text", text),
+        EventData::Json(json) => ("json", json),
+    }
+}
+
+/// Reads the answer to a fan-out: the epoch, what became of it, and the last sequence.
+pub(super) fn fanned_out(answer: Value) -> Result<(Epoch, FannedOut, u64), RedisError> {
+    let mut parts = array(answer)?.into_iter();
+    let epoch: u64 = next(&mut parts)?;
+    let (new, online, last) = (next(&mut parts)?, next(&mut parts)?, next(&mut parts)?);
+    Ok((Epoch::new(epoch), FannedOut { new, online }, last))
 }
 
 /// What a publish of one event was answered.

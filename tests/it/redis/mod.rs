@@ -5,6 +5,7 @@ mod access;
 mod chaos;
 mod direct;
 mod failover;
+mod fanout;
 mod follows;
 mod instances;
 mod interest;

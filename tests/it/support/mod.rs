@@ -5,6 +5,7 @@
 pub mod chaos;
 pub mod crowd;
 pub mod directory;
+pub mod example;
 pub mod fleet;
 pub mod heavy;
 pub mod http;
@@ -15,10 +16,12 @@ pub mod process;
 pub mod redis;
 pub mod relay;
 pub mod server;
+pub mod social;
 pub mod sse;
 pub mod wait;
 
 pub use self::redis::RedisServer;
+pub use example::Example;
 pub use heavy::heavy;
 pub use http::publish;
 pub use instances::Instances;

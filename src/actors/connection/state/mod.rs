@@ -19,7 +19,7 @@ use super::limiter::Limiter;
 use crate::{
     actors::{
         partition::Interruption,
-        topic_manager::{Frame, Opening},
+        topic_manager::{Begin, Frame, Opening},
     },
     config::{Config, Rate, SlowConsumer},
     domain::{
@@ -187,8 +187,9 @@ impl ConnectionState {
             text += &Gap { reason, partitions: &partitions, topics: &topics }.encode(&id);
         }
         self.prelude.push_back(text.into());
-        let events = replays.into_iter().flat_map(|(_, replay)| replay.events).collect();
-        self.replay = in_order(events).into();
+        let events = replays.into_iter().flat_map(|(_, replay)| replay.events);
+        let events = events.filter(|event| self.wanted.wants_event(event)).collect();
+        self.replay = merged(in_order(events)).into();
         result
     }
 
@@ -206,6 +207,22 @@ impl ConnectionState {
         }
         self.bound_waiting();
         self.bound_outbox(unsent)
+    }
+
+    /// The stream wants something else from now on, and may stand in one more partition.
+    pub fn on_change(&mut self, wanted: Arc<Wanted>, begin: Option<Begin>) {
+        self.wanted = wanted;
+        let Some(Begin { partition, epoch, head }) = begin else { return };
+        if self.seen.get(partition).is_some() {
+            return;
+        }
+        self.seen.set(partition, head);
+        if Some(epoch) < self.epoch {
+            self.behind.push(partition);
+            return self.outbox.advance([(partition, IN_ANOTHER_EPOCH)].into_iter());
+        }
+        self.begin_epoch(partition, epoch);
+        self.advance([(partition, head)].into_iter());
     }
 
     /// Nothing was written for the heartbeat's time.
@@ -261,13 +278,12 @@ impl ConnectionState {
 
     /// Whether a frame can go as it is: bytes shared with every other such stream.
     fn takes_whole(&mut self, frame: &Frame, now: Instant) -> bool {
-        let newer =
-            self.seen.get(frame.partition).is_some_and(|seen| seen < frame.first_sequence());
+        let newer = self.seen.get(frame.partition).is_some_and(|seen| seen < frame.oldest);
         newer
             && frame.bytes.len() <= self.max_segment_bytes()
             && self.seen.len() == 1
             && self.wanted.format == Format::Events
-            && self.wanted.types.is_all()
+            && self.wanted.wants_all_types()
             && self.waiting.is_empty()
             && self.limiter.take(&frame.events[0].policy, frame.events.len() as u32, now).is_ok()
     }
@@ -348,13 +364,14 @@ impl ConnectionState {
             if event.sequence <= seen {
                 continue;
             }
+            let event = event.unsent_after(seen);
             self.seen.set(event.partition, event.sequence);
-            if !self.wanted.types.wants(&event) {
+            if !self.wanted.wants_event(&event) {
                 continue;
             }
             if self.waiting.is_empty() && self.limiter.take(&event.policy, 1, now).is_ok() {
                 leaving.push(event);
-            } else if self.waiting.push(event) == Added::Superseded {
+            } else if self.waiting.push(event) != Added::Appended {
                 self.losses.conflated += 1;
             }
         }
@@ -466,11 +483,23 @@ fn in_order(mut events: Vec<Arc<SequencedEvent>>) -> Vec<Arc<SequencedEvent>> {
     keyed.into_iter().map(|(_, event)| event).collect()
 }
 
+/// Events of the same collapse key are merged into the newest.
+fn merged(events: Vec<Arc<SequencedEvent>>) -> Vec<Arc<SequencedEvent>> {
+    if events.iter().all(|event| event.body.collapse.is_none()) {
+        return events;
+    }
+    let mut batch = Batch::default();
+    events.into_iter().for_each(|event| {
+        batch.push(event);
+    });
+    batch.take()
+}
+
 /// How many of these events, at least one, have together at most `max_bytes`.
 fn fitting(events: &[Arc<SequencedEvent>], max_bytes: usize) -> usize {
     let mut bytes = 0;
     let fits = |event: &&Arc<SequencedEvent>| {
-        bytes += event.encoded.bytes.len();
+        bytes += event.stream_bytes();
         bytes <= max_bytes
     };
     events.iter().take_while(fits).count().max(1)

@@ -129,7 +129,7 @@ impl ConnectionState {
                 Held::Replay => self.replay.pop_front(),
                 Held::Waiting => self.waiting.pop(),
             };
-            bytes += event.as_ref().map_or(0, |event| event.encoded.bytes.len());
+            bytes += event.as_ref().map_or(0, |event| event.stream_bytes());
             leaving.extend(event);
         }
         if leaving.is_empty() {

@@ -32,7 +32,8 @@ impl World {
                 let Some(News::Event(event)) = line.news.remove(any(&mut self.rng, &pushes)) else {
                     return;
                 };
-                let index: usize = event.event.data.as_str().parse().unwrap();
+                let text = std::str::from_utf8(&event.body.lines[event.body.data_at..]).unwrap();
+                let index: usize = text.trim_start_matches("data: ").trim_end().parse().unwrap();
                 for client in &mut self.clients {
                     client.may_miss_pushes = true;
                     client.excused.insert(index);

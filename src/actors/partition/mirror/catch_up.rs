@@ -8,6 +8,7 @@ use std::{
 
 use super::{Link, MirrorState};
 use crate::{
+    actors::partition::messages::Delivery,
     config::Conflate,
     domain::{
         partition_log::MissedReason,
@@ -29,6 +30,9 @@ impl MirrorState {
             } else if epoch == self.log.epoch() && self.server.as_ref() == Some(&server) {
                 self.highest = self.highest.max(sequence);
             }
+        }
+        for manager in self.managers.clone() {
+            self.queue(manager, Delivery::Relinked);
         }
         let channels = self.coverage.channels();
         if !channels.is_empty() {

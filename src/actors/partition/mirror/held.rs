@@ -18,7 +18,7 @@ pub(super) struct Held {
 
 impl Held {
     pub fn push(&mut self, event: RelayedEvent) {
-        let text_bytes = event.event.data.as_str().len() + event.topic.as_str().len();
+        let text_bytes = event.body.lines.len() + event.topic.as_str().len();
         self.bytes += text_bytes + BOOKKEEPING_BYTES;
         self.events.push(event);
     }

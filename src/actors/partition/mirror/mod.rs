@@ -42,7 +42,6 @@ use crate::{
         relay::{Channel, News, Purpose, RelayedEvent, Request},
         topic::Topic,
     },
-    wire::encode,
 };
 
 /// Deliveries that a manager may leave untaken: references to events, of which the log keeps
@@ -207,6 +206,11 @@ impl MirrorState {
             News::LinkDown => self.on_link_down(),
             _ if self.link == Link::Down => {}
             News::Event(event) => self.on_event(event, now),
+            News::FannedOut(events) => {
+                // Most of the followers are not here.
+                let wanted = events.into_iter().filter(|one| self.coverage.covers(&one.topic));
+                wanted.collect::<Vec<_>>().into_iter().for_each(|one| self.on_event(one, now));
+            }
             News::Head { purpose, head } => self.on_head(purpose, &head, now),
             News::Changes { purpose: Purpose::CatchUp { serial }, head, changed } => {
                 if self.accepts(&head) && serial == self.catch_up_serial {
@@ -387,7 +391,7 @@ impl MirrorState {
             sequenced(event, partition, history.policy.clone())
         });
         self.trims.extend(trim);
-        let receivers = self.listeners.receivers(&topic, event.event_type.as_deref());
+        let receivers = self.listeners.receivers(&topic, event.event_type());
         for manager in receivers.managers {
             self.queue(manager, Delivery::Event { event: event.clone(), place: None });
         }
@@ -437,21 +441,21 @@ impl MirrorState {
     }
 }
 
-/// The event as this instance keeps and sends it, encoded once.
+/// The event as this instance keeps and sends it.
 fn sequenced(
     relayed: RelayedEvent,
     partition: u16,
     policy: Arc<crate::domain::policy::Policy>,
 ) -> SequencedEvent {
-    let RelayedEvent { epoch, sequence, published_at, topic, event, .. } = relayed;
+    let RelayedEvent { epoch, sequence, published_at, topic, body, .. } = relayed;
     SequencedEvent {
         topic,
         partition,
+        epoch,
         sequence,
         published_at,
         policy,
-        encoded: encode::event(epoch, partition, sequence, &event),
-        event_type: event.event_type.map(Into::into),
-        key: event.key.map(Into::into),
+        body,
+        collapsed: None,
     }
 }

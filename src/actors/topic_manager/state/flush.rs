@@ -155,7 +155,7 @@ fn queue<O: Outlet>(
         return;
     }
     if frame.interruption.is_none()
-        && !frame.events.iter().any(|event| slot.wanted.types.wants(event))
+        && !frame.events.iter().any(|event| slot.wanted.wants_event(event))
     {
         return;
     }

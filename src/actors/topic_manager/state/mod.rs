@@ -1,6 +1,8 @@
 //! What a topic manager decides: which stream gets which events of its worker, and when.
 //! How they then leave is in `flush`.
 
+mod changes;
+mod feeds;
 mod flush;
 
 use std::{
@@ -12,9 +14,12 @@ use std::{
 
 use slab::Slab;
 
+pub(crate) use changes::{Changes, Outcome, Ticket};
+use feeds::FeedsByUser;
+
 use super::{
     frame::{Frame, Frames, Opening},
-    streams::{Outlet, Slot, SlotRef, Streams},
+    streams::{Attachment, Outlet, Slot, SlotRef, Streams},
 };
 use crate::{
     actors::{
@@ -31,7 +36,7 @@ use crate::{
         timer_wheel::TimerWheel,
         topic::Topic,
     },
-    subscription::Wanted,
+    subscription::{FeedOf, Wanted},
     wire::ShutdownReason,
 };
 
@@ -45,6 +50,8 @@ pub(crate) struct ManagerSpec {
     pub max_lifetime_jitter: Duration,
     pub max_batch_events: usize,
     pub max_batch_bytes: usize,
+    /// Topics of one stream.
+    pub max_topics: usize,
 }
 
 impl ManagerSpec {
@@ -57,6 +64,7 @@ impl ManagerSpec {
             max_lifetime_jitter: config.stream.max_lifetime_jitter,
             max_batch_events: config.stream.max_batch_events,
             max_batch_bytes: config.stream.max_batch_bytes,
+            max_topics: config.hub.max_topics_per_stream,
         }
     }
 }
@@ -106,6 +114,16 @@ pub(crate) struct ManagerState<O> {
     retry_at: Option<Instant>,
     wheel: TimerWheel<Deadline>,
     activity: Activity,
+    feeds: FeedsByUser,
+    /// Number of the last feed that was expected.
+    last_expected: u64,
+    /// Streams by what partitions are to attach for them while they are open.
+    joining: HashMap<StreamId, SlotRef>,
+    /// Number of the last such attachment.
+    last_attachment: u64,
+    finished: Vec<(Ticket, Outcome)>,
+    /// Users whose feeds are to be read again, each with a number.
+    to_reread: Vec<FeedOf>,
 }
 
 impl<O: Outlet> ManagerState<O> {
@@ -125,6 +143,12 @@ impl<O: Outlet> ManagerState<O> {
             retry_at: None,
             wheel: TimerWheel::new(spec.start, resolution),
             activity: Activity::default(),
+            feeds: FeedsByUser::new(),
+            last_expected: 0,
+            joining: HashMap::new(),
+            last_attachment: 0,
+            finished: Vec::new(),
+            to_reread: Vec::new(),
             spec,
         }
     }
@@ -148,11 +172,21 @@ impl<O: Outlet> ManagerState<O> {
                 || interests.iter().any(|(_, interest)| interest.topics.len() > 1),
             wanted: wanted.clone(),
             awaited: interests.len(),
+            is_open: false,
+            is_rereading: false,
             opening: Vec::with_capacity(interests.len()),
             queued: Frames::new(),
             is_held: true,
             last_write: now,
-            interests: interests.clone(),
+            attachments: interests
+                .iter()
+                .map(|(partition, interest)| Attachment {
+                    partition: *partition,
+                    id: stream,
+                    interest: interest.clone(),
+                })
+                .collect(),
+            changes: None,
         });
         for pattern in wanted.patterns.iter() {
             self.patterns.insert(pattern, slot);
@@ -172,6 +206,9 @@ impl<O: Outlet> ManagerState<O> {
                 from,
             });
         }
+        if let Some(feed) = &wanted.feed {
+            self.open_feed(feed, slot, now);
+        }
         self.wheel.schedule(now + self.spec.heartbeat, Deadline::Heartbeat(slot));
         if !self.spec.max_lifetime.is_zero() {
             let jitter = self.spec.max_lifetime_jitter.mul_f64(jitter);
@@ -181,7 +218,8 @@ impl<O: Outlet> ManagerState<O> {
 
     /// Forgets a stream. One that is not there any more is no error.
     pub fn close(&mut self, stream: StreamId) {
-        let Some((reference, slot)) = self.streams.remove(stream) else { return };
+        let Some((reference, mut slot)) = self.streams.remove(stream) else { return };
+        self.end_changes(&mut slot);
         for id in slot.topics {
             let entry = &mut self.topics[id];
             entry.left_count += 1;
@@ -194,8 +232,11 @@ impl<O: Outlet> ManagerState<O> {
         for pattern in slot.wanted.patterns.iter() {
             self.patterns.remove(pattern, reference);
         }
-        for (partition, interest) in slot.interests {
-            self.changes[usize::from(partition)].push(InterestChange::Detach { stream, interest });
+        for attachment in slot.attachments {
+            self.detach(attachment);
+        }
+        if let Some(feed) = &slot.wanted.feed {
+            self.close_feed(feed, reference);
         }
     }
 
@@ -216,8 +257,11 @@ impl<O: Outlet> ManagerState<O> {
                 drop(place);
                 self.on_event(event, now);
             }
-            Delivery::Attached { stream, replay } => self.on_attached(partition, stream, replay),
+            Delivery::Attached { stream, replay } => {
+                self.on_attached(partition, stream, replay, now);
+            }
             Delivery::Interrupted(interruption) => self.on_interrupted(&interruption, now),
+            Delivery::Relinked => self.reread_feeds(),
             Delivery::Restarted => self.on_partition_restarted(partition, now),
         }
     }
@@ -287,6 +331,8 @@ impl<O: Outlet> ManagerState<O> {
             && self.topic_ids.is_empty()
             && self.patterns.is_empty()
             && self.pending.iter().all(HashSet::is_empty)
+            && self.feeds.is_empty()
+            && self.joining.is_empty()
     }
 
     fn on_event(&mut self, event: Arc<SequencedEvent>, now: Instant) {
@@ -297,7 +343,7 @@ impl<O: Outlet> ManagerState<O> {
         if entry.pending.is_empty() {
             self.pending[partition].insert(id);
         }
-        if entry.pending.push(event) == Added::Superseded {
+        if entry.pending.push(event) != Added::Appended {
             self.activity.conflated += 1;
         }
         let full = entry.pending.len() >= self.spec.max_batch_events
@@ -327,21 +373,32 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    fn on_attached(&mut self, partition: u16, stream: StreamId, replay: Replay) {
+    fn on_attached(&mut self, partition: u16, stream: StreamId, replay: Replay, now: Instant) {
+        if let Some(reference) = self.joining.remove(&stream) {
+            return self.on_joined(partition, reference, &replay, now);
+        }
         let Some(reference) = self.streams.find(stream) else { return };
         let Some(slot) = self.streams.get_mut(reference) else { return };
         slot.opening.push((partition, replay));
         slot.awaited -= 1;
-        if slot.awaited > 0 {
+        self.go_on(reference, now);
+    }
+
+    /// Hands a stream what it waited for, once it waits for nothing more.
+    fn go_on(&mut self, reference: SlotRef, now: Instant) {
+        let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0) else {
             return;
+        };
+        if !std::mem::replace(&mut slot.is_open, true) {
+            let mut replays = take(&mut slot.opening);
+            replays.sort_unstable_by_key(|(partition, _)| *partition);
+            slot.outlet.open(Opening { replays });
         }
-        let mut replays = take(&mut slot.opening);
-        replays.sort_unstable_by_key(|(partition, _)| *partition);
-        slot.outlet.open(Opening { replays });
         if !slot.queued.is_empty() {
             self.undelivered.push(reference);
             self.retry_at = Some(self.spec.start);
         }
+        self.start_changes(reference, now);
     }
 
     /// What was published before goes first. Streams that the partition has not attached yet
@@ -354,9 +411,9 @@ impl<O: Outlet> ManagerState<O> {
         let mut dirty = Vec::new();
         for reference in self.streams.references().collect::<Vec<_>>() {
             let Some(slot) = self.streams.get_mut(reference) else { continue };
-            let is_attached = slot.awaited == 0
-                || slot.opening.iter().any(|(attached, _)| *attached == partition);
-            let touches = slot.interests.iter().any(|(touched, _)| *touched == partition);
+            let is_attached =
+                slot.is_open || slot.opening.iter().any(|(attached, _)| *attached == partition);
+            let touches = slot.attachments.iter().any(|one| one.partition == partition);
             let wants = |topic| slot.wanted.wants(topic);
             let is_concerned =
                 interruption.topics.is_empty() || interruption.topics.iter().any(wants);
@@ -380,9 +437,15 @@ impl<O: Outlet> ManagerState<O> {
         self.send(pending, now);
         self.changes[usize::from(partition)] = vec![InterestChange::DetachAll];
         for slot in self.streams.iter_mut() {
-            let before = slot.interests.len();
-            slot.interests.retain(|(touched, _)| *touched != partition);
-            if slot.interests.len() < before {
+            let before = slot.attachments.len();
+            slot.attachments.retain(|one| {
+                let is_left = one.partition != partition;
+                if !is_left {
+                    self.joining.remove(&one.id);
+                }
+                is_left
+            });
+            if slot.attachments.len() < before {
                 slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
             }
         }

@@ -230,6 +230,7 @@ impl Link {
         pipeline.cmd("SSUBSCRIBE").arg(&self.probe_channel);
         for names in self.names.values() {
             pipeline.cmd("SSUBSCRIBE").arg(names.of("control"));
+            pipeline.cmd("SSUBSCRIBE").arg(names.of("fanout"));
         }
         check(&run_pipeline(&mut self.subscribe, &pipeline).await?)?;
         Ok(())

@@ -60,7 +60,7 @@ impl Pages {
         let (head, clock, rest) = script::head(value)?;
         self.head.get_or_insert(head);
         for (read, is_whole) in script::read(rest, &self.next(), &clock)? {
-            let bytes = read.events.iter().map(|event| event.event.data.as_str().len());
+            let bytes = read.events.iter().map(|event| event.body.lines.len());
             self.bytes += bytes.sum::<usize>() + PUSH_OVERHEAD_BYTES * read.events.len();
             let read = match self.partial.take() {
                 Some(partial) => joined(partial, read, settings),

@@ -10,7 +10,11 @@ use tokio::sync::mpsc;
 
 use super::{Link, LinkError};
 use crate::{
-    bridge::redis::{SubscribersTold, message, script},
+    bridge::redis::{
+        SubscribersTold,
+        calls::{CallAnswered, CallReceived},
+        message, script,
+    },
     domain::{relay::News, topic::Topic},
 };
 
@@ -64,27 +68,39 @@ impl Link {
         else {
             return Ok(());
         };
-        let news = if name == "control" {
-            self.on_control(&payload)
-        } else {
-            match message::parse(&payload, &self.clock) {
-                Ok(event) => Some(News::Event(event)),
-                Err(error) => {
-                    tracing::error!(channel = &*channel, %error, "event passed over");
-                    None
-                }
+        let news = match name {
+            "control" => Ok(self.on_control(partition, &payload)),
+            "fanout" => {
+                message::parse_fan_out(&payload, &self.clock).map(|all| Some(News::FannedOut(all)))
             }
+            _ => message::parse(&payload, &self.clock).map(|event| Some(News::Event(event))),
         };
+        let news = news.unwrap_or_else(|error| {
+            tracing::error!(channel = &*channel, %error, "event passed over");
+            None
+        });
         self.news.entry(partition).or_default().extend(news);
         Ok(())
     }
 
-    /// `ask <question> <topic>` of any instance, `tell <question> <count>` to the one.
-    fn on_control(&self, payload: &[u8]) -> Option<News> {
+    /// `ask <question> <topic>` and `call <question> <call>` of any instance, `tell <question>
+    /// <count>` and `answer <question> <answer>` to the one.
+    fn on_control(&self, partition: u16, payload: &[u8]) -> Option<News> {
         let text = std::str::from_utf8(payload).ok()?;
-        let mut words = text.split(' ');
+        let mut words = text.splitn(3, ' ');
         let (verb, question, word) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
         match verb {
+            "call" => {
+                let call = serde_json::from_str(word).ok()?;
+                // Whoever asks has a bounded number under way.
+                self.spec.bridge.do_send(CallReceived { partition, question, call });
+                None
+            }
+            "answer" => {
+                let answer = serde_json::from_str(word).ok()?;
+                self.spec.bridge.do_send(CallAnswered { question, answer });
+                None
+            }
             "ask" => Some(News::SubscribersAsked { question, topic: Topic::parse(word).ok()? }),
             "tell" => {
                 let count = word.parse().ok()?;

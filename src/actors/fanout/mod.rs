@@ -1,0 +1,166 @@
+//! The fan-out router: brings an author's event to the followers, chunk by chunk, one
+//! message a partition and chunk.
+//!
+//! Fan-outs take turns by chunks: each waits until the partitions have taken its chunk
+//! before it reads the next, so a celebrity holds back nobody and takes no more memory than
+//! anybody else.
+
+mod messages;
+mod state;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use actix::{Actor, AsyncContext, Context, Handler, fut::wrap_future};
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, oneshot};
+
+pub(crate) use messages::FanOutToFollowers;
+use state::Chunk;
+
+use super::partition::{FanOut, FanOutEvent, FannedOut};
+use crate::{
+    domain::{event::Event, topic::Topic},
+    error::{FanOutError, PublishError},
+    follow::User,
+    hub::{FanOutMode, FanOutReport, Shared},
+    wire::encode,
+};
+
+/// The actor.
+pub(crate) struct FanoutRouter {
+    running: Arc<Semaphore>,
+}
+
+impl FanoutRouter {
+    /// One that runs so many fan-outs at once; the others wait, in their order.
+    pub fn new(max_running: usize) -> Self {
+        Self { running: Arc::new(Semaphore::new(max_running)) }
+    }
+}
+
+impl Actor for FanoutRouter {
+    type Context = Context<Self>;
+}
+
+impl Handler<FanOutToFollowers> for FanoutRouter {
+    type Result = ();
+
+    fn handle(&mut self, message: FanOutToFollowers, ctx: &mut Self::Context) {
+        let running = self.running.clone();
+        ctx.spawn(wrap_future(async move {
+            let _turn = running.acquire().await;
+            let FanOutToFollowers { shared, author, event, mode, place, answer } = message;
+            let report = run(&shared, author, event, mode).await;
+            drop(place);
+            // Whoever asked may have gone: it is done all the same.
+            let _ = answer.send(report);
+        }));
+    }
+}
+
+async fn run(
+    shared: &Shared,
+    author: User,
+    event: Event,
+    mode: FanOutMode,
+) -> Result<FanOutReport, FanOutError> {
+    if shared.is_draining() {
+        return Err(PublishError::Draining.into());
+    }
+    match shared.settle_mode(&author, &event, mode).await? {
+        FanOutMode::Pull => pull(shared, author, event).await,
+        FanOutMode::Push | FanOutMode::Auto => push(shared, author, event).await,
+    }
+}
+
+/// Publishes once, to the topic that the followers' feeds have.
+async fn pull(shared: &Shared, author: User, event: Event) -> Result<FanOutReport, FanOutError> {
+    let kind = event.event_type.clone().unwrap_or_else(|| "message".to_owned());
+    let posts = author.posts();
+    shared.publish(&posts, event).await?;
+    let unconfirmed = |error: FanOutError| FanOutError::Partly(Box::new(error));
+    let users = shared.feed_users_everywhere(&posts, &kind).await;
+    let users = users.map_err(|error| unconfirmed(error.into()))?;
+    let muted = users.values().filter(|is_muted| **is_muted).count() as u64;
+    let counts = shared.graph.counts(author).await.map_err(|error| unconfirmed(error.into()))?;
+    let online = users.len() as u64 - muted;
+    Ok(FanOutReport { mode: FanOutMode::Pull, followers: counts.followers, online, muted })
+}
+
+/// Publishes to each follower's own topic.
+async fn push(shared: &Shared, author: User, event: Event) -> Result<FanOutReport, FanOutError> {
+    let mut report = FanOutReport { mode: FanOutMode::Push, followers: 0, online: 0, muted: 0 };
+    let kind = event.event_type.clone().unwrap_or_else(|| "message".to_owned());
+    let body = Arc::new(encode::body(&event, true));
+    let id = event.id.as_ref().map(|id| format!("{author} {id}").into());
+    let fan_out = Arc::new(FanOut { id, event, body });
+    let (mut after, mut is_first) = (None, true);
+    loop {
+        let page = read_chunk(shared, &author, after, &kind).await;
+        let told = match page {
+            Ok((chunk, next)) => {
+                report.followers += chunk.follower_count() as u64;
+                report.muted += chunk.muted_count as u64;
+                hand_over(shared, &fan_out, chunk.topics, is_first).await.map(|one| (one, next))
+            }
+            Err(error) if is_first => return Err(error),
+            Err(error) => Err(FanOutError::Partly(Box::new(error))),
+        };
+        let (online, next) = told?;
+        report.online += online;
+        if next.is_none() {
+            return Ok(report);
+        }
+        (after, is_first) = (next, false);
+    }
+}
+
+/// Reads a chunk of followers; and where the next one begins, if there is one.
+async fn read_chunk(
+    shared: &Shared,
+    author: &User,
+    after: Option<String>,
+    kind: &str,
+) -> Result<(Chunk, Option<String>), FanOutError> {
+    let page = shared.graph.followers(author.clone(), after, shared.config.fanout.chunk).await?;
+    let muted = shared.preferences.who_mutes(kind.to_owned(), page.users.clone()).await?;
+    Ok((Chunk::new(&page.users, &muted, shared.config.hub.partitions), page.next))
+}
+
+/// Hands a chunk to its partitions; returns how many of the followers are online. The first
+/// chunk may be refused as a whole; later ones wait as long as it takes.
+async fn hand_over(
+    shared: &Shared,
+    fan_out: &Arc<FanOut>,
+    topics: BTreeMap<u16, Vec<Topic>>,
+    is_first: bool,
+) -> Result<u64, FanOutError> {
+    let mut answers = Vec::new();
+    // In the order of the partitions, so that no two fan-outs wait for each other's places.
+    for (partition, topics) in topics {
+        let may_refuse = is_first && answers.is_empty();
+        let place = match shared.fan_out_places(partition, topics.len(), may_refuse).await {
+            Ok(place) => Some(place),
+            Err(error) if may_refuse => return Err(error.into()),
+            Err(error) => return Err(FanOutError::Partly(Box::new(error.into()))),
+        };
+        let (answer, answered) = oneshot::channel();
+        let fan_out = fan_out.clone();
+        // Bounded by the places.
+        let addr = &shared.partitions[usize::from(partition)].addr;
+        addr.do_send(FanOutEvent { fan_out, topics, place, answer });
+        answers.push(async { answered.await.unwrap_or(Err(PublishError::Unconfirmed)) });
+    }
+    let answers = join_all(answers).await;
+    let was_taken = |answer: &Result<FannedOut, PublishError>| match answer {
+        Ok(_) => true,
+        Err(error) => matches!(error, PublishError::Unconfirmed | PublishError::Internal),
+    };
+    let may_be_partly = !is_first || answers.iter().any(was_taken);
+    let fanned_out: Result<Vec<FannedOut>, PublishError> = answers.into_iter().collect();
+    match fanned_out {
+        Ok(fanned_out) => Ok(fanned_out.iter().map(|one| one.online as u64).sum()),
+        Err(error) if may_be_partly => Err(FanOutError::Partly(Box::new(error.into()))),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,303 @@
+//! Changes of what an open stream wants: topics added and removed, kinds muted. One at a
+//! time for each stream; a change is done when every partition has attached what was added,
+//! so whatever is published after that reaches the stream.
+
+use std::{collections::VecDeque, mem::take, sync::Arc, time::Instant};
+
+use super::ManagerState;
+use crate::{
+    actors::{
+        StreamId,
+        partition::InterestChange,
+        topic_manager::{
+            frame::{Begin, Frame},
+            streams::{Attachment, Outlet, Slot, SlotRef},
+        },
+    },
+    domain::{
+        interest::{Interest, PatternSet, StartFrom},
+        partition_log::Replay,
+        topic::{Pattern, Topic},
+    },
+    subscription::{Change, Wanted},
+};
+
+/// Names a change to whoever waits for it.
+pub(crate) type Ticket = u64;
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The stream now wants these.
+    Changed(Box<[String]>),
+    /// It would have had more topics than a stream may have; nothing was changed.
+    TooManyTopics,
+    /// The stream has ended meanwhile.
+    Ended,
+}
+
+/// Marks the numbers that attachments of later topics have instead of their stream's.
+const LATER: StreamId = 1 << 63;
+
+/// The changes of one stream.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    waiting: VecDeque<(Ticket, Change)>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    ticket: Ticket,
+    /// Partitions that have not attached what was added.
+    awaited: usize,
+    /// What is not wanted any more once they have.
+    detach: Vec<Attachment>,
+}
+
+impl<O: Outlet> ManagerState<O> {
+    /// Has a stream's wishes changed, after those changes that wait already.
+    pub fn change(&mut self, ticket: Ticket, reference: SlotRef, change: Change, now: Instant) {
+        match self.streams.get_mut(reference) {
+            Some(slot) => {
+                slot.changes.get_or_insert_default().waiting.push_back((ticket, change));
+                self.start_changes(reference, now);
+            }
+            None => self.finished.push((ticket, Outcome::Ended)),
+        }
+    }
+
+    /// The stream of this number and secret.
+    pub fn find_stream(&self, stream: StreamId, secret: u64) -> Option<SlotRef> {
+        let reference = self.streams.find(stream)?;
+        (self.streams.get(reference)?.wanted.secret == secret).then_some(reference)
+    }
+
+    /// Takes the changes that are done.
+    pub fn take_finished(&mut self) -> Vec<(Ticket, Outcome)> {
+        take(&mut self.finished)
+    }
+
+    /// Starts what waits, unless a change runs or the stream has not begun.
+    pub(super) fn start_changes(&mut self, reference: SlotRef, now: Instant) {
+        loop {
+            let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0)
+            else {
+                return;
+            };
+            let Some(changes) = slot.changes.as_mut().filter(|all| all.running.is_none()) else {
+                return;
+            };
+            let Some((ticket, change)) = changes.waiting.pop_front() else {
+                slot.changes = None;
+                return;
+            };
+            self.start(reference, ticket, change, now);
+        }
+    }
+
+    fn start(&mut self, reference: SlotRef, ticket: Ticket, change: Change, now: Instant) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        let Change { add, remove, muted } = change;
+        let Some(wanted) = slot.wanted.changed(&add, &remove, muted, self.spec.max_topics) else {
+            return self.finished.push((ticket, Outcome::TooManyTopics));
+        };
+        let (mut gone, mut added) = Difference::between(&wanted, &slot.wanted);
+        let mutes_change = wanted.muted != slot.wanted.muted;
+        self.queue_pending(reference, now, |topic| mutes_change || gone.contains(topic));
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        slot.wanted = Arc::new(wanted);
+        let slot_wanted = slot.wanted.clone();
+        slot.outlet.change(&slot_wanted, None);
+        let mut detach = Vec::new();
+        let mut attach: Vec<(u16, Interest)> = Vec::new();
+        for topic in gone.topics.drain(..) {
+            self.leave_topic(reference, &topic);
+        }
+        if !gone.patterns.is_empty() {
+            for pattern in &gone.patterns {
+                self.patterns.remove(pattern, reference);
+            }
+            self.renew_patterns(reference, &gone.patterns, &mut attach, &mut detach);
+        }
+        for pattern in &added.patterns {
+            self.patterns.insert(pattern, reference);
+        }
+        for topic in &added.topics {
+            let id = self.topic_id(topic);
+            self.topics[id].subscribers.push(reference);
+            if let Some(slot) = self.streams.get_mut(reference) {
+                slot.topics.push(id);
+            }
+        }
+        attach.extend(added.interests(&slot_wanted, self.spec.partition_count));
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        slot.may_interleave = slot.topics.len() > 1 || !slot_wanted.patterns.is_empty();
+        let running = Running { ticket, awaited: attach.len(), detach };
+        slot.changes.get_or_insert_default().running = Some(running);
+        for (partition, interest) in attach {
+            self.attach(reference, partition, Arc::new(interest));
+        }
+        self.finish_if_attached(reference);
+    }
+
+    /// What was published before a change is treated as it was then: so it goes to the
+    /// connection now, which also leaves out what is still muted.
+    fn queue_pending(
+        &mut self,
+        reference: SlotRef,
+        now: Instant,
+        is_concerned: impl Fn(&Topic) -> bool,
+    ) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        for id in self.pending.iter().flatten() {
+            let entry = &self.topics[*id];
+            if is_concerned(&entry.topic) && slot.wants(*id, &entry.topic) {
+                slot.queued.extend(Frame::new(entry.pending.iter().cloned().collect()));
+            }
+        }
+        self.hand_over(vec![reference], now);
+    }
+
+    fn attach(&mut self, reference: SlotRef, partition: u16, interest: Arc<Interest>) {
+        self.last_attachment += 1;
+        let id = LATER | self.last_attachment;
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        slot.attachments.push(Attachment { partition, id, interest: interest.clone() });
+        self.joining.insert(id, reference);
+        let attach = InterestChange::Attach { stream: id, interest, from: StartFrom::Live };
+        self.changes[usize::from(partition)].push(attach);
+    }
+
+    /// A partition has attached what a stream began to want.
+    pub(super) fn on_joined(
+        &mut self,
+        partition: u16,
+        reference: SlotRef,
+        replay: &Replay,
+        now: Instant,
+    ) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        let begin = Begin { partition, epoch: replay.epoch, head: replay.head };
+        slot.outlet.change(&slot.wanted, Some(begin));
+        if let Some(running) = slot.changes.as_mut().and_then(|all| all.running.as_mut()) {
+            running.awaited -= 1;
+        }
+        self.finish_if_attached(reference);
+        self.start_changes(reference, now);
+    }
+
+    fn finish_if_attached(&mut self, reference: SlotRef) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        let Some(changes) = &mut slot.changes else { return };
+        let Some(running) = changes.running.take_if(|running| running.awaited == 0) else { return };
+        self.finished.push((running.ticket, Outcome::Changed(slot.wanted.names.clone())));
+        for gone in running.detach {
+            self.detach(gone);
+        }
+    }
+
+    /// Nothing of a topic that was named reaches the stream any more.
+    fn leave_topic(&mut self, reference: SlotRef, topic: &Topic) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        let Some(id) = self.topic_ids.get(topic).copied() else { return };
+        slot.topics.retain(|other| *other != id);
+        let mut part = None;
+        for attachment in &mut slot.attachments {
+            if attachment.interest.topics.contains(topic) {
+                let (without, only) = attachment.interest.without(topic);
+                attachment.interest = Arc::new(without);
+                let interest = Arc::new(only);
+                part = Some(Attachment { interest, ..*attachment });
+            }
+        }
+        self.topics[id].subscribers.retain(|other| *other != reference);
+        self.drop_topic_if_unused(id);
+        if let Some(part) = part {
+            self.detach(part);
+        }
+    }
+
+    /// Patterns are attached as sets. Where some of a set go, what is left of it is attached
+    /// anew, and only then the old one detached: so nothing is missed in between.
+    fn renew_patterns(
+        &mut self,
+        reference: SlotRef,
+        gone: &[Pattern],
+        attach: &mut Vec<(u16, Interest)>,
+        detach: &mut Vec<Attachment>,
+    ) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        for attachment in &mut slot.attachments {
+            if !attachment.interest.patterns.iter().any(|pattern| gone.contains(pattern)) {
+                continue;
+            }
+            let left = attachment.interest.patterns.iter().filter(|one| !gone.contains(one));
+            let left: Vec<Pattern> = left.cloned().collect();
+            let interest = &attachment.interest;
+            let types = interest.types.clone();
+            let only = |patterns, types| Interest { topics: Box::default(), patterns, types };
+            let old = Arc::new(only(interest.patterns.clone(), types.clone()));
+            let topics = interest.topics.clone();
+            detach.push(Attachment { interest: old, ..*attachment });
+            attachment.interest =
+                Arc::new(Interest { topics, patterns: Arc::default(), types: types.clone() });
+            if !left.is_empty() {
+                let patterns = Arc::new(PatternSet::new(left));
+                attach.push((attachment.partition, only(patterns, types)));
+            }
+        }
+    }
+
+    pub(super) fn detach(&mut self, attachment: Attachment) {
+        let Attachment { partition, id: stream, interest } = attachment;
+        self.joining.remove(&stream);
+        self.changes[usize::from(partition)].push(InterestChange::Detach { stream, interest });
+    }
+
+    /// Whoever waits for a change of a stream that has ended waits no more.
+    pub(super) fn end_changes(&mut self, slot: &mut Slot<O>) {
+        let Some(changes) = slot.changes.take() else { return };
+        let Changes { waiting, running } = *changes;
+        let mut tickets: Vec<Ticket> = waiting.into_iter().map(|(ticket, _)| ticket).collect();
+        if let Some(running) = running {
+            tickets.push(running.ticket);
+            running.detach.into_iter().for_each(|attachment| self.detach(attachment));
+        }
+        self.finished.extend(tickets.into_iter().map(|ticket| (ticket, Outcome::Ended)));
+    }
+}
+
+/// What one subscription has and another has not.
+struct Difference {
+    topics: Vec<Topic>,
+    patterns: Vec<Pattern>,
+}
+
+impl Difference {
+    fn contains(&self, topic: &Topic) -> bool {
+        self.topics.contains(topic) || self.patterns.iter().any(|one| one.matches(topic.as_str()))
+    }
+
+    /// What has gone, and what has come.
+    fn between(now: &Wanted, before: &Wanted) -> (Self, Self) {
+        let only = |here: &Wanted, there: &Wanted| Self {
+            topics: minus(here.topics.iter(), |topic| there.topics.binary_search(topic).is_ok()),
+            patterns: minus(here.patterns.iter(), |one| there.patterns.iter().any(|o| o == *one)),
+        };
+        (only(before, now), only(now, before))
+    }
+
+    fn interests(&mut self, wanted: &Wanted, partition_count: u16) -> Vec<(u16, Interest)> {
+        let (topics, patterns) = (take(&mut self.topics), take(&mut self.patterns));
+        let patterns = Arc::new(PatternSet::new(patterns));
+        Interest::by_partition(&topics, &patterns, &wanted.types, partition_count, false)
+    }
+}
+
+fn minus<'a, T: Clone + 'a>(
+    all: impl Iterator<Item = &'a T>,
+    is_out: impl Fn(&&T) -> bool,
+) -> Vec<T> {
+    all.filter(|one| !is_out(one)).cloned().collect()
+}

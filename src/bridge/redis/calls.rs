@@ -1,0 +1,161 @@
+//! Calls of all instances: asked on a partition's `control` channel, and answered there.
+
+use std::collections::HashMap;
+
+use actix::{
+    ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
+};
+use redis::aio::ConnectionLike;
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{actor::RedisBridge, link::PublishPath, script::Names};
+use crate::{
+    bridge::{Execute, InstanceAnswer, InstanceCall},
+    error::ChangeError,
+};
+
+/// Calls under way at once.
+const MAX_CALLS: usize = 1024;
+
+/// What is under way, and who executes what others ask.
+#[derive(Default)]
+pub(super) struct Calls {
+    executor: Option<Box<dyn Execute>>,
+    waiting: HashMap<u64, Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    answers: Vec<InstanceAnswer>,
+    /// How many instances were asked, once that is known.
+    asked: Option<usize>,
+    done: Option<oneshot::Sender<()>>,
+}
+
+impl Waiting {
+    fn finish_if_all_answered(&mut self) {
+        if self.asked.is_some_and(|asked| self.answers.len() >= asked)
+            && let Some(done) = self.done.take()
+        {
+            // Whoever asked may have gone.
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Has a say in what other instances ask.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct ServeCalls(pub Box<dyn Execute>);
+
+/// Has every instance execute a call.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<InstanceAnswer>, ChangeError>")]
+pub(super) struct CallInstances {
+    pub partition: u16,
+    /// The call as JSON.
+    pub text: String,
+}
+
+/// An instance asks.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct CallReceived {
+    pub partition: u16,
+    pub question: u64,
+    pub call: InstanceCall,
+}
+
+/// An instance has answered.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct CallAnswered {
+    pub question: u64,
+    pub answer: InstanceAnswer,
+}
+
+impl RedisBridge {
+    fn control(&self, partition: u16) -> Option<(PublishPath, String)> {
+        let path = self.lanes[usize::from(partition)].path.clone()?;
+        Some((path, Names::new(&self.settings.prefix, partition).of("control")))
+    }
+}
+
+impl Handler<ServeCalls> for RedisBridge {
+    type Result = ();
+
+    fn handle(&mut self, message: ServeCalls, _: &mut Self::Context) {
+        self.calls.executor = Some(message.0);
+    }
+}
+
+impl Handler<CallReceived> for RedisBridge {
+    type Result = ();
+
+    fn handle(&mut self, message: CallReceived, ctx: &mut Context<Self>) {
+        let CallReceived { partition, question, call } = message;
+        let Some((mut path, control)) = self.control(partition) else { return };
+        // Before the hub is there it has no streams; whoever asks is told so by no answer.
+        let Some(executor) = &self.calls.executor else { return };
+        let execute = executor.execute(call);
+        let answer = async move {
+            let answer = execute.await;
+            let text = serde_json::to_string(&answer).expect("plain texts and numbers serialize");
+            let mut publish = redis::cmd("SPUBLISH");
+            publish.arg(control).arg(format!("answer {question} {text}"));
+            // Should it fail, whoever asked is told by the missing answer.
+            let _ = path.connection.req_packed_command(&publish).await;
+        };
+        ctx.spawn(answer.into_actor(self));
+    }
+}
+
+impl Handler<CallAnswered> for RedisBridge {
+    type Result = ();
+
+    fn handle(&mut self, message: CallAnswered, _: &mut Self::Context) {
+        if let Some(waiting) = self.calls.waiting.get_mut(&message.question) {
+            waiting.answers.push(message.answer);
+            waiting.finish_if_all_answered();
+        }
+    }
+}
+
+impl Handler<CallInstances> for RedisBridge {
+    type Result = ResponseActFuture<Self, Result<Vec<InstanceAnswer>, ChangeError>>;
+
+    fn handle(&mut self, message: CallInstances, _: &mut Self::Context) -> Self::Result {
+        let CallInstances { partition, text } = message;
+        let control = self.control(partition);
+        let control = control.filter(|_| self.calls.waiting.len() < MAX_CALLS);
+        let Some((mut path, control)) = control else {
+            return Box::pin(std::future::ready(Err(ChangeError::BridgeDown)).into_actor(self));
+        };
+        let question = rand::random();
+        let (done, is_done) = oneshot::channel();
+        let waiting = Waiting { done: Some(done), ..Waiting::default() };
+        self.calls.waiting.insert(question, waiting);
+        let ask = async move {
+            let mut publish = redis::cmd("SPUBLISH");
+            publish.arg(control).arg(format!("call {question} {text}"));
+            publish.query_async::<usize>(&mut path.connection).await
+        };
+        let asked = ask.into_actor(self).map(move |asked, this: &mut Self, _| {
+            let waiting = this.calls.waiting.get_mut(&question);
+            if let (Ok(asked), Some(waiting)) = (&asked, waiting) {
+                waiting.asked = Some(*asked);
+                waiting.finish_if_all_answered();
+            }
+            asked.is_ok()
+        });
+        let answered = asked.then(move |is_asked, this: &mut Self, _| {
+            let limit = this.settings.timeout;
+            let wait = async move { is_asked && timeout(limit, is_done).await.is_ok() };
+            wait.into_actor(this)
+        });
+        Box::pin(answered.map(move |have_all_answered, this, _| {
+            let answers = this.calls.waiting.remove(&question).map(|waiting| waiting.answers);
+            answers.filter(|_| have_all_answered).ok_or(ChangeError::Unconfirmed)
+        }))
+    }
+}

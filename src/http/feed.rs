@@ -1,0 +1,55 @@
+//! `GET /feed?user=…`: the stream of a user's own notifications and of the posts of whom the
+//! user follows.
+
+use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
+
+use super::{
+    refusal::{Refusal, stream_refusal},
+    stream::{StreamQuery, complete, query, stream_response},
+};
+use crate::{error::SubscribeError, follow::User, hub::Hub, subscription::Subscription};
+
+/// The user is the query's: whoever is in front of this hub says who may ask for whom.
+pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
+    let options = match query(&request) {
+        Ok(options) => options,
+        Err(refusal) => return refusal.response(),
+    };
+    let [name] = &options.user[..] else {
+        let message = "a feed is of one `user`";
+        return Refusal::new(StatusCode::BAD_REQUEST, "bad_user", message).response();
+    };
+    answer(&hub, &request, name, &options).await
+}
+
+/// An embedder's feed: the user is the one that its own login knows.
+pub(crate) async fn of(hub: &Hub, request: &HttpRequest, user: &str) -> HttpResponse {
+    match query(request) {
+        Ok(options) => answer(hub, request, user, &options).await,
+        Err(refusal) => refusal.response(),
+    }
+}
+
+async fn answer(
+    hub: &Hub,
+    request: &HttpRequest,
+    name: &str,
+    options: &StreamQuery,
+) -> HttpResponse {
+    let user = match User::parse(name) {
+        Ok(user) => user,
+        Err(error) => {
+            let message = error.to_string();
+            return Refusal::new(StatusCode::BAD_REQUEST, "bad_user", message).response();
+        }
+    };
+    let subscription = match complete(Subscription::new(), request, options) {
+        Ok(subscription) => subscription,
+        Err(refusal) => return refusal.response(),
+    };
+    let opened: Result<_, SubscribeError> = hub.open_feed(user, subscription).await;
+    match opened {
+        Ok(reader) => stream_response(request, reader),
+        Err(error) => stream_refusal(request, &error),
+    }
+}

@@ -1,0 +1,69 @@
+//! A walk through a page: a script of `tests/js` that drives headless Chromium, tells what it
+//! has seen in lines of JSON, and is told when to go on.
+
+use std::{ffi::OsStr, net::SocketAddr, path::PathBuf, process::Stdio};
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
+    time::timeout,
+};
+
+use super::{BROWSER_DEADLINE, readers::repository};
+
+/// Where the walks leave their screenshots, below the repository.
+const SCREENSHOTS: &str = "tests/artifacts";
+
+/// A running script; dropping it kills it.
+pub struct Walk {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Walk {
+    /// Starts `tests/js/<name>.mjs` with the pages of this server.
+    pub fn start(name: &str, addr: SocketAddr, options: &[(&str, &OsStr)]) -> Self {
+        let mut command = Command::new("node");
+        command
+            .arg(repository().join(format!("tests/js/{name}.mjs")))
+            .args(["--url", &format!("http://{addr}"), "--timeout", "80", "--screenshots"])
+            .arg(repository().join(SCREENSHOTS))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true);
+        for (option, value) in options {
+            command.arg(option).arg(value);
+        }
+        let mut child = command.spawn().expect("there is node: scripts/test installs it");
+        let input = child.stdin.take().expect("piped");
+        let output = BufReader::new(child.stdout.take().expect("piped")).lines();
+        Self { child, input, output }
+    }
+
+    /// The next that it tells.
+    pub async fn next(&mut self) -> Value {
+        let line =
+            timeout(BROWSER_DEADLINE, self.output.next_line()).await.expect("a line in time");
+        let line = line.expect("readable").expect("a line; what failed is on its stderr, above");
+        serde_json::from_str(&line).expect("lines are JSON")
+    }
+
+    /// Lets it go on.
+    pub async fn tell(&mut self, line: &str) {
+        let line = format!("{line}\n");
+        self.input.write_all(line.as_bytes()).await.expect("the script listens");
+    }
+
+    /// Waits for its last line and its end; it has left these screenshots.
+    pub async fn finish(mut self, screenshots: &[&str]) {
+        assert_eq!(self.next().await["ok"], true);
+        let exit = timeout(BROWSER_DEADLINE, self.child.wait()).await.expect("it ends");
+        assert!(exit.expect("it ran").success());
+        for file in screenshots {
+            let path = PathBuf::from(SCREENSHOTS).join(file);
+            assert!(repository().join(&path).is_file(), "{}", path.display());
+        }
+    }
+}

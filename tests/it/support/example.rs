@@ -1,0 +1,81 @@
+//! A Rust program of `examples/` as a process of its own.
+
+use std::{
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use super::{
+    directory::Directory,
+    wait::{DEADLINE, until},
+};
+
+/// A running example on a free port, killed when dropped. If the test fails, what it said is
+/// shown.
+pub struct Example {
+    pub addr: SocketAddr,
+    child: Child,
+    directory: Directory,
+}
+
+impl Example {
+    /// Starts the example and waits until it prints where it listens.
+    pub async fn start(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let directory = Directory::new(name);
+        let output = |stream| File::create(directory.path().join(stream));
+        let child = Command::new(program(name))
+            .args(["--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .envs(environment.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(output("stdout").expect("the temporary directory takes files"))
+            .stderr(output("stderr").expect("the temporary directory takes files"))
+            .spawn()
+            .expect("just seen to be there");
+        let addr = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut example = Self { addr, child, directory };
+        until(DEADLINE, "the example prints its address", async || {
+            let exit = example.child.try_wait().expect("it is our child");
+            assert!(exit.is_none(), "it ended: {exit:?}");
+            example.printed_address().is_some()
+        })
+        .await;
+        example.addr = example.printed_address().expect("just seen");
+        example
+    }
+
+    fn printed_address(&self) -> Option<SocketAddr> {
+        let printed = self.directory.read("stdout");
+        let (_, rest) = printed.split_once("http://")?;
+        let (address, _) = rest.split_once('/')?;
+        address.parse().ok()
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            let said = ["stdout", "stderr"].map(|stream| self.directory.read(stream));
+            eprintln!("--- the example said:\n{}---", said.concat());
+        }
+    }
+}
+
+/// The program, which `cargo test` builds when it tests everything: not older than its source.
+fn program(name: &str) -> PathBuf {
+    let binaries = Path::new(env!("CARGO_BIN_EXE_fanfare")).parent().expect("it is in a directory");
+    let program = binaries.join("examples").join(name);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
+    let is_current = ["rs", "html"].iter().all(|extension| {
+        changed(&program)
+            .is_some_and(|built| Some(built) >= changed(&source.with_extension(extension)))
+    });
+    assert!(is_current, "first: cargo build --all-features --example {name}");
+    program
+}

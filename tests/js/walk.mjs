@@ -1,0 +1,111 @@
+// Owns what the walks through pages share: options, the one deadline, screenshots, what is told to the test, and how a
+// failure ends it. What a page has to show is its own walk's business.
+//
+//   node <walk>.mjs --url http://127.0.0.1:PORT --screenshots DIR [--timeout SECONDS]
+//
+// Lines of JSON on stdout are for the test. Exit code 0: all was seen; any failure is a message on stderr and exit 1.
+
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { parseArgs } from 'node:util';
+import { launchChromium } from './chromium.mjs';
+
+/** Runs `walk` with a browser and ends the process. `more` are further options of the script, each with a value. */
+export async function runWalk(name, walk, more = []) {
+  const texts = Object.fromEntries(['url', 'screenshots', ...more].map((option) => [option, { type: 'string' }]));
+  const { values: options } = parseArgs({ options: { ...texts, timeout: { type: 'string', default: '60' } } });
+
+  let stage = 'starting Chromium';
+  let browser;
+  let isFailing = false;
+  let lines;
+
+  /** Only the first failure is told: closing the browser makes more of them. */
+  async function fail(message, code = 1) {
+    if (isFailing) return;
+    isFailing = true;
+    console.error(`${name}: ${message}`);
+    await browser?.close().catch(() => {});
+    process.exit(code);
+  }
+
+  const missing = Object.keys(texts).filter((option) => !options[option]);
+  if (missing.length) await fail(`missing: --${missing.join(', --')}`, 2);
+  setTimeout(() => fail(`timeout: ${options.timeout} s passed while ${stage}`), Number(options.timeout) * 1000);
+
+  const walker = {
+    options,
+
+    /** What is being done, for the message of a failure. */
+    at(text) {
+      stage = text;
+    },
+
+    /** Opens a page of the server, with `prepare` run in it before its own scripts. */
+    async openPage(title, path = '/', device = {}, prepare) {
+      stage = `opening the page (${title})`;
+      const page = await browser.newPage(device);
+      page.setDefaultTimeout(0); // one deadline for all: --timeout
+      page.on('pageerror', (error) => fail(`the page threw while ${stage}: ${error.stack}`));
+      if (prepare) await page.addInitScript(prepare);
+      const response = await page.goto(new URL(path, options.url).href);
+      if (!response.ok()) throw new Error(`status ${response.status()}`);
+      return page;
+    },
+
+    /** Waits until an element's text is, or matches, what is wanted. */
+    async untilText(page, selector, wanted) {
+      stage = `waiting until ${selector} says ${wanted}`;
+      await page.waitForFunction(
+        ([selector, wanted]) => {
+          const text = document.querySelector(selector)?.textContent.trim() ?? '';
+          return wanted instanceof RegExp ? wanted.test(text) : text === wanted;
+        },
+        [selector, wanted],
+      );
+    },
+
+    /** Fails if the page is wider than its window. */
+    async checkWidth(page, width) {
+      stage = `checking that nothing is wider than ${width} px`;
+      // Not against `innerWidth`: a phone zooms out to what is too wide, and innerWidth grows with it.
+      const { scrollWidth, widest } = await page.evaluate((width) => {
+        const all = [...document.body.querySelectorAll('*')];
+        const tooWide = all.filter((e) => e.getBoundingClientRect().right > width + 1);
+        const names = tooWide.map((e) => `${e.localName}${e.id && `#${e.id}`}`);
+        return { scrollWidth: document.documentElement.scrollWidth, widest: names.slice(0, 5).join(', ') };
+      }, width);
+      if (scrollWidth > width) throw new Error(`the page is ${scrollWidth} px wide and scrolls sideways: ${widest}`);
+    },
+
+    async takeScreenshot(page, file) {
+      stage = `taking ${file}`;
+      await mkdir(options.screenshots, { recursive: true });
+      await page.screenshot({ path: join(options.screenshots, file), fullPage: true });
+    },
+
+    /** Tells the test. */
+    print(line) {
+      process.stdout.write(JSON.stringify(line) + '\n');
+    },
+
+    /** Waits for the test to have done something. */
+    async lineOfStdin(what) {
+      stage = `waiting for the line that says ${what}`;
+      lines ??= createInterface({ input: process.stdin })[Symbol.asyncIterator]();
+      const { value, done } = await lines.next();
+      if (done) throw new Error('stdin ended');
+      return value;
+    },
+  };
+
+  try {
+    browser = await launchChromium();
+    await walk(walker);
+    await browser.close();
+    process.exit(0);
+  } catch (error) {
+    await fail(`failed while ${stage}: ${error.stack}`);
+  }
+}
