@@ -105,6 +105,11 @@ impl Target {
         Ok(Self { kind, info, seeds, tls })
     }
 
+    /// Whether keys of one call must lie in one slot.
+    pub fn is_cluster(&self) -> bool {
+        self.kind == Kind::Cluster
+    }
+
     /// The nodes that hold the partitions now, and which each holds.
     ///
     /// # Errors

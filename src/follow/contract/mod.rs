@@ -158,7 +158,7 @@ async fn pages_hold_everybody_once(graph: &dyn FollowGraph) {
     }
     let last = page(graph, Walked::Followers, "paged", None, 12).await;
     assert_eq!(last.next, None, "a page that holds everybody is the last");
-    for nowhere in ["no such place", "\0", "", "é"] {
+    for nowhere in ["no such place", "\0", ""] {
         let answer = graph.followers(user("paged"), Some(nowhere.to_owned()), 1).await;
         assert!(matches!(answer, Err(GraphError::BadPage)), "{nowhere:?}: {answer:?}");
     }

@@ -10,13 +10,15 @@ use std::collections::HashMap;
 
 use redis::{FromRedisValue, Value};
 
-use super::{Call, RedisFollows, broken, nodes::Failure, not_changed};
+use super::{
+    Call, RedisFollows, broken, keys::shard, nodes::Failure, not_changed, scripts::Script,
+};
 use crate::follow::{Direction, Follow, GraphError, User};
 
 /// Edges that are changed together.
 const MAX_EDGES: usize = 1024;
 
-/// Names in one call: Redis is busy with them for half a millisecond.
+/// Names in one call: Redis is busy with them for a millisecond at most.
 const MAX_NAMES: usize = 256;
 
 /// How often others may change the same edges while they are changed here.
@@ -101,34 +103,78 @@ impl RedisFollows {
         direction: Direction,
         word: &str,
     ) -> Result<Vec<bool>, Failure> {
-        let mut sets: HashMap<&User, Vec<usize>> = HashMap::new();
-        for (index, edge) in edges.iter().enumerate() {
-            let Follow { follower, author } = edge;
-            let owner = if direction == Direction::Followers { author } else { follower };
-            sets.entry(owner).or_default().push(index);
-        }
-        let parts: Vec<(&User, &[usize])> = sets
-            .iter()
-            .flat_map(|(owner, indexes)| indexes.chunks(MAX_NAMES).map(|part| (*owner, part)))
-            .collect();
-        let call = |(owner, indexes): &(&User, &[usize])| {
-            let names = indexes.iter().map(|index| {
-                let Follow { follower, author } = edges[*index];
-                let name = if direction == Direction::Followers { follower } else { author };
-                name.as_str()
-            });
-            let words: Vec<&str> = std::iter::once(word).chain(names).collect();
-            self.set_call(owner, direction, &words)
-        };
-        let calls: Vec<Call> = parts.iter().map(call).collect();
-        let answers = self.nodes.call(&calls).await?;
+        let calls = self.group(edges, direction);
+        let made: Vec<Call> =
+            calls.iter().map(|parts| self.sets_call(parts, edges, direction, word)).collect();
+        let answers = self.nodes.call(&made).await?;
         let mut by_edge = vec![false; edges.len()];
-        for ((_, indexes), answer) in parts.iter().zip(answers) {
-            for (index, is_so) in indexes.iter().zip(booleans(answer)?) {
+        for (parts, answer) in calls.iter().zip(answers) {
+            let indexes = parts.iter().flat_map(|part| &part.edges);
+            for (index, is_so) in indexes.zip(booleans(answer)?) {
                 by_edge[*index] = is_so;
             }
         }
         Ok(by_edge)
+    }
+
+    /// Which edges go into which set, and which sets into which call: as many as may be.
+    fn group<'a>(&self, edges: &[&'a Follow], direction: Direction) -> Vec<Vec<Part<'a>>> {
+        let mut sets: HashMap<&User, Vec<usize>> = HashMap::new();
+        for (index, edge) in edges.iter().enumerate() {
+            sets.entry(ends(edge, direction).0).or_default().push(index);
+        }
+        let mut calls: Vec<Vec<Part<'a>>> = Vec::new();
+        // By shard, the call that has room.
+        let mut open: HashMap<u16, (usize, usize)> = HashMap::new();
+        for (owner, indexes) in sets {
+            let together = if self.is_cluster { shard(owner) } else { 0 };
+            for part in indexes.chunks(MAX_NAMES) {
+                let (call, names) = open.entry(together).or_insert((calls.len(), 0));
+                if *names + part.len() > MAX_NAMES {
+                    (*call, *names) = (calls.len(), 0);
+                }
+                if *call == calls.len() {
+                    calls.push(Vec::new());
+                }
+                *names += part.len();
+                calls[*call].push(Part { owner, edges: part.to_vec() });
+            }
+        }
+        calls
+    }
+
+    fn sets_call(
+        &self,
+        parts: &[Part<'_>],
+        edges: &[&Follow],
+        direction: Direction,
+        word: &str,
+    ) -> Call {
+        let keys: Vec<String> =
+            parts.iter().flat_map(|part| self.keys.set(part.owner, direction)).collect();
+        let counts: Vec<String> = parts.iter().map(|part| part.edges.len().to_string()).collect();
+        let mut words = vec![word];
+        for (part, count) in parts.iter().zip(&counts) {
+            words.push(count);
+            let names = part.edges.iter().map(|index| ends(edges[*index], direction).1.as_str());
+            words.extend(names);
+        }
+        let any = parts.first().map_or(0, |part| shard(part.owner));
+        Call::script(any, Script::Set, &keys, &words)
+    }
+}
+
+/// Edges of one set, by their indexes.
+struct Part<'a> {
+    owner: &'a User,
+    edges: Vec<usize>,
+}
+
+/// Whose set an edge is in, and the name in it.
+fn ends(edge: &Follow, direction: Direction) -> (&User, &User) {
+    match direction {
+        Direction::Followers => (&edge.author, &edge.follower),
+        Direction::Following => (&edge.follower, &edge.author),
     }
 }
 

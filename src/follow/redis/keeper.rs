@@ -69,6 +69,9 @@ impl Keeper {
         loop {
             match self.connect().await {
                 Ok(()) => {
+                    if failures > 0 {
+                        tracing::info!("followers: Redis is there again");
+                    }
                     failures = 0;
                     self.wait_for_trouble().await;
                 }

@@ -43,15 +43,18 @@ const MAX_PAGE_USERS: usize = 1024;
 pub(crate) struct RedisFollows {
     nodes: Arc<Nodes>,
     keys: Arc<Keys>,
+    /// Whether the sets of one call must lie in one slot.
+    is_cluster: bool,
 }
 
 impl RedisFollows {
     /// Starts the task that keeps connections, on this thread.
     pub fn start(target: Target, config: &Redis) -> Self {
+        let is_cluster = target.is_cluster();
         let (keeper, topology, troubles) = Keeper::new(target, config);
         actix_rt::spawn(keeper.run());
-        let nodes = Nodes::new(topology, troubles, config.timeout);
-        Self { nodes: Arc::new(nodes), keys: Arc::new(Keys::new(config.prefix.clone())) }
+        let nodes = Arc::new(Nodes::new(topology, troubles, config.timeout));
+        Self { nodes, keys: Arc::new(Keys::new(config.prefix.clone())), is_cluster }
     }
 
     fn set_call(&self, user: &User, direction: Direction, words: &[&str]) -> Call {

@@ -3,13 +3,15 @@
 -- first bucket, which Redis keeps packed (`zset-max-listpack-entries`). More are in several;
 -- an index names the first name that may be in each, which is "" for the first.
 --
--- KEYS: the first bucket, the index, the number of names. Other buckets are the first's key,
--- a space, and where they begin; no name has a space. The index and the number are there
--- only while there are several buckets.
--- ARGV 1: "add", "remove" or "has", then names: answers 1 or 0 for each: whether it was
---   added, or removed, or is there.
+-- KEYS, for each set: the first bucket, the index, the number of names. Other buckets are the
+-- first's key, a space, and where they begin; no name has a space. The index and the number
+-- are there only while there are several buckets.
+-- ARGV 1: "add", "remove" or "has"; then for each set how many names, and the names. Answers
+--   1 or 0 for each name: whether it was added, or removed, or is there.
 -- ARGV 1: "page", then the name before it or "", and how many at most: answers names.
 -- ARGV 1: "count": answers how many there are.
+--
+-- In a cluster the sets of a call are in one slot.
 --
 -- While a slot is moved to another node of a cluster, a key that is not here fails the call.
 -- So all keys that a name needs are looked at before the first is changed, and none that may
@@ -19,8 +21,12 @@ local MAX, HALF = 128, 64
 -- A bucket of so few is joined with its neighbour, if that gives no more than `JOINED`.
 local FEW, JOINED = 32, 96
 
-local first, index, count = KEYS[1], KEYS[2], KEYS[3]
-local is_split = redis.call('EXISTS', index) == 1
+local first, index, count, is_split
+
+local function open_set(number)
+  first, index, count = KEYS[number * 3 - 2], KEYS[number * 3 - 1], KEYS[number * 3]
+  is_split = redis.call('EXISTS', index) == 1
+end
 
 local function key_of(bound)
   if bound == '' then return first end
@@ -131,12 +137,17 @@ local function page(after, limit)
   return names
 end
 
-if ARGV[1] == 'count' then
-  if is_split then return tonumber(redis.call('GET', count)) end
-  return redis.call('ZCARD', first)
+if ARGV[1] == 'count' or ARGV[1] == 'page' then
+  open_set(1)
+  if ARGV[1] == 'page' then return page(ARGV[2], tonumber(ARGV[3])) end
+  return is_split and tonumber(redis.call('GET', count)) or redis.call('ZCARD', first)
 end
-if ARGV[1] == 'page' then return page(ARGV[2], tonumber(ARGV[3])) end
 local each = ({ add = add, remove = remove, has = has })[ARGV[1]]
-local answers = {}
-for position = 2, #ARGV do answers[position - 1] = each(ARGV[position]) end
+local answers, position = {}, 2
+for number = 1, #KEYS / 3 do
+  open_set(number)
+  local last = position + tonumber(ARGV[position])
+  for name = position + 1, last do answers[#answers + 1] = each(ARGV[name]) end
+  position = last + 1
+end
 return answers

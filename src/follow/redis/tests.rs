@@ -36,3 +36,15 @@ async fn the_preferences_in_redis_keep_every_promise_and_leave_nothing_behind() 
     contract::preferences(&start(&redis).await).await;
     assert_eq!(redis.keys().await, [""; 0]);
 }
+
+#[test]
+fn a_page_begins_after_a_name_or_nowhere() {
+    for name in ["a", "{é}:用户", "x".repeat(242).as_str()] {
+        let page = super::page_after(name);
+        assert!(page.bytes().all(|byte| byte.is_ascii_hexdigit()), "{page}");
+        assert_eq!(super::last_name(&page).as_deref(), Some(name));
+    }
+    for page in ["", "6", "616", "é", "+1", "ff", "20", "no"] {
+        assert_eq!(super::last_name(page), None, "{page}");
+    }
+}

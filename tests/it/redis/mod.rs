@@ -6,6 +6,7 @@ mod chaos;
 mod direct;
 mod failover;
 mod fanout;
+mod follows;
 mod instances;
 mod interest;
 mod network;

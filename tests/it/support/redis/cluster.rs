@@ -53,6 +53,17 @@ impl Cluster {
         slot.parse().expect("a slot")
     }
 
+    /// The slot of the first key with such a name.
+    pub async fn slot_of_key(&self, pattern: &str) -> u16 {
+        for node in self.nodes.iter().filter(|node| node.is_running()) {
+            if let Some(key) = node.lines(&["KEYS", pattern]).await.first() {
+                let slot = node.command(&["CLUSTER", "KEYSLOT", key]).await;
+                return slot.parse().expect("a slot");
+            }
+        }
+        panic!("no node has {pattern}");
+    }
+
     /// The index of the master that has this slot, as the first node that lives has it.
     pub async fn owner(&self, slot: u16) -> usize {
         let known = self.known().await;
