@@ -84,7 +84,7 @@ pub fn follows() -> Vec<(String, String)> {
     let names = || PEOPLE.iter().map(|(name, _)| *name);
     let mut follows = Vec::new();
     for (place, author) in names().enumerate() {
-        let is_fan = |number: usize| (7 * number + 3 * place) % (place + 1) == 0;
+        let is_fan = |number: usize| (7 * number + 3 * place).is_multiple_of(place + 1);
         let fans = names().enumerate().filter(|(number, _)| is_fan(*number)).map(|(_, name)| name);
         follows.extend(fans.map(|fan| (fan.to_owned(), author.to_owned())));
     }
