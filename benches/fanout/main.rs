@@ -59,11 +59,17 @@ async fn main() {
     let push = celebrity(&server, &feeds, &graph, "push", &mut client).await;
     celebrity(&server, &feeds, &graph, "pull", &mut client).await;
     let naive = one_publish_a_follower(&server, &feeds, &graph, &mut client).await;
-    row("CPU a follower, one publish to one by push", &format!("{:.1} times as much", naive / push));
+    row(
+        "CPU a follower, one publish to one by push",
+        &format!("{:.1} times as much", naive / push),
+    );
 
     let alone = small_authors(&server, &feeds, &graph).await;
     let beside = beside_celebrity(&server, &feeds, &graph).await;
-    row("small authors' p99 beside the celebrity to alone", &format!("{:.2} times", beside / alone));
+    row(
+        "small authors' p99 beside the celebrity to alone",
+        &format!("{:.2} times", beside / alone),
+    );
     row("peak resident memory", &mebibytes(peak_bytes(&server, "VmHWM")));
     feeds.assert_each_once();
 }
