@@ -158,8 +158,11 @@ impl Hub {
         HubBuilder::new(config)
     }
 
-    /// All endpoints under a prefix, for [`actix_web::App::configure`]: `/stream`,
-    /// `/publish`, `/health/live`, `/health/ready`, `/stats` and `/metrics`.
+    /// All endpoints under a prefix, for [`actix_web::App::configure`]: `/stream`, `/publish`,
+    /// `/streams/{clientId}/topics`, `/topics/{topic}`, `/fanout`, `/feed`, those of followers
+    /// and preferences, `/health/live`, `/health/ready`, `/stats` and `/metrics`. Whoever
+    /// reaches them may use them: what is not for everybody belongs behind the application's
+    /// own login.
     pub fn routes(&self, prefix: &str) -> impl FnOnce(&mut ServiceConfig) + use<> {
         http::routes(self.clone(), prefix.to_owned())
     }

@@ -94,6 +94,7 @@ impl Batch {
             } else if let Some(item) = Item::of(&event) {
                 self.items.remove(&item);
             }
+            self.bound_holes();
             return Some(event);
         }
         None
@@ -141,10 +142,14 @@ impl Batch {
             self.places.pop_front();
             self.front += 1;
         }
+        self.bound_holes();
+        Some(event)
+    }
+
+    fn bound_holes(&mut self) {
         if self.places.len() > 2 * self.len + 16 {
             self.close_holes();
         }
-        Some(event)
     }
 
     fn close_holes(&mut self) {
