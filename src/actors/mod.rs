@@ -11,6 +11,11 @@
 //! | partition | topic manager | `Deliver` | one unanswered a partition and manager | deliveries gather in the partition; they keep their publishers' places. With Redis they have none: past 100,000 the manager is told that the partition restarted, and its streams resume |
 //! | topic manager | partition | `DeliveriesTaken` | one a `Deliver` | |
 //! | hub | topic manager | `Drain` | one | |
+//! | hub | topic manager | `ChangeStreams`, `ListFeedUsers`, `ExpectFeed`, `ForgetFeed` | 1,024 asked at once | whoever asks waits |
+//! | topic manager | connection | `ChangeTopics` | one a change that was asked for, and one for each partition that it adds | |
+//! | hub | fan-out router | `FanOutToFollowers` | one place each, `fanout.max_pending` | refused with `at_capacity` |
+//! | fan-out router | partition | `FanOutEvent` | places for its events, as publishes have; one a running fan-out | the fan-out waits |
+//! | hub | partition | `SettleFanOut` | one a running fan-out | |
 //! | connection | topic manager | `OpenStream`, `CloseStream` | one of each a stream | streams are bounded |
 //! | topic manager | connection | `DeliverFrames`, `BeatHeart` | [`connection::MAILBOX_CAPACITY`] | frames stay with the manager for a later turn, 100,000 references at most; then the stream ends with `slow`. A heartbeat is left out |
 //! | topic manager | connection | `OpenedStream`, `EndStream` | one of each a stream | |

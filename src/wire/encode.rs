@@ -51,7 +51,7 @@ pub fn push_lines(out: &mut Vec<u8>, event: &SequencedEvent) {
     let end = lines.len() - "}\n".len();
     out.extend_from_slice(&lines[..end]);
     let comma = if lines[end - 1] == b'{' { "" } else { "," };
-    write!(Text(out), "{comma}\"collapsed\":{}}}\n", event.count()).expect(ANY_TEXT);
+    writeln!(Text(out), "{comma}\"collapsed\":{}}}", event.count()).expect(ANY_TEXT);
 }
 
 /// An event as a stream gets it that touches just its partition.

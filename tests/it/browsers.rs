@@ -3,6 +3,7 @@
 //! page and those of the examples in Chromium.
 
 mod readers;
+mod social_feed;
 mod upload_progress;
 mod walk;
 

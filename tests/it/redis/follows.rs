@@ -316,7 +316,7 @@ async fn a_cluster_master_that_dies_is_replaced_and_its_users_are_there_again() 
         let (follower, author) = (format!("f{number}"), format!("a{number}"));
         insist(instances.addr(1), "PUT", &follower, &author).await;
         let met = walk_in_time(instances.addr(1), &format!("/events/followers/{author}")).await;
-        assert_eq!(met, [follower.as_str()]);
+        assert_eq!(met, std::slice::from_ref(&follower));
         let path = format!("/events/following/{follower}");
         assert_eq!(walk_in_time(instances.addr(0), &path).await, [author]);
     }

@@ -1,10 +1,11 @@
 //! A Rust program of `examples/` as a process of its own.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::SystemTime,
 };
 
 use super::{
@@ -49,8 +50,7 @@ impl Example {
     fn printed_address(&self) -> Option<SocketAddr> {
         let printed = self.directory.read("stdout");
         let (_, rest) = printed.split_once("http://")?;
-        let (address, _) = rest.split_once('/')?;
-        address.parse().ok()
+        rest.split_once('/')?.0.parse().ok()
     }
 }
 
@@ -70,12 +70,22 @@ impl Drop for Example {
 fn program(name: &str) -> PathBuf {
     let binaries = Path::new(env!("CARGO_BIN_EXE_fanfare")).parent().expect("it is in a directory");
     let program = binaries.join("examples").join(name);
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
-    let changed = |path: &Path| path.metadata().and_then(|file| file.modified()).ok();
-    let is_current = ["rs", "html"].iter().all(|extension| {
-        changed(&program)
-            .is_some_and(|built| Some(built) >= changed(&source.with_extension(extension)))
-    });
+    let built = changed(&program);
+    let is_current = built.is_some() && sources(name).iter().all(|source| changed(source) <= built);
     assert!(is_current, "first: cargo build --all-features --example {name}");
     program
+}
+
+/// A file beside others of its name, or a directory.
+fn sources(name: &str) -> Vec<PathBuf> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    match fs::read_dir(&path) {
+        Ok(files) => files.map(|file| file.expect("it can be read").path()).collect(),
+        Err(_) => ["rs", "html"].map(|extension| path.with_extension(extension)).into(),
+    }
+}
+
+/// None if there is no such file.
+fn changed(file: &Path) -> Option<SystemTime> {
+    file.metadata().and_then(|file| file.modified()).ok()
 }

@@ -1,0 +1,194 @@
+//! A small social network: posts, likes, followers, a celebrity, and pages that live.
+//!
+//! `cargo run --release --example social_feed`, then open <http://127.0.0.1:8084/?user=ada>
+//! and <http://127.0.0.1:8084/?user=bob> in two windows. Post as one, like as the other.
+//!
+//! A post is written to each follower (*push*), but that of the celebrity, whom thousands
+//! follow, is written once, and the followers' streams take it from there (*pull*); the page
+//! says which. Likes that come together are one notification. A page has a single stream,
+//! whoever its user follows; following and unfollowing change it while it is open.
+//!
+//! There is no login: whoever opens `/?user=ada` is ada. A real application takes the user
+//! from its session, as `examples/embed.rs` does, and has `my_feed` ask for that.
+
+mod bot;
+mod network;
+mod people;
+
+use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
+
+use actix_web::{
+    App, HttpResponse, HttpServer, Responder, ResponseError,
+    http::StatusCode,
+    rt,
+    web::{self, Data, Json, Path},
+};
+use clap::Parser;
+use fanfare::{
+    Config, Hub,
+    config::{Sources, TopicHistory, TopicPolicy, process_environment},
+    follow::Follow,
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use self::{
+    network::{Network, Refused, now},
+    people::{CELEBRITY, LINES, PEOPLE},
+};
+
+/// Posts that a page begins with.
+const HOME_POSTS: usize = 100;
+
+/// Of the posts that there are at the start, those of others to one of the celebrity.
+const SEED_PRICE_EVERY: usize = 3;
+
+/// Between two of the posts that there are at the start.
+const SEED_INTERVAL: Duration = Duration::from_secs(11 * 60);
+
+/// Followers past which an author's posts are published once, for all of them: few, so that
+/// the celebrity is one.
+const MAX_PUSHED: usize = 1_000;
+
+/// More than a person here follows.
+const MAX_FOLLOWING: usize = 1_000;
+
+#[derive(Debug, Clone, Parser)]
+struct Options {
+    /// Address and port to serve on.
+    #[arg(long, default_value = "127.0.0.1:8084")]
+    listen: SocketAddr,
+    /// Nobody does anything unless you do.
+    #[arg(long)]
+    no_bot: bool,
+}
+
+#[derive(Deserialize)]
+struct NewPost {
+    author: String,
+    text: String,
+}
+
+impl ResponseError for Refused {
+    fn status_code(&self) -> StatusCode {
+        match self.code() {
+            "unknown_post" => StatusCode::NOT_FOUND,
+            code if code.starts_with("bad_") => StatusCode::BAD_REQUEST,
+            _ => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let error = json!({ "code": self.code(), "message": self.to_string() });
+        HttpResponse::build(self.status_code()).json(json!({ "error": error }))
+    }
+}
+
+/// What a page begins with; the rest is pushed.
+async fn home(network: Data<Network>, user: Path<String>) -> Result<impl Responder, Refused> {
+    let following = network.hub().following(&*user, None, MAX_FOLLOWING).await?.users;
+    let muted = network.hub().muted(&*user).await?;
+    let people = PEOPLE.map(|(name, about)| json!({ "name": name, "about": about }));
+    let posts = network.newest(&user, HOME_POSTS);
+    Ok(Json(json!({ "people": people, "following": following, "muted": muted, "posts": posts })))
+}
+
+async fn post(network: Data<Network>, new: Json<NewPost>) -> Result<impl Responder, Refused> {
+    let (post, report) = network.post(&new.author, &new.text).await?;
+    Ok(Json(json!({ "post": post, "fanout": report })))
+}
+
+async fn like(
+    network: Data<Network>,
+    path: Path<(u64, String)>,
+) -> Result<impl Responder, Refused> {
+    let (post, user) = path.into_inner();
+    Ok(Json(json!({ "likes": network.like(&user, post).await? })))
+}
+
+async fn follow(
+    network: Data<Network>,
+    path: Path<(String, String)>,
+) -> Result<impl Responder, Refused> {
+    network.follow(&path.0, &path.1).await?;
+    Ok(Json(json!({ "success": true })))
+}
+
+async fn unfollow(
+    network: Data<Network>,
+    path: Path<(String, String)>,
+) -> Result<impl Responder, Refused> {
+    network.unfollow(&path.0, &path.1).await?;
+    Ok(Json(json!({ "success": true })))
+}
+
+async fn page() -> impl Responder {
+    let page = include_str!("index.html");
+    HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page)
+}
+
+/// Notifications wait a little longer for others of their kind than events do by default.
+fn policy() -> TopicPolicy {
+    TopicPolicy {
+        pattern: "notifications:*".to_owned(),
+        flush: None,
+        tick: Some(Duration::from_millis(300)),
+        conflate: None,
+        history: TopicHistory::default(),
+        rate: None,
+    }
+}
+
+/// People, readers, who follows whom, and the first posts.
+async fn seed(network: &Network) -> Result<(), Box<dyn Error>> {
+    let follows = people::follows();
+    let follows = follows.iter().map(|(follower, author)| Follow::parse(follower, author));
+    network.hub().follow_all(follows.collect::<Result<_, _>>()?).await?;
+    let prices: Vec<String> = people::prices().collect();
+    let mut prices = prices.iter().skip(prices.len() - LINES.len() / SEED_PRICE_EVERY);
+    let mut posts = Vec::new();
+    for (number, line) in LINES.iter().enumerate() {
+        posts.push((PEOPLE[1 + number].0, *line));
+        if number % SEED_PRICE_EVERY == 0 {
+            posts.extend(prices.next().map(|price| (CELEBRITY, price.as_str())));
+        }
+    }
+    for (number, (author, text)) in posts.iter().enumerate() {
+        let ago = SEED_INTERVAL * (posts.len() - number) as u32;
+        network.keep(author, text, now() - ago.as_millis() as u64)?;
+    }
+    Ok(())
+}
+
+#[actix_web::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let options = Options::parse();
+    let environment = process_environment();
+    let mut config = Config::load(&Sources { environment, ..Sources::default() })?;
+    config.topics.push(policy());
+    config.fanout.pull_above = MAX_PUSHED;
+    let hub = Hub::start(config)?;
+    let network = Arc::new(Network::new(hub.clone()));
+    seed(&network).await?;
+    if !options.no_bot {
+        rt::spawn(bot::run(network.clone()));
+    }
+    let (network, routes) = (Data::from(network), hub.clone());
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(network.clone())
+            .configure(routes.routes("/events"))
+            .route("/", web::get().to(page))
+            .route("/api/home/{user}", web::get().to(home))
+            .route("/api/posts", web::post().to(post))
+            .route("/api/posts/{post}/likes/{user}", web::put().to(like))
+            .route("/api/follows/{user}/{author}", web::put().to(follow))
+            .route("/api/follows/{user}/{author}", web::delete().to(unfollow))
+    });
+    let server = server.on_connect(hub.on_connect()).h1_allow_half_closed(false);
+    let server = server.bind(options.listen)?;
+    for address in server.addrs() {
+        println!("open http://{address}/?user=ada and http://{address}/?user=bob");
+    }
+    Ok(server.run().await?)
+}
