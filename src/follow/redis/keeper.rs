@@ -1,16 +1,12 @@
 //! Keeps a connection to each node, for ever, and tells callers where shards are.
 
-use std::{
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use redis::{AsyncConnectionConfig, PushKind, RedisError, aio::MultiplexedConnection};
 use tokio::{
     sync::{mpsc, watch},
-    time::{sleep, timeout_at},
+    time::{Instant, timeout_at},
 };
 
 use super::{
@@ -24,8 +20,8 @@ use crate::{
 };
 
 /// Between two attempts, and between two looks at where shards are.
-const MIN_BACKOFF: Duration = Duration::from_millis(100);
-const MAX_BACKOFF: Duration = Duration::from_secs(5);
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
 /// Troubles that wait to be looked at; more of them say nothing new.
 const MAX_TROUBLES: usize = 64;
@@ -83,7 +79,17 @@ impl Keeper {
                     }
                 }
             }
-            sleep(backoff(failures)).await;
+            self.pause(backoff(failures)).await;
+        }
+    }
+
+    /// Waits; what is lost meanwhile is told at once all the same.
+    async fn pause(&mut self, wait: Duration) {
+        let end = Instant::now() + wait;
+        while let Ok(Some(trouble)) = timeout_at(end, self.troubles.recv()).await {
+            if let Trouble::Lost { generation } = trouble {
+                self.lose(generation);
+            }
         }
     }
 
@@ -159,7 +165,7 @@ impl Keeper {
     async fn wait_for_trouble(&mut self) {
         loop {
             let next_probe = Instant::now() + self.probe;
-            match timeout_at(next_probe.into(), self.troubles.recv()).await {
+            match timeout_at(next_probe, self.troubles.recv()).await {
                 Err(_) => {
                     if self.probe_all().await {
                         continue;

@@ -2,7 +2,7 @@
 //!
 //! | from | to | message | bound |
 //! |---|---|---|---|
-//! | whoever asks | `Nodes` | calls, in one go a node | 64 callers; past them one waits, `redis.timeout` at most |
+//! | whoever asks | `Nodes` | calls, in one go a node | 32 callers; past them one waits, `redis.timeout` at most |
 //! | `Nodes`, connections | `Keeper` | `Trouble` | 64; more say nothing new |
 //! | `Keeper` | `Nodes` | `Topology` | the latest alone |
 //!

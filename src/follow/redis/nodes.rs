@@ -20,7 +20,7 @@ use tokio::{
 use super::scripts::{self, Script};
 
 /// Callers that may be served at once. Past them one waits.
-const MAX_CALLERS: usize = 64;
+const MAX_CALLERS: usize = 32;
 
 /// Before a call that no node could take is made again.
 const PAUSE: Duration = Duration::from_millis(50);

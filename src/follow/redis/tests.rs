@@ -1,13 +1,50 @@
 //! The promises of every store, kept over a real Redis.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::{Duration, Instant},
+};
 
 use super::RedisFollows;
 use crate::{
     Config,
     bridge::redis::{Target, TestRedis},
-    follow::{FollowGraph, User, contract},
+    follow::{Counts, Follow, FollowGraph, GraphFuture, Page, User, contract},
 };
+
+/// Two instances that are asked in turns.
+struct Turns {
+    instances: [RedisFollows; 2],
+    count: AtomicUsize,
+}
+
+impl Turns {
+    fn next(&self) -> &RedisFollows {
+        &self.instances[self.count.fetch_add(1, Ordering::Relaxed) % 2]
+    }
+}
+
+impl FollowGraph for Turns {
+    fn follow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
+        self.next().follow(edges)
+    }
+
+    fn unfollow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
+        self.next().unfollow(edges)
+    }
+
+    fn followers(&self, user: User, after: Option<String>, limit: usize) -> GraphFuture<'_, Page> {
+        self.next().followers(user, after, limit)
+    }
+
+    fn following(&self, user: User, after: Option<String>, limit: usize) -> GraphFuture<'_, Page> {
+        self.next().following(user, after, limit)
+    }
+
+    fn counts(&self, user: User) -> GraphFuture<'_, Counts> {
+        FollowGraph::counts(self.next(), user)
+    }
+}
 
 async fn start(redis: &TestRedis) -> RedisFollows {
     let mut config = Config::default().redis;
@@ -27,6 +64,14 @@ async fn start(redis: &TestRedis) -> RedisFollows {
 async fn the_graph_in_redis_keeps_every_promise_and_leaves_nothing_behind() {
     let redis = TestRedis::start();
     contract::graph(&start(&redis).await).await;
+    assert_eq!(redis.keys().await, [""; 0]);
+}
+
+#[actix_web::test]
+async fn two_instances_keep_every_promise_together() {
+    let redis = TestRedis::start();
+    let instances = [start(&redis).await, start(&redis).await];
+    contract::graph(&Turns { instances, count: AtomicUsize::new(0) }).await;
     assert_eq!(redis.keys().await, [""; 0]);
 }
 
