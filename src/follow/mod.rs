@@ -133,7 +133,7 @@ pub enum GraphError {
     #[error("Redis did not answer: the change may have been made; make it again")]
     Unconfirmed,
     /// The application's own store failed; a change may have been made (`graph_down`).
-    #[error("the follower graph cannot be had: {0}")]
+    #[error("the follower graph cannot be had at the moment")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
     /// A page was asked for that begins nowhere (`bad_page`).
     #[error("the page does not begin where one of this graph ended")]

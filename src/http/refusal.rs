@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::publish::Answers;
 use crate::{
     error::{ChangeError, FanOutError, FollowError, PublishError, SubscribeError},
+    follow::GraphError,
     wire::{ShutdownReason, control::Shutdown, encode},
 };
 
@@ -110,6 +111,10 @@ impl From<&ChangeError> for Refusal {
 
 impl From<&FollowError> for Refusal {
     fn from(error: &FollowError) -> Self {
+        if let FollowError::Graph(GraphError::Unavailable(source)) = error {
+            // What an application's store says is not for its clients.
+            tracing::warn!(error = %source, "the follower graph cannot be had");
+        }
         let status = match error.code() {
             "bridge_down" | "unconfirmed" | "graph_down" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
