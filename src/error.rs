@@ -87,8 +87,8 @@ pub enum SubscribeError {
     GraphDown,
 }
 
-/// Why an event was not brought to an author's followers. But for [`Self::Partly`] nobody has
-/// got it.
+/// Why an event was not brought to an author's followers. But for [`Self::Partly`], and where
+/// [`PublishError`] says so, nobody has got it.
 #[derive(Debug, thiserror::Error)]
 pub enum FanOutError {
     #[error(transparent)]
@@ -97,8 +97,6 @@ pub enum FanOutError {
     Publish(#[from] PublishError),
     #[error(transparent)]
     Graph(#[from] GraphError),
-    #[error("who is online could not be found out: {0}")]
-    Online(#[from] ChangeError),
     /// Some followers may have got it. Repeat it with the same id, and all have, once.
     #[error("only some of the followers may have got it; repeat it with the same id: {0}")]
     Partly(#[source] Box<FanOutError>),
@@ -111,7 +109,7 @@ impl FanOutError {
             Self::User(_) => "bad_user",
             Self::Publish(error) => error.code(),
             Self::Graph(error) => error.code(),
-            Self::Online(_) | Self::Partly(_) => "unconfirmed",
+            Self::Partly(_) => "unconfirmed",
         }
     }
 }

@@ -113,6 +113,8 @@ pub(crate) struct Shared {
     pub router: Addr<FanoutRouter>,
     /// Places for fan-outs that run or wait.
     fan_outs: Arc<Semaphore>,
+    /// Changes of what users follow and mute, by a hash of their names: one at a time.
+    follow_turns: [tokio::sync::Mutex<()>; 64],
     /// Places for what managers are asked and changed at once.
     asks: Semaphore,
     /// Only touched when a worker's first stream opens, at the end, and where streams are

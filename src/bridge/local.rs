@@ -39,7 +39,7 @@ impl Bridge for LocalBridge {
         is_pull: bool,
     ) -> BoxFuture<'static, Result<bool, PublishError>> {
         let partition = posts.partition(self.partitions.len() as u16);
-        let settle = SettleFanOut { posts, name, is_pull };
+        let settle = SettleFanOut { name: name.into(), is_pull };
         let answer = self.partitions[usize::from(partition)].send(settle);
         answer.map(|answer| answer.unwrap_or(Err(PublishError::Draining))).boxed()
     }

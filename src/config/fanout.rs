@@ -20,4 +20,8 @@ pub struct FanOut {
     /// Fan-outs that run or wait; past it they are refused with `at_capacity`.
     #[serde(deserialize_with = "units::count")]
     pub max_pending: usize,
+    /// Followers that fan-outs with an id are remembered to have reached, of those since
+    /// `publish.idempotency_window`; past it they are refused.
+    #[serde(deserialize_with = "units::count")]
+    pub max_remembered: usize,
 }

@@ -176,8 +176,8 @@ pub(crate) struct EventBody {
     pub data_at: usize,
     /// Whether the data is JSON (on one line) or text.
     pub is_json: bool,
-    /// Whether it is that of many events.
-    pub is_shared: bool,
+    /// How many topics have an event with this body, at least.
+    pub topic_count: usize,
 }
 
 /// Bytes of an `id:` line with one partition, about.
@@ -201,7 +201,7 @@ impl SequencedEvent {
     /// bookkeeping of maps and rings around it.
     pub fn size_bytes(&self) -> usize {
         const BOOKKEEPING: usize = 300;
-        let own = if self.body.is_shared { 0 } else { self.body.lines.len() };
+        let own = self.body.lines.len().div_ceil(self.body.topic_count);
         let key = self.key().map_or(0, str::len);
         own + self.topic.as_str().len() + key + BOOKKEEPING
     }

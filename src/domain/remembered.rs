@@ -3,6 +3,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
+    hash::{BuildHasher, RandomState},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -87,53 +88,85 @@ impl Drop for Remembered {
     }
 }
 
-/// Which topics of a partition each fan-out with an id has reached, for the length of the
-/// window. It shares the budget.
+/// Which topics of a partition each fan-out with an id has reached, and whether it is a pull,
+/// for the length of the window since it was last asked. It has a budget of its own.
 #[derive(Debug)]
 pub(crate) struct RememberedFanOuts {
     window: Duration,
     budget: Arc<RememberedBudget>,
-    topics: HashMap<Arc<str>, HashSet<Topic>>,
-    /// In the order of their expiry.
+    fan_outs: HashMap<Arc<str>, FanOutMemory>,
+    /// When to look at each again.
     expiries: VecDeque<(Instant, Arc<str>)>,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct FanOutMemory {
+    until: Instant,
+    is_pull: Option<bool>,
+    /// Hashes of the topics: of 64 bits, so that two are the same in no lifetime.
+    topics: HashSet<u64>,
 }
 
 impl RememberedFanOuts {
     pub fn new(window: Duration, budget: Arc<RememberedBudget>) -> Self {
-        Self { window, budget, topics: HashMap::new(), expiries: VecDeque::new() }
+        let (fan_outs, expiries) = (HashMap::new(), VecDeque::new());
+        Self { window, budget, fan_outs, expiries, hasher: RandomState::new() }
     }
 
-    /// Whether so many more topics can be remembered.
-    pub fn has_room(&self, count: usize) -> bool {
+    /// Whether all of these topics can be remembered.
+    pub fn has_room(&mut self, id: &Arc<str>, topics: &[Topic], now: Instant) -> bool {
+        self.expire(now);
+        let known = self.fan_outs.get(id).map(|memory| &memory.topics);
+        let is_new = |topic: &&Topic| {
+            known.is_none_or(|known| !known.contains(&self.hasher.hash_one(topic)))
+        };
         let used = self.budget.count.load(Ordering::Relaxed);
-        used.saturating_add(count) <= self.budget.max_count
+        used.saturating_add(topics.iter().filter(is_new).count()) <= self.budget.max_count
     }
 
     /// Remembers that a fan-out has reached a topic. Returns whether that is new.
     pub fn insert(&mut self, id: &Arc<str>, topic: &Topic, now: Instant) -> bool {
-        self.expire(now);
-        let topics = self.topics.entry(id.clone()).or_insert_with(|| {
-            self.expiries.push_back((now + self.window, id.clone()));
-            HashSet::new()
-        });
-        let is_new = topics.insert(topic.clone());
+        let hash = self.hasher.hash_one(topic);
+        let is_new = self.memory(id, now).topics.insert(hash);
         self.budget.count.fetch_add(usize::from(is_new), Ordering::Relaxed);
         is_new
+    }
+
+    /// Whether the fan-out is a pull, as was said first.
+    pub fn settle(&mut self, id: &Arc<str>, is_pull: bool, now: Instant) -> bool {
+        self.expire(now);
+        *self.memory(id, now).is_pull.get_or_insert(is_pull)
+    }
+
+    fn memory(&mut self, id: &Arc<str>, now: Instant) -> &mut FanOutMemory {
+        let until = now + self.window;
+        let memory = self.fan_outs.entry(id.clone()).or_insert_with(|| {
+            self.expiries.push_back((until, id.clone()));
+            FanOutMemory { until, is_pull: None, topics: HashSet::new() }
+        });
+        memory.until = until;
+        memory
     }
 
     /// Forgets what the window has left behind.
     pub fn expire(&mut self, now: Instant) {
         while self.expiries.front().is_some_and(|(at, _)| *at <= now) {
-            let expired = self.expiries.pop_front().and_then(|(_, id)| self.topics.remove(&id));
-            let count = expired.map_or(0, |topics| topics.len());
-            self.budget.count.fetch_sub(count, Ordering::Relaxed);
+            let Some((_, id)) = self.expiries.pop_front() else { return };
+            match self.fan_outs.get(&id).map(|memory| memory.until) {
+                Some(until) if until > now => self.expiries.push_back((until, id)),
+                _ => {
+                    let count = self.fan_outs.remove(&id).map_or(0, |memory| memory.topics.len());
+                    self.budget.count.fetch_sub(count, Ordering::Relaxed);
+                }
+            }
         }
     }
 }
 
 impl Drop for RememberedFanOuts {
     fn drop(&mut self) {
-        let count = self.topics.values().map(HashSet::len).sum();
+        let count = self.fan_outs.values().map(|memory| memory.topics.len()).sum();
         self.budget.count.fetch_sub(count, Ordering::Relaxed);
     }
 }
@@ -164,5 +197,27 @@ mod tests {
         assert!(remembered.is_full());
         remembered.expire(start + window);
         assert!(!remembered.is_full());
+    }
+
+    #[test]
+    fn a_fan_out_is_remembered_since_it_was_last_asked() {
+        let (start, window) = (Instant::now(), Duration::from_secs(300));
+        let [here, there] = ["here", "there"].map(|name| Topic::parse(name).unwrap());
+        let budget = Arc::new(RememberedBudget::new(2));
+        let mut remembered = RememberedFanOuts::new(window, budget.clone());
+        let id: Arc<str> = "ada 1".into();
+        assert!(remembered.insert(&id, &here, start));
+        let later = start + window - Duration::from_secs(1);
+        assert!(!remembered.insert(&id, &here, later));
+        assert!(remembered.settle(&id, true, later) && remembered.settle(&id, false, later));
+        assert!(!remembered.insert(&id, &here, start + window));
+        assert!(remembered.insert(&id, &there, start + window));
+        // What is known needs no room.
+        let both = [here.clone(), there];
+        assert!(remembered.has_room(&id, &both, start + window));
+        assert!(!remembered.has_room(&"ada 2".into(), &both, start + window));
+        remembered.expire(start + 3 * window);
+        assert_eq!(budget.count.load(Ordering::Relaxed), 0);
+        assert!(remembered.insert(&id, &here, start + 3 * window));
     }
 }

@@ -47,7 +47,7 @@ pub fn sequenced(
             lines: format!("data: {sequence}\n").into(),
             data_at: 0,
             is_json: false,
-            is_shared: false,
+            topic_count: 1,
         }),
         collapsed: None,
     })

@@ -90,9 +90,7 @@ impl From<&FanOutError> for Refusal {
         let status = match error {
             FanOutError::User(_) => StatusCode::BAD_REQUEST,
             FanOutError::Publish(error) => return Self::from(error),
-            FanOutError::Graph(_) | FanOutError::Online(_) | FanOutError::Partly(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            FanOutError::Graph(_) | FanOutError::Partly(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         Self::new(status, error.code(), error.to_string())
     }

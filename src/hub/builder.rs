@@ -98,6 +98,7 @@ impl HubBuilder {
             client_key: rand::random(),
             router,
             fan_outs: Arc::new(Semaphore::new(config.fanout.max_pending)),
+            follow_turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
             asks: Semaphore::new(MAX_ASKS),
             managers: Mutex::default(),
             config,
@@ -136,6 +137,7 @@ impl Log {
             max_idle_topics: config.hub.max_idle_topics / usize::from(config.hub.partitions),
             idempotency_window: config.publish.idempotency_window,
             remembered: Arc::new(RememberedBudget::new(config.publish.max_remembered_ids)),
+            remembered_fan_outs: Arc::new(RememberedBudget::new(config.fanout.max_remembered)),
         };
         let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 1;
         let redis = start_bridge(config, policies, metrics, stop)?;

@@ -25,17 +25,21 @@ pub enum FanOutMode {
 }
 
 /// Whom a fan-out has reached: `followers` are those online, those who have muted the kind,
-/// and the rest, who find it when they come back.
+/// and the rest, who find it when they come back. What could not be counted of a pull is
+/// left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct FanOutReport {
     /// Push or pull.
     pub mode: FanOutMode,
-    pub followers: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub followers: Option<u64>,
     /// Followers with an open stream of their own notifications, or if they pull of their
     /// feed, on any instance; those aside who have muted the kind.
-    pub online: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub online: Option<u64>,
     /// Followers who have muted the kind; if they pull, of those with an open feed.
-    pub muted: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub muted: Option<u64>,
 }
 
 impl Hub {
@@ -45,7 +49,7 @@ impl Hub {
     /// it twice, and whoever has not got it does.
     ///
     /// # Errors
-    /// See [`FanOutError`]. But for [`FanOutError::Partly`] nobody has got it.
+    /// See [`FanOutError`].
     pub async fn fan_out(
         &self,
         author: impl AsRef<str>,

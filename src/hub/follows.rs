@@ -1,19 +1,23 @@
 //! Who follows whom, and what users have muted, as applications and endpoints ask for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
+use tokio::sync::MutexGuard;
 
-use super::Hub;
+use super::{Hub, Shared};
 use crate::{
     bridge::StreamChange,
     domain::event::check_field,
-    error::FollowError,
+    error::{ChangeError, FollowError},
     follow::{Counts, Follow, Page, User},
 };
 
 /// Kinds that a user may mute: each costs something at every event of its kind.
 pub(crate) const MAX_MUTED_KINDS: usize = 64;
+
+/// Edges that are stored and told together.
+const MAX_EDGES: usize = 1024;
 
 impl Hub {
     /// Has a user follow an author; whether that is new.
@@ -39,9 +43,15 @@ impl Hub {
         author: impl AsRef<str>,
     ) -> Result<bool, FollowError> {
         let edge = Follow::parse(follower.as_ref(), author.as_ref())?;
-        let count = self.shared().graph.unfollow(vec![edge.clone()]).await?;
-        self.change_feeds(&[edge], FeedChange::Unfollow).await?;
-        Ok(count > 0)
+        let shared = self.shared().clone();
+        let unfollowed = to_the_end(async move {
+            let edges = vec![edge];
+            let _turns = shared.turns(edges.iter().map(|edge| &edge.follower)).await;
+            let count = shared.graph.unfollow(edges.clone()).await?;
+            shared.change_feeds(&edges, FeedChange::Unfollow).await?;
+            Ok(count > 0)
+        });
+        unfollowed.await
     }
 
     /// Adds many edges; how many of them are new. Some thousands at a time are fastest.
@@ -49,9 +59,17 @@ impl Hub {
     /// # Errors
     /// See [`FollowError`]; some of the edges may be there then. It may be called again.
     pub async fn follow_all(&self, edges: Vec<Follow>) -> Result<u64, FollowError> {
-        let count = self.shared().graph.follow(edges.clone()).await?;
-        self.change_feeds(&edges, FeedChange::Follow).await?;
-        Ok(count)
+        let shared = self.shared().clone();
+        let followed = to_the_end(async move {
+            let mut count = 0;
+            for edges in edges.chunks(MAX_EDGES) {
+                let _turns = shared.turns(edges.iter().map(|edge| &edge.follower)).await;
+                count += shared.graph.follow(edges.to_vec()).await?;
+                shared.change_feeds(edges, FeedChange::Follow).await?;
+            }
+            Ok(count)
+        });
+        followed.await
     }
 
     /// A page of an author's followers, of at most `limit` (at least 1). `after` is what the
@@ -106,15 +124,19 @@ impl Hub {
         if kinds.len() > MAX_MUTED_KINDS || !kinds.iter().all(is_kind) {
             return Err(FollowError::Preferences { max_count: MAX_MUTED_KINDS });
         }
-        let (mut kinds, shared) = (kinds, self.shared());
+        let (mut kinds, shared) = (kinds, self.shared().clone());
         kinds.sort_unstable();
         kinds.dedup();
-        shared.preferences.set_muted(user.clone(), kinds.clone()).await?;
-        let partition = user.notifications().partition(shared.config.hub.partitions);
-        let user = Some(user.as_str().to_owned());
-        let change = StreamChange { user, muted: Some(kinds), ..StreamChange::default() };
-        shared.change_everywhere(partition, vec![change]).await?;
-        Ok(())
+        let muted = to_the_end(async move {
+            let _turns = shared.turns([&user].into_iter()).await;
+            shared.preferences.set_muted(user.clone(), kinds.clone()).await?;
+            let partition = user.notifications().partition(shared.config.hub.partitions);
+            let user = Some(user.as_str().to_owned());
+            let change = StreamChange { user, muted: Some(kinds), ..StreamChange::default() };
+            shared.change_everywhere(partition, vec![change]).await?;
+            Ok(())
+        });
+        muted.await
     }
 
     /// The kinds that a user has muted, sorted.
@@ -124,37 +146,66 @@ impl Hub {
     pub async fn muted(&self, user: impl AsRef<str>) -> Result<Vec<String>, FollowError> {
         Ok(self.shared().preferences.muted(User::parse(user.as_ref())?).await?)
     }
+}
 
+impl Shared {
     /// Changes the open feeds of followers: when this returns, whatever an author that is
     /// followed publishes from now on reaches them.
-    async fn change_feeds(&self, edges: &[Follow], change: FeedChange) -> Result<(), FollowError> {
-        let shared = self.shared();
-        let mut by_partition: BTreeMap<u16, Vec<StreamChange>> = BTreeMap::new();
-        for edge in edges {
-            let posts = edge.author.posts();
-            let partition = posts.partition(shared.config.hub.partitions);
-            let topics = vec![posts.as_str().to_owned()];
-            let user = Some(edge.follower.as_str().to_owned());
-            by_partition.entry(partition).or_default().push(match change {
-                FeedChange::Follow => StreamChange { user, add: topics, ..StreamChange::default() },
-                FeedChange::Unfollow => {
-                    StreamChange { user, remove: topics, ..StreamChange::default() }
-                }
-            });
+    async fn change_feeds(&self, edges: &[Follow], change: FeedChange) -> Result<(), ChangeError> {
+        let mut by_partition: BTreeMap<u16, BTreeMap<&User, Vec<String>>> = BTreeMap::new();
+        for Follow { follower, author } in edges {
+            let posts = author.posts();
+            let users =
+                by_partition.entry(posts.partition(self.config.hub.partitions)).or_default();
+            users.entry(follower).or_default().push(posts.as_str().to_owned());
         }
-        let all = by_partition.into_iter();
-        let all = all.map(|(partition, changes)| shared.change_everywhere(partition, changes));
+        let all = by_partition.into_iter().map(|(partition, users)| {
+            let changes = users.into_iter().map(|(user, topics)| change.of(user, topics));
+            self.change_everywhere(partition, changes.collect())
+        });
         for changed in join_all(all).await {
             // A feed that would have too many topics goes on with those that it has.
             changed?;
         }
         Ok(())
     }
+
+    /// Whoever changes what these users follow or mute waits for those who do so already: so
+    /// their open feeds come to what was stored last.
+    async fn turns<'a>(&self, users: impl Iterator<Item = &'a User>) -> Vec<MutexGuard<'_, ()>> {
+        let places = users.map(|user| user.hash64() as usize % self.follow_turns.len());
+        // In ascending order, so that no two wait for each other.
+        let places: BTreeSet<usize> = places.collect();
+        let mut turns = Vec::with_capacity(places.len());
+        for place in places {
+            turns.push(self.follow_turns[place].lock().await);
+        }
+        turns
+    }
 }
 
-/// What becomes of an edge.
+/// Does it whether or not whoever asked still waits: what is stored must be told to feeds.
+async fn to_the_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, FollowError>> + Send + 'static,
+) -> Result<T, FollowError> {
+    let done = tokio::spawn(change).await;
+    // It panicked, as a store of the application's own may.
+    done.unwrap_or(Err(FollowError::Feeds(ChangeError::Unconfirmed)))
+}
+
+/// What becomes of edges.
 #[derive(Clone, Copy)]
 enum FeedChange {
     Follow,
     Unfollow,
+}
+
+impl FeedChange {
+    fn of(self, user: &User, topics: Vec<String>) -> StreamChange {
+        let user = Some(user.as_str().to_owned());
+        match self {
+            Self::Follow => StreamChange { user, add: topics, ..StreamChange::default() },
+            Self::Unfollow => StreamChange { user, remove: topics, ..StreamChange::default() },
+        }
+    }
 }

@@ -39,6 +39,14 @@ impl Hub {
         add: &[impl AsRef<str>],
         remove: &[impl AsRef<str>],
     ) -> Result<Vec<String>, ChangeError> {
+        let is_id = client_id.len() == 32 && client_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_id {
+            return Err(ChangeError::UnknownStream);
+        }
+        let max_count = self.shared().config.hub.max_topics_per_stream;
+        if add.len().max(remove.len()) > max_count {
+            return Err(ChangeError::TooManyTopics { max_count });
+        }
         let change = StreamChange {
             client: Some(client_id.to_owned()),
             add: checked(add)?,
@@ -49,9 +57,7 @@ impl Hub {
         // Any partition's link reaches all instances.
         match shared.change_everywhere(0, vec![change]).await?.into_iter().next() {
             Some(StreamOutcome::Changed(names)) => Ok(names),
-            Some(StreamOutcome::TooManyTopics) => Err(ChangeError::TooManyTopics {
-                max_count: shared.config.hub.max_topics_per_stream,
-            }),
+            Some(StreamOutcome::TooManyTopics) => Err(ChangeError::TooManyTopics { max_count }),
             Some(StreamOutcome::Ended) | None => Err(ChangeError::UnknownStream),
         }
     }

@@ -16,10 +16,10 @@ const ANY_TEXT: &str = "memory takes any text";
 /// The comment that keeps an idle stream alive.
 pub const HEARTBEAT: &[u8] = b": heartbeat\n";
 
-/// Encodes what all streams see alike of an event: everything but the `id:` line, which
+/// Encodes what all streams see alike of an event, for so many topics at least: everything but the `id:` line, which
 /// comes last. Some clients take an id over when they read its line, and would miss the
 /// event if the connection were cut between there and the blank line.
-pub fn body(event: &Event, is_shared: bool) -> EventBody {
+pub fn body(event: &Event, topic_count: usize) -> EventBody {
     let payload = event.data.as_str();
     let mut text = String::with_capacity(payload.len() + 48);
     if let Some(event_type) = &event.event_type {
@@ -37,7 +37,7 @@ pub fn body(event: &Event, is_shared: bool) -> EventBody {
         lines: text.into(),
         data_at,
         is_json: matches!(event.data, EventData::Json(_)),
-        is_shared,
+        topic_count: topic_count.max(1),
     }
 }
 
@@ -182,7 +182,7 @@ mod tests {
     fn sequenced(event: &Event, collapsed: Option<Box<[u64]>>) -> SequencedEvent {
         let policy = crate::domain::testing::policy(crate::config::Conflate::None);
         let any = crate::domain::testing::sequenced("topic", 70, None, &policy);
-        let body = body(event, false).into();
+        let body = body(event, 1).into();
         let (partition, epoch) = (3, Epoch::new(1));
         SequencedEvent { body, partition, epoch, collapsed, ..(*any).clone() }
     }

@@ -8,10 +8,10 @@
 mod messages;
 mod state;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
 use actix::{Actor, AsyncContext, Context, Handler, fut::wrap_future};
-use futures_util::future::join_all;
+use futures_util::{FutureExt, future::join_all};
 use tokio::sync::{Semaphore, oneshot};
 
 pub(crate) use messages::FanOutToFollowers;
@@ -50,7 +50,10 @@ impl Handler<FanOutToFollowers> for FanoutRouter {
         ctx.spawn(wrap_future(async move {
             let _turn = running.acquire().await;
             let FanOutToFollowers { shared, author, event, mode, place, answer } = message;
-            let report = run(&shared, author, event, mode).await;
+            // A store may be the application's own: a panic in it costs this fan-out only.
+            let report = AssertUnwindSafe(run(&shared, author, event, mode)).catch_unwind().await;
+            let internal = |_| Err(FanOutError::Partly(Box::new(PublishError::Internal.into())));
+            let report = report.unwrap_or_else(internal);
             drop(place);
             // Whoever asked may have gone: it is done all the same.
             let _ = answer.send(report);
@@ -78,38 +81,42 @@ async fn pull(shared: &Shared, author: User, event: Event) -> Result<FanOutRepor
     let kind = event.event_type.clone().unwrap_or_else(|| "message".to_owned());
     let posts = author.posts();
     shared.publish(&posts, event).await?;
-    let unconfirmed = |error: FanOutError| FanOutError::Partly(Box::new(error));
-    let users = shared.feed_users_everywhere(&posts, &kind).await;
-    let users = users.map_err(|error| unconfirmed(error.into()))?;
-    let muted = users.values().filter(|is_muted| **is_muted).count() as u64;
-    let counts = shared.graph.counts(author).await.map_err(|error| unconfirmed(error.into()))?;
-    let online = users.len() as u64 - muted;
-    Ok(FanOutReport { mode: FanOutMode::Pull, followers: counts.followers, online, muted })
+    // It is there: what cannot be counted now does not make it undone.
+    let followers = shared.graph.counts(author).await.ok().map(|counts| counts.followers);
+    let users = shared.feed_users_everywhere(&posts, &kind).await.ok();
+    let muted = users.as_ref().map(|users| users.values().filter(|muted| **muted).count() as u64);
+    let online = users.zip(muted).map(|(users, muted)| users.len() as u64 - muted);
+    Ok(FanOutReport { mode: FanOutMode::Pull, followers, online, muted })
 }
 
 /// Publishes to each follower's own topic.
 async fn push(shared: &Shared, author: User, event: Event) -> Result<FanOutReport, FanOutError> {
-    let mut report = FanOutReport { mode: FanOutMode::Push, followers: 0, online: 0, muted: 0 };
+    let (mut followers, mut online, mut muted) = (0, 0, 0);
     let kind = event.event_type.clone().unwrap_or_else(|| "message".to_owned());
-    let body = Arc::new(encode::body(&event, true));
-    let id = event.id.as_ref().map(|id| format!("{author} {id}").into());
-    let fan_out = Arc::new(FanOut { id, event, body });
+    let id: Option<Arc<str>> = event.id.as_ref().map(|id| format!("{author} {id}").into());
+    let mut fan_out = None;
     let (mut after, mut is_first) = (None, true);
     loop {
         let page = read_chunk(shared, &author, after, &kind).await;
         let told = match page {
             Ok((chunk, next)) => {
-                report.followers += chunk.follower_count() as u64;
-                report.muted += chunk.muted_count as u64;
-                hand_over(shared, &fan_out, chunk.topics, is_first).await.map(|one| (one, next))
+                followers += chunk.follower_count() as u64;
+                muted += chunk.muted_count as u64;
+                // The first chunk says how many share the body, at least.
+                let fan_out = fan_out.get_or_insert_with(|| {
+                    let body = Arc::new(encode::body(&event, chunk.follower_count()));
+                    Arc::new(FanOut { id: id.clone(), event: event.clone(), body })
+                });
+                hand_over(shared, fan_out, chunk.topics, is_first).await.map(|one| (one, next))
             }
             Err(error) if is_first => return Err(error),
             Err(error) => Err(FanOutError::Partly(Box::new(error))),
         };
-        let (online, next) = told?;
-        report.online += online;
+        let (online_here, next) = told?;
+        online += online_here;
         if next.is_none() {
-            return Ok(report);
+            let (followers, online, muted) = (Some(followers), Some(online), Some(muted));
+            return Ok(FanOutReport { mode: FanOutMode::Push, followers, online, muted });
         }
         (after, is_first) = (next, false);
     }

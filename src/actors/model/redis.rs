@@ -114,7 +114,7 @@ impl RedisPartition {
             previous: log.last,
             published_at: now,
             topic: topic.clone(),
-            body: encode::body(event, false).into(),
+            body: encode::body(event, 1).into(),
         };
         log.last = self.sequence;
         match policy.conflate {

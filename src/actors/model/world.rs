@@ -244,6 +244,7 @@ impl World {
                 max_idle_topics: 100,
                 idempotency_window: Duration::from_secs(300),
                 remembered: Arc::new(RememberedBudget::new(10_000)),
+                remembered_fan_outs: Arc::new(RememberedBudget::new(10_000)),
             };
             let state = match has_redis {
                 false => Node::Own(Some(Box::new(PartitionState::new(spec)))),

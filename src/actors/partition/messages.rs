@@ -105,9 +105,7 @@ pub(crate) struct AskTopic(pub Topic);
 #[derive(Message)]
 #[rtype(result = "Result<bool, PublishError>")]
 pub(crate) struct SettleFanOut {
-    /// The topic of the author's posts.
-    pub posts: Topic,
-    pub name: String,
+    pub name: Arc<str>,
     pub is_pull: bool,
 }
 

@@ -333,11 +333,9 @@ impl Handler<FanOutEvent> for Partition {
             None => Err(PublishError::Internal),
         };
         // Whoever asked may have gone; then nobody wants to know.
-        let _ = answer.send(taken.map(|(fanned_out, trim)| {
+        let _ = answer.send(taken.map(|(fanned_out, trims)| {
             self.metrics.published.fetch_add(fanned_out.new as u64, Ordering::Relaxed);
-            if let Some(partition) = trim {
-                self.ask_to_trim(partition);
-            }
+            trims.into_iter().for_each(|partition| self.ask_to_trim(partition));
             fanned_out
         }));
     }
@@ -374,12 +372,12 @@ impl Handler<SettleFanOut> for Partition {
     type Result = actix::MessageResult<SettleFanOut>;
 
     fn handle(&mut self, message: SettleFanOut, _: &mut Self::Context) -> Self::Result {
-        let SettleFanOut { posts, name, is_pull } = message;
+        let SettleFanOut { name, is_pull } = message;
         let settled = self.decide(|state| match state {
-            State::Own(state) => state.settle(&posts, &name, is_pull, now()),
-            State::Mirror(_) => Ok(is_pull),
+            State::Own(state) => state.settle(&name, is_pull, now()),
+            State::Mirror(_) => is_pull,
         });
-        actix::MessageResult(settled.unwrap_or(Err(PublishError::Internal)))
+        actix::MessageResult(settled.ok_or(PublishError::Internal))
     }
 }
 

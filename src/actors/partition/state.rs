@@ -32,6 +32,8 @@ pub(crate) struct PartitionSpec {
     pub max_idle_topics: usize,
     pub idempotency_window: std::time::Duration,
     pub remembered: Arc<RememberedBudget>,
+    /// Of followers whom fan-outs with an id have reached.
+    pub remembered_fan_outs: Arc<RememberedBudget>,
 }
 
 impl PartitionSpec {
@@ -75,7 +77,10 @@ impl PartitionState {
             log: spec.log(spec.epoch, 0),
             log_is_changing: false,
             remembered: Remembered::new(spec.idempotency_window, spec.remembered.clone()),
-            fan_outs: RememberedFanOuts::new(spec.idempotency_window, spec.remembered.clone()),
+            fan_outs: RememberedFanOuts::new(
+                spec.idempotency_window,
+                spec.remembered_fan_outs.clone(),
+            ),
             listeners: Listeners::default(),
             outgoing: HashMap::new(),
             spec,
@@ -122,7 +127,7 @@ impl PartitionState {
                 return Err(PublishError::AtCapacity);
             }
         }
-        let body = Arc::new(encode::body(event, false));
+        let body = Arc::new(encode::body(event, 1));
         let (sequenced, trim) = self.append(topic, body, now);
         let receivers = self.route(&sequenced, place);
         let answer = Answer { sequence: sequenced.sequence, receivers };
@@ -133,18 +138,18 @@ impl PartitionState {
     }
 
     /// Does the same for each of these topics, with one body for all of them. Returns the
-    /// partition that must trim its history too, if another one must.
+    /// other partitions that must trim their history too.
     pub fn fan_out(
         &mut self,
         fan_out: &FanOut,
         topics: &[Topic],
         place: Option<&Place>,
         now: Instant,
-    ) -> Result<(FannedOut, Option<u16>), PublishError> {
-        if fan_out.id.is_some() && !self.fan_outs.has_room(topics.len()) {
+    ) -> Result<(FannedOut, Vec<u16>), PublishError> {
+        if fan_out.id.as_ref().is_some_and(|id| !self.fan_outs.has_room(id, topics, now)) {
             return Err(PublishError::AtCapacity);
         }
-        let (mut fanned_out, mut trim) = (FannedOut::default(), None);
+        let (mut fanned_out, mut trims) = (FannedOut::default(), Vec::new());
         for topic in topics {
             fanned_out.online += usize::from(self.listeners.has_topic(topic));
             let id = fan_out.id.as_ref();
@@ -153,10 +158,10 @@ impl PartitionState {
             }
             fanned_out.new += 1;
             let (event, asked) = self.append(topic, fan_out.body.clone(), now);
-            trim = trim.or(asked);
+            trims.extend(asked);
             self.route(&event, place.cloned());
         }
-        Ok((fanned_out, trim))
+        Ok((fanned_out, trims))
     }
 
     fn append(
@@ -181,24 +186,8 @@ impl PartitionState {
     }
 
     /// Whether a fan-out of this name was a pull before; else it is now as said here.
-    pub fn settle(
-        &mut self,
-        posts: &Topic,
-        name: &str,
-        is_pull: bool,
-        now: Instant,
-    ) -> Result<bool, PublishError> {
-        // No publish has such an id.
-        let id = format!("\u{1}{name}");
-        if let Some(answer) = self.remembered.get(posts, &id, now) {
-            return Ok(answer.sequence == 1);
-        }
-        if self.remembered.is_full() {
-            return Err(PublishError::AtCapacity);
-        }
-        let answer = Answer { sequence: u64::from(is_pull), receivers: 0 };
-        self.remembered.insert(posts, &id, answer, now);
-        Ok(is_pull)
+    pub fn settle(&mut self, name: &Arc<str>, is_pull: bool, now: Instant) -> bool {
+        self.fan_outs.settle(name, is_pull, now)
     }
 
     /// Applies the changes in order; an attach is answered by a delivery.

@@ -459,12 +459,13 @@ impl Handler<SettleInRedis> for RedisBridge {
         let key = Names::new(&self.settings.prefix, partition).of(&format!("mode:{name}"));
         Box::pin(async move {
             let mut connection = path.connection;
-            let mut command = redis::cmd("SET");
-            command.arg(key).arg(if is_pull { "pull" } else { "push" });
-            command.arg("NX").arg("GET").arg("PX").arg(window_ms);
-            let before: Result<Option<String>, _> = command.query_async(&mut connection).await;
+            let mut both = redis::pipe();
+            let mode = if is_pull { "pull" } else { "push" };
+            both.cmd("SET").arg(&key).arg(mode).arg("NX").arg("GET").arg("PX").arg(window_ms);
+            both.cmd("PEXPIRE").arg(&key).arg(window_ms).ignore();
+            let before: Result<(Option<String>,), _> = both.query_async(&mut connection).await;
             // Nothing has gone to anybody yet.
-            let before = before.map_err(|_| PublishError::BridgeDown)?;
+            let (before,) = before.map_err(|_| PublishError::BridgeDown)?;
             Ok(before.map_or(is_pull, |before| before == "pull"))
         })
     }

@@ -1,4 +1,5 @@
-//! Calls of all instances: asked on a partition's `control` channel, and answered there.
+//! Calls of all instances: asked on a partition's `control` channel, and answered on one of
+//! the asker's own.
 
 use std::collections::HashMap;
 
@@ -63,6 +64,8 @@ pub(super) struct CallInstances {
 pub(super) struct CallReceived {
     pub partition: u16,
     pub question: u64,
+    /// Who asks.
+    pub instance: String,
     pub call: InstanceCall,
 }
 
@@ -75,9 +78,9 @@ pub(super) struct CallAnswered {
 }
 
 impl RedisBridge {
-    fn control(&self, partition: u16) -> Option<(PublishPath, String)> {
+    fn channel(&self, partition: u16, name: &str) -> Option<(PublishPath, String)> {
         let path = self.lanes[usize::from(partition)].path.clone()?;
-        Some((path, Names::new(&self.settings.prefix, partition).of("control")))
+        Some((path, Names::new(&self.settings.prefix, partition).of(name)))
     }
 }
 
@@ -93,8 +96,9 @@ impl Handler<CallReceived> for RedisBridge {
     type Result = ();
 
     fn handle(&mut self, message: CallReceived, ctx: &mut Context<Self>) {
-        let CallReceived { partition, question, call } = message;
-        let Some((mut path, control)) = self.control(partition) else { return };
+        let CallReceived { partition, question, instance, call } = message;
+        let channel = self.channel(partition, &format!("answers:{instance}"));
+        let Some((mut path, channel)) = channel else { return };
         // Before the hub is there it has no streams; whoever asks is told so by no answer.
         let Some(executor) = &self.calls.executor else { return };
         let execute = executor.execute(call);
@@ -102,7 +106,7 @@ impl Handler<CallReceived> for RedisBridge {
             let answer = execute.await;
             let text = serde_json::to_string(&answer).expect("plain texts and numbers serialize");
             let mut publish = redis::cmd("SPUBLISH");
-            publish.arg(control).arg(format!("answer {question} {text}"));
+            publish.arg(channel).arg(format!("answer {question} {text}"));
             // Should it fail, whoever asked is told by the missing answer.
             let _ = path.connection.req_packed_command(&publish).await;
         };
@@ -126,18 +130,19 @@ impl Handler<CallInstances> for RedisBridge {
 
     fn handle(&mut self, message: CallInstances, _: &mut Self::Context) -> Self::Result {
         let CallInstances { partition, text } = message;
-        let control = self.control(partition);
+        let control = self.channel(partition, "control");
         let control = control.filter(|_| self.calls.waiting.len() < MAX_CALLS);
         let Some((mut path, control)) = control else {
             return Box::pin(std::future::ready(Err(ChangeError::BridgeDown)).into_actor(self));
         };
         let question = rand::random();
+        let instance = self.settings.instance.clone();
         let (done, is_done) = oneshot::channel();
         let waiting = Waiting { done: Some(done), ..Waiting::default() };
         self.calls.waiting.insert(question, waiting);
         let ask = async move {
             let mut publish = redis::cmd("SPUBLISH");
-            publish.arg(control).arg(format!("call {question} {text}"));
+            publish.arg(control).arg(format!("call {question} {instance} {text}"));
             publish.query_async::<usize>(&mut path.connection).await
         };
         let asked = ask.into_actor(self).map(move |asked, this: &mut Self, _| {

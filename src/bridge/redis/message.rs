@@ -4,7 +4,7 @@
 //! `2` in front a collapse key stands behind the key.
 //!
 //! One event for many topics is pushed as `1 <epoch> <microseconds> <text|json> <bytes of
-//! type> <of collapse key> <of data> <topics>`, a line end, type, collapse key and data, and
+//! type> <of key> <of collapse key> <of data> <topics>`, a line end, these four, and
 //! for each topic `<sequence> <previous> <bytes of topic> <topic>`.
 
 use std::sync::Arc;
@@ -47,7 +47,7 @@ pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<RelayedEvent, BadMe
     let key = rest.part(word()?)?;
     let collapse = if has_collapse { rest.part(word()?)? } else { "" };
     let event = event(is_json, rest.0, event_type, key, collapse)?;
-    let body = Arc::new(encode::body(&event, false));
+    let body = Arc::new(encode::body(&event, 1));
     Ok(RelayedEvent { epoch, sequence, previous, published_at, topic, body })
 }
 
@@ -59,16 +59,17 @@ pub(super) fn parse_fan_out(
     let text = std::str::from_utf8(message).map_err(|_| BadMessage)?;
     let (head, body) = text.split_once('\n').ok_or(BadMessage)?;
     let words: Vec<&str> = head.split(' ').collect();
-    let ["1", epoch, at, kind, event_type, collapse, data, count] = words[..] else {
+    let ["1", epoch, at, kind, event_type, key, collapse, data, count] = words[..] else {
         return Err(BadMessage);
     };
     let (epoch, published_at) = (Epoch::new(number(epoch)?), clock.at(number(at)?));
     let mut rest = Parts(body);
-    let (event_type, collapse) = (rest.part(event_type)?, rest.part(collapse)?);
-    let event = event(kind == "json", rest.part(data)?, event_type, "", collapse)?;
-    let body = Arc::new(encode::body(&event, true));
+    let (event_type, key) = (rest.part(event_type)?, rest.part(key)?);
+    let (collapse, count) = (rest.part(collapse)?, number(count)?);
+    let event = event(kind == "json", rest.part(data)?, event_type, key, collapse)?;
+    let body = Arc::new(encode::body(&event, count as usize));
     let mut events = Vec::new();
-    for _ in 0..number(count)? {
+    for _ in 0..count {
         let (sequence, previous) = (number(rest.word()?)?, number(rest.word()?)?);
         let length = rest.word()?;
         let topic = Topic::parse(rest.part(length)?).map_err(|_| BadMessage)?;
@@ -132,20 +133,21 @@ mod tests {
         assert_eq!((event.epoch, event.sequence, event.previous), (Epoch::new(7), 12, 3));
         assert_eq!(event.topic.as_str(), "a:b");
         let expected = Event::text("\nd\u{e9}").event_type("like").key("k");
-        assert_eq!(*event.body, encode::body(&expected, false));
+        assert_eq!(*event.body, encode::body(&expected, 1));
         assert_eq!(event.published_at, clock.at(1_500_000));
     }
 
     #[test]
     fn one_event_for_many_topics_is_read_with_one_body() {
         let clock = Clock::new(Instant::now(), 0);
-        let message = "1 7 0 json 4 1 2 2\nlikek{}12 3 3 a:b13 0 1 c";
+        let message = "1 7 0 json 4 0 1 2 2\nlikek{}12 3 3 a:b13 0 1 c";
         let events = parse_fan_out(message.as_bytes(), &clock).unwrap();
         let places = events.iter().map(|one| (one.topic.as_str(), one.sequence, one.previous));
         assert_eq!(places.collect::<Vec<_>>(), [("a:b", 12, 3), ("c", 13, 0)]);
         assert!(Arc::ptr_eq(&events[0].body, &events[1].body));
         assert_eq!(events[0].body.collapse.as_deref(), Some("k"));
-        for message in ["", "1 7 0 json 4 1 2 2\nlikek{}12 3 3 a:b13 0 2 c", "1 7 0 json 4 1 2\n"] {
+        for message in ["", "1 7 0 json 4 0 1 2 2\nlikek{}12 3 3 a:b13 0 2 c", "1 7 0 json 4 1 2\n"]
+        {
             assert!(parse_fan_out(message.as_bytes(), &clock).is_err(), "{message:?}");
         }
     }

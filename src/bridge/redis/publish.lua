@@ -9,7 +9,7 @@
 --
 -- KEYS 1 to 5: base and `seq`, `epoch`, `lineage`, `topics`, `evicted`; then for each event
 --   base and `log:<topic>`, `keys:<topic>`, and `seen:<topic> <id>` (without id: the log again).
--- ARGV 1: "1" or "2", the version; or "fanout", see below
+-- ARGV 1: "1" or "2", the version; or "fanout 1", see below
 -- ARGV 2: the server's `run_id`, by which a fanfare instance finds out that Redis was
 --   replaced; "" for other programs
 -- ARGV 3: a number that a new epoch must exceed; "0" for other programs
@@ -26,14 +26,15 @@
 -- With no events at all it makes sure that the partition has an epoch, and that the server
 -- takes writes.
 --
--- "fanout" is one event for many topics: KEYS 6 is base and `fanout:<id>` (without id: KEYS 1
--- again), then come the topics' logs. ARGV 5 to 10: "text" or "json", data, type, collapse
--- key, id, idempotency window in ms; then for each topic: topic, events of history, its time
--- to live in ms, "none" or "latest" or "latest-by-key". Answers { epoch, topics that had not
--- had it, topics that an instance has subscribed to, the last sequence }.
+-- "fanout 1" is one event for many topics: KEYS 6 is base and `fanout:<id>` (without id: KEYS
+-- 1 again), then for each topic come base and `log:<topic>`, `keys:<topic>`. ARGV 5 to 11:
+-- "text" or "json", data, type, key, collapse key, id, idempotency window in ms; then for each
+-- topic: topic, events of history, its time to live in ms, "none" or "latest" or
+-- "latest-by-key". Answers { epoch, topics that had not had it, topics that an instance has
+-- subscribed to, the last sequence }.
 
 local mode = ARGV[1]
-if mode ~= '1' and mode ~= '2' and mode ~= 'fanout' then
+if mode ~= '1' and mode ~= '2' and mode ~= 'fanout 1' then
   return redis.error_reply('FANFARE this is version 2 of the publish script')
 end
 local base = string.sub(KEYS[1], 1, -4)
@@ -137,25 +138,27 @@ local function append(log, topic, kind, data, type, key, collapse, events, ttl, 
   return number, previous, message
 end
 
-if mode == 'fanout' then
-  local kind, data, type, collapse, id = unpack(ARGV, 5, 9)
-  local window = tonumber(ARGV[10])
+if mode == 'fanout 1' then
+  local kind, data, type, key, collapse, id = unpack(ARGV, 5, 10)
+  local window = tonumber(ARGV[11])
   local remembers = id ~= '' and window > 0
   local new, online, last = 0, 0, 0
   local entries, channels = {}, {}
-  for place = 1, #KEYS - 6 do
-    local arg = 7 + place * 4
+  for place = 1, (#KEYS - 6) / 2 do
+    local arg = 8 + place * 4
     local topic = ARGV[arg]
     channels[place] = base .. 'topic:' .. topic
-    if not remembers or redis.call('SADD', KEYS[6], topic) == 1 then
+    if not remembers or redis.call('SISMEMBER', KEYS[6], topic) == 0 then
       local events, ttl = tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2])
-      local number, previous =
-        append(KEYS[6 + place], topic, kind, data, type, '', collapse, events, ttl, ARGV[arg + 3])
+      local number, previous = append(
+        KEYS[5 + place * 2], topic, kind, data, type, key, collapse, events, ttl, ARGV[arg + 3])
+      if remembers then redis.call('SADD', KEYS[6], topic) end
       new, last = new + 1, number
       entries[new] = table.concat({ string.format('%.0f', number), ' ', previous, ' ', #topic, ' ', topic })
     end
   end
-  if remembers and new > 0 then redis.call('PEXPIRE', KEYS[6], window) end
+  -- From the last use on: a repetition must find what the one before has done.
+  if remembers then redis.call('PEXPIRE', KEYS[6], window) end
   for first = 1, #channels, 1000 do
     local count = math.min(first + 999, #channels)
     local subscribed = redis.call('PUBSUB', 'SHARDNUMSUB', unpack(channels, first, count))
@@ -164,8 +167,8 @@ if mode == 'fanout' then
     end
   end
   if new > 0 then
-    local head = table.concat({ '1', epoch_number, at, kind, #type, #collapse, #data, new }, ' ')
-    redis.call('SPUBLISH', base .. 'fanout', table.concat({ head, '\n', type, collapse, data, table.concat(entries) }))
+    local head = table.concat({ '1', epoch_number, at, kind, #type, #key, #collapse, #data, new }, ' ')
+    redis.call('SPUBLISH', base .. 'fanout', table.concat({ head, '\n', type, key, collapse, data, table.concat(entries) }))
   end
   return { epoch_number, new, online, last }
 end

@@ -104,18 +104,20 @@ impl PublishCall<'_> {
     pub fn fan_out(&self, fan_out: &FanOut, topics: &[Topic], policies: &Policies) -> Cmd {
         let FanOut { id, event, .. } = fan_out;
         let mut command = redis::cmd("EVALSHA");
-        command.arg(self.sha).arg(6 + topics.len()).arg(&self.names.heads()[..]);
+        command.arg(self.sha).arg(6 + 2 * topics.len()).arg(&self.names.heads()[..]);
         command.arg(match id {
             Some(id) => self.names.of(&format!("fanout:{id}")),
             None => self.names.of("seq"),
         });
         for topic in topics {
             command.arg(self.names.of(&format!("log:{topic}")));
+            command.arg(self.names.of(&format!("keys:{topic}")));
         }
-        command.arg("fanout").arg(self.server).arg(self.latest_epoch).arg(self.max_topics);
+        command.arg("fanout 1").arg(self.server).arg(self.latest_epoch).arg(self.max_topics);
         let (kind, data) = kind_and_data(event);
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
-        command.arg(kind).arg(data).arg(text(&event.event_type)).arg(text(&event.collapse));
+        command.arg(kind).arg(data).arg(text(&event.event_type)).arg(text(&event.key));
+        command.arg(text(&event.collapse));
         command.arg(id.as_deref().unwrap_or_default()).arg(self.window_ms);
         for topic in topics {
             let policy = policies.of(topic.as_str());

@@ -231,6 +231,8 @@ impl Link {
         for names in self.names.values() {
             pipeline.cmd("SSUBSCRIBE").arg(names.of("control"));
             pipeline.cmd("SSUBSCRIBE").arg(names.of("fanout"));
+            let answers = format!("answers:{}", self.spec.settings.instance);
+            pipeline.cmd("SSUBSCRIBE").arg(names.of(&answers));
         }
         check(&run_pipeline(&mut self.subscribe, &pipeline).await?)?;
         Ok(())

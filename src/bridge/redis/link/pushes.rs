@@ -70,6 +70,10 @@ impl Link {
         };
         let news = match name {
             "control" => Ok(self.on_control(partition, &payload)),
+            answers if answers.starts_with("answers:") => {
+                self.on_answer(&payload);
+                Ok(None)
+            }
             "fanout" => {
                 message::parse_fan_out(&payload, &self.clock).map(|all| Some(News::FannedOut(all)))
             }
@@ -83,22 +87,18 @@ impl Link {
         Ok(())
     }
 
-    /// `ask <question> <topic>` and `call <question> <call>` of any instance, `tell <question>
-    /// <count>` and `answer <question> <answer>` to the one.
+    /// `ask <question> <topic>` and `call <question> <instance> <call>` of any instance, `tell
+    /// <question> <count>` to the one.
     fn on_control(&self, partition: u16, payload: &[u8]) -> Option<News> {
         let text = std::str::from_utf8(payload).ok()?;
         let mut words = text.splitn(3, ' ');
         let (verb, question, word) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
         match verb {
             "call" => {
-                let call = serde_json::from_str(word).ok()?;
+                let (instance, call) = word.split_once(' ')?;
+                let (instance, call) = (instance.to_owned(), serde_json::from_str(call).ok()?);
                 // Whoever asks has a bounded number under way.
-                self.spec.bridge.do_send(CallReceived { partition, question, call });
-                None
-            }
-            "answer" => {
-                let answer = serde_json::from_str(word).ok()?;
-                self.spec.bridge.do_send(CallAnswered { question, answer });
+                self.spec.bridge.do_send(CallReceived { partition, question, instance, call });
                 None
             }
             "ask" => Some(News::SubscribersAsked { question, topic: Topic::parse(word).ok()? }),
@@ -110,6 +110,17 @@ impl Link {
             }
             _ => None,
         }
+    }
+}
+
+impl Link {
+    /// `answer <question> <answer>` of any instance to this one.
+    fn on_answer(&self, payload: &[u8]) -> Option<()> {
+        let text = std::str::from_utf8(payload).ok()?.strip_prefix("answer ")?;
+        let (question, answer) = text.split_once(' ')?;
+        let (question, answer) = (question.parse().ok()?, serde_json::from_str(answer).ok()?);
+        self.spec.bridge.do_send(CallAnswered { question, answer });
+        Some(())
     }
 }
 
