@@ -28,8 +28,7 @@ pub(crate) use messages::Panic;
 pub(crate) use messages::{
     ChangeStreams, CloseStream, Drain, ExpectFeed, ForgetFeed, ListFeedUsers, OpenStream, Whose,
 };
-use state::Ticket;
-pub(crate) use state::{Activity, ManagerSpec, ManagerState, Outcome};
+pub(crate) use state::{Activity, ManagerSpec, ManagerState, Outcome, Ticket};
 pub(crate) use streams::Outlet;
 
 use super::{
@@ -229,9 +228,8 @@ impl Handler<ExpectFeed> for TopicManager {
     type Result = MessageResult<ExpectFeed>;
 
     fn handle(&mut self, message: ExpectFeed, _: &mut Self::Context) -> Self::Result {
-        let user = message.0;
-        let mut feed = FeedOf { user: user.clone(), number: 0 };
-        self.decide(|state| feed = state.expect_feed(user));
+        let feed = FeedOf { user: message.0, number: self.shared.next_id() };
+        self.decide(|state| state.expect_feed(&feed));
         MessageResult(feed)
     }
 }

@@ -1,15 +1,19 @@
 //! The feeds of a worker: which streams are whose, so that who follows or mutes changes them
 //! at once.
 
-use std::{collections::HashMap, mem::take, time::Instant};
+use std::{collections::HashMap, time::Instant};
 
 use smallvec::SmallVec;
 
 use super::{ManagerState, Outcome, Ticket};
 use crate::{
-    actors::topic_manager::streams::{Outlet, SlotRef},
+    actors::topic_manager::{
+        frame::Frames,
+        streams::{Outlet, SlotRef},
+    },
     follow::User,
     subscription::{Change, FeedOf},
+    wire::ShutdownReason,
 };
 
 /// The feeds of one user.
@@ -22,17 +26,16 @@ pub(super) struct Feeds {
 }
 
 impl<O: Outlet> ManagerState<O> {
-    /// A stream of this user's feed is about to open: changes from here on reach it.
-    pub fn expect_feed(&mut self, user: User) -> FeedOf {
-        self.last_expected += 1;
-        let number = self.last_expected;
-        self.feeds.entry(user.clone()).or_default().expected.push((number, Vec::new()));
-        FeedOf { user, number }
+    /// A stream of this user's feed is about to open: changes from here on reach it. No two
+    /// have the same number, even if this manager is one that was built anew.
+    pub fn expect_feed(&mut self, feed: &FeedOf) {
+        let feeds = self.feeds.entry(feed.user.clone()).or_default();
+        feeds.expected.push((feed.number, Vec::new()));
     }
 
     /// A stream that was expected will not come.
     pub fn forget_expected(&mut self, feed: &FeedOf) {
-        for (ticket, _) in self.take_expected(feed) {
+        for (ticket, _) in self.take_expected(feed).into_iter().flatten() {
             self.finished.push((ticket, Outcome::Ended));
         }
         self.drop_feeds_if_unused(&feed.user);
@@ -74,8 +77,17 @@ impl<O: Outlet> ManagerState<O> {
     }
 
     pub(super) fn open_feed(&mut self, feed: &FeedOf, reference: SlotRef, now: Instant) {
-        for (ticket, change) in self.take_expected(feed) {
-            self.change(ticket, reference, change, now);
+        match self.take_expected(feed) {
+            Some(changes) => changes.into_iter().for_each(|(ticket, change)| {
+                self.change(ticket, reference, change, now);
+            }),
+            // What has changed since is not known: the client comes back, and whom its user
+            // follows is read again.
+            None => {
+                if let Some(slot) = self.streams.get(reference) {
+                    slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
+                }
+            }
         }
         self.feeds.entry(feed.user.clone()).or_default().slots.push(reference);
     }
@@ -87,10 +99,11 @@ impl<O: Outlet> ManagerState<O> {
         self.drop_feeds_if_unused(&feed.user);
     }
 
-    fn take_expected(&mut self, feed: &FeedOf) -> Vec<(Ticket, Change)> {
-        let Some(feeds) = self.feeds.get_mut(&feed.user) else { return Vec::new() };
-        let index = feeds.expected.iter().position(|(number, _)| *number == feed.number);
-        index.map(|index| take(&mut feeds.expected.swap_remove(index).1)).unwrap_or_default()
+    /// The changes that were kept for a stream; none if it was not expected here.
+    fn take_expected(&mut self, feed: &FeedOf) -> Option<Vec<(Ticket, Change)>> {
+        let feeds = self.feeds.get_mut(&feed.user)?;
+        let index = feeds.expected.iter().position(|(number, _)| *number == feed.number)?;
+        Some(feeds.expected.swap_remove(index).1)
     }
 
     fn drop_feeds_if_unused(&mut self, user: &User) {

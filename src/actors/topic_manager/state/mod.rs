@@ -115,8 +115,6 @@ pub(crate) struct ManagerState<O> {
     wheel: TimerWheel<Deadline>,
     activity: Activity,
     feeds: FeedsByUser,
-    /// Number of the last feed that was expected.
-    last_expected: u64,
     /// Streams by what partitions are to attach for them while they are open.
     joining: HashMap<StreamId, SlotRef>,
     /// Number of the last such attachment.
@@ -142,7 +140,6 @@ impl<O: Outlet> ManagerState<O> {
             wheel: TimerWheel::new(spec.start, resolution),
             activity: Activity::default(),
             feeds: FeedsByUser::new(),
-            last_expected: 0,
             joining: HashMap::new(),
             last_attachment: 0,
             finished: Vec::new(),
