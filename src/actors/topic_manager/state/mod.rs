@@ -429,6 +429,9 @@ impl<O: Outlet> ManagerState<O> {
                 }
                 is_left
             });
+            if let Some(changes) = &mut slot.changes {
+                changes.forget_attachments(partition);
+            }
             if slot.attachments.len() < before {
                 slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
             }
