@@ -202,6 +202,13 @@ impl Wanted {
         self.types.is_all() && self.muted.is_none()
     }
 
+    /// Whether this is a feed of just these topics and muted kinds, sorted.
+    pub fn is_feed_of(&self, topics: &[Topic], muted: &[String]) -> bool {
+        self.topics.len() == topics.len()
+            && topics.iter().all(|topic| self.topics.binary_search(topic).is_ok())
+            && self.muted.as_deref().unwrap_or_default() == muted
+    }
+
     /// Whether the stream's user does not want events of a type.
     pub fn mutes(&self, event_type: &str) -> bool {
         self.muted.as_ref().is_some_and(|kinds| kinds.iter().any(|kind| kind == event_type))
@@ -218,16 +225,24 @@ impl Wanted {
         let names: BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
         let names =
             changed(names, add.iter().map(Pattern::as_str), remove.iter().map(Pattern::as_str));
-        let exact = |all: &[Pattern]| -> Vec<Topic> {
-            let topics = all.iter().filter(|one| !one.has_wildcard());
-            topics.filter_map(|one| Topic::parse(one.as_str()).ok()).collect()
-        };
-        let topics = changed(self.topics.iter().cloned().collect(), exact(add), exact(remove));
         let wild = |all: &[Pattern]| -> Vec<Pattern> {
             all.iter().filter(|one| one.has_wildcard()).cloned().collect()
         };
         let patterns = changed(self.patterns.iter().cloned().collect(), wild(add), wild(remove));
-        if topics.len() + patterns.len() > max_topics {
+        let patterns = match patterns.iter().eq(self.patterns.iter()) {
+            true => self.patterns.clone(),
+            false => Arc::new(PatternSet::new(patterns.into_iter().collect())),
+        };
+        // Topics that a pattern covered are wanted by themselves once it is gone.
+        let named = names.iter().copied().filter(|_| self.feed.is_none());
+        let named = named.chain(add.iter().map(Pattern::as_str));
+        let added = named.filter_map(|name| Topic::parse(name).ok());
+        let added = added.filter(|topic| !patterns.matches(topic));
+        let removed = remove.iter().filter_map(|one| Topic::parse(one.as_str()).ok());
+        let topics = changed(self.topics.iter().cloned().collect(), added, removed);
+        // As many as the client could come back with.
+        let count = if self.feed.is_some() { topics.len() } else { names.len() };
+        if count > max_topics {
             return None;
         }
         Some(Self {
@@ -236,10 +251,7 @@ impl Wanted {
                 None => names.into_iter().map(str::to_owned).collect(),
             },
             topics: topics.into_iter().collect(),
-            patterns: match patterns.iter().eq(self.patterns.iter()) {
-                true => self.patterns.clone(),
-                false => Arc::new(PatternSet::new(patterns.into_iter().collect())),
-            },
+            patterns,
             types: self.types.clone(),
             start: Start::Live,
             format: self.format,

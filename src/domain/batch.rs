@@ -20,14 +20,21 @@ struct Item {
 enum ItemName {
     Topic,
     Key(Box<str>),
-    Collapse(Box<str>),
+    /// Of one type: whoever does not want a type must not miss events of others with it.
+    Collapse {
+        key: Box<str>,
+        event_type: Option<Box<str>>,
+    },
 }
 
 impl Item {
     /// `None` for an event that supersedes nothing: the policy keeps all, or conflates by
     /// key and the event has none, and it has no collapse key either.
     fn of(event: &SequencedEvent) -> Option<Self> {
-        let collapse = || event.body.collapse.clone().map(ItemName::Collapse);
+        let collapse = || {
+            let key = event.body.collapse.clone()?;
+            Some(ItemName::Collapse { key, event_type: event.body.event_type.clone() })
+        };
         let name = match event.policy.conflate {
             Conflate::None => collapse()?,
             Conflate::Latest => ItemName::Topic,
@@ -69,7 +76,7 @@ impl Batch {
             let older = self.items.remove(&item);
             if let Some(older) = older.and_then(|older| self.remove(older)) {
                 added = Added::Superseded;
-                if matches!(item.name, ItemName::Collapse(_)) {
+                if matches!(item.name, ItemName::Collapse { .. }) {
                     added = Added::Merged;
                     event = Arc::new(event.merged_with(&older));
                 }

@@ -76,8 +76,8 @@ impl Event {
         self
     }
 
-    /// Merges the event with those of the same collapse key and topic that a stream has not
-    /// been sent yet: it gets the newest of them, with `"collapsed":n` at the end of its
+    /// Merges the event with those of the same collapse key, type and topic that a stream has
+    /// not been sent yet: it gets the newest of them, with `"collapsed":n` at the end of its
     /// data, where n is how many there were. The data must be a JSON object. 1 to 256 bytes.
     #[must_use]
     pub fn collapse(mut self, key: impl Into<String>) -> Self {
@@ -214,6 +214,14 @@ impl SequencedEvent {
     /// How many events this one stands for.
     pub fn count(&self) -> usize {
         1 + self.collapsed.as_ref().map_or(0, |older| older.len())
+    }
+
+    /// Whether the two are of one topic, type and collapse key.
+    pub fn collapses_with(&self, other: &Self) -> bool {
+        self.body.collapse.is_some()
+            && self.body.collapse == other.body.collapse
+            && self.body.event_type == other.body.event_type
+            && self.topic == other.topic
     }
 
     /// This event with an older one of the same collapse key merged into it.

@@ -56,6 +56,11 @@ impl Interest {
         (Self { topics: left, patterns, types }, only)
     }
 
+    /// Whether nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty() && self.patterns.is_empty()
+    }
+
     /// Whether one of the patterns matches.
     pub fn matches_pattern(&self, topic: &Topic) -> bool {
         self.patterns.matches(topic)

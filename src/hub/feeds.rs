@@ -1,5 +1,7 @@
 //! Feeds: streams whose topics follow from whom their user follows.
 
+use std::time::Duration;
+
 use actix::Addr;
 use actix_web::{HttpRequest, HttpResponse};
 
@@ -18,6 +20,9 @@ use crate::{
 
 /// Followed authors that are read at once.
 const PAGE: usize = 1000;
+
+/// Before a feed that could not be read again is tried once more.
+const REREAD_PAUSE: Duration = Duration::from_millis(500);
 
 impl Hub {
     /// Opens a user's feed as the answer to a request: the user's own notifications, and the
@@ -60,6 +65,19 @@ impl Shared {
         let muted = self.preferences.muted(user.clone()).await?;
         let topics = [user.notifications()].into_iter().chain(authors.iter().map(User::posts));
         Ok((topics.collect(), muted))
+    }
+
+    /// The same, tried until it can be had; none if the feed has become one that cannot be.
+    pub async fn reread_feed(&self, user: &User) -> Option<(Vec<Topic>, Vec<String>)> {
+        loop {
+            match self.read_feed(user).await {
+                Ok(feed) => return Some(feed),
+                Err(SubscribeError::BridgeDown | SubscribeError::GraphDown) => {
+                    tokio::time::sleep(REREAD_PAUSE).await;
+                }
+                Err(_) => return None,
+            }
+        }
     }
 
     /// Whom a user follows: as many as a stream may have topics.

@@ -10,6 +10,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -28,8 +29,7 @@ pub(crate) use messages::Panic;
 pub(crate) use messages::{
     ChangeStreams, CloseStream, Drain, ExpectFeed, ForgetFeed, ListFeedUsers, OpenStream, Whose,
 };
-use state::Ticket;
-pub(crate) use state::{Activity, ManagerSpec, ManagerState, Outcome};
+pub(crate) use state::{Activity, ManagerSpec, ManagerState, Outcome, Ticket};
 pub(crate) use streams::Outlet;
 
 use super::{
@@ -46,8 +46,11 @@ use crate::{
     wire::ShutdownReason,
 };
 
-/// Before a feed that could not be read again is tried once more.
-const REREAD_PAUSE: Duration = Duration::from_millis(500);
+/// Feeds that are read again at once.
+const MAX_REREADING: usize = 32;
+
+/// How long a feed waits to be read again before it ends.
+const REREAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The shell of a topic manager.
 pub(crate) struct TopicManager {
@@ -59,6 +62,8 @@ pub(crate) struct TopicManager {
     is_awaited: Vec<bool>,
     /// Partitions whose deliveries were taken in this turn.
     taken: Vec<u16>,
+    /// Feeds that are being read again.
+    rereading: usize,
     /// Who waits for changes of streams.
     tickets: HashMap<Ticket, oneshot::Sender<Outcome>>,
     last_ticket: Ticket,
@@ -73,6 +78,7 @@ impl TopicManager {
             id: shared.next_id(),
             is_awaited: vec![false; usize::from(spec.partition_count)],
             taken: Vec::new(),
+            rereading: 0,
             tickets: HashMap::new(),
             last_ticket: 0,
             state: Some(ManagerState::new(spec.clone())),
@@ -99,23 +105,23 @@ impl TopicManager {
         self.tickets.clear();
     }
 
-    /// Reads again whom users follow, until it can be read.
+    /// Reads again whom users follow, some at a time.
     fn reread_feeds(&mut self, ctx: &mut Context<Self>) {
-        for feed in self.state.as_mut().map(ManagerState::take_to_reread).unwrap_or_default() {
+        while self.rereading < MAX_REREADING {
+            let next = self.state.as_mut().and_then(ManagerState::next_to_reread);
+            let Some(user) = next else { return };
+            self.rereading += 1;
             let shared = self.shared.clone();
             let read = async move {
-                let read = shared.read_feed(&feed.user).await;
-                if read.is_err() {
-                    tokio::time::sleep(REREAD_PAUSE).await;
-                }
-                (feed, read)
+                // A store of the application's own may panic, or never answer.
+                let read = AssertUnwindSafe(shared.reread_feed(&user)).catch_unwind();
+                let read = tokio::time::timeout(REREAD_TIMEOUT, read).await;
+                (user, read.ok().and_then(Result::ok).flatten())
             };
-            // One a feed is waited for; the stores bound what they are asked at once.
-            ctx.spawn(read.into_actor(self).map(|(feed, read), this: &mut Self, ctx| {
-                this.decide(|state| match read {
-                    Ok((topics, muted)) => state.on_reread(&feed, &topics, &muted, now()),
-                    Err(_) => state.reread(&feed),
-                });
+            ctx.spawn(read.into_actor(self).map(|(user, read), this: &mut Self, ctx| {
+                this.rereading -= 1;
+                let read = read.as_ref().map(|(topics, muted)| (&topics[..], &muted[..]));
+                this.decide(|state| state.on_reread(&user, read, now()));
                 this.reread_feeds(ctx);
             }));
         }
@@ -255,9 +261,8 @@ impl Handler<ExpectFeed> for TopicManager {
     type Result = MessageResult<ExpectFeed>;
 
     fn handle(&mut self, message: ExpectFeed, _: &mut Self::Context) -> Self::Result {
-        let user = message.0;
-        let mut feed = FeedOf { user: user.clone(), number: 0 };
-        self.decide(|state| feed = state.expect_feed(user));
+        let feed = FeedOf { user: message.0, number: self.shared.next_id() };
+        self.decide(|state| state.expect_feed(&feed));
         MessageResult(feed)
     }
 }

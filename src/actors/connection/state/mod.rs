@@ -2,6 +2,7 @@
 //! what becomes of a client that reads too slowly. No socket in sight. What its transport
 //! then gets is in `take`.
 
+mod order;
 mod take;
 
 use std::{
@@ -15,6 +16,7 @@ use smallvec::SmallVec;
 
 pub(crate) use take::{Next, Piece};
 
+use self::order::{Unsent, fitting, in_order, merged};
 use super::limiter::Limiter;
 use crate::{
     actors::{
@@ -359,12 +361,13 @@ impl ConnectionState {
     fn push_events(&mut self, frames: &[Arc<Frame>], now: Instant) {
         let events: Vec<_> = frames.iter().flat_map(|frame| &*frame.events).cloned().collect();
         let mut leaving: Vec<Arc<SequencedEvent>> = Vec::with_capacity(events.len());
+        let mut unsent = Unsent::after(&self.seen, &events);
         for event in in_order(events) {
             let Some(seen) = self.seen.get(event.partition) else { continue };
             if event.sequence <= seen {
                 continue;
             }
-            let event = event.unsent_after(seen);
+            let event = unsent.of(event);
             self.seen.set(event.partition, event.sequence);
             if !self.wanted.wants_event(&event) {
                 continue;
@@ -462,45 +465,4 @@ impl ConnectionState {
             && self.outbox.is_empty()
             && self.waiting.is_empty()
     }
-}
-
-/// Each partition's events in sequence order, and those of several about in the order they
-/// were published. Where the log is in Redis, clocks of several machines have stamped them.
-fn in_order(mut events: Vec<Arc<SequencedEvent>>) -> Vec<Arc<SequencedEvent>> {
-    events.sort_unstable_by_key(|event| (event.partition, event.sequence));
-    let mut latest = None;
-    let keys = events.iter().map(|event| {
-        let at = match latest {
-            Some((partition, at)) if partition == event.partition => event.published_at.max(at),
-            _ => event.published_at,
-        };
-        latest = Some((event.partition, at));
-        at
-    });
-    let keys: Vec<Instant> = keys.collect();
-    let mut keyed: Vec<_> = keys.into_iter().zip(events).collect();
-    keyed.sort_by_key(|(at, _)| *at);
-    keyed.into_iter().map(|(_, event)| event).collect()
-}
-
-/// Events of the same collapse key are merged into the newest.
-fn merged(events: Vec<Arc<SequencedEvent>>) -> Vec<Arc<SequencedEvent>> {
-    if events.iter().all(|event| event.body.collapse.is_none()) {
-        return events;
-    }
-    let mut batch = Batch::default();
-    events.into_iter().for_each(|event| {
-        batch.push(event);
-    });
-    batch.take()
-}
-
-/// How many of these events, at least one, have together at most `max_bytes`.
-fn fitting(events: &[Arc<SequencedEvent>], max_bytes: usize) -> usize {
-    let mut bytes = 0;
-    let fits = |event: &&Arc<SequencedEvent>| {
-        bytes += event.stream_bytes();
-        bytes <= max_bytes
-    };
-    events.iter().take_while(fits).count().max(1)
 }

@@ -76,7 +76,12 @@ impl MirrorState {
         let changed = Arc::new(changed);
         for waiting in &mut self.waiting {
             let from = match waiting.from {
-                StartFrom::After { epoch, sequence } if epoch == head.epoch => sequence,
+                // One that claims more than there is gets all that is left.
+                StartFrom::After { epoch, sequence }
+                    if epoch == head.epoch && sequence <= head.sequence =>
+                {
+                    sequence
+                }
                 _ => 0,
             };
             if from >= after {

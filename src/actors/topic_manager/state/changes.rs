@@ -55,6 +55,15 @@ struct Running {
     detach: Vec<Attachment>,
 }
 
+impl Changes {
+    /// A partition has forgotten all of its own accord.
+    pub fn forget_attachments(&mut self, partition: u16) {
+        if let Some(running) = &mut self.running {
+            running.detach.retain(|gone| gone.partition != partition);
+        }
+    }
+}
+
 impl<O: Outlet> ManagerState<O> {
     /// Has a stream's wishes changed, after those changes that wait already.
     pub fn change(&mut self, ticket: Ticket, reference: SlotRef, change: Change, now: Instant) {
@@ -111,8 +120,9 @@ impl<O: Outlet> ManagerState<O> {
         slot.outlet.change(&slot_wanted, None);
         let mut detach = Vec::new();
         let mut attach: Vec<(u16, Interest)> = Vec::new();
+        // Detached only when all that comes is attached: it may be the same by another name.
         for topic in gone.topics.drain(..) {
-            self.leave_topic(reference, &topic);
+            detach.extend(self.leave_topic(reference, &topic));
         }
         if !gone.patterns.is_empty() {
             for pattern in &gone.patterns {
@@ -132,7 +142,8 @@ impl<O: Outlet> ManagerState<O> {
         }
         attach.extend(added.interests(&slot_wanted, self.spec.partition_count));
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        slot.may_interleave = slot.topics.len() > 1 || !slot_wanted.patterns.is_empty();
+        // Events of what has gone may still be queued: so it is never taken back.
+        slot.may_interleave |= slot.topics.len() > 1 || !slot_wanted.patterns.is_empty();
         let running = Running { ticket, awaited: attach.len(), detach };
         slot.changes.get_or_insert_default().running = Some(running);
         for (partition, interest) in attach {
@@ -163,6 +174,8 @@ impl<O: Outlet> ManagerState<O> {
         self.last_attachment += 1;
         let id = LATER | self.last_attachment;
         let Some(slot) = self.streams.get_mut(reference) else { return };
+        // Those that are empty by now would gather with every change.
+        slot.attachments.retain(|one| one.partition != partition || !one.interest.is_empty());
         slot.attachments.push(Attachment { partition, id, interest: interest.clone() });
         self.joining.insert(id, reference);
         let attach = InterestChange::Attach { stream: id, interest, from: StartFrom::Live };
@@ -197,10 +210,11 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Nothing of a topic that was named reaches the stream any more.
-    fn leave_topic(&mut self, reference: SlotRef, topic: &Topic) {
-        let Some(slot) = self.streams.get_mut(reference) else { return };
-        let Some(id) = self.topic_ids.get(topic).copied() else { return };
+    /// Nothing of a topic that was named reaches the stream any more. Returns what is to be
+    /// detached.
+    fn leave_topic(&mut self, reference: SlotRef, topic: &Topic) -> Option<Attachment> {
+        let slot = self.streams.get_mut(reference)?;
+        let id = self.topic_ids.get(topic).copied()?;
         slot.topics.retain(|other| *other != id);
         let mut part = None;
         for attachment in &mut slot.attachments {
@@ -213,9 +227,7 @@ impl<O: Outlet> ManagerState<O> {
         }
         self.topics[id].subscribers.retain(|other| *other != reference);
         self.drop_topic_if_unused(id);
-        if let Some(part) = part {
-            self.detach(part);
-        }
+        part
     }
 
     /// Patterns are attached as sets. Where some of a set go, what is left of it is attached

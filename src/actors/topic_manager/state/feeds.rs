@@ -1,7 +1,7 @@
 //! The feeds of a worker: which streams are whose, so that who follows or mutes changes them
 //! at once.
 
-use std::{collections::HashMap, mem::take, time::Instant};
+use std::{collections::HashMap, time::Instant};
 
 use smallvec::SmallVec;
 
@@ -23,8 +23,18 @@ pub(super) struct Feeds {
     slots: SmallVec<[SlotRef; 1]>,
     /// Streams that are about to open.
     expected: Vec<Expected>,
-    /// Number of the present reading again; 0 if there is none.
-    rereading: u64,
+    rereading: Rereading,
+}
+
+/// How far the reading again of whom a user follows has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Rereading {
+    #[default]
+    None,
+    Queued,
+    Running,
+    /// It has to be done once more.
+    RunningInVain,
 }
 
 /// A stream that is about to open.
@@ -38,13 +48,11 @@ struct Expected {
 }
 
 impl<O: Outlet> ManagerState<O> {
-    /// A stream of this user's feed is about to open: changes from here on reach it.
-    pub fn expect_feed(&mut self, user: User) -> FeedOf {
-        self.last_expected += 1;
-        let number = self.last_expected;
-        let expected = Expected { number, changes: Vec::new(), is_stale: false };
-        self.feeds.entry(user.clone()).or_default().expected.push(expected);
-        FeedOf { user, number }
+    /// A stream of this user's feed is about to open: changes from here on reach it. No two
+    /// have the same number, even if this manager is one that was built anew.
+    pub fn expect_feed(&mut self, feed: &FeedOf) {
+        let expected = Expected { number: feed.number, changes: Vec::new(), is_stale: false };
+        self.feeds.entry(feed.user.clone()).or_default().expected.push(expected);
     }
 
     /// A stream that was expected will not come.
@@ -94,7 +102,14 @@ impl<O: Outlet> ManagerState<O> {
     pub(super) fn open_feed(&mut self, feed: &FeedOf, reference: SlotRef, now: Instant) {
         let expected = self.take_expected(feed);
         self.feeds.entry(feed.user.clone()).or_default().slots.push(reference);
-        let Some(Expected { changes, is_stale, .. }) = expected else { return };
+        let Some(Expected { changes, is_stale, .. }) = expected else {
+            // What has changed since is not known: the client comes back, and whom its user
+            // follows is read again.
+            if let Some(slot) = self.streams.get(reference) {
+                slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
+            }
+            return;
+        };
         for (ticket, change) in changes {
             self.change(ticket, reference, change, now);
         }
@@ -120,49 +135,46 @@ impl<O: Outlet> ManagerState<O> {
         for reference in slots {
             if let Some(slot) = self.streams.get_mut(*reference) {
                 slot.awaited += usize::from(!std::mem::replace(&mut slot.is_rereading, true));
+                // What gathers meanwhile is bounded.
+                slot.is_held = true;
             }
         }
         let Some(feeds) = self.feeds.get_mut(user).filter(|_| !slots.is_empty()) else { return };
-        self.last_expected += 1;
-        feeds.rereading = self.last_expected;
-        self.to_reread.push(FeedOf { user: user.clone(), number: feeds.rereading });
+        feeds.rereading = match feeds.rereading {
+            Rereading::None => {
+                self.to_reread.push_back(user.clone());
+                Rereading::Queued
+            }
+            Rereading::Queued => Rereading::Queued,
+            // What it reads may be older than this.
+            Rereading::Running | Rereading::RunningInVain => Rereading::RunningInVain,
+        };
     }
 
-    /// Takes the feeds that are to be read again.
-    pub fn take_to_reread(&mut self) -> Vec<FeedOf> {
-        take(&mut self.to_reread)
-    }
-
-    /// A feed could not be read: it is tried once more, if it is still waited for.
-    pub fn reread(&mut self, feed: &FeedOf) {
-        if self.awaits_reread(feed) {
-            self.to_reread.push(feed.clone());
+    /// Takes the next feed that is to be read again.
+    pub fn next_to_reread(&mut self) -> Option<User> {
+        while let Some(user) = self.to_reread.pop_front() {
+            if let Some(feeds) = self.feeds.get_mut(&user) {
+                feeds.rereading = Rereading::Running;
+                return Some(user);
+            }
         }
+        None
     }
 
-    /// Whether the answer to a reading again is still waited for.
-    fn awaits_reread(&self, feed: &FeedOf) -> bool {
-        self.feeds.get(&feed.user).is_some_and(|feeds| feeds.rereading == feed.number)
-    }
-
-    /// What was read again: streams that have just that go on; the others end, and come back
-    /// with what they have been sent, so that they miss nothing.
-    pub fn on_reread(&mut self, feed: &FeedOf, topics: &[Topic], muted: &[String], now: Instant) {
-        if !self.awaits_reread(feed) {
-            return;
+    /// What was read again; none if it cannot be had. Streams that have just that go on; the
+    /// others end, and come back with what they have been sent, so that they miss nothing.
+    pub fn on_reread(&mut self, user: &User, read: Option<(&[Topic], &[String])>, now: Instant) {
+        let Some(feeds) = self.feeds.get_mut(user) else { return };
+        if feeds.rereading != Rereading::Running {
+            feeds.rereading = Rereading::Queued;
+            return self.to_reread.push_back(user.clone());
         }
-        let Some(feeds) = self.feeds.get_mut(&feed.user) else { return };
-        feeds.rereading = 0;
+        feeds.rereading = Rereading::None;
         for reference in feeds.slots.clone() {
-            let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.is_rereading)
-            else {
-                continue;
-            };
-            let has = |topic: &Topic| slot.wanted.topics.binary_search(topic).is_ok();
-            let is_same = slot.wanted.topics.len() == topics.len()
-                && topics.iter().all(has)
-                && slot.wanted.muted.as_deref().unwrap_or_default() == muted;
-            if !is_same {
+            let slot = self.streams.get_mut(reference).filter(|slot| slot.is_rereading);
+            let Some(slot) = slot else { continue };
+            if !read.is_some_and(|(topics, muted)| slot.wanted.is_feed_of(topics, muted)) {
                 slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
                 continue;
             }
@@ -179,6 +191,7 @@ impl<O: Outlet> ManagerState<O> {
         self.drop_feeds_if_unused(&feed.user);
     }
 
+    /// What was kept for a stream; none if it was not expected here.
     fn take_expected(&mut self, feed: &FeedOf) -> Option<Expected> {
         let feeds = self.feeds.get_mut(&feed.user)?;
         let index = feeds.expected.iter().position(|one| one.number == feed.number)?;

@@ -16,6 +16,7 @@ use crate::{
         streams::{Outlet, SlotRef, Streams},
     },
     config::Flush,
+    domain::batch::Batch,
     wire::ShutdownReason,
 };
 
@@ -124,21 +125,36 @@ impl<O: Outlet> ManagerState<O> {
         let mut ahead = Frames::new();
         for (partition, last) in newest {
             let pending = &self.pending[usize::from(partition)];
-            let older = |id: usize| {
-                let events = self.topics[id].pending.iter();
-                Frame::new(events.filter(|event| event.sequence < last).cloned().collect())
-            };
-            if slot.wanted.patterns.is_empty() {
+            let waiting: SmallVec<[&Batch; 4]> = if slot.wanted.patterns.is_empty() {
                 let own = slot.topics.iter().filter(|id| pending.contains(*id));
-                ahead.extend(own.filter_map(|id| older(*id)));
+                own.map(|id| &self.topics[*id].pending).collect()
             } else {
                 let wanted = pending.iter().filter(|id| slot.wants(**id, &self.topics[**id].topic));
-                ahead.extend(wanted.filter_map(|id| older(*id)));
-            }
+                wanted.map(|id| &self.topics[*id].pending).collect()
+            };
+            let last = last_with_merged(&waiting, last);
+            ahead.extend(waiting.iter().filter_map(|batch| {
+                let older = batch.iter().filter(|event| event.oldest_sequence() < last);
+                Frame::new(older.cloned().collect())
+            }));
         }
         if let Some(slot) = self.streams.get_mut(reference) {
             slot.queued.extend(ahead);
         }
+    }
+}
+
+/// The last sequence that leaves if everything older than `last` does: an event into which
+/// such were merged goes with them, and then what is older than that one.
+fn last_with_merged(waiting: &[&Batch], mut last: u64) -> u64 {
+    loop {
+        let leaving = waiting.iter().flat_map(|batch| batch.iter());
+        let leaving = leaving.filter(|event| event.oldest_sequence() < last);
+        let Some(newest) = leaving.map(|event| event.sequence).max().filter(|new| *new > last)
+        else {
+            return last;
+        };
+        last = newest;
     }
 }
 

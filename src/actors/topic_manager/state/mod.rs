@@ -6,7 +6,7 @@ mod feeds;
 mod flush;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     mem::take,
     sync::Arc,
     time::{Duration, Instant},
@@ -36,7 +36,8 @@ use crate::{
         timer_wheel::TimerWheel,
         topic::Topic,
     },
-    subscription::{FeedOf, Wanted},
+    follow::User,
+    subscription::Wanted,
     wire::ShutdownReason,
 };
 
@@ -115,15 +116,13 @@ pub(crate) struct ManagerState<O> {
     wheel: TimerWheel<Deadline>,
     activity: Activity,
     feeds: FeedsByUser,
-    /// Number of the last feed that was expected.
-    last_expected: u64,
     /// Streams by what partitions are to attach for them while they are open.
     joining: HashMap<StreamId, SlotRef>,
     /// Number of the last such attachment.
     last_attachment: u64,
     finished: Vec<(Ticket, Outcome)>,
-    /// Users whose feeds are to be read again, each with a number.
-    to_reread: Vec<FeedOf>,
+    /// Users whose feeds are to be read again.
+    to_reread: VecDeque<User>,
 }
 
 impl<O: Outlet> ManagerState<O> {
@@ -144,11 +143,10 @@ impl<O: Outlet> ManagerState<O> {
             wheel: TimerWheel::new(spec.start, resolution),
             activity: Activity::default(),
             feeds: FeedsByUser::new(),
-            last_expected: 0,
             joining: HashMap::new(),
             last_attachment: 0,
             finished: Vec::new(),
-            to_reread: Vec::new(),
+            to_reread: VecDeque::new(),
             spec,
         }
     }
@@ -445,6 +443,9 @@ impl<O: Outlet> ManagerState<O> {
                 }
                 is_left
             });
+            if let Some(changes) = &mut slot.changes {
+                changes.forget_attachments(partition);
+            }
             if slot.attachments.len() < before {
                 slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
             }
