@@ -2,8 +2,22 @@
 
 use std::collections::HashSet;
 
-/// One event as the client's parser dispatched it.
+use super::wishes::{Due, Wishes};
+
+/// An event that the client was told.
 #[derive(Debug)]
+pub struct Told {
+    /// That of its data.
+    pub number: usize,
+    /// How many events it stands for.
+    pub count: usize,
+    /// The client's last id before and since.
+    pub before: String,
+    pub id: String,
+}
+
+/// One event as the client's parser dispatched it.
+#[derive(Debug, Default)]
 struct Received {
     event: String,
     data: String,
@@ -12,12 +26,24 @@ struct Received {
 /// What a client wants, knows and got.
 #[derive(Debug)]
 pub struct Client {
-    pub topics: Vec<&'static str>,
+    pub wishes: Wishes,
     pub types: Option<Vec<&'static str>>,
     pub last_id: String,
     pub is_stalled: bool,
-    /// Indices of the events that it got, in order.
+    /// All events that it was told, in order; which these are is said in `got`.
+    pub told: Vec<Told>,
+    /// Their indices.
     pub got: Vec<usize>,
+    pub is_got: HashSet<usize>,
+    /// Numbers of fan-outs of which it is not known whose topic's event it got.
+    pub blurred: HashSet<usize>,
+    /// By index, what was promised of each event.
+    pub due: Vec<Due>,
+    /// By index, whether its topic was wanted then.
+    pub topic_due: Vec<Due>,
+    /// Events that a cut has left uncounted: a later one stood for them and was not read,
+    /// and the last id is behind them.
+    pub uncounted: HashSet<usize>,
     /// Events that a gap has excused.
     pub excused: HashSet<usize>,
     /// What the stream that is open now cannot be given: a `history` gap must come of it.
@@ -31,10 +57,15 @@ pub struct Client {
     pub epoch_gaps_through: u64,
     /// How many events it had got when it was told of each.
     pub epoch_gaps_at: Vec<usize>,
+    /// Of how many of them account was taken.
+    pub seen_epoch_gaps: usize,
     /// How often Redis has been emptied.
     pub present_era: u64,
-    /// Cursor of its very first `connected`.
-    pub baseline: Option<String>,
+    /// Last ids before and since each `connected`, and each gap that begins another epoch,
+    /// that no account was taken of: these say where it stands without an event.
+    pub placed: Vec<(String, String)>,
+    /// Whether there ever was one.
+    pub has_begun: bool,
     /// Partitions of gaps that dropped live events.
     pub dropped_in: HashSet<u16>,
     pub gap_count: usize,
@@ -44,27 +75,41 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(topics: Vec<&'static str>, types: Option<Vec<&'static str>>) -> Self {
+    pub fn new(wishes: Wishes, types: Option<Vec<&'static str>>) -> Self {
         Self {
-            topics,
+            wishes,
             types,
             last_id: String::new(),
             is_stalled: false,
+            told: Vec::new(),
             got: Vec::new(),
+            is_got: HashSet::new(),
+            blurred: HashSet::new(),
+            due: Vec::new(),
+            topic_due: Vec::new(),
+            uncounted: HashSet::new(),
             excused: HashSet::new(),
             lost: HashSet::new(),
             evicted: None,
             may_miss_pushes: false,
             epoch_gaps_through: 0,
             epoch_gaps_at: Vec::new(),
+            seen_epoch_gaps: 0,
             present_era: 0,
-            baseline: None,
+            placed: Vec::new(),
+            has_begun: false,
             dropped_in: HashSet::new(),
             gap_count: 0,
             shutdown_count: 0,
             line: Vec::new(),
             block: Vec::new(),
         }
+    }
+
+    /// Whether it wants events of this type.
+    pub fn wants_type(&self, event_type: Option<&str>) -> bool {
+        let event_type = event_type.unwrap_or("message");
+        self.types.as_ref().is_none_or(|types| types.contains(&event_type))
     }
 
     /// A new connection: whatever block was under way is gone.
@@ -90,7 +135,8 @@ impl Client {
     }
 
     fn dispatch(&mut self) {
-        let mut received = Received { event: String::new(), data: String::new() };
+        let mut received = Received::default();
+        let before = self.last_id.clone();
         for line in std::mem::take(&mut self.block) {
             let (field, value) = line.split_once(": ").unwrap();
             match field {
@@ -105,21 +151,40 @@ impl Client {
             "connected" => {
                 let is_resumed = received.data.contains("\"resumed\":true");
                 assert!(!is_resumed || self.lost.is_empty(), "resumed without its gap");
-                self.baseline.get_or_insert(self.last_id.clone());
+                self.placed.push((before, self.last_id.clone()));
             }
-            "gap" => self.on_gap(&received.data),
+            "gap" => self.on_gap(before, &received.data),
             "shutdown" => self.shutdown_count += 1,
-            "batch" => {
-                let items: Vec<serde_json::Value> = serde_json::from_str(&received.data).unwrap();
-                for item in items {
-                    self.got.push(item["data"].as_str().unwrap().parse().unwrap());
-                }
+            "batch" => self.on_batch(before, &received.data),
+            _ => {
+                let data = serde_json::from_str(&received.data).unwrap();
+                self.on_event(before, self.last_id.clone(), &data);
             }
-            _ => self.got.push(received.data.parse().unwrap()),
         }
     }
 
-    fn on_gap(&mut self, data: &str) {
+    fn on_batch(&mut self, mut before: String, data: &str) {
+        let items: Vec<serde_json::Value> = serde_json::from_str(data).unwrap();
+        for item in items {
+            let id = item["id"].as_str().unwrap().to_owned();
+            self.on_event(before, id.clone(), &item["data"]);
+            before = id;
+        }
+    }
+
+    /// The data is a number, in a batch a string of one, or an object that has it.
+    fn on_event(&mut self, before: String, id: String, data: &serde_json::Value) {
+        let number = match data {
+            serde_json::Value::String(text) => text.parse().unwrap(),
+            serde_json::Value::Object(object) => object["n"].as_u64().unwrap() as usize,
+            number => number.as_u64().unwrap() as usize,
+        };
+        let collapsed = data.get("collapsed").map(|count| count.as_u64().unwrap() as usize);
+        assert!(collapsed.is_none_or(|count| count > 1), "collapsed into nothing: {data}");
+        self.told.push(Told { number, count: collapsed.unwrap_or(1), before, id });
+    }
+
+    fn on_gap(&mut self, before: String, data: &str) {
         self.gap_count += 1;
         let gap: serde_json::Value = serde_json::from_str(data).unwrap();
         match gap["reason"].as_str().unwrap() {
@@ -132,8 +197,9 @@ impl Client {
                 }
             }
             "epoch" => {
+                self.placed.push((before, self.last_id.clone()));
                 self.epoch_gaps_through = self.present_era;
-                self.epoch_gaps_at.push(self.got.len());
+                self.epoch_gaps_at.push(self.told.len());
                 self.excused.extend(self.evicted.iter().flatten());
             }
             "history" => {

@@ -7,8 +7,10 @@
 //! `FANFARE_MODEL_SEED=n cargo test model` runs that schedule again.
 
 mod client;
+mod graph;
 mod redis;
 mod reference;
+mod wishes;
 mod world;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};

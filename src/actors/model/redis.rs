@@ -3,15 +3,17 @@
 //! emptied.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    sync::Arc,
     time::Instant,
 };
 
 use crate::{
+    actors::partition::FanOut,
     config::Conflate,
     domain::{
         cursor::Epoch,
-        event::Event,
+        event::{Event, EventBody},
         policy::{Policies, Policy},
         relay::{
             Acknowledged, Changed, Channel, Era, Head, News, RelayedEvent, Request, TopicRead,
@@ -48,6 +50,8 @@ pub struct RedisPartition {
     sequence: u64,
     lineage: Vec<Era>,
     topics: BTreeMap<Topic, TopicLog>,
+    /// Which fan-outs have reached which topics.
+    fanned_out: HashSet<(Arc<str>, Topic)>,
     /// By instance.
     pub lines: Vec<Line>,
 }
@@ -60,6 +64,7 @@ impl RedisPartition {
             sequence: 0,
             lineage: vec![Era { server: "server 0".to_owned(), began_after: 0 }],
             topics: BTreeMap::new(),
+            fanned_out: HashSet::new(),
             lines: (0..instances).map(|_| Line::default()).collect(),
         }
     }
@@ -72,6 +77,7 @@ impl RedisPartition {
         self.lineage.truncate(1);
         self.lineage[0].began_after = 0;
         self.topics.clear();
+        self.fanned_out.clear();
     }
 
     /// A replica takes over that lacks the last events. Their sequences are not given out
@@ -106,30 +112,7 @@ impl RedisPartition {
     }
 
     pub fn publish(&mut self, topic: &Topic, event: &Event, policy: &Policy, now: Instant) -> u64 {
-        self.sequence += 1;
-        let log = self.topics.entry(topic.clone()).or_default();
-        let relayed = RelayedEvent {
-            epoch: Epoch::new(self.epoch),
-            sequence: self.sequence,
-            previous: log.last,
-            published_at: now,
-            topic: topic.clone(),
-            body: encode::body(event, 1).into(),
-        };
-        log.last = self.sequence;
-        match policy.conflate {
-            Conflate::None => {}
-            Conflate::Latest => log.events.clear(),
-            Conflate::LatestByKey => {
-                log.events.retain(|older| {
-                    event.key.is_none() || older.body.key.as_deref() != event.key.as_deref()
-                });
-            }
-        }
-        log.events.push(relayed.clone());
-        while log.events.len() > policy.history_events {
-            log.evicted_through = log.events.remove(0).sequence;
-        }
+        let relayed = self.append(topic, encode::body(event, 1).into(), policy, now);
         for line in self.lines.iter_mut().filter(|line| line.is_up) {
             for channel in [Channel::Topic(topic.clone()), Channel::All] {
                 if line.channels.contains(&channel) {
@@ -138,6 +121,64 @@ impl RedisPartition {
             }
         }
         self.sequence
+    }
+
+    /// One event for many topics, of which those get it that have not had it. Returns these
+    /// with its sequences.
+    pub fn fan_out(
+        &mut self,
+        fan_out: &FanOut,
+        topics: &[Topic],
+        policies: &Policies,
+        now: Instant,
+    ) -> Vec<(Topic, u64)> {
+        let mut events = Vec::new();
+        for topic in topics {
+            let id = fan_out.id.clone().unwrap();
+            if self.fanned_out.insert((id, topic.clone())) {
+                let policy = policies.of(topic.as_str());
+                events.push(self.append(topic, fan_out.body.clone(), policy, now));
+            }
+        }
+        if !events.is_empty() {
+            for line in self.lines.iter_mut().filter(|line| line.is_up) {
+                line.news.push_back(News::FannedOut(events.clone()));
+            }
+        }
+        events.into_iter().map(|event| (event.topic, event.sequence)).collect()
+    }
+
+    fn append(
+        &mut self,
+        topic: &Topic,
+        body: Arc<EventBody>,
+        policy: &Policy,
+        now: Instant,
+    ) -> RelayedEvent {
+        self.sequence += 1;
+        let log = self.topics.entry(topic.clone()).or_default();
+        let relayed = RelayedEvent {
+            epoch: Epoch::new(self.epoch),
+            sequence: self.sequence,
+            previous: log.last,
+            published_at: now,
+            topic: topic.clone(),
+            body,
+        };
+        log.last = self.sequence;
+        let body = &relayed.body;
+        match policy.conflate {
+            Conflate::None => {}
+            Conflate::Latest => log.events.clear(),
+            Conflate::LatestByKey => {
+                log.events.retain(|older| body.key.is_none() || older.body.key != body.key);
+            }
+        }
+        log.events.push(relayed.clone());
+        while log.events.len() > policy.history_events {
+            log.evicted_through = log.events.remove(0).sequence;
+        }
+        relayed
     }
 
     /// Redis does the next thing that an instance asks.

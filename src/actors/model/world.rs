@@ -1,45 +1,47 @@
 //! The parts under test, joined by queues that the schedule empties in any order.
 
+mod changes;
+mod feeds;
 mod linked;
+mod nodes;
+mod passing;
+mod promises;
+mod publishing;
+mod streams;
 mod verdict;
 
 use std::{
-    cell::RefCell,
-    collections::{BTreeMap, VecDeque},
-    rc::Rc,
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use rand::{RngExt, rngs::StdRng};
 
+use self::{
+    changes::Issued,
+    feeds::Expected,
+    nodes::{ManagerNode, Node, PartitionNode, Session},
+    publishing::Repeated,
+};
 use super::{
     any,
     client::Client,
+    graph::{AUTHORS, Graph, USERS},
     redis::{Redis, RedisPartition},
-    reference::{Record, Reference},
+    reference::Reference,
+    wishes::Wishes,
 };
 use crate::{
     actors::{
         StreamId,
-        connection::{ConnectionSpec, ConnectionState, Next},
-        partition::{
-            Delivery, InterestChange, MirrorSpec, MirrorState, PartitionSpec, PartitionState,
-        },
-        topic_manager::{Begin, Frames, ManagerSpec, ManagerState, Opening, Outlet},
+        partition::{MirrorSpec, MirrorState, PartitionSpec, PartitionState},
+        topic_manager::{ManagerSpec, ManagerState, Ticket},
     },
     config::{Config, Conflate, Flush, Rate, SlowConsumer, TopicHistory, TopicPolicy},
     domain::{
-        budget::HistoryBudget,
-        cursor::Epoch,
-        event::Event,
-        interest::StartFrom,
-        policy::Policies,
-        remembered::RememberedBudget,
-        topic::{Pattern, Topic},
+        budget::HistoryBudget, cursor::Epoch, policy::Policies, remembered::RememberedBudget,
     },
-    subscription::{Format, Subscription, Wanted},
-    wire::ShutdownReason,
 };
 
 const PARTITIONS: u16 = 2;
@@ -48,9 +50,20 @@ const CLIENTS: usize = 4;
 const MAILBOX: usize = 2;
 const HISTORY_TTL: Duration = Duration::from_secs(2);
 
-const TOPICS: [&str; 8] =
-    ["plain:a", "plain:b", "plain:c", "now:a", "lead:a", "latest:a", "key:a", "slow-tick:a"];
-const PATTERNS: [&str; 5] = ["plain:*", "**", "*:a", "key:**", "now:*"];
+const TOPICS: [&str; 10] = [
+    "plain:a",
+    "plain:b",
+    "plain:c",
+    "now:a",
+    "lead:a",
+    "latest:a",
+    "key:a",
+    "slow-tick:a",
+    "notifications:u",
+    "notifications:w",
+];
+const PATTERNS: [&str; 6] = ["plain:*", "**", "*:a", "key:**", "now:*", "notifications:*"];
+const COLLAPSE: [Option<&str>; 4] = [None, None, Some("likes"), Some("replies")];
 const TYPES: [Option<&str>; 3] = [None, Some("x"), Some("y")];
 const KEYS: [Option<&str>; 4] = [None, Some("k1"), Some("k2"), Some("k3")];
 
@@ -63,6 +76,22 @@ pub struct Totals {
     superseded: usize,
     resumed: usize,
     refused_mail: usize,
+    /// Changes of lists: acknowledged, refused, and asked for behind others.
+    changed: usize,
+    refused_changes: usize,
+    queued_changes: usize,
+    /// Events that had to be told though their topic was being removed.
+    kept: usize,
+    /// Events that could be lost as no id named their partition.
+    unnamed: usize,
+    /// Events that stood for several; and those that a cut left uncounted.
+    collapsed: usize,
+    uncounted: usize,
+    /// Feeds opened, what they were told of authors, and changes of the graph acknowledged.
+    feeds: usize,
+    posts: usize,
+    calls: usize,
+    fanned_out: usize,
 }
 
 impl Totals {
@@ -73,109 +102,37 @@ impl Totals {
         self.superseded += other.superseded;
         self.resumed += other.resumed;
         self.refused_mail += other.refused_mail;
+        self.changed += other.changed;
+        self.refused_changes += other.refused_changes;
+        self.queued_changes += other.queued_changes;
+        self.kept += other.kept;
+        self.unnamed += other.unnamed;
+        self.collapsed += other.collapsed;
+        self.uncounted += other.uncounted;
+        self.feeds += other.feeds;
+        self.posts += other.posts;
+        self.calls += other.calls;
+        self.fanned_out += other.fanned_out;
     }
 
     pub fn is_telling(&self) -> bool {
-        let rare = [self.gaps, self.shutdowns, self.superseded, self.refused_mail];
-        self.got > 10_000 && self.resumed > 1000 && rare.iter().all(|count| *count > 100)
+        let often = [self.got, self.fanned_out, self.kept];
+        let now_and_then =
+            [self.resumed, self.changed, self.collapsed, self.feeds, self.posts, self.calls];
+        let rare = [
+            self.gaps,
+            self.shutdowns,
+            self.superseded,
+            self.refused_mail,
+            self.queued_changes,
+            self.unnamed,
+        ];
+        let seldom = [self.refused_changes, self.uncounted];
+        often.iter().all(|count| *count > 3000)
+            && now_and_then.iter().all(|count| *count > 500)
+            && rare.iter().all(|count| *count > 100)
+            && seldom.iter().all(|count| *count > 10)
     }
-}
-
-enum Mail {
-    Open(Opening),
-    Frames(Frames),
-    Beat,
-    Change(Arc<Wanted>, Option<Begin>),
-    End(ShutdownReason),
-}
-
-/// A connection's mailbox.
-#[derive(Clone, Default)]
-struct Mailbox(Rc<RefCell<VecDeque<Mail>>>, Rc<RefCell<usize>>);
-
-impl Outlet for Mailbox {
-    fn open(&self, opening: Opening) {
-        self.0.borrow_mut().push_back(Mail::Open(opening));
-    }
-
-    fn deliver(&self, frames: Frames) -> Result<(), Frames> {
-        let mut mails = self.0.borrow_mut();
-        if mails.len() >= MAILBOX {
-            *self.1.borrow_mut() += 1;
-            return Err(frames);
-        }
-        mails.push_back(Mail::Frames(frames));
-        Ok(())
-    }
-
-    fn change(&self, wanted: &Arc<Wanted>, begin: Option<Begin>) {
-        self.0.borrow_mut().push_back(Mail::Change(wanted.clone(), begin));
-    }
-
-    fn beat(&self) {
-        if self.0.borrow().len() < MAILBOX {
-            self.0.borrow_mut().push_back(Mail::Beat);
-        }
-    }
-
-    fn end(&self, reason: ShutdownReason, _: Option<Duration>, _: Frames) {
-        self.0.borrow_mut().push_back(Mail::End(reason));
-    }
-}
-
-/// A partition whose log is here, or in Redis.
-enum Node {
-    Own(Option<Box<PartitionState>>),
-    Mirror(Option<Box<MirrorState>>),
-}
-
-impl Node {
-    fn take_outgoing(&mut self, manager: u64) -> Vec<Delivery> {
-        match self {
-            Self::Own(state) => state.as_mut().unwrap().take_outgoing(manager),
-            Self::Mirror(state) => state.as_mut().unwrap().take_outgoing(manager),
-        }
-    }
-
-    fn change_interest(&mut self, manager: u64, changes: Vec<InterestChange>, now: Instant) {
-        match self {
-            Self::Own(state) => state.as_mut().unwrap().change_interest(manager, changes, now),
-            Self::Mirror(state) => state.as_mut().unwrap().change_interest(manager, changes, now),
-        }
-    }
-
-    fn rebuild(&mut self) {
-        match self {
-            Self::Own(state) => *state = state.take().map(|state| Box::new(state.rebuild())),
-            Self::Mirror(state) => *state = state.take().map(|state| Box::new(state.rebuild())),
-        }
-    }
-}
-
-struct PartitionNode {
-    state: Node,
-    /// Per manager: whether it must be told of a restart, and what is on its way to it.
-    must_restart: [bool; MANAGERS],
-    to_manager: [Option<Vec<Delivery>>; MANAGERS],
-}
-
-struct ManagerNode {
-    state: ManagerState<Mailbox>,
-    /// Per partition, what is on its way to it.
-    to_partition: Vec<Option<Vec<InterestChange>>>,
-}
-
-/// One open stream of a client.
-struct Session {
-    stream: StreamId,
-    manager: usize,
-    mailbox: Mailbox,
-    state: ConnectionState,
-    /// Whether the actor still runs; its bytes may outlive it.
-    is_actor_alive: bool,
-    is_finished: bool,
-    /// Written by the hub, not read by the client.
-    wire: VecDeque<u8>,
 }
 
 pub struct World {
@@ -189,6 +146,18 @@ pub struct World {
     managers: Vec<ManagerNode>,
     clients: Vec<Client>,
     sessions: Vec<Option<Session>>,
+    /// Feeds that are about to open.
+    expected: Vec<Option<Expected>>,
+    last_expected: u64,
+    has_feeds: bool,
+    /// How many messages arrive in a step, and how likely a panic that is due happens.
+    haste: usize,
+    panics: f64,
+    graph: Graph,
+    tickets: BTreeMap<Ticket, Issued>,
+    last_ticket: Ticket,
+    fan_outs: Vec<Repeated>,
+    last_number: usize,
     streams: BTreeMap<StreamId, usize>,
     reference: Reference,
     next_stream: StreamId,
@@ -198,6 +167,7 @@ pub struct World {
 fn config(rng: &mut StdRng) -> Config {
     let mut config = Config::default();
     config.hub.partitions = PARTITIONS;
+    config.hub.max_topics_per_stream = any(rng, &[5, 100]);
     config.history.events = rng.random_range(2..12);
     config.history.ttl = any(rng, &[HISTORY_TTL, Duration::from_secs(1000)]);
     config.outbox.max_bytes = any(rng, &[4096, 1 << 20]);
@@ -270,14 +240,32 @@ impl World {
             state: ManagerState::new(manager_spec.clone()),
             to_partition: (0..PARTITIONS).map(|_| None).collect(),
         };
+        let clients: Vec<Client> = (0..CLIENTS).map(|_| client(&mut rng, &config)).collect();
+        let mut graph = Graph::default();
+        for (user, author) in (0..USERS.len()).flat_map(|u| (0..AUTHORS.len()).map(move |a| (u, a)))
+        {
+            if rng.random_bool(0.5) {
+                graph.follow(user, author);
+            }
+        }
         Self {
             now,
             instances: (0..instance_count).map(partitions).collect(),
             redis,
             managers: (0..MANAGERS).map(manager).collect(),
             manager_spec,
-            clients: (0..CLIENTS).map(|_| client(&mut rng)).collect(),
+            has_feeds: clients.iter().any(|client| client.wishes.feed_of().is_some()),
+            haste: any(&mut rng, &[1, 3, 10]),
+            panics: any(&mut rng, &[0.1, 0.1, 1.0]),
+            clients,
             sessions: (0..CLIENTS).map(|_| None).collect(),
+            expected: (0..CLIENTS).map(|_| None).collect(),
+            last_expected: 0,
+            graph,
+            tickets: BTreeMap::new(),
+            last_ticket: 0,
+            fan_outs: Vec::new(),
+            last_number: 0,
             streams: BTreeMap::new(),
             reference: Reference::new(Policies::new(&config).unwrap()),
             config,
@@ -290,10 +278,10 @@ impl World {
     /// One thing happens somewhere.
     pub fn step(&mut self) {
         let client = self.rng.random_range(0..CLIENTS);
-        match self.rng.random_range(0..100) {
+        match self.rng.random_range(0..112) {
             0..22 => self.publish(),
-            22..45 if self.redis.is_some() => (0..3).for_each(|_| self.hand_over()),
-            22..45 => self.hand_over(),
+            22..45 if self.redis.is_some() => (0..3 * self.haste).for_each(|_| self.hand_over()),
+            22..45 => (0..self.haste).for_each(|_| self.hand_over()),
             45..57 => self.end_turn(),
             57..72 => self.run_connection(client),
             72..86 => self.transport(client),
@@ -305,9 +293,23 @@ impl World {
                 let stalled = self.rng.random_bool(0.5);
                 self.clients[client].is_stalled = stalled;
             }
-            // Rarer with Redis, where streams take longer to come.
-            _ if self.redis.is_some() && self.rng.random_bool(0.8) => {}
-            _ => self.panic(),
+            98..100 if self.rng.random_bool(self.panics) => self.panic(),
+            98..100 => {}
+            100..103 => self.ask_change(client),
+            103..105 => self.fan_out(),
+            105..108 => self.step_of_feeds(),
+            _ if self.has_feeds => self.tell_of_graph(),
+            _ => {}
+        }
+    }
+
+    fn step_of_feeds(&mut self) {
+        let expected = (0..CLIENTS).find(|client| self.expected[*client].is_some());
+        match (self.rng.random_range(0..10), expected) {
+            (0..7, Some(client)) => self.open(client),
+            (7, Some(client)) => self.give_up(client),
+            _ if self.has_feeds => self.change_graph(),
+            _ => {}
         }
     }
 
@@ -325,6 +327,7 @@ impl World {
                 self.clients[client].is_stalled = false;
                 self.open(client);
             }
+            (0..4).for_each(|_| self.tell_of_graph());
             for _ in 0..4 {
                 self.run_redis();
                 self.hand_over_all();
@@ -337,300 +340,18 @@ impl World {
             }
         }
     }
-
-    fn publish(&mut self) {
-        let topic = any(&mut self.rng, &TOPICS);
-        let (event_type, key) = (any(&mut self.rng, &TYPES), any(&mut self.rng, &KEYS));
-        let parsed = Topic::parse(topic).unwrap();
-        let partition = parsed.partition(PARTITIONS);
-        let index = self.reference.records.len();
-        let mut event = Event::text(index.to_string()).id(format!("id {index}"));
-        event.event_type = event_type.map(Into::into);
-        event.key = key.map(Into::into);
-        let again = self.rng.random_bool(0.1);
-        let (sequence, era) = match &mut self.redis {
-            Some(redis) => {
-                let instance = self.rng.random_range(0..MANAGERS);
-                if !redis.partitions[usize::from(partition)].lines[instance].is_up {
-                    // Refused: there is no link.
-                    return;
-                }
-                let policy = redis.policies.of(topic).clone();
-                let log = &mut redis.partitions[usize::from(partition)];
-                let sequence = log.publish(&parsed, &event, &policy, self.now);
-                let acknowledged = Some(log.acknowledge());
-                redis.acknowledged[instance][usize::from(partition)] = acknowledged;
-                (sequence, redis.era)
-            }
-            None => {
-                let node = &mut self.instances[0][usize::from(partition)].state;
-                let Node::Own(Some(state)) = node else { panic!("no partition") };
-                let mut publish = || {
-                    let taken = state.publish(&parsed, &event, None, self.now);
-                    taken.map_err(|error| error.to_string()).unwrap().published.sequence
-                };
-                let sequence = publish();
-                assert!(!again || publish() == sequence);
-                (sequence, 0)
-            }
-        };
-        let topic = topic.to_owned();
-        let at = self.now;
-        let is_lost = false;
-        let record = Record { topic, partition, era, sequence, event_type, key, at, is_lost };
-        self.reference.publish(record);
-    }
-
-    /// A message between a partition and a manager arrives, or sets out.
-    fn hand_over(&mut self) {
-        let partition = self.rng.random_range(0..usize::from(PARTITIONS));
-        let manager = self.rng.random_range(0..MANAGERS);
-        if self.redis.is_some() && self.rng.random_bool(0.5) {
-            let count = self.rng.random_range(1..10);
-            return self.relay(manager, partition, count);
-        }
-        if self.rng.random_bool(0.5) {
-            self.partition_to_manager(partition, manager);
-        } else {
-            self.manager_to_partition(partition, manager);
-        }
-    }
-
-    fn hand_over_all(&mut self) {
-        for partition in 0..usize::from(PARTITIONS) {
-            for manager in 0..MANAGERS {
-                for _ in 0..2 {
-                    self.manager_to_partition(partition, manager);
-                    self.partition_to_manager(partition, manager);
-                }
-            }
-        }
-    }
-
-    /// The instance that a manager belongs to.
-    fn instance_of(&self, manager: usize) -> usize {
-        if self.redis.is_some() { manager } else { 0 }
-    }
-
-    fn partition_to_manager(&mut self, partition: usize, manager: usize) {
-        let instance = self.instance_of(manager);
-        let node = &mut self.instances[instance][partition];
-        if let Some(deliveries) = node.to_manager[manager].take() {
-            for delivery in deliveries {
-                let state = &mut self.managers[manager].state;
-                state.on_delivery(partition as u16, delivery, self.now);
-            }
-            return;
-        }
-        let mut deliveries = node.state.take_outgoing(manager as u64);
-        if std::mem::take(&mut node.must_restart[manager]) {
-            deliveries.insert(0, Delivery::Restarted);
-        }
-        if !deliveries.is_empty() {
-            node.to_manager[manager] = Some(deliveries);
-        }
-    }
-
-    fn manager_to_partition(&mut self, partition: usize, manager: usize) {
-        let instance = self.instance_of(manager);
-        let node = &mut self.managers[manager];
-        if let Some(changes) = node.to_partition[partition].take() {
-            changes.iter().for_each(|change| self.note_attach(partition as u16, change));
-            let state = &mut self.instances[instance][partition].state;
-            state.change_interest(manager as u64, changes, self.now);
-        } else if node.state.has_changes(partition as u16) {
-            node.to_partition[partition] = Some(node.state.take_changes(partition as u16));
-        }
-    }
-
-    /// Notes what the stream cannot be given any more, at the moment of its attach.
-    fn note_attach(&mut self, partition: u16, change: &InterestChange) {
-        let InterestChange::Attach { stream, interest, from } = change else { return };
-        let StartFrom::After { sequence: after, .. } = from else { return };
-        if self.redis.is_some() {
-            // The answer comes later, and may then lack more.
-            return;
-        }
-        let Some(client) = self.streams.get(stream).copied() else { return };
-        let session = self.sessions[client].as_ref();
-        if session.is_none_or(|session| session.stream != *stream) {
-            // A stream that is gone already.
-            return;
-        }
-        let client = &mut self.clients[client];
-        let evicted = self.reference.evicted(self.now).clone();
-        let lost = evicted.into_iter().filter(|index| {
-            let record = &self.reference.records[*index];
-            let topic = Topic::parse(&record.topic).unwrap();
-            let is_wanted = interest.topics.contains(&topic) || interest.matches_pattern(&topic);
-            let is_wanted = is_wanted && interest.types.wants_type(record.event_type);
-            is_wanted && record.partition == partition && record.sequence > *after
-        });
-        client.lost.extend(lost.collect::<Vec<_>>());
-    }
-
-    fn end_turn(&mut self) {
-        let manager = self.rng.random_range(0..MANAGERS);
-        self.end_turn_of(manager);
-    }
-
-    fn end_turn_of(&mut self, manager: usize) {
-        let state = &mut self.managers[manager].state;
-        state.on_time(self.now);
-        state.take_activity();
-    }
-
-    fn run_connection(&mut self, client: usize) {
-        let Some(session) = &mut self.sessions[client] else { return };
-        while let Some(mail) = session.mailbox.0.borrow_mut().pop_front() {
-            if !session.is_actor_alive {
-                continue;
-            }
-            let result = match mail {
-                Mail::Open(opening) => {
-                    session.state.on_opened(opening, 0);
-                    Ok(())
-                }
-                Mail::Frames(frames) => session.state.on_frames(&frames, self.now),
-                Mail::Change(wanted, begin) => {
-                    session.state.on_change(wanted, begin);
-                    Ok(())
-                }
-                Mail::Beat => session.state.on_heartbeat(self.now),
-                Mail::End(reason) => Err(reason),
-            };
-            if let Err(reason) = result {
-                session.state.end(reason, None);
-                session.is_actor_alive = false;
-            }
-        }
-        if !session.is_actor_alive {
-            let (stream, manager) = (session.stream, session.manager);
-            self.managers[manager].state.close(stream);
-        }
-    }
-
-    /// The transport takes what there is, and the client reads some of it.
-    fn transport(&mut self, client: usize) {
-        let Some(session) = &mut self.sessions[client] else { return };
-        let reader = &mut self.clients[client];
-        if reader.is_stalled {
-            return;
-        }
-        loop {
-            match session.state.next(self.now) {
-                Next::Write(piece) => session.wire.extend(&piece.bytes),
-                Next::Finished => {
-                    session.is_finished = true;
-                    break;
-                }
-                Next::Idle | Next::WaitUntil(_) => break,
-            }
-        }
-        let count = self.rng.random_range(0..=session.wire.len());
-        let count = if self.rng.random_bool(0.5) { session.wire.len() } else { count };
-        let bytes: Vec<u8> = session.wire.drain(..count).collect();
-        if let Some(redis) = self.redis.as_ref().filter(|_| !bytes.is_empty()) {
-            reader.evicted = Some(self.reference.evicted(self.now).clone());
-            reader.present_era = redis.era;
-        }
-        reader.read(&bytes);
-        if session.is_finished && session.wire.is_empty() {
-            self.cut(client);
-        }
-    }
-
-    fn open(&mut self, client: usize) {
-        if self.sessions[client].is_some() {
-            return;
-        }
-        let wanted = Arc::new(self.wanted(client));
-        let manager = self.rng.random_range(0..MANAGERS);
-        let stream = self.next_stream;
-        self.next_stream += 1;
-        self.streams.insert(stream, client);
-        let mailbox = Mailbox::default();
-        self.managers[manager].state.open(stream, mailbox.clone(), &wanted, 0.5, self.now);
-        let spec = ConnectionSpec::new(&self.config, Duration::from_secs(1));
-        self.clients[client].reconnect();
-        self.totals.resumed += usize::from(!self.clients[client].last_id.is_empty());
-        self.sessions[client] = Some(Session {
-            stream,
-            manager,
-            mailbox,
-            state: ConnectionState::new(spec, wanted, "client", self.now),
-            is_actor_alive: true,
-            is_finished: false,
-            wire: VecDeque::new(),
-        });
-    }
-
-    fn wanted(&mut self, client: usize) -> Wanted {
-        let client = &self.clients[client];
-        let mut subscription = Subscription::new().topics(client.topics.iter().copied());
-        if let Some(types) = &client.types {
-            subscription = subscription.types(types.iter().copied());
-        }
-        if self.rng.random_bool(0.2) {
-            subscription.format = Some(Format::JsonBatch);
-        }
-        subscription = subscription.last_event_id(client.last_id.clone());
-        subscription.resolve(100).unwrap()
-    }
-
-    /// The connection breaks at any byte.
-    fn cut(&mut self, client: usize) {
-        let Some(mut session) = self.sessions[client].take() else { return };
-        let count = self.rng.random_range(0..=session.wire.len());
-        let bytes: Vec<u8> = session.wire.drain(..count).collect();
-        self.clients[client].read(&bytes);
-        self.totals.refused_mail += *session.mailbox.1.borrow();
-        self.managers[session.manager].state.close(session.stream);
-    }
-
-    /// An actor panics and is rebuilt, or a connection's dies.
-    fn panic(&mut self) {
-        match self.rng.random_range(0..3) {
-            0 => {
-                let partition = self.rng.random_range(0..usize::from(PARTITIONS));
-                let instance = self.rng.random_range(0..self.instances.len());
-                let node = &mut self.instances[instance][partition];
-                node.state.rebuild();
-                node.must_restart = [true; MANAGERS];
-                if let Some(redis) = &mut self.redis {
-                    redis.partitions[partition].disconnect(instance);
-                }
-            }
-            1 => {
-                let manager = self.rng.random_range(0..MANAGERS);
-                let node = &mut self.managers[manager];
-                node.state.end_all(ShutdownReason::Drain);
-                node.state = ManagerState::new(self.manager_spec.clone());
-                node.state.reset_interest();
-            }
-            _ => {
-                let client = self.rng.random_range(0..CLIENTS);
-                if let Some(session) = &mut self.sessions[client] {
-                    session.state.end(ShutdownReason::Drain, None);
-                    session.is_actor_alive = false;
-                }
-            }
-        }
-    }
 }
 
-fn client(rng: &mut StdRng) -> Client {
+fn client(rng: &mut StdRng, config: &Config) -> Client {
     let mut topics: Vec<&'static str> =
         (0..rng.random_range(1..4)).map(|_| any(rng, &TOPICS)).collect();
     if rng.random_bool(0.4) {
         topics = vec![any(rng, &PATTERNS), any(rng, &PATTERNS), any(rng, &TOPICS)];
     }
     let types = rng.random_bool(0.2).then(|| vec!["x", "message"]);
-    Client::new(topics, types)
-}
-
-fn wants(client: &Client, record: &Record) -> bool {
-    let event_type = record.event_type.unwrap_or("message");
-    client.types.as_ref().is_none_or(|types| types.contains(&event_type))
-        && client.topics.iter().any(|name| Pattern::parse(name).unwrap().matches(&record.topic))
+    let wishes = match rng.random_bool(0.3) {
+        true => Wishes::Feed { user: rng.random_range(0..USERS.len()) },
+        false => Wishes::of(topics.into_iter().collect(), config.hub.max_topics_per_stream),
+    };
+    Client::new(wishes, types)
 }

@@ -2,7 +2,7 @@
 
 use rand::RngExt;
 
-use super::{MANAGERS, Node, PARTITIONS, World, any};
+use super::{MANAGERS, Node, PARTITIONS, Reference, World, any};
 use crate::{actors::model::redis::RedisPartition, domain::relay::News};
 
 impl World {
@@ -13,39 +13,49 @@ impl World {
             (self.rng.random_range(0..MANAGERS), self.rng.random_range(0..usize::from(PARTITIONS)));
         let line = &mut redis.partitions[partition].lines[instance];
         let pushes: Vec<usize> = (0..line.news.len())
-            .filter(|place| matches!(line.news[*place], News::Event(_)))
+            .filter(|place| matches!(line.news[*place], News::Event(_) | News::FannedOut(_)))
             .collect();
         match self.rng.random_range(0..10) {
             0 if redis.loses_tails => {
                 let log = &mut redis.partitions[partition];
                 let kept = log.fail_over(self.rng.random_range(0..4));
+                self.fan_outs.clear();
                 self.reference.lose(partition as u16, kept);
             }
             0 => {
                 redis.era += 1;
+                self.fan_outs.clear();
                 redis.partitions.iter_mut().for_each(RedisPartition::empty);
                 self.reference.evict_all();
             }
             1..4 if redis.loses_pushes && !pushes.is_empty() => {
                 // Whoever has had a later event of another topic can come back with its id
                 // before the hole is found. So this one may be missing, but no other.
-                let Some(News::Event(event)) = line.news.remove(any(&mut self.rng, &pushes)) else {
-                    return;
+                let lost = match line.news.remove(any(&mut self.rng, &pushes)) {
+                    Some(News::Event(event)) => vec![event],
+                    Some(News::FannedOut(events)) => events,
+                    _ => return,
                 };
-                let text = std::str::from_utf8(&event.body.lines[event.body.data_at..]).unwrap();
-                let index: usize = text.trim_start_matches("data: ").trim_end().parse().unwrap();
+                let reference = &self.reference;
+                let lost = lost.iter().map(|event| {
+                    reference.find(Reference::number_of(&event.body), event.topic.as_str())
+                });
+                let lost: Vec<usize> = lost.collect();
                 for client in &mut self.clients {
                     client.may_miss_pushes = true;
-                    client.excused.insert(index);
+                    client.excused.extend(&lost);
                 }
             }
             4..7 if !pushes.is_empty() => {
                 // Repeated, now or later.
                 let place = any(&mut self.rng, &pushes);
-                let News::Event(event) = &line.news[place] else { return };
-                let event = News::Event(event.clone());
+                let repeated = match &line.news[place] {
+                    News::Event(event) => News::Event(event.clone()),
+                    News::FannedOut(events) => News::FannedOut(events.clone()),
+                    _ => return,
+                };
                 let later = self.rng.random_range(place..line.news.len());
-                line.news.insert(later + 1, event);
+                line.news.insert(later + 1, repeated);
             }
             _ => redis.partitions[partition].disconnect(instance),
         }

@@ -1,0 +1,189 @@
+//! Feeds: streams that open while whom their user follows is read, and calls that change it.
+
+use std::collections::BTreeSet;
+
+use rand::RngExt;
+
+use super::{
+    MANAGERS, World, any,
+    changes::{Issued, Waiting},
+};
+use crate::{
+    actors::{
+        model::graph::{AUTHORS, NOTIFICATIONS, POSTS, USERS, What},
+        topic_manager::{Outcome, Ticket},
+    },
+    domain::topic::{Pattern, Topic},
+    follow::User,
+    subscription::{Change, FeedOf, Subscription},
+};
+
+const KINDS: [&str; 3] = ["message", "x", "y"];
+
+/// A feed's stream that is about to open.
+pub(super) struct Expected {
+    manager: usize,
+    feed: FeedOf,
+    /// The first author that is not read yet.
+    next_author: usize,
+    topics: Vec<&'static str>,
+    muted: Option<BTreeSet<&'static str>>,
+}
+
+fn user_named(user: usize) -> User {
+    User::parse(USERS[user]).unwrap()
+}
+
+impl World {
+    /// Where streams of a user may be. Links between instances do not tell of changes in
+    /// this model: so with Redis all streams of a user are on one.
+    fn managers_of(&self, user: usize) -> Vec<usize> {
+        match self.redis {
+            Some(_) => vec![user % MANAGERS],
+            None => (0..MANAGERS).collect(),
+        }
+    }
+
+    /// A feed's stream comes a step nearer to being open.
+    pub(super) fn open_feed(&mut self, client: usize, user: usize) {
+        let Some(mut expected) = self.expected[client].take() else {
+            let managers = self.managers_of(user);
+            let manager = any(&mut self.rng, &managers);
+            self.last_expected += 1;
+            let feed = FeedOf { user: user_named(user), number: self.last_expected };
+            self.managers[manager].state.expect_feed(&feed);
+            let (topics, muted) = (vec![NOTIFICATIONS[user]], None);
+            let expected = Expected { manager, feed, next_author: 0, topics, muted };
+            self.expected[client] = Some(expected);
+            return;
+        };
+        if expected.next_author < AUTHORS.len() {
+            let end = (expected.next_author + self.rng.random_range(1..3)).min(AUTHORS.len());
+            let page = expected.next_author..end;
+            let followed = page.filter(|author| self.graph.follows(user, *author));
+            expected.topics.extend(followed.map(|author| POSTS[author]));
+            expected.next_author = end;
+        } else if expected.muted.is_none() {
+            expected.muted = Some(self.graph.muted(user).clone());
+        } else {
+            return self.open_expected(client, expected);
+        }
+        self.expected[client] = Some(expected);
+    }
+
+    fn open_expected(&mut self, client: usize, expected: Expected) {
+        let Expected { manager, feed, topics, muted, .. } = expected;
+        let muted = muted.unwrap_or_default();
+        let mut subscription = Subscription::new().topics(topics.iter().copied());
+        subscription.muted = Some(muted.iter().map(|kind| (*kind).to_owned()).collect());
+        subscription.feed = Some(feed);
+        self.open_stream(client, manager, subscription);
+        self.totals.feeds += 1;
+        self.promise_at_open(client, |record| {
+            topics.contains(&record.topic)
+                && !muted.contains(record.event_type.unwrap_or("message"))
+        });
+    }
+
+    /// A manager reads some feeds again, as it does after a lost link.
+    pub(super) fn reread_feeds(&mut self, manager: usize) {
+        while self.rng.random_bool(0.7)
+            && let Some(user) = self.managers[manager].state.next_to_reread()
+        {
+            let number = USERS.iter().position(|name| *name == user.as_str()).unwrap();
+            let followed = (0..AUTHORS.len()).filter(|author| self.graph.follows(number, *author));
+            let names = followed.map(|author| POSTS[author]).chain([NOTIFICATIONS[number]]);
+            let topics: Vec<Topic> = names.map(|name| Topic::parse(name).unwrap()).collect();
+            let muted = self.graph.muted(number).iter().map(|kind| (*kind).to_owned());
+            let muted: Vec<String> = muted.collect();
+            let state = &mut self.managers[manager].state;
+            state.on_reread(&user, Some((&topics, &muted)), self.now);
+        }
+    }
+
+    /// A client that was about to open its feed goes away.
+    pub(super) fn give_up(&mut self, client: usize) {
+        if let Some(Expected { manager, feed, .. }) = self.expected[client].take() {
+            self.managers[manager].state.forget_expected(&feed);
+        }
+    }
+
+    /// A user follows or unfollows an author, or mutes other kinds.
+    pub(super) fn change_graph(&mut self) {
+        let user = self.rng.random_range(0..USERS.len());
+        let author = self.rng.random_range(0..AUTHORS.len());
+        let is_follow = self.rng.random_bool(0.75);
+        if self.graph.is_busy(user, is_follow.then_some(author)) {
+            return;
+        }
+        let what = match is_follow {
+            true => What::Follow { author, is_followed: !self.graph.follows(user, author) },
+            false => {
+                let before = self.graph.muted(user).clone();
+                let now = KINDS.into_iter().filter(|_| self.rng.random_bool(0.3)).collect();
+                What::Mute { before, now }
+            }
+        };
+        let managers = self.managers_of(user);
+        self.graph.take(user, what, managers);
+        for client in self.clients_of(user) {
+            self.revise(client);
+        }
+    }
+
+    fn clients_of(&self, user: usize) -> Vec<usize> {
+        let clients = self.clients.iter().enumerate();
+        let its = clients.filter(|(_, client)| client.wishes.feed_of() == Some(user));
+        its.map(|(number, _)| number).collect()
+    }
+
+    /// A manager hears of a change of the graph.
+    pub(super) fn tell_of_graph(&mut self) {
+        let calls = self.graph.calls.iter().enumerate();
+        let untold = calls.filter(|(_, call)| !call.untold.is_empty());
+        let untold: Vec<usize> = untold.map(|(place, _)| place).collect();
+        if untold.is_empty() {
+            return;
+        }
+        let call = &mut self.graph.calls[any(&mut self.rng, &untold)];
+        let manager = call.untold.swap_remove(self.rng.random_range(0..call.untold.len()));
+        let posts = |author: &usize| Pattern::parse(POSTS[*author]).unwrap();
+        let change = match &call.what {
+            What::Follow { author, is_followed: true } => {
+                Change { add: vec![posts(author)], ..Change::default() }
+            }
+            What::Follow { author, is_followed: false } => {
+                Change { remove: vec![posts(author)], ..Change::default() }
+            }
+            What::Mute { now, .. } => {
+                let muted = Some(now.iter().map(|kind| (*kind).to_owned()).collect());
+                Change { muted, ..Change::default() }
+            }
+        };
+        let state = &mut self.managers[manager].state;
+        let user = user_named(call.user);
+        let first = self.last_ticket + 1;
+        self.last_ticket += state.feed_count(&user) as Ticket;
+        for ticket in first..=self.last_ticket {
+            self.tickets.insert(ticket, Issued { manager, waiting: Waiting::Call });
+            call.tickets.insert(ticket);
+        }
+        state.change_feeds(&user, &change, &mut (first..=self.last_ticket), self.now);
+        self.end_calls();
+    }
+
+    pub(super) fn on_call_answered(&mut self, ticket: Ticket, outcome: &Outcome) {
+        assert_ne!(*outcome, Outcome::TooManyTopics);
+        self.graph.calls.iter_mut().for_each(|call| {
+            call.tickets.remove(&ticket);
+        });
+        self.end_calls();
+    }
+
+    /// What all streams have taken is acknowledged.
+    fn end_calls(&mut self) {
+        let before = self.graph.calls.len();
+        self.graph.calls.retain(|call| !call.is_done());
+        self.totals.calls += before - self.graph.calls.len();
+    }
+}
