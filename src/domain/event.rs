@@ -192,9 +192,11 @@ impl SequencedEvent {
         self.body.key.as_deref()
     }
 
-    /// Bytes that it takes in a stream, about.
+    /// Bytes that it takes in a stream, about, and in memory while it waits: it knows what was
+    /// merged into it.
     pub fn stream_bytes(&self) -> usize {
-        self.body.lines.len() + ID_LINE_BYTES
+        let merged = self.collapsed.as_ref().map_or(0, |older| 8 * older.len());
+        self.body.lines.len() + ID_LINE_BYTES + merged
     }
 
     /// What the event costs in memory, about: its bytes, the names it owns, and the

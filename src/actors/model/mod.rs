@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng};
 
 use self::world::World;
 
-const SCHEDULES: u64 = 3000;
+const SCHEDULES: u64 = 1500;
 const STEPS: usize = 400;
 
 #[test]
