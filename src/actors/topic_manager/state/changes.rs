@@ -225,18 +225,6 @@ impl<O: Outlet> ManagerState<O> {
                 part = Some(Attachment { interest, ..*attachment });
             }
         }
-        // Of what was added later nothing is kept once it is empty, as long as the stream is
-        // attached to the partition otherwise.
-        let is_empty = |one: &Attachment| {
-            one.id & LATER != 0
-                && one.interest.topics.is_empty()
-                && one.interest.patterns.is_empty()
-        };
-        let partition = part.as_ref().map(|part| part.partition);
-        let is_there = |one: &Attachment| Some(one.partition) == partition;
-        if slot.attachments.iter().filter(|one| is_there(one)).count() > 1 {
-            slot.attachments.retain(|one| !(is_there(one) && is_empty(one)));
-        }
         self.topics[id].subscribers.retain(|other| *other != reference);
         self.drop_topic_if_unused(id);
         part
