@@ -64,6 +64,7 @@ mod http;
 mod hub;
 mod metrics;
 mod process;
+mod server;
 mod subscription;
 #[cfg(test)]
 mod testing;
@@ -77,4 +78,5 @@ pub use domain::{
 };
 pub use error::{ChangeError, FanOutError, FollowError, PublishError, StartError, SubscribeError};
 pub use hub::{FanOutMode, FanOutReport, Hub, HubBuilder, Published};
+pub use server::Server;
 pub use subscription::Subscription;

@@ -11,7 +11,7 @@ use crate::{error::SubscribeError, follow::User, hub::Hub, subscription::Subscri
 
 /// The user is the query's: whoever is in front of this hub says who may ask for whom.
 pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
-    let options = match query(&request) {
+    let options = match query(request.head()) {
         Ok(options) => options,
         Err(refusal) => return refusal.response(),
     };
@@ -24,7 +24,7 @@ pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
 
 /// An embedder's feed: the user is the one that its own login knows.
 pub(crate) async fn of(hub: &Hub, request: &HttpRequest, user: &str) -> HttpResponse {
-    match query(request) {
+    match query(request.head()) {
         Ok(options) => answer(hub, request, user, &options).await,
         Err(refusal) => refusal.response(),
     }
@@ -43,13 +43,13 @@ async fn answer(
             return Refusal::new(StatusCode::BAD_REQUEST, "bad_user", message).response();
         }
     };
-    let subscription = match complete(Subscription::new(), request, options) {
+    let subscription = match complete(Subscription::new(), request.head(), options) {
         Ok(subscription) => subscription,
         Err(refusal) => return refusal.response(),
     };
     let opened: Result<_, SubscribeError> = hub.open_feed(user, subscription).await;
     match opened {
-        Ok(reader) => stream_response(request, reader),
-        Err(error) => stream_refusal(request, &error),
+        Ok(reader) => stream_response(request.head(), reader),
+        Err(error) => stream_refusal(request.head(), &error),
     }
 }

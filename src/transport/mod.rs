@@ -4,13 +4,16 @@
 //! is to know for one more.
 
 mod body;
+mod raw;
 
 use std::{any::Any, time::Duration};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+pub(crate) use crate::actors::connection::PipeReader;
 pub(crate) use body::EventStreamBody;
+pub(crate) use raw::{Look, MAX_HEAD_BYTES, RawStream, look};
 
 /// Has the kernel end an accepted connection that makes no progress for this long.
 pub(crate) fn limit_unsent(connection: &dyn Any, timeout: Duration) {

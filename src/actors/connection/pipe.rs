@@ -28,6 +28,8 @@ pub(crate) struct Pipe {
     state: ConnectionState,
     /// The transport that waits for bytes.
     waker: Option<Waker>,
+    /// Whether it waits for the stream's end only: its client takes nothing.
+    is_blocked: bool,
     is_closed: bool,
     delivered: u64,
     metrics: Arc<WorkerMetrics>,
@@ -35,7 +37,8 @@ pub(crate) struct Pipe {
 
 impl Pipe {
     pub fn new(state: ConnectionState, metrics: Arc<WorkerMetrics>) -> Rc<RefCell<Self>> {
-        let pipe = Self { state, waker: None, is_closed: false, delivered: 0, metrics };
+        let pipe =
+            Self { state, waker: None, is_blocked: false, is_closed: false, delivered: 0, metrics };
         Rc::new(RefCell::new(pipe))
     }
 
@@ -45,8 +48,8 @@ impl Pipe {
         let result = change(&mut self.state);
         self.metrics.count_unsent(before, self.state.unsent_bytes());
         self.metrics.count_losses(&self.state.take_losses());
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+        if !self.is_blocked || self.state.ended().is_some() {
+            self.waker.take().into_iter().for_each(Waker::wake);
         }
         result
     }
@@ -98,7 +101,7 @@ impl Drop for Pipe {
 pub(crate) struct PipeReader {
     pipe: Rc<RefCell<Pipe>>,
     connection: Addr<Connection>,
-    /// Made when the rate limit first holds something back.
+    /// Made when the rate limit first holds something back, or the client the stream's end.
     sleep: Option<Pin<Box<Sleep>>>,
     /// Counts the stream as not wholly written.
     _body: TaskTrackerToken,
@@ -129,19 +132,39 @@ impl PipeReader {
                 Next::Finished => return Poll::Ready(None),
                 Next::Idle => break,
                 Next::WaitUntil(at) => {
-                    let at = at.into();
-                    let sleep =
-                        self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-                    sleep.as_mut().reset(at);
-                    if sleep.as_mut().poll(task).is_pending() {
+                    if poll_sleep(&mut self.sleep, at, task).is_pending() {
                         break;
                     }
                 }
             }
         }
+        pipe.is_blocked = false;
         pipe.waker = Some(task.waker().clone());
         Poll::Pending
     }
+
+    /// For a transport whose client does not take what it was given last: ready when the
+    /// stream has ended and the client has had its time to take the rest.
+    pub fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        let mut pipe = self.pipe.borrow_mut();
+        pipe.is_blocked = true;
+        pipe.waker = Some(task.waker().clone());
+        if pipe.ended().is_none() {
+            return Poll::Pending;
+        }
+        poll_sleep(&mut self.sleep, pipe.state.gives_up_at(), task)
+    }
+}
+
+fn poll_sleep(
+    sleep: &mut Option<Pin<Box<Sleep>>>,
+    at: Instant,
+    task: &mut Context<'_>,
+) -> Poll<()> {
+    let at = at.into();
+    let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+    sleep.as_mut().reset(at);
+    sleep.as_mut().poll(task)
 }
 
 impl Drop for PipeReader {

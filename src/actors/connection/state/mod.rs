@@ -266,6 +266,11 @@ impl ConnectionState {
         self.end
     }
 
+    /// When a client that takes nothing more is given up.
+    pub fn gives_up_at(&self) -> Instant {
+        self.last_taken + self.spec.write_timeout
+    }
+
     /// Bytes encoded and not taken.
     pub fn unsent_bytes(&self) -> usize {
         self.outbox.bytes()
