@@ -1,6 +1,9 @@
 //! Which requests are streams for the bare socket, and how they are opened.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use actix_web::dev::RequestHead;
 
@@ -44,6 +47,8 @@ impl Routes {
             Some(subscription) => Some(subscription(head)?),
             None => None,
         };
-        http::stream::open(&self.hub, head, subscription)
+        let reader = http::stream::open(&self.hub, head, subscription)?;
+        self.hub.shared().metrics.opened_raw.fetch_add(1, Ordering::Relaxed);
+        Some(reader)
     }
 }

@@ -11,8 +11,11 @@ mod feeds;
 mod follows;
 mod live_topics;
 mod operations;
+mod over_body;
+mod own_server;
 mod proxies;
 mod publish;
+mod raw_stream;
 mod redis;
 mod resume;
 mod shutdown;
@@ -21,3 +24,6 @@ mod storm;
 mod streams_at_load;
 mod subscribe;
 mod tidy;
+
+/// What the tests below run against; in `over_body` it is another.
+use support::Server;
