@@ -39,7 +39,7 @@ pub use self::{
 use crate::{
     actors::{
         StreamId,
-        connection::{Connection, PipeReader, Worker},
+        connection::{Connection, NewStream, PipeReader, Worker},
         fanout::FanoutRouter,
         partition::{Partition, Place, PublishEvent},
         topic_manager::{Drain, TopicManager},
@@ -268,6 +268,11 @@ impl Hub {
 
     /// Opens a stream on this worker.
     pub(crate) fn open(&self, subscription: Subscription) -> Result<PipeReader, SubscribeError> {
+        self.begin(subscription).map(NewStream::spawn)
+    }
+
+    /// Opens a stream on this worker, whose connection the transport is to run.
+    pub(crate) fn begin(&self, subscription: Subscription) -> Result<NewStream, SubscribeError> {
         let shared = self.shared();
         let max_topics = shared.config.hub.max_topics_per_stream;
         let wanted = subscription.resolve(max_topics)?;

@@ -61,7 +61,7 @@ impl Reader {
 
     /// The actor behind the stream.
     pub fn connection(&self) -> &Addr<Connection> {
-        self.reader.connection()
+        self.reader.connection().expect("it is spawned")
     }
 
     async fn read(&mut self) {

@@ -18,7 +18,7 @@ use crate::{
     error::SubscribeError,
     hub::Hub,
     subscription::{Format, Subscription},
-    transport::{EventStreamBody, PipeReader},
+    transport::{EventStreamBody, NewStream, PipeReader},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -81,16 +81,16 @@ fn open_by_query(hub: &Hub, request: &HttpRequest) -> HttpResponse {
     }
 }
 
-/// Opens a stream for a transport of its own: the topics are the subscription's or, if none
+/// Opens a stream for a transport that runs it: the topics are the subscription's or, if none
 /// is given, the query's. None if it is refused; the endpoint then answers with the refusal.
 pub(crate) fn open(
     hub: &Hub,
     head: &RequestHead,
     subscription: Option<Subscription>,
-) -> Option<PipeReader> {
+) -> Option<NewStream> {
     let query = query(head).ok()?;
     let subscription = subscription.unwrap_or_else(|| query.subscription());
-    hub.open(complete(subscription, head, &query).ok()?).ok()
+    hub.begin(complete(subscription, head, &query).ok()?).ok()
 }
 
 /// `POST`: the same as JSON.

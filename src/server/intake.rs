@@ -95,26 +95,31 @@ where
 {
     type Response = ();
     type Error = S::Error;
-    type Future = Connection<S>;
+    /// One pointer: the server's task of a connection has it twice.
+    type Future = Pin<Box<Connection<S>>>;
 
     fn poll_ready(&self, task: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.ordinary.poll_ready(task)
     }
 
     fn call(&self, socket: TcpStream) -> Self::Future {
-        if self.desk.routes.is_empty() {
-            return Connection::Ordinary(Box::pin(self.ordinary.call(socket)));
-        }
-        Connection::New(self.ordinary.clone(), self.desk.clone().receive(socket).boxed_local())
+        Box::pin(match self.desk.routes.is_empty() {
+            true => Connection::Ordinary(Box::pin(self.ordinary.call(socket))),
+            false => {
+                let received = self.desk.clone().receive(socket).boxed_local();
+                Connection::New(self.ordinary.clone(), received)
+            }
+        })
     }
 }
 
-/// A connection, whatever it is by now. Each kind has memory of its own, so that none costs
-/// what another needs.
+/// A connection, whatever it is by now. What is not a stream has memory of its own, so that
+/// streams do not have to have room for it.
+#[expect(clippy::large_enum_variant, reason = "the large one is the many")]
 pub(super) enum Connection<S: Service<TcpStream>> {
     New(Rc<S>, LocalBoxFuture<'static, Received>),
     Ordinary(Pin<Box<S::Future>>),
-    Stream(Pin<Box<RawStream>>),
+    Stream(RawStream),
 }
 
 impl<S> Future for Connection<S>
@@ -132,7 +137,7 @@ where
                     Received::Gone => return Poll::Ready(Ok(())),
                 },
                 Self::Ordinary(ordinary) => return ordinary.as_mut().poll(task),
-                Self::Stream(stream) => return stream.as_mut().poll(task).map(Ok),
+                Self::Stream(stream) => return Pin::new(stream).poll(task).map(Ok),
             };
         }
     }
@@ -141,7 +146,7 @@ where
 /// What a new connection turned out to be.
 pub(super) enum Received {
     Ordinary(TcpStream),
-    Stream(Pin<Box<RawStream>>),
+    Stream(RawStream),
     Gone,
 }
 
@@ -180,13 +185,13 @@ impl Desk {
 
     fn open(&self, socket: TcpStream, mut head: RequestHead) -> Received {
         head.peer_addr = socket.peer_addr().ok();
-        let Some(reader) = self.routes.open(&head) else { return Received::Ordinary(socket) };
+        let Some(stream) = self.routes.open(&head) else { return Received::Ordinary(socket) };
         limit_unsent(&socket, self.routes.write_timeout());
         // What a stream writes at once is whole: nothing comes that it could wait for.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "small writes may be delayed");
         }
-        Received::Stream(Box::pin(RawStream::new(socket, reader, self.stream_head.now())))
+        Received::Stream(RawStream::new(socket, stream, self.stream_head.now()))
     }
 
     /// Waits for the client's first bytes and, if they are a part of a head, a moment for

@@ -7,7 +7,7 @@ use std::{
 
 use actix_web::dev::RequestHead;
 
-use crate::{Hub, Subscription, http, transport::PipeReader};
+use crate::{Hub, Subscription, http, transport::NewStream};
 
 /// Says what a request is subscribed to; none if that is the application's to say.
 type SubscriptionOf = Arc<dyn Fn(&RequestHead) -> Option<Subscription> + Send + Sync>;
@@ -41,14 +41,14 @@ impl Routes {
 
     /// Opens the stream that a request asks for. None if the application is to answer: also
     /// with a refusal, which it will find for itself.
-    pub fn open(&self, head: &RequestHead) -> Option<PipeReader> {
+    pub fn open(&self, head: &RequestHead) -> Option<NewStream> {
         let route = self.routes.iter().find(|route| route.path == head.uri.path())?;
         let subscription = match &route.subscription {
             Some(subscription) => Some(subscription(head)?),
             None => None,
         };
-        let reader = http::stream::open(&self.hub, head, subscription)?;
+        let stream = http::stream::open(&self.hub, head, subscription)?;
         self.hub.shared().metrics.opened_raw.fetch_add(1, Ordering::Relaxed);
-        Some(reader)
+        Some(stream)
     }
 }

@@ -11,7 +11,7 @@ use std::{any::Any, time::Duration};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-pub(crate) use crate::actors::connection::PipeReader;
+pub(crate) use crate::actors::connection::{NewStream, PipeReader};
 pub(crate) use body::EventStreamBody;
 pub(crate) use raw::{Look, MAX_HEAD_BYTES, RawStream, look};
 

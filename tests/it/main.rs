@@ -1,5 +1,7 @@
 //! Everything that can be seen from outside, against real servers, sockets and browsers.
 
+#![allow(clippy::duplicate_mod, reason = "what `over_body` is for")]
+
 mod support;
 
 mod bad_input;

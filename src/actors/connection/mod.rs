@@ -3,6 +3,7 @@
 mod limiter;
 mod messages;
 mod pipe;
+mod running;
 mod state;
 mod view;
 
@@ -13,7 +14,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Handler};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 #[cfg(test)]
@@ -23,6 +24,8 @@ pub(crate) use messages::{
 };
 use pipe::Pipe;
 pub(crate) use pipe::PipeReader;
+use running::ConnectionContext;
+pub(crate) use running::Running;
 #[cfg(test)]
 pub(crate) use state::Next;
 pub(crate) use state::{ConnectionSpec, ConnectionState, Losses, ReplayResult};
@@ -55,14 +58,31 @@ pub(crate) struct Connection {
     opened_at: Instant,
 }
 
+/// A stream that has begun: its connection, which is still to be run, and what comes out of
+/// it.
+pub(crate) struct NewStream {
+    pub connection: Running,
+    pub reader: PipeReader,
+}
+
+impl NewStream {
+    /// Runs the connection as a task of its own. The reader is what keeps it.
+    pub fn spawn(self) -> PipeReader {
+        let Self { connection, mut reader } = self;
+        reader.attach(connection.address());
+        actix_rt::spawn(connection);
+        reader
+    }
+}
+
 impl Connection {
-    /// Opens a stream; what comes out of the reader is its body.
+    /// Opens a stream.
     pub fn open(
         shared: Arc<Shared>,
         worker: Worker,
         wanted: Wanted,
         body: TaskTrackerToken,
-    ) -> PipeReader {
+    ) -> NewStream {
         let stream = shared.next_id();
         let client_id = shared.client_id(stream, wanted.secret);
         let wanted = Arc::new(wanted);
@@ -73,17 +93,13 @@ impl Connection {
         let pipe = Pipe::new(state, worker.metrics.clone());
         let connection =
             Self { stream, client_id, wanted, pipe: pipe.clone(), worker, shared, opened_at };
-        let addr = Self::create(|ctx| {
-            ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
-            connection
-        });
-        PipeReader::new(pipe, addr, body)
+        NewStream { connection: Running::new(connection), reader: PipeReader::new(pipe, body) }
     }
 
     /// Lets the state decide, unless the client is gone. A panic costs this stream only.
     fn decide<R>(
         &mut self,
-        ctx: &mut Context<Self>,
+        ctx: &mut ConnectionContext,
         work: impl FnOnce(&mut ConnectionState) -> Result<R, ShutdownReason>,
     ) -> Option<R> {
         if self.pipe.borrow().is_closed() {
@@ -109,7 +125,7 @@ impl Connection {
 
     fn end(
         &mut self,
-        ctx: &mut Context<Self>,
+        ctx: &mut ConnectionContext,
         reason: ShutdownReason,
         reconnect: Option<std::time::Duration>,
     ) {
@@ -121,7 +137,7 @@ impl Connection {
 }
 
 impl Actor for Connection {
-    type Context = Context<Self>;
+    type Context = ConnectionContext;
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.shared.open_streams.fetch_add(1, Ordering::Relaxed);

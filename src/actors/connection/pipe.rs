@@ -100,7 +100,9 @@ impl Drop for Pipe {
 /// The transport's end. Dropping it tells the connection that the client is gone.
 pub(crate) struct PipeReader {
     pipe: Rc<RefCell<Pipe>>,
-    connection: Addr<Connection>,
+    /// The connection, unless it is a part of the transport's own task: that one runs the
+    /// connection, and then looks here.
+    connection: Option<Addr<Connection>>,
     /// Made when the rate limit first holds something back, or the client the stream's end.
     sleep: Option<Pin<Box<Sleep>>>,
     /// Counts the stream as not wholly written.
@@ -108,17 +110,18 @@ pub(crate) struct PipeReader {
 }
 
 impl PipeReader {
-    pub fn new(
-        pipe: Rc<RefCell<Pipe>>,
-        connection: Addr<Connection>,
-        body: TaskTrackerToken,
-    ) -> Self {
-        Self { pipe, connection, sleep: None, _body: body }
+    pub fn new(pipe: Rc<RefCell<Pipe>>, body: TaskTrackerToken) -> Self {
+        Self { pipe, connection: None, sleep: None, _body: body }
+    }
+
+    /// From here on the connection runs by itself, and the transport is woken for its news.
+    pub fn attach(&mut self, connection: Addr<Connection>) {
+        self.connection = Some(connection);
     }
 
     #[cfg(test)]
-    pub fn connection(&self) -> &Addr<Connection> {
-        &self.connection
+    pub fn connection(&self) -> Option<&Addr<Connection>> {
+        self.connection.as_ref()
     }
 
     /// The next bytes to write, in one piece; `None` once the stream has ended. To be called
@@ -139,7 +142,9 @@ impl PipeReader {
             }
         }
         pipe.is_blocked = false;
-        pipe.waker = Some(task.waker().clone());
+        if self.connection.is_some() {
+            pipe.waker = Some(task.waker().clone());
+        }
         Poll::Pending
     }
 
@@ -148,7 +153,9 @@ impl PipeReader {
     pub fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<()> {
         let mut pipe = self.pipe.borrow_mut();
         pipe.is_blocked = true;
-        pipe.waker = Some(task.waker().clone());
+        if self.connection.is_some() {
+            pipe.waker = Some(task.waker().clone());
+        }
         if pipe.ended().is_none() {
             return Poll::Pending;
         }
@@ -171,6 +178,8 @@ impl Drop for PipeReader {
     fn drop(&mut self) {
         self.pipe.borrow_mut().is_closed = true;
         // A full mailbox means that the actor runs soon, and it looks at `is_closed` then.
-        let _ = self.connection.try_send(CloseTransport);
+        if let Some(connection) = &self.connection {
+            let _ = connection.try_send(CloseTransport);
+        }
     }
 }

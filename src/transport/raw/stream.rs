@@ -15,16 +15,18 @@ use tokio::{
 };
 
 use super::{MAX_HEAD_BYTES, chunk::Chunk};
-use crate::actors::connection::PipeReader;
+use crate::actors::connection::{NewStream, PipeReader, Running};
 
 /// Bytes that a client may send beside the request's head. There is nothing that it could
 /// have to say: past this it is broken, or means to keep us busy.
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
-/// Writes a stream to its socket until one of the two ends. While nothing is to be written
-/// it owns no buffer.
+/// Runs a stream's connection, and writes what comes out of it to its socket, until one of
+/// the two ends. While nothing is to be written it owns no buffer.
 pub(crate) struct RawStream {
     socket: TcpStream,
+    /// It stops before the transport does where the client is slow to take the rest.
+    connection: Running,
     reader: PipeReader,
     /// What the socket has not taken.
     unsent: Option<Box<Chunk>>,
@@ -34,9 +36,11 @@ pub(crate) struct RawStream {
 
 impl RawStream {
     /// The answer to a request whose head is still to be read from the socket.
-    pub fn new(socket: TcpStream, reader: PipeReader, head: Bytes) -> Self {
+    pub fn new(socket: TcpStream, stream: NewStream, head: Bytes) -> Self {
+        let NewStream { connection, reader } = stream;
         let unsent = Some(Box::new(Chunk::behind(head)));
-        Self { socket, reader, unsent, ignores_bytes: MAX_HEAD_BYTES + MAX_IGNORED_BYTES }
+        let ignores_bytes = MAX_HEAD_BYTES + MAX_IGNORED_BYTES;
+        Self { socket, connection, reader, unsent, ignores_bytes }
     }
 
     /// Reads and drops what the client sends. Ready once it is gone, or sends too much.
@@ -90,6 +94,8 @@ impl Future for RawStream {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        // What it has for the client is then in the reader.
+        let _ = Pin::new(&mut self.connection).poll(task);
         if self.poll_gone(task).is_ready() {
             return Poll::Ready(());
         }

@@ -58,7 +58,7 @@ async fn heads_that_ask_for_more_get_their_stream_from_the_framework() {
         with_body("Connection: close, x", ""),
         with_body("Origin: http://elsewhere", ""),
         with_body(&format!("Cookie: {}", "x".repeat(9 * 1024)), ""),
-        with_body(&"X: 1\r\n".repeat(70).trim_end().to_owned(), ""),
+        with_body("X: 1\r\n".repeat(70).trim_end(), ""),
         // Something behind the head.
         with_body("X: 1", &stream("Host: a\r\n")),
         with_body("X: 1", "\r\n"),
