@@ -92,7 +92,7 @@ async fn a_stalled_client_is_given_up_once_its_stream_has_ended_and_not_before()
 async fn dropping_the_last_handle_ends_streams_and_actors() {
     let hub = hub();
     let partition = hub.shared().partitions[0].addr.clone();
-    let manager = hub.shared().worker().manager;
+    let manager = hub.shared().worker().manager.clone();
     let mut reader = Reader::open(&hub, topic()).await;
     drop(hub);
     reader.read_to_end().await;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpResponse,
     dev::RequestHead,
     http::{
         StatusCode,

@@ -35,7 +35,7 @@ impl Hub {
     ) -> Result<PipeReader, SubscribeError> {
         let shared = self.shared();
         shared.check_open()?;
-        let manager = shared.worker().manager;
+        let manager = shared.worker().manager.clone();
         // From here on what changes is kept for the stream: so it does not matter when what
         // follows is read.
         let expected = Expected::of(shared, manager, user.clone()).await?;

@@ -115,7 +115,6 @@ where
 
 /// A connection, whatever it is by now. What is not a stream has memory of its own, so that
 /// streams do not have to have room for it.
-#[expect(clippy::large_enum_variant, reason = "the large one is the many")]
 pub(super) enum Connection<S: Service<TcpStream>> {
     New(Rc<S>, LocalBoxFuture<'static, Received>),
     Ordinary(Pin<Box<S::Future>>),

@@ -40,20 +40,19 @@ use crate::{hub::Shared, metrics::WorkerMetrics, subscription::Wanted, wire::Shu
 /// that, frames stay with the manager.
 pub(crate) const MAILBOX_CAPACITY: usize = 16;
 
-/// The worker that a stream is opened on.
-#[derive(Clone)]
+/// What the streams of one worker have in common.
 pub(crate) struct Worker {
     pub manager: Addr<TopicManager>,
     pub metrics: Arc<WorkerMetrics>,
+    pub spec: Arc<ConnectionSpec>,
 }
 
 /// The shell of a connection.
 pub(crate) struct Connection {
     stream: StreamId,
-    client_id: String,
     wanted: Arc<Wanted>,
     pipe: Rc<RefCell<Pipe>>,
-    worker: Worker,
+    worker: Rc<Worker>,
     shared: Arc<Shared>,
     opened_at: Instant,
 }
@@ -79,21 +78,24 @@ impl Connection {
     /// Opens a stream.
     pub fn open(
         shared: Arc<Shared>,
-        worker: Worker,
+        worker: Rc<Worker>,
         wanted: Wanted,
         body: TaskTrackerToken,
     ) -> NewStream {
         let stream = shared.next_id();
-        let client_id = shared.client_id(stream, wanted.secret);
         let wanted = Arc::new(wanted);
-        let retry = shared.random_retry();
         let opened_at = now();
-        let spec = ConnectionSpec::new(&shared.config, retry);
-        let state = ConnectionState::new(spec, wanted.clone(), &client_id, opened_at);
+        let (spec, retry) = (worker.spec.clone(), shared.random_retry());
+        let state = ConnectionState::new(spec, retry, wanted.clone(), opened_at);
         let pipe = Pipe::new(state, worker.metrics.clone());
-        let connection =
-            Self { stream, client_id, wanted, pipe: pipe.clone(), worker, shared, opened_at };
+        let connection = Self { stream, wanted, pipe: pipe.clone(), worker, shared, opened_at };
         NewStream { connection: Running::new(connection), reader: PipeReader::new(pipe, body) }
+    }
+
+    /// By which the client can be named. Nobody keeps it: it is asked for at the beginning and
+    /// the end.
+    fn client_id(&self) -> String {
+        self.shared.client_id(self.stream, self.wanted.secret)
     }
 
     /// Lets the state decide, unless the client is gone. A panic costs this stream only.
@@ -144,7 +146,7 @@ impl Actor for Connection {
         self.shared.metrics.opened.fetch_add(1, Ordering::Relaxed);
         self.worker.metrics.add_subscriptions(self.wanted.names.len());
         tracing::info!(
-            client_id = self.client_id,
+            client_id = self.client_id(),
             topics = %self.wanted.names_for_log(),
             "stream opened"
         );
@@ -170,7 +172,7 @@ impl Actor for Connection {
         self.worker.manager.do_send(CloseStream { stream: self.stream });
         self.shared.open_streams.fetch_sub(1, Ordering::Relaxed);
         tracing::info!(
-            client_id = self.client_id,
+            client_id = self.client_id(),
             topics = %self.wanted.names_for_log(),
             reason,
             duration_ms = duration.as_millis() as u64,
@@ -186,7 +188,9 @@ impl Handler<OpenedStream> for Connection {
     fn handle(&mut self, message: OpenedStream, ctx: &mut Self::Context) {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let timestamp = since_1970.as_millis() as u64;
-        let result = self.decide(ctx, |state| Ok(state.on_opened(message.0, timestamp)));
+        let client_id = self.client_id();
+        let result =
+            self.decide(ctx, |state| Ok(state.on_opened(message.0, &client_id, timestamp)));
         if let Some(result) = result {
             self.shared.metrics.count_replay(result);
         }

@@ -488,7 +488,7 @@ impl World {
             }
             let result = match mail {
                 Mail::Open(opening) => {
-                    session.state.on_opened(opening, 0);
+                    session.state.on_opened(opening, "client", 0);
                     Ok(())
                 }
                 Mail::Frames(frames) => session.state.on_frames(&frames, self.now),
@@ -551,14 +551,14 @@ impl World {
         self.streams.insert(stream, client);
         let mailbox = Mailbox::default();
         self.managers[manager].state.open(stream, mailbox.clone(), &wanted, 0.5, self.now);
-        let spec = ConnectionSpec::new(&self.config, Duration::from_secs(1));
+        let spec = Arc::new(ConnectionSpec::new(&self.config));
         self.clients[client].reconnect();
         self.totals.resumed += usize::from(!self.clients[client].last_id.is_empty());
         self.sessions[client] = Some(Session {
             stream,
             manager,
             mailbox,
-            state: ConnectionState::new(spec, wanted, "client", self.now),
+            state: ConnectionState::new(spec, Duration::from_secs(1), wanted, self.now),
             is_actor_alive: true,
             is_finished: false,
             wire: VecDeque::new(),
