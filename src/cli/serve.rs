@@ -160,7 +160,7 @@ fn start(hub: &Hub) -> Result<(actix_web::dev::Server, SocketAddr), CliError> {
     // Beyond the streams' own bound there must be room for those that are told so.
     .max_connections(config.hub.max_connections + SPARE_FILES as usize / 2);
     if settings.transport == Transport::Raw {
-        server = server.streams_at("/events/stream");
+        server = server.streams_at("/events/stream").feeds_at("/events/feed");
     }
     let server = listeners.into_iter().fold(server, Server::listen);
     Ok((server.run().map_err(failed)?, address))

@@ -1,13 +1,15 @@
 //! `GET /feed?user=…`: the stream of a user's own notifications and of the posts of whom the
 //! user follows.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
+use actix_web::{HttpRequest, HttpResponse, dev::RequestHead, http::StatusCode, web::Data};
 
 use super::{
     refusal::{Refusal, stream_refusal},
     stream::{StreamQuery, complete, query, stream_response},
 };
-use crate::{error::SubscribeError, follow::User, hub::Hub, subscription::Subscription};
+use crate::{
+    error::SubscribeError, follow::User, hub::Hub, subscription::Subscription, transport::NewStream,
+};
 
 /// The user is the query's: whoever is in front of this hub says who may ask for whom.
 pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
@@ -28,6 +30,20 @@ pub(crate) async fn of(hub: &Hub, request: &HttpRequest, user: &str) -> HttpResp
         Ok(options) => answer(hub, request, user, &options).await,
         Err(refusal) => refusal.response(),
     }
+}
+
+/// Opens a feed for a transport that runs it: of this user or, if none is given, the query's.
+/// None if it is refused; the endpoint then answers with the refusal.
+pub(crate) async fn open(hub: &Hub, head: &RequestHead, user: Option<&str>) -> Option<NewStream> {
+    let options = query(head).ok()?;
+    let name = match (user, &options.user[..]) {
+        (Some(name), _) => name,
+        (None, [name]) => name,
+        (None, _) => return None,
+    };
+    let user = User::parse(name).ok()?;
+    let subscription = complete(Subscription::new(), head, &options).ok()?;
+    hub.begin_feed(user, subscription).await.ok()
 }
 
 async fn answer(

@@ -179,12 +179,14 @@ impl Desk {
                 return Received::Gone;
             }
         };
-        self.open(socket, *head)
+        self.open(socket, *head).await
     }
 
-    fn open(&self, socket: TcpStream, mut head: RequestHead) -> Received {
+    async fn open(&self, socket: TcpStream, mut head: RequestHead) -> Received {
         head.peer_addr = socket.peer_addr().ok();
-        let Some(stream) = self.routes.open(&head) else { return Received::Ordinary(socket) };
+        let Some(stream) = self.routes.open(&head).await else {
+            return Received::Ordinary(socket);
+        };
         limit_unsent(&socket, self.routes.write_timeout());
         // What a stream writes at once is whole: nothing comes that it could wait for.
         if let Err(error) = socket.set_nodelay(true) {

@@ -26,7 +26,7 @@ use actix_web::{
 
 use self::{
     intake::Intake,
-    streams::{Route, Routes},
+    streams::{Kind, Route, Routes},
 };
 use crate::{Hub, Subscription};
 
@@ -45,7 +45,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// request goes to the application, untouched; so the application must have the route too,
 /// and what it answers is the same stream. What the application wraps around its routes
 /// (middleware: logs, logins, extra headers) does not see streams that are answered here:
-/// a login is checked in [`Server::streams_for`].
+/// a login is checked in [`Server::streams_for`] and [`Server::feeds_for`].
 ///
 /// ```no_run
 /// use actix_web::App;
@@ -87,20 +87,39 @@ impl<F> Server<F> {
 
     /// Answers the streams at this path on the bare socket, with the topics that the query
     /// names: for the route `{prefix}/stream` of [`Hub::routes`].
-    pub fn streams_at(mut self, path: impl Into<String>) -> Self {
-        self.routes.push(Route { path: path.into(), subscription: None });
-        self
+    pub fn streams_at(self, path: impl Into<String>) -> Self {
+        self.route(path.into(), Kind::Topics(None))
     }
 
     /// Answers the streams at this path on the bare socket, with the topics of the
     /// subscription that belongs to the request. Where there is none, as when nobody is
     /// logged in, the application answers. It runs on a worker: it must not wait.
     pub fn streams_for(
-        mut self,
+        self,
         path: impl Into<String>,
         subscription: impl Fn(&RequestHead) -> Option<Subscription> + Send + Sync + 'static,
     ) -> Self {
-        self.routes.push(Route { path: path.into(), subscription: Some(Arc::new(subscription)) });
+        self.route(path.into(), Kind::Topics(Some(Arc::new(subscription))))
+    }
+
+    /// Answers the feeds at this path on the bare socket, of the user that the query names:
+    /// for the route `{prefix}/feed` of [`Hub::routes`].
+    pub fn feeds_at(self, path: impl Into<String>) -> Self {
+        self.route(path.into(), Kind::Feed(None))
+    }
+
+    /// Answers the feeds at this path on the bare socket, of the user to whom the request
+    /// belongs, as [`Self::streams_for`] does.
+    pub fn feeds_for(
+        self,
+        path: impl Into<String>,
+        user: impl Fn(&RequestHead) -> Option<String> + Send + Sync + 'static,
+    ) -> Self {
+        self.route(path.into(), Kind::Feed(Some(Arc::new(user))))
+    }
+
+    fn route(mut self, path: String, kind: Kind) -> Self {
+        self.routes.push(Route { path, kind });
         self
     }
 

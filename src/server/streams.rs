@@ -9,14 +9,21 @@ use actix_web::dev::RequestHead;
 
 use crate::{Hub, Subscription, http, transport::NewStream};
 
-/// Says what a request is subscribed to; none if that is the application's to say.
-type SubscriptionOf = Arc<dyn Fn(&RequestHead) -> Option<Subscription> + Send + Sync>;
+/// What a request's head says; none where that is the application's to say.
+type Told<T> = Arc<dyn Fn(&RequestHead) -> Option<T> + Send + Sync>;
+
+/// What kind of stream a path has.
+pub(super) enum Kind {
+    /// Of the topics that the query names, or of those of the subscription.
+    Topics(Option<Told<Subscription>>),
+    /// Of the user that the query names, or that is logged in.
+    Feed(Option<Told<String>>),
+}
 
 /// A path whose streams may be answered on the bare socket.
 pub(super) struct Route {
     pub path: String,
-    /// The topics are the query's if there is none.
-    pub subscription: Option<SubscriptionOf>,
+    pub kind: Kind,
 }
 
 /// All of them, and the hub that they are of.
@@ -41,13 +48,17 @@ impl Routes {
 
     /// Opens the stream that a request asks for. None if the application is to answer: also
     /// with a refusal, which it will find for itself.
-    pub fn open(&self, head: &RequestHead) -> Option<NewStream> {
+    pub async fn open(&self, head: &RequestHead) -> Option<NewStream> {
         let route = self.routes.iter().find(|route| route.path == head.uri.path())?;
-        let subscription = match &route.subscription {
-            Some(subscription) => Some(subscription(head)?),
-            None => None,
+        let stream = match &route.kind {
+            Kind::Topics(None) => http::stream::open(&self.hub, head, None)?,
+            Kind::Topics(Some(told)) => http::stream::open(&self.hub, head, Some(told(head)?))?,
+            Kind::Feed(None) => http::feed::open(&self.hub, head, None).await?,
+            Kind::Feed(Some(told)) => {
+                let user = told(head)?;
+                http::feed::open(&self.hub, head, Some(&user)).await?
+            }
         };
-        let stream = http::stream::open(&self.hub, head, subscription)?;
         self.hub.shared().metrics.opened_raw.fetch_add(1, Ordering::Relaxed);
         Some(stream)
     }

@@ -47,6 +47,10 @@ impl Application {
         let server = server
             .streams_at("/events/stream")
             .streams_for("/me", subscription)
+            .feeds_at("/events/feed")
+            .feeds_for("/my/feed", |head| {
+                Some(head.headers.get("x-user")?.to_str().ok()?.to_owned())
+            })
             .workers(2)
             .client_request_timeout(head_timeout)
             .disable_signals()
@@ -130,6 +134,33 @@ async fn a_login_decides_what_a_raw_stream_hears() {
     let refused = request(app.addr, "GET", "/me", &[("X-User", "a::b")], b"").await;
     assert_eq!((refused.status, refused.code().as_str()), (400, "bad_topic"));
     assert_eq!(app.raw_streams().await, "1");
+    app.handle.stop(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn feeds_are_answered_on_the_bare_socket_too() {
+    let app = Application::start(DEADLINE);
+    app.hub.follow("ann", "bob").await.expect("taken");
+    let mut asked = Stream::open(app.addr, "/events/feed?user=ann", &[]).await;
+    let mut mine = Stream::open(app.addr, "/my/feed?user=bob", &[("X-User", "ann")]).await;
+    for stream in [&mut asked, &mut mine] {
+        stream.read_connected().await;
+        assert_eq!(stream.connected["topics"], json!(["notifications:ann"]));
+    }
+    assert_eq!(app.raw_streams().await, "2");
+    app.hub.publish("posts:bob", Event::text("a post")).await.expect("taken");
+    app.hub.unfollow("ann", "bob").await.expect("taken");
+    app.hub.publish("posts:bob", Event::text("not hers")).await.expect("taken");
+    app.hub.publish("notifications:ann", Event::text("a like")).await.expect("taken");
+    for stream in [&mut asked, &mut mine] {
+        assert_eq!(stream.take_data(2).await, ["a post", "a like"]);
+    }
+    for path in ["/events/feed", "/events/feed?user=", "/events/feed?user=a&user=b"] {
+        assert_eq!(get(app.addr, path).await.code(), "bad_user", "{path}");
+    }
+    // The application has no such route: it is asked where nobody is logged in.
+    assert_eq!(get(app.addr, "/my/feed").await.status, 404);
+    assert_eq!(app.raw_streams().await, "2");
     app.handle.stop(false).await;
 }
 
