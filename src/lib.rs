@@ -39,9 +39,13 @@
 //! `h1_allow_half_closed(false)` lets the server see at once that a client is gone, and
 //! `on_connect` has the kernel end connections whose clients vanished without a word.
 //!
+//! [`Server`] runs such an application and answers its streams on the bare socket, at a
+//! fraction of the memory.
+//!
 //! # Layout
 //! Dependencies run downwards only; `ARCHITECTURE.md` tells the rest.
-//! - `http`: the endpoints, a file each; `cli`: the `fanfare` command
+//! - `cli`: the `fanfare` command; `server`: [`Server`]
+//! - `http`: the endpoints, a file each
 //! - [`Hub`]: starts the actors, the handle that applications hold
 //! - `transport`: what carries a stream's bytes; `bridge`: the seam to other instances
 //! - [`follow`]: who follows whom, and what users have muted

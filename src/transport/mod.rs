@@ -1,7 +1,7 @@
 //! What carries a stream's bytes. A transport takes them from the connection's
 //! [`PipeReader`](crate::actors::connection::PipeReader) when its socket has room, ends
-//! when the reader says so, and drops the reader when the client is gone. That is all there
-//! is to know for one more.
+//! when the reader says so, and drops the reader when the client is gone. The connection is
+//! a task of its own or, if the transport polls it, a part of the transport's.
 
 mod body;
 mod raw;
