@@ -1,10 +1,11 @@
 //! What a stream and a delivery cost: `cargo bench --bench streams`.
 //!
 //! Starts the real server as a process of its own and opens streams over TCP from this one.
-//! Prints, as Markdown: memory a stream at 10,000 idle streams, idle CPU, CPU time a
-//! delivery at 1,000 and 10,000 streams, and latency in the three flush modes. CPU time is
-//! the server's alone; latency is from the publish call to the bytes read here, and includes
-//! this process, which shares the machine's cores with the server.
+//! Prints, as Markdown: memory a stream at 10,000 idle streams, before and after each had some
+//! events, idle CPU, CPU time a delivery at 1,000 and 10,000 streams, all that over both
+//! transports, and latency in the three flush modes. CPU time is the server's alone; latency
+//! is from the publish call to the bytes read here, and includes this process, which shares
+//! the machine's cores with the server.
 
 mod support;
 
@@ -25,9 +26,11 @@ async fn main() {
     }
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     println!("| measured | value |\n|---|---|");
-    idle(10_000).await;
-    for streams in [1000, 10_000] {
-        cost(streams).await;
+    for transport in ["raw", "body"] {
+        idle(transport, 10_000).await;
+        for streams in [1000, 10_000] {
+            cost(transport, streams).await;
+        }
     }
     for flush in ["tick", "leading", "immediate"] {
         latency(flush).await;
@@ -35,27 +38,32 @@ async fn main() {
 }
 
 /// Memory and CPU of streams that have nothing to say.
-async fn idle(count: usize) {
-    let server = server("tick");
+async fn idle(transport: &str, count: usize) {
+    let server = server(transport, "tick");
     // What is allocated once, by the first streams, is not theirs.
     let warm = Crowd::open(server.address, 200).await;
     drop(warm);
     let before = memory_bytes(&server);
     let crowd = Crowd::open(server.address, count).await;
-    let bytes = memory_bytes(&server).saturating_sub(before);
-    let per_stream = bytes as f64 / count as f64 / 1024.0;
-    row(&format!("memory a stream, {count} idle streams"), &format!("{per_stream:.1} KiB"));
+    let memory = |state: &str| {
+        let bytes = memory_bytes(&server).saturating_sub(before);
+        let per_stream = bytes as f64 / count as f64 / 1024.0;
+        let name = format!("{transport}: memory a stream, {count} idle streams{state}");
+        row(&name, &format!("{per_stream:.2} KiB"));
+    };
+    memory("");
     let cpu = server.cpu();
     let window = Duration::from_secs(10);
     sleep(window).await;
     let share = (server.cpu() - cpu).as_secs_f64() / window.as_secs_f64() * 100.0;
-    row(&format!("idle CPU, {count} streams"), &format!("{share:.2} % of a core"));
-    drop(crowd);
+    row(&format!("{transport}: idle CPU, {count} streams"), &format!("{share:.2} % of a core"));
+    publish(server.address, &crowd, 5, Duration::ZERO).await;
+    memory(", 5 events each");
 }
 
 /// CPU time a delivery, one topic, an event a write.
-async fn cost(count: usize) {
-    let server = server("immediate");
+async fn cost(transport: &str, count: usize) {
+    let server = server(transport, "immediate");
     let crowd = Crowd::open(server.address, count).await;
     let events = 200_000 / count + 20;
     publish(server.address, &crowd, 5, Duration::ZERO).await;
@@ -66,7 +74,7 @@ async fn cost(count: usize) {
     let cpu = (server.cpu() - before).as_secs_f64() / deliveries * 1e6;
     let rate = deliveries / start.elapsed().as_secs_f64();
     row(
-        &format!("CPU a delivery, {count} streams, one event at a time"),
+        &format!("{transport}: CPU a delivery, {count} streams, one event at a time"),
         &format!("{cpu:.2} µs ({rate:.0} deliveries/s)"),
     );
 }
@@ -74,7 +82,7 @@ async fn cost(count: usize) {
 /// From publish to the client's bytes, 100 streams, 4 publishes a second: a topic that is
 /// mostly quiet, as notifications are, so that leading differs from the tick.
 async fn latency(flush: &str) {
-    let server = server(flush);
+    let server = server("raw", flush);
     let crowd = Crowd::open(server.address, 100).await;
     publish(server.address, &crowd, 5, Duration::from_millis(50)).await;
     crowd.latencies.lock().await.reset();
@@ -83,8 +91,10 @@ async fn latency(flush: &str) {
     row(&format!("latency, flush `{flush}`, 100 streams, 4 events/s"), &value);
 }
 
-fn server(flush: &str) -> Server {
-    Server::start(&["--no-demo"], &[("FANFARE__DELIVERY__FLUSH", flush)])
+fn server(transport: &str, flush: &str) -> Server {
+    let environment =
+        [("FANFARE__SERVER__TRANSPORT", transport), ("FANFARE__DELIVERY__FLUSH", flush)];
+    Server::start(&["--no-demo"], &environment)
 }
 
 /// Proportional set size of the server.

@@ -11,6 +11,7 @@ use std::{
     any::Any,
     cell::RefCell,
     collections::{BTreeMap, HashMap},
+    rc::Rc,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -39,7 +40,7 @@ pub use self::{
 use crate::{
     actors::{
         StreamId,
-        connection::{Connection, PipeReader, Worker},
+        connection::{Connection, ConnectionSpec, NewStream, PipeReader, Worker},
         fanout::FanoutRouter,
         partition::{Partition, Place, PublishEvent},
         topic_manager::{Drain, TopicManager},
@@ -140,7 +141,7 @@ impl PartitionHandle {
 thread_local! {
     /// The topic manager of each hub that has streams on this worker thread, by the hub's
     /// address, which is its own as long as the manager holds the hub's parts.
-    static WORKERS: RefCell<HashMap<usize, Worker>> = RefCell::new(HashMap::new());
+    static WORKERS: RefCell<HashMap<usize, Rc<Worker>>> = RefCell::new(HashMap::new());
 }
 
 impl Hub {
@@ -268,6 +269,11 @@ impl Hub {
 
     /// Opens a stream on this worker.
     pub(crate) fn open(&self, subscription: Subscription) -> Result<PipeReader, SubscribeError> {
+        self.begin(subscription).map(NewStream::spawn)
+    }
+
+    /// Opens a stream on this worker, whose connection the transport is to run.
+    pub(crate) fn begin(&self, subscription: Subscription) -> Result<NewStream, SubscribeError> {
         let shared = self.shared();
         let max_topics = shared.config.hub.max_topics_per_stream;
         let wanted = subscription.resolve(max_topics)?;
@@ -400,7 +406,7 @@ impl Shared {
     }
 
     /// This thread's topic manager; started if this is the first stream here.
-    pub fn worker(self: &Arc<Self>) -> Worker {
+    pub fn worker(self: &Arc<Self>) -> Rc<Worker> {
         let key = Arc::as_ptr(self) as usize;
         WORKERS.with_borrow_mut(|workers| {
             workers.retain(|_, worker| worker.manager.connected());
@@ -408,7 +414,7 @@ impl Shared {
         })
     }
 
-    fn start_worker(self: &Arc<Self>) -> Worker {
+    fn start_worker(self: &Arc<Self>) -> Rc<Worker> {
         let metrics = self.metrics.add_worker();
         let manager = TopicManager::create(|ctx| {
             ctx.set_mailbox_capacity(self.manager_mailbox_capacity());
@@ -417,6 +423,7 @@ impl Shared {
         let mut managers = self.managers.lock();
         managers.retain(Addr::connected);
         managers.push(manager.clone());
-        Worker { manager, metrics }
+        let spec = Arc::new(ConnectionSpec::new(&self.config));
+        Rc::new(Worker { manager, metrics, spec })
     }
 }

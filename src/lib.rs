@@ -39,9 +39,13 @@
 //! `h1_allow_half_closed(false)` lets the server see at once that a client is gone, and
 //! `on_connect` has the kernel end connections whose clients vanished without a word.
 //!
+//! [`Server`] runs such an application and answers its streams on the bare socket, at a
+//! fraction of the memory.
+//!
 //! # Layout
 //! Dependencies run downwards only; `ARCHITECTURE.md` tells the rest.
-//! - `http`: the endpoints, a file each; `cli`: the `fanfare` command
+//! - `cli`: the `fanfare` command; `server`: [`Server`]
+//! - `http`: the endpoints, a file each
 //! - [`Hub`]: starts the actors, the handle that applications hold
 //! - `transport`: what carries a stream's bytes; `bridge`: the seam to other instances
 //! - [`follow`]: who follows whom, and what users have muted
@@ -64,6 +68,7 @@ mod http;
 mod hub;
 mod metrics;
 mod process;
+mod server;
 mod subscription;
 #[cfg(test)]
 mod testing;
@@ -77,4 +82,5 @@ pub use domain::{
 };
 pub use error::{ChangeError, FanOutError, FollowError, PublishError, StartError, SubscribeError};
 pub use hub::{FanOutMode, FanOutReport, Hub, HubBuilder, Published};
+pub use server::Server;
 pub use subscription::Subscription;

@@ -2,10 +2,12 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use smallvec::SmallVec;
+
 use crate::{
     domain::{
         event::{MAX_FIELD_BYTES, SequencedEvent},
-        interest::{Interest, PatternSet, Start, StartFrom, TypeFilter},
+        interest::{Interest, PatternSet, Start, StartFrom, Topics, TypeFilter},
         topic::{Pattern, Topic},
     },
     error::SubscribeError,
@@ -92,36 +94,28 @@ impl Subscription {
         if self.topics.len() > max_topics {
             return Err(SubscribeError::TooManyTopics { max_count: max_topics });
         }
-        let mut topics = Vec::new();
-        let mut patterns = Vec::new();
-        for name in &self.topics {
-            let pattern = Pattern::parse(name)?;
-            match pattern.has_wildcard() {
-                true => patterns.push(pattern),
-                false => topics.push(Topic::parse(name)?),
-            }
-        }
-        let patterns = PatternSet::new(patterns);
-        topics.retain(|topic| !patterns.matches(topic));
-        topics.sort_unstable();
-        topics.dedup();
+        let names = self.topics.iter().map(|name| Pattern::parse(name));
+        let mut names = names.collect::<Result<Vec<Pattern>, _>>()?;
+        names.sort_unstable();
+        names.dedup();
+        let patterns: Vec<_> = names.iter().filter(|name| name.has_wildcard()).cloned().collect();
+        let patterns = PatternSet::of(patterns);
+        let topics = names.iter().filter_map(Pattern::to_topic);
+        let mut topics: Topics = topics.filter(|topic| !patterns.matches(topic)).collect();
+        topics.shrink_to_fit();
         let start = match self.last_event_id.as_deref() {
             None | Some("") if self.snapshot == Some(true) => Start::Snapshot,
             None | Some("") => Start::Live,
             Some("earliest") => Start::Earliest,
-            Some(id) => Start::Resume(id.parse()?),
+            Some(id) => Start::Resume(Box::new(id.parse()?)),
         };
-        let mut names = match &self.feed {
-            // Whom a user follows may be many, and changes.
-            Some(feed) => vec![feed.user.notifications().as_str().to_owned()],
-            None => self.topics,
-        };
-        names.sort_unstable();
-        names.dedup();
+        // Whom a user follows may be many, and changes.
+        let notifications = self.feed.as_ref().map(|feed| feed.user.notifications().into());
+        let names = notifications.map_or(names, |notifications| vec![notifications]);
         Ok(Wanted {
-            names: names.into(),
-            topics: topics.into(),
-            patterns: Arc::new(patterns),
+            names: names.into_iter().collect(),
+            topics,
+            patterns,
             types: TypeFilter(check_types(self.types)?),
             start,
             format: self.format.unwrap_or_default(),
@@ -166,9 +160,9 @@ pub(crate) enum Format {
 #[derive(Debug)]
 pub(crate) struct Wanted {
     /// Topics and patterns as the client spelt them, each once, sorted.
-    pub names: Box<[String]>,
+    pub names: SmallVec<[Pattern; 1]>,
     /// Topics that no pattern of the stream covers.
-    pub topics: Box<[Topic]>,
+    pub topics: Topics,
     pub patterns: Arc<PatternSet>,
     pub types: TypeFilter,
     pub start: Start,
@@ -222,23 +216,20 @@ impl Wanted {
         muted: Option<Arc<[String]>>,
         max_topics: usize,
     ) -> Option<Self> {
-        let names: BTreeSet<&str> = self.names.iter().map(String::as_str).collect();
-        let names =
-            changed(names, add.iter().map(Pattern::as_str), remove.iter().map(Pattern::as_str));
+        let names: BTreeSet<Pattern> = self.names.iter().cloned().collect();
+        let names = changed(names, add.iter().cloned(), remove.iter().cloned());
         let wild = |all: &[Pattern]| -> Vec<Pattern> {
             all.iter().filter(|one| one.has_wildcard()).cloned().collect()
         };
         let patterns = changed(self.patterns.iter().cloned().collect(), wild(add), wild(remove));
         let patterns = match patterns.iter().eq(self.patterns.iter()) {
             true => self.patterns.clone(),
-            false => Arc::new(PatternSet::new(patterns.into_iter().collect())),
+            false => PatternSet::of(patterns.into_iter().collect()),
         };
         // Topics that a pattern covered are wanted by themselves once it is gone.
-        let named = names.iter().copied().filter(|_| self.feed.is_none());
-        let named = named.chain(add.iter().map(Pattern::as_str));
-        let added = named.filter_map(|name| Topic::parse(name).ok());
-        let added = added.filter(|topic| !patterns.matches(topic));
-        let removed = remove.iter().filter_map(|one| Topic::parse(one.as_str()).ok());
+        let named = names.iter().filter(|_| self.feed.is_none()).chain(add);
+        let added = named.filter_map(Pattern::to_topic).filter(|topic| !patterns.matches(topic));
+        let removed = remove.iter().filter_map(Pattern::to_topic);
         let topics = changed(self.topics.iter().cloned().collect(), added, removed);
         // As many as the client could come back with.
         let count = if self.feed.is_some() { topics.len() } else { names.len() };
@@ -248,7 +239,7 @@ impl Wanted {
         Some(Self {
             names: match self.feed {
                 Some(_) => self.names.clone(),
-                None => names.into_iter().map(str::to_owned).collect(),
+                None => names.into_iter().collect(),
             },
             topics: topics.into_iter().collect(),
             patterns,
@@ -294,7 +285,8 @@ impl Wanted {
     /// The names, cut where a log line would grow without bound.
     pub fn names_for_log(&self) -> String {
         const MAX_NAMES: usize = 10;
-        let mut text = self.names.iter().take(MAX_NAMES).cloned().collect::<Vec<_>>().join(",");
+        let names: Vec<&str> = self.names.iter().take(MAX_NAMES).map(Pattern::as_str).collect();
+        let mut text = names.join(",");
         if self.names.len() > MAX_NAMES {
             text += &format!(",… ({} in all)", self.names.len());
         }

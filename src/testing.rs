@@ -54,9 +54,14 @@ impl Reader {
         self.text.lines().rev().find_map(|line| line.strip_prefix("id: ")).unwrap_or_default()
     }
 
+    /// Takes nothing, until the stream has ended and its time is over.
+    pub async fn stall(&mut self) {
+        poll_fn(|task| self.reader.poll_given_up(task)).await;
+    }
+
     /// The actor behind the stream.
     pub fn connection(&self) -> &Addr<Connection> {
-        self.reader.connection()
+        self.reader.connection().expect("it is spawned")
     }
 
     async fn read(&mut self) {

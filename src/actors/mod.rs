@@ -19,7 +19,7 @@
 //! | connection | topic manager | `OpenStream`, `CloseStream` | one of each a stream | streams are bounded |
 //! | topic manager | connection | `DeliverFrames`, `BeatHeart` | [`connection::MAILBOX_CAPACITY`] | frames stay with the manager for a later turn, 100,000 references at most; then the stream ends with `slow`. A heartbeat is left out |
 //! | topic manager | connection | `OpenedStream`, `EndStream` | one of each a stream | |
-//! | transport | connection | `CloseTransport` | as the manager's | the mailbox is not empty, so the actor runs and sees that its transport is gone |
+//! | transport | connection | `CloseTransport` | as the manager's | the mailbox is not empty, so the actor runs and sees that its transport is gone. A raw stream holds its connection, and drops it instead |
 //!
 //! Where a message is bounded by something else than its mailbox it is sent past the
 //! mailbox's bound (`do_send`). A `send` to a full mailbox would wait for ever, as nothing

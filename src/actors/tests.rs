@@ -1,6 +1,11 @@
 //! Actors that panic, in a running hub.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
+
+use tokio::time::timeout;
 
 use super::{connection, partition, topic_manager};
 use crate::{Config, Event, Hub, Subscription, testing::Reader};
@@ -69,10 +74,25 @@ async fn a_connection_that_panics_costs_its_own_stream_only() {
 }
 
 #[actix_web::test]
+async fn a_stalled_client_is_given_up_once_its_stream_has_ended_and_not_before() {
+    let write_timeout = Duration::from_millis(200);
+    let mut config = Config::default();
+    config.stream.write_timeout = write_timeout;
+    let hub = Hub::start(config).unwrap();
+    let mut reader = Reader::open(&hub, topic()).await;
+    publish(&hub, "unread").await;
+    assert!(timeout(2 * write_timeout, reader.stall()).await.is_err(), "the stream goes on");
+    let start = Instant::now();
+    drop(hub);
+    timeout(Duration::from_secs(10), reader.stall()).await.expect("given up");
+    assert!(start.elapsed() < Duration::from_secs(5), "its time was over already");
+}
+
+#[actix_web::test]
 async fn dropping_the_last_handle_ends_streams_and_actors() {
     let hub = hub();
     let partition = hub.shared().partitions[0].addr.clone();
-    let manager = hub.shared().worker().manager;
+    let manager = hub.shared().worker().manager.clone();
     let mut reader = Reader::open(&hub, topic()).await;
     drop(hub);
     reader.read_to_end().await;

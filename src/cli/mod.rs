@@ -2,7 +2,6 @@
 
 mod client;
 mod demo;
-mod listen;
 mod publish;
 mod serve;
 mod tail;

@@ -8,20 +8,21 @@ use std::{
 };
 
 use actix_web::{
-    App, HttpServer,
-    dev::{Server, ServerHandle},
+    App,
+    dev::ServerHandle,
     rt::signal::unix::{SignalKind, signal},
     web,
 };
 use actix_web_lab::middleware::CatchPanic;
 use tokio::time::{sleep, timeout};
 
-use super::{CliError, demo, listen};
+use super::{CliError, demo};
 use crate::{
-    Config, Hub,
+    Config, Hub, Server,
     bridge::redis::Target,
-    config::{Sources, process_environment},
+    config::{Sources, Transport, process_environment},
     http,
+    server::listen,
 };
 
 /// Files that are not streams: listeners, logs, event queues, connections being refused.
@@ -129,43 +130,40 @@ fn load(arguments: &ServeArgs) -> Result<Config, CliError> {
     Ok(config)
 }
 
-fn start(hub: &Hub) -> Result<(Server, SocketAddr), CliError> {
-    let config = hub.shared().config.clone();
-    let server = &config.server;
+fn start(hub: &Hub) -> Result<(actix_web::dev::Server, SocketAddr), CliError> {
+    let config = &hub.shared().config;
+    let settings = &config.server;
     let failed = |error: std::io::Error| {
-        CliError::Failed(format!("cannot listen on {}: {error}", server.listen))
+        CliError::Failed(format!("cannot listen on {}: {error}", settings.listen))
     };
     let listeners =
-        listen::bind(server.listen, server.listeners, server.backlog).map_err(failed)?;
+        listen::bind(settings.listen, settings.listeners, settings.backlog).map_err(failed)?;
     let address = listeners[0].local_addr().map_err(failed)?;
-    let on_connect = hub.on_connect();
-    let hub = hub.clone();
-    let mut http_server = HttpServer::new(move || {
+    let routes = hub.clone();
+    let mut server = Server::new(hub, move || {
         App::new()
             .wrap(CatchPanic::default())
             .configure(|config| {
-                http::streams(config, &hub, "/events");
-                http::operations(config, &hub, "");
+                http::streams(config, &routes, "/events");
+                http::operations(config, &routes, "");
             })
             .configure(demo::pages)
             .default_service(web::to(http::refusal::not_found))
     })
-    .workers(match server.workers {
+    .workers(match settings.workers {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         workers => workers,
     })
     .disable_signals()
-    // A client that has said its last word is gone: nothing more can be asked of its stream.
-    .h1_allow_half_closed(false)
     .client_request_timeout(HEAD_TIMEOUT)
-    .shutdown_timeout(server.drain.as_secs().max(1))
+    .shutdown_timeout(settings.drain.as_secs().max(1))
     // Beyond the streams' own bound there must be room for those that are told so.
-    .max_connections(config.hub.max_connections + SPARE_FILES as usize / 2)
-    .on_connect(on_connect);
-    for listener in listeners {
-        http_server = http_server.listen(listener).map_err(failed)?;
+    .max_connections(config.hub.max_connections + SPARE_FILES as usize / 2);
+    if settings.transport == Transport::Raw {
+        server = server.streams_at("/events/stream").feeds_at("/events/feed");
     }
-    Ok((http_server.run(), address))
+    let server = listeners.into_iter().fold(server, Server::listen);
+    Ok((server.run().map_err(failed)?, address))
 }
 
 fn announce(hub: &Hub, address: SocketAddr, open_files: u64) {

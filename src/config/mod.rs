@@ -32,7 +32,7 @@ pub use problems::{ConfigProblems, Problem};
 pub use publish::Publish;
 pub use rate::Rate;
 pub use redis::Redis;
-pub use server::Server;
+pub use server::{Server, Transport};
 pub use stream::Stream;
 pub use topics::{TopicHistory, TopicPolicy};
 

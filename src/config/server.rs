@@ -24,10 +24,24 @@ pub struct Server {
     /// is `listeners × backlog`.
     #[serde(deserialize_with = "units::count")]
     pub listeners: u32,
+    /// What carries streams.
+    #[serde(deserialize_with = "units::word")]
+    pub transport: Transport,
     /// Whether an address that other machines reach is allowed without authentication.
     #[serde(deserialize_with = "units::switch")]
     pub open_to_network: bool,
     /// The window over which streams are ended, and told to return, at shutdown.
     #[serde(deserialize_with = "units::duration")]
     pub drain: Duration,
+}
+
+/// What carries a stream's bytes. Streams are the same over both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transport {
+    /// The bare socket, where a plain `GET` comes first on a plain-text connection; all
+    /// other requests go the framework's way.
+    Raw,
+    /// The framework's body, with its buffers.
+    Body,
 }

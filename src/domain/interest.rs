@@ -3,8 +3,10 @@
 use std::{
     collections::BTreeMap,
     hash::{Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
+
+use smallvec::{SmallVec, smallvec};
 
 use super::{
     cursor::{Cursor, Epoch},
@@ -13,11 +15,14 @@ use super::{
     topic::{Pattern, Topic},
 };
 
+/// Topics of one stream. Most have one: it takes no memory of its own.
+pub(crate) type Topics = SmallVec<[Topic; 1]>;
+
 /// What one stream wants of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Interest {
     /// Topics of this partition, none of which a pattern of the same stream covers.
-    pub topics: Box<[Topic]>,
+    pub topics: Topics,
     /// All patterns of the stream; each may match topics of any partition.
     pub patterns: Arc<PatternSet>,
     pub types: TypeFilter,
@@ -42,7 +47,7 @@ impl Interest {
         }
         let interest = |topics: Vec<Topic>| {
             let (patterns, types) = (patterns.clone(), types.clone());
-            Self { topics: topics.into(), patterns, types }
+            Self { topics: topics.into_iter().collect(), patterns, types }
         };
         by_partition.into_iter().map(|(number, topics)| (number, interest(topics))).collect()
     }
@@ -51,8 +56,11 @@ impl Interest {
     pub fn without(&self, topic: &Topic) -> (Self, Self) {
         let left = self.topics.iter().filter(|other| *other != topic).cloned().collect();
         let (patterns, types) = (self.patterns.clone(), self.types.clone());
-        let only =
-            Self { topics: [topic.clone()].into(), patterns: Arc::default(), types: types.clone() };
+        let only = Self {
+            topics: smallvec![topic.clone()],
+            patterns: PatternSet::none(),
+            types: types.clone(),
+        };
         (Self { topics: left, patterns, types }, only)
     }
 
@@ -75,6 +83,17 @@ pub(crate) struct PatternSet {
 }
 
 impl PatternSet {
+    /// That of no patterns: one for all streams.
+    pub fn none() -> Arc<Self> {
+        static NONE: LazyLock<Arc<PatternSet>> = LazyLock::new(Arc::default);
+        NONE.clone()
+    }
+
+    /// Patterns that are to be matched together.
+    pub fn of(patterns: Vec<Pattern>) -> Arc<Self> {
+        if patterns.is_empty() { Self::none() } else { Arc::new(Self::new(patterns)) }
+    }
+
     pub fn new(mut patterns: Vec<Pattern>) -> Self {
         patterns.sort_unstable();
         patterns.dedup();
@@ -159,5 +178,5 @@ pub(crate) enum Start {
     Live,
     Snapshot,
     Earliest,
-    Resume(Cursor),
+    Resume(Box<Cursor>),
 }

@@ -97,9 +97,6 @@ impl Dropped {
     }
 }
 
-/// Room for segments that a stream keeps while it has none.
-const KEPT_SEGMENTS: usize = 8;
-
 /// Unsent segments in order.
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
@@ -108,13 +105,17 @@ pub(crate) struct Outbox {
     /// Where the stream stands by what was taken so far.
     taken: Positions,
     /// What was dropped in front of the first segment.
-    dropped: Dropped,
+    dropped: Option<Box<Dropped>>,
 }
 
 impl Outbox {
     /// Adds a segment at the end.
     pub fn push(&mut self, segment: Segment) {
         self.bytes += segment.size_bytes;
+        if self.segments.capacity() == 0 {
+            // As a rule it leaves before the next one comes.
+            self.segments.reserve_exact(1);
+        }
         self.segments.push_back(segment);
     }
 
@@ -124,13 +125,13 @@ impl Outbox {
     }
 
     pub fn is_empty(&self) -> bool {
-        self.segments.is_empty() && self.dropped.is_empty()
+        self.segments.is_empty() && self.dropped.is_none()
     }
 
     /// Drops the oldest events until at most `max_bytes` are left, or one segment is. Gaps
     /// stay.
     pub fn drop_oldest(&mut self, max_bytes: usize) -> u64 {
-        let before = self.dropped.event_count;
+        let before = self.dropped_count();
         let mut gaps = Vec::new();
         while self.bytes > max_bytes
             && self.segments.len() > 1
@@ -144,26 +145,30 @@ impl Outbox {
             for (place, (partition, _)) in segment.advances.iter().enumerate() {
                 // The count is the segment's, whatever partitions it touches.
                 let count = if place == 0 { u64::from(segment.event_count) } else { 0 };
-                self.dropped.add(count, *partition);
+                self.dropped.get_or_insert_default().add(count, *partition);
             }
         }
         for gap in gaps.into_iter().rev() {
             self.bytes += gap.size_bytes;
             self.segments.push_front(gap);
         }
-        self.dropped.event_count - before
+        self.dropped_count() - before
+    }
+
+    fn dropped_count(&self) -> u64 {
+        self.dropped.as_ref().map_or(0, |dropped| dropped.event_count)
     }
 
     /// Takes the next segment, or the gap in front of it. Whoever takes a segment says by
     /// [`Self::advance`] that it is on its way.
     pub fn pop(&mut self) -> Option<Popped> {
-        if !self.dropped.is_empty() {
-            return Some(Popped::Gap(std::mem::take(&mut self.dropped)));
+        if let Some(dropped) = self.dropped.take() {
+            return Some(Popped::Gap(*dropped));
         }
         let segment = self.segments.pop_front()?;
         self.bytes -= segment.size_bytes;
-        if self.segments.is_empty() && self.segments.capacity() > KEPT_SEGMENTS {
-            // Memory goes back once a backlog is written.
+        if self.segments.is_empty() {
+            // Memory goes back: most streams have nothing unsent most of the time.
             self.segments = VecDeque::new();
         }
         Some(Popped::Segment(segment))

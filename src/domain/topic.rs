@@ -110,6 +110,11 @@ impl Pattern {
         &self.0
     }
 
+    /// The topic of this name, unless a wildcard is in it.
+    pub fn to_topic(&self) -> Option<Topic> {
+        (!self.has_wildcard()).then(|| Topic(self.0.clone()))
+    }
+
     /// Whether any segment is a wildcard.
     pub fn has_wildcard(&self) -> bool {
         self.0.split(':').any(|segment| matches!(segment, "*" | "**"))
@@ -128,6 +133,12 @@ impl Pattern {
             }
         }
         segments.next().is_none()
+    }
+}
+
+impl From<Topic> for Pattern {
+    fn from(topic: Topic) -> Self {
+        Self(topic.0)
     }
 }
 

@@ -1,17 +1,19 @@
 //! `GET /feed?user=…`: the stream of a user's own notifications and of the posts of whom the
 //! user follows.
 
-use actix_web::{HttpRequest, HttpResponse, http::StatusCode, web::Data};
+use actix_web::{HttpRequest, HttpResponse, dev::RequestHead, http::StatusCode, web::Data};
 
 use super::{
     refusal::{Refusal, stream_refusal},
     stream::{StreamQuery, complete, query, stream_response},
 };
-use crate::{error::SubscribeError, follow::User, hub::Hub, subscription::Subscription};
+use crate::{
+    error::SubscribeError, follow::User, hub::Hub, subscription::Subscription, transport::NewStream,
+};
 
 /// The user is the query's: whoever is in front of this hub says who may ask for whom.
 pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
-    let options = match query(&request) {
+    let options = match query(request.head()) {
         Ok(options) => options,
         Err(refusal) => return refusal.response(),
     };
@@ -24,10 +26,24 @@ pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
 
 /// An embedder's feed: the user is the one that its own login knows.
 pub(crate) async fn of(hub: &Hub, request: &HttpRequest, user: &str) -> HttpResponse {
-    match query(request) {
+    match query(request.head()) {
         Ok(options) => answer(hub, request, user, &options).await,
         Err(refusal) => refusal.response(),
     }
+}
+
+/// Opens a feed for a transport that runs it: of this user or, if none is given, the query's.
+/// None if it is refused; the endpoint then answers with the refusal.
+pub(crate) async fn open(hub: &Hub, head: &RequestHead, user: Option<&str>) -> Option<NewStream> {
+    let options = query(head).ok()?;
+    let name = match (user, &options.user[..]) {
+        (Some(name), _) => name,
+        (None, [name]) => name,
+        (None, _) => return None,
+    };
+    let user = User::parse(name).ok()?;
+    let subscription = complete(Subscription::new(), head, &options).ok()?;
+    hub.begin_feed(user, subscription).await.ok()
 }
 
 async fn answer(
@@ -43,13 +59,13 @@ async fn answer(
             return Refusal::new(StatusCode::BAD_REQUEST, "bad_user", message).response();
         }
     };
-    let subscription = match complete(Subscription::new(), request, options) {
+    let subscription = match complete(Subscription::new(), request.head(), options) {
         Ok(subscription) => subscription,
         Err(refusal) => return refusal.response(),
     };
     let opened: Result<_, SubscribeError> = hub.open_feed(user, subscription).await;
     match opened {
-        Ok(reader) => stream_response(request, reader),
-        Err(error) => stream_refusal(request, &error),
+        Ok(reader) => stream_response(request.head(), reader),
+        Err(error) => stream_refusal(request.head(), &error),
     }
 }

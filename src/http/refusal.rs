@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    HttpResponse,
+    dev::RequestHead,
     http::{
         StatusCode,
         header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
@@ -123,7 +124,7 @@ impl From<&FollowError> for Refusal {
 
 /// The answer to a stream that is not opened. A browser's `EventSource` gives up for good on
 /// any status but 200, so a temporary refusal reaches it as a stream that ends at once.
-pub(crate) fn stream_refusal(request: &HttpRequest, error: &SubscribeError) -> HttpResponse {
+pub(crate) fn stream_refusal(head: &RequestHead, error: &SubscribeError) -> HttpResponse {
     let reason = match error {
         SubscribeError::AtCapacity => ShutdownReason::Capacity,
         SubscribeError::Draining | SubscribeError::BridgeDown | SubscribeError::GraphDown => {
@@ -131,7 +132,7 @@ pub(crate) fn stream_refusal(request: &HttpRequest, error: &SubscribeError) -> H
         }
         _ => return Refusal::from(error).response(),
     };
-    if !request.headers().contains_key("sec-fetch-mode") {
+    if !head.headers.contains_key("sec-fetch-mode") {
         return Refusal::from(error).response();
     }
     let back_in = Duration::from_secs(RETRY_AFTER_SECONDS).mul_f64(1.0 + rand::random::<f64>());

@@ -2,6 +2,7 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
+    dev::RequestHead,
     http::{StatusCode, Version, header::HeaderName},
     web::{Data, Payload},
 };
@@ -13,12 +14,11 @@ use super::{
     refusal::{Refusal, stream_head, stream_refusal},
 };
 use crate::{
-    actors::connection::PipeReader,
     domain::topic::TopicError,
     error::SubscribeError,
     hub::Hub,
     subscription::{Format, Subscription},
-    transport::EventStreamBody,
+    transport::{EventStreamBody, NewStream, PipeReader},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -39,6 +39,14 @@ pub(crate) struct StreamQuery {
     camel_last_event_id: Vec<String>,
     batch: Vec<String>,
     snapshot: Vec<String>,
+}
+
+impl StreamQuery {
+    /// The topics that it names.
+    fn subscription(&self) -> Subscription {
+        let lists = self.topics.iter().chain(&self.channels).flat_map(|list| list.split(','));
+        Subscription::new().topics(self.topic.iter().map(String::as_str).chain(lists))
+    }
 }
 
 /// What a body says.
@@ -67,15 +75,22 @@ pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
 }
 
 fn open_by_query(hub: &Hub, request: &HttpRequest) -> HttpResponse {
-    match query(request) {
-        Ok(query) => {
-            let lists = query.topics.iter().chain(&query.channels).flat_map(|list| list.split(','));
-            let topics = query.topic.iter().map(String::as_str).chain(lists);
-            let subscription = Subscription::new().topics(topics);
-            answer_with(hub, request, subscription, &query)
-        }
+    match query(request.head()) {
+        Ok(query) => answer_with(hub, request.head(), query.subscription(), &query),
         Err(refusal) => refusal.response(),
     }
+}
+
+/// Opens a stream for a transport that runs it: the topics are the subscription's or, if none
+/// is given, the query's. None if it is refused; the endpoint then answers with the refusal.
+pub(crate) fn open(
+    hub: &Hub,
+    head: &RequestHead,
+    subscription: Option<Subscription>,
+) -> Option<NewStream> {
+    let query = query(head).ok()?;
+    let subscription = subscription.unwrap_or_else(|| query.subscription());
+    hub.begin(complete(subscription, head, &query).ok()?).ok()
 }
 
 /// `POST`: the same as JSON.
@@ -96,47 +111,47 @@ pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload)
         ..StreamQuery::default()
     };
     let topics = body.topic.into_iter().chain(body.topics);
-    answer_with(&hub, &request, Subscription::new().topics(topics), &options)
+    answer_with(&hub, request.head(), Subscription::new().topics(topics), &options)
 }
 
 /// An embedder's stream: the topics are the subscription's.
 pub(crate) fn answer(hub: &Hub, request: &HttpRequest, subscription: Subscription) -> HttpResponse {
-    match query(request) {
-        Ok(options) => answer_with(hub, request, subscription, &options),
+    match query(request.head()) {
+        Ok(options) => answer_with(hub, request.head(), subscription, &options),
         Err(refusal) => refusal.response(),
     }
 }
 
 fn answer_with(
     hub: &Hub,
-    request: &HttpRequest,
+    head: &RequestHead,
     subscription: Subscription,
     options: &StreamQuery,
 ) -> HttpResponse {
-    let opened = complete(subscription, request, options).map(|complete| hub.open(complete));
+    let opened = complete(subscription, head, options).map(|complete| hub.open(complete));
     match opened {
-        Ok(Ok(reader)) => stream_response(request, reader),
-        Ok(Err(error)) => stream_refusal(request, &error),
+        Ok(Ok(reader)) => stream_response(head, reader),
+        Ok(Err(error)) => stream_refusal(head, &error),
         Err(refusal) => refusal.response(),
     }
 }
 
 /// The stream.
-pub(crate) fn stream_response(request: &HttpRequest, reader: PipeReader) -> HttpResponse {
+pub(crate) fn stream_response(head: &RequestHead, reader: PipeReader) -> HttpResponse {
     let mut response = stream_head().body(EventStreamBody::new(reader));
     // HTTP/1.0 knows no chunks: there the stream ends with its connection.
-    response.head_mut().no_chunking(request.version() < Version::HTTP_11);
+    response.head_mut().no_chunking(head.version < Version::HTTP_11);
     response
 }
 
 /// Fills what the subscription leaves open.
 pub(crate) fn complete(
     mut subscription: Subscription,
-    request: &HttpRequest,
+    head: &RequestHead,
     options: &StreamQuery,
 ) -> Result<Subscription, Refusal> {
     if subscription.last_event_id.is_none() {
-        subscription.last_event_id = last_event_id(request, options)?;
+        subscription.last_event_id = last_event_id(head, options)?;
     }
     if subscription.types.is_none() {
         let types = options.types.iter().flat_map(|list| list.split(','));
@@ -164,8 +179,8 @@ pub(crate) fn complete(
 }
 
 /// The header wins over the query.
-fn last_event_id(request: &HttpRequest, options: &StreamQuery) -> Result<Option<String>, Refusal> {
-    if let Some(header) = request.headers().get(LAST_EVENT_ID) {
+fn last_event_id(head: &RequestHead, options: &StreamQuery) -> Result<Option<String>, Refusal> {
+    if let Some(header) = head.headers.get(LAST_EVENT_ID) {
         let bad_cursor = SubscribeError::Cursor(crate::domain::cursor::CursorError);
         let text = header.to_str().map_err(|_| Refusal::from(&bad_cursor))?;
         if !text.is_empty() {
@@ -176,8 +191,8 @@ fn last_event_id(request: &HttpRequest, options: &StreamQuery) -> Result<Option<
     Ok(ids.find(|id| !id.is_empty()).cloned())
 }
 
-pub(crate) fn query(request: &HttpRequest) -> Result<StreamQuery, Refusal> {
-    let text = request.query_string();
+pub(crate) fn query(head: &RequestHead) -> Result<StreamQuery, Refusal> {
+    let text = head.uri.query().unwrap_or_default();
     if !is_utf8(text) {
         return Err(Refusal::from(&SubscribeError::Topic(TopicError::NotUtf8)));
     }

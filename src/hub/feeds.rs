@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use super::{Hub, Shared};
 use crate::{
     actors::{
-        connection::PipeReader,
+        connection::{NewStream, PipeReader},
         topic_manager::{ExpectFeed, ForgetFeed, TopicManager},
     },
     domain::topic::Topic,
@@ -38,9 +38,18 @@ impl Hub {
         user: User,
         subscription: Subscription,
     ) -> Result<PipeReader, SubscribeError> {
+        self.begin_feed(user, subscription).await.map(NewStream::spawn)
+    }
+
+    /// Opens a feed on this worker, whose connection the transport is to run.
+    pub(crate) async fn begin_feed(
+        &self,
+        user: User,
+        subscription: Subscription,
+    ) -> Result<NewStream, SubscribeError> {
         let shared = self.shared();
         shared.check_open()?;
-        let manager = shared.worker().manager;
+        let manager = shared.worker().manager.clone();
         // From here on what changes is kept for the stream: so it does not matter when what
         // follows is read.
         let expected = Expected::of(shared, manager, user.clone()).await?;
@@ -49,9 +58,9 @@ impl Hub {
         let mut subscription = subscription.topics(topics);
         subscription.muted = Some(muted.into());
         subscription.feed = Some(expected.feed());
-        let reader = self.open(subscription)?;
+        let stream = self.begin(subscription)?;
         expected.has_come();
-        Ok(reader)
+        Ok(stream)
     }
 }
 

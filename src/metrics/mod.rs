@@ -34,6 +34,8 @@ const CLOSE_REASONS: [&str; 5] = ["client", "drain", "capacity", "lifetime", "sl
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub opened: AtomicU64,
+    /// Of those opened, streams on the bare socket.
+    pub opened_raw: AtomicU64,
     pub published: AtomicU64,
     pub actor_panics: AtomicU64,
     replays_complete: AtomicU64,
@@ -62,6 +64,7 @@ pub(crate) struct WorkerMetrics {
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub opened: u64,
+    pub opened_raw: u64,
     pub closed: BTreeMap<&'static str, u64>,
     pub published: u64,
     pub delivered: u64,
@@ -87,6 +90,7 @@ impl Metrics {
     pub fn new(partition_count: u16) -> Self {
         Self {
             opened: AtomicU64::default(),
+            opened_raw: AtomicU64::default(),
             published: AtomicU64::default(),
             actor_panics: AtomicU64::default(),
             replays_complete: AtomicU64::default(),
@@ -150,6 +154,7 @@ impl Metrics {
         };
         Snapshot {
             opened: self.opened.load(Ordering::Relaxed),
+            opened_raw: self.opened_raw.load(Ordering::Relaxed),
             closed: self.closed.lock().clone(),
             published: self.published.load(Ordering::Relaxed),
             delivered: sum(|worker| &worker.delivered),

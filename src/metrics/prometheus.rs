@@ -51,6 +51,11 @@ impl Collector for Scrape {
         let mut out = Output(encoder);
         out.gauge("fanfare_connections", "Streams open now", self.connections as i64)?;
         out.counter("fanfare_connections_opened", "Streams opened", snapshot.opened)?;
+        out.counter(
+            "fanfare_raw_streams_opened",
+            "Streams opened on the bare socket",
+            snapshot.opened_raw,
+        )?;
         let closed = snapshot.closed.iter().map(|(reason, count)| (*reason, *count));
         out.family(
             "fanfare_connections_closed",

@@ -1,16 +1,19 @@
 //! What carries a stream's bytes. A transport takes them from the connection's
 //! [`PipeReader`](crate::actors::connection::PipeReader) when its socket has room, ends
-//! when the reader says so, and drops the reader when the client is gone. That is all there
-//! is to know for one more.
+//! when the reader says so, and drops the reader when the client is gone. The connection is
+//! a task of its own or, if the transport polls it, a part of the transport's.
 
 mod body;
+mod raw;
 
 use std::{any::Any, time::Duration};
 
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
+pub(crate) use crate::actors::connection::{NewStream, PipeReader};
 pub(crate) use body::EventStreamBody;
+pub(crate) use raw::{Look, MAX_HEAD_BYTES, RawStream, look};
 
 /// Has the kernel end an accepted connection that makes no progress for this long.
 pub(crate) fn limit_unsent(connection: &dyn Any, timeout: Duration) {

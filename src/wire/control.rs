@@ -62,7 +62,7 @@ pub(crate) struct Connected<'a> {
     /// Milliseconds since 1970.
     pub timestamp: u64,
     /// As the client named them.
-    pub topics: &'a [String],
+    pub topics: &'a [&'a str],
     pub resumed: bool,
 }
 

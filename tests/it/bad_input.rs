@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
+use super::Server;
 use crate::support::{
-    Server, Stream,
+    Stream,
     http::{Lines, Response, get, raw_exchange, request, request_head, try_publish},
     until,
 };

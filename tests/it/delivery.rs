@@ -8,7 +8,8 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value, json};
 use tokio::{net::TcpSocket, time::Instant};
 
-use crate::support::{Event, Server, Stream, until, wait::DEADLINE};
+use super::Server;
+use crate::support::{Event, Stream, until, wait::DEADLINE};
 
 /// `count` events of one topic, in one request.
 async fn publish_numbers(server: &Server, topic: &str, numbers: std::ops::Range<usize>) {

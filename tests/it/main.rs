@@ -1,5 +1,7 @@
 //! Everything that can be seen from outside, against real servers, sockets and browsers.
 
+#![allow(clippy::duplicate_mod, reason = "what `over_body` is for")]
+
 mod support;
 
 mod bad_input;
@@ -11,8 +13,11 @@ mod feeds;
 mod follows;
 mod live_topics;
 mod operations;
+mod over_body;
+mod own_server;
 mod proxies;
 mod publish;
+mod raw_stream;
 mod redis;
 mod resume;
 mod shutdown;
@@ -21,3 +26,6 @@ mod storm;
 mod streams_at_load;
 mod subscribe;
 mod tidy;
+
+/// What the tests below run against; in `over_body` it is another.
+use support::Server;

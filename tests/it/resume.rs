@@ -4,7 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::support::{Event, Server, Stream, until};
+use super::Server;
+use crate::support::{Event, Stream, until};
 
 /// Spread over most of the 16 partitions.
 const TOPIC_COUNT: usize = 30;

@@ -13,8 +13,9 @@ use fanfare::{Config, Hub};
 use serde_json::json;
 use tokio::{io::AsyncWriteExt, net::TcpStream};
 
+use super::Server;
 use crate::support::{
-    Server, Stream,
+    Stream,
     crowd::{Crowd, End, Plan, Publisher, eventually, pace},
     heavy,
     http::{get, request},

@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use super::Server;
 use crate::support::{
-    Server,
     crowd::{Crowd, Plan, Publisher, eventually, p99, pace},
     heavy,
 };

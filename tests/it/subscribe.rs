@@ -4,8 +4,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use serde_json::{Value, json};
 
+use super::Server;
 use crate::support::{
-    Server, Stream,
+    Stream,
     http::{get, request},
 };
 

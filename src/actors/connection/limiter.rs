@@ -1,7 +1,7 @@
 //! A stream's rate limits (governor): its own, and those of the topic policies that have
 //! one. Time is told, not asked for.
 
-use std::{cell::Cell, num::NonZeroU32, rc::Rc, time::Instant};
+use std::{cell::Cell, num::NonZeroU32, time::Instant};
 
 use governor::{
     Quota, RateLimiter,
@@ -9,19 +9,23 @@ use governor::{
     middleware::NoOpMiddleware,
     state::{InMemoryState, NotKeyed},
 };
-use smallvec::SmallVec;
 
 use crate::{config::Rate, domain::policy::Policy};
 
-/// The clock that a limiter is told by its caller.
+thread_local! {
+    /// What the limiter that is being asked was told: it asks for nothing but that.
+    static TOLD: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The clock that a limiter is told by its caller. It takes no memory in each of them.
 #[derive(Debug, Clone)]
-struct ToldClock(Rc<Cell<Instant>>);
+struct ToldClock;
 
 impl Clock for ToldClock {
     type Instant = Instant;
 
     fn now(&self) -> Instant {
-        self.0.get()
+        TOLD.get().expect("every call tells the time first")
     }
 }
 
@@ -30,19 +34,19 @@ type Bucket = RateLimiter<NotKeyed, InMemoryState, ToldClock, NoOpMiddleware<Ins
 /// All limits of one stream.
 #[derive(Debug)]
 pub(crate) struct Limiter {
-    clock: ToldClock,
     stream: Option<Bucket>,
     /// Taken of the stream's limit for events that a policy's then refused.
     stream_credit: u32,
     /// By the policy's entry, made when the stream gets its first event under it.
-    policies: SmallVec<[(usize, Bucket); 0]>,
+    #[expect(clippy::box_collection, reason = "most streams have none: one word, not three")]
+    policies: Option<Box<Vec<(usize, Bucket)>>>,
 }
 
 impl Limiter {
     /// A limiter for a stream that may get `rate`; none if that is zero.
     pub fn new(rate: Rate, now: Instant) -> Self {
-        let clock = ToldClock(Rc::new(Cell::new(now)));
-        Self { stream: bucket(rate, &clock), stream_credit: 0, policies: SmallVec::new(), clock }
+        TOLD.set(Some(now));
+        Self { stream: bucket(rate), stream_credit: 0, policies: None }
     }
 
     /// Takes `count` events of one policy now, all or none.
@@ -50,7 +54,7 @@ impl Limiter {
     /// # Errors
     /// When one of them may leave at the earliest.
     pub fn take(&mut self, policy: &Policy, count: u32, now: Instant) -> Result<(), Instant> {
-        self.clock.0.set(now);
+        TOLD.set(Some(now));
         let credit = self.stream_credit.min(count);
         if let Some(bucket) = &self.stream {
             take(bucket, count - credit, now)?;
@@ -65,21 +69,22 @@ impl Limiter {
 
     fn take_of_policy(&mut self, policy: &Policy, count: u32, now: Instant) -> Result<(), Instant> {
         let (Some(entry), Some(rate)) = (policy.entry, policy.rate) else { return Ok(()) };
-        if let Some((_, bucket)) = self.policies.iter().find(|(other, _)| *other == entry) {
+        let policies = self.policies.get_or_insert_default();
+        if let Some((_, bucket)) = policies.iter().find(|(other, _)| *other == entry) {
             return take(bucket, count, now);
         }
-        let Some(bucket) = bucket(rate, &self.clock) else { return Ok(()) };
+        let Some(bucket) = bucket(rate) else { return Ok(()) };
         let taken = take(&bucket, count, now);
-        self.policies.push((entry, bucket));
+        policies.push((entry, bucket));
         taken
     }
 }
 
-fn bucket(rate: Rate, clock: &ToldClock) -> Option<Bucket> {
+fn bucket(rate: Rate) -> Option<Bucket> {
     let per_second = NonZeroU32::new(rate.events_per_second)?;
     let burst = NonZeroU32::new(rate.burst)?;
     let quota = Quota::per_second(per_second).allow_burst(burst);
-    Some(RateLimiter::direct_with_clock(quota, clock.clone()))
+    Some(RateLimiter::direct_with_clock(quota, ToldClock))
 }
 
 fn take(bucket: &Bucket, count: u32, now: Instant) -> Result<(), Instant> {

@@ -3,6 +3,7 @@
 mod limiter;
 mod messages;
 mod pipe;
+mod running;
 mod state;
 mod view;
 
@@ -13,7 +14,7 @@ use std::{
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Handler};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 #[cfg(test)]
@@ -23,6 +24,8 @@ pub(crate) use messages::{
 };
 use pipe::Pipe;
 pub(crate) use pipe::PipeReader;
+use running::ConnectionContext;
+pub(crate) use running::Running;
 #[cfg(test)]
 pub(crate) use state::Next;
 pub(crate) use state::{ConnectionSpec, ConnectionState, Losses, ReplayResult};
@@ -37,53 +40,68 @@ use crate::{hub::Shared, metrics::WorkerMetrics, subscription::Wanted, wire::Shu
 /// that, frames stay with the manager.
 pub(crate) const MAILBOX_CAPACITY: usize = 16;
 
-/// The worker that a stream is opened on.
-#[derive(Clone)]
+/// What the streams of one worker have in common.
 pub(crate) struct Worker {
     pub manager: Addr<TopicManager>,
     pub metrics: Arc<WorkerMetrics>,
+    pub spec: Arc<ConnectionSpec>,
 }
 
 /// The shell of a connection.
 pub(crate) struct Connection {
     stream: StreamId,
-    client_id: String,
     wanted: Arc<Wanted>,
     pipe: Rc<RefCell<Pipe>>,
-    worker: Worker,
+    worker: Rc<Worker>,
     shared: Arc<Shared>,
     opened_at: Instant,
 }
 
+/// A stream that has begun: its connection, which is still to be run, and what comes out of
+/// it.
+pub(crate) struct NewStream {
+    pub connection: Running,
+    pub reader: PipeReader,
+}
+
+impl NewStream {
+    /// Runs the connection as a task of its own. The reader is what keeps it.
+    pub fn spawn(self) -> PipeReader {
+        let Self { connection, mut reader } = self;
+        reader.attach(connection.address());
+        actix_rt::spawn(connection);
+        reader
+    }
+}
+
 impl Connection {
-    /// Opens a stream; what comes out of the reader is its body.
+    /// Opens a stream.
     pub fn open(
         shared: Arc<Shared>,
-        worker: Worker,
+        worker: Rc<Worker>,
         wanted: Wanted,
         body: TaskTrackerToken,
-    ) -> PipeReader {
+    ) -> NewStream {
         let stream = shared.next_id();
-        let client_id = shared.client_id(stream, wanted.secret);
         let wanted = Arc::new(wanted);
-        let retry = shared.random_retry();
         let opened_at = now();
-        let spec = ConnectionSpec::new(&shared.config, retry);
-        let state = ConnectionState::new(spec, wanted.clone(), &client_id, opened_at);
+        let (spec, retry) = (worker.spec.clone(), shared.random_retry());
+        let state = ConnectionState::new(spec, retry, wanted.clone(), opened_at);
         let pipe = Pipe::new(state, worker.metrics.clone());
-        let connection =
-            Self { stream, client_id, wanted, pipe: pipe.clone(), worker, shared, opened_at };
-        let addr = Self::create(|ctx| {
-            ctx.set_mailbox_capacity(MAILBOX_CAPACITY);
-            connection
-        });
-        PipeReader::new(pipe, addr, body)
+        let connection = Self { stream, wanted, pipe: pipe.clone(), worker, shared, opened_at };
+        NewStream { connection: Running::new(connection), reader: PipeReader::new(pipe, body) }
+    }
+
+    /// By which the client can be named. Nobody keeps it: it is asked for at the beginning and
+    /// the end.
+    fn client_id(&self) -> String {
+        self.shared.client_id(self.stream, self.wanted.secret)
     }
 
     /// Lets the state decide, unless the client is gone. A panic costs this stream only.
     fn decide<R>(
         &mut self,
-        ctx: &mut Context<Self>,
+        ctx: &mut ConnectionContext,
         work: impl FnOnce(&mut ConnectionState) -> Result<R, ShutdownReason>,
     ) -> Option<R> {
         if self.pipe.borrow().is_closed() {
@@ -109,7 +127,7 @@ impl Connection {
 
     fn end(
         &mut self,
-        ctx: &mut Context<Self>,
+        ctx: &mut ConnectionContext,
         reason: ShutdownReason,
         reconnect: Option<std::time::Duration>,
     ) {
@@ -121,14 +139,14 @@ impl Connection {
 }
 
 impl Actor for Connection {
-    type Context = Context<Self>;
+    type Context = ConnectionContext;
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.shared.open_streams.fetch_add(1, Ordering::Relaxed);
         self.shared.metrics.opened.fetch_add(1, Ordering::Relaxed);
         self.worker.metrics.add_subscriptions(self.wanted.names.len());
         tracing::info!(
-            client_id = self.client_id,
+            client_id = self.client_id(),
             topics = %self.wanted.names_for_log(),
             "stream opened"
         );
@@ -154,7 +172,7 @@ impl Actor for Connection {
         self.worker.manager.do_send(CloseStream { stream: self.stream });
         self.shared.open_streams.fetch_sub(1, Ordering::Relaxed);
         tracing::info!(
-            client_id = self.client_id,
+            client_id = self.client_id(),
             topics = %self.wanted.names_for_log(),
             reason,
             duration_ms = duration.as_millis() as u64,
@@ -170,7 +188,9 @@ impl Handler<OpenedStream> for Connection {
     fn handle(&mut self, message: OpenedStream, ctx: &mut Self::Context) {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let timestamp = since_1970.as_millis() as u64;
-        let result = self.decide(ctx, |state| Ok(state.on_opened(message.0, timestamp)));
+        let client_id = self.client_id();
+        let result =
+            self.decide(ctx, |state| Ok(state.on_opened(message.0, &client_id, timestamp)));
         if let Some(result) = result {
             self.shared.metrics.count_replay(result);
         }

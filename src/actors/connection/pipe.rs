@@ -28,6 +28,8 @@ pub(crate) struct Pipe {
     state: ConnectionState,
     /// The transport that waits for bytes.
     waker: Option<Waker>,
+    /// Whether it waits for the stream's end only: its client takes nothing.
+    is_blocked: bool,
     is_closed: bool,
     delivered: u64,
     metrics: Arc<WorkerMetrics>,
@@ -35,7 +37,8 @@ pub(crate) struct Pipe {
 
 impl Pipe {
     pub fn new(state: ConnectionState, metrics: Arc<WorkerMetrics>) -> Rc<RefCell<Self>> {
-        let pipe = Self { state, waker: None, is_closed: false, delivered: 0, metrics };
+        let pipe =
+            Self { state, waker: None, is_blocked: false, is_closed: false, delivered: 0, metrics };
         Rc::new(RefCell::new(pipe))
     }
 
@@ -45,8 +48,8 @@ impl Pipe {
         let result = change(&mut self.state);
         self.metrics.count_unsent(before, self.state.unsent_bytes());
         self.metrics.count_losses(&self.state.take_losses());
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+        if !self.is_blocked || self.state.ended().is_some() {
+            self.waker.take().into_iter().for_each(Waker::wake);
         }
         result
     }
@@ -97,25 +100,28 @@ impl Drop for Pipe {
 /// The transport's end. Dropping it tells the connection that the client is gone.
 pub(crate) struct PipeReader {
     pipe: Rc<RefCell<Pipe>>,
-    connection: Addr<Connection>,
-    /// Made when the rate limit first holds something back.
+    /// The connection, unless it is a part of the transport's own task: that one runs the
+    /// connection, and then looks here.
+    connection: Option<Addr<Connection>>,
+    /// Made when the rate limit first holds something back, or the client the stream's end.
     sleep: Option<Pin<Box<Sleep>>>,
     /// Counts the stream as not wholly written.
     _body: TaskTrackerToken,
 }
 
 impl PipeReader {
-    pub fn new(
-        pipe: Rc<RefCell<Pipe>>,
-        connection: Addr<Connection>,
-        body: TaskTrackerToken,
-    ) -> Self {
-        Self { pipe, connection, sleep: None, _body: body }
+    pub fn new(pipe: Rc<RefCell<Pipe>>, body: TaskTrackerToken) -> Self {
+        Self { pipe, connection: None, sleep: None, _body: body }
+    }
+
+    /// From here on the connection runs by itself, and the transport is woken for its news.
+    pub fn attach(&mut self, connection: Addr<Connection>) {
+        self.connection = Some(connection);
     }
 
     #[cfg(test)]
-    pub fn connection(&self) -> &Addr<Connection> {
-        &self.connection
+    pub fn connection(&self) -> Option<&Addr<Connection>> {
+        self.connection.as_ref()
     }
 
     /// The next bytes to write, in one piece; `None` once the stream has ended. To be called
@@ -129,25 +135,51 @@ impl PipeReader {
                 Next::Finished => return Poll::Ready(None),
                 Next::Idle => break,
                 Next::WaitUntil(at) => {
-                    let at = at.into();
-                    let sleep =
-                        self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-                    sleep.as_mut().reset(at);
-                    if sleep.as_mut().poll(task).is_pending() {
+                    if poll_sleep(&mut self.sleep, at, task).is_pending() {
                         break;
                     }
                 }
             }
         }
-        pipe.waker = Some(task.waker().clone());
+        pipe.is_blocked = false;
+        if self.connection.is_some() {
+            pipe.waker = Some(task.waker().clone());
+        }
         Poll::Pending
     }
+
+    /// For a transport whose client does not take what it was given last: ready when the
+    /// stream has ended and the client has had its time to take the rest.
+    pub fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        let mut pipe = self.pipe.borrow_mut();
+        pipe.is_blocked = true;
+        if self.connection.is_some() {
+            pipe.waker = Some(task.waker().clone());
+        }
+        if pipe.ended().is_none() {
+            return Poll::Pending;
+        }
+        poll_sleep(&mut self.sleep, pipe.state.gives_up_at(), task)
+    }
+}
+
+fn poll_sleep(
+    sleep: &mut Option<Pin<Box<Sleep>>>,
+    at: Instant,
+    task: &mut Context<'_>,
+) -> Poll<()> {
+    let at = at.into();
+    let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
+    sleep.as_mut().reset(at);
+    sleep.as_mut().poll(task)
 }
 
 impl Drop for PipeReader {
     fn drop(&mut self) {
         self.pipe.borrow_mut().is_closed = true;
         // A full mailbox means that the actor runs soon, and it looks at `is_closed` then.
-        let _ = self.connection.try_send(CloseTransport);
+        if let Some(connection) = &self.connection {
+            let _ = connection.try_send(CloseTransport);
+        }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use slab::Slab;
+use smallvec::SmallVec;
 
 use super::{
     frame::{Begin, Frames, Opening},
@@ -44,9 +45,9 @@ pub(crate) trait Outlet {
 pub(crate) struct Slot<O> {
     pub stream: StreamId,
     pub outlet: O,
-    pub topics: Vec<usize>,
+    pub topics: SmallVec<[usize; 2]>,
     pub wanted: Arc<Wanted>,
-    pub attachments: Vec<Attachment>,
+    pub attachments: SmallVec<[Attachment; 1]>,
     /// Changes of what it wants that are not done.
     pub changes: Option<Box<Changes>>,
     /// Whether it may have several topics in one partition.

@@ -1,6 +1,10 @@
 //! A program that a test runs beside it: killed when dropped, its log shown if the test fails.
 
-use std::process::{Child, Command, Stdio};
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 /// A running process.
 #[derive(Debug)]
@@ -43,4 +47,15 @@ pub fn signal(pid: u32, name: &str) {
     let script = format!("kill -{name} {pid}");
     let status = Command::new("sh").args(["-c", &script]).status().expect("there is a shell");
     assert!(status.success(), "{script}");
+}
+
+/// Time on a core that a process's threads have had.
+pub fn cpu_time(pid: u32) -> Duration {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
+    let nanos = tasks.filter_map(|task| {
+        // A thread may end meanwhile.
+        let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<u64>().ok()
+    });
+    Duration::from_nanos(nanos.sum())
 }

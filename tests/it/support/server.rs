@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    marker::PhantomData,
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -35,16 +36,39 @@ pub struct Launch {
     pub open_files: Option<u32>,
 }
 
+/// What carries a server's streams, `server.transport`.
+pub trait Transport {
+    const NAME: &str;
+}
+
+/// The bare socket, which is the default.
+pub struct Raw;
+
+/// The framework's body.
+pub struct Body;
+
+impl Transport for Raw {
+    const NAME: &str = "raw";
+}
+
+impl Transport for Body {
+    const NAME: &str = "body";
+}
+
 /// A running `fanfare serve`, killed when dropped. If the test fails, what it logged is shown.
-pub struct Server {
+pub type Server = ServerOver<Raw>;
+
+/// A server whose streams are carried so.
+pub struct ServerOver<T: Transport> {
     pub addr: SocketAddr,
     launch: Launch,
     child: Child,
     stdout: PathBuf,
     stderr: PathBuf,
+    transport: PhantomData<T>,
 }
 
-impl Server {
+impl<T: Transport> ServerOver<T> {
     /// Starts a server with these arguments, on a free port.
     pub async fn start(args: &[&str]) -> Self {
         let args = args.iter().map(|arg| (*arg).to_owned()).collect();
@@ -92,13 +116,15 @@ impl Server {
         let child = command
             .args(arguments)
             .env("RUST_LOG", log)
+            .env("FANFARE__SERVER__TRANSPORT", T::NAME)
             .envs(launch.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(File::create(&stdout).expect("the temporary directory takes files"))
             .stderr(File::create(&stderr).expect("the temporary directory takes files"))
             .spawn()
             .expect("the binary starts");
-        let mut server = Self { addr, launch, child, stdout, stderr };
+        let transport = PhantomData;
+        let mut server = Self { addr, launch, child, stdout, stderr, transport };
         until(DEADLINE, "the server prints its address", async || {
             assert!(server.exit_status().is_none(), "the server ended: {}", server.log());
             server.printed_address().is_some()
@@ -224,7 +250,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl<T: Transport> Drop for ServerOver<T> {
     fn drop(&mut self) {
         self.kill9();
         if std::thread::panicking() {

@@ -2,11 +2,12 @@
 //! what becomes of a client that reads too slowly. No socket in sight. What its transport
 //! then gets is in `take`.
 
+mod backlog;
 mod order;
 mod take;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -14,6 +15,7 @@ use std::{
 use bytes::Bytes;
 use smallvec::SmallVec;
 
+use backlog::Backlog;
 pub(crate) use take::{Next, Piece};
 
 use self::order::{Unsent, fitting, in_order, merged};
@@ -25,12 +27,13 @@ use crate::{
     },
     config::{Config, Rate, SlowConsumer},
     domain::{
-        batch::{Added, Batch},
+        batch::Added,
         cursor::{Epoch, IN_ANOTHER_EPOCH, Positions},
         event::SequencedEvent,
         interest::Start,
-        outbox::{Content, Dropped, GapHere, Outbox, Segment},
+        outbox::{Content, GapHere, Outbox, Segment},
         partition_log::{MissedReason, Replay},
+        topic::Pattern,
     },
     subscription::{Format, Wanted},
     wire::{
@@ -43,25 +46,22 @@ use crate::{
 /// Bytes of live events in one piece, if it is more than one: some ticks of a busy topic.
 const MAX_SEGMENT_BYTES: usize = 128 * 1024;
 
-/// Bounds and times of a stream.
+/// Bounds and times of all streams.
 #[derive(Debug, Clone)]
 pub(crate) struct ConnectionSpec {
     pub rate: Rate,
     pub max_outbox_bytes: usize,
     pub slow_consumer: SlowConsumer,
     pub write_timeout: Duration,
-    /// What the stream was told in its `retry:` line.
-    pub retry: Duration,
 }
 
 impl ConnectionSpec {
-    pub fn new(config: &Config, retry: Duration) -> Self {
+    pub fn new(config: &Config) -> Self {
         Self {
             rate: config.stream.rate,
             max_outbox_bytes: config.outbox.max_bytes,
             slow_consumer: config.outbox.slow_consumer,
             write_timeout: config.stream.write_timeout,
-            retry,
         }
     }
 }
@@ -87,69 +87,57 @@ pub(crate) struct Losses {
 
 /// The state of one stream.
 pub(crate) struct ConnectionState {
-    spec: ConnectionSpec,
+    spec: Arc<ConnectionSpec>,
+    /// What the stream was told in its `retry:` line, in milliseconds.
+    retry_ms: u32,
     /// That of what is taken; none before the stream is opened.
     epoch: Option<Epoch>,
-    /// Partitions that have not reached that epoch: their sequences mean nothing in it, and a
-    /// cursor says so.
-    behind: Vec<u16>,
     wanted: Arc<Wanted>,
-    client_id: Box<str>,
     /// What came in, up to where: all older events are ignored.
     seen: Positions,
-    /// Where it stands once the replay is taken; empty when it is.
-    heads: Positions,
     limiter: Limiter,
-    /// The hub's own bytes that go first.
-    prelude: VecDeque<Bytes>,
-    /// Replayed events: shared with history, encoded as the client takes them.
-    replay: VecDeque<Arc<SequencedEvent>>,
     outbox: Outbox,
-    /// Live events that the rate limit holds back.
-    waiting: Batch,
-    waiting_dropped: Dropped,
+    backlog: Backlog,
     /// When the client last took something, or had nothing to take.
     last_taken: Instant,
     end: Option<ShutdownReason>,
-    /// The last event, until it is taken.
-    shutdown: Option<Shutdown>,
-    losses: Losses,
 }
 
 impl ConnectionState {
     /// A stream whose first bytes, the `retry:` line, are ready to be written.
-    pub fn new(spec: ConnectionSpec, wanted: Arc<Wanted>, client_id: &str, now: Instant) -> Self {
-        let retry = encode::retry(spec.retry.as_millis() as u64);
+    pub fn new(
+        spec: Arc<ConnectionSpec>,
+        retry: Duration,
+        wanted: Arc<Wanted>,
+        now: Instant,
+    ) -> Self {
+        // An hour at most.
+        let retry_ms = retry.as_millis() as u32;
+        let mut backlog = Backlog::default();
+        backlog.prelude.push_back(encode::retry(retry_ms.into()).into());
         Self {
             limiter: Limiter::new(spec.rate, now),
             spec,
+            retry_ms,
             epoch: None,
-            behind: Vec::new(),
             wanted,
-            client_id: client_id.into(),
             seen: Positions::default(),
-            heads: Positions::default(),
-            prelude: VecDeque::from([retry.into()]),
-            replay: VecDeque::new(),
             outbox: Outbox::default(),
-            waiting: Batch::default(),
-            waiting_dropped: Dropped::default(),
+            backlog,
             last_taken: now,
             end: None,
-            shutdown: None,
-            losses: Losses::default(),
         }
     }
 
     /// The first news: where the stream begins and what it gets before live events.
     /// `timestamp` is in milliseconds since 1970.
-    pub fn on_opened(&mut self, opening: Opening, timestamp: u64) -> ReplayResult {
+    pub fn on_opened(&mut self, opening: Opening, client_id: &str, timestamp: u64) -> ReplayResult {
         if self.end.is_some() {
             return ReplayResult::None;
         }
         let replays = opening.replays;
         self.seen = replays.iter().map(|(number, r)| (*number, r.head)).collect();
-        self.heads = self.seen.clone();
+        self.backlog.heads = self.seen.clone();
         let result = match (&self.wanted.start, replays.iter().any(|(_, r)| r.missed.is_some())) {
             (_, true) => ReplayResult::Gap,
             (Start::Resume(_), false) => ReplayResult::Complete,
@@ -159,14 +147,15 @@ impl ConnectionState {
         self.epoch = replays.iter().map(|(_, replay)| replay.epoch).max();
         let is_behind = |replay: &Replay| Some(replay.epoch) != self.epoch;
         let behind = replays.iter().filter(|(_, replay)| is_behind(replay));
-        self.behind = behind.map(|(number, _)| *number).collect();
+        self.backlog.behind = behind.map(|(number, _)| *number).collect();
         self.outbox.advance(replays.iter().map(|(number, _)| (*number, IN_ANOTHER_EPOCH)));
         self.advance(replays.iter().map(|(number, replay)| (*number, replay.start)));
         let id = self.cursor();
+        let topics: Vec<&str> = self.wanted.names.iter().map(Pattern::as_str).collect();
         let connected = Connected {
-            client_id: &self.client_id,
+            client_id,
             timestamp,
-            topics: &self.wanted.names,
+            topics: &topics,
             resumed: result == ReplayResult::Complete,
         };
         let is_epoch = |replay: &Replay| {
@@ -188,10 +177,10 @@ impl ConnectionState {
             let topics = names(missed.iter().flat_map(|missed| &missed.topics));
             text += &Gap { reason, partitions: &partitions, topics: &topics }.encode(&id);
         }
-        self.prelude.push_back(text.into());
+        self.backlog.prelude.push_back(text.into());
         let events = replays.into_iter().flat_map(|(_, replay)| replay.events);
         let events = events.filter(|event| self.wanted.wants_event(event)).collect();
-        self.replay = merged(in_order(events)).into();
+        self.backlog.replay = merged(in_order(events)).into();
         result
     }
 
@@ -220,7 +209,7 @@ impl ConnectionState {
         }
         self.seen.set(partition, head);
         if Some(epoch) < self.epoch {
-            self.behind.push(partition);
+            self.backlog.behind.push(partition);
             return self.outbox.advance([(partition, IN_ANOTHER_EPOCH)].into_iter());
         }
         self.begin_epoch(partition, epoch);
@@ -233,9 +222,9 @@ impl ConnectionState {
             return Ok(());
         }
         self.check_progress(now)?;
-        if self.prelude.is_empty() && self.outbox.is_empty() {
+        if self.backlog.prelude.is_empty() && self.outbox.is_empty() {
             // A comment may stand between any two events, so before those held back too.
-            self.prelude.push_back(Bytes::from_static(encode::HEARTBEAT));
+            self.backlog.prelude.push_back(Bytes::from_static(encode::HEARTBEAT));
         }
         Ok(())
     }
@@ -250,22 +239,27 @@ impl ConnectionState {
         if reason == ShutdownReason::Slow {
             self.forget();
         }
-        let reconnect = reconnect.unwrap_or(self.spec.retry);
-        self.shutdown = Some(Shutdown { reason, reconnect_ms: reconnect.as_millis() as u64 });
+        let reconnect_ms =
+            reconnect.map_or(self.retry_ms.into(), |reconnect| reconnect.as_millis() as u64);
+        self.backlog.shutdown = Some(Shutdown { reason, reconnect_ms });
     }
 
     /// Drops all that is not sent. The stream stands where the last piece that was taken
     /// left it, so that is the last id.
     pub fn forget(&mut self) {
-        self.replay = VecDeque::new();
-        self.heads = Positions::default();
-        self.waiting = Batch::default();
+        let waiting = &mut self.backlog;
+        (waiting.replay, waiting.heads, waiting.waiting) = Default::default();
         self.outbox.clear();
     }
 
     /// Why the stream ends, once it does.
     pub fn ended(&self) -> Option<ShutdownReason> {
         self.end
+    }
+
+    /// When a client that takes nothing more is given up.
+    pub fn gives_up_at(&self) -> Instant {
+        self.last_taken + self.spec.write_timeout
     }
 
     /// Bytes encoded and not taken.
@@ -275,7 +269,10 @@ impl ConnectionState {
 
     /// Takes what was lost since it was last asked.
     pub fn take_losses(&mut self) -> Losses {
-        std::mem::take(&mut self.losses)
+        match self.backlog.is_none() {
+            true => Losses::default(),
+            false => std::mem::take(&mut self.backlog.losses),
+        }
     }
 
     /// Whether a frame can go as it is: bytes shared with every other such stream.
@@ -286,7 +283,7 @@ impl ConnectionState {
             && self.seen.len() == 1
             && self.wanted.format == Format::Events
             && self.wanted.wants_all_types()
-            && self.waiting.is_empty()
+            && self.backlog.waiting.is_empty()
             && self.limiter.take(&frame.events[0].policy, frame.events.len() as u32, now).is_ok()
     }
 
@@ -327,8 +324,10 @@ impl ConnectionState {
         if self.seen.get(partition).is_none() {
             return;
         }
-        let waiting = self.waiting.take();
-        self.push_segments(&waiting);
+        if !self.backlog.waiting.is_empty() {
+            let waiting = self.backlog.waiting.take();
+            self.push_segments(&waiting);
+        }
         let topics = topics.iter().filter(|topic| self.wanted.wants(topic)).cloned().collect();
         let epoch = beginning.map(|(epoch, _)| epoch);
         let gap = GapHere { reason, partition, topics, epoch };
@@ -372,10 +371,10 @@ impl ConnectionState {
             if !self.wanted.wants_event(&event) {
                 continue;
             }
-            if self.waiting.is_empty() && self.limiter.take(&event.policy, 1, now).is_ok() {
+            if self.backlog.waiting.is_empty() && self.limiter.take(&event.policy, 1, now).is_ok() {
                 leaving.push(event);
-            } else if self.waiting.push(event) != Added::Appended {
-                self.losses.conflated += 1;
+            } else if self.backlog.waiting.push(event) != Added::Appended {
+                self.backlog.losses.conflated += 1;
             }
         }
         self.push_segments(&leaving);
@@ -391,7 +390,7 @@ impl ConnectionState {
 
     /// Says that what comes before these positions is on its way to the client.
     fn advance(&mut self, positions: impl Iterator<Item = (u16, u64)>) {
-        let behind = &self.behind;
+        let behind = &self.backlog.behind;
         self.outbox.advance(positions.filter(|(partition, _)| !behind.contains(partition)));
     }
 
@@ -408,12 +407,12 @@ impl ConnectionState {
     fn begin_epoch(&mut self, partition: u16, epoch: Epoch) {
         if self.epoch < Some(epoch) {
             self.epoch = Some(epoch);
-            self.behind = self.seen.iter().map(|(number, _)| number).collect();
+            self.backlog.behind = self.seen.iter().map(|(number, _)| number).collect();
             let all = self.seen.iter().map(|(number, _)| (number, IN_ANOTHER_EPOCH));
             self.outbox.advance(all);
         }
         if self.epoch == Some(epoch) {
-            self.behind.retain(|behind| *behind != partition);
+            self.backlog.behind.retain(|behind| *behind != partition);
         }
     }
 
@@ -428,10 +427,10 @@ impl ConnectionState {
 
     /// Past the bound, what waits longest for the rate limit is dropped.
     fn bound_waiting(&mut self) {
-        while self.waiting.bytes() > self.spec.max_outbox_bytes {
-            let Some(event) = self.waiting.pop() else { return };
-            self.waiting_dropped.add(1, event.partition);
-            self.losses.dropped_rate += 1;
+        while self.backlog.waiting.bytes() > self.spec.max_outbox_bytes {
+            let Some(event) = self.backlog.waiting.pop() else { return };
+            self.backlog.waiting_dropped.add(1, event.partition);
+            self.backlog.losses.dropped_rate += 1;
         }
     }
 
@@ -443,7 +442,8 @@ impl ConnectionState {
         match self.spec.slow_consumer {
             SlowConsumer::Disconnect => Err(ShutdownReason::Slow),
             SlowConsumer::DropOldest => {
-                self.losses.dropped_slow += self.outbox.drop_oldest(self.spec.max_outbox_bytes);
+                self.backlog.losses.dropped_slow +=
+                    self.outbox.drop_oldest(self.spec.max_outbox_bytes);
                 Ok(())
             }
         }
@@ -460,9 +460,9 @@ impl ConnectionState {
 
     /// Whether nothing waits for the client.
     fn is_drained(&self) -> bool {
-        self.prelude.is_empty()
-            && self.replay.is_empty()
+        self.backlog.prelude.is_empty()
+            && self.backlog.replay.is_empty()
             && self.outbox.is_empty()
-            && self.waiting.is_empty()
+            && self.backlog.waiting.is_empty()
     }
 }

@@ -62,17 +62,16 @@ impl ConnectionState {
     /// The next piece for the socket.
     pub fn next(&mut self, now: Instant) -> Next {
         self.last_taken = now;
-        if let Some(bytes) = self.prelude.pop_front() {
-            if self.prelude.is_empty() {
-                self.prelude = VecDeque::new();
-            }
+        if !self.backlog.prelude.is_empty()
+            && let Some(bytes) = self.backlog.prelude.pop_front()
+        {
             return Next::Write(Piece::control(bytes));
         }
         if let Some(next) = self.next_held_back(Held::Replay, now) {
             return next;
         }
-        if !self.heads.is_empty() {
-            let heads = std::mem::take(&mut self.heads);
+        if !self.backlog.heads.is_empty() {
+            let heads = std::mem::take(&mut self.backlog.heads);
             self.advance(heads.iter());
         }
         match self.outbox.pop() {
@@ -83,15 +82,20 @@ impl ConnectionState {
             Some(Popped::Segment(segment)) => return Next::Write(self.take(segment)),
             None => {}
         }
-        if !self.waiting_dropped.is_empty() {
-            let dropped = std::mem::take(&mut self.waiting_dropped);
+        if !self.backlog.waiting_dropped.is_empty() {
+            let dropped = std::mem::take(&mut self.backlog.waiting_dropped);
             let bytes = self.gap_of(GapReason::Rate, &dropped);
             return Next::Write(Piece::control(bytes));
         }
         if let Some(next) = self.next_held_back(Held::Waiting, now) {
             return next;
         }
-        match self.shutdown.take() {
+        let shutdown = match self.backlog.shutdown {
+            Some(_) => self.backlog.shutdown.take(),
+            None => None,
+        };
+        self.backlog.shrink();
+        match shutdown {
             Some(shutdown) => Next::Write(Piece::control(shutdown.encode(&self.cursor()))),
             None if self.end.is_some() => Next::Finished,
             None => Next::Idle,
@@ -110,8 +114,8 @@ impl ConnectionState {
         let mut bytes = 0;
         while bytes < PIECE_BYTES {
             let front = match held {
-                Held::Replay => self.replay.front(),
-                Held::Waiting => self.waiting.front(),
+                Held::Replay => self.backlog.replay.front(),
+                Held::Waiting => self.backlog.waiting.front(),
             };
             let Some(front) = front else { break };
             // A stream that ends is sent all of it: the limit has lost its meaning.
@@ -126,8 +130,8 @@ impl ConnectionState {
                 break;
             }
             let event = match held {
-                Held::Replay => self.replay.pop_front(),
-                Held::Waiting => self.waiting.pop(),
+                Held::Replay => self.backlog.replay.pop_front(),
+                Held::Waiting => self.backlog.waiting.pop(),
             };
             bytes += event.as_ref().map_or(0, |event| event.stream_bytes());
             leaving.extend(event);
@@ -139,8 +143,8 @@ impl ConnectionState {
         if held == Held::Replay {
             // A replayed event's age says nothing of how fast the hub is.
             segment.published_at = None;
-            if self.replay.is_empty() {
-                self.replay = VecDeque::new();
+            if self.backlog.replay.is_empty() {
+                self.backlog.replay = VecDeque::new();
             }
         }
         Some(Next::Write(self.take(segment)))
@@ -173,7 +177,7 @@ impl ConnectionState {
         let epoch = self.epoch.unwrap_or(Epoch::new(0));
         View {
             epoch,
-            behind: &self.behind,
+            behind: &self.backlog.behind,
             format: self.wanted.format,
             is_single: self.seen.len() == 1,
         }

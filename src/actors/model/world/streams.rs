@@ -43,7 +43,7 @@ impl World {
             }
             let result = match mail {
                 Mail::Open(opening) => {
-                    session.state.on_opened(opening, 0);
+                    session.state.on_opened(opening, "client", 0);
                     Ok(())
                 }
                 Mail::Frames(frames) => session.state.on_frames(&frames, self.now),
@@ -127,7 +127,7 @@ impl World {
         self.streams.insert(stream, client);
         let mailbox = Mailbox::default();
         self.managers[manager].state.open(stream, mailbox.clone(), &wanted, 0.5, self.now);
-        let spec = ConnectionSpec::new(&self.config, Duration::from_secs(1));
+        let spec = Arc::new(ConnectionSpec::new(&self.config));
         let reader = &mut self.clients[client];
         reader.reconnect();
         reader.wishes.forget_all();
@@ -137,7 +137,7 @@ impl World {
             manager,
             mailbox,
             secret: wanted.secret,
-            state: ConnectionState::new(spec, wanted, "client", self.now),
+            state: ConnectionState::new(spec, Duration::from_secs(1), wanted, self.now),
             is_actor_alive: true,
             is_finished: false,
             wire: VecDeque::new(),

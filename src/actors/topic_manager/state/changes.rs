@@ -15,7 +15,7 @@ use crate::{
         },
     },
     domain::{
-        interest::{Interest, PatternSet, StartFrom},
+        interest::{Interest, PatternSet, StartFrom, Topics},
         partition_log::Replay,
         topic::{Pattern, Topic},
     },
@@ -204,7 +204,8 @@ impl<O: Outlet> ManagerState<O> {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         let Some(changes) = &mut slot.changes else { return };
         let Some(running) = changes.running.take_if(|running| running.awaited == 0) else { return };
-        self.finished.push((running.ticket, Outcome::Changed(slot.wanted.names.clone())));
+        let names = slot.wanted.names.iter().map(|name| name.as_str().to_owned()).collect();
+        self.finished.push((running.ticket, Outcome::Changed(names)));
         for gone in running.detach {
             self.detach(gone);
         }
@@ -248,14 +249,14 @@ impl<O: Outlet> ManagerState<O> {
             let left: Vec<Pattern> = left.cloned().collect();
             let interest = &attachment.interest;
             let types = interest.types.clone();
-            let only = |patterns, types| Interest { topics: Box::default(), patterns, types };
+            let only = |patterns, types| Interest { topics: Topics::new(), patterns, types };
             let old = Arc::new(only(interest.patterns.clone(), types.clone()));
             let topics = interest.topics.clone();
             detach.push(Attachment { interest: old, ..*attachment });
             attachment.interest =
-                Arc::new(Interest { topics, patterns: Arc::default(), types: types.clone() });
+                Arc::new(Interest { topics, patterns: PatternSet::none(), types: types.clone() });
             if !left.is_empty() {
-                let patterns = Arc::new(PatternSet::new(left));
+                let patterns = PatternSet::of(left);
                 attach.push((attachment.partition, only(patterns, types)));
             }
         }
@@ -302,7 +303,7 @@ impl Difference {
 
     fn interests(&mut self, wanted: &Wanted, partition_count: u16) -> Vec<(u16, Interest)> {
         let (topics, patterns) = (take(&mut self.topics), take(&mut self.patterns));
-        let patterns = Arc::new(PatternSet::new(patterns));
+        let patterns = PatternSet::of(patterns);
         Interest::by_partition(&topics, &patterns, &wanted.types, partition_count, false)
     }
 }

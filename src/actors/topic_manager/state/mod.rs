@@ -13,6 +13,7 @@ use std::{
 };
 
 use slab::Slab;
+use smallvec::SmallVec;
 
 pub(crate) use changes::{Changes, Outcome, Ticket};
 use feeds::FeedsByUser;
@@ -165,7 +166,7 @@ impl<O: Outlet> ManagerState<O> {
         let slot = self.streams.insert(Slot {
             stream,
             outlet,
-            topics: Vec::with_capacity(wanted.topics.len()),
+            topics: SmallVec::with_capacity(wanted.topics.len()),
             may_interleave: !wanted.patterns.is_empty()
                 || interests.iter().any(|(_, interest)| interest.topics.len() > 1),
             wanted: wanted.clone(),

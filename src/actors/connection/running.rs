@@ -1,0 +1,145 @@
+//! A connection at work: its mailbox and what turns it, as a future that can be a part of
+//! another.
+//!
+//! The stock context and its future have room for futures that an actor spawns and waits
+//! for. A connection does neither, and of what each of very many streams keeps that would be
+//! a sixth.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use actix::{
+    Actor, ActorContext, ActorFuture, ActorState, Addr, AsyncContext, Handler, Message,
+    SpawnHandle, WeakAddr,
+    dev::{
+        Envelope, EnvelopeProxy, OneshotSender, ToEnvelope,
+        channel::{AddressReceiver, channel},
+    },
+};
+use futures_util::Stream;
+
+use super::{Connection, MAILBOX_CAPACITY};
+
+/// Where a connection is in its life, and how it is reached.
+pub(crate) struct ConnectionContext {
+    state: ActorState,
+    address: WeakAddr<Connection>,
+}
+
+impl ActorContext for ConnectionContext {
+    fn stop(&mut self) {
+        if self.state == ActorState::Running {
+            self.state = ActorState::Stopping;
+        }
+    }
+
+    fn terminate(&mut self) {
+        self.state = ActorState::Stopped;
+    }
+
+    fn state(&self) -> ActorState {
+        self.state
+    }
+}
+
+impl AsyncContext<Connection> for ConnectionContext {
+    fn address(&self) -> Addr<Connection> {
+        self.address.upgrade().expect("the mailbox lives as long as its context")
+    }
+
+    fn spawn<F>(&mut self, _: F) -> SpawnHandle
+    where
+        F: ActorFuture<Connection, Output = ()> + 'static,
+    {
+        unimplemented!("a connection spawns nothing")
+    }
+
+    fn wait<F>(&mut self, _: F)
+    where
+        F: ActorFuture<Connection, Output = ()> + 'static,
+    {
+        unimplemented!("a connection waits for nothing")
+    }
+
+    fn waiting(&self) -> bool {
+        self.state != ActorState::Running
+    }
+
+    fn cancel_future(&mut self, _: SpawnHandle) -> bool {
+        false
+    }
+}
+
+impl<M> ToEnvelope<Connection, M> for ConnectionContext
+where
+    Connection: Handler<M>,
+    M: Message<Result: Send> + Send + 'static,
+{
+    fn pack(message: M, answer: Option<OneshotSender<M::Result>>) -> Envelope<Connection> {
+        Envelope::new(message, answer)
+    }
+}
+
+/// A connection until it has stopped. Dropping it stops it.
+pub(crate) struct Running {
+    actor: Connection,
+    context: ConnectionContext,
+    mailbox: AddressReceiver<Connection>,
+}
+
+impl Running {
+    pub fn new(actor: Connection) -> Self {
+        let (sender, mailbox) = channel(MAILBOX_CAPACITY);
+        let address = Addr::new(sender).downgrade();
+        let context = ConnectionContext { state: ActorState::Started, address };
+        Self { actor, context, mailbox }
+    }
+
+    pub fn address(&self) -> Addr<Connection> {
+        self.context.address()
+    }
+
+    fn stop(&mut self) {
+        self.context.state = ActorState::Stopped;
+        self.actor.stopped(&mut self.context);
+    }
+}
+
+impl Future for Running {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        match this.context.state {
+            ActorState::Started => {
+                this.context.state = ActorState::Running;
+                this.actor.started(&mut this.context);
+            }
+            ActorState::Stopped => return Poll::Ready(()),
+            ActorState::Running | ActorState::Stopping => {}
+        }
+        while this.context.state == ActorState::Running {
+            match Pin::new(&mut this.mailbox).poll_next(task) {
+                Poll::Ready(Some(mut message)) => {
+                    message.handle(&mut this.actor, &mut this.context);
+                }
+                Poll::Pending if this.mailbox.connected() => return Poll::Pending,
+                // Nobody can reach it any more.
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        this.stop();
+        Poll::Ready(())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if matches!(self.context.state, ActorState::Running | ActorState::Stopping) {
+            self.stop();
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! Heads of answers that the framework does not write.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+
+use crate::http::refusal::stream_head;
+
+/// What a client is told that has sent no whole head in time, as the framework does.
+pub(super) fn request_timeout() -> String {
+    format!(
+        "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\ndate: {}\r\n\r\n",
+        date()
+    )
+}
+
+/// The head of every stream: the framework would write the same.
+pub(super) struct StreamHead {
+    /// Up to the date.
+    text: String,
+}
+
+impl StreamHead {
+    pub fn new() -> Self {
+        let head = stream_head().finish();
+        let mut text =
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nconnection: close\r\n".to_owned();
+        for (name, value) in head.headers() {
+            let value = value.to_str().expect("the hub's own headers are ASCII");
+            text += &format!("{name}: {value}\r\n");
+        }
+        Self { text }
+    }
+
+    pub fn now(&self) -> Bytes {
+        Bytes::from(format!("{}date: {}\r\n\r\n", self.text, date()))
+    }
+}
+
+fn date() -> httpdate::HttpDate {
+    SystemTime::now().into()
+}

@@ -1,0 +1,256 @@
+//! What becomes of an accepted connection: a stream on its bare socket, or one of the
+//! framework's, which then knows nothing of the look that was taken.
+
+use std::{
+    future::{Future, poll_fn},
+    io,
+    mem::MaybeUninit,
+    pin::{Pin, pin},
+    rc::Rc,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use actix_server::GracefulShutdownSignal;
+use actix_service::{Service, ServiceFactory};
+use actix_web::dev::RequestHead;
+use futures_util::future::{Either, FutureExt, LocalBoxFuture, select};
+use socket2::SockRef;
+use tokio::{
+    io::{Interest, ReadBuf},
+    net::TcpStream,
+    time::timeout,
+};
+
+use super::{
+    head::{StreamHead, request_timeout},
+    streams::Routes,
+};
+use crate::transport::{Look, MAX_HEAD_BYTES, RawStream, limit_unsent, look};
+
+/// Looks that a head may need: large ones, with many cookies, come in several packets.
+const MAX_LOOKS: usize = 4;
+
+/// How long to wait for the rest of a head of which a part has come: some round trips.
+const REST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Makes a worker's [`Door`].
+pub(super) struct Intake<F> {
+    ordinary: F,
+    routes: Arc<Routes>,
+    head_timeout: Duration,
+    stopping: GracefulShutdownSignal,
+}
+
+impl<F> Intake<F> {
+    /// `ordinary` takes the connections that are not streams for the bare socket.
+    pub fn new(
+        ordinary: F,
+        routes: Arc<Routes>,
+        head_timeout: Duration,
+        stopping: GracefulShutdownSignal,
+    ) -> Self {
+        Self { ordinary, routes, head_timeout, stopping }
+    }
+}
+
+impl<F> ServiceFactory<TcpStream> for Intake<F>
+where
+    F: ServiceFactory<TcpStream, Config = (), Response = ()>,
+    F::Future: 'static,
+    F::Service: 'static,
+    F::InitError: 'static,
+{
+    type Response = ();
+    type Error = F::Error;
+    type Config = ();
+    type Service = Door<F::Service>;
+    type InitError = F::InitError;
+    type Future = LocalBoxFuture<'static, Result<Self::Service, Self::InitError>>;
+
+    fn new_service(&self, (): ()) -> Self::Future {
+        let ordinary = self.ordinary.new_service(());
+        let desk = Desk {
+            routes: self.routes.clone(),
+            stream_head: StreamHead::new(),
+            head_timeout: self.head_timeout,
+            stopping: self.stopping.clone(),
+        };
+        let door =
+            async move { Ok(Door { ordinary: Rc::new(ordinary.await?), desk: Rc::new(desk) }) };
+        door.boxed_local()
+    }
+}
+
+/// Takes a worker's connections.
+pub(super) struct Door<S> {
+    ordinary: Rc<S>,
+    desk: Rc<Desk>,
+}
+
+impl<S> Service<TcpStream> for Door<S>
+where
+    S: Service<TcpStream, Response = ()>,
+{
+    type Response = ();
+    type Error = S::Error;
+    /// One pointer: the server's task of a connection has it twice.
+    type Future = Pin<Box<Connection<S>>>;
+
+    fn poll_ready(&self, task: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.ordinary.poll_ready(task)
+    }
+
+    fn call(&self, socket: TcpStream) -> Self::Future {
+        Box::pin(match self.desk.routes.is_empty() {
+            true => Connection::Ordinary(Box::pin(self.ordinary.call(socket))),
+            false => {
+                let received = self.desk.clone().receive(socket).boxed_local();
+                Connection::New(self.ordinary.clone(), received)
+            }
+        })
+    }
+}
+
+/// A connection, whatever it is by now. What is not a stream has memory of its own, so that
+/// streams do not have to have room for it.
+pub(super) enum Connection<S: Service<TcpStream>> {
+    New(Rc<S>, LocalBoxFuture<'static, Received>),
+    Ordinary(Pin<Box<S::Future>>),
+    Stream(RawStream),
+}
+
+impl<S> Future for Connection<S>
+where
+    S: Service<TcpStream, Response = ()>,
+{
+    type Output = Result<(), S::Error>;
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            *self = match &mut *self {
+                Self::New(ordinary, received) => match ready!(received.as_mut().poll(task)) {
+                    Received::Ordinary(socket) => Self::Ordinary(Box::pin(ordinary.call(socket))),
+                    Received::Stream(stream) => Self::Stream(stream),
+                    Received::Gone => return Poll::Ready(Ok(())),
+                },
+                Self::Ordinary(ordinary) => return ordinary.as_mut().poll(task),
+                Self::Stream(stream) => return Pin::new(stream).poll(task).map(Ok),
+            };
+        }
+    }
+}
+
+/// What a new connection turned out to be.
+pub(super) enum Received {
+    Ordinary(TcpStream),
+    Stream(RawStream),
+    Gone,
+}
+
+/// What all connections of a worker have in common.
+struct Desk {
+    routes: Arc<Routes>,
+    stream_head: StreamHead,
+    head_timeout: Duration,
+    stopping: GracefulShutdownSignal,
+}
+
+impl Desk {
+    /// Waits for the request's head and decides by it.
+    async fn receive(self: Rc<Self>, socket: TcpStream) -> Received {
+        let looked = {
+            let stopped = pin!(self.stopping.notified());
+            let looked = pin!(timeout(self.head_timeout, self.look(&socket)));
+            match select(looked, stopped).await {
+                Either::Left((looked, _)) => looked,
+                // The framework is told to stop too, and ends what has not begun.
+                Either::Right(_) => Ok(Ok(Look::Other)),
+            }
+        };
+        let head = match looked {
+            Ok(Ok(Look::Plain(head))) => head,
+            Ok(Ok(Look::Partial | Look::Other)) => return Received::Ordinary(socket),
+            Ok(Err(_)) => return Received::Gone,
+            Err(_) => {
+                // Whether or not the client takes it, it is gone.
+                let _ = socket.try_write(request_timeout().as_bytes());
+                return Received::Gone;
+            }
+        };
+        self.open(socket, *head).await
+    }
+
+    async fn open(&self, socket: TcpStream, mut head: RequestHead) -> Received {
+        head.peer_addr = socket.peer_addr().ok();
+        let Some(stream) = self.routes.open(&head).await else {
+            return Received::Ordinary(socket);
+        };
+        limit_unsent(&socket, self.routes.write_timeout());
+        // What a stream writes at once is whole: nothing comes that it could wait for.
+        if let Err(error) = socket.set_nodelay(true) {
+            tracing::debug!(%error, "small writes may be delayed");
+        }
+        Received::Stream(RawStream::new(socket, stream, self.stream_head.now()))
+    }
+
+    /// Waits for the client's first bytes and, if they are a part of a head, a moment for
+    /// its rest.
+    async fn look(&self, socket: &TcpStream) -> io::Result<Look> {
+        let (look, mut count) = self.look_once(socket).await?;
+        if !matches!(look, Look::Partial) {
+            return Ok(look);
+        }
+        let rest = async {
+            for _ in 1..MAX_LOOKS {
+                if !until_more(socket, count).await? {
+                    break;
+                }
+                let (look, more) = self.look_once(socket).await?;
+                if !matches!(look, Look::Partial) {
+                    return Ok(look);
+                }
+                count = more;
+            }
+            Ok(Look::Other)
+        };
+        timeout(REST_TIMEOUT, rest).await.unwrap_or(Ok(Look::Other))
+    }
+
+    /// What there is to be read, and how many bytes it has.
+    async fn look_once(&self, socket: &TcpStream) -> io::Result<(Look, usize)> {
+        poll_fn(|task| {
+            let mut buffer = [MaybeUninit::uninit(); MAX_HEAD_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut buffer);
+            ready!(socket.poll_peek(task, &mut buffer))?;
+            let bytes = buffer.filled();
+            if bytes.is_empty() {
+                return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
+            }
+            Poll::Ready(Ok((look(bytes, |path| self.routes.has(path)), bytes.len())))
+        })
+        .await
+    }
+}
+
+/// Waits until there are more than so many bytes to be read; false if the client has ended
+/// before.
+async fn until_more(socket: &TcpStream, count: usize) -> io::Result<bool> {
+    // The socket counts as readable for what was seen already. Only when a look has found
+    // no more is the next news waited for; of which the first is more, or the end.
+    for _ in 0..2 {
+        socket.readable().await?;
+        let more = socket.try_io(Interest::READABLE, || {
+            let mut buffer = [MaybeUninit::uninit(); MAX_HEAD_BYTES];
+            let now = SockRef::from(socket).peek(&mut buffer)?;
+            if now > count { Ok(()) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        });
+        match more {
+            Ok(()) => return Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(false)
+}

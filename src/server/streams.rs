@@ -1,0 +1,65 @@
+//! Which requests are streams for the bare socket, and how they are opened.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use actix_web::dev::RequestHead;
+
+use crate::{Hub, Subscription, http, transport::NewStream};
+
+/// What a request's head says; none where that is the application's to say.
+type Told<T> = Arc<dyn Fn(&RequestHead) -> Option<T> + Send + Sync>;
+
+/// What kind of stream a path has.
+pub(super) enum Kind {
+    /// Of the topics that the query names, or of those of the subscription.
+    Topics(Option<Told<Subscription>>),
+    /// Of the user that the query names, or that is logged in.
+    Feed(Option<Told<String>>),
+}
+
+/// A path whose streams may be answered on the bare socket.
+pub(super) struct Route {
+    pub path: String,
+    pub kind: Kind,
+}
+
+/// All of them, and the hub that they are of.
+pub(super) struct Routes {
+    pub hub: Hub,
+    pub routes: Vec<Route>,
+}
+
+impl Routes {
+    pub fn is_empty(&self) -> bool {
+        self.routes.is_empty()
+    }
+
+    pub fn has(&self, path: &str) -> bool {
+        self.routes.iter().any(|route| route.path == path)
+    }
+
+    /// How long a client may take nothing.
+    pub fn write_timeout(&self) -> Duration {
+        self.hub.shared().config.stream.write_timeout
+    }
+
+    /// Opens the stream that a request asks for. None if the application is to answer: also
+    /// with a refusal, which it will find for itself.
+    pub async fn open(&self, head: &RequestHead) -> Option<NewStream> {
+        let route = self.routes.iter().find(|route| route.path == head.uri.path())?;
+        let stream = match &route.kind {
+            Kind::Topics(None) => http::stream::open(&self.hub, head, None)?,
+            Kind::Topics(Some(told)) => http::stream::open(&self.hub, head, Some(told(head)?))?,
+            Kind::Feed(None) => http::feed::open(&self.hub, head, None).await?,
+            Kind::Feed(Some(told)) => {
+                let user = told(head)?;
+                http::feed::open(&self.hub, head, Some(&user)).await?
+            }
+        };
+        self.hub.shared().metrics.opened_raw.fetch_add(1, Ordering::Relaxed);
+        Some(stream)
+    }
+}

@@ -1,0 +1,105 @@
+//! A stream on its socket.
+
+use std::{
+    future::Future,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::{MAX_HEAD_BYTES, chunk::Chunk};
+use crate::actors::connection::{NewStream, PipeReader, Running};
+
+/// Bytes that a client may send beside the request's head. There is nothing that it could
+/// have to say: past this it is broken, or means to keep us busy.
+const MAX_IGNORED_BYTES: usize = 64 * 1024;
+
+/// Runs a stream's connection, and writes what comes out of it to its socket, until one of
+/// the two ends. While nothing is to be written it owns no buffer.
+pub(crate) struct RawStream {
+    socket: TcpStream,
+    /// It stops before the transport does where the client is slow to take the rest.
+    connection: Running,
+    reader: PipeReader,
+    /// What the socket has not taken.
+    unsent: Option<Box<Chunk>>,
+    /// What the client may still send; the request's head is the first of it.
+    ignores_bytes: usize,
+}
+
+impl RawStream {
+    /// The answer to a request whose head is still to be read from the socket.
+    pub fn new(socket: TcpStream, stream: NewStream, head: Bytes) -> Self {
+        let NewStream { connection, reader } = stream;
+        let unsent = Some(Box::new(Chunk::behind(head)));
+        let ignores_bytes = MAX_HEAD_BYTES + MAX_IGNORED_BYTES;
+        Self { socket, connection, reader, unsent, ignores_bytes }
+    }
+
+    /// Reads and drops what the client sends. Ready once it is gone, or sends too much.
+    fn poll_gone(&mut self, task: &mut Context<'_>) -> Poll<()> {
+        let mut buffer = [MaybeUninit::uninit(); MAX_HEAD_BYTES];
+        loop {
+            let mut buffer = ReadBuf::uninit(&mut buffer);
+            let read = ready!(Pin::new(&mut self.socket).poll_read(task, &mut buffer));
+            let count = buffer.filled().len();
+            if read.is_err() || count == 0 || count > self.ignores_bytes {
+                return Poll::Ready(());
+            }
+            self.ignores_bytes -= count;
+        }
+    }
+
+    /// Ready once all is written, or cannot be.
+    fn poll_written(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            // What is taken from the stream counts as sent: so only when there is room.
+            if self.socket.poll_write_ready(task)?.is_pending() {
+                return self.poll_given_up(task);
+            }
+            let mut chunk = self.unsent.take().map(|chunk| *chunk).unwrap_or_default();
+            let may_have_more = chunk.fill(&mut self.reader, task);
+            if chunk.is_empty() {
+                return Poll::Pending;
+            }
+            if chunk.poll_write(&mut self.socket, task)?.is_pending() {
+                self.unsent = Some(Box::new(chunk));
+                return self.poll_given_up(task);
+            }
+            if chunk.is_last() {
+                // Behind this, closing the socket ends the connection and resets nothing.
+                return Pin::new(&mut self.socket).poll_shutdown(task);
+            }
+            if !may_have_more {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Ready once the stream has ended and its client takes nothing of what is left.
+    fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.reader.poll_given_up(task));
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl Future for RawStream {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        // What it has for the client is then in the reader.
+        let _ = Pin::new(&mut self.connection).poll(task);
+        if self.poll_gone(task).is_ready() {
+            return Poll::Ready(());
+        }
+        // However it ended, the socket is closed and the client can resume.
+        self.poll_written(task).map(drop)
+    }
+}

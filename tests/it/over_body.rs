@@ -1,0 +1,17 @@
+//! The surface of streams once more, over the framework's body: both transports keep the
+//! same contract.
+
+#[path = "bad_input.rs"]
+mod bad_input;
+#[path = "delivery.rs"]
+mod delivery;
+#[path = "resume.rs"]
+mod resume;
+#[path = "shutdown.rs"]
+mod shutdown;
+#[path = "stalled_reader.rs"]
+mod stalled_reader;
+#[path = "subscribe.rs"]
+mod subscribe;
+
+type Server = crate::support::server::ServerOver<crate::support::server::Body>;
