@@ -1,5 +1,6 @@
 //! The `fanfare` command: what it can do, and how it ends. A file a subcommand.
 
+mod bench;
 mod client;
 mod demo;
 mod listen;
@@ -28,6 +29,8 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Follows topics; reconnects and resumes by itself.
     Tail(tail::TailArgs),
+    /// Measures a hub under load: opens streams, publishes, and tells what arrived and its cost.
+    Bench(bench::BenchArgs),
 }
 
 /// How a command failed: 1 while it ran, 2 for bad usage or configuration.
@@ -59,6 +62,7 @@ pub fn main() -> ExitCode {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Publish(arguments) => publish::run(arguments).await,
             Command::Tail(arguments) => tail::run(arguments).await,
+            Command::Bench(arguments) => bench::run(arguments).await,
         }
     });
     match result {
