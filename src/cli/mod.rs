@@ -4,6 +4,7 @@ mod bench;
 mod client;
 mod demo;
 mod listen;
+mod plan;
 mod publish;
 mod serve;
 mod tail;
@@ -31,6 +32,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// Measures a hub under load: opens streams, publishes, and tells what arrived and its cost.
     Bench(bench::BenchArgs),
+    /// Plans capacity: servers, memory, open files and bandwidth for so many connections.
+    Plan(plan::PlanArgs),
 }
 
 /// How a command failed: 1 while it ran, 2 for bad usage or configuration.
@@ -63,6 +66,7 @@ pub fn main() -> ExitCode {
             Command::Publish(arguments) => publish::run(arguments).await,
             Command::Tail(arguments) => tail::run(arguments).await,
             Command::Bench(arguments) => bench::run(arguments).await,
+            Command::Plan(arguments) => plan::run(&arguments),
         }
     });
     match result {

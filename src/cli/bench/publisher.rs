@@ -35,6 +35,9 @@ const CATCH_UP_PATIENCE: Duration = Duration::from_millis(500);
 /// How often is looked whether they have.
 const CATCH_UP_POLL: Duration = Duration::from_millis(1);
 
+/// The fractions of its multiples fill the space between 0 and 1 as evenly as any can.
+const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_9;
+
 /// What became of the events of one topic.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct TopicLog {
@@ -123,12 +126,14 @@ impl Publisher {
     }
 
     /// When this publisher's event of that number is due: the topics take turns, whosever they
-    /// are.
+    /// are, each somewhere within its share of time, or a hub's ticks would always be met at
+    /// the same phase.
     fn due_at(&self, event: u64, rate: f64, start: Instant) -> Instant {
         let own = self.topics.len() as u64;
         let round = event / own * u64::from(self.run.settings.topics.count);
-        let turn = round + u64::from(self.topics[(event % own) as usize]);
-        start + Duration::try_from_secs_f64(turn as f64 / rate).unwrap_or(Duration::MAX / 4)
+        let turn = (round + u64::from(self.topics[(event % own) as usize])) as f64;
+        let turn = turn + (turn * GOLDEN_RATIO).fract();
+        start + Duration::try_from_secs_f64(turn / rate).unwrap_or(Duration::MAX / 4)
     }
 
     /// Waits until the streams are not far behind.

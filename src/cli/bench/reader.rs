@@ -197,7 +197,7 @@ mod tests {
             let mut all = Vec::new();
             let mut pieces = bytes.as_bytes().chunks(piece_bytes);
             let error = pieces.find_map(|piece| {
-                let text = |bytes| std::str::from_utf8(bytes).unwrap();
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
                 let mut on = |said: Said<'_>| {
                     all.push(match said {
                         Said::Opened => "opened".to_owned(),
