@@ -35,7 +35,8 @@ impl std::ops::AddAssign for Loss {
 }
 
 impl Ledger {
-    pub fn on_number(&mut self, number: u64) {
+    /// Whether it came for the first time, as far as is remembered.
+    pub fn on_number(&mut self, number: u64) -> bool {
         if number < self.next {
             return self.on_late(number);
         }
@@ -47,13 +48,14 @@ impl Ledger {
             self.holes.push((self.next, number));
         }
         self.next = number + 1;
+        true
     }
 
-    fn on_late(&mut self, number: u64) {
+    fn on_late(&mut self, number: u64) -> bool {
         let is_in = |&(first, end): &(u64, u64)| first <= number && number < end;
         let Some(at) = self.holes.iter().position(is_in) else {
             self.twice += 1;
-            return;
+            return false;
         };
         self.out_of_order += 1;
         self.missing -= 1;
@@ -61,6 +63,7 @@ impl Ledger {
         let rest = [(first, number), (number + 1, end)];
         let rest = rest.into_iter().filter(|(first, end)| first < end);
         self.holes.splice(at..at, rest);
+        true
     }
 
     /// What it comes to, once `published` numbers were given out, of which the hub did not
@@ -83,7 +86,7 @@ mod tests {
 
     fn loss(numbers: &[u64], published: u64, unconfirmed: u64) -> (u64, u64, u64) {
         let mut ledger = Ledger::default();
-        numbers.iter().for_each(|number| ledger.on_number(*number));
+        numbers.iter().for_each(|number| _ = ledger.on_number(*number));
         let Loss { lost, twice, out_of_order } = ledger.loss(published, unconfirmed);
         (lost, twice, out_of_order)
     }

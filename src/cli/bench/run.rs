@@ -41,6 +41,7 @@ pub(super) struct Counters {
     pub refused: AtomicU64,
     /// Streams that ended by themselves after they had opened.
     pub ended: AtomicU64,
+    /// Without those that came again.
     pub delivered: AtomicU64,
     /// Deliveries that the confirmed events lead to.
     pub expected: AtomicU64,

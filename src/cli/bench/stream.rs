@@ -157,7 +157,9 @@ impl Batch<'_> {
             self.tally.strays += 1;
             return;
         };
-        self.tally.streams[self.slot].1[position].on_number(mark.number);
+        if !self.tally.streams[self.slot].1[position].on_number(mark.number) {
+            return;
+        }
         self.delivered += 1;
         if self.run.window.is_within(self.now_micros) {
             self.tally.delivered += 1;

@@ -3,8 +3,8 @@
 
 /// Where the measured ones are from; `fanfare plan` prints it.
 pub(super) const SOURCE: &str = "README, \"Figures\": `cargo bench --bench streams`, payloads of \
-     100 bytes, a virtual machine of two cores that server and clients share; the same is \
-     measured by `fanfare bench`";
+     100 bytes, each delivery a write of its own (those that share a tick cost less), a virtual machine of \
+     two cores that server and clients share; the same is measured by `fanfare bench`";
 
 /// Memory of a stream on one topic: Pss of 10,000 idle streams, 14.4 KiB each.
 pub(super) const BYTES_PER_STREAM: u64 = 14_746;
