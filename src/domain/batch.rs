@@ -44,6 +44,13 @@ impl Item {
     }
 }
 
+/// Whether a batch merges the two into one.
+pub(crate) fn is_merged(one: &SequencedEvent, other: &SequencedEvent) -> bool {
+    Item::of(one).is_some_and(|item| {
+        matches!(item.name, ItemName::Collapse { .. }) && Item::of(other) == Some(item)
+    })
+}
+
 /// Events in the order they came, without those that a later one has superseded.
 #[derive(Debug, Default)]
 pub(crate) struct Batch {

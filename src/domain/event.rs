@@ -218,14 +218,6 @@ impl SequencedEvent {
         1 + self.collapsed.as_ref().map_or(0, |older| older.len())
     }
 
-    /// Whether the two are of one topic, type and collapse key.
-    pub fn collapses_with(&self, other: &Self) -> bool {
-        self.body.collapse.is_some()
-            && self.body.collapse == other.body.collapse
-            && self.body.event_type == other.body.event_type
-            && self.topic == other.topic
-    }
-
     /// This event with an older one of the same collapse key merged into it.
     pub fn merged_with(&self, older: &Self) -> Self {
         let before = older.collapsed.iter().flatten().copied();

@@ -3,7 +3,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::domain::{batch::Batch, cursor::Positions, event::SequencedEvent};
+use crate::domain::{
+    batch::{Batch, is_merged},
+    cursor::Positions,
+    event::SequencedEvent,
+};
 
 /// What of merged events a stream has not been told yet. Those that were merged may be older
 /// than other events of the same turn that go before them.
@@ -29,7 +33,7 @@ impl Unsent {
         if self.before.is_empty() || event.body.collapse.is_none() {
             return event;
         }
-        let earlier = self.passed.iter().rev().find(|earlier| earlier.collapses_with(&event));
+        let earlier = self.passed.iter().rev().find(|earlier| is_merged(earlier, &event));
         let told = earlier.map(|earlier| earlier.sequence);
         let told = told.or_else(|| self.before.get(event.partition)).unwrap_or(0);
         self.passed.push(event.clone());
