@@ -93,6 +93,8 @@ pub struct Totals {
     calls: usize,
     /// Feeds that were read again after a link was lost.
     rereads: usize,
+    /// Changes of the graph that were told again, as a link was lost.
+    repeated_calls: usize,
     fanned_out: usize,
 }
 
@@ -115,6 +117,7 @@ impl Totals {
         self.posts += other.posts;
         self.calls += other.calls;
         self.rereads += other.rereads;
+        self.repeated_calls += other.repeated_calls;
         self.fanned_out += other.fanned_out;
     }
 
@@ -135,7 +138,7 @@ impl Totals {
             && now_and_then.iter().all(|count| *count > 500)
             && rare.iter().all(|count| *count > 100)
             && seldom.iter().all(|count| *count > 10)
-            && (!has_redis || self.rereads > 100)
+            && (!has_redis || self.rereads > 100 && self.repeated_calls > 100)
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rand::RngExt;
 
 use super::{
-    MANAGERS, World, any,
+    MANAGERS, PARTITIONS, World, any,
     changes::{Issued, Waiting},
 };
 use crate::{
@@ -57,20 +57,10 @@ fn user_named(user: usize) -> User {
 }
 
 impl World {
-    /// Where streams of a user may be. Links between instances do not tell of changes in
-    /// this model: so with Redis all streams of a user are on one.
-    fn managers_of(&self, user: usize) -> Vec<usize> {
-        match self.redis {
-            Some(_) => vec![user % MANAGERS],
-            None => (0..MANAGERS).collect(),
-        }
-    }
-
     /// A feed's stream comes a step nearer to being open.
     pub(super) fn open_feed(&mut self, client: usize, user: usize) {
         let Some(mut expected) = self.expected[client].take() else {
-            let managers = self.managers_of(user);
-            let manager = any(&mut self.rng, &managers);
+            let manager = self.rng.random_range(0..MANAGERS);
             self.last_expected += 1;
             let feed = FeedOf { user: user_named(user), number: self.last_expected };
             self.managers[manager].state.expect_feed(&feed);
@@ -159,8 +149,7 @@ impl World {
                 What::Mute { before, now }
             }
         };
-        let managers = self.managers_of(user);
-        self.graph.take(user, what, managers);
+        self.graph.take(user, what, (0..MANAGERS).collect());
         for client in self.clients_of(user) {
             self.revise(client);
         }
@@ -174,14 +163,63 @@ impl World {
 
     /// A manager hears of a change of the graph.
     pub(super) fn tell_of_graph(&mut self) {
+        self.repeat_calls();
         let calls = self.graph.calls.iter().enumerate();
         let untold = calls.filter(|(_, call)| !call.untold.is_empty());
         let untold: Vec<usize> = untold.map(|(place, _)| place).collect();
         if untold.is_empty() {
             return;
         }
-        let call = &mut self.graph.calls[any(&mut self.rng, &untold)];
+        let place = any(&mut self.rng, &untold);
+        if self.redis.is_some() {
+            return self.tell_instances(place);
+        }
+        let call = &mut self.graph.calls[place];
         let manager = call.untold.swap_remove(self.rng.random_range(0..call.untold.len()));
+        let number = call.number;
+        self.tell_manager(number, manager);
+    }
+
+    /// Tells all instances that can be told. One that cannot reads its feeds again once it
+    /// can, before it hears of anything that was published meanwhile.
+    fn tell_instances(&mut self, place: usize) {
+        let Some(redis) = &mut self.redis else { return };
+        let call = &mut self.graph.calls[place];
+        let partition = Topic::parse(call.topic()).unwrap().partition(PARTITIONS);
+        let log = &mut redis.partitions[usize::from(partition)];
+        let own = self.rng.random_range(0..MANAGERS);
+        // Kinds are muted in all partitions: an instance that is away from one only is not
+        // seen to here.
+        let is_mute = matches!(call.what, What::Mute { .. });
+        let must_be_up = (0..MANAGERS).filter(|instance| is_mute || *instance == own);
+        if must_be_up.into_iter().all(|instance| log.lines[instance].is_up) {
+            call.untold.clear();
+            call.on_the_way = log.call(call.number);
+        }
+    }
+
+    /// What was on its way by a connection that is lost is told again: its caller was not
+    /// answered.
+    fn repeat_calls(&mut self) {
+        let Some(redis) = &self.redis else { return };
+        for call in &mut self.graph.calls {
+            let partition = Topic::parse(call.topic()).unwrap().partition(PARTITIONS);
+            let lines = &redis.partitions[usize::from(partition)].lines;
+            let is_lost = |(instance, generation): &(usize, u64)| {
+                !lines[*instance].is_up || lines[*instance].generation != *generation
+            };
+            if call.on_the_way.iter().any(is_lost) {
+                call.on_the_way.clear();
+                call.untold = (0..MANAGERS).collect();
+                self.totals.repeated_calls += 1;
+            }
+        }
+    }
+
+    pub(super) fn tell_manager(&mut self, number: usize, manager: usize) {
+        let mut calls = self.graph.calls.iter_mut();
+        let Some(call) = calls.find(|call| call.number == number) else { return };
+        call.on_the_way.retain(|(instance, _)| *instance != manager);
         let posts = |author: &usize| Pattern::parse(POSTS[*author]).unwrap();
         let change = match &call.what {
             What::Follow { author, is_followed: true } => {
