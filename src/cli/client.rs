@@ -50,6 +50,13 @@ pub(crate) struct HubArgs {
 #[derive(Clone)]
 pub(crate) struct Token(String);
 
+impl Token {
+    /// As an environment variable that is set to nothing gives it: no token.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
 impl From<String> for Token {
     fn from(text: String) -> Self {
         Self(text)
@@ -161,7 +168,7 @@ impl Client {
             .disable_redirects()
             .add_default_header((USER_AGENT, concat!("fanfare/", env!("CARGO_PKG_VERSION"))))
             .add_default_header((ACCEPT_ENCODING, "identity"));
-        if let Some(token) = args.token.as_ref().filter(|token| !token.0.is_empty()) {
+        if let Some(token) = args.token.as_ref().filter(|token| !token.is_empty()) {
             http = http.add_default_header((AUTHORIZATION, authorization(token)?));
         }
         Ok(Self { http: http.finish(), base })
@@ -282,7 +289,7 @@ pub(crate) fn note(line: impl fmt::Display) {
 }
 
 /// The address without the slash at its end.
-fn base_url(url: &str) -> Result<String, CliError> {
+pub(crate) fn base_url(url: &str) -> Result<String, CliError> {
     let usage = |problem: &str| Err(CliError::Usage(format!("--url {url}: {problem}")));
     let Ok(parsed) = url.parse::<Uri>() else {
         return usage("this is not a URL");
@@ -305,7 +312,8 @@ fn base_url(url: &str) -> Result<String, CliError> {
     Ok(url.trim_end_matches('/').to_owned())
 }
 
-fn authorization(token: &Token) -> Result<HeaderValue, CliError> {
+/// The header's value.
+pub(crate) fn authorization(token: &Token) -> Result<HeaderValue, CliError> {
     let is_sendable = token.0.bytes().all(|byte| byte.is_ascii_graphic());
     let value = HeaderValue::from_str(&format!("Bearer {}", token.0)).ok();
     value.filter(|_| is_sendable).ok_or_else(|| {

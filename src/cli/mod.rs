@@ -1,7 +1,9 @@
 //! The `fanfare` command: what it can do, and how it ends. A file a subcommand.
 
+mod bench;
 mod client;
 mod demo;
+mod plan;
 mod publish;
 mod serve;
 mod tail;
@@ -27,6 +29,10 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Follows topics; reconnects and resumes by itself.
     Tail(tail::TailArgs),
+    /// Measures a hub under load: opens streams, publishes, and tells what arrived and its cost.
+    Bench(bench::BenchArgs),
+    /// Plans capacity: servers, memory, open files and bandwidth for so many connections.
+    Plan(plan::PlanArgs),
 }
 
 /// How a command failed: 1 while it ran, 2 for bad usage or configuration.
@@ -58,6 +64,8 @@ pub fn main() -> ExitCode {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Publish(arguments) => publish::run(arguments).await,
             Command::Tail(arguments) => tail::run(arguments).await,
+            Command::Bench(arguments) => bench::run(arguments).await,
+            Command::Plan(arguments) => plan::run(&arguments),
         }
     });
     match result {

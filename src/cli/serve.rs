@@ -180,7 +180,7 @@ fn announce(hub: &Hub, address: SocketAddr, open_files: u64) {
 }
 
 /// The soft limit is often 1,024, for the sake of old programs; ours can use the hard one.
-fn raise_open_files() -> u64 {
+pub(crate) fn raise_open_files() -> u64 {
     rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
 }
 

@@ -5,6 +5,7 @@
 mod support;
 
 mod bad_input;
+mod bench;
 mod browsers;
 mod command_line;
 mod delivery;

@@ -1,0 +1,113 @@
+//! The streams of a run: threads that read them, each with a runtime, a buffer and a tally of
+//! its own, so that no event takes a lock.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, thread};
+
+use hdrhistogram::Histogram;
+use tokio::{sync::mpsc, task::LocalSet};
+
+use super::{ledger::Ledger, run::Run, stream};
+use crate::cli::CliError;
+
+/// What is read at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// Longest latency that is told from longer ones.
+const MAX_LATENCY_MICROS: u64 = 600_000_000;
+
+/// What the streams of a thread had.
+pub(super) struct Tally {
+    /// A stream's topics, by its number.
+    pub streams: Vec<(usize, Box<[Ledger]>)>,
+    /// Deliveries that arrived within the window.
+    pub delivered: u64,
+    /// Of events that were sent within the window, in microseconds.
+    pub latencies: Histogram<u64>,
+    /// Times that a hub told of missed events.
+    pub gaps: u64,
+    /// Events of topics that the stream had not asked for.
+    pub strays: u64,
+}
+
+impl Tally {
+    pub fn new() -> Self {
+        let latencies = Histogram::new_with_bounds(1, MAX_LATENCY_MICROS, 3);
+        Self {
+            streams: Vec::new(),
+            delivered: 0,
+            latencies: latencies.expect("the bounds are valid"),
+            gaps: 0,
+            strays: 0,
+        }
+    }
+
+    /// Takes what another thread had.
+    pub fn add(&mut self, other: Self) {
+        self.streams.extend(other.streams);
+        self.delivered += other.delivered;
+        self.latencies.add(other.latencies).expect("the bounds are the same");
+        self.gaps += other.gaps;
+        self.strays += other.strays;
+    }
+}
+
+/// What the streams of one thread share.
+pub(super) struct Crew {
+    pub run: Arc<Run>,
+    pub buffer: RefCell<Box<[u8]>>,
+    pub tally: RefCell<Tally>,
+}
+
+/// All streams. They end with [`finish`](Self::finish), or with it.
+pub(super) struct Crowd {
+    threads: Vec<(mpsc::UnboundedSender<usize>, thread::JoinHandle<Tally>)>,
+}
+
+impl Crowd {
+    /// Starts the threads; there are no streams yet.
+    pub fn start(run: &Arc<Run>) -> Result<Self, CliError> {
+        let threads = (0..run.settings.thread_count).map(|number| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let run = run.clone();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let thread = thread::Builder::new().name(format!("streams-{number}"));
+            let thread =
+                thread.spawn(move || LocalSet::new().block_on(&runtime, work(run, receiver)))?;
+            Ok((sender, thread))
+        });
+        let threads: Result<_, std::io::Error> = threads.collect();
+        let failed = |error| CliError::Failed(format!("no threads to read streams: {error}"));
+        Ok(Self { threads: threads.map_err(failed)? })
+    }
+
+    /// Begins to open a stream, on the thread whose turn it is.
+    pub fn open(&self, number: usize) {
+        let (sender, _) = &self.threads[number % self.threads.len()];
+        // A thread that is gone has panicked, which `finish` tells.
+        let _ = sender.send(number);
+    }
+
+    /// Closes all streams and says what they had.
+    pub fn finish(self) -> Result<Tally, CliError> {
+        let mut all = Tally::new();
+        for (sender, thread) in self.threads {
+            drop(sender);
+            let failed = |_| CliError::Failed("a thread that reads streams panicked".to_owned());
+            all.add(thread.join().map_err(failed)?);
+        }
+        Ok(all)
+    }
+}
+
+/// Opens streams as they are asked for, and reads them until no more can be.
+async fn work(run: Arc<Run>, mut numbers: mpsc::UnboundedReceiver<usize>) -> Tally {
+    let buffer = RefCell::new(vec![0; BUFFER_BYTES].into_boxed_slice());
+    let crew = Rc::new(Crew { run, buffer, tally: RefCell::new(Tally::new()) });
+    while let Some(number) = numbers.recv().await {
+        let Ok(permit) = crew.run.connecting.clone().acquire_owned().await else {
+            break;
+        };
+        tokio::task::spawn_local(stream::follow(crew.clone(), number, permit));
+    }
+    crew.tally.replace(Tally::new())
+}

@@ -1,0 +1,88 @@
+//! What each event of the load tool carries in its payload: whose it is, its topic, its number
+//! in that topic, and when it was sent. Its characters pass through JSON, URLs and other hubs
+//! unchanged.
+
+/// Shortest payload: room for a mark with the largest numbers that a run reaches.
+pub(super) const MIN_PAYLOAD_BYTES: usize = 64;
+
+const PREFIX: &str = "~fb~";
+
+/// An event, as its payload names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub topic: u32,
+    /// Counts from 0 in each topic.
+    pub number: u64,
+    /// On this process's clock, since the run began.
+    pub sent_micros: u64,
+}
+
+/// Tells the events of one run from those of others on the same topics.
+#[derive(Debug, Clone)]
+pub(super) struct Marker {
+    /// Up to the topic.
+    start: String,
+}
+
+impl Marker {
+    pub fn new(run: u32) -> Self {
+        Self { start: format!("{PREFIX}{run:x}~") }
+    }
+
+    /// A payload of this size.
+    pub fn payload(&self, mark: Mark, payload_bytes: usize) -> String {
+        let Mark { topic, number, sent_micros } = mark;
+        let mut payload = format!("{}{topic}~{number}~{sent_micros}~", self.start);
+        while payload.len() < payload_bytes {
+            payload.push('x');
+        }
+        payload
+    }
+
+    /// The mark in a line, wherever in it. None where the event is another's.
+    pub fn find(&self, line: &[u8]) -> Option<Mark> {
+        let wanted = self.start.as_bytes();
+        let at = line.windows(wanted.len()).position(|bytes| bytes == wanted)?;
+        let mut fields = line[at + wanted.len()..].split(|byte| *byte == b'~');
+        let mut next = || number(fields.next()?);
+        let (topic, number, sent_micros) = (next()?, next()?, next()?);
+        Some(Mark { topic: u32::try_from(topic).ok()?, number, sent_micros })
+    }
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MARK: Mark = Mark { topic: 7, number: 123, sent_micros: 456_789 };
+
+    #[test]
+    fn a_mark_is_found_in_whatever_a_hub_wraps_it_in() {
+        let marker = Marker::new(0xabc);
+        let payload = marker.payload(MARK, 100);
+        assert_eq!(payload.len(), 100);
+        for line in [format!("data: {payload}"), format!(r#"data: {{"data":"{payload}"}}"#)] {
+            assert_eq!(marker.find(line.as_bytes()), Some(MARK));
+        }
+    }
+
+    #[test]
+    fn events_of_others_have_none() {
+        let payload = Marker::new(1).payload(MARK, 100);
+        assert_eq!(Marker::new(2).find(payload.as_bytes()), None);
+        assert_eq!(Marker::new(2).find(b"data: ~fb~2~1~x~3~"), None);
+        assert_eq!(Marker::new(2).find(b"data: ~fb~2~1"), None);
+    }
+
+    #[test]
+    fn the_shortest_payload_holds_the_largest_mark_of_a_day() {
+        let micros_of_a_day = 24 * 3600 * 1_000_000;
+        let mark = Mark { topic: u32::MAX, number: 1 << 40, sent_micros: micros_of_a_day };
+        let payload = Marker::new(u32::MAX).payload(mark, MIN_PAYLOAD_BYTES);
+        assert_eq!(payload.len(), MIN_PAYLOAD_BYTES);
+    }
+}

@@ -1,0 +1,319 @@
+//! `fanfare bench`: the load tool. Opens streams, publishes to their topics, and tells what
+//! arrived, how late, and what it cost the server. This file is a run's life; the streams are
+//! read by threads of their own (`crowd`), the events are published from here.
+
+mod crowd;
+mod exchange;
+mod http;
+mod ledger;
+mod mark;
+mod progress;
+mod publisher;
+mod reader;
+mod report;
+mod run;
+mod server_process;
+mod settings;
+mod stream;
+mod topics;
+
+use std::{
+    io::Write,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+use tokio::time::{Instant, sleep};
+
+use self::{
+    crowd::{Crowd, Tally},
+    ledger::Loss,
+    progress::Progress,
+    publisher::{PublishLog, Publisher, TopicLog},
+    reader::Greeting,
+    report::{Cost, Deliveries, Latency, LossReport, Published, Report, Server, Streams},
+    run::Run,
+    server_process::ServerProcesses,
+    settings::Settings,
+};
+use super::{CliError, serve::raise_open_files};
+
+pub(crate) use settings::BenchArgs;
+
+/// Files that are not streams: runtimes, publishers' connections, `/proc`.
+const SPARE_FILES: u64 = 64;
+
+/// Streams that are open before the server's memory is looked at first, at most: what is
+/// allocated once is not theirs.
+const MAX_WARM_STREAMS: usize = 200;
+
+/// How long nothing may arrive before what is missing is taken for lost. Longer than any tick.
+const MAX_QUIET: Duration = Duration::from_secs(2);
+
+/// How long all that is still under way may take to arrive.
+const MAX_SETTLING: Duration = Duration::from_secs(60);
+
+/// What a stream of another hub may take from its head to being in place: nothing says when.
+const FOREIGN_HUB_DELAY: Duration = Duration::from_secs(1);
+
+/// How often is looked at the counters.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Measures, prints, and fails if anything was lost.
+pub(crate) async fn run(args: BenchArgs) -> Result<(), CliError> {
+    let settings = args.settings()?;
+    check_open_files(&settings, raise_open_files())?;
+    let publish_address = exchange::resolve(&settings.publishing.place).await?;
+    let stream_address = exchange::resolve(&settings.streams).await?;
+    let server = ServerProcesses::find(&settings.pids, stream_address).await;
+    let is_json = settings.is_json;
+    let run = Arc::new(Run::new(settings, stream_address));
+    let progress = Progress::new();
+    let crowd = Crowd::start(&run)?;
+    let measured = measure(&run, &crowd, &server, publish_address, &progress).await;
+    progress.done();
+    let (server, times, logs) = measured?;
+    let broken = logs.iter().find_map(|log| log.broken.clone());
+    let report = report(&run, crowd.finish()?, server, times, logs);
+    print(&report, is_json)?;
+    let problems = [broken.map(|why| format!("publishing broke off: {why}")), report.failure()];
+    let problems: Vec<String> = problems.into_iter().flatten().collect();
+    if problems.is_empty() { Ok(()) } else { Err(CliError::Failed(problems.join("\n"))) }
+}
+
+/// What is measured beside the streams.
+struct Times {
+    to_open: Duration,
+    conflated: Option<u64>,
+    /// The server's, within the window.
+    cpu: Option<Duration>,
+}
+
+fn check_open_files(settings: &Settings, limit: u64) -> Result<(), CliError> {
+    let needed = settings.stream_count as u64 + u64::from(settings.publisher_count) + SPARE_FILES;
+    if needed <= limit {
+        return Ok(());
+    }
+    Err(CliError::Failed(format!(
+        "too few open files: {needed} are needed for {} streams and the limit is {limit}; \
+         raise it (ulimit -n) or open fewer streams",
+        settings.stream_count
+    )))
+}
+
+async fn measure(
+    run: &Arc<Run>,
+    crowd: &Crowd,
+    processes: &ServerProcesses,
+    publish_address: SocketAddr,
+    progress: &Progress,
+) -> Result<(Server, Times, Vec<PublishLog>), CliError> {
+    let conflated_before = conflated(run).await;
+    let start = Instant::now();
+    let memory = open_streams(run, crowd, processes, progress).await?;
+    let to_open = start.elapsed();
+    if run.settings.greeting == Greeting::Head {
+        sleep(FOREIGN_HUB_DELAY).await;
+    }
+    let mut server = Server { pids: processes.pids().to_vec(), ..memory };
+    let (logs, cpu) = publish(run, processes, publish_address, progress).await;
+    settle(run).await;
+    server.memory_bytes_at_end = processes.memory_bytes();
+    let conflated = match (conflated_before, conflated(run).await) {
+        (Some(before), Some(after)) => Some(after.saturating_sub(before)),
+        _ => None,
+    };
+    Ok((server, Times { to_open, conflated, cpu }, logs))
+}
+
+async fn conflated(run: &Run) -> Option<u64> {
+    let place = run.settings.stats.as_ref()?;
+    exchange::conflated(run.stream_address, place).await
+}
+
+/// Opens all streams, and weighs those past the first.
+async fn open_streams(
+    run: &Run,
+    crowd: &Crowd,
+    processes: &ServerProcesses,
+    progress: &Progress,
+) -> Result<Server, CliError> {
+    let count = run.settings.stream_count;
+    let warm = (count / 10).min(MAX_WARM_STREAMS);
+    (0..warm).for_each(|number| crowd.open(number));
+    until_open(run, warm, progress).await?;
+    let before = processes.memory_bytes();
+    (warm..count).for_each(|number| crowd.open(number));
+    until_open(run, count, progress).await?;
+    let after = processes.memory_bytes();
+    let per_connection = match (before, after) {
+        (Some(before), Some(after)) => {
+            Some(after.saturating_sub(before) as f64 / (count - warm) as f64)
+        }
+        _ => None,
+    };
+    Ok(Server {
+        memory_bytes: after,
+        memory_bytes_per_connection: per_connection,
+        ..Server::default()
+    })
+}
+
+/// # Errors
+/// A stream is refused: a run with fewer than was asked for would tell of something else.
+async fn until_open(run: &Run, count: usize, progress: &Progress) -> Result<(), CliError> {
+    let counters = &run.counters;
+    loop {
+        let opened = counters.opened.load(Relaxed);
+        if let Some(why) = counters.first_refusal.lock().clone() {
+            let asked = run.stream_count();
+            let message = format!("a stream was not opened (of {asked}, {opened} were): {why}");
+            return Err(CliError::Failed(message));
+        }
+        if opened >= count as u64 {
+            return Ok(());
+        }
+        progress.opening(opened, run.stream_count());
+        sleep(POLL).await;
+    }
+}
+
+/// Publishes through warm-up and window, and says what the server's CPU was in the latter.
+async fn publish(
+    run: &Arc<Run>,
+    processes: &ServerProcesses,
+    address: SocketAddr,
+    progress: &Progress,
+) -> (Vec<PublishLog>, Option<Duration>) {
+    let Settings { warmup, duration, publisher_count, .. } = run.settings;
+    let receivers: Arc<[u64]> = run.settings.topics.receivers(run.settings.stream_count).into();
+    let (start, now) = (Instant::now(), run.micros());
+    let from = now + micros(warmup);
+    run.window.set(from, from + micros(duration));
+    let end = start + warmup + duration;
+    let publishers = (0..publisher_count).map(|number| {
+        Publisher::new(run.clone(), address, receivers.clone(), number).publish(start, end)
+    });
+    let watching = async {
+        wait_until(run, start, start + warmup, end - start, progress).await;
+        let cpu_before = processes.cpu();
+        wait_until(run, start, end, end - start, progress).await;
+        run.window.cut(run.micros());
+        Some(processes.cpu()?.saturating_sub(cpu_before?))
+    };
+    tokio::join!(join_all(publishers), watching)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Returns earlier if the run is over.
+async fn wait_until(run: &Run, start: Instant, time: Instant, of: Duration, progress: &Progress) {
+    while Instant::now() < time {
+        if run.is_over() {
+            return;
+        }
+        progress.publishing(start.elapsed(), of, run);
+        sleep(POLL.min(time.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+/// Waits for what is under way, as long as anything of it arrives.
+async fn settle(run: &Run) {
+    let counters = &run.counters;
+    let start = Instant::now();
+    let (mut last, mut since) = (counters.delivered.load(Relaxed), start);
+    while last < counters.expected.load(Relaxed)
+        && counters.ended.load(Relaxed) < run.stream_count()
+        && since.elapsed() < MAX_QUIET
+        && start.elapsed() < MAX_SETTLING
+    {
+        sleep(POLL).await;
+        let delivered = counters.delivered.load(Relaxed);
+        if delivered != last {
+            (last, since) = (delivered, Instant::now());
+        }
+    }
+}
+
+fn report(
+    run: &Run,
+    tally: Tally,
+    mut server: Server,
+    times: Times,
+    logs: Vec<PublishLog>,
+) -> Report {
+    let (settings, counters) = (&run.settings, &run.counters);
+    let window = run.window.length();
+    let cost =
+        Cost { cpu: times.cpu, window, streams: run.stream_count(), deliveries: tally.delivered };
+    cost.put_into(&mut server);
+    let per_second = |count: u64| count as f64 / window.as_secs_f64().max(f64::MIN_POSITIVE);
+    let sum = |of: fn(&PublishLog) -> u64| logs.iter().map(of).sum::<u64>();
+    Report {
+        url: format!("http://{}{}", settings.streams.authority, settings.streams.path),
+        seconds: window.as_secs_f64(),
+        payload_bytes: settings.payload_bytes,
+        topics: settings.topics.count,
+        topics_per_stream: settings.topics.per_stream,
+        streams: Streams {
+            asked: run.stream_count(),
+            opened: counters.opened.load(Relaxed),
+            ended: counters.ended.load(Relaxed),
+            first_end: counters.first_end.lock().clone(),
+            seconds_to_open: times.to_open.as_secs_f64(),
+        },
+        published: Published {
+            asked_per_second: settings.events_per_second,
+            per_second: per_second(sum(|log| log.measured)),
+            confirmed: sum(|log| log.confirmed),
+            unconfirmed: sum(|log| log.unconfirmed),
+            first_refusal: logs.iter().find_map(|log| log.first_refusal.clone()),
+        },
+        deliveries: Deliveries {
+            per_second: per_second(tally.delivered),
+            total: counters.delivered.load(Relaxed),
+            expected: counters.expected.load(Relaxed),
+        },
+        loss: LossReport {
+            is_checked: times.conflated.unwrap_or(0) == 0,
+            loss: loss(run, &tally, &logs),
+            gaps: tally.gaps,
+            strays: tally.strays,
+            conflated: times.conflated,
+        },
+        latency_ms: Latency::of(&tally.latencies),
+        server,
+    }
+}
+
+/// What all streams lack of what was confirmed.
+fn loss(run: &Run, tally: &Tally, logs: &[PublishLog]) -> Loss {
+    let topics = &run.settings.topics;
+    let mut published = vec![TopicLog::default(); topics.count as usize];
+    for (topic, log) in logs.iter().flat_map(|log| &log.topics) {
+        published[*topic as usize] = *log;
+    }
+    let mut all = Loss::default();
+    for (number, ledgers) in &tally.streams {
+        for (topic, ledger) in topics.of_stream(*number).zip(ledgers) {
+            let log = published[topic as usize];
+            all += ledger.loss(log.numbers, log.unconfirmed);
+        }
+    }
+    all
+}
+
+fn print(report: &Report, is_json: bool) -> Result<(), CliError> {
+    let text = if is_json {
+        let json = serde_json::to_string(report);
+        json.map_err(|error| CliError::Failed(error.to_string()))? + "\n"
+    } else {
+        report.to_string()
+    };
+    let failed = |error| CliError::Failed(format!("standard output: {error}"));
+    std::io::stdout().write_all(text.as_bytes()).map_err(failed)
+}

@@ -1,0 +1,254 @@
+//! One stream's bytes to what the load tool wants of them: that it is open, its data lines, and
+//! what a hub says of itself. Keeps nothing of an event but a line that is not complete.
+
+use super::http::{Answer, BadAnswer};
+
+/// Longest line that is kept while it is incomplete: more than any hub's largest payload.
+const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
+
+/// What is read of a refusal.
+const MAX_REFUSAL_BYTES: usize = 300;
+
+/// How a stream says that it is in place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Greeting {
+    /// By the event `connected`, as fanfare's own do.
+    Connected,
+    /// By its head.
+    Head,
+}
+
+/// What a stream said.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Said<'a> {
+    Opened,
+    /// A `data:` line of an event that is not the hub's own.
+    Data(&'a [u8]),
+    /// The hub tells of events that were missed.
+    Gap,
+    /// The hub ends the stream, and says why.
+    Shutdown(&'a [u8]),
+}
+
+/// Why there is nothing more to read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ReadError {
+    #[error(transparent)]
+    BadAnswer(#[from] BadAnswer),
+    #[error("the server answered HTTP {status}{}{body}", if .body.is_empty() { "" } else { ": " })]
+    Refused { status: u16, body: String },
+    #[error("what answers at this address is no hub: it sends no event stream")]
+    NoEventStream,
+    #[error("a line of the stream has no end")]
+    EndlessLine,
+    #[error("the server ended the stream")]
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    answer: Answer,
+    lines: Lines,
+    greeting: Greeting,
+    is_open: bool,
+}
+
+impl Reader {
+    pub fn new(greeting: Greeting) -> Self {
+        Self { answer: Answer::default(), lines: Lines::default(), greeting, is_open: false }
+    }
+
+    /// Takes the next bytes. After an error there is nothing more to read.
+    pub fn feed(&mut self, bytes: &[u8], on: &mut impl FnMut(Said<'_>)) -> Result<(), ReadError> {
+        let lines = &mut self.lines;
+        if !self.is_open {
+            return self.feed_opening(bytes, on);
+        }
+        let is_complete = self.answer.feed(bytes, &mut |part| lines.feed(part, on))?;
+        self.lines.check(is_complete)
+    }
+
+    /// The bytes that end the connection's opening may hold events, too.
+    fn feed_opening(
+        &mut self,
+        bytes: &[u8],
+        on: &mut impl FnMut(Said<'_>),
+    ) -> Result<(), ReadError> {
+        let mut body = Vec::new();
+        let is_complete = self.answer.feed(bytes, &mut |part| body.extend_from_slice(part))?;
+        let Some(head) = self.answer.head() else {
+            return Ok(());
+        };
+        match head.status {
+            200 if head.is_event_stream => {}
+            200 => return Err(ReadError::NoEventStream),
+            status => return self.lines.refused(status, &body, is_complete),
+        }
+        if self.greeting == Greeting::Head {
+            self.is_open = true;
+            on(Said::Opened);
+        }
+        let mut is_open = false;
+        self.lines.feed(&body, &mut |said| {
+            is_open |= said == Said::Opened;
+            on(said);
+        });
+        self.is_open |= is_open;
+        self.lines.check(is_complete)
+    }
+
+    /// What the end of the connection means, of which the stream itself may have said nothing.
+    pub fn end(&self) -> ReadError {
+        match self.answer.head() {
+            Some(head) if head.status != 200 => ReadError::Refused {
+                status: head.status,
+                body: String::from_utf8_lossy(&self.lines.line).into_owned(),
+            },
+            _ => ReadError::Ended,
+        }
+    }
+}
+
+/// Of which event the lines are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Published,
+    Connected,
+    Gap,
+    Shutdown,
+}
+
+#[derive(Debug, Default)]
+struct Lines {
+    /// The line that has not ended yet, without memory of its own if there is none.
+    line: Vec<u8>,
+    kind: Kind,
+}
+
+impl Lines {
+    fn feed(&mut self, mut bytes: &[u8], on: &mut impl FnMut(Said<'_>)) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            if self.line.is_empty() {
+                self.on_line(&bytes[..end], on);
+            } else {
+                let mut line = std::mem::take(&mut self.line);
+                line.extend_from_slice(&bytes[..end]);
+                self.on_line(&line, on);
+            }
+            bytes = &bytes[end + 1..];
+        }
+        self.line.extend_from_slice(bytes);
+    }
+
+    fn on_line(&mut self, line: &[u8], on: &mut impl FnMut(Said<'_>)) {
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            self.kind = Kind::Published;
+        } else if let Some(data) = line.strip_prefix(b"data:") {
+            match self.kind {
+                Kind::Published => on(Said::Data(data)),
+                Kind::Connected => on(Said::Opened),
+                Kind::Gap => on(Said::Gap),
+                Kind::Shutdown => on(Said::Shutdown(data.trim_ascii())),
+            }
+        } else if let Some(name) = line.strip_prefix(b"event:") {
+            self.kind = match name.trim_ascii() {
+                b"connected" => Kind::Connected,
+                b"gap" => Kind::Gap,
+                b"shutdown" => Kind::Shutdown,
+                _ => Kind::Published,
+            };
+        }
+    }
+
+    fn check(&self, is_complete: bool) -> Result<(), ReadError> {
+        if is_complete {
+            return Err(ReadError::Ended);
+        }
+        if self.line.len() > MAX_LINE_BYTES {
+            return Err(ReadError::EndlessLine);
+        }
+        Ok(())
+    }
+
+    /// Gathers what a refusal says, and gives it once it is complete or long enough.
+    fn refused(&mut self, status: u16, body: &[u8], is_complete: bool) -> Result<(), ReadError> {
+        let room = MAX_REFUSAL_BYTES.saturating_sub(self.line.len());
+        self.line.extend_from_slice(&body[..body.len().min(room)]);
+        if !is_complete && self.line.len() < MAX_REFUSAL_BYTES {
+            return Ok(());
+        }
+        let body = String::from_utf8_lossy(&self.line).trim().to_owned();
+        Err(ReadError::Refused { status, body })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+
+    /// What a stream says, whatever the pieces.
+    fn said(greeting: Greeting, bytes: &str) -> (Vec<String>, Option<ReadError>) {
+        let read = |piece_bytes: usize| {
+            let mut reader = Reader::new(greeting);
+            let mut all = Vec::new();
+            let mut pieces = bytes.as_bytes().chunks(piece_bytes);
+            let error = pieces.find_map(|piece| {
+                let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+                let mut on = |said: Said<'_>| {
+                    all.push(match said {
+                        Said::Opened => "opened".to_owned(),
+                        Said::Data(line) => format!("data {}", text(line)),
+                        Said::Gap => "gap".to_owned(),
+                        Said::Shutdown(line) => format!("shutdown {}", text(line)),
+                    });
+                };
+                reader.feed(piece, &mut on).err()
+            });
+            (all, error)
+        };
+        let whole = read(bytes.len());
+        for piece_bytes in 1..40 {
+            assert_eq!(read(piece_bytes), whole, "in pieces of {piece_bytes}");
+        }
+        whole
+    }
+
+    #[test]
+    fn a_stream_is_open_when_it_says_so() {
+        let stream = format!("{HEAD}retry: 3000\n\nevent: connected\nid: 1\ndata: {{}}\n\n");
+        assert_eq!(said(Greeting::Connected, &stream), (vec!["opened".to_owned()], None));
+        assert_eq!(said(Greeting::Connected, HEAD), (vec![], None));
+        assert_eq!(said(Greeting::Head, HEAD), (vec!["opened".to_owned()], None));
+    }
+
+    #[test]
+    fn published_events_are_told_from_the_hub_s_own() {
+        let stream = format!(
+            "{HEAD}event: like\ndata: a\n\n: heartbeat\nevent: gap\ndata: x\n\ndata: b\r\n\r\n\
+             event: shutdown\ndata: {{}}\n\ndata: c"
+        );
+        let all = ["opened", "data  a", "gap", "data  b", "shutdown {}"].map(str::to_owned);
+        assert_eq!(said(Greeting::Head, &stream), (all.to_vec(), None));
+    }
+
+    #[test]
+    fn a_refusal_says_what_the_server_said() {
+        let refusal = "HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nfull";
+        let (_, error) = said(Greeting::Connected, refusal);
+        assert_eq!(error.unwrap().to_string(), "the server answered HTTP 503: full");
+        let page = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\n<ht>";
+        assert_eq!(said(Greeting::Connected, page).1, Some(ReadError::NoEventStream));
+    }
+
+    #[test]
+    fn a_body_that_ends_ends_the_stream() {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+        let stream = format!("{head}9\r\ndata: a\n\n\r\n0\r\n\r\n");
+        let all = vec!["opened".to_owned(), "data  a".to_owned()];
+        assert_eq!(said(Greeting::Head, &stream), (all, Some(ReadError::Ended)));
+    }
+}

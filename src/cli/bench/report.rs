@@ -1,0 +1,236 @@
+//! What a run came to: as a table, and as JSON whose keys are stable.
+
+use std::{fmt, time::Duration};
+
+use bytesize::ByteSize;
+use hdrhistogram::Histogram;
+use serde::Serialize;
+
+use super::ledger::Loss;
+
+/// All of it. What could not be measured is `null`, or `unknown` in the table.
+#[derive(Debug, Serialize)]
+pub(super) struct Report {
+    pub url: String,
+    /// Measured, warm-up aside.
+    pub seconds: f64,
+    pub payload_bytes: usize,
+    pub topics: u32,
+    pub topics_per_stream: u32,
+    pub streams: Streams,
+    pub published: Published,
+    pub deliveries: Deliveries,
+    pub loss: LossReport,
+    pub latency_ms: Latency,
+    pub server: Server,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Streams {
+    pub asked: u64,
+    pub opened: u64,
+    /// Ended before the run did, by the server or with the connection.
+    pub ended: u64,
+    pub first_end: Option<String>,
+    pub seconds_to_open: f64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Published {
+    /// None for as fast as it goes.
+    pub asked_per_second: Option<f64>,
+    pub per_second: f64,
+    /// Events that the server confirmed, warm-up included.
+    pub confirmed: u64,
+    /// Events that it refused or did not answer.
+    pub unconfirmed: u64,
+    pub first_refusal: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Deliveries {
+    pub per_second: f64,
+    /// Warm-up included.
+    pub total: u64,
+    /// Those that confirmed events should have led to.
+    pub expected: u64,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct LossReport {
+    /// Whether missing numbers are losses: not where the hub conflates, which leaves some out.
+    pub is_checked: bool,
+    #[serde(flatten)]
+    pub loss: Loss,
+    /// Times that the hub told a stream of missed events.
+    pub gaps: u64,
+    /// Events that reached streams of other topics.
+    pub strays: u64,
+    /// Deliveries that the hub says it conflated.
+    pub conflated: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Latency {
+    pub p50: Option<f64>,
+    pub p95: Option<f64>,
+    pub p99: Option<f64>,
+    #[serde(rename = "p99.9")]
+    pub p999: Option<f64>,
+    pub max: Option<f64>,
+}
+
+/// What the kernel says of the server's processes.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Server {
+    pub pids: Vec<u32>,
+    /// Pss with all streams open, before anything was published, and at the end.
+    pub memory_bytes: Option<u64>,
+    pub memory_bytes_at_end: Option<u64>,
+    pub memory_bytes_per_connection: Option<f64>,
+    /// Of one core.
+    pub cpu_percent: Option<f64>,
+    /// Each second.
+    pub cpu_micros_per_connection: Option<f64>,
+    pub cpu_micros_per_delivery: Option<f64>,
+}
+
+impl Latency {
+    pub fn of(micros: &Histogram<u64>) -> Self {
+        let millis = |micros: u64| micros as f64 / 1000.0;
+        let at =
+            |quantile| (!micros.is_empty()).then(|| millis(micros.value_at_quantile(quantile)));
+        Self { p50: at(0.5), p95: at(0.95), p99: at(0.99), p999: at(0.999), max: at(1.0) }
+    }
+}
+
+impl Report {
+    /// What is wrong with the run, if it is to count as failed.
+    pub fn failure(&self) -> Option<String> {
+        let LossReport { is_checked, loss, gaps, strays, .. } = &self.loss;
+        let mut problems = Vec::new();
+        if self.streams.ended > 0 {
+            let why = self.streams.first_end.as_deref().unwrap_or("unknown");
+            problems.push(format!("{} streams ended early; the first: {why}", self.streams.ended));
+        }
+        if *is_checked && loss.lost > 0 {
+            problems.push(format!("{} deliveries were lost", loss.lost));
+        }
+        let counts = [
+            (loss.twice, "deliveries came twice"),
+            (loss.out_of_order, "deliveries came out of order"),
+            (*gaps, "gaps were told"),
+            (*strays, "deliveries reached streams of other topics"),
+        ];
+        let counts = counts.into_iter().filter(|(count, _)| *count > 0);
+        problems.extend(counts.map(|(count, what)| format!("{count} {what}")));
+        (!problems.is_empty()).then(|| problems.join("\n"))
+    }
+
+    fn rows(&self) -> Vec<(&'static str, String)> {
+        let Self { streams, published, deliveries, server, .. } = self;
+        let asked = published
+            .asked_per_second
+            .map_or("as fast as it goes".into(), |rate| format!("asked {rate}"));
+        let topics = format!("{}, {} a stream", self.topics, self.topics_per_stream);
+        vec![
+            (
+                "connections",
+                format!(
+                    "{} of {}, opened in {:.2} s, {} ended early",
+                    streams.opened, streams.asked, streams.seconds_to_open, streams.ended
+                ),
+            ),
+            ("topics", topics),
+            ("measured", format!("{:.1} s, payload {} bytes", self.seconds, self.payload_bytes)),
+            ("published a second", format!("{:.1} ({asked})", published.per_second)),
+            ("published, not confirmed", published.unconfirmed.to_string()),
+            ("deliveries a second", format!("{:.0}", deliveries.per_second)),
+            ("loss", self.loss.to_string()),
+            ("latency", self.latency_ms.to_string()),
+            ("server memory", known(server.memory_bytes, |bytes| ByteSize(bytes).to_string())),
+            (
+                "server memory a connection",
+                known(server.memory_bytes_per_connection, |bytes| {
+                    format!("{:.1} KiB", bytes / 1024.0)
+                }),
+            ),
+            ("server CPU", known(server.cpu_percent, |share| format!("{share:.2} % of a core"))),
+            (
+                "server CPU a connection",
+                known(server.cpu_micros_per_connection, |micros| {
+                    format!("{micros:.2} µs a second")
+                }),
+            ),
+            (
+                "server CPU a delivery",
+                known(server.cpu_micros_per_delivery, |micros| format!("{micros:.2} µs")),
+            ),
+        ]
+    }
+}
+
+fn known<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
+    value.map_or_else(|| "unknown".to_owned(), text)
+}
+
+impl fmt::Display for Report {
+    /// Markdown, with columns that align.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rows = [("measured at", self.url.clone())].into_iter().chain(self.rows());
+        for (number, (name, value)) in rows.enumerate() {
+            if number == 1 {
+                writeln!(f, "|{:-<28}|{:-<60}|", "", "")?;
+            }
+            writeln!(f, "| {name:<26} | {value:<58} |")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for LossReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { loss: Loss { lost, twice, out_of_order }, gaps, .. } = self;
+        if self.is_checked {
+            write!(f, "{lost} lost, ")?;
+        } else {
+            let conflated = self.conflated.unwrap_or_default();
+            write!(f, "not checked, the hub conflates ({conflated}; {lost} missing), ")?;
+        }
+        write!(f, "{twice} twice, {out_of_order} out of order, {gaps} gaps told")
+    }
+}
+
+impl fmt::Display for Latency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Some(p50), Some(p95), Some(p99), Some(p999)) =
+            (self.p50, self.p95, self.p99, self.p999)
+        else {
+            return f.write_str("unknown");
+        };
+        write!(f, "p50 {p50:.1} ms, p95 {p95:.1} ms, p99 {p99:.1} ms, p99.9 {p999:.1} ms")
+    }
+}
+
+/// What the server took, between two looks at it.
+pub(super) struct Cost {
+    pub cpu: Option<Duration>,
+    pub window: Duration,
+    pub streams: u64,
+    pub deliveries: u64,
+}
+
+impl Cost {
+    /// Completes what is known of the server.
+    pub fn put_into(&self, server: &mut Server) {
+        let Some(cpu) = self.cpu.filter(|_| !self.window.is_zero()) else {
+            return;
+        };
+        let share = cpu.as_secs_f64() / self.window.as_secs_f64();
+        let micros = cpu.as_secs_f64() * 1e6;
+        server.cpu_percent = Some(share * 100.0);
+        server.cpu_micros_per_connection = Some(share * 1e6 / self.streams.max(1) as f64);
+        server.cpu_micros_per_delivery =
+            (self.deliveries > 0).then(|| micros / self.deliveries as f64);
+    }
+}

@@ -1,0 +1,219 @@
+//! One stream of a run: opens it, reads it to its end, and keeps count of what it had.
+
+use std::{
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    rc::Rc,
+    sync::atomic::Ordering::Relaxed,
+    time::Duration,
+};
+
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpSocket, TcpStream},
+    sync::OwnedSemaphorePermit,
+    time::timeout,
+};
+
+use super::{
+    crowd::{Crew, Tally},
+    ledger::Ledger,
+    reader::{ReadError, Reader, Said},
+    run::Run,
+};
+
+/// From the connection's first packet to the stream being in place.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Streams from one address of this machine to a server on it: the kernel has some 28,000
+/// ports for them.
+const STREAMS_PER_SOURCE: usize = 20_000;
+
+/// Why a stream was not opened, or ended.
+#[derive(Debug, thiserror::Error)]
+enum StreamError {
+    #[error("the connection failed: {0}")]
+    Socket(#[from] io::Error),
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    #[error("no answer within {OPEN_TIMEOUT:?}")]
+    Silent,
+    #[error("the hub ended the stream: {0}")]
+    Shutdown(String),
+}
+
+/// Opens a stream and reads it. The permit is given back once it is open.
+pub(super) async fn follow(crew: Rc<Crew>, number: usize, permit: OwnedSemaphorePermit) {
+    let counters = &crew.run.counters;
+    let opening = async {
+        let mut stream = Stream::connect(&crew, number).await?;
+        while !stream.is_open {
+            stream.read().await?;
+        }
+        Ok(stream)
+    };
+    let opened = timeout(OPEN_TIMEOUT, opening).await.unwrap_or(Err(StreamError::Silent));
+    let mut stream = match opened {
+        Ok(stream) => stream,
+        Err(error) => {
+            counters.first_refusal.lock().get_or_insert_with(|| error.to_string());
+            counters.refused.fetch_add(1, Relaxed);
+            return;
+        }
+    };
+    drop(permit);
+    counters.opened.fetch_add(1, Relaxed);
+    let error = loop {
+        if let Err(error) = stream.read().await {
+            break error;
+        }
+    };
+    let error = stream.shutdown.take().map_or(error, StreamError::Shutdown);
+    counters.first_end.lock().get_or_insert_with(|| error.to_string());
+    counters.ended.fetch_add(1, Relaxed);
+}
+
+/// An open connection.
+struct Stream<'a> {
+    crew: &'a Crew,
+    socket: TcpStream,
+    reader: Reader,
+    number: usize,
+    /// Its place in the thread's tally.
+    slot: usize,
+    is_open: bool,
+    /// What the hub said when it ended the stream.
+    shutdown: Option<String>,
+}
+
+impl<'a> Stream<'a> {
+    async fn connect(crew: &'a Crew, number: usize) -> Result<Self, StreamError> {
+        let run = &crew.run;
+        let mut socket = connect(run, number).await?;
+        socket.write_all(request(run, number).as_bytes()).await?;
+        let streams = &mut crew.tally.borrow_mut().streams;
+        let ledgers = (0..run.settings.topics.per_stream).map(|_| Ledger::default()).collect();
+        streams.push((number, ledgers));
+        Ok(Self {
+            crew,
+            socket,
+            reader: Reader::new(run.settings.greeting),
+            number,
+            slot: streams.len() - 1,
+            is_open: false,
+            shutdown: None,
+        })
+    }
+
+    /// Reads once, and counts what came.
+    async fn read(&mut self) -> Result<(), StreamError> {
+        self.socket.readable().await?;
+        // No task of this thread runs between here and the end: the buffer is free again then.
+        let mut buffer = self.crew.buffer.borrow_mut();
+        let length = match self.socket.try_read(&mut buffer) {
+            Ok(0) => return Err(self.reader.end().into()),
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut batch = Batch {
+            run: &self.crew.run,
+            tally: &mut self.crew.tally.borrow_mut(),
+            number: self.number,
+            slot: self.slot,
+            now_micros: self.crew.run.micros(),
+            delivered: 0,
+        };
+        let (is_open, shutdown) = (&mut self.is_open, &mut self.shutdown);
+        let result = self.reader.feed(&buffer[..length], &mut |said| match said {
+            Said::Opened => *is_open = true,
+            Said::Data(line) => batch.on_data(line),
+            Said::Gap => batch.tally.gaps += 1,
+            Said::Shutdown(data) => *shutdown = Some(String::from_utf8_lossy(data).into_owned()),
+        });
+        if batch.delivered > 0 {
+            self.crew.run.counters.delivered.fetch_add(batch.delivered, Relaxed);
+        }
+        Ok(result?)
+    }
+}
+
+/// What one read brought.
+struct Batch<'a> {
+    run: &'a Run,
+    tally: &'a mut Tally,
+    number: usize,
+    slot: usize,
+    now_micros: u64,
+    delivered: u64,
+}
+
+impl Batch<'_> {
+    fn on_data(&mut self, line: &[u8]) {
+        let Some(mark) = self.run.marker.find(line) else {
+            return;
+        };
+        let Some(position) = self.run.settings.topics.position(self.number, mark.topic) else {
+            self.tally.strays += 1;
+            return;
+        };
+        if !self.tally.streams[self.slot].1[position].on_number(mark.number) {
+            return;
+        }
+        self.delivered += 1;
+        if self.run.window.is_within(self.now_micros) {
+            self.tally.delivered += 1;
+        }
+        if self.run.window.is_after_start(mark.sent_micros) {
+            let micros = self.now_micros.saturating_sub(mark.sent_micros).max(1);
+            self.tally.latencies.saturating_record(micros);
+        }
+    }
+}
+
+async fn connect(run: &Run, number: usize) -> io::Result<TcpStream> {
+    let address = run.stream_address;
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    if let Some(source) = source(address, number) {
+        socket.bind(source)?;
+    }
+    socket.connect(address).await
+}
+
+/// The address to open a stream from, where one does not have ports enough: all of 127/8 is
+/// this machine's.
+fn source(address: SocketAddr, number: usize) -> Option<SocketAddr> {
+    let more = u8::try_from(number / STREAMS_PER_SOURCE).ok().filter(|more| *more > 0)?;
+    let is_loopback = matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback());
+    is_loopback.then(|| SocketAddr::from((Ipv4Addr::new(127, 1, 0, more), 0)))
+}
+
+fn request(run: &Run, number: usize) -> String {
+    let settings = &run.settings;
+    let topics = &settings.topics;
+    let names: Vec<String> = topics.of_stream(number).map(|topic| topics.name(topic)).collect();
+    let place = &settings.streams;
+    format!(
+        "GET {} HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\n{}\r\n",
+        place.path_of(&names),
+        place.authority,
+        settings.authorization
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_streams_on_this_machine_come_from_several_addresses() {
+        let local = SocketAddr::from(([127, 0, 0, 1], 8080));
+        assert_eq!(source(local, 19_999), None);
+        assert_eq!(source(local, 20_000), Some(SocketAddr::from(([127, 1, 0, 1], 0))));
+        assert_eq!(source(local, 999_999), Some(SocketAddr::from(([127, 1, 0, 49], 0))));
+        assert_eq!(source(SocketAddr::from(([192, 0, 2, 1], 80)), 50_000), None);
+    }
+}

@@ -1,0 +1,72 @@
+//! Which stream is on which topics: an even share of streams to each, by arithmetic alone.
+
+/// Topics, numbered from 0, and how many of them each stream is on.
+#[derive(Debug, Clone)]
+pub(super) struct Topics {
+    pub prefix: String,
+    pub count: u32,
+    /// At least 1, at most `count`.
+    pub per_stream: u32,
+}
+
+impl Topics {
+    pub fn name(&self, topic: u32) -> String {
+        format!("{}:{topic}", self.prefix)
+    }
+
+    /// The topics of a stream; neighbours begin where the one before them ends.
+    pub fn of_stream(&self, stream: usize) -> impl Iterator<Item = u32> {
+        let (first, count) = (self.first(stream), self.count);
+        (0..self.per_stream).map(move |position| (first + position) % count)
+    }
+
+    /// Where a topic is among those of a stream, if it is.
+    pub fn position(&self, stream: usize, topic: u32) -> Option<usize> {
+        let position = (u64::from(topic) + u64::from(self.count) - u64::from(self.first(stream)))
+            % u64::from(self.count);
+        let is_of_stream = topic < self.count && position < u64::from(self.per_stream);
+        is_of_stream.then_some(position as usize)
+    }
+
+    /// How many of so many streams are on each topic.
+    pub fn receivers(&self, streams: usize) -> Vec<u64> {
+        let mut receivers = vec![0; self.count as usize];
+        for topic in (0..streams).flat_map(|stream| self.of_stream(stream)) {
+            receivers[topic as usize] += 1;
+        }
+        receivers
+    }
+
+    fn first(&self, stream: usize) -> u32 {
+        let first = stream as u64 * u64::from(self.per_stream) % u64::from(self.count);
+        u32::try_from(first).expect("less than a u32")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_topic_has_an_even_share_of_the_streams() {
+        for (count, per_stream) in [(1, 1), (7, 3), (10, 10), (12, 5)] {
+            let topics = Topics { prefix: "bench".into(), count, per_stream };
+            let receivers = topics.receivers(100);
+            assert_eq!(receivers.iter().sum::<u64>(), 100 * u64::from(per_stream));
+            let (least, most) = (receivers.iter().min(), receivers.iter().max());
+            assert!(most.unwrap() - least.unwrap() <= 1, "{receivers:?}");
+        }
+    }
+
+    #[test]
+    fn a_topic_is_found_among_those_of_a_stream() {
+        let topics = Topics { prefix: "bench".into(), count: 7, per_stream: 3 };
+        for stream in 0..20 {
+            let mine: Vec<u32> = topics.of_stream(stream).collect();
+            for topic in 0..9 {
+                let at = mine.iter().position(|other| *other == topic);
+                assert_eq!(topics.position(stream, topic), at, "{stream} {topic}");
+            }
+        }
+    }
+}
