@@ -20,17 +20,28 @@ pub enum What {
 /// A change that the graph has taken and that streams are being told.
 #[derive(Debug)]
 pub struct Call {
+    pub number: usize,
     pub user: usize,
     pub what: What,
-    /// Managers that have not heard of it.
+    /// Managers that have not heard of it; with Redis they hear all at once.
     pub untold: Vec<usize>,
+    /// With Redis, instances that have not, and by which connection they are to.
+    pub on_the_way: Vec<(usize, u64)>,
     /// What it waits for.
     pub tickets: BTreeSet<Ticket>,
 }
 
 impl Call {
     pub fn is_done(&self) -> bool {
-        self.untold.is_empty() && self.tickets.is_empty()
+        self.untold.is_empty() && self.on_the_way.is_empty() && self.tickets.is_empty()
+    }
+
+    /// The topic whose partition's link tells of it: that of the events that it concerns.
+    pub fn topic(&self) -> &'static str {
+        match &self.what {
+            What::Follow { author, .. } => POSTS[*author],
+            What::Mute { .. } => NOTIFICATIONS[self.user],
+        }
     }
 }
 
@@ -40,6 +51,7 @@ pub struct Graph {
     edges: BTreeSet<(usize, usize)>,
     muted: [BTreeSet<&'static str>; USERS.len()],
     pub calls: Vec<Call>,
+    last_call: usize,
 }
 
 impl Graph {
@@ -78,7 +90,15 @@ impl Graph {
             }
             What::Mute { now, .. } => self.muted[user] = now.clone(),
         }
-        self.calls.push(Call { user, what, untold: managers, tickets: BTreeSet::new() });
+        self.last_call += 1;
+        self.calls.push(Call {
+            number: self.last_call,
+            user,
+            what,
+            untold: managers,
+            on_the_way: Vec::new(),
+            tickets: BTreeSet::new(),
+        });
     }
 
     pub fn wants_topic(&self, user: usize, topic: &str) -> Due {

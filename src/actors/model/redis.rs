@@ -31,6 +31,14 @@ struct TopicLog {
     events: Vec<RelayedEvent>,
 }
 
+/// One message on its way to an instance.
+pub enum Push {
+    /// To the partition's mirror.
+    News(News),
+    /// To all its managers: what the call of this number changes.
+    Call(usize),
+}
+
 /// An instance's connection, as far as one partition is concerned.
 #[derive(Default)]
 pub struct Line {
@@ -40,7 +48,7 @@ pub struct Line {
     /// On their way to Redis.
     pub requests: VecDeque<Request>,
     /// On their way to the instance.
-    pub news: VecDeque<News>,
+    pub news: VecDeque<Push>,
 }
 
 /// A partition in Redis.
@@ -100,7 +108,7 @@ impl RedisPartition {
     pub fn connect(&mut self, instance: usize, acknowledged: Option<Acknowledged>) {
         let line = &mut self.lines[instance];
         let generation = line.generation + 1;
-        let news = VecDeque::from([News::LinkUp { generation, acknowledged }]);
+        let news = VecDeque::from([Push::News(News::LinkUp { generation, acknowledged })]);
         *line = Line { generation, is_up: true, news, ..Line::default() };
     }
 
@@ -108,7 +116,8 @@ impl RedisPartition {
     pub fn disconnect(&mut self, instance: usize) {
         let line = &mut self.lines[instance];
         let generation = line.generation;
-        *line = Line { generation, news: VecDeque::from([News::LinkDown]), ..Line::default() };
+        let news = VecDeque::from([Push::News(News::LinkDown)]);
+        *line = Line { generation, news, ..Line::default() };
     }
 
     pub fn publish(&mut self, topic: &Topic, event: &Event, policy: &Policy, now: Instant) -> u64 {
@@ -116,7 +125,7 @@ impl RedisPartition {
         for line in self.lines.iter_mut().filter(|line| line.is_up) {
             for channel in [Channel::Topic(topic.clone()), Channel::All] {
                 if line.channels.contains(&channel) {
-                    line.news.push_back(News::Event(relayed.clone()));
+                    line.news.push_back(Push::News(News::Event(relayed.clone())));
                 }
             }
         }
@@ -142,7 +151,7 @@ impl RedisPartition {
         }
         if !events.is_empty() {
             for line in self.lines.iter_mut().filter(|line| line.is_up) {
-                line.news.push_back(News::FannedOut(events.clone()));
+                line.news.push_back(Push::News(News::FannedOut(events.clone())));
             }
         }
         events.into_iter().map(|event| (event.topic, event.sequence)).collect()
@@ -215,7 +224,7 @@ impl RedisPartition {
             }
             Request::TellSubscribers { .. } => return,
         };
-        self.lines[instance].news.push_back(news);
+        self.lines[instance].news.push_back(Push::News(news));
     }
 
     fn head(&self) -> Head {
@@ -227,6 +236,17 @@ impl RedisPartition {
         }
     }
 
+    /// Pushes a call to the instances that are there; which these are, and by which of their
+    /// connections.
+    pub fn call(&mut self, number: usize) -> Vec<(usize, u64)> {
+        let lines = self.lines.iter_mut().enumerate().filter(|(_, line)| line.is_up);
+        let called = lines.map(|(instance, line)| {
+            line.news.push_back(Push::Call(number));
+            (instance, line.generation)
+        });
+        called.collect()
+    }
+
     /// What each link does every now and then: it has a partition that is behind follow the
     /// others into the latest epoch, and tells its mirror how things stand.
     pub fn probe(&mut self, latest: u64) {
@@ -235,7 +255,7 @@ impl RedisPartition {
         }
         let head = self.head();
         for line in self.lines.iter_mut().filter(|line| line.is_up) {
-            line.news.push_back(News::Head { purpose: None, head: head.clone() });
+            line.news.push_back(Push::News(News::Head { purpose: None, head: head.clone() }));
         }
     }
 

@@ -124,21 +124,20 @@ impl Reference {
     /// What came after a sequence of a partition is lost.
     pub fn lose(&mut self, partition: u16, kept: u64) {
         let records = &mut self.records;
-        for held in self.held.values_mut() {
-            held.retain(|index| {
-                let record = &mut records[*index];
-                record.is_lost |= record.partition == partition && record.sequence > kept;
-                !record.is_lost
-            });
-        }
-        for record in records.iter_mut() {
-            record.is_lost |= record.partition == partition && record.sequence > kept;
+        let is_lost = |record: &Record| record.partition == partition && record.sequence > kept;
+        let lost = records.iter_mut().filter(|record| !record.is_lost && is_lost(record));
+        let mut topics: HashSet<&str> = HashSet::new();
+        for record in lost {
+            record.is_lost = true;
+            topics.insert(record.topic);
         }
         // What a lost event had superseded does not come back in this Redis.
-        let lost = records.iter().filter(|record| record.is_lost);
-        let topics: HashSet<&str> = lost.map(|record| record.topic).collect();
+        topics.retain(|topic| self.policies.of(topic).conflates());
         for record in records.iter_mut().filter(|record| topics.contains(record.topic)) {
-            record.is_lost |= self.policies.of(record.topic).conflates();
+            record.is_lost = true;
+        }
+        for held in self.held.values_mut() {
+            held.retain(|index| !is_lost(&records[*index]));
         }
     }
 

@@ -20,7 +20,7 @@ use rand::{RngExt, rngs::StdRng};
 
 use self::{
     changes::Issued,
-    feeds::Expected,
+    feeds::{Expected, Reread},
     nodes::{ManagerNode, Node, PartitionNode, Session},
     publishing::Repeated,
 };
@@ -91,6 +91,10 @@ pub struct Totals {
     feeds: usize,
     posts: usize,
     calls: usize,
+    /// Feeds that were read again after a link was lost.
+    rereads: usize,
+    /// Changes of the graph that were told again, as a link was lost.
+    repeated_calls: usize,
     fanned_out: usize,
 }
 
@@ -112,10 +116,12 @@ impl Totals {
         self.feeds += other.feeds;
         self.posts += other.posts;
         self.calls += other.calls;
+        self.rereads += other.rereads;
+        self.repeated_calls += other.repeated_calls;
         self.fanned_out += other.fanned_out;
     }
 
-    pub fn is_telling(&self) -> bool {
+    pub fn is_telling(&self, has_redis: bool) -> bool {
         let often = [self.got, self.fanned_out, self.kept];
         let now_and_then =
             [self.resumed, self.changed, self.collapsed, self.feeds, self.posts, self.calls];
@@ -132,6 +138,7 @@ impl Totals {
             && now_and_then.iter().all(|count| *count > 500)
             && rare.iter().all(|count| *count > 100)
             && seldom.iter().all(|count| *count > 10)
+            && (!has_redis || self.rereads > 100 && self.repeated_calls > 100)
     }
 }
 
@@ -149,6 +156,7 @@ pub struct World {
     /// Feeds that are about to open.
     expected: Vec<Option<Expected>>,
     last_expected: u64,
+    rereads: Vec<Reread>,
     has_feeds: bool,
     /// How many messages arrive in a step, and how likely a panic that is due happens.
     haste: usize,
@@ -261,6 +269,7 @@ impl World {
             sessions: (0..CLIENTS).map(|_| None).collect(),
             expected: (0..CLIENTS).map(|_| None).collect(),
             last_expected: 0,
+            rereads: Vec::new(),
             graph,
             tickets: BTreeMap::new(),
             last_ticket: 0,
@@ -298,8 +307,9 @@ impl World {
             100..103 => self.ask_change(client),
             103..105 => self.fan_out(),
             105..108 => self.step_of_feeds(),
-            _ if self.has_feeds => self.tell_of_graph(),
-            _ => {}
+            _ if !self.has_feeds => {}
+            _ if self.rng.random_bool(0.5) => self.reread(),
+            _ => self.tell_of_graph(),
         }
     }
 
@@ -328,6 +338,7 @@ impl World {
                 self.open(client);
             }
             (0..4).for_each(|_| self.tell_of_graph());
+            (0..20).for_each(|_| self.reread());
             for _ in 0..4 {
                 self.run_redis();
                 self.hand_over_all();

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use rand::RngExt;
 
 use super::{
-    MANAGERS, World, any,
+    MANAGERS, PARTITIONS, World, any,
     changes::{Issued, Waiting},
 };
 use crate::{
     actors::{
-        model::graph::{AUTHORS, NOTIFICATIONS, POSTS, USERS, What},
+        model::graph::{AUTHORS, Graph, NOTIFICATIONS, POSTS, USERS, What},
         topic_manager::{Outcome, Ticket},
     },
     domain::topic::{Pattern, Topic},
@@ -24,10 +24,32 @@ const KINDS: [&str; 3] = ["message", "x", "y"];
 pub(super) struct Expected {
     manager: usize,
     feed: FeedOf,
-    /// The first author that is not read yet.
+    page: Page,
+    muted: Option<BTreeSet<&'static str>>,
+}
+
+/// A feed that is read again.
+pub(super) struct Reread {
+    manager: usize,
+    user: usize,
+    page: Page,
+    muted: Option<BTreeSet<&'static str>>,
+}
+
+/// What is read of whom a user follows.
+struct Page {
     next_author: usize,
     topics: Vec<&'static str>,
-    muted: Option<BTreeSet<&'static str>>,
+}
+
+impl Page {
+    /// Reads some more; whether there was more.
+    fn read(&mut self, graph: &Graph, user: usize, count: usize) -> bool {
+        let end = (self.next_author + count).min(AUTHORS.len());
+        let authors = (self.next_author..end).filter(|author| graph.follows(user, *author));
+        self.topics.extend(authors.map(|author| POSTS[author]));
+        std::mem::replace(&mut self.next_author, end) < end
+    }
 }
 
 fn user_named(user: usize) -> User {
@@ -35,34 +57,20 @@ fn user_named(user: usize) -> User {
 }
 
 impl World {
-    /// Where streams of a user may be. Links between instances do not tell of changes in
-    /// this model: so with Redis all streams of a user are on one.
-    fn managers_of(&self, user: usize) -> Vec<usize> {
-        match self.redis {
-            Some(_) => vec![user % MANAGERS],
-            None => (0..MANAGERS).collect(),
-        }
-    }
-
     /// A feed's stream comes a step nearer to being open.
     pub(super) fn open_feed(&mut self, client: usize, user: usize) {
         let Some(mut expected) = self.expected[client].take() else {
-            let managers = self.managers_of(user);
-            let manager = any(&mut self.rng, &managers);
+            let manager = self.rng.random_range(0..MANAGERS);
             self.last_expected += 1;
             let feed = FeedOf { user: user_named(user), number: self.last_expected };
             self.managers[manager].state.expect_feed(&feed);
-            let (topics, muted) = (vec![NOTIFICATIONS[user]], None);
-            let expected = Expected { manager, feed, next_author: 0, topics, muted };
-            self.expected[client] = Some(expected);
+            let page = Page { next_author: 0, topics: vec![NOTIFICATIONS[user]] };
+            self.expected[client] = Some(Expected { manager, feed, page, muted: None });
             return;
         };
-        if expected.next_author < AUTHORS.len() {
-            let end = (expected.next_author + self.rng.random_range(1..3)).min(AUTHORS.len());
-            let page = expected.next_author..end;
-            let followed = page.filter(|author| self.graph.follows(user, *author));
-            expected.topics.extend(followed.map(|author| POSTS[author]));
-            expected.next_author = end;
+        let count = self.rng.random_range(1..3);
+        if expected.page.read(&self.graph, user, count) {
+            // There may be more.
         } else if expected.muted.is_none() {
             expected.muted = Some(self.graph.muted(user).clone());
         } else {
@@ -72,7 +80,7 @@ impl World {
     }
 
     fn open_expected(&mut self, client: usize, expected: Expected) {
-        let Expected { manager, feed, topics, muted, .. } = expected;
+        let Expected { manager, feed, page: Page { topics, .. }, muted } = expected;
         let muted = muted.unwrap_or_default();
         let mut subscription = Subscription::new().topics(topics.iter().copied());
         subscription.muted = Some(muted.iter().map(|kind| (*kind).to_owned()).collect());
@@ -85,20 +93,37 @@ impl World {
         });
     }
 
-    /// A manager reads some feeds again, as it does after a lost link.
-    pub(super) fn reread_feeds(&mut self, manager: usize) {
-        while self.rng.random_bool(0.7)
-            && let Some(user) = self.managers[manager].state.next_to_reread()
-        {
+    /// Takes up what a manager wants to read again.
+    pub(super) fn take_rereads(&mut self, manager: usize) {
+        while let Some(user) = self.managers[manager].state.next_to_reread() {
             let number = USERS.iter().position(|name| *name == user.as_str()).unwrap();
-            let followed = (0..AUTHORS.len()).filter(|author| self.graph.follows(number, *author));
-            let names = followed.map(|author| POSTS[author]).chain([NOTIFICATIONS[number]]);
-            let topics: Vec<Topic> = names.map(|name| Topic::parse(name).unwrap()).collect();
-            let muted = self.graph.muted(number).iter().map(|kind| (*kind).to_owned());
-            let muted: Vec<String> = muted.collect();
-            let state = &mut self.managers[manager].state;
-            state.on_reread(&user, Some((&topics, &muted)), self.now);
+            let page = Page { next_author: 0, topics: vec![NOTIFICATIONS[number]] };
+            self.rereads.push(Reread { manager, user: number, page, muted: None });
         }
+    }
+
+    /// Something that is read again comes a step nearer to being read, or cannot be had.
+    pub(super) fn reread(&mut self) {
+        if self.rereads.is_empty() {
+            return;
+        }
+        let place = self.rng.random_range(0..self.rereads.len());
+        let count = self.rng.random_range(1..3);
+        let reread = &mut self.rereads[place];
+        if reread.page.read(&self.graph, reread.user, count) {
+            return;
+        }
+        if reread.muted.is_none() {
+            reread.muted = Some(self.graph.muted(reread.user).clone());
+            return;
+        }
+        let Reread { manager, user, page, muted } = self.rereads.swap_remove(place);
+        let topics: Vec<Topic> =
+            page.topics.iter().map(|topic| Topic::parse(topic).unwrap()).collect();
+        let muted: Vec<String> = muted.into_iter().flatten().map(|kind| kind.to_owned()).collect();
+        let read = self.rng.random_bool(0.95).then_some((&topics[..], &muted[..]));
+        self.totals.rereads += 1;
+        self.managers[manager].state.on_reread(&user_named(user), read, self.now);
     }
 
     /// A client that was about to open its feed goes away.
@@ -124,8 +149,7 @@ impl World {
                 What::Mute { before, now }
             }
         };
-        let managers = self.managers_of(user);
-        self.graph.take(user, what, managers);
+        self.graph.take(user, what, (0..MANAGERS).collect());
         for client in self.clients_of(user) {
             self.revise(client);
         }
@@ -139,14 +163,63 @@ impl World {
 
     /// A manager hears of a change of the graph.
     pub(super) fn tell_of_graph(&mut self) {
+        self.repeat_calls();
         let calls = self.graph.calls.iter().enumerate();
         let untold = calls.filter(|(_, call)| !call.untold.is_empty());
         let untold: Vec<usize> = untold.map(|(place, _)| place).collect();
         if untold.is_empty() {
             return;
         }
-        let call = &mut self.graph.calls[any(&mut self.rng, &untold)];
+        let place = any(&mut self.rng, &untold);
+        if self.redis.is_some() {
+            return self.tell_instances(place);
+        }
+        let call = &mut self.graph.calls[place];
         let manager = call.untold.swap_remove(self.rng.random_range(0..call.untold.len()));
+        let number = call.number;
+        self.tell_manager(number, manager);
+    }
+
+    /// Tells all instances that can be told. One that cannot reads its feeds again once it
+    /// can, before it hears of anything that was published meanwhile.
+    fn tell_instances(&mut self, place: usize) {
+        let Some(redis) = &mut self.redis else { return };
+        let call = &mut self.graph.calls[place];
+        let partition = Topic::parse(call.topic()).unwrap().partition(PARTITIONS);
+        let log = &mut redis.partitions[usize::from(partition)];
+        let own = self.rng.random_range(0..MANAGERS);
+        // Kinds are muted in all partitions: an instance that is away from one only is not
+        // seen to here.
+        let is_mute = matches!(call.what, What::Mute { .. });
+        let must_be_up = (0..MANAGERS).filter(|instance| is_mute || *instance == own);
+        if must_be_up.into_iter().all(|instance| log.lines[instance].is_up) {
+            call.untold.clear();
+            call.on_the_way = log.call(call.number);
+        }
+    }
+
+    /// What was on its way by a connection that is lost is told again: its caller was not
+    /// answered.
+    fn repeat_calls(&mut self) {
+        let Some(redis) = &self.redis else { return };
+        for call in &mut self.graph.calls {
+            let partition = Topic::parse(call.topic()).unwrap().partition(PARTITIONS);
+            let lines = &redis.partitions[usize::from(partition)].lines;
+            let is_lost = |(instance, generation): &(usize, u64)| {
+                !lines[*instance].is_up || lines[*instance].generation != *generation
+            };
+            if call.on_the_way.iter().any(is_lost) {
+                call.on_the_way.clear();
+                call.untold = (0..MANAGERS).collect();
+                self.totals.repeated_calls += 1;
+            }
+        }
+    }
+
+    pub(super) fn tell_manager(&mut self, number: usize, manager: usize) {
+        let mut calls = self.graph.calls.iter_mut();
+        let Some(call) = calls.find(|call| call.number == number) else { return };
+        call.on_the_way.retain(|(instance, _)| *instance != manager);
         let posts = |author: &usize| Pattern::parse(POSTS[*author]).unwrap();
         let change = match &call.what {
             What::Follow { author, is_followed: true } => {

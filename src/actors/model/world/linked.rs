@@ -3,7 +3,10 @@
 use rand::RngExt;
 
 use super::{MANAGERS, Node, PARTITIONS, Reference, World, any};
-use crate::{actors::model::redis::RedisPartition, domain::relay::News};
+use crate::{
+    actors::model::redis::{Push, RedisPartition},
+    domain::relay::News,
+};
 
 impl World {
     /// Something goes wrong between Redis and an instance, or with Redis.
@@ -13,7 +16,9 @@ impl World {
             (self.rng.random_range(0..MANAGERS), self.rng.random_range(0..usize::from(PARTITIONS)));
         let line = &mut redis.partitions[partition].lines[instance];
         let pushes: Vec<usize> = (0..line.news.len())
-            .filter(|place| matches!(line.news[*place], News::Event(_) | News::FannedOut(_)))
+            .filter(|place| {
+                matches!(line.news[*place], Push::News(News::Event(_) | News::FannedOut(_)))
+            })
             .collect();
         match self.rng.random_range(0..10) {
             0 if redis.loses_tails => {
@@ -32,8 +37,8 @@ impl World {
                 // Whoever has had a later event of another topic can come back with its id
                 // before the hole is found. So this one may be missing, but no other.
                 let lost = match line.news.remove(any(&mut self.rng, &pushes)) {
-                    Some(News::Event(event)) => vec![event],
-                    Some(News::FannedOut(events)) => events,
+                    Some(Push::News(News::Event(event))) => vec![event],
+                    Some(Push::News(News::FannedOut(events))) => events,
                     _ => return,
                 };
                 let reference = &self.reference;
@@ -50,12 +55,12 @@ impl World {
                 // Repeated, now or later.
                 let place = any(&mut self.rng, &pushes);
                 let repeated = match &line.news[place] {
-                    News::Event(event) => News::Event(event.clone()),
-                    News::FannedOut(events) => News::FannedOut(events.clone()),
+                    Push::News(News::Event(event)) => News::Event(event.clone()),
+                    Push::News(News::FannedOut(events)) => News::FannedOut(events.clone()),
                     _ => return,
                 };
                 let later = self.rng.random_range(place..line.news.len());
-                line.news.insert(later + 1, repeated);
+                line.news.insert(later + 1, Push::News(repeated));
             }
             _ => redis.partitions[partition].disconnect(instance),
         }
@@ -76,10 +81,13 @@ impl World {
         let Node::Mirror(Some(mirror)) = &mut self.instances[instance][partition].state else {
             panic!("no mirror")
         };
+        let mut calls = Vec::new();
         for _ in 0..count {
             log.answer(instance);
-            if let Some(news) = log.lines[instance].news.pop_front() {
-                mirror.on_news(news, self.now);
+            match log.lines[instance].news.pop_front() {
+                Some(Push::News(news)) => mirror.on_news(news, self.now),
+                Some(Push::Call(number)) => calls.push(number),
+                None => {}
             }
             mirror.expire(self.now);
             let (generation, requests) = mirror.take_requests();
@@ -90,6 +98,9 @@ impl World {
             if line.requests.is_empty() && line.news.is_empty() {
                 break;
             }
+        }
+        for number in calls {
+            self.tell_manager(number, instance);
         }
     }
 

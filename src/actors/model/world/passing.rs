@@ -107,8 +107,8 @@ impl World {
         let state = &mut self.managers[manager].state;
         state.on_time(self.now);
         state.take_activity();
-        self.reread_feeds(manager);
         self.take_finished(manager);
+        self.take_rereads(manager);
     }
 
     /// Notes which events a manager takes: its streams get them.

@@ -29,6 +29,9 @@ impl MirrorState {
                 self.highest = sequence;
             } else if epoch == self.log.epoch() && self.server.as_ref() == Some(&server) {
                 self.highest = self.highest.max(sequence);
+            } else {
+                // Of a server that this mirror has not heard of, or not any more.
+                self.acknowledged = Some(Acknowledged { epoch, sequence, server });
             }
         }
         for manager in self.managers.clone() {
@@ -147,17 +150,12 @@ impl MirrorState {
         }
     }
 
-    /// Whether the log lacks events that this instance knows to have been given out: the
-    /// server that took over did not have them, or how it came by the log cannot be told.
+    /// Whether the log lacks events that this instance knows to have been given out.
     fn has_lost_events(&self, head: &Head) -> bool {
-        let Some(server) = &self.server else { return false };
         let highest = self.highest.max(self.log.sequence());
-        let known = head.lineage.iter().position(|era| era.server == *server);
-        match known.map(|known| known.checked_sub(1)) {
-            Some(None) => false,
-            Some(Some(next)) => head.lineage[next].began_after < highest,
-            None => highest > 0,
-        }
+        let acknowledged = self.acknowledged.as_ref().filter(|one| one.epoch == head.epoch);
+        self.server.as_ref().is_some_and(|server| has_lost(head, server, highest))
+            || acknowledged.is_some_and(|one| has_lost(head, &one.server, one.sequence))
     }
 
     /// Another epoch: streams are told, and get what the log then has.
@@ -292,5 +290,16 @@ impl MirrorState {
         };
         let lost_through = if lost_through > read.after { lost_through } else { 0 };
         (kept.to_vec(), lost_through)
+    }
+}
+
+/// Whether what a server gave out up to a sequence is gone: the one that took over did not
+/// have it, or how the log came from there to where it is cannot be told.
+fn has_lost(head: &Head, server: &str, highest: u64) -> bool {
+    let known = head.lineage.iter().position(|era| era.server == *server);
+    match known.map(|known| known.checked_sub(1)) {
+        Some(None) => false,
+        Some(Some(next)) => head.lineage[next].began_after < highest,
+        None => highest > 0,
     }
 }

@@ -39,7 +39,7 @@ use crate::{
         event::SequencedEvent,
         interest::Interest,
         partition_log::{MissedReason, PartitionLog},
-        relay::{Channel, News, Purpose, RelayedEvent, Request},
+        relay::{Acknowledged, Channel, News, Purpose, RelayedEvent, Request},
         topic::Topic,
     },
 };
@@ -75,6 +75,8 @@ pub(crate) struct MirrorState {
     generation: u64,
     /// The server that this mirror last heard of.
     server: Option<String>,
+    /// The last publish of this instance that another server answered than that one.
+    acknowledged: Option<Acknowledged>,
     /// Whether another epoch was asked for.
     is_renewing: bool,
     /// Managers that do not take what is queued for them.
@@ -116,6 +118,7 @@ impl MirrorState {
             link: Link::Down,
             generation: 0,
             server: None,
+            acknowledged: None,
             highest: 0,
             cut: 0,
             coverage: Coverage::default(),
@@ -145,11 +148,12 @@ impl MirrorState {
     pub fn rebuild(self) -> Self {
         let (epoch, position) = (self.log.epoch(), self.log.sequence());
         let (server, highest) = (self.server, self.highest.max(position));
+        let acknowledged = self.acknowledged;
         // The old log gives its part of the budget back first.
         drop(self.log);
         let fresh = Self::new(self.spec);
         let log = fresh.spec.partition.log(epoch, 0);
-        Self { log, server, highest, ..fresh }
+        Self { log, server, acknowledged, highest, ..fresh }
     }
 
     /// Applies the changes in order; an attach is answered by a delivery once it can be.
