@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError,
-    TlsCertificates, Value, aio::MultiplexedConnection, from_redis_value,
+    Value, aio::MultiplexedConnection, from_redis_value,
 };
 
 /// The name that Sentinel knows a master by, if the URL gives none.
@@ -18,8 +18,13 @@ pub(crate) struct Target {
     info: ConnectionInfo,
     /// All its addresses.
     seeds: Vec<Endpoint>,
-    tls: Option<TlsCertificates>,
+    tls: Option<Authorities>,
 }
+
+/// Who may have signed a server's certificate: these (PEM), or whom the system trusts.
+#[derive(Clone)]
+#[cfg_attr(not(feature = "redis-tls"), expect(dead_code, reason = "TLS is left out"))]
+struct Authorities(Option<Vec<u8>>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Kind {
@@ -172,7 +177,11 @@ impl Target {
         let info = self.info.clone().set_addr(address).set_redis_settings(settings);
         let client = match &self.tls {
             #[cfg(feature = "redis-tls")]
-            Some(certificates) => Client::build_with_tls(info, certificates.clone())?,
+            Some(Authorities(root_cert)) => {
+                let root_cert = root_cert.clone();
+                let certificates = redis::TlsCertificates { client_tls: None, root_cert };
+                Client::build_with_tls(info, certificates)?
+            }
             _ => Client::open(info)?,
         };
         client.get_multiplexed_async_connection_with_config(config).await
@@ -223,10 +232,10 @@ impl Endpoint {
     }
 }
 
-fn read_certificates(path: &str) -> Result<TlsCertificates, TargetError> {
+fn read_certificates(path: &str) -> Result<Authorities, TargetError> {
     let read = |path| std::fs::read(path).map_err(|e| TargetError::Certificate(e.to_string()));
     let root_cert = (!path.is_empty()).then(|| read(path)).transpose()?;
-    Ok(TlsCertificates { client_tls: None, root_cert })
+    Ok(Authorities(root_cert))
 }
 
 /// Asks a node of a cluster which node holds each partition's slot.
