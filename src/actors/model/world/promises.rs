@@ -163,7 +163,8 @@ impl World {
             let record = &self.reference.records[*index];
             let item = self.reference.collapses_with(*index);
             let passed = cursor.positions.get(record.partition);
-            if item.is_none() || passed.is_none_or(|passed| record.sequence > passed) {
+            let is_passed = passed.is_some_and(|passed| record.sequence <= passed);
+            if item.is_none() || !is_passed || client.due[*index] != Due::Must {
                 continue;
             }
             let mut later = handed.range(index + 1..);
