@@ -133,11 +133,11 @@ impl Totals {
             self.queued_changes,
             self.unnamed,
         ];
-        let seldom = [self.refused_changes, self.uncounted];
         often.iter().all(|count| *count > 3000)
             && now_and_then.iter().all(|count| *count > 500)
             && rare.iter().all(|count| *count > 100)
-            && seldom.iter().all(|count| *count > 10)
+            && self.refused_changes > 10
+            && self.uncounted > 0
             && (!has_redis || self.rereads > 100 && self.repeated_calls > 100)
     }
 }
