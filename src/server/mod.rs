@@ -160,15 +160,24 @@ impl<F> Server<F> {
         self
     }
 
-    /// Listens on each of these addresses.
+    /// Listens on each of these addresses that can be had, as a name may stand for one of
+    /// IPv4 and one of IPv6.
     ///
     /// # Errors
-    /// One of them cannot be had.
+    /// None of them can be had.
     pub fn bind(mut self, addresses: impl ToSocketAddrs) -> io::Result<Self> {
+        let mut bound = Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no address"));
         for address in addresses.to_socket_addrs()? {
-            self.listeners.extend(listen::bind(address, 1, BACKLOG)?);
+            match listen::bind(address, 1, BACKLOG) {
+                Ok(listeners) => {
+                    self.listeners.extend(listeners);
+                    bound = Ok(());
+                }
+                Err(error) if bound.is_err() => bound = Err(error),
+                Err(error) => tracing::warn!(%address, %error, "cannot listen"),
+            }
         }
-        Ok(self)
+        bound.map(|()| self)
     }
 
     /// Accepts from a socket that listens.

@@ -54,14 +54,14 @@ impl AsyncContext<Connection> for ConnectionContext {
     where
         F: ActorFuture<Connection, Output = ()> + 'static,
     {
-        unimplemented!("a connection spawns nothing")
+        unreachable!("a connection spawns nothing")
     }
 
     fn wait<F>(&mut self, _: F)
     where
         F: ActorFuture<Connection, Output = ()> + 'static,
     {
-        unimplemented!("a connection waits for nothing")
+        unreachable!("a connection waits for nothing")
     }
 
     fn waiting(&self) -> bool {
