@@ -163,7 +163,10 @@ impl MirrorState {
         changes: Vec<InterestChange>,
         now: Instant,
     ) {
-        self.managers.insert(manager);
+        if self.managers.insert(manager) && self.generation > 0 {
+            // Its feeds may have been read while there was no link: it was not told of this one.
+            self.queue(manager, Delivery::Relinked);
+        }
         let mut new_channels = Vec::new();
         // That of the requests that will follow the subscription.
         let serial = self.serial + 1;
