@@ -264,7 +264,7 @@ impl Hub {
 
     /// How a topic stands over all instances; none if Redis is away.
     pub(crate) async fn topic_status(&self, topic: Topic) -> Option<TopicStatus> {
-        self.shared().bridge.topic_status(topic).await
+        self.shared().topic_status(topic).await
     }
 
     /// Opens a stream on this worker.

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) enum InstanceCall {
     /// Change these streams; answered once that is in force.
     ChangeStreams(Vec<StreamChange>),
+    /// How many streams listen to this topic?
+    CountSubscribers { topic: String },
     /// Which users have a feed that wants this topic?
     ListFeedUsers { topic: String, kind: String },
 }
@@ -22,11 +24,20 @@ pub(crate) struct StreamChange {
     pub muted: Option<Vec<String>>,
 }
 
+/// What instances have answered in time.
+#[derive(Debug, Default)]
+pub(crate) struct InstanceAnswers {
+    pub answers: Vec<InstanceAnswer>,
+    /// Whether every instance that was asked has.
+    pub are_all: bool,
+}
+
 /// What an instance answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum InstanceAnswer {
     /// What became of each stream that is here.
     Changed(Vec<StreamOutcome>),
+    Subscribers(usize),
     /// By a hash of their names, and whether they have muted the kind.
     FeedUsers(Vec<(u64, bool)>),
     /// It could not do it in time.

@@ -1,9 +1,11 @@
 //! The bridge of a hub on its own: each partition is its own sequencer and log, in memory.
 
+use std::time::Duration;
+
 use actix::Addr;
 use futures_util::{FutureExt, future::BoxFuture};
 
-use super::{Bridge, BridgeStatus, InstanceAnswer, InstanceCall, TopicStatus};
+use super::{Bridge, BridgeStatus, InstanceAnswers, InstanceCall};
 use crate::{
     actors::partition::{AskTopic, Partition, SettleFanOut},
     domain::{cursor::Epoch, topic::Topic},
@@ -48,19 +50,15 @@ impl Bridge for LocalBridge {
         &self,
         _: u16,
         _: &InstanceCall,
-    ) -> Option<BoxFuture<'static, Result<Vec<InstanceAnswer>, ChangeError>>> {
+        _: Option<Duration>,
+    ) -> Option<BoxFuture<'static, Result<InstanceAnswers, ChangeError>>> {
         None
     }
 
-    fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>> {
+    fn last_sequence(&self, topic: Topic) -> BoxFuture<'static, Option<u64>> {
         let partition = topic.partition(self.partitions.len() as u16);
         let answer = self.partitions[usize::from(partition)].send(AskTopic(topic));
-        let status = answer.map(|answer| {
-            let (subscribers, sequence) = answer.ok()?;
-            let instances = usize::from(subscribers > 0);
-            Some(TopicStatus { instances, subscribers, sequence })
-        });
-        status.boxed()
+        answer.map(|answer| answer.ok().map(|(_, sequence)| sequence)).boxed()
     }
 }
 

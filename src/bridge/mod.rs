@@ -22,10 +22,12 @@ mod contract;
 mod local;
 pub(crate) mod redis;
 
+use std::time::Duration;
+
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 
-pub(crate) use call::{InstanceAnswer, InstanceCall, StreamChange, StreamOutcome};
+pub(crate) use call::{InstanceAnswer, InstanceAnswers, InstanceCall, StreamChange, StreamOutcome};
 pub(crate) use local::LocalBridge;
 
 use crate::domain::topic::Topic;
@@ -80,18 +82,21 @@ pub(crate) trait Bridge: Send + Sync {
         is_pull: bool,
     ) -> BoxFuture<'static, Result<bool, PublishError>>;
 
-    /// Has every instance execute a call, this one too, and returns their answers. It goes
-    /// by the way that a partition's events go. None if there are no other instances.
+    /// Has every instance execute a call, this one too, and returns what they have answered
+    /// within the limit, if there is one, and within `redis.timeout`. It goes by the way that
+    /// a partition's events go. None if there are no other instances.
     ///
     /// # Errors
-    /// [`ChangeError::BridgeDown`] if nobody was asked, [`ChangeError::Unconfirmed`] if not
-    /// all answered.
+    /// [`ChangeError::BridgeDown`] if nobody was asked, [`ChangeError::Unconfirmed`] if that
+    /// is not known.
     fn call_all(
         &self,
         partition: u16,
         call: &InstanceCall,
-    ) -> Option<BoxFuture<'static, Result<Vec<InstanceAnswer>, ChangeError>>>;
+        limit: Option<Duration>,
+    ) -> Option<BoxFuture<'static, Result<InstanceAnswers, ChangeError>>>;
 
-    /// How a topic stands; none if that cannot be told at the moment.
-    fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>>;
+    /// Sequence of a topic's last event, 0 if there was none or none is remembered; none if
+    /// that cannot be told at the moment.
+    fn last_sequence(&self, topic: Topic) -> BoxFuture<'static, Option<u64>>;
 }

@@ -35,7 +35,7 @@ pub(crate) struct Head {
 /// The partition's time on one server process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Era {
-    /// The server's replication id.
+    /// The server's `run_id`.
     pub server: String,
     /// The partition's sequence when it began.
     pub began_after: u64,
@@ -46,7 +46,7 @@ pub(crate) struct Era {
 pub(crate) struct Acknowledged {
     pub epoch: Epoch,
     pub sequence: u64,
-    /// The replication id of the server that has confirmed it.
+    /// The `run_id` of the server that has confirmed it.
     pub server: String,
 }
 
@@ -89,8 +89,6 @@ pub(crate) enum Request {
     Read { purpose: Purpose, topics: Vec<(Topic, u64)> },
     /// Let another epoch begin, if this one still holds: a later one than `above` too.
     Renew { epoch: Epoch, above: Epoch },
-    /// Say how many streams of this instance listen to a topic.
-    TellSubscribers { question: u64, count: usize },
 }
 
 /// What pushes come by.
@@ -138,10 +136,5 @@ pub(crate) enum News {
         purpose: Purpose,
         head: Head,
         topics: Vec<TopicRead>,
-    },
-    /// Somebody asks how many streams listen to a topic.
-    SubscribersAsked {
-        question: u64,
-        topic: Topic,
     },
 }

@@ -8,19 +8,28 @@ use std::{
 
 use futures_util::{
     FutureExt,
-    future::{BoxFuture, join_all},
+    future::{BoxFuture, join, join_all},
 };
 use tokio::time::timeout;
 
 use super::{Hub, Shared};
 use crate::{
-    actors::topic_manager::{ChangeStreams, ListFeedUsers, Outcome, Whose},
-    bridge::{Execute, InstanceAnswer, InstanceCall, StreamChange, StreamOutcome},
+    actors::{
+        partition::AskTopic,
+        topic_manager::{ChangeStreams, ListFeedUsers, Outcome, Whose},
+    },
+    bridge::{
+        Execute, InstanceAnswer, InstanceAnswers, InstanceCall, StreamChange, StreamOutcome,
+        TopicStatus,
+    },
     domain::topic::{Pattern, Topic},
     error::ChangeError,
     follow::User,
     subscription::Change,
 };
+
+/// How long instances may take to say how many streams listen to a topic.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long the streams of an instance may take to change.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -82,9 +91,7 @@ impl Shared {
         for answer in answers {
             match answer {
                 InstanceAnswer::Changed(changed) => outcomes.extend(changed),
-                InstanceAnswer::FeedUsers(_) | InstanceAnswer::Failed => {
-                    return Err(ChangeError::Unconfirmed);
-                }
+                _ => return Err(ChangeError::Unconfirmed),
             }
         }
         Ok(outcomes)
@@ -104,22 +111,47 @@ impl Shared {
         for answer in self.everywhere(partition, call).await? {
             match answer {
                 InstanceAnswer::FeedUsers(here) => users.extend(here),
-                InstanceAnswer::Changed(_) | InstanceAnswer::Failed => {
-                    return Err(ChangeError::Unconfirmed);
-                }
+                _ => return Err(ChangeError::Unconfirmed),
             }
         }
         Ok(users)
     }
 
+    /// How a topic stands over all instances; none if that cannot be told at the moment.
+    pub async fn topic_status(&self, topic: Topic) -> Option<TopicStatus> {
+        let partition = topic.partition(self.config.hub.partitions);
+        let call = InstanceCall::CountSubscribers { topic: topic.as_str().to_owned() };
+        let counted = self.ask_all(partition, call, Some(COUNT_TIMEOUT));
+        let (sequence, counted) = join(self.bridge.last_sequence(topic), counted).await;
+        // Who has not answered by then is gone.
+        let counts = counted.ok()?.answers.into_iter().filter_map(|answer| match answer {
+            InstanceAnswer::Subscribers(count) if count > 0 => Some(count),
+            _ => None,
+        });
+        let counts: Vec<usize> = counts.collect();
+        let (instances, subscribers) = (counts.len(), counts.iter().sum());
+        Some(TopicStatus { instances, subscribers, sequence: sequence? })
+    }
+
+    /// What every instance answers.
     async fn everywhere(
         &self,
         partition: u16,
         call: InstanceCall,
     ) -> Result<Vec<InstanceAnswer>, ChangeError> {
-        match self.bridge.call_all(partition, &call) {
+        let answered = self.ask_all(partition, call, None).await?;
+        if answered.are_all { Ok(answered.answers) } else { Err(ChangeError::Unconfirmed) }
+    }
+
+    async fn ask_all(
+        &self,
+        partition: u16,
+        call: InstanceCall,
+        limit: Option<Duration>,
+    ) -> Result<InstanceAnswers, ChangeError> {
+        match self.bridge.call_all(partition, &call, limit) {
             Some(answers) => answers.await,
-            None => Ok(vec![self.execute(call).await]),
+            None => Ok(InstanceAnswers { answers: vec![self.execute(call).await], are_all: true }),
         }
     }
 
@@ -129,6 +161,7 @@ impl Shared {
         let answer = async {
             match call {
                 InstanceCall::ChangeStreams(changes) => self.change_here(&changes).await,
+                InstanceCall::CountSubscribers { topic } => self.subscribers_here(&topic).await,
                 InstanceCall::ListFeedUsers { topic, kind } => {
                     self.feed_users_here(&topic, &kind).await
                 }
@@ -144,6 +177,13 @@ impl Shared {
         // A worker that has ended has no streams.
         let outcomes = join_all(asked).await.into_iter().filter_map(Result::ok).flatten();
         InstanceAnswer::Changed(outcomes.map(StreamOutcome::from).collect())
+    }
+
+    async fn subscribers_here(&self, topic: &str) -> InstanceAnswer {
+        let Ok(topic) = Topic::parse(topic) else { return InstanceAnswer::Failed };
+        let partition = topic.partition(self.config.hub.partitions);
+        let asked = self.partitions[usize::from(partition)].addr.send(AskTopic(topic)).await;
+        asked.map_or(InstanceAnswer::Failed, |(count, _)| InstanceAnswer::Subscribers(count))
     }
 
     async fn feed_users_here(&self, topic: &str, kind: &str) -> InstanceAnswer {

@@ -126,7 +126,6 @@ fn mailbox_bounds_are_only_passed_by_messages_that_are_bounded_otherwise() {
         "AskRedis {",
         "ReconnectPartition(",
         "LinkEnded {",
-        "SubscribersTold {",
         "ServeCalls(",
         "CallReceived {",
         "CallAnswered {",

@@ -222,7 +222,6 @@ impl RedisPartition {
                 let epoch = Epoch::new(self.epoch);
                 News::Head { purpose: None, head: Head { epoch, epoch_began_after, ..head } }
             }
-            Request::TellSubscribers { .. } => return,
         };
         self.lines[instance].news.push_back(Push::News(news));
     }

@@ -96,7 +96,8 @@ pub(crate) enum Relayed {
 #[rtype(result = "()")]
 pub(crate) struct TakeNews(pub Vec<News>);
 
-/// How many streams of this instance listen to a topic, and what is its last sequence?
+/// How many streams of this instance listen to a topic, and what is its last sequence? Of the
+/// latter a partition whose log is in Redis knows nothing.
 #[derive(Message)]
 #[rtype(result = "(usize, u64)")]
 pub(crate) struct AskTopic(pub Topic);

@@ -362,7 +362,7 @@ impl Handler<AskTopic> for Partition {
     fn handle(&mut self, message: AskTopic, _: &mut Self::Context) -> Self::Result {
         let status = self.decide(|state| match state {
             State::Own(state) => state.topic_status(&message.0),
-            State::Mirror(_) => (0, 0),
+            State::Mirror(mirror) => (mirror.subscriber_count(&message.0), 0),
         });
         actix::MessageResult(status.unwrap_or_default())
     }

@@ -8,10 +8,9 @@ use std::{
 };
 
 use actix::{
-    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult,
-    ResponseActFuture, ResponseFuture, WrapFuture,
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, Message, MessageResult, WrapFuture,
 };
-use redis::{RedisError, aio::ConnectionLike};
+use redis::RedisError;
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -20,20 +19,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Settings, SubscribersTold,
+    Settings,
     calls::Calls,
     lane::{Batch, Lane, Outcome},
     link::{self, LinkError, LinkSpec, PublishPath},
-    script::Names,
     target::Endpoint,
 };
 use crate::{
     actors::partition::{Partition, Relayed, TakeNews},
-    bridge::TopicStatus,
-    domain::{
-        relay::{Acknowledged, News, Request},
-        topic::Topic,
-    },
+    domain::relay::{Acknowledged, News, Request},
     error::PublishError,
 };
 
@@ -47,12 +41,6 @@ const LASTING: Duration = Duration::from_secs(2);
 
 /// Before a publish that Redis could not take is tried again.
 const RETRY: Duration = Duration::from_millis(20);
-
-/// How long other instances may take to say how many streams listen to a topic.
-const COUNT_DEADLINE: Duration = Duration::from_secs(1);
-
-/// Questions of that kind at once.
-const MAX_QUESTIONS: usize = 1024;
 
 /// Begins to link these partitions.
 #[derive(Message)]
@@ -86,21 +74,6 @@ pub(super) struct AskRedis {
 #[rtype(result = "()")]
 pub(super) struct ReconnectPartition(pub u16);
 
-/// How many streams of all instances listen to a topic? None if Redis is away.
-#[derive(Message)]
-#[rtype(result = "Option<TopicStatus>")]
-pub(super) struct CountSubscribers(pub Topic);
-
-/// Was a fan-out of this name a pull before? If there was none, it is now as said here.
-#[derive(Message)]
-#[rtype(result = "Result<bool, PublishError>")]
-pub(super) struct SettleInRedis {
-    /// The topic of the author's posts.
-    pub posts: Topic,
-    pub name: String,
-    pub is_pull: bool,
-}
-
 /// A link works. Answered with the last acknowledged publish of each partition.
 #[derive(Message)]
 #[rtype(result = "HashMap<u16, Acknowledged>")]
@@ -120,22 +93,12 @@ struct Node {
     began_at: Option<Instant>,
 }
 
-/// Instances that are being asked.
-struct Question {
-    subscribers: usize,
-    instances: usize,
-    answered: usize,
-    asked: Option<usize>,
-    done: Option<tokio::sync::oneshot::Sender<()>>,
-}
-
 /// The actor.
 pub(crate) struct RedisBridge {
     pub(super) settings: Arc<Settings>,
     partitions: Vec<Addr<Partition>>,
     nodes: BTreeMap<Endpoint, Node>,
     pub(super) lanes: Vec<Lane>,
-    questions: HashMap<u64, Question>,
     pub(super) calls: Calls,
     next_generation: u64,
     failures: u32,
@@ -157,7 +120,6 @@ impl RedisBridge {
                 partitions: Vec::new(),
                 nodes: BTreeMap::new(),
                 lanes,
-                questions: HashMap::new(),
                 calls: Calls::default(),
                 next_generation: 1,
                 failures: 0,
@@ -443,108 +405,5 @@ impl Handler<ReconnectPartition> for RedisBridge {
         if let Some(generation) = node.map(|node| node.generation) {
             self.end_link(generation, ctx);
         }
-    }
-}
-
-impl Handler<SettleInRedis> for RedisBridge {
-    type Result = ResponseFuture<Result<bool, PublishError>>;
-
-    fn handle(&mut self, message: SettleInRedis, _: &mut Self::Context) -> Self::Result {
-        let SettleInRedis { posts, name, is_pull } = message;
-        let partition = posts.partition(self.settings.partition_count);
-        let Some(path) = self.lanes[usize::from(partition)].path.clone() else {
-            return Box::pin(std::future::ready(Err(PublishError::BridgeDown)));
-        };
-        let window_ms = self.settings.window_ms.max(1);
-        let key = Names::new(&self.settings.prefix, partition).of(&format!("mode:{name}"));
-        Box::pin(async move {
-            let mut connection = path.connection;
-            let mut both = redis::pipe();
-            let mode = if is_pull { "pull" } else { "push" };
-            both.cmd("SET").arg(&key).arg(mode).arg("NX").arg("GET").arg("PX").arg(window_ms);
-            both.cmd("PEXPIRE").arg(&key).arg(window_ms).ignore();
-            let before: Result<(Option<String>,), _> = both.query_async(&mut connection).await;
-            // Nothing has gone to anybody yet.
-            let (before,) = before.map_err(|_| PublishError::BridgeDown)?;
-            Ok(before.map_or(is_pull, |before| before == "pull"))
-        })
-    }
-}
-
-impl Handler<SubscribersTold> for RedisBridge {
-    type Result = ();
-
-    fn handle(&mut self, message: SubscribersTold, _: &mut Self::Context) {
-        let Some(question) = self.questions.get_mut(&message.question) else { return };
-        question.answered += 1;
-        question.subscribers += message.count;
-        question.instances += usize::from(message.count > 0);
-        question.finish_if_all_answered();
-    }
-}
-
-impl Question {
-    fn finish_if_all_answered(&mut self) {
-        if self.asked.is_some_and(|asked| self.answered >= asked)
-            && let Some(done) = self.done.take()
-        {
-            // Whoever asked may have gone.
-            let _ = done.send(());
-        }
-    }
-}
-
-impl Handler<CountSubscribers> for RedisBridge {
-    type Result = ResponseActFuture<Self, Option<TopicStatus>>;
-
-    fn handle(&mut self, message: CountSubscribers, _: &mut Self::Context) -> Self::Result {
-        let topic = message.0;
-        let partition = topic.partition(self.settings.partition_count);
-        let path = self.lanes[usize::from(partition)].path.clone();
-        let path = path.filter(|_| self.questions.len() < MAX_QUESTIONS);
-        let Some(PublishPath { mut connection, .. }) = path else {
-            return Box::pin(std::future::ready(None).into_actor(self));
-        };
-        let number = rand::random::<u64>();
-        let (done, is_done) = tokio::sync::oneshot::channel();
-        let question =
-            Question { subscribers: 0, instances: 0, answered: 0, asked: None, done: Some(done) };
-        self.questions.insert(number, question);
-        let names = Names::new(&self.settings.prefix, partition);
-        let ask = async move {
-            let mut pipeline = redis::pipe();
-            pipeline.cmd("ZSCORE").arg(names.of("topics")).arg(topic.as_str());
-            let ask = format!("ask {number} {topic}");
-            pipeline.cmd("SPUBLISH").arg(names.of("control")).arg(ask);
-            let values = connection.req_packed_commands(&pipeline, 0, 2).await?;
-            let (last, asked): (Option<f64>, usize) =
-                redis::from_redis_value(redis::Value::Array(values))?;
-            Ok::<_, RedisError>((last.unwrap_or_default() as u64, asked))
-        };
-        let asked = ask.into_actor(self).map(move |asked, this: &mut Self, _| {
-            let question = this.questions.get_mut(&number);
-            asked.ok().inspect(|(_, asked)| {
-                if let Some(question) = question {
-                    question.asked = Some(*asked);
-                    question.finish_if_all_answered();
-                }
-            })
-        });
-        let counted = asked.then(move |asked, this: &mut Self, _| {
-            let wait = async move {
-                if asked.is_some() {
-                    // Who has not answered by then is gone.
-                    let _ = tokio::time::timeout(COUNT_DEADLINE, is_done).await;
-                }
-                asked
-            };
-            wait.into_actor(this)
-        });
-        Box::pin(counted.map(move |asked, this, _| {
-            let question = this.questions.remove(&number)?;
-            let (sequence, _) = asked?;
-            let Question { subscribers, instances, .. } = question;
-            Some(TopicStatus { instances, subscribers, sequence })
-        }))
     }
 }

@@ -1,7 +1,7 @@
 //! Calls of all instances: asked on a partition's `control` channel, and answered on one of
 //! the asker's own.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use actix::{
     ActorFutureExt, AsyncContext, Context, Handler, Message, ResponseActFuture, WrapFuture,
@@ -11,7 +11,7 @@ use tokio::{sync::oneshot, time::timeout};
 
 use super::{actor::RedisBridge, link::PublishPath, script::Names};
 use crate::{
-    bridge::{Execute, InstanceAnswer, InstanceCall},
+    bridge::{Execute, InstanceAnswer, InstanceAnswers, InstanceCall},
     error::ChangeError,
 };
 
@@ -44,18 +44,20 @@ impl Waiting {
     }
 }
 
-/// Has a say in what other instances ask.
+/// Who executes what other instances ask, and this one of itself.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct ServeCalls(pub Box<dyn Execute>);
 
 /// Has every instance execute a call.
 #[derive(Message)]
-#[rtype(result = "Result<Vec<InstanceAnswer>, ChangeError>")]
+#[rtype(result = "Result<InstanceAnswers, ChangeError>")]
 pub(super) struct CallInstances {
     pub partition: u16,
     /// The call as JSON.
     pub text: String,
+    /// How long to wait, if it is not to be as long as for Redis.
+    pub limit: Option<Duration>,
 }
 
 /// An instance asks.
@@ -126,10 +128,10 @@ impl Handler<CallAnswered> for RedisBridge {
 }
 
 impl Handler<CallInstances> for RedisBridge {
-    type Result = ResponseActFuture<Self, Result<Vec<InstanceAnswer>, ChangeError>>;
+    type Result = ResponseActFuture<Self, Result<InstanceAnswers, ChangeError>>;
 
     fn handle(&mut self, message: CallInstances, _: &mut Self::Context) -> Self::Result {
-        let CallInstances { partition, text } = message;
+        let CallInstances { partition, text, limit } = message;
         let control = self.channel(partition, "control");
         let control = control.filter(|_| self.calls.waiting.len() < MAX_CALLS);
         let Some((mut path, control)) = control else {
@@ -154,13 +156,17 @@ impl Handler<CallInstances> for RedisBridge {
             asked.is_ok()
         });
         let answered = asked.then(move |is_asked, this: &mut Self, _| {
-            let limit = this.settings.timeout;
-            let wait = async move { is_asked && timeout(limit, is_done).await.is_ok() };
+            let limit = limit.unwrap_or(this.settings.timeout).min(this.settings.timeout);
+            let wait = async move {
+                let are_all = is_asked && timeout(limit, is_done).await.is_ok();
+                (is_asked, are_all)
+            };
             wait.into_actor(this)
         });
-        Box::pin(answered.map(move |have_all_answered, this, _| {
-            let answers = this.calls.waiting.remove(&question).map(|waiting| waiting.answers);
-            answers.filter(|_| have_all_answered).ok_or(ChangeError::Unconfirmed)
+        Box::pin(answered.map(move |(is_asked, are_all), this, _| {
+            let waiting = this.calls.waiting.remove(&question).filter(|_| is_asked);
+            let answers = waiting.map(|waiting| waiting.answers).ok_or(ChangeError::Unconfirmed)?;
+            Ok(InstanceAnswers { answers, are_all })
         }))
     }
 }

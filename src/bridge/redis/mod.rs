@@ -9,9 +9,9 @@
 //! | link | partition | `TakeNews` | one unanswered; what comes meanwhile waits in the link, 64 MiB, past which the link ends and catches up later |
 //! | link | bridge | `LinkBegan`, `LinkEnded` | one of each a link |
 //! | bridge | partition | `TakeNews` (a link has ended) | one a link |
-//! | link | bridge | `SubscribersTold`, `CallAnswered` | one an instance and question |
+//! | link | bridge | `CallAnswered` | one an instance and call |
 //! | link | bridge | `CallReceived` | as many as other instances have under way, 1,024 each |
-//! | hub | bridge | `CallInstances`, `SettleInRedis` | one a request; 1,024 under way |
+//! | hub | bridge | `CallInstances`, `SettleInRedis`, `AskLastSequence` | one a request; 1,024 calls under way |
 
 mod actor;
 mod calls;
@@ -19,6 +19,7 @@ mod clock;
 mod lane;
 mod link;
 mod message;
+mod questions;
 mod script;
 mod target;
 #[cfg(test)]
@@ -36,17 +37,15 @@ use actix::Addr;
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio_util::sync::CancellationToken;
 
-use actor::{
-    AskRedis, BeginBridge, CountSubscribers, LinkBegan, PublishInRedis, ReconnectPartition,
-    RedisBridge, SettleInRedis,
-};
+use actor::{AskRedis, BeginBridge, LinkBegan, PublishInRedis, ReconnectPartition, RedisBridge};
 use calls::{CallInstances, ServeCalls};
+use questions::{AskLastSequence, SettleInRedis};
 use script::{Names, PublishCall};
 pub(crate) use target::{Endpoint, Target};
 #[cfg(test)]
 pub(crate) use tests::TestRedis;
 
-use super::{Bridge, BridgeStatus, Execute, InstanceAnswer, InstanceCall, TopicStatus};
+use super::{Bridge, BridgeStatus, Execute, InstanceAnswers, InstanceCall};
 use crate::{
     actors::partition::{Partition, Relay, Relayed},
     config::{Config, Redis},
@@ -58,14 +57,6 @@ use crate::{
 /// What is read at once at least, however little history an instance keeps in memory: a
 /// topic of the default policy with the largest events.
 const MIN_READ_BYTES: usize = 64 * 1024 * 1024;
-
-/// A link has heard how many streams of another instance listen to a topic.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-struct SubscribersTold {
-    question: u64,
-    count: usize,
-}
 
 /// What all parts of the bridge know.
 #[derive(Debug)]
@@ -239,14 +230,15 @@ impl Bridge for RedisLink {
         &self,
         partition: u16,
         call: &InstanceCall,
-    ) -> Option<BoxFuture<'static, Result<Vec<InstanceAnswer>, ChangeError>>> {
+        limit: Option<Duration>,
+    ) -> Option<BoxFuture<'static, Result<InstanceAnswers, ChangeError>>> {
         let text = serde_json::to_string(call).expect("plain texts and numbers serialize");
-        let answers = self.addr.send(CallInstances { partition, text });
+        let answers = self.addr.send(CallInstances { partition, text, limit });
         Some(answers.map(|answers| answers.unwrap_or(Err(ChangeError::Unconfirmed))).boxed())
     }
 
-    fn topic_status(&self, topic: Topic) -> BoxFuture<'static, Option<TopicStatus>> {
-        let answer = self.addr.send(CountSubscribers(topic));
+    fn last_sequence(&self, topic: Topic) -> BoxFuture<'static, Option<u64>> {
+        let answer = self.addr.send(AskLastSequence(topic));
         answer.map(|answer| answer.ok().flatten()).boxed()
     }
 }

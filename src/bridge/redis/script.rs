@@ -66,7 +66,7 @@ pub(super) struct Publish<'a> {
 pub(super) struct PublishCall<'a> {
     pub sha: &'a str,
     pub names: &'a Names,
-    /// The server's replication id; empty if it does not tell.
+    /// The server's `run_id`; empty if it does not tell.
     pub server: &'a str,
     /// The latest epoch known: one that begins now must be later.
     pub latest_epoch: u64,

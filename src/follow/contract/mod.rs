@@ -3,9 +3,8 @@
 //!
 //! ```no_run
 //! # use fanfare::follow::{FollowGraph, contract};
-//! # fn my_graph() -> impl FollowGraph { unimplemented!() as std::sync::Arc<dyn FollowGraph> }
-//! # async fn test() {
-//! contract::graph(&my_graph()).await;
+//! # async fn test(my_graph: impl FollowGraph) {
+//! contract::graph(&my_graph).await;
 //! # }
 //! ```
 //!

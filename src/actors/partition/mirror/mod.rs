@@ -235,10 +235,6 @@ impl MirrorState {
             News::Read { purpose: Purpose::Attach { serial }, head, topics } => {
                 self.on_read_for_streams(serial, &head, topics, now);
             }
-            News::SubscribersAsked { question, topic } => {
-                let count = self.listeners.subscriber_count(&topic);
-                self.requests.push(Request::TellSubscribers { question, count });
-            }
         }
         self.drop_overflowed(now);
     }
@@ -246,6 +242,11 @@ impl MirrorState {
     /// Streams of this instance that an event of this topic and type would be queued for.
     pub fn receiver_count(&self, topic: &Topic, event_type: Option<&str>) -> usize {
         self.listeners.receivers(topic, event_type).stream_count
+    }
+
+    /// Streams of this instance that listen to a topic.
+    pub fn subscriber_count(&self, topic: &Topic) -> usize {
+        self.listeners.subscriber_count(topic)
     }
 
     /// What is to be asked, in this order, and of which connection.

@@ -125,6 +125,10 @@ impl<O: Outlet> ManagerState<O> {
         let mut ahead = Frames::new();
         for (partition, last) in newest {
             let pending = &self.pending[usize::from(partition)];
+            if pending.is_empty() {
+                // As when all leave at one tick, which is the usual case.
+                continue;
+            }
             let waiting: SmallVec<[&Batch; 4]> = if slot.wanted.patterns.is_empty() {
                 let own = slot.topics.iter().filter(|id| pending.contains(*id));
                 own.map(|id| &self.topics[*id].pending).collect()

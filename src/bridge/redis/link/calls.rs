@@ -103,11 +103,6 @@ impl Link {
                     let words = words(["renew", &epoch, "0", &above]);
                     (vec![read(&words)], Asked::Head { purpose: None })
                 }
-                Request::TellSubscribers { question, count } => {
-                    let mut command = command("SPUBLISH", &names.of("control"));
-                    command.arg(format!("tell {question} {count}"));
-                    (vec![command], Asked::Nothing)
-                }
             };
             self.calls.push_back(Call { partition, commands, asked });
         }

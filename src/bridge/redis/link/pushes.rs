@@ -11,11 +11,10 @@ use tokio::sync::mpsc;
 use super::{Link, LinkError};
 use crate::{
     bridge::redis::{
-        SubscribersTold,
         calls::{CallAnswered, CallReceived},
         message, script,
     },
-    domain::{relay::News, topic::Topic},
+    domain::relay::News,
 };
 
 /// Pushed bytes that partitions have not taken. Past that the link ends and catches up
@@ -69,7 +68,10 @@ impl Link {
             return Ok(());
         };
         let news = match name {
-            "control" => Ok(self.on_control(partition, &payload)),
+            "control" => {
+                self.on_call(partition, &payload);
+                Ok(None)
+            }
             answers if answers.starts_with("answers:") => {
                 self.on_answer(&payload);
                 Ok(None)
@@ -87,33 +89,17 @@ impl Link {
         Ok(())
     }
 
-    /// `ask <question> <topic>` and `call <question> <instance> <call>` of any instance, `tell
-    /// <question> <count>` to the one.
-    fn on_control(&self, partition: u16, payload: &[u8]) -> Option<News> {
-        let text = std::str::from_utf8(payload).ok()?;
+    /// `call <question> <instance> <call>` of any instance.
+    fn on_call(&self, partition: u16, payload: &[u8]) -> Option<()> {
+        let text = std::str::from_utf8(payload).ok()?.strip_prefix("call ")?;
         let mut words = text.splitn(3, ' ');
-        let (verb, question, word) = (words.next()?, words.next()?.parse().ok()?, words.next()?);
-        match verb {
-            "call" => {
-                let (instance, call) = word.split_once(' ')?;
-                let (instance, call) = (instance.to_owned(), serde_json::from_str(call).ok()?);
-                // Whoever asks has a bounded number under way.
-                self.spec.bridge.do_send(CallReceived { partition, question, instance, call });
-                None
-            }
-            "ask" => Some(News::SubscribersAsked { question, topic: Topic::parse(word).ok()? }),
-            "tell" => {
-                let count = word.parse().ok()?;
-                // One an instance and question; the questions are bounded.
-                self.spec.bridge.do_send(SubscribersTold { question, count });
-                None
-            }
-            _ => None,
-        }
+        let (question, instance) = (words.next()?.parse().ok()?, words.next()?.to_owned());
+        let call = serde_json::from_str(words.next()?).ok()?;
+        // Whoever asks has a bounded number under way.
+        self.spec.bridge.do_send(CallReceived { partition, question, instance, call });
+        Some(())
     }
-}
 
-impl Link {
     /// `answer <question> <answer>` of any instance to this one.
     fn on_answer(&self, payload: &[u8]) -> Option<()> {
         let text = std::str::from_utf8(payload).ok()?.strip_prefix("answer ")?;
