@@ -111,25 +111,27 @@ impl<O: Outlet> ManagerState<O> {
         let Some(wanted) = slot.wanted.changed(&add, &remove, muted, self.spec.max_topics) else {
             return self.finished.push((ticket, Outcome::TooManyTopics));
         };
-        let (mut gone, mut added) = Difference::between(&wanted, &slot.wanted);
+        let (gone, added) = Difference::between(&wanted, &slot.wanted);
         let mutes_change = wanted.muted != slot.wanted.muted;
         self.queue_pending(reference, now, |topic| mutes_change || gone.contains(topic));
         let Some(slot) = self.streams.get_mut(reference) else { return };
         slot.wanted = Arc::new(wanted);
-        let slot_wanted = slot.wanted.clone();
-        slot.outlet.change(&slot_wanted, None);
-        let mut detach = Vec::new();
-        let mut attach: Vec<(u16, Interest)> = Vec::new();
+        slot.outlet.change(&slot.wanted, None);
+        let mut attach = added.interests(&slot.wanted, self.spec.partition_count);
         // Detached only when all that comes is attached: it may be the same by another name.
-        for topic in gone.topics.drain(..) {
-            detach.extend(self.leave_topic(reference, &topic));
+        let detach = self.leave(reference, &gone, &mut attach);
+        self.join(reference, &added);
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        let running = Running { ticket, awaited: attach.len(), detach };
+        slot.changes.get_or_insert_default().running = Some(running);
+        for (partition, interest) in attach {
+            self.attach(reference, partition, Arc::new(interest));
         }
-        if !gone.patterns.is_empty() {
-            for pattern in &gone.patterns {
-                self.patterns.remove(pattern, reference);
-            }
-            self.renew_patterns(reference, &gone.patterns, &mut attach, &mut detach);
-        }
+        self.finish_if_attached(reference);
+    }
+
+    /// The stream is among the subscribers of what it wants in addition.
+    fn join(&mut self, reference: SlotRef, added: &Difference) {
         for pattern in &added.patterns {
             self.patterns.insert(pattern, reference);
         }
@@ -140,16 +142,29 @@ impl<O: Outlet> ManagerState<O> {
                 slot.topics.push(id);
             }
         }
-        attach.extend(added.interests(&slot_wanted, self.spec.partition_count));
-        let Some(slot) = self.streams.get_mut(reference) else { return };
-        // Events of what has gone may still be queued: so it is never taken back.
-        slot.may_interleave |= slot.topics.len() > 1 || !slot_wanted.patterns.is_empty();
-        let running = Running { ticket, awaited: attach.len(), detach };
-        slot.changes.get_or_insert_default().running = Some(running);
-        for (partition, interest) in attach {
-            self.attach(reference, partition, Arc::new(interest));
+        if let Some(slot) = self.streams.get_mut(reference) {
+            // Events of what has gone may still be queued: so it is never taken back.
+            slot.may_interleave |= slot.topics.len() > 1 || !slot.wanted.patterns.is_empty();
         }
-        self.finish_if_attached(reference);
+    }
+
+    /// The stream is no more among the subscribers of what has gone. Returns what is to be
+    /// detached; `attach` gets what is left of sets of patterns.
+    fn leave(
+        &mut self,
+        reference: SlotRef,
+        gone: &Difference,
+        attach: &mut Vec<(u16, Interest)>,
+    ) -> Vec<Attachment> {
+        let topics = gone.topics.iter().filter_map(|topic| self.leave_topic(reference, topic));
+        let mut detach: Vec<Attachment> = topics.collect();
+        for pattern in &gone.patterns {
+            self.patterns.remove(pattern, reference);
+        }
+        if !gone.patterns.is_empty() {
+            self.renew_patterns(reference, &gone.patterns, attach, &mut detach);
+        }
+        detach
     }
 
     /// What was published before a change is treated as it was then: so it goes to the
@@ -301,10 +316,9 @@ impl Difference {
         (only(before, now), only(now, before))
     }
 
-    fn interests(&mut self, wanted: &Wanted, partition_count: u16) -> Vec<(u16, Interest)> {
-        let (topics, patterns) = (take(&mut self.topics), take(&mut self.patterns));
-        let patterns = PatternSet::of(patterns);
-        Interest::by_partition(&topics, &patterns, &wanted.types, partition_count, false)
+    fn interests(&self, wanted: &Wanted, partition_count: u16) -> Vec<(u16, Interest)> {
+        let patterns = PatternSet::of(self.patterns.clone());
+        Interest::by_partition(&self.topics, &patterns, &wanted.types, partition_count, false)
     }
 }
 
