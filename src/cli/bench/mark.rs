@@ -2,6 +2,8 @@
 //! in that topic, and when it was sent. Its characters pass through JSON, URLs and other hubs
 //! unchanged.
 
+use memchr::memmem::Finder;
+
 /// Shortest payload: room for a mark with the largest numbers that a run reaches.
 pub(super) const MIN_PAYLOAD_BYTES: usize = 64;
 
@@ -22,11 +24,13 @@ pub(super) struct Mark {
 pub(super) struct Marker {
     /// Up to the topic.
     start: String,
+    finder: Finder<'static>,
 }
 
 impl Marker {
     pub fn new(run: u32) -> Self {
-        Self { start: format!("{PREFIX}{run:x}~") }
+        let start = format!("{PREFIX}{run:x}~");
+        Self { finder: Finder::new(start.as_bytes()).into_owned(), start }
     }
 
     /// A payload of this size.
@@ -41,17 +45,34 @@ impl Marker {
 
     /// The mark in a line, wherever in it. None where the event is another's.
     pub fn find(&self, line: &[u8]) -> Option<Mark> {
-        let wanted = self.start.as_bytes();
-        let at = line.windows(wanted.len()).position(|bytes| bytes == wanted)?;
-        let mut fields = line[at + wanted.len()..].split(|byte| *byte == b'~');
-        let mut next = || number(fields.next()?);
-        let (topic, number, sent_micros) = (next()?, next()?, next()?);
-        Some(Mark { topic: u32::try_from(topic).ok()?, number, sent_micros })
+        let start = self.start.as_bytes();
+        // Most hubs put it first, and there it costs nothing to find.
+        let unwrapped = line.strip_prefix(b" ").unwrap_or(line).strip_prefix(start);
+        let mut fields = match unwrapped {
+            Some(fields) => fields,
+            None => &line[self.finder.find(line)? + start.len()..],
+        };
+        let topic = u32::try_from(number(&mut fields)?).ok()?;
+        Some(Mark { topic, number: number(&mut fields)?, sent_micros: number(&mut fields)? })
     }
 }
 
-fn number(digits: &[u8]) -> Option<u64> {
-    std::str::from_utf8(digits).ok()?.parse().ok()
+/// Takes the number that the line begins with, and the `~` after it.
+fn number(fields: &mut &[u8]) -> Option<u64> {
+    let mut number: u64 = 0;
+    for (at, byte) in fields.iter().enumerate() {
+        match byte {
+            b'0'..=b'9' => {
+                number = number.checked_mul(10)?.checked_add(u64::from(byte - b'0'))?;
+            }
+            b'~' if at > 0 => {
+                *fields = &fields[at + 1..];
+                return Some(number);
+            }
+            _ => return None,
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -65,7 +86,13 @@ mod tests {
         let marker = Marker::new(0xabc);
         let payload = marker.payload(MARK, 100);
         assert_eq!(payload.len(), 100);
-        for line in [format!("data: {payload}"), format!(r#"data: {{"data":"{payload}"}}"#)] {
+        let lines = [
+            format!(" {payload}"),
+            payload.clone(),
+            format!("data: {payload}"),
+            format!(r#" {{"data":"{payload}"}}"#),
+        ];
+        for line in lines {
             assert_eq!(marker.find(line.as_bytes()), Some(MARK));
         }
     }
@@ -75,7 +102,9 @@ mod tests {
         let payload = Marker::new(1).payload(MARK, 100);
         assert_eq!(Marker::new(2).find(payload.as_bytes()), None);
         assert_eq!(Marker::new(2).find(b"data: ~fb~2~1~x~3~"), None);
-        assert_eq!(Marker::new(2).find(b"data: ~fb~2~1"), None);
+        for bad in ["~fb~2~1", "~fb~2~1~2~3", "~fb~2~~2~3~", "~fb~2~1~99999999999999999999~3~"] {
+            assert_eq!(Marker::new(2).find(format!("data: {bad}").as_bytes()), None, "{bad}");
+        }
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! One stream's bytes to what the load tool wants of them: that it is open, its data lines, and
 //! what a hub says of itself. Keeps nothing of an event but a line that is not complete.
 
+use memchr::memchr;
+
 use super::http::{Answer, BadAnswer};
 
 /// Longest line that is kept while it is incomplete: more than any hub's largest payload.
@@ -128,7 +130,7 @@ struct Lines {
 
 impl Lines {
     fn feed(&mut self, mut bytes: &[u8], on: &mut impl FnMut(Said<'_>)) {
-        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+        while let Some(end) = memchr(b'\n', bytes) {
             if self.line.is_empty() {
                 self.on_line(&bytes[..end], on);
             } else {

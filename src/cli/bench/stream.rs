@@ -1,22 +1,26 @@
 //! One stream of a run: opens it, reads it to its end, and keeps count of what it had.
 
 use std::{
+    future::poll_fn,
     io,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    pin::Pin,
     rc::Rc,
     sync::atomic::Ordering::Relaxed,
+    task::{Poll, ready},
     time::Duration,
 };
 
+use hdrhistogram::Histogram;
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncRead, AsyncWriteExt, ReadBuf},
     net::{TcpSocket, TcpStream},
     sync::OwnedSemaphorePermit,
     time::timeout,
 };
 
 use super::{
-    crowd::{Crew, Tally},
+    crowd::Crew,
     ledger::Ledger,
     reader::{ReadError, Reader, Said},
     run::Run,
@@ -107,45 +111,66 @@ impl<'a> Stream<'a> {
 
     /// Reads once, and counts what came.
     async fn read(&mut self) -> Result<(), StreamError> {
-        self.socket.readable().await?;
-        // No task of this thread runs between here and the end: the buffer is free again then.
-        let mut buffer = self.crew.buffer.borrow_mut();
-        let length = match self.socket.try_read(&mut buffer) {
-            Ok(0) => return Err(self.reader.end().into()),
-            Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.into()),
-        };
+        let crew = self.crew;
+        poll_fn(|cx| {
+            // No task of this thread runs between here and the end: the buffer is free again
+            // then.
+            let mut buffer = crew.buffer.borrow_mut();
+            let mut bytes = ReadBuf::new(&mut buffer);
+            ready!(Pin::new(&mut self.socket).poll_read(cx, &mut bytes))?;
+            Poll::Ready(self.take(bytes.filled()))
+        })
+        .await
+    }
+
+    fn take(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        if bytes.is_empty() {
+            return Err(self.reader.end().into());
+        }
+        let run = &self.crew.run;
+        let tally = &mut *self.crew.tally.borrow_mut();
         let mut batch = Batch {
-            run: &self.crew.run,
-            tally: &mut self.crew.tally.borrow_mut(),
-            number: self.number,
-            slot: self.slot,
-            now_micros: self.crew.run.micros(),
+            run,
+            first_topic: run.settings.topics.first(self.number),
+            ledgers: &mut tally.streams[self.slot].1,
+            latencies: &mut tally.latencies,
+            now_micros: run.micros(),
+            alike: (0, 0),
             delivered: 0,
+            strays: 0,
         };
         let (is_open, shutdown) = (&mut self.is_open, &mut self.shutdown);
-        let result = self.reader.feed(&buffer[..length], &mut |said| match said {
+        let result = self.reader.feed(bytes, &mut |said| match said {
             Said::Opened => *is_open = true,
             Said::Data(line) => batch.on_data(line),
-            Said::Gap => batch.tally.gaps += 1,
+            Said::Gap => tally.gaps += 1,
             Said::Shutdown(data) => *shutdown = Some(String::from_utf8_lossy(data).into_owned()),
         });
-        if batch.delivered > 0 {
-            self.crew.run.counters.delivered.fetch_add(batch.delivered, Relaxed);
+        batch.record_latencies();
+        let Batch { now_micros, delivered, strays, .. } = batch;
+        tally.strays += strays;
+        if delivered > 0 {
+            run.counters.delivered.fetch_add(delivered, Relaxed);
+            if run.window.is_within(now_micros) {
+                tally.delivered += delivered;
+            }
         }
         Ok(result?)
     }
 }
 
-/// What one read brought.
+/// What one read brought. Millions of events a second pass through here.
 struct Batch<'a> {
     run: &'a Run,
-    tally: &'a mut Tally,
-    number: usize,
-    slot: usize,
+    first_topic: u32,
+    ledgers: &'a mut [Ledger],
+    latencies: &'a mut Histogram<u64>,
     now_micros: u64,
+    /// When the last events were sent, and how many of them: those of one request follow each
+    /// other, and are recorded together.
+    alike: (u64, u64),
     delivered: u64,
+    strays: u64,
 }
 
 impl Batch<'_> {
@@ -153,20 +178,27 @@ impl Batch<'_> {
         let Some(mark) = self.run.marker.find(line) else {
             return;
         };
-        let Some(position) = self.run.settings.topics.position(self.number, mark.topic) else {
-            self.tally.strays += 1;
+        let position = self.run.settings.topics.position(self.first_topic, mark.topic);
+        let Some(position) = position else {
+            self.strays += 1;
             return;
         };
-        if !self.tally.streams[self.slot].1[position].on_number(mark.number) {
+        if !self.ledgers[position].on_number(mark.number) {
             return;
         }
         self.delivered += 1;
-        if self.run.window.is_within(self.now_micros) {
-            self.tally.delivered += 1;
+        if mark.sent_micros != self.alike.0 {
+            self.record_latencies();
+            self.alike = (mark.sent_micros, 0);
         }
-        if self.run.window.is_after_start(mark.sent_micros) {
-            let micros = self.now_micros.saturating_sub(mark.sent_micros).max(1);
-            self.tally.latencies.saturating_record(micros);
+        self.alike.1 += 1;
+    }
+
+    fn record_latencies(&mut self) {
+        let (sent_micros, count) = self.alike;
+        if count > 0 && self.run.window.is_after_start(sent_micros) {
+            let micros = self.now_micros.saturating_sub(sent_micros).max(1);
+            self.latencies.saturating_record_n(micros, count);
         }
     }
 }
