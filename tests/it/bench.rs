@@ -143,6 +143,10 @@ fn bad_arguments_are_2_with_a_line_each() {
         &["bench", "--duration", "10"],
         &["bench", "--url", "https://hub"],
         &["bench", "--publish-body", "{data}"],
+        &["bench", "--reconnect", "0"],
+        &["bench", "--reconnect", "5", "--rate", "1"],
+        &["bench", "--reconnect", "5", "--duration", "1s"],
+        &["bench", "--stalled", "some"],
         &["plan"],
         &["plan", "--connections", "10"],
         &["plan", "--connections", "0", "--rate", "1"],
@@ -153,18 +157,103 @@ fn bad_arguments_are_2_with_a_line_each() {
     }
 }
 
-/// A hub of another make, and a bad one: of each five events it loses one and sends one twice.
-#[derive(Default)]
-struct BadHub {
-    streams: Vec<TcpStream>,
-    event_count: usize,
+#[tokio::test]
+async fn a_storm_brings_every_stream_back_with_what_it_missed() {
+    let server = Server::start(&["--no-demo"]).await;
+    let topics = ["--topics", "7", "--topics-per-stream", "3", "--streams", "50"];
+    let output = bench(server.addr, &[&["--reconnect", "5", "--json"][..], &topics].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report = json(&output);
+    let reconnect = &report["reconnect"];
+    assert_eq!(reconnect["events"], 5, "{report}");
+    assert_eq!(reconnect["missed"], 50 * 3 * 5, "{report}");
+    for key in ["seconds_to_open", "seconds_to_catch_up", "cpu_micros_per_stream"] {
+        assert!(reconnect[key].as_f64() > Some(0.0), "{key}: {report}");
+    }
+    for key in ["syn_retransmissions", "listen_overflows"] {
+        assert!(reconnect[key].is_u64(), "{key}: {report}");
+    }
+    // Each had one of each topic before it was cut.
+    assert_eq!(report["deliveries"]["total"], 50 * 3 * 6, "{report}");
+    assert_eq!(report["deliveries"]["expected"], 50 * 3 * 6, "{report}");
+    assert_eq!(report["published"]["confirmed"], 7 * 6, "{report}");
+    assert_eq!(report["streams"]["ended"], 0, "cut is not ended: {report}");
+    for key in ["lost", "twice", "out_of_order", "gaps", "strays"] {
+        assert_eq!(report["loss"][key], 0, "{key}: {report}");
+    }
+    assert_eq!(server.metric("fanfare_connections_opened_total").await, 100.0);
+    server.settled().await;
+    let output = bench(server.addr, &[&["--reconnect", "5"][..], &topics].concat());
+    let table = String::from_utf8_lossy(&output.stdout).into_owned();
+    for row in ["all back", "all caught up", "server CPU a return"] {
+        assert!(table.contains(&format!("| {row}")), "{table}");
+    }
 }
 
-impl BadHub {
-    fn start() -> SocketAddr {
+#[tokio::test]
+async fn what_no_history_holds_is_lost_in_a_storm() {
+    let server = Server::with_config("[history]\nevents = 2").await;
+    let arguments = ["--streams", "20", "--reconnect", "5", "--json"];
+    let output = bench(server.addr, &arguments);
+    assert_eq!(output.status.code(), Some(1));
+    let report = json(&output);
+    assert_eq!(report["loss"]["lost"], 20 * 3, "{report}");
+    assert_eq!(report["loss"]["gaps"], 20, "{report}");
+    assert!(report["reconnect"]["seconds_to_catch_up"].is_null(), "{report}");
+}
+
+#[test]
+fn another_hub_s_streams_come_back_with_its_ids() {
+    let address = OtherHub::start(Faults::LosesToTheCut);
+    let arguments = ["--streams", "20", "--reconnect", "4", "--json"];
+    let output = bench_other(address, &arguments);
+    assert_eq!(output.status.code(), Some(1));
+    let report = json(&output);
+    assert_eq!(report["reconnect"]["missed"], 20 * 4, "{report}");
+    // The last that each missed is not replayed, and the one before comes twice.
+    assert_eq!(report["loss"]["lost"], 20, "{report}");
+    assert_eq!(report["loss"]["twice"], 20, "{report}");
+}
+
+#[tokio::test]
+async fn stalled_streams_count_in_nothing_but_their_own_ends() {
+    let server = Server::start(&["--no-demo"]).await;
+    let output = bench(server.addr, &[&SMALL[..], &["--stalled", "3", "--json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let report = json(&output);
+    assert_eq!(report["stalled"], serde_json::json!({"asked": 3, "ended": 0}));
+    assert_eq!(report["streams"]["asked"], 50);
+    assert_eq!(report["deliveries"]["total"], report["deliveries"]["expected"]);
+    server.settled().await;
+    // Far more than an outbox and the kernel's buffers hold.
+    let much = ["--streams", "5", "--rate", "0", "--payload", "10000", "--duration", "3s"];
+    let output = bench(server.addr, &[&much[..], &["--stalled", "3", "--json"]].concat());
+    let report = json(&output);
+    assert_eq!(report["stalled"], serde_json::json!({"asked": 3, "ended": 3}), "{report}");
+}
+
+/// How a hub of another make is bad.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Faults {
+    /// Of each five events it loses one and sends one twice.
+    LosesToTheLive,
+    /// Of what a stream missed it does not replay the last event, and the one before twice.
+    LosesToTheCut,
+}
+
+/// A hub of another make: one topic, ids that are numbers, and no greeting.
+struct OtherHub {
+    faults: Faults,
+    streams: Vec<TcpStream>,
+    /// All data lines so far.
+    log: Vec<Vec<u8>>,
+}
+
+impl OtherHub {
+    fn start(faults: Faults) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("bound");
-        let hub = Arc::new(Mutex::new(Self::default()));
+        let hub = Arc::new(Mutex::new(Self { faults, streams: Vec::new(), log: Vec::new() }));
         thread::spawn(move || {
             for connection in listener.incoming().flatten() {
                 let hub = hub.clone();
@@ -178,55 +267,78 @@ impl BadHub {
     fn serve(hub: &Mutex<Self>, mut connection: TcpStream) -> Option<()> {
         let mut reader = BufReader::new(connection.try_clone().ok()?);
         loop {
-            let (mut first, mut length) = (String::new(), 0);
+            let (mut first, mut length, mut last_id) = (String::new(), 0, None);
             while !first.ends_with("\r\n\r\n") {
                 let mut line = String::new();
                 (reader.read_line(&mut line).ok()? > 0).then_some(())?;
                 if let Some(value) = line.strip_prefix("content-length: ") {
                     length = value.trim().parse().ok()?;
                 }
+                if let Some(value) = line.strip_prefix("last-event-id: ") {
+                    last_id = value.trim().parse().ok();
+                }
                 first.push_str(&line);
             }
             if first.starts_with("GET /sub/bench:0 ") {
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
                 connection.write_all(head.as_bytes()).ok()?;
-                hub.lock().unwrap().streams.push(connection);
+                hub.lock().unwrap().open(connection, last_id);
                 return None;
             }
             assert!(first.starts_with("POST /pub?id=bench:0 "), "{first}");
             let mut body = vec![0; length];
             reader.read_exact(&mut body).ok()?;
-            hub.lock().unwrap().send(&body);
+            hub.lock().unwrap().publish(body);
             connection.write_all(b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n").ok()?;
         }
     }
 
-    fn send(&mut self, body: &[u8]) {
-        let times = match self.event_count % 5 {
+    fn event(&self, number: usize) -> Vec<u8> {
+        [format!("id: {number}\ndata: ").as_bytes(), &self.log[number], b"\n\n"].concat()
+    }
+
+    /// Replays what came after `last_id`, without the last and with the one before twice.
+    fn open(&mut self, mut stream: TcpStream, last_id: Option<usize>) {
+        let last = self.log.len().saturating_sub(1);
+        for number in last_id.map_or(last, |id| id + 1)..last {
+            let times = if number + 1 == last { 2 } else { 1 };
+            // Of one that is gone nobody asks.
+            let _ = stream.write_all(&self.event(number).repeat(times));
+        }
+        self.streams.push(stream);
+    }
+
+    fn publish(&mut self, data: Vec<u8>) {
+        let number = self.log.len();
+        self.log.push(data);
+        let times = match number % 5 {
+            _ if self.faults == Faults::LosesToTheCut => 1,
             2 => 0,
             3 => 2,
             _ => 1,
         };
-        self.event_count += 1;
-        let event = [b"data: ", body, b"\n\n"].concat().repeat(times);
+        let event = self.event(number).repeat(times);
         for mut stream in &self.streams {
-            // Of one that is gone nobody asks.
             let _ = stream.write_all(&event);
         }
     }
 }
 
-#[test]
-fn another_hub_s_losses_and_repetitions_are_found() {
-    let address = BadHub::start();
+/// Runs `bench` against such a hub, to its end.
+fn bench_other(address: SocketAddr, arguments: &[&str]) -> Output {
     let stream_url = format!("http://{address}/sub/{{topic}}");
     let publish_url = format!("http://{address}/pub?id={{topic}}");
-    let arguments = [
-        &["bench", "--json", "--rate", "100", "--stream-url", &stream_url][..],
-        &["--publish-url", &publish_url, "--publish-body", r#"{"text":"{data}"}"#],
-        &SMALL,
+    let other = [
+        &["bench", "--stream-url", &stream_url, "--publish-url", &publish_url][..],
+        &["--publish-body", r#"{"text":"{data}"}"#],
     ];
-    let output = fanfare(&arguments.concat(), &[]);
+    fanfare(&[&other.concat(), arguments].concat(), &[])
+}
+
+#[test]
+fn another_hub_s_losses_and_repetitions_are_found() {
+    let address = OtherHub::start(Faults::LosesToTheLive);
+    let output = bench_other(address, &[&["--json", "--rate", "100"][..], &SMALL].concat());
     assert_eq!(output.status.code(), Some(1));
     let report = json(&output);
     let confirmed = report["published"]["confirmed"].as_u64().expect("a number");

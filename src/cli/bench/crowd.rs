@@ -3,8 +3,12 @@
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, thread};
 
+use futures_util::future::join_all;
 use hdrhistogram::Histogram;
-use tokio::{sync::mpsc, task::LocalSet};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinSet, LocalSet},
+};
 
 use super::{ledger::Ledger, run::Run, stream};
 use crate::cli::CliError;
@@ -15,10 +19,19 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// Longest latency that is told from longer ones.
 const MAX_LATENCY_MICROS: u64 = 600_000_000;
 
+/// What a stream had, over all its connections.
+pub(super) struct Had {
+    /// Among those of the run.
+    pub number: usize,
+    /// Of its topics.
+    pub ledgers: Box<[Ledger]>,
+    /// What its last `id:` line said, if it is to come back with it.
+    pub last_id: Vec<u8>,
+}
+
 /// What the streams of a thread had.
 pub(super) struct Tally {
-    /// A stream's topics, by its number.
-    pub streams: Vec<(usize, Box<[Ledger]>)>,
+    pub streams: Vec<Had>,
     /// Deliveries that arrived within the window.
     pub delivered: u64,
     /// Of events that were sent within the window, in microseconds.
@@ -58,9 +71,30 @@ pub(super) struct Crew {
     pub tally: RefCell<Tally>,
 }
 
+impl Crew {
+    /// A place for a stream's tally.
+    fn add(&self, number: usize) -> usize {
+        let topics = self.run.settings.topics.per_stream;
+        let ledgers = (0..topics).map(|_| Ledger::default()).collect();
+        let streams = &mut self.tally.borrow_mut().streams;
+        streams.push(Had { number, ledgers, last_id: Vec::new() });
+        streams.len() - 1
+    }
+}
+
+/// What a thread is to do next.
+enum Order {
+    /// Open the stream of this number.
+    Open(usize),
+    /// Cut all streams, and answer when that is done.
+    Cut(oneshot::Sender<()>),
+    /// Open again all that were cut, at once.
+    ComeBack,
+}
+
 /// All streams. They end with [`finish`](Self::finish), or with it.
 pub(super) struct Crowd {
-    threads: Vec<(mpsc::UnboundedSender<usize>, thread::JoinHandle<Tally>)>,
+    threads: Vec<(mpsc::UnboundedSender<Order>, thread::JoinHandle<Tally>)>,
 }
 
 impl Crowd {
@@ -84,7 +118,25 @@ impl Crowd {
     pub fn open(&self, number: usize) {
         let (sender, _) = &self.threads[number % self.threads.len()];
         // A thread that is gone has panicked, which `finish` tells.
-        let _ = sender.send(number);
+        let _ = sender.send(Order::Open(number));
+    }
+
+    /// Cuts the connections of all streams.
+    pub async fn cut(&self) -> Result<(), CliError> {
+        let cutting = self.threads.iter().map(|(sender, _)| {
+            let (done, is_done) = oneshot::channel();
+            let _ = sender.send(Order::Cut(done));
+            is_done
+        });
+        let all = join_all(cutting.collect::<Vec<_>>()).await;
+        if all.iter().any(Result::is_err) { Err(panicked()) } else { Ok(()) }
+    }
+
+    /// Begins to open again all that were cut.
+    pub fn come_back(&self) {
+        for (sender, _) in &self.threads {
+            let _ = sender.send(Order::ComeBack);
+        }
     }
 
     /// Closes all streams and says what they had.
@@ -92,22 +144,41 @@ impl Crowd {
         let mut all = Tally::new();
         for (sender, thread) in self.threads {
             drop(sender);
-            let failed = |_| CliError::Failed("a thread that reads streams panicked".to_owned());
-            all.add(thread.join().map_err(failed)?);
+            all.add(thread.join().map_err(|_| panicked())?);
         }
         Ok(all)
     }
 }
 
-/// Opens streams as they are asked for, and reads them until no more can be.
-async fn work(run: Arc<Run>, mut numbers: mpsc::UnboundedReceiver<usize>) -> Tally {
+fn panicked() -> CliError {
+    CliError::Failed("a thread that reads streams panicked".to_owned())
+}
+
+/// Does as it is told, and reads streams until nothing more can be asked.
+async fn work(run: Arc<Run>, mut orders: mpsc::UnboundedReceiver<Order>) -> Tally {
     let buffer = RefCell::new(vec![0; BUFFER_BYTES].into_boxed_slice());
     let crew = Rc::new(Crew { run, buffer, tally: RefCell::new(Tally::new()) });
-    while let Some(number) = numbers.recv().await {
-        let Ok(permit) = crew.run.connecting.clone().acquire_owned().await else {
-            break;
-        };
-        tokio::task::spawn_local(stream::follow(crew.clone(), number, permit));
+    let mut streams = JoinSet::new();
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Open(number) => {
+                let Ok(permit) = crew.run.connecting.clone().acquire_owned().await else {
+                    break;
+                };
+                let slot = crew.add(number);
+                streams.spawn_local(stream::follow(crew.clone(), slot, Some(permit)));
+            }
+            Order::Cut(done) => {
+                streams.shutdown().await;
+                // The run may be over.
+                let _ = done.send(());
+            }
+            Order::ComeBack => {
+                for slot in 0..crew.tally.borrow().streams.len() {
+                    streams.spawn_local(stream::follow(crew.clone(), slot, None));
+                }
+            }
+        }
     }
     crew.tally.replace(Tally::new())
 }

@@ -4,6 +4,7 @@
 
 mod crowd;
 mod exchange;
+mod handshakes;
 mod http;
 mod ledger;
 mod mark;
@@ -14,13 +15,18 @@ mod report;
 mod run;
 mod server_process;
 mod settings;
+mod stalled;
+mod storm;
 mod stream;
 mod topics;
 
 use std::{
     io::Write,
     net::SocketAddr,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -28,15 +34,20 @@ use futures_util::future::join_all;
 use tokio::time::{Instant, sleep};
 
 use self::{
-    crowd::{Crowd, Tally},
+    crowd::{Crowd, Had, Tally},
     ledger::Loss,
     progress::Progress,
     publisher::{PublishLog, Publisher, TopicLog},
     reader::Greeting,
-    report::{Cost, Deliveries, Latency, LossReport, Published, Report, Server, Streams},
+    report::{
+        Cost, Deliveries, Latency, LossReport, Published, Reconnect, Report, Server,
+        StalledStreams, Streams,
+    },
     run::Run,
     server_process::ServerProcesses,
     settings::Settings,
+    stalled::Stalled,
+    storm::Storm,
 };
 use super::{CliError, serve::raise_open_files};
 
@@ -55,8 +66,9 @@ const MAX_QUIET: Duration = Duration::from_secs(2);
 /// How long all that is still under way may take to arrive.
 const MAX_SETTLING: Duration = Duration::from_secs(60);
 
-/// What a stream of another hub may take from its head to being in place: nothing says when.
-const FOREIGN_HUB_DELAY: Duration = Duration::from_secs(1);
+/// What a stream may take from its head to being in place, where nothing says when: one of
+/// another hub, or one that is not read.
+const UNSEEN_DELAY: Duration = Duration::from_secs(1);
 
 /// How often is looked at the counters.
 const POLL: Duration = Duration::from_millis(5);
@@ -89,17 +101,21 @@ struct Times {
     conflated: Option<u64>,
     /// The server's, within the window.
     cpu: Option<Duration>,
+    storm: Option<Storm>,
+    /// Of the streams that were not read, those that the server ended.
+    stalled_ended: u64,
 }
 
 fn check_open_files(settings: &Settings, limit: u64) -> Result<(), CliError> {
-    let needed = settings.stream_count as u64 + u64::from(settings.publisher_count) + SPARE_FILES;
+    let streams = (settings.stream_count + settings.stalled_count) as u64;
+    let needed = streams + u64::from(settings.publisher_count) + SPARE_FILES;
     if needed <= limit {
         return Ok(());
     }
     Err(CliError::Failed(format!(
         "too few open files: {needed} are needed for {} streams and the limit is {limit}; \
          raise it (ulimit -n) or open fewer streams",
-        settings.stream_count
+        streams
     )))
 }
 
@@ -114,18 +130,27 @@ async fn measure(
     let start = Instant::now();
     let memory = open_streams(run, crowd, processes, progress).await?;
     let to_open = start.elapsed();
-    if run.settings.greeting == Greeting::Head {
-        sleep(FOREIGN_HUB_DELAY).await;
+    let stalled = Stalled::open(run).await?;
+    if run.settings.greeting == Greeting::Head || !stalled.is_empty() {
+        sleep(UNSEEN_DELAY).await;
     }
     let mut server = Server { pids: processes.pids().to_vec(), ..memory };
-    let (logs, cpu) = publish(run, processes, publish_address, progress).await;
-    settle(run).await;
+    let (logs, cpu, storm) = if let Some(events) = run.settings.reconnect {
+        let storm = storm::measure(run, crowd, processes, publish_address, progress, events);
+        let (logs, storm) = storm.await?;
+        (logs, storm.cpu, Some(storm))
+    } else {
+        let (logs, cpu) = publish(run, processes, publish_address, progress).await;
+        settle(run).await;
+        (logs, cpu, None)
+    };
     server.memory_bytes_at_end = processes.memory_bytes();
     let conflated = match (conflated_before, conflated(run).await) {
         (Some(before), Some(after)) => Some(after.saturating_sub(before)),
         _ => None,
     };
-    Ok((server, Times { to_open, conflated, cpu }, logs))
+    let stalled_ended = stalled.count_ended().await;
+    Ok((server, Times { to_open, conflated, cpu, storm, stalled_ended }, logs))
 }
 
 async fn conflated(run: &Run) -> Option<u64> {
@@ -143,10 +168,10 @@ async fn open_streams(
     let count = run.settings.stream_count;
     let warm = (count / 10).min(MAX_WARM_STREAMS);
     (0..warm).for_each(|number| crowd.open(number));
-    until_open(run, warm, progress).await?;
+    until_open(run, &run.counters.opened, warm, progress).await?;
     let before = processes.memory_bytes();
     (warm..count).for_each(|number| crowd.open(number));
-    until_open(run, count, progress).await?;
+    until_open(run, &run.counters.opened, count, progress).await?;
     let after = processes.memory_bytes();
     let per_connection = match (before, after) {
         (Some(before), Some(after)) => {
@@ -161,13 +186,19 @@ async fn open_streams(
     })
 }
 
+/// Waits until so many streams are counted as open.
+///
 /// # Errors
 /// A stream is refused: a run with fewer than was asked for would tell of something else.
-async fn until_open(run: &Run, count: usize, progress: &Progress) -> Result<(), CliError> {
-    let counters = &run.counters;
+async fn until_open(
+    run: &Run,
+    counter: &AtomicU64,
+    count: usize,
+    progress: &Progress,
+) -> Result<(), CliError> {
     loop {
-        let opened = counters.opened.load(Relaxed);
-        if let Some(why) = counters.first_refusal.lock().clone() {
+        let opened = counter.load(Relaxed);
+        if let Some(why) = run.counters.first_refusal.lock().clone() {
             let asked = run.stream_count();
             let message = format!("a stream was not opened (of {asked}, {opened} were): {why}");
             return Err(CliError::Failed(message));
@@ -187,15 +218,13 @@ async fn publish(
     address: SocketAddr,
     progress: &Progress,
 ) -> (Vec<PublishLog>, Option<Duration>) {
-    let Settings { warmup, duration, publisher_count, .. } = run.settings;
-    let receivers: Arc<[u64]> = run.settings.topics.receivers(run.settings.stream_count).into();
+    let Settings { warmup, duration, .. } = run.settings;
     let (start, now) = (Instant::now(), run.micros());
     let from = now + micros(warmup);
     run.window.set(from, from + micros(duration));
     let end = start + warmup + duration;
-    let publishers = (0..publisher_count).map(|number| {
-        Publisher::new(run.clone(), address, receivers.clone(), number).publish(start, end)
-    });
+    let publishers = Publisher::all(run, address);
+    let publishing = publishers.into_iter().map(|publisher| publisher.publish(start, end));
     let watching = async {
         wait_until(run, start, start + warmup, end - start, progress).await;
         let cpu_before = processes.cpu();
@@ -203,7 +232,7 @@ async fn publish(
         run.window.cut(run.micros());
         Some(processes.cpu()?.saturating_sub(cpu_before?))
     };
-    tokio::join!(join_all(publishers), watching)
+    tokio::join!(join_all(publishing), watching)
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -286,6 +315,11 @@ fn report(
             conflated: times.conflated,
         },
         latency_ms: Latency::of(&tally.latencies),
+        reconnect: times.storm.map(|storm| Reconnect::of(&storm, run.stream_count())),
+        stalled: (settings.stalled_count > 0).then_some(StalledStreams {
+            asked: settings.stalled_count as u64,
+            ended: times.stalled_ended,
+        }),
         server,
     }
 }
@@ -298,7 +332,7 @@ fn loss(run: &Run, tally: &Tally, logs: &[PublishLog]) -> Loss {
         published[*topic as usize] = *log;
     }
     let mut all = Loss::default();
-    for (number, ledgers) in &tally.streams {
+    for Had { number, ledgers, .. } in &tally.streams {
         for (topic, ledger) in topics.of_stream(*number).zip(ledgers) {
             let log = published[topic as usize];
             all += ledger.loss(log.numbers, log.unconfirmed);

@@ -75,8 +75,15 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
+    /// As many as the run asks for.
+    pub fn all(run: &Arc<Run>, address: SocketAddr) -> Vec<Self> {
+        let receivers: Arc<[u64]> = run.settings.topics.receivers(run.settings.stream_count).into();
+        let numbers = 0..run.settings.publisher_count;
+        numbers.map(|number| Self::new(run.clone(), address, receivers.clone(), number)).collect()
+    }
+
     /// Takes the topics whose turn is this publisher's.
-    pub fn new(run: Arc<Run>, address: SocketAddr, receivers: Arc<[u64]>, number: u32) -> Self {
+    fn new(run: Arc<Run>, address: SocketAddr, receivers: Arc<[u64]>, number: u32) -> Self {
         let settings = &run.settings;
         let step = settings.publisher_count as usize;
         let topics: Vec<u32> = (number..settings.topics.count).step_by(step).collect();
@@ -100,13 +107,35 @@ impl Publisher {
         self.log
     }
 
+    /// Publishes so many events to each topic, as fast as they are answered: to streams that
+    /// are not there, or are not far behind with so few.
+    pub async fn publish_each(&mut self, events: u64) {
+        let mut left = events * self.topics.len() as u64;
+        let most = self.batch_of(MAX_BATCH_EVENTS) as u64;
+        while left > 0 && !self.run.is_over() {
+            let batch = left.min(most);
+            left -= batch;
+            if !self.send(batch as usize).await {
+                self.run.is_over.store(true, Relaxed);
+            }
+        }
+    }
+
+    pub fn into_log(self) -> PublishLog {
+        self.log
+    }
+
     fn max_batch(&self) -> usize {
-        let settings = &self.run.settings;
-        let most = match settings.events_per_second {
-            _ if !settings.publishing.takes_lines => 1,
+        self.batch_of(match self.run.settings.events_per_second {
             Some(_) => MAX_BATCH_EVENTS,
             None => UNBOUNDED_BATCH_EVENTS,
-        };
+        })
+    }
+
+    /// At most so many events, as far as they fit into one request.
+    fn batch_of(&self, most: usize) -> usize {
+        let settings = &self.run.settings;
+        let most = if settings.publishing.takes_lines { most } else { 1 };
         let bytes = settings.payload_bytes + EVENT_OVERHEAD_BYTES;
         most.min(MAX_BATCH_BYTES / bytes).max(1)
     }

@@ -26,6 +26,8 @@ pub(super) enum Said<'a> {
     Opened,
     /// A `data:` line of an event that is not the hub's own.
     Data(&'a [u8]),
+    /// What an `id:` line says.
+    Id(&'a [u8]),
     /// The hub tells of events that were missed.
     Gap,
     /// The hub ends the stream, and says why.
@@ -154,6 +156,8 @@ impl Lines {
                 Kind::Gap => on(Said::Gap),
                 Kind::Shutdown => on(Said::Shutdown(data.trim_ascii())),
             }
+        } else if let Some(id) = line.strip_prefix(b"id:") {
+            on(Said::Id(id.strip_prefix(b" ").unwrap_or(id)));
         } else if let Some(name) = line.strip_prefix(b"event:") {
             self.kind = match name.trim_ascii() {
                 b"connected" => Kind::Connected,
@@ -204,6 +208,7 @@ mod tests {
                     all.push(match said {
                         Said::Opened => "opened".to_owned(),
                         Said::Data(line) => format!("data {}", text(line)),
+                        Said::Id(id) => format!("id {}", text(id)),
                         Said::Gap => "gap".to_owned(),
                         Said::Shutdown(line) => format!("shutdown {}", text(line)),
                     });
@@ -222,7 +227,8 @@ mod tests {
     #[test]
     fn a_stream_is_open_when_it_says_so() {
         let stream = format!("{HEAD}retry: 3000\n\nevent: connected\nid: 1\ndata: {{}}\n\n");
-        assert_eq!(said(Greeting::Connected, &stream), (vec!["opened".to_owned()], None));
+        let all = ["id 1", "opened"].map(str::to_owned);
+        assert_eq!(said(Greeting::Connected, &stream), (all.to_vec(), None));
         assert_eq!(said(Greeting::Connected, HEAD), (vec![], None));
         assert_eq!(said(Greeting::Head, HEAD), (vec!["opened".to_owned()], None));
     }
@@ -230,10 +236,11 @@ mod tests {
     #[test]
     fn published_events_are_told_from_the_hub_s_own() {
         let stream = format!(
-            "{HEAD}event: like\ndata: a\n\n: heartbeat\nevent: gap\ndata: x\n\ndata: b\r\n\r\n\
+            "{HEAD}event: like\ndata: a\nid:7:0 \n\n: heartbeat\nevent: gap\ndata: x\n\ndata: b\r\n\r\n\
              event: shutdown\ndata: {{}}\n\ndata: c"
         );
-        let all = ["opened", "data  a", "gap", "data  b", "shutdown {}"].map(str::to_owned);
+        let all =
+            ["opened", "data  a", "id 7:0 ", "gap", "data  b", "shutdown {}"].map(str::to_owned);
         assert_eq!(said(Greeting::Head, &stream), (all.to_vec(), None));
     }
 

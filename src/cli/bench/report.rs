@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::ledger::Loss;
+use super::{ledger::Loss, storm::Storm};
 
 /// All of it. What could not be measured is `null`, or `unknown` in the table.
 #[derive(Debug, Serialize)]
@@ -22,6 +22,8 @@ pub(super) struct Report {
     pub deliveries: Deliveries,
     pub loss: LossReport,
     pub latency_ms: Latency,
+    pub reconnect: Option<Reconnect>,
+    pub stalled: Option<StalledStreams>,
     pub server: Server,
 }
 
@@ -80,6 +82,68 @@ pub(super) struct Latency {
     pub max: Option<f64>,
 }
 
+/// A reconnect storm. Its times are from the first stream that comes back.
+#[derive(Debug, Serialize)]
+pub(super) struct Reconnect {
+    /// Of each topic, that were published while nobody listened.
+    pub events: u64,
+    /// Deliveries that they led to.
+    pub missed: u64,
+    pub seconds_to_open: f64,
+    /// Until every stream had what it missed; null if one never had.
+    pub seconds_to_catch_up: Option<f64>,
+    pub cpu_micros_per_stream: Option<f64>,
+    /// Of the whole machine, meanwhile.
+    pub syn_retransmissions: Option<u64>,
+    pub listen_overflows: Option<u64>,
+}
+
+impl Reconnect {
+    pub fn of(storm: &Storm, streams: u64) -> Self {
+        let Storm { events, missed, to_open, to_catch_up, cpu, handshakes } = storm;
+        Self {
+            events: *events,
+            missed: *missed,
+            seconds_to_open: to_open.as_secs_f64(),
+            seconds_to_catch_up: to_catch_up.map(|time| time.as_secs_f64()),
+            cpu_micros_per_stream: cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / streams.max(1) as f64),
+            syn_retransmissions: handshakes.map(|it| it.syn_retransmissions),
+            listen_overflows: handshakes.map(|it| it.listen_overflows),
+        }
+    }
+
+    fn rows(&self) -> [(&'static str, String); 3] {
+        let again = match (self.syn_retransmissions, self.listen_overflows) {
+            (Some(syns), Some(overflows)) => {
+                format!("{syns} SYNs again, {overflows} queue overflows")
+            }
+            _ => "SYNs unknown".to_owned(),
+        };
+        let caught_up =
+            self.seconds_to_catch_up.map_or("never".to_owned(), |time| format!("{time:.2} s"));
+        let Self { events, missed, .. } = self;
+        [
+            ("all back", format!("after {:.2} s, {again}", self.seconds_to_open)),
+            (
+                "all caught up",
+                format!("after {caught_up}, {events} events a topic, {missed} deliveries"),
+            ),
+            (
+                "server CPU a return",
+                known(self.cpu_micros_per_stream, |micros| format!("{micros:.1} µs")),
+            ),
+        ]
+    }
+}
+
+/// Streams that were not read.
+#[derive(Debug, Serialize)]
+pub(super) struct StalledStreams {
+    pub asked: u64,
+    /// By the server, before the end of the run.
+    pub ended: u64,
+}
+
 /// What the kernel says of the server's processes.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Server {
@@ -128,43 +192,50 @@ impl Report {
     }
 
     fn rows(&self) -> Vec<(&'static str, String)> {
-        let Self { streams, published, deliveries, server, .. } = self;
-        let asked = published
-            .asked_per_second
-            .map_or("as fast as it goes".into(), |rate| format!("asked {rate}"));
-        let topics = format!("{}, {} a stream", self.topics, self.topics_per_stream);
-        vec![
-            (
-                "connections",
-                format!(
-                    "{} of {}, opened in {:.2} s, {} ended early",
-                    streams.opened, streams.asked, streams.seconds_to_open, streams.ended
-                ),
-            ),
-            ("topics", topics),
-            ("measured", format!("{:.1} s, payload {} bytes", self.seconds, self.payload_bytes)),
-            ("published a second", format!("{:.1} ({asked})", published.per_second)),
-            ("published, not confirmed", published.unconfirmed.to_string()),
-            ("deliveries a second", format!("{:.0}", deliveries.per_second)),
-            ("loss", self.loss.to_string()),
-            ("latency", self.latency_ms.to_string()),
-            ("server memory", known(server.memory_bytes, |bytes| ByteSize(bytes).to_string())),
-            (
-                "server memory a connection",
-                known(server.memory_bytes_per_connection, |bytes| {
-                    format!("{:.1} KiB", bytes / 1024.0)
-                }),
-            ),
-            ("server CPU", known(server.cpu_percent, |share| format!("{share:.2} % of a core"))),
+        let mut rows = self.rows_of_streams();
+        match &self.reconnect {
+            Some(reconnect) => rows.extend(reconnect.rows()),
+            None => rows.push(("published a second", self.published.to_string())),
+        }
+        rows.push(("published, not confirmed", self.published.unconfirmed.to_string()));
+        rows.push(("deliveries a second", format!("{:.0}", self.deliveries.per_second)));
+        rows.push(("loss", self.loss.to_string()));
+        if self.reconnect.is_none() {
+            rows.push(("latency", self.latency_ms.to_string()));
+        }
+        rows.extend(self.server.rows());
+        rows
+    }
+
+    fn rows_of_streams(&self) -> Vec<(&'static str, String)> {
+        let Self { streams, seconds, payload_bytes, .. } = self;
+        let Streams { asked, opened, ended, seconds_to_open, .. } = streams;
+        let opened =
+            format!("{opened} of {asked}, opened in {seconds_to_open:.2} s, {ended} ended early");
+        let mut rows = vec![("connections", opened)];
+        if let Some(StalledStreams { asked, ended }) = &self.stalled {
+            rows.push(("stalled connections", format!("{asked}, {ended} ended by the server")));
+        }
+        rows.push(("topics", format!("{}, {} a stream", self.topics, self.topics_per_stream)));
+        rows.push(("measured", format!("{seconds:.1} s, payload {payload_bytes} bytes")));
+        rows
+    }
+}
+
+impl Server {
+    fn rows(&self) -> [(&'static str, String); 5] {
+        let kibibytes = |bytes| format!("{:.1} KiB", bytes / 1024.0);
+        [
+            ("server memory", known(self.memory_bytes, |bytes| ByteSize(bytes).to_string())),
+            ("server memory a connection", known(self.memory_bytes_per_connection, kibibytes)),
+            ("server CPU", known(self.cpu_percent, |share| format!("{share:.2} % of a core"))),
             (
                 "server CPU a connection",
-                known(server.cpu_micros_per_connection, |micros| {
-                    format!("{micros:.2} µs a second")
-                }),
+                known(self.cpu_micros_per_connection, |micros| format!("{micros:.2} µs a second")),
             ),
             (
                 "server CPU a delivery",
-                known(server.cpu_micros_per_delivery, |micros| format!("{micros:.2} µs")),
+                known(self.cpu_micros_per_delivery, |micros| format!("{micros:.2} µs")),
             ),
         ]
     }
@@ -185,6 +256,16 @@ impl fmt::Display for Report {
             writeln!(f, "| {name:<26} | {value:<58} |")?;
         }
         Ok(())
+    }
+}
+
+impl fmt::Display for Published {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} ", self.per_second)?;
+        match self.asked_per_second {
+            Some(rate) => write!(f, "(asked {rate})"),
+            None => f.write_str("(as fast as it goes)"),
+        }
     }
 }
 

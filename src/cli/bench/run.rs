@@ -14,7 +14,7 @@ use tokio::sync::Semaphore;
 
 use super::{mark::Marker, settings::Settings};
 
-/// Connections that are being opened at once: so few that no server's accept queue overflows,
+/// Connections that are being opened at once, except in a storm: so few that no server's accept queue overflows,
 /// for then the kernel's retransmissions would be measured.
 const MAX_CONNECTING: usize = 256;
 
@@ -39,6 +39,11 @@ pub(super) struct Counters {
     pub opened: AtomicU64,
     /// Streams that never opened.
     pub refused: AtomicU64,
+    /// Streams that are open again after they were cut.
+    pub returned: AtomicU64,
+    /// When the last of them was, and when the last delivery came, on the run's clock.
+    pub last_return_micros: AtomicU64,
+    pub last_delivery_micros: AtomicU64,
     /// Streams that ended by themselves after they had opened.
     pub ended: AtomicU64,
     /// Without those that came again.

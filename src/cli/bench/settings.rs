@@ -19,6 +19,9 @@ const MAX_TOPICS_PER_STREAM: u32 = 1000;
 /// As many as fit between the ports of all addresses that streams are opened from.
 const MAX_STREAMS: usize = 1_000_000;
 
+/// Events of a topic that a stream may miss: more than hubs keep.
+const MAX_MISSED_EVENTS: u64 = 1_000_000;
+
 const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
@@ -44,6 +47,20 @@ pub(crate) struct BenchArgs {
     /// Topics of each stream
     #[arg(long, value_name = "N", default_value_t = 1)]
     topics_per_stream: u32,
+    /// Instead of publishing at a rate, a reconnect storm: all streams are cut (RST) after their
+    /// first event, EVENTS are published to each topic, and all streams come back at once with
+    /// Last-Event-ID; measured is until they are open and have what they missed
+    #[arg(
+        long,
+        value_name = "EVENTS",
+        value_parser = clap::value_parser!(u64).range(1..=MAX_MISSED_EVENTS),
+        conflicts_with_all = ["rate", "duration", "warmup"]
+    )]
+    reconnect: Option<u64>,
+    /// Further streams that are never read and count in nothing; how many of them the server
+    /// has ended by the end of the run is told
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    stalled: usize,
     /// The topics are named PREFIX:0, PREFIX:1 and so on
     #[arg(long, value_name = "PREFIX", default_value = "bench")]
     topic: String,
@@ -83,6 +100,10 @@ pub(super) struct Settings {
     pub events_per_second: Option<f64>,
     pub duration: Duration,
     pub warmup: Duration,
+    /// Events of each topic to miss in a reconnect storm, which takes the place of the above.
+    pub reconnect: Option<u64>,
+    /// Streams that are not read, on top of the others.
+    pub stalled_count: usize,
     pub payload_bytes: usize,
     pub topics: Topics,
     pub publisher_count: u32,
@@ -157,9 +178,12 @@ impl BenchArgs {
         let own_streams = self.stream_url.is_none();
         Ok(Settings {
             stream_count: self.streams,
-            events_per_second: Some(self.rate).filter(|rate| *rate > 0.0),
+            events_per_second: Some(self.rate)
+                .filter(|rate| *rate > 0.0 && self.reconnect.is_none()),
             duration: self.duration,
             warmup: self.warmup,
+            reconnect: self.reconnect,
+            stalled_count: self.stalled,
             payload_bytes: self.payload,
             topics: Topics {
                 prefix: self.topic,
@@ -186,6 +210,7 @@ impl BenchArgs {
             && self.topic.split(':').all(|segment| !segment.is_empty());
         let checks = [
             ((1..=MAX_STREAMS).contains(&self.streams), format!("--streams: 1 to {MAX_STREAMS}")),
+            (self.stalled <= MAX_STREAMS, format!("--stalled: {MAX_STREAMS} at most")),
             (self.rate.is_finite() && self.rate >= 0.0, "--rate: 0 or more".to_owned()),
             (
                 !self.duration.is_zero()
@@ -313,6 +338,17 @@ mod tests {
     }
 
     #[test]
+    fn a_storm_takes_the_place_of_publishing_at_a_rate() {
+        let storm = settings(&["--reconnect=10"]).unwrap();
+        assert_eq!((storm.reconnect, storm.events_per_second), (Some(10), None));
+        for other in ["--rate=5", "--duration=1s", "--warmup=1s"] {
+            let error = settings(&["--reconnect=10", other]).unwrap_err();
+            let option = other.split('=').next().unwrap();
+            assert!(error.contains("--reconnect") && error.contains(option), "{error}");
+        }
+    }
+
+    #[test]
     fn what_makes_no_sense_is_refused() {
         for bad in [
             "--rate=-1",
@@ -327,6 +363,8 @@ mod tests {
             "--stream-url=http://{topic}/x",
             "--publish-url=ftp://hub",
             "--publish-body=x",
+            "--reconnect=0",
+            "--stalled=-1",
         ] {
             assert!(settings(&[bad]).is_err(), "{bad}");
         }

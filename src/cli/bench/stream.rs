@@ -20,14 +20,14 @@ use tokio::{
 };
 
 use super::{
-    crowd::Crew,
+    crowd::{Crew, Had},
     ledger::Ledger,
     reader::{ReadError, Reader, Said},
     run::Run,
 };
 
 /// From the connection's first packet to the stream being in place.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Streams from one address of this machine to a server on it: the kernel has some 28,000
 /// ports for them.
@@ -35,7 +35,7 @@ const STREAMS_PER_SOURCE: usize = 20_000;
 
 /// Why a stream was not opened, or ended.
 #[derive(Debug, thiserror::Error)]
-enum StreamError {
+pub(super) enum StreamError {
     #[error("the connection failed: {0}")]
     Socket(#[from] io::Error),
     #[error(transparent)]
@@ -46,11 +46,12 @@ enum StreamError {
     Shutdown(String),
 }
 
-/// Opens a stream and reads it. The permit is given back once it is open.
-pub(super) async fn follow(crew: Rc<Crew>, number: usize, permit: OwnedSemaphorePermit) {
+/// Opens a stream and reads it. The permit is given back once it is open; one that comes back
+/// after it was cut has none.
+pub(super) async fn follow(crew: Rc<Crew>, slot: usize, permit: Option<OwnedSemaphorePermit>) {
     let counters = &crew.run.counters;
     let opening = async {
-        let mut stream = Stream::connect(&crew, number).await?;
+        let mut stream = Stream::connect(&crew, slot).await?;
         while !stream.is_open {
             stream.read().await?;
         }
@@ -65,8 +66,13 @@ pub(super) async fn follow(crew: Rc<Crew>, number: usize, permit: OwnedSemaphore
             return;
         }
     };
+    if permit.is_some() {
+        counters.opened.fetch_add(1, Relaxed);
+    } else {
+        counters.last_return_micros.fetch_max(crew.run.micros(), Relaxed);
+        counters.returned.fetch_add(1, Relaxed);
+    }
     drop(permit);
-    counters.opened.fetch_add(1, Relaxed);
     let error = loop {
         if let Err(error) = stream.read().await {
             break error;
@@ -82,7 +88,7 @@ struct Stream<'a> {
     crew: &'a Crew,
     socket: TcpStream,
     reader: Reader,
-    number: usize,
+    first_topic: u32,
     /// Its place in the thread's tally.
     slot: usize,
     is_open: bool,
@@ -91,19 +97,20 @@ struct Stream<'a> {
 }
 
 impl<'a> Stream<'a> {
-    async fn connect(crew: &'a Crew, number: usize) -> Result<Self, StreamError> {
+    async fn connect(crew: &'a Crew, slot: usize) -> Result<Self, StreamError> {
         let run = &crew.run;
-        let mut socket = connect(run, number).await?;
-        socket.write_all(request(run, number).as_bytes()).await?;
-        let streams = &mut crew.tally.borrow_mut().streams;
-        let ledgers = (0..run.settings.topics.per_stream).map(|_| Ledger::default()).collect();
-        streams.push((number, ledgers));
+        let (number, request) = {
+            let had = &crew.tally.borrow().streams[slot];
+            (had.number, request(run, had.number, &had.last_id))
+        };
+        let mut socket = connect(run, number, None).await?;
+        socket.write_all(request.as_bytes()).await?;
         Ok(Self {
             crew,
             socket,
             reader: Reader::new(run.settings.greeting),
-            number,
-            slot: streams.len() - 1,
+            first_topic: run.settings.topics.first(number),
+            slot,
             is_open: false,
             shutdown: None,
         })
@@ -129,10 +136,12 @@ impl<'a> Stream<'a> {
         }
         let run = &self.crew.run;
         let tally = &mut *self.crew.tally.borrow_mut();
+        let Had { ledgers, last_id, .. } = &mut tally.streams[self.slot];
+        let keeps_id = run.settings.reconnect.is_some();
         let mut batch = Batch {
             run,
-            first_topic: run.settings.topics.first(self.number),
-            ledgers: &mut tally.streams[self.slot].1,
+            first_topic: self.first_topic,
+            ledgers,
             latencies: &mut tally.latencies,
             now_micros: run.micros(),
             alike: (0, 0),
@@ -143,6 +152,8 @@ impl<'a> Stream<'a> {
         let result = self.reader.feed(bytes, &mut |said| match said {
             Said::Opened => *is_open = true,
             Said::Data(line) => batch.on_data(line),
+            Said::Id(id) if keeps_id => id.clone_into(last_id),
+            Said::Id(_) => {}
             Said::Gap => tally.gaps += 1,
             Said::Shutdown(data) => *shutdown = Some(String::from_utf8_lossy(data).into_owned()),
         });
@@ -150,6 +161,7 @@ impl<'a> Stream<'a> {
         let Batch { now_micros, delivered, strays, .. } = batch;
         tally.strays += strays;
         if delivered > 0 {
+            run.counters.last_delivery_micros.fetch_max(now_micros, Relaxed);
             run.counters.delivered.fetch_add(delivered, Relaxed);
             if run.window.is_within(now_micros) {
                 tally.delivered += delivered;
@@ -203,7 +215,12 @@ impl Batch<'_> {
     }
 }
 
-async fn connect(run: &Run, number: usize) -> io::Result<TcpStream> {
+/// Connects to where the streams are; the kernel's buffer may be set for what is not read.
+pub(super) async fn connect(
+    run: &Run,
+    number: usize,
+    kernel_buffer_bytes: Option<u32>,
+) -> io::Result<TcpStream> {
     let address = run.stream_address;
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -212,7 +229,16 @@ async fn connect(run: &Run, number: usize) -> io::Result<TcpStream> {
     if let Some(source) = source(address, number) {
         socket.bind(source)?;
     }
-    socket.connect(address).await
+    if let Some(bytes) = kernel_buffer_bytes {
+        // Before it connects: the first window is offered then.
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    let socket = socket.connect(address).await?;
+    if run.settings.reconnect.is_some() {
+        // Cut by RST: else the ports of all streams would wait for a minute to be used again.
+        socket.set_zero_linger()?;
+    }
+    Ok(socket)
 }
 
 /// The address to open a stream from, where one does not have ports enough: all of 127/8 is
@@ -223,13 +249,18 @@ fn source(address: SocketAddr, number: usize) -> Option<SocketAddr> {
     is_loopback.then(|| SocketAddr::from((Ipv4Addr::new(127, 1, 0, more), 0)))
 }
 
-fn request(run: &Run, number: usize) -> String {
+/// Asks for the stream of this number, after the id that it had last, if any.
+pub(super) fn request(run: &Run, number: usize, last_id: &[u8]) -> String {
     let settings = &run.settings;
     let topics = &settings.topics;
     let names: Vec<String> = topics.of_stream(number).map(|topic| topics.name(topic)).collect();
     let place = &settings.streams;
+    let last_id = match last_id {
+        [] => String::new(),
+        id => format!("last-event-id: {}\r\n", String::from_utf8_lossy(id)),
+    };
     format!(
-        "GET {} HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\n{}\r\n",
+        "GET {} HTTP/1.1\r\nhost: {}\r\naccept: text/event-stream\r\n{last_id}{}\r\n",
         place.path_of(&names),
         place.authority,
         settings.authorization
