@@ -129,6 +129,7 @@ impl PipeReader {
     /// does not read.
     pub fn poll_next(&mut self, task: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut pipe = self.pipe.borrow_mut();
+        pipe.is_blocked = false;
         loop {
             match pipe.take(now()) {
                 Next::Write(piece) => return Poll::Ready(Some(piece.bytes)),
@@ -141,11 +142,16 @@ impl PipeReader {
                 }
             }
         }
-        pipe.is_blocked = false;
         if self.connection.is_some() {
             pipe.waker = Some(task.waker().clone());
         }
         Poll::Pending
+    }
+
+    /// Whether there is surely nothing to take: what [`Self::poll_next`] would say, for less.
+    /// Only for who runs the connection, and so need not be woken for its news.
+    pub fn has_nothing_more(&self) -> bool {
+        self.connection.is_none() && self.pipe.borrow().state.is_idle()
     }
 
     /// For a transport whose client does not take what it was given last: ready when the

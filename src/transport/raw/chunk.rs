@@ -2,7 +2,7 @@
 //! coding (RFC 9112 §7.1).
 
 use std::{
-    io::{self, IoSlice, Write},
+    io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -19,6 +19,9 @@ const ENOUGH_BYTES: usize = 16 * 1024;
 /// Slices of one write, far below what the kernel takes.
 const MAX_PIECES: usize = 16;
 
+/// Up to here copying costs less than that the kernel looks at each slice.
+const MAX_COPIED_BYTES: usize = 512;
+
 /// A `usize` in hexadecimal, and a line end.
 const MAX_SIZE_BYTES: usize = 2 * size_of::<usize>() + 2;
 
@@ -27,9 +30,9 @@ const MAX_SIZE_BYTES: usize = 2 * size_of::<usize>() + 2;
 pub(super) struct Chunk {
     /// The response's head, if it goes before.
     head: Bytes,
-    /// The chunk's size, as it is written.
-    size: SmallVec<[u8; MAX_SIZE_BYTES]>,
     pieces: SmallVec<[Bytes; 4]>,
+    /// Of all pieces.
+    size_bytes: usize,
     /// Whether the stream ends behind it.
     is_last: bool,
     /// How much of it the socket has.
@@ -56,28 +59,23 @@ impl Chunk {
         if self.is_last || !self.pieces.is_empty() {
             return true;
         }
-        let mut bytes = 0;
-        let mut may_have_more = true;
-        while bytes < ENOUGH_BYTES && self.pieces.len() < MAX_PIECES {
+        while self.size_bytes < ENOUGH_BYTES && self.pieces.len() < MAX_PIECES {
             match reader.poll_next(task) {
                 Poll::Ready(Some(piece)) => {
-                    bytes += piece.len();
+                    self.size_bytes += piece.len();
                     self.pieces.push(piece);
                 }
                 Poll::Ready(None) => {
                     self.is_last = true;
-                    break;
+                    return true;
                 }
-                Poll::Pending => {
-                    may_have_more = false;
-                    break;
-                }
+                Poll::Pending => return false,
+            }
+            if reader.has_nothing_more() {
+                return false;
             }
         }
-        if !self.pieces.is_empty() {
-            self.size = size_line(bytes);
-        }
-        may_have_more
+        true
     }
 
     /// Writes it to its end.
@@ -86,40 +84,96 @@ impl Chunk {
         socket: &mut TcpStream,
         task: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        loop {
-            let mut slices = self.slices();
-            let mut left = &mut slices[..];
-            IoSlice::advance_slices(&mut left, self.written_bytes);
-            if left.is_empty() {
-                return Poll::Ready(Ok(()));
-            }
-            let written = ready!(Pin::new(&mut *socket).poll_write_vectored(task, left))?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            drop(slices);
-            self.written_bytes += written;
-        }
-    }
-
-    fn slices(&self) -> SmallVec<[IoSlice<'_>; 8]> {
+        let mut room = [0; MAX_SIZE_BYTES];
+        let size = size_line(self.size_bytes, &mut room);
         let behind: &[u8] = match (self.pieces.is_empty(), self.is_last) {
             (true, false) => b"",
             (true, true) => b"0\r\n\r\n",
             (false, false) => b"\r\n",
             (false, true) => b"\r\n0\r\n\r\n",
         };
-        let pieces = self.pieces.iter().map(|piece| &piece[..]);
-        let slices = [&self.head[..], &self.size[..]].into_iter().chain(pieces).chain([behind]);
-        slices.filter(|slice| !slice.is_empty()).map(IoSlice::new).collect()
+        let size = if self.pieces.is_empty() { b"" } else { size };
+        let total_bytes = self.head.len() + size.len() + self.size_bytes + behind.len();
+        let mut written_bytes = self.written_bytes;
+        let result = if total_bytes <= MAX_COPIED_BYTES {
+            let mut copy = Copied { bytes: [0; MAX_COPIED_BYTES], length: 0 };
+            copy.push(&self.head);
+            copy.push(size);
+            self.pieces.iter().for_each(|piece| copy.push(piece));
+            copy.push(behind);
+            poll_write_all(&mut written_bytes, total_bytes, |written| {
+                Pin::new(&mut *socket).poll_write(task, &copy.bytes[written..copy.length])
+            })
+        } else {
+            let pieces = self.pieces.iter().map(|piece| &piece[..]);
+            let parts = [&self.head[..], size].into_iter().chain(pieces).chain([behind]);
+            let slices: SmallVec<[IoSlice<'_>; MAX_PIECES + 3]> = parts.map(IoSlice::new).collect();
+            poll_write_all(&mut written_bytes, total_bytes, |written| {
+                let mut slices = slices.clone();
+                let mut left = &mut slices[..];
+                IoSlice::advance_slices(&mut left, written);
+                Pin::new(&mut *socket).poll_write_vectored(task, left)
+            })
+        };
+        self.written_bytes = written_bytes;
+        result
     }
 }
 
-/// The line before a chunk's bytes.
-fn size_line(bytes: usize) -> SmallVec<[u8; MAX_SIZE_BYTES]> {
-    let mut line = [0; MAX_SIZE_BYTES];
-    let mut room = &mut line[..];
-    write!(room, "{bytes:x}\r\n").expect("a number has two digits a byte at most");
-    let length = MAX_SIZE_BYTES - room.len();
-    SmallVec::from_slice(&line[..length])
+/// A small write in one piece.
+struct Copied {
+    bytes: [u8; MAX_COPIED_BYTES],
+    length: usize,
+}
+
+impl Copied {
+    /// There must be room for it.
+    fn push(&mut self, part: &[u8]) {
+        let end = self.length + part.len();
+        self.bytes[self.length..end].copy_from_slice(part);
+        self.length = end;
+    }
+}
+
+/// Writes what `write` leaves of so many bytes, from where the last write ended.
+fn poll_write_all(
+    written_bytes: &mut usize,
+    total_bytes: usize,
+    mut write: impl FnMut(usize) -> Poll<io::Result<usize>>,
+) -> Poll<io::Result<()>> {
+    while *written_bytes < total_bytes {
+        match ready!(write(*written_bytes))? {
+            0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            written => *written_bytes += written,
+        }
+    }
+    Poll::Ready(Ok(()))
+}
+
+/// The line before a chunk's bytes. Formatting is too slow for what stands before each write.
+fn size_line(bytes: usize, room: &mut [u8; MAX_SIZE_BYTES]) -> &[u8] {
+    let mut left = bytes;
+    let mut first = MAX_SIZE_BYTES - 2;
+    room[first..].copy_from_slice(b"\r\n");
+    loop {
+        first -= 1;
+        room[first] = b"0123456789abcdef"[left % 16];
+        left /= 16;
+        if left == 0 {
+            return &room[first..];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_hexadecimal() {
+        for bytes in [0, 1, 15, 16, 255, 4096, usize::MAX] {
+            let line = format!("{bytes:x}\r\n");
+            assert_eq!(size_line(bytes, &mut [0; MAX_SIZE_BYTES]), line.as_bytes());
+        }
+    }
 }

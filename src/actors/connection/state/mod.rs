@@ -453,6 +453,7 @@ impl ConnectionState {
     fn check_progress(&mut self, now: Instant) -> Result<(), ShutdownReason> {
         if self.is_drained() {
             self.last_taken = now;
+            return Ok(());
         }
         let stalled = now.saturating_duration_since(self.last_taken) > self.spec.write_timeout;
         if stalled { Err(ShutdownReason::Slow) } else { Ok(()) }

@@ -102,6 +102,11 @@ impl ConnectionState {
         }
     }
 
+    /// Whether [`Self::next`] has nothing to give or to do.
+    pub fn is_idle(&self) -> bool {
+        self.backlog.is_none() && self.outbox.is_empty() && self.end.is_none()
+    }
+
     fn gap_of(&self, reason: GapReason, dropped: &Dropped) -> Bytes {
         let topics = self.wanted.only_topic();
         let gap = Gap { reason, partitions: &dropped.partitions, topics: topics.as_slice() };
