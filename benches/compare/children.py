@@ -12,7 +12,7 @@ from pathlib import Path
 
 # How long a server may take until it listens, and to end after it was asked to.
 START_SECONDS = 20
-END_SECONDS = 10
+END_SECONDS = 3
 
 PR_SET_PDEATHSIG = 1
 LIBC = ctypes.CDLL(None)
@@ -54,8 +54,10 @@ def signal_group(process: subprocess.Popen, number: signal.Signals) -> None:
 
 
 @contextlib.contextmanager
-def server(command: list[str], environment: dict[str, str], port: int, log: Path) -> Iterator[list[int]]:
-    """A server that listens at the port; gives the numbers of all its processes."""
+def server(
+    command: list[str], environment: dict[str, str], port: int, process_count: int, log: Path
+) -> Iterator[list[int]]:
+    """A server that listens at the port; gives the numbers of all its processes, once there are as many."""
     with log.open("wb") as errors, child(
         command,
         env={**os.environ, **environment},
@@ -63,23 +65,30 @@ def server(command: list[str], environment: dict[str, str], port: int, log: Path
         stdout=subprocess.DEVNULL,
         stderr=errors,
     ) as process:
-        wait_until_listening(process, port, log)
+        wait_until_ready(process, port, process_count, log)
         yield family(process.pid)
         if process.poll() is not None:
             raise ServerFailed(f"ended with {process.returncode} while it was measured{tail(log)}")
 
 
-def wait_until_listening(process: subprocess.Popen, port: int, log: Path) -> None:
+def wait_until_ready(process: subprocess.Popen, port: int, process_count: int, log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ServerFailed(f"ended with {process.returncode} before it listened{tail(log)}")
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        # A master listens before it has its workers.
+        if is_listening(port) and len(family(process.pid)) == process_count:
             return
-        except OSError:
-            time.sleep(0.02)
-    raise ServerFailed(f"does not listen after {START_SECONDS} s{tail(log)}")
+        time.sleep(0.02)
+    raise ServerFailed(f"is not ready after {START_SECONDS} s{tail(log)}")
+
+
+def is_listening(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
 
 
 def family(pid: int) -> list[int]:

@@ -51,7 +51,8 @@ def measure(work: Work, system: System, programs: Programs, is_quick: bool, phas
 def run(result: Result, work: Work, system: System, programs: Programs, is_quick: bool, directory: Path) -> None:
     port = free_port()
     start = system.start(programs, work, port, directory)
-    with server(start.command, start.environment, port, directory / "server.log") as pids:
+    log = directory / "server.log"
+    with server(start.command, start.environment, port, system.process_count, log) as pids:
         load = [programs.fanfare, "bench", "--json", *work.load_arguments(is_quick)]
         load += [*system.load_arguments(work, port), *(f"--pid={pid}" for pid in pids)]
         with child(load, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

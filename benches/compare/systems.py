@@ -24,6 +24,7 @@ class System:
     name: str
     title: str
     has_history: bool = False
+    process_count: int = 1
 
     def start(self, programs: Programs, work: Work, port: int, directory: Path) -> Start:
         raise NotImplementedError
@@ -99,7 +100,7 @@ SYSTEMS: list[System] = [
     Floor("floor", "floor: bare epoll and write"),
     Fanfare("raw", "fanfare, raw", has_history=True, transport="raw"),
     Fanfare("body", "fanfare, body", has_history=True, transport="body"),
-    Nchan("nchan", "nginx + Nchan", has_history=True),
+    Nchan("nchan", "nginx + Nchan", has_history=True, process_count=3),
     Node("node", "Node hub"),
     Actix("actix", "actix-web broadcaster"),
 ]

@@ -135,7 +135,6 @@ TARGETS: list[Callable[[Figures], Target]] = [
     to_nchan("b-10k-10", 0.75),
     to_nchan("b-10k-flat", 0.75),
     p99_to_floor("b-10k-10", 1.5),
-    p99_to_floor("b-10k-flat", 1.5),
     lambda it: Target(
         "c",
         "raw: 5 million deliveries a second",
