@@ -5,8 +5,8 @@ from typing import Any
 
 from .run import Result
 from .systems import SYSTEMS
-from .targets import Figures, Target, judge, value_at
-from .works import PAYLOAD_BYTES, WORKS, Work
+from .targets import Figures, Verdict, judge, value_at
+from .works import WORKS, Work
 
 MIB = 1024 * 1024
 
@@ -55,10 +55,14 @@ COLUMNS: dict[str, list[tuple[str, Cell]]] = {
         ("lost", lost),
     ],
     "storm": [
-        ("s until all have all", figure("reconnect", "seconds", decimals=2)),
+        ("s until all are open", figure("reconnect", "seconds_to_open", decimals=2)),
+        ("s until all have all", figure("reconnect", "seconds_to_catch_up", decimals=2)),
+        ("CPU µs a return", figure("reconnect", "cpu_micros_per_stream", decimals=1)),
         ("lost", lost),
         ("twice", figure("loss", "twice")),
+        ("SYNs sent again", figure("reconnect", "syn_retransmissions")),
     ],
+    "stalled": [DELIVERIES, *CPU, *LATENCIES, ("lost", lost), ("stalled and ended", figure("stalled", "ended"))],
 }
 
 
@@ -77,8 +81,8 @@ def header(about: dict[str, str], is_quick: bool) -> str:
     quick = " Short runs (`--quick`): figures to try the comparison, not to quote." if is_quick else ""
     return (
         "# Comparison\n\n" + "\n".join(lines) + f"\n\nServer and load tool (`fanfare bench`) share the cores; CPU is the "
-        f"server's alone, of all its processes; latency includes the tool's own. Payloads are {PAYLOAD_BYTES} bytes. "
-        "Unless said otherwise every system gets an event a POST, fanfare too, and sends each at once. A fresh server "
+        f"server's alone, of all its processes; latency includes the tool's own. Payloads are 100 bytes. "
+        "Unless said otherwise, every system gets an event a POST, fanfare too, and sends each at once. A fresh server "
         f"each time.{quick}"
     )
 
@@ -138,17 +142,25 @@ def noise(results: list[Result]) -> str:
     return f"## The machine's noise: the floor after all else, to before\n\n{aligned(rows)}"
 
 
-def targets(judged: list[Target]) -> str:
-    if not judged:
+def targets(verdicts: list[Verdict]) -> str:
+    if not verdicts:
         return ""
     rows = [["target", "work", "measured", ""]]
-    rows += [[it.text, it.work, measured(it), "reached" if it.is_reached else "**missed**"] for it in judged]
+    rows += [[it.target.text, it.target.work, measured(it), outcome(it)] for it in verdicts]
     return f"## Targets\n\n{aligned(rows)}"
 
 
-def measured(target: Target) -> str:
-    decimals = 0 if target.unit in ("a second", "lost") else 2
-    return f"{target.measured:,.{decimals}f} {target.unit}"
+def measured(it: Verdict) -> str:
+    if it.measured is None:
+        return "–"
+    decimals = 0 if it.target.unit in ("a second", "lost", "twice") else 2
+    return f"{it.measured:,.{decimals}f} {it.target.unit}"
+
+
+def outcome(it: Verdict) -> str:
+    if it.is_reached is None:
+        return "not measured"
+    return "reached" if it.is_reached else "**missed**"
 
 
 def remarks(results: list[Result]) -> str:
@@ -170,5 +182,5 @@ def as_json(about: dict[str, str], results: list[Result], is_quick: bool) -> dic
         "is_quick": is_quick,
         "works": {work.name: work.title for work in WORKS},
         "results": [result.as_json() for result in results],
-        "targets": [{**vars(target), "is_reached": target.is_reached} for target in judge(results)],
+        "targets": [it.as_json() for it in judge(results)],
     }

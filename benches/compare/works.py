@@ -1,9 +1,6 @@
 """The works: what is asked of every system, and which of its figures are shown."""
 
-from dataclasses import dataclass, field
-
-PAYLOAD_BYTES = 100
-
+from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Work:
@@ -19,6 +16,7 @@ class Work:
     """Events a second over all topics; 0 is as fast as they are answered and delivered."""
     seconds: float = 8
     warmup_seconds: float = 2
+    payload_bytes: int = 100
     topics: int = 1
     topics_per_stream: int = 1
     publishers: int = 1
@@ -28,31 +26,39 @@ class Work:
     """Whether fanfare is published to by NDJSON lines, many a request; else by an event a POST, as all."""
     systems: frozenset[str] = frozenset()
     """Empty: all."""
-    needs_history: bool = False
     shows_noise: bool = False
     """Whether the floor is measured again at the end."""
-    more: list[str] = field(default_factory=list)
-    """Further arguments of `fanfare bench`."""
+    missed_events: int = 0
+    """Instead of a rate: all streams are cut, miss so many, and return. Needs a history."""
+    stalled_streams: int = 0
+    """Streams beside the others that are never read."""
     note: str = ""
 
     @property
     def letter(self) -> str:
         return self.name[0]
 
+    @property
+    def needs_history(self) -> bool:
+        return self.missed_events > 0
+
     def load_arguments(self, is_quick: bool) -> list[str]:
-        seconds = min(self.seconds, 3) if is_quick else self.seconds
-        warmup = min(self.warmup_seconds, 1) if is_quick else self.warmup_seconds
         return [
             f"--streams={self.streams}",
-            f"--rate={self.rate}",
-            f"--duration={seconds}s",
-            f"--warmup={warmup}s",
-            f"--payload={PAYLOAD_BYTES}",
+            f"--payload={self.payload_bytes}",
             f"--topics={self.topics}",
             f"--topics-per-stream={self.topics_per_stream}",
             f"--publishers={self.publishers}",
-            *self.more,
+            *self.publish_arguments(is_quick),
+            *([f"--stalled={self.stalled_streams}"] if self.stalled_streams else []),
         ]
+
+    def publish_arguments(self, is_quick: bool) -> list[str]:
+        if self.missed_events:
+            return [f"--reconnect={self.missed_events}"]
+        seconds = min(self.seconds, 3) if is_quick else self.seconds
+        warmup = min(self.warmup_seconds, 1) if is_quick else self.warmup_seconds
+        return [f"--rate={self.rate}", f"--duration={seconds}s", f"--warmup={warmup}s"]
 
 
 # So seldom that the only event is the first, which is published at once, in the warm-up.
@@ -154,20 +160,38 @@ WORKS: list[Work] = [
     ),
     Work(
         "f",
-        "10,000 streams return at once, each 10 events behind",
+        "10,000 streams on one topic return at once, each 10 events behind",
         streams=10_000,
+        missed_events=10,
         shown="storm",
-        needs_history=True,
-        more=["--reconnect=10"],
-        note="Time from the first connection until every stream has all 10. The Node hub and the actix-web "
-        "broadcaster keep no history.",
+        note="Seconds are from the first connection until every stream has all 10. The floor, the Node hub and the "
+        "actix-web broadcaster keep no history.",
     ),
     Work(
         "g",
-        "1,000 streams on one topic, 10 events a second, one of them is never read",
-        streams=1000,
-        shown="deliveries",
-        more=["--stalled=1"],
-        note="Of the other 999.",
+        "1,000 streams on one topic, 10 events a second, one of them never read",
+        streams=999,
+        stalled_streams=1,
+        shown="stalled",
+        note="Of the other 999. So little is sent that the kernel holds all that the stalled one does not read.",
+    ),
+    Work(
+        "g-large",
+        "99 streams on one topic, 20 events of 64,000 bytes a second",
+        streams=99,
+        rate=20,
+        payload_bytes=64_000,
+        shown="stalled",
+        note="To compare the next with.",
+    ),
+    Work(
+        "g-large-stalled",
+        "the same, and one more that is never read",
+        streams=99,
+        rate=20,
+        payload_bytes=64_000,
+        stalled_streams=1,
+        shown="stalled",
+        note="The kernel is full of what it does not read within two seconds.",
     ),
 ]
