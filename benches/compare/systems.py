@@ -1,0 +1,106 @@
+"""The systems that are compared: how each is started, and where it is subscribed and published to."""
+
+import getpass
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .machine import MAX_OPEN_FILES, NGINX_MODULES, ROOT, Programs
+from .works import Work
+
+PEERS = ROOT / "benches" / "peers"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A server's command line and environment."""
+
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class System:
+    name: str
+    title: str
+    has_history: bool = False
+    process_count: int = 1
+
+    def start(self, programs: Programs, work: Work, port: int, directory: Path) -> Start:
+        raise NotImplementedError
+
+    def load_arguments(self, work: Work, port: int) -> list[str]:
+        """Where `fanfare bench` finds streams and takes events; an event is a POST."""
+        base = f"http://127.0.0.1:{port}"
+        return [f"--stream-url={base}/sub/{{topics}}", f"--publish-url={base}/pub/{{topic}}"]
+
+
+@dataclass(frozen=True)
+class Fanfare(System):
+    transport: str = ""
+
+    def start(self, programs: Programs, work: Work, port: int, directory: Path) -> Start:
+        # As it comes, but for the transport, when events leave, and the log: by default it has a
+        # line for every stream, and the others have none.
+        environment = {
+            "FANFARE__SERVER__TRANSPORT": self.transport,
+            "FANFARE__DELIVERY__FLUSH": work.flush,
+            "RUST_LOG": "warn",
+        }
+        return Start([programs.fanfare, "serve", "--no-demo", f"--listen=127.0.0.1:{port}"], environment)
+
+    def load_arguments(self, work: Work, port: int) -> list[str]:
+        base = f"http://127.0.0.1:{port}"
+        if work.fanfare_takes_lines:
+            return [f"--url={base}"]
+        return [
+            f"--url={base}",
+            f"--publish-url={base}/events/publish",
+            '--publish-body={"topic":"{topic}","data":"{data}"}',
+            "--publish-type=application/json",
+        ]
+
+
+class Nchan(System):
+    def start(self, programs: Programs, work: Work, port: int, directory: Path) -> Start:
+        # Workers of a master that is root would be another user, whose memory cannot be read.
+        user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
+        values = {
+            "MODULES": NGINX_MODULES,
+            "USER": user,
+            "DIRECTORY": directory,
+            "OPEN_FILES": MAX_OPEN_FILES,
+            "LISTEN": f"127.0.0.1:{port}",
+        }
+        text = (PEERS / "nchan.conf").read_text()
+        for name, value in values.items():
+            text = text.replace(f"@{name}@", str(value))
+        configuration = directory / "nginx.conf"
+        configuration.write_text(text)
+        return Start([programs.nginx, "-e", "stderr", "-p", str(directory), "-c", str(configuration)])
+
+
+class Node(System):
+    def start(self, programs: Programs, work: Work, port: int, directory: Path) -> Start:
+        command = [programs.node, str(PEERS / "node-hub.mjs"), "--listen", f"127.0.0.1:{port}"]
+        return Start(command, {"NODE_ENV": "production"})
+
+
+class Actix(System):
+    def start(self, programs: Programs, work: Work, port: int, directory: Path) -> Start:
+        return Start([programs.actix, "--listen", f"127.0.0.1:{port}"])
+
+
+class Floor(System):
+    def start(self, programs: Programs, work: Work, port: int, directory: Path) -> Start:
+        return Start([programs.floor, "--listen", f"127.0.0.1:{port}"])
+
+
+SYSTEMS: list[System] = [
+    Floor("floor", "floor: bare epoll and write"),
+    Fanfare("raw", "fanfare, raw", has_history=True, transport="raw"),
+    Fanfare("body", "fanfare, body", has_history=True, transport="body"),
+    Nchan("nchan", "nginx + Nchan", has_history=True, process_count=3),
+    Node("node", "Node hub"),
+    Actix("actix", "actix-web broadcaster"),
+]
