@@ -48,7 +48,7 @@ class Measurement:
             numbers = list(range(number, self.stream_count, count))
             self.crowds.append(CrowdProcess(instance.address, source, numbers))
         try:
-            wait_for("all streams are open", self.are_all_open, OPEN_SECONDS)
+            wait_for("all streams are open", self.have_all_opened_or_failed, OPEN_SECONDS)
         except TimeoutError as error:
             print(error, file=sys.stderr)
         self.figures["seconds_to_open"] = time.monotonic() - started
@@ -100,8 +100,8 @@ class Measurement:
         time.sleep(FORGET_SECONDS)
         self.note_memory("after all left")
 
-    def are_all_open(self) -> bool:
-        return self.progress()[0] == self.stream_count
+    def have_all_opened_or_failed(self) -> bool:
+        return self.progress()[0] == self.stream_count or bool(self.problems())
 
     def arrivals(self, wanted: dict) -> Arrivals:
         """Waits until all has arrived, or is late, and adds up what is wrong with it."""
