@@ -12,6 +12,9 @@ MAX_OPENING = 200
 
 CONNECT_SECONDS = 30
 
+# Of Linux; Python names it since 3.12.
+IP_BIND_ADDRESS_NO_PORT = 24
+
 
 class Stream:
     """A client's end of a stream, and what it read of an event that is not whole yet."""
@@ -58,8 +61,13 @@ class Crowd:
             self.open(self.to_open.pop())
 
     def open(self, number: int) -> None:
-        address = (self.source, 0)
-        connection = socket.create_connection(self.instance, CONNECT_SECONDS, address)
+        connection = socket.socket()
+        # The port is chosen when it is known to whom: one that waits after an earlier stream's
+        # end is no hindrance.
+        connection.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        connection.bind((self.source, 0))
+        connection.settimeout(CONNECT_SECONDS)
+        connection.connect(self.instance)
         path = f"/events/stream?topics=own:{number},common"
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: crowd\r\n\r\n".encode())
         connection.setblocking(False)
