@@ -4,7 +4,7 @@
 //! each partition in ascending order, `.<partition>:<sequence>`; digits are those of
 //! [`DIGITS`], most significant first. Sixteen partitions take at most 200 bytes.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, ops::Range, str::FromStr};
 
 use smallvec::{SmallVec, smallvec};
 
@@ -17,6 +17,9 @@ const EPOCH_DIGITS: usize = 8;
 
 /// Digits of the longest sequence: 2^54 events, 570 years at a million a second.
 const MAX_SEQUENCE_DIGITS: usize = 9;
+
+/// Digits of the longest number.
+const MAX_DIGITS: usize = 11;
 
 /// The sequence that a cursor gives for a partition that has not reached its epoch yet: as
 /// no partition is so far, a stream that comes back with it is told by a gap.
@@ -40,17 +43,21 @@ impl Epoch {
     pub fn number(self) -> u64 {
         self.0
     }
-}
 
-impl fmt::Display for Epoch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    fn digits(self) -> [u8; EPOCH_DIGITS] {
         let mut text = [b'0'; EPOCH_DIGITS];
         let mut rest = self.0;
         for place in text.iter_mut().rev() {
             *place = DIGITS[(rest & 63) as usize];
             rest >>= 6;
         }
-        f.write_str(ascii(&text))
+        text
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(ascii(&self.digits()))
     }
 }
 
@@ -131,6 +138,59 @@ pub fn write_cursor(out: &mut impl fmt::Write, epoch: Epoch, positions: &Positio
     Ok(())
 }
 
+/// The text of a cursor that moves on, a partition at a time: as a rule only that one's digits
+/// change.
+#[derive(Debug)]
+pub struct CursorText {
+    epoch: Epoch,
+    positions: Positions,
+    text: Vec<u8>,
+    /// Where each position's sequence stands in it.
+    sequences: SmallVec<[Range<usize>; 16]>,
+}
+
+impl CursorText {
+    /// Of a stream that stands there.
+    pub fn new(epoch: Epoch, positions: &Positions) -> Self {
+        let (text, sequences) = (Vec::new(), SmallVec::new());
+        let mut cursor = Self { epoch, positions: positions.clone(), text, sequences };
+        cursor.render();
+        cursor
+    }
+
+    /// The text as of now.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// The stream stands elsewhere in this partition.
+    pub fn set(&mut self, partition: u16, sequence: u64) {
+        let found = self.positions.find(partition);
+        self.positions.set(partition, sequence);
+        let mut room = [0; MAX_DIGITS];
+        let digits = digits(sequence, &mut room);
+        match found.map(|index| self.sequences[index].clone()) {
+            Ok(place) if place.len() == digits.len() => self.text[place].copy_from_slice(digits),
+            _ => self.render(),
+        }
+    }
+
+    fn render(&mut self) {
+        let mut room = [0; MAX_DIGITS];
+        self.text.clear();
+        self.sequences.clear();
+        self.text.extend_from_slice(&self.epoch.digits());
+        for (partition, sequence) in self.positions.iter() {
+            self.text.push(b'.');
+            self.text.extend_from_slice(digits(partition.into(), &mut room));
+            self.text.push(b':');
+            let start = self.text.len();
+            self.text.extend_from_slice(digits(sequence, &mut room));
+            self.sequences.push(start..self.text.len());
+        }
+    }
+}
+
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_cursor(f, self.epoch, &self.positions)
@@ -169,15 +229,19 @@ impl FromStr for Cursor {
 }
 
 fn write_number(out: &mut impl fmt::Write, number: u64) -> fmt::Result {
-    let mut text = [b'0'; 11];
-    let mut first = text.len();
+    out.write_str(ascii(digits(number, &mut [0; MAX_DIGITS])))
+}
+
+/// A number's digits, in the room that is lent for them.
+fn digits(number: u64, room: &mut [u8; MAX_DIGITS]) -> &[u8] {
+    let mut first = room.len();
     let mut rest = number;
     loop {
         first -= 1;
-        text[first] = DIGITS[(rest & 63) as usize];
+        room[first] = DIGITS[(rest & 63) as usize];
         rest >>= 6;
         if rest == 0 {
-            return out.write_str(ascii(&text[first..]));
+            return &room[first..];
         }
     }
 }
@@ -235,6 +299,21 @@ mod tests {
         fn any_text_is_refused_or_comes_back_the_same(text in "[0-9a-zA-Z_.:-]{0,40}|.*") {
             if let Ok(cursor) = text.parse::<Cursor>() {
                 prop_assert_eq!(cursor.to_string(), text);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_text_that_moves_on_is_that_of_its_cursor(
+            mut cursor in cursor(),
+            moves in prop::collection::vec((0..20_u16, 0..(1_u64 << 54)), 0..40),
+        ) {
+            let mut text = CursorText::new(cursor.epoch, &cursor.positions);
+            for (partition, sequence) in moves {
+                cursor.positions.set(partition, sequence);
+                text.set(partition, sequence);
+                prop_assert_eq!(text.as_bytes(), cursor.to_string().as_bytes());
             }
         }
     }

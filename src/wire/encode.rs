@@ -94,9 +94,9 @@ pub fn cursor_text(epoch: Epoch, positions: &Positions) -> String {
 }
 
 /// The `id:` line of a stream over several partitions, and the blank line that ends the event.
-pub fn push_id_line(out: &mut Vec<u8>, epoch: Epoch, positions: &Positions) {
+pub fn push_id_line(out: &mut Vec<u8>, cursor: &[u8]) {
     out.extend_from_slice(b"id: ");
-    write_cursor(&mut Text(out), epoch, positions).expect(ANY_TEXT);
+    out.extend_from_slice(cursor);
     out.extend_from_slice(b"\n\n");
 }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{
     domain::{
-        cursor::{Epoch, Positions},
+        cursor::{CursorText, Epoch, Positions},
         event::SequencedEvent,
     },
     subscription::Format,
@@ -25,25 +25,50 @@ pub(crate) struct View<'a> {
     pub is_single: bool,
 }
 
+/// All that a view's look depends on, kept.
+#[derive(Debug)]
+pub(crate) struct ViewKey {
+    epoch: Epoch,
+    behind: Box<[u16]>,
+    format: Format,
+    is_single: bool,
+}
+
+impl ViewKey {
+    pub fn of(view: &View<'_>) -> Self {
+        let View { epoch, behind, format, is_single } = *view;
+        Self { epoch, behind: behind.into(), format, is_single }
+    }
+
+    pub fn is_of(&self, view: &View<'_>) -> bool {
+        let View { epoch, behind, format, is_single } = *view;
+        (self.epoch, &*self.behind, self.format, self.is_single)
+            == (epoch, behind, format, is_single)
+    }
+}
+
 impl View<'_> {
     /// Encodes events in one piece; `positions` is where the stream stands before it.
     pub fn encode(&self, events: &[Arc<SequencedEvent>], mut positions: Positions) -> Bytes {
         match self.format {
             Format::Events if self.is_single => encode::events(events.iter().map(|event| &**event)),
-            Format::Events => self.with_own_ids(events, &mut positions).into(),
+            Format::Events => self.with_own_ids(events, &positions).into(),
             Format::JsonBatch => self.batch(events, &mut positions).into(),
         }
     }
 
-    fn with_own_ids(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> Vec<u8> {
-        // About what an id takes: its epoch, and a few digits for each partition.
-        let id_bytes = 16 + 8 * positions.len();
+    fn with_own_ids(&self, events: &[Arc<SequencedEvent>], positions: &Positions) -> Vec<u8> {
+        let mut id = CursorText::new(self.epoch, positions);
+        // A number may take more digits meanwhile.
+        let id_bytes = id.as_bytes().len() + 8;
         let size = events.iter().map(|event| event.body.lines.len() + id_bytes).sum();
         let mut bytes = Vec::with_capacity(size);
         for event in events {
-            self.advance(positions, event);
+            if !self.behind.contains(&event.partition) {
+                id.set(event.partition, event.sequence);
+            }
             encode::push_lines(&mut bytes, event);
-            encode::push_id_line(&mut bytes, self.epoch, positions);
+            encode::push_id_line(&mut bytes, id.as_bytes());
         }
         bytes
     }
@@ -66,7 +91,8 @@ impl View<'_> {
         }
         text.push_str("]\n");
         let mut bytes = text.into_bytes();
-        encode::push_id_line(&mut bytes, self.epoch, positions);
+        let id = encode::cursor_text(self.epoch, positions);
+        encode::push_id_line(&mut bytes, id.as_bytes());
         bytes
     }
 }

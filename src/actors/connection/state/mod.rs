@@ -2,6 +2,7 @@
 //! what becomes of a client that reads too slowly. No socket in sight. What its transport
 //! then gets is in `take`.
 
+mod alike;
 mod backlog;
 mod order;
 mod take;
@@ -358,19 +359,25 @@ impl ConnectionState {
     }
 
     fn push_events(&mut self, frames: &[Arc<Frame>], now: Instant) {
-        let events: Vec<_> = frames.iter().flat_map(|frame| &*frame.events).cloned().collect();
-        let mut leaving: Vec<Arc<SequencedEvent>> = Vec::with_capacity(events.len());
+        let events = alike::ordered(frames);
         let mut unsent = Unsent::after(&self.seen, &events);
-        for event in in_order(events) {
+        let mut coming: Vec<Arc<SequencedEvent>> = Vec::with_capacity(events.len());
+        for event in &*events {
             let Some(seen) = self.seen.get(event.partition) else { continue };
             if event.sequence <= seen {
                 continue;
             }
-            let event = unsent.of(event);
+            let event = unsent.of(event.clone());
             self.seen.set(event.partition, event.sequence);
-            if !self.wanted.wants_event(&event) {
-                continue;
+            if self.wanted.wants_event(&event) {
+                coming.push(event);
             }
+        }
+        if self.may_leave_together(&coming, now) {
+            return self.push_segments(&coming);
+        }
+        let mut leaving = Vec::with_capacity(coming.len());
+        for event in coming {
             if self.backlog.waiting.is_empty() && self.limiter.take(&event.policy, 1, now).is_ok() {
                 leaving.push(event);
             } else if self.backlog.waiting.push(event) != Added::Appended {
@@ -378,6 +385,14 @@ impl ConnectionState {
             }
         }
         self.push_segments(&leaving);
+    }
+
+    /// Takes all of them from the rate limit at once, if they have one policy and it lets them.
+    fn may_leave_together(&mut self, events: &[Arc<SequencedEvent>], now: Instant) -> bool {
+        let Some((first, others)) = events.split_first() else { return true };
+        self.backlog.waiting.is_empty()
+            && others.iter().all(|event| Arc::ptr_eq(&event.policy, &first.policy))
+            && self.limiter.take(&first.policy, events.len() as u32, now).is_ok()
     }
 
     fn push_segments(&mut self, mut leaving: &[Arc<SequencedEvent>]) {

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use bytes::Bytes;
 
-use super::ConnectionState;
+use super::{ConnectionState, alike};
 use crate::{
     actors::connection::view::View,
     domain::{
@@ -160,7 +160,7 @@ impl ConnectionState {
     fn take(&mut self, segment: Segment) -> Piece {
         let bytes = match segment.content {
             Content::Bytes(bytes) => bytes,
-            Content::Events(events) => self.view().encode(&events, self.outbox.taken().clone()),
+            Content::Events(events) => alike::encoded(events, &self.view(), self.outbox.taken()),
             Content::Gap(gap) => {
                 if let Some(epoch) = gap.epoch {
                     self.begin_epoch(gap.partition, epoch);
