@@ -313,7 +313,8 @@ mod tests {
             for (partition, sequence) in moves {
                 cursor.positions.set(partition, sequence);
                 text.set(partition, sequence);
-                prop_assert_eq!(text.as_bytes(), cursor.to_string().as_bytes());
+                let expected = cursor.to_string();
+                prop_assert_eq!(text.as_bytes(), expected.as_bytes());
             }
         }
     }
