@@ -51,6 +51,11 @@ impl Topic {
         &self.0
     }
 
+    /// Whether somebody else has this very topic too, not one that is merely equal.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
+    }
+
     /// The partition that this topic belongs to, for `partition_count` partitions (a power
     /// of two). Stable across versions, machines and programming languages: FNV-1a of 32
     /// bits over the name's bytes, its halves folded by exclusive or, its low bits taken.

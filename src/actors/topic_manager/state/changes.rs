@@ -219,7 +219,7 @@ impl<O: Outlet> ManagerState<O> {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         let Some(changes) = &mut slot.changes else { return };
         let Some(running) = changes.running.take_if(|running| running.awaited == 0) else { return };
-        let names = slot.wanted.names.iter().map(|name| name.as_str().to_owned()).collect();
+        let names = slot.wanted.names().map(str::to_owned).collect();
         self.finished.push((running.ticket, Outcome::Changed(names)));
         for gone in running.detach {
             self.detach(gone);
