@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    mem::take,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -45,9 +46,10 @@ pub(crate) trait Outlet {
 pub(crate) struct Slot<O> {
     pub stream: StreamId,
     pub outlet: O,
-    pub topics: SmallVec<[usize; 2]>,
+    /// Numbers of the topics that it named.
+    pub topics: SmallVec<[u32; 4]>,
     pub wanted: Arc<Wanted>,
-    pub attachments: SmallVec<[Attachment; 1]>,
+    pub attachments: Attachments,
     /// Changes of what it wants that are not done.
     pub changes: Option<Box<Changes>>,
     /// Whether it may have several topics in one partition.
@@ -66,6 +68,36 @@ pub(crate) struct Slot<O> {
     pub last_write: Instant,
 }
 
+/// What partitions have attached of a stream, or were asked to.
+#[derive(Debug, Default)]
+pub(crate) struct Attachments {
+    /// Partitions that have all that the stream wants of them: that is told by what it wants,
+    /// so for most streams nothing more is kept.
+    pub whole: SmallVec<[u16; 8]>,
+    /// One by one, once what the stream wants has begun to change.
+    pub parts: Vec<Attachment>,
+}
+
+impl Attachments {
+    /// All of them, whole ones too: before what the stream wants changes, or as it ends.
+    pub fn split(&mut self, stream: StreamId, wanted: &Wanted, partition_count: u16) {
+        if self.whole.is_empty() {
+            return;
+        }
+        let whole = take(&mut self.whole);
+        let interests = wanted.interests(partition_count).into_iter();
+        let interests = interests.filter(|(partition, _)| whole.contains(partition));
+        let parts =
+            interests.map(|(partition, interest)| Attachment { partition, id: stream, interest });
+        self.parts.extend(parts);
+    }
+
+    /// Whether the stream stands in a partition.
+    pub fn touch(&self, partition: u16) -> bool {
+        self.whole.contains(&partition) || self.parts.iter().any(|one| one.partition == partition)
+    }
+}
+
 /// What a partition has attached of a stream, or was asked to.
 #[derive(Debug)]
 pub(crate) struct Attachment {
@@ -78,7 +110,7 @@ pub(crate) struct Attachment {
 impl<O> Slot<O> {
     /// Whether the stream named the topic or has a pattern that matches it.
     pub fn wants(&self, id: usize, topic: &Topic) -> bool {
-        self.topics.contains(&id) || self.wanted.patterns.matches(topic)
+        self.topics.contains(&(id as u32)) || self.wanted.patterns.matches(topic)
     }
 }
 

@@ -115,6 +115,7 @@ impl<O: Outlet> ManagerState<O> {
         let mutes_change = wanted.muted != slot.wanted.muted;
         self.queue_pending(reference, now, |topic| mutes_change || gone.contains(topic));
         let Some(slot) = self.streams.get_mut(reference) else { return };
+        slot.attachments.split(slot.stream, &slot.wanted, self.spec.partition_count);
         slot.wanted = Arc::new(wanted);
         slot.outlet.change(&slot.wanted, None);
         let mut attach = added.interests(&slot.wanted, self.spec.partition_count);
@@ -139,7 +140,7 @@ impl<O: Outlet> ManagerState<O> {
             let id = self.topic_id(topic);
             self.topics[id].subscribers.push(reference);
             if let Some(slot) = self.streams.get_mut(reference) {
-                slot.topics.push(id);
+                slot.topics.push(id as u32);
             }
         }
         if let Some(slot) = self.streams.get_mut(reference) {
@@ -190,8 +191,8 @@ impl<O: Outlet> ManagerState<O> {
         let id = LATER | self.last_attachment;
         let Some(slot) = self.streams.get_mut(reference) else { return };
         // Those that are empty by now would gather with every change.
-        slot.attachments.retain(|one| one.partition != partition || !one.interest.is_empty());
-        slot.attachments.push(Attachment { partition, id, interest: interest.clone() });
+        slot.attachments.parts.retain(|one| one.partition != partition || !one.interest.is_empty());
+        slot.attachments.parts.push(Attachment { partition, id, interest: interest.clone() });
         self.joining.insert(id, reference);
         let attach = InterestChange::Attach { stream: id, interest, from: StartFrom::Live };
         self.changes[usize::from(partition)].push(attach);
@@ -231,9 +232,9 @@ impl<O: Outlet> ManagerState<O> {
     fn leave_topic(&mut self, reference: SlotRef, topic: &Topic) -> Option<Attachment> {
         let slot = self.streams.get_mut(reference)?;
         let id = self.topic_ids.get(topic).copied()?;
-        slot.topics.retain(|other| *other != id);
+        slot.topics.retain(|other| *other != id as u32);
         let mut part = None;
-        for attachment in &mut slot.attachments {
+        for attachment in &mut slot.attachments.parts {
             if attachment.interest.topics.contains(topic) {
                 let (without, only) = attachment.interest.without(topic);
                 attachment.interest = Arc::new(without);
@@ -256,7 +257,7 @@ impl<O: Outlet> ManagerState<O> {
         detach: &mut Vec<Attachment>,
     ) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        for attachment in &mut slot.attachments {
+        for attachment in &mut slot.attachments.parts {
             if !attachment.interest.patterns.iter().any(|pattern| gone.contains(pattern)) {
                 continue;
             }
