@@ -106,8 +106,9 @@ impl<O: Outlet> ManagerState<O> {
     }
 
     fn start(&mut self, reference: SlotRef, ticket: Ticket, change: Change, now: Instant) {
-        let Some(slot) = self.streams.get_mut(reference) else { return };
         let Change { add, remove, muted } = change;
+        let add: Vec<Pattern> = add.into_iter().map(|name| self.known(name)).collect();
+        let Some(slot) = self.streams.get_mut(reference) else { return };
         let Some(wanted) = slot.wanted.changed(&add, &remove, muted, self.spec.max_topics) else {
             return self.finished.push((ticket, Outcome::TooManyTopics));
         };
@@ -129,6 +130,12 @@ impl<O: Outlet> ManagerState<O> {
             self.attach(reference, partition, Arc::new(interest));
         }
         self.finish_if_attached(reference);
+    }
+
+    /// The same name as other streams have it, so that all of them keep it once.
+    fn known(&self, name: Pattern) -> Pattern {
+        let topic = name.to_topic().and_then(|topic| self.topic_ids.get_key_value(&topic));
+        topic.map_or(name, |(topic, _)| topic.clone().into())
     }
 
     /// The stream is among the subscribers of what it wants in addition.
