@@ -206,6 +206,12 @@ impl Wanted {
         all.into_iter().map(|(number, interest)| (number, Arc::new(interest))).collect()
     }
 
+    /// What it wants of a partition in which it has no topic.
+    pub fn no_interest(&self) -> Interest {
+        let (patterns, types) = (PatternSet::none(), self.types.clone());
+        Interest { topics: Topics::new(), patterns, types }
+    }
+
     /// Whether the stream wants an event of one of its topics.
     pub fn wants_event(&self, event: &SequencedEvent) -> bool {
         self.types.wants(event) && !self.mutes(event.event_type().unwrap_or("message"))

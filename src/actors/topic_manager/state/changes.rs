@@ -99,6 +99,7 @@ impl<O: Outlet> ManagerState<O> {
             };
             let Some((ticket, change)) = changes.waiting.pop_front() else {
                 slot.changes = None;
+                slot.attachments.unite();
                 return;
             };
             self.start(reference, ticket, change, now);

@@ -20,7 +20,7 @@ use feeds::FeedsByUser;
 
 use super::{
     frame::{Frame, Frames, Opening},
-    streams::{Attachments, Outlet, Slot, SlotRef, Streams},
+    streams::{Outlet, Slot, SlotRef, Streams},
 };
 use crate::{
     actors::{
@@ -177,10 +177,7 @@ impl<O: Outlet> ManagerState<O> {
             queued: Frames::new(),
             is_held: true,
             last_write: now,
-            attachments: Attachments {
-                whole: interests.iter().map(|(partition, _)| *partition).collect(),
-                parts: Vec::new(),
-            },
+            attachments: interests.iter().map(|(partition, _)| *partition).collect(),
             changes: None,
         });
         for pattern in wanted.patterns.iter() {
@@ -412,7 +409,7 @@ impl<O: Outlet> ManagerState<O> {
             let Some(slot) = self.streams.get_mut(reference) else { continue };
             let is_attached =
                 slot.is_open || slot.opening.iter().any(|(attached, _)| *attached == partition);
-            let touches = slot.attachments.touch(partition);
+            let touches = slot.attachments.touches(partition);
             let wants = |topic| slot.wanted.wants(topic);
             let is_concerned =
                 interruption.topics.is_empty() || interruption.topics.iter().any(wants);
@@ -436,19 +433,13 @@ impl<O: Outlet> ManagerState<O> {
         self.send(pending, now);
         self.changes[usize::from(partition)] = vec![InterestChange::DetachAll];
         for slot in self.streams.iter_mut() {
-            let is_attached = slot.attachments.touch(partition);
-            slot.attachments.whole.retain(|other| *other != partition);
-            slot.attachments.parts.retain(|one| {
-                let is_left = one.partition != partition;
-                if !is_left {
-                    self.joining.remove(&one.id);
-                }
-                is_left
-            });
             if let Some(changes) = &mut slot.changes {
                 changes.forget_attachments(partition);
             }
-            if is_attached {
+            if slot.attachments.touches(partition) {
+                for forgotten in slot.attachments.forget(partition) {
+                    self.joining.remove(&forgotten.id);
+                }
                 slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
             }
         }
