@@ -82,7 +82,7 @@ enum Deadline {
 struct TopicEntry {
     topic: Topic,
     /// Streams that named the topic; some have left meanwhile.
-    subscribers: Vec<SlotRef>,
+    subscribers: SmallVec<[SlotRef; 2]>,
     left_count: usize,
     pending: Batch,
     /// When the pending events leave; of a topic that leads and has none, when it will have
@@ -462,7 +462,7 @@ impl<O: Outlet> ManagerState<O> {
         }
         let id = self.topics.insert(TopicEntry {
             topic: topic.clone(),
-            subscribers: Vec::new(),
+            subscribers: SmallVec::new(),
             left_count: 0,
             pending: Batch::default(),
             due: None,
