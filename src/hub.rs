@@ -424,6 +424,6 @@ impl Shared {
         managers.retain(Addr::connected);
         managers.push(manager.clone());
         let spec = Arc::new(ConnectionSpec::new(&self.config));
-        Rc::new(Worker { manager, metrics, spec })
+        Rc::new(Worker { manager, metrics, spec, topics: RefCell::default() })
     }
 }

@@ -2,12 +2,11 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use smallvec::SmallVec;
-
 use crate::{
     domain::{
         event::{MAX_FIELD_BYTES, SequencedEvent},
         interest::{Interest, PatternSet, Start, StartFrom, Topics, TypeFilter},
+        shared_topics::SharedTopics,
         topic::{Pattern, Topic},
     },
     error::SubscribeError,
@@ -111,9 +110,12 @@ impl Subscription {
         };
         // Whom a user follows may be many, and changes.
         let notifications = self.feed.as_ref().map(|feed| feed.user.notifications().into());
-        let names = notifications.map_or(names, |notifications| vec![notifications]);
+        let names = match notifications {
+            Some(notifications) => Some([notifications].into()),
+            None => (!patterns.is_empty()).then(|| names.into()),
+        };
         Ok(Wanted {
-            names: names.into_iter().collect(),
+            names,
             topics,
             patterns,
             types: TypeFilter(check_types(self.types)?),
@@ -159,9 +161,10 @@ pub(crate) enum Format {
 /// A checked subscription.
 #[derive(Debug)]
 pub(crate) struct Wanted {
-    /// Topics and patterns as the client spelt them, each once, sorted.
-    pub names: SmallVec<[Pattern; 1]>,
-    /// Topics that no pattern of the stream covers.
+    /// Topics and patterns as the client spelt them, each once, sorted; unless that is just
+    /// the topics, as it mostly is.
+    names: Option<Box<[Pattern]>>,
+    /// Topics that no pattern of the stream covers, each once, sorted.
     pub topics: Topics,
     pub patterns: Arc<PatternSet>,
     pub types: TypeFilter,
@@ -176,6 +179,23 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
+    /// Topics and patterns as the client spelt them, each once, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let topics: &[Topic] = if self.names.is_some() { &[] } else { &self.topics };
+        let names = self.names.iter().flatten().map(Pattern::as_str);
+        names.chain(topics.iter().map(Topic::as_str))
+    }
+
+    /// How many there are of them.
+    pub fn name_count(&self) -> usize {
+        self.names.as_ref().map_or(self.topics.len(), |names| names.len())
+    }
+
+    /// Has the stream's topics stand where those of other streams stand already.
+    pub fn share_topics(&mut self, shared: &mut SharedTopics) {
+        self.topics.iter_mut().for_each(|topic| shared.share(topic));
+    }
+
     /// What the stream wants of each partition that it touches, ascending.
     pub fn interests(&self, partition_count: u16) -> Vec<(u16, Arc<Interest>)> {
         // A feed stands in all partitions, so that it finds what an author has posted whom
@@ -184,6 +204,12 @@ impl Wanted {
         let is_everywhere = self.feed.is_some();
         let all = Interest::by_partition(topics, patterns, types, partition_count, is_everywhere);
         all.into_iter().map(|(number, interest)| (number, Arc::new(interest))).collect()
+    }
+
+    /// What it wants of a partition in which it has no topic.
+    pub fn no_interest(&self) -> Interest {
+        let (patterns, types) = (PatternSet::none(), self.types.clone());
+        Interest { topics: Topics::new(), patterns, types }
     }
 
     /// Whether the stream wants an event of one of its topics.
@@ -216,7 +242,10 @@ impl Wanted {
         muted: Option<Arc<[String]>>,
         max_topics: usize,
     ) -> Option<Self> {
-        let names: BTreeSet<Pattern> = self.names.iter().cloned().collect();
+        let names: BTreeSet<Pattern> = match &self.names {
+            Some(names) => names.iter().cloned().collect(),
+            None => self.topics.iter().cloned().map(Pattern::from).collect(),
+        };
         let names = changed(names, add.iter().cloned(), remove.iter().cloned());
         let wild = |all: &[Pattern]| -> Vec<Pattern> {
             all.iter().filter(|one| one.has_wildcard()).cloned().collect()
@@ -231,6 +260,8 @@ impl Wanted {
         let added = named.filter_map(Pattern::to_topic).filter(|topic| !patterns.matches(topic));
         let removed = remove.iter().filter_map(Pattern::to_topic);
         let topics = changed(self.topics.iter().cloned().collect(), added, removed);
+        let mut topics: Topics = topics.into_iter().collect();
+        topics.shrink_to_fit();
         // As many as the client could come back with.
         let count = if self.feed.is_some() { topics.len() } else { names.len() };
         if count > max_topics {
@@ -239,9 +270,9 @@ impl Wanted {
         Some(Self {
             names: match self.feed {
                 Some(_) => self.names.clone(),
-                None => names.into_iter().collect(),
+                None => (!patterns.is_empty()).then(|| names.into_iter().collect()),
             },
-            topics: topics.into_iter().collect(),
+            topics,
             patterns,
             types: self.types.clone(),
             start: Start::Live,
@@ -285,10 +316,10 @@ impl Wanted {
     /// The names, cut where a log line would grow without bound.
     pub fn names_for_log(&self) -> String {
         const MAX_NAMES: usize = 10;
-        let names: Vec<&str> = self.names.iter().take(MAX_NAMES).map(Pattern::as_str).collect();
+        let names: Vec<&str> = self.names().take(MAX_NAMES).collect();
         let mut text = names.join(",");
-        if self.names.len() > MAX_NAMES {
-            text += &format!(",… ({} in all)", self.names.len());
+        if self.name_count() > MAX_NAMES {
+            text += &format!(",… ({} in all)", self.name_count());
         }
         text
     }

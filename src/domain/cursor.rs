@@ -6,7 +6,7 @@
 
 use std::{fmt, ops::Range, str::FromStr};
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 /// Base 64 in an order that makes small numbers look like numbers. All are safe in a
 /// header, in a query and in an `id:` line.
@@ -21,9 +21,13 @@ const MAX_SEQUENCE_DIGITS: usize = 9;
 /// Digits of the longest number.
 const MAX_DIGITS: usize = 11;
 
+const SEQUENCE_BITS: usize = 6 * MAX_SEQUENCE_DIGITS;
+
+const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
+
 /// The sequence that a cursor gives for a partition that has not reached its epoch yet: as
 /// no partition is so far, a stream that comes back with it is told by a gap.
-pub const IN_ANOTHER_EPOCH: u64 = (1 << 54) - 1;
+pub const IN_ANOTHER_EPOCH: u64 = MAX_SEQUENCE;
 
 /// Highest number of partitions a hub can have.
 pub const MAX_PARTITIONS: u16 = 256;
@@ -66,19 +70,40 @@ impl fmt::Display for Epoch {
 /// A partition that is absent is one that the stream does not touch. Most streams touch one:
 /// its position takes no memory of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Positions(SmallVec<[(u16, u64); 1]>);
+pub struct Positions(SmallVec<[Position; 2]>);
+
+/// A partition above its sequence, in one number: every stream on many topics has one for
+/// each partition, several times over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Position(u64);
+
+impl Position {
+    fn new(partition: u16, sequence: u64) -> Self {
+        debug_assert!(partition < MAX_PARTITIONS && sequence <= MAX_SEQUENCE);
+        Self(u64::from(partition) << SEQUENCE_BITS | sequence.min(MAX_SEQUENCE))
+    }
+
+    fn partition(self) -> u16 {
+        (self.0 >> SEQUENCE_BITS) as u16
+    }
+
+    fn sequence(self) -> u64 {
+        self.0 & MAX_SEQUENCE
+    }
+}
 
 impl Positions {
     /// The sequence of a partition, if it is known.
     pub fn get(&self, partition: u16) -> Option<u64> {
-        self.find(partition).ok().map(|index| self.0[index].1)
+        self.find(partition).ok().map(|index| self.0[index].sequence())
     }
 
     /// Sets a partition's sequence.
     pub fn set(&mut self, partition: u16, sequence: u64) {
+        let position = Position::new(partition, sequence);
         match self.find(partition) {
-            Ok(index) => self.0[index].1 = sequence,
-            Err(index) => self.0.insert(index, (partition, sequence)),
+            Ok(index) => self.0[index] = position,
+            Err(index) => self.0.insert(index, position),
         }
     }
 
@@ -94,11 +119,11 @@ impl Positions {
 
     /// Each partition and its sequence, ascending by partition.
     pub fn iter(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        self.0.iter().copied()
+        self.0.iter().map(|position| (position.partition(), position.sequence()))
     }
 
     fn find(&self, partition: u16) -> Result<usize, usize> {
-        self.0.binary_search_by_key(&partition, |(number, _)| *number)
+        self.0.binary_search_by_key(&partition, |position| position.partition())
     }
 }
 
@@ -122,7 +147,7 @@ pub struct Cursor {
 impl Cursor {
     /// The cursor of a single event.
     pub fn of_event(epoch: Epoch, partition: u16, sequence: u64) -> Self {
-        Self { epoch, positions: Positions(smallvec![(partition, sequence)]) }
+        Self { epoch, positions: [(partition, sequence)].into_iter().collect() }
     }
 }
 
@@ -212,18 +237,19 @@ impl FromStr for Cursor {
             return Err(CursorError);
         }
         let epoch = Epoch(read_digits(epoch)?);
-        let mut positions: Vec<(u16, u64)> = Vec::new();
+        let mut positions = Positions::default();
+        let mut last = None;
         for part in parts {
             let (partition, sequence) = part.split_once(':').ok_or(CursorError)?;
             let partition = u16::try_from(read_number(partition)?).map_err(|_| CursorError)?;
-            let ascending = positions.last().is_none_or(|(before, _)| *before < partition);
+            let ascending = last.replace(partition).is_none_or(|before| before < partition);
             if partition >= MAX_PARTITIONS || !ascending {
                 return Err(CursorError);
             }
-            positions.push((partition, read_number(sequence)?));
+            positions.set(partition, read_number(sequence)?);
         }
         // Every stream touches a partition, so a hub gives out no cursor without one.
-        let positions = Some(Positions(positions.into())).filter(|positions| !positions.is_empty());
+        let positions = Some(positions).filter(|positions| !positions.is_empty());
         Ok(Self { epoch, positions: positions.ok_or(CursorError)? })
     }
 }

@@ -15,8 +15,8 @@ use super::{
     topic::{Pattern, Topic},
 };
 
-/// Topics of one stream. Most have one: it takes no memory of its own.
-pub(crate) type Topics = SmallVec<[Topic; 1]>;
+/// Topics of one stream. Most have one: that takes no memory of its own, nor do two.
+pub(crate) type Topics = SmallVec<[Topic; 2]>;
 
 /// What one stream wants of one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub(crate) mod pattern_index;
 pub mod policy;
 pub(crate) mod relay;
 pub(crate) mod remembered;
+pub(crate) mod shared_topics;
 #[cfg(test)]
 pub(crate) mod testing;
 pub(crate) mod timer_wheel;

@@ -2,7 +2,9 @@
 //!
 //! Not here: who listens to a topic (`actors`), and what happens to its events (`policy`).
 
-use std::{fmt, sync::Arc};
+use std::fmt;
+
+use arcstr::ArcStr;
 
 /// Longest topic name or pattern, in bytes of UTF-8.
 pub const MAX_TOPIC_BYTES: usize = 256;
@@ -28,9 +30,9 @@ pub enum TopicError {
     MisplacedDoubleWildcard,
 }
 
-/// A valid topic name. Cheap to clone.
+/// A valid topic name. Cheap to clone, and a mere pointer: streams have long lists of them.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Topic(Arc<str>);
+pub struct Topic(ArcStr);
 
 impl Topic {
     /// Checks a name: 1 to 256 bytes, segments parted by `:`, no empty segment, no white
@@ -49,6 +51,11 @@ impl Topic {
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether somebody else has this very topic too, not one that is merely equal.
+    pub(crate) fn is_shared(&self) -> bool {
+        ArcStr::strong_count(&self.0).is_some_and(|count| count > 1)
     }
 
     /// The partition that this topic belongs to, for `partition_count` partitions (a power
@@ -89,7 +96,7 @@ fn fnv1a(bytes: &[u8]) -> u32 {
 /// A subscription's pattern: `*` is one whole segment, a last `**` is one or more. A pattern
 /// without wildcards matches just the topic of that name. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Pattern(Arc<str>);
+pub struct Pattern(ArcStr);
 
 impl Pattern {
     /// Checks a pattern by the rules of [`Topic::parse`], wildcards allowed.

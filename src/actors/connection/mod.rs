@@ -34,7 +34,10 @@ use super::{
     StreamId, catch, now,
     topic_manager::{CloseStream, OpenStream, TopicManager},
 };
-use crate::{hub::Shared, metrics::WorkerMetrics, subscription::Wanted, wire::ShutdownReason};
+use crate::{
+    domain::shared_topics::SharedTopics, hub::Shared, metrics::WorkerMetrics, subscription::Wanted,
+    wire::ShutdownReason,
+};
 
 /// Messages that wait while the connection's task has not run: a turn's frames each. Past
 /// that, frames stay with the manager.
@@ -45,6 +48,8 @@ pub(crate) struct Worker {
     pub manager: Addr<TopicManager>,
     pub metrics: Arc<WorkerMetrics>,
     pub spec: Arc<ConnectionSpec>,
+    /// The topics of its streams.
+    pub topics: RefCell<SharedTopics>,
 }
 
 /// The shell of a connection.
@@ -79,10 +84,11 @@ impl Connection {
     pub fn open(
         shared: Arc<Shared>,
         worker: Rc<Worker>,
-        wanted: Wanted,
+        mut wanted: Wanted,
         body: TaskTrackerToken,
     ) -> NewStream {
         let stream = shared.next_id();
+        wanted.share_topics(&mut worker.topics.borrow_mut());
         let wanted = Arc::new(wanted);
         let opened_at = now();
         let (spec, retry) = (worker.spec.clone(), shared.random_retry());
@@ -144,7 +150,7 @@ impl Actor for Connection {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.shared.open_streams.fetch_add(1, Ordering::Relaxed);
         self.shared.metrics.opened.fetch_add(1, Ordering::Relaxed);
-        self.worker.metrics.add_subscriptions(self.wanted.names.len());
+        self.worker.metrics.add_subscriptions(self.wanted.name_count());
         tracing::info!(
             client_id = self.client_id(),
             topics = %self.wanted.names_for_log(),
@@ -168,7 +174,8 @@ impl Actor for Connection {
         let reason = pipe.ended().map_or("client", ShutdownReason::as_str);
         let duration = now().saturating_duration_since(self.opened_at);
         self.shared.metrics.count_closed(reason, duration);
-        self.worker.metrics.remove_subscriptions(self.wanted.names.len());
+        self.worker.metrics.remove_subscriptions(self.wanted.name_count());
+        self.worker.topics.borrow_mut().leave(self.wanted.topics.len());
         self.worker.manager.do_send(CloseStream { stream: self.stream });
         self.shared.open_streams.fetch_sub(1, Ordering::Relaxed);
         tracing::info!(
@@ -210,9 +217,10 @@ impl Handler<ChangeTopics> for Connection {
 
     fn handle(&mut self, message: ChangeTopics, ctx: &mut Self::Context) {
         let ChangeTopics { wanted, begin } = message;
-        let (before, after) = (self.wanted.names.len(), wanted.names.len());
+        let (before, after) = (self.wanted.name_count(), wanted.name_count());
         self.worker.metrics.add_subscriptions(after);
         self.worker.metrics.remove_subscriptions(before);
+        self.worker.topics.borrow_mut().leave(self.wanted.topics.len());
         self.wanted = wanted.clone();
         self.decide(ctx, |state| {
             state.on_change(wanted, begin);

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    mem::take,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -45,9 +46,10 @@ pub(crate) trait Outlet {
 pub(crate) struct Slot<O> {
     pub stream: StreamId,
     pub outlet: O,
-    pub topics: SmallVec<[usize; 2]>,
+    /// Numbers of the topics that it named.
+    pub topics: SmallVec<[u32; 4]>,
     pub wanted: Arc<Wanted>,
-    pub attachments: SmallVec<[Attachment; 1]>,
+    pub attachments: Attachments,
     /// Changes of what it wants that are not done.
     pub changes: Option<Box<Changes>>,
     /// Whether it may have several topics in one partition.
@@ -66,6 +68,66 @@ pub(crate) struct Slot<O> {
     pub last_write: Instant,
 }
 
+/// What partitions have attached of a stream, or were asked to.
+#[derive(Debug, Default)]
+pub(crate) struct Attachments {
+    /// Partitions that have all that the stream wants of them: that is told by what it wants,
+    /// so for most streams nothing more is kept.
+    whole: SmallVec<[u16; 8]>,
+    /// One by one, while what the stream wants changes.
+    pub parts: Vec<Attachment>,
+    /// Whether a partition has forgotten what it had of the stream.
+    is_forgotten: bool,
+}
+
+impl Attachments {
+    /// All of them one by one: before what the stream wants changes, or as it ends.
+    pub fn split(&mut self, stream: StreamId, wanted: &Wanted, partition_count: u16) {
+        if self.whole.is_empty() {
+            return;
+        }
+        let mut interests: HashMap<_, _> = wanted.interests(partition_count).into_iter().collect();
+        self.parts.extend(take(&mut self.whole).into_iter().map(|partition| {
+            let interest = interests.remove(&partition);
+            let interest = interest.unwrap_or_else(|| Arc::new(wanted.no_interest()));
+            Attachment { partition, id: stream, interest }
+        }));
+    }
+
+    /// Whole again, once all that has changed is attached. Patterns stay as they are: they are
+    /// attached in sets, of which what the stream wants does not tell.
+    pub fn unite(&mut self) {
+        if !self.is_forgotten && self.parts.iter().all(|one| one.interest.patterns.is_empty()) {
+            let partitions = take(&mut self.parts).into_iter().map(|one| one.partition);
+            self.whole = self.whole.iter().copied().chain(partitions).collect();
+            self.whole.sort_unstable();
+            self.whole.dedup();
+        }
+    }
+
+    /// A partition has forgotten what it had of the stream: that is not detached any more,
+    /// unlike what it may yet be asked to attach.
+    pub fn forget(&mut self, partition: u16) -> Vec<Attachment> {
+        self.is_forgotten = true;
+        self.whole.retain(|other| *other != partition);
+        let parts = take(&mut self.parts).into_iter();
+        let (forgotten, left) = parts.partition(|one| one.partition == partition);
+        self.parts = left;
+        forgotten
+    }
+
+    /// Whether the stream stands in a partition.
+    pub fn touches(&self, partition: u16) -> bool {
+        self.whole.contains(&partition) || self.parts.iter().any(|one| one.partition == partition)
+    }
+}
+
+impl FromIterator<u16> for Attachments {
+    fn from_iter<I: IntoIterator<Item = u16>>(partitions: I) -> Self {
+        Self { whole: partitions.into_iter().collect(), ..Self::default() }
+    }
+}
+
 /// What a partition has attached of a stream, or was asked to.
 #[derive(Debug)]
 pub(crate) struct Attachment {
@@ -78,7 +140,7 @@ pub(crate) struct Attachment {
 impl<O> Slot<O> {
     /// Whether the stream named the topic or has a pattern that matches it.
     pub fn wants(&self, id: usize, topic: &Topic) -> bool {
-        self.topics.contains(&id) || self.wanted.patterns.matches(topic)
+        self.topics.contains(&(id as u32)) || self.wanted.patterns.matches(topic)
     }
 }
 

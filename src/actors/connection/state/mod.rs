@@ -34,7 +34,6 @@ use crate::{
         interest::Start,
         outbox::{Content, GapHere, Outbox, Segment},
         partition_log::{MissedReason, Replay},
-        topic::Pattern,
     },
     subscription::{Format, Wanted},
     wire::{
@@ -152,7 +151,7 @@ impl ConnectionState {
         self.outbox.advance(replays.iter().map(|(number, _)| (*number, IN_ANOTHER_EPOCH)));
         self.advance(replays.iter().map(|(number, replay)| (*number, replay.start)));
         let id = self.cursor();
-        let topics: Vec<&str> = self.wanted.names.iter().map(Pattern::as_str).collect();
+        let topics: Vec<&str> = self.wanted.names().collect();
         let connected = Connected {
             client_id,
             timestamp,

@@ -99,6 +99,7 @@ impl<O: Outlet> ManagerState<O> {
             };
             let Some((ticket, change)) = changes.waiting.pop_front() else {
                 slot.changes = None;
+                slot.attachments.unite();
                 return;
             };
             self.start(reference, ticket, change, now);
@@ -106,8 +107,9 @@ impl<O: Outlet> ManagerState<O> {
     }
 
     fn start(&mut self, reference: SlotRef, ticket: Ticket, change: Change, now: Instant) {
-        let Some(slot) = self.streams.get_mut(reference) else { return };
         let Change { add, remove, muted } = change;
+        let add: Vec<Pattern> = add.into_iter().map(|name| self.known(name)).collect();
+        let Some(slot) = self.streams.get_mut(reference) else { return };
         let Some(wanted) = slot.wanted.changed(&add, &remove, muted, self.spec.max_topics) else {
             return self.finished.push((ticket, Outcome::TooManyTopics));
         };
@@ -115,6 +117,7 @@ impl<O: Outlet> ManagerState<O> {
         let mutes_change = wanted.muted != slot.wanted.muted;
         self.queue_pending(reference, now, |topic| mutes_change || gone.contains(topic));
         let Some(slot) = self.streams.get_mut(reference) else { return };
+        slot.attachments.split(slot.stream, &slot.wanted, self.spec.partition_count);
         slot.wanted = Arc::new(wanted);
         slot.outlet.change(&slot.wanted, None);
         let mut attach = added.interests(&slot.wanted, self.spec.partition_count);
@@ -130,6 +133,12 @@ impl<O: Outlet> ManagerState<O> {
         self.finish_if_attached(reference);
     }
 
+    /// The same name as other streams have it, so that all of them keep it once.
+    fn known(&self, name: Pattern) -> Pattern {
+        let topic = name.to_topic().and_then(|topic| self.topic_ids.get_key_value(&topic));
+        topic.map_or(name, |(topic, _)| topic.clone().into())
+    }
+
     /// The stream is among the subscribers of what it wants in addition.
     fn join(&mut self, reference: SlotRef, added: &Difference) {
         for pattern in &added.patterns {
@@ -139,7 +148,7 @@ impl<O: Outlet> ManagerState<O> {
             let id = self.topic_id(topic);
             self.topics[id].subscribers.push(reference);
             if let Some(slot) = self.streams.get_mut(reference) {
-                slot.topics.push(id);
+                slot.topics.push(id as u32);
             }
         }
         if let Some(slot) = self.streams.get_mut(reference) {
@@ -190,8 +199,8 @@ impl<O: Outlet> ManagerState<O> {
         let id = LATER | self.last_attachment;
         let Some(slot) = self.streams.get_mut(reference) else { return };
         // Those that are empty by now would gather with every change.
-        slot.attachments.retain(|one| one.partition != partition || !one.interest.is_empty());
-        slot.attachments.push(Attachment { partition, id, interest: interest.clone() });
+        slot.attachments.parts.retain(|one| one.partition != partition || !one.interest.is_empty());
+        slot.attachments.parts.push(Attachment { partition, id, interest: interest.clone() });
         self.joining.insert(id, reference);
         let attach = InterestChange::Attach { stream: id, interest, from: StartFrom::Live };
         self.changes[usize::from(partition)].push(attach);
@@ -219,7 +228,7 @@ impl<O: Outlet> ManagerState<O> {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         let Some(changes) = &mut slot.changes else { return };
         let Some(running) = changes.running.take_if(|running| running.awaited == 0) else { return };
-        let names = slot.wanted.names.iter().map(|name| name.as_str().to_owned()).collect();
+        let names = slot.wanted.names().map(str::to_owned).collect();
         self.finished.push((running.ticket, Outcome::Changed(names)));
         for gone in running.detach {
             self.detach(gone);
@@ -231,9 +240,9 @@ impl<O: Outlet> ManagerState<O> {
     fn leave_topic(&mut self, reference: SlotRef, topic: &Topic) -> Option<Attachment> {
         let slot = self.streams.get_mut(reference)?;
         let id = self.topic_ids.get(topic).copied()?;
-        slot.topics.retain(|other| *other != id);
+        slot.topics.retain(|other| *other != id as u32);
         let mut part = None;
-        for attachment in &mut slot.attachments {
+        for attachment in &mut slot.attachments.parts {
             if attachment.interest.topics.contains(topic) {
                 let (without, only) = attachment.interest.without(topic);
                 attachment.interest = Arc::new(without);
@@ -256,7 +265,7 @@ impl<O: Outlet> ManagerState<O> {
         detach: &mut Vec<Attachment>,
     ) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        for attachment in &mut slot.attachments {
+        for attachment in &mut slot.attachments.parts {
             if !attachment.interest.patterns.iter().any(|pattern| gone.contains(pattern)) {
                 continue;
             }

@@ -130,8 +130,8 @@ impl<O: Outlet> ManagerState<O> {
                 continue;
             }
             let waiting: SmallVec<[&Batch; 4]> = if slot.wanted.patterns.is_empty() {
-                let own = slot.topics.iter().filter(|id| pending.contains(*id));
-                own.map(|id| &self.topics[*id].pending).collect()
+                let own = slot.topics.iter().map(|id| *id as usize);
+                own.filter(|id| pending.contains(id)).map(|id| &self.topics[id].pending).collect()
             } else {
                 let wanted = pending.iter().filter(|id| slot.wants(**id, &self.topics[**id].topic));
                 wanted.map(|id| &self.topics[*id].pending).collect()

@@ -20,7 +20,7 @@ use feeds::FeedsByUser;
 
 use super::{
     frame::{Frame, Frames, Opening},
-    streams::{Attachment, Outlet, Slot, SlotRef, Streams},
+    streams::{Outlet, Slot, SlotRef, Streams},
 };
 use crate::{
     actors::{
@@ -82,7 +82,7 @@ enum Deadline {
 struct TopicEntry {
     topic: Topic,
     /// Streams that named the topic; some have left meanwhile.
-    subscribers: Vec<SlotRef>,
+    subscribers: SmallVec<[SlotRef; 2]>,
     left_count: usize,
     pending: Batch,
     /// When the pending events leave; of a topic that leads and has none, when it will have
@@ -166,7 +166,7 @@ impl<O: Outlet> ManagerState<O> {
         let slot = self.streams.insert(Slot {
             stream,
             outlet,
-            topics: SmallVec::with_capacity(wanted.topics.len()),
+            topics: SmallVec::new(),
             may_interleave: !wanted.patterns.is_empty()
                 || interests.iter().any(|(_, interest)| interest.topics.len() > 1),
             wanted: wanted.clone(),
@@ -177,25 +177,21 @@ impl<O: Outlet> ManagerState<O> {
             queued: Frames::new(),
             is_held: true,
             last_write: now,
-            attachments: interests
-                .iter()
-                .map(|(partition, interest)| Attachment {
-                    partition: *partition,
-                    id: stream,
-                    interest: interest.clone(),
-                })
-                .collect(),
+            attachments: interests.iter().map(|(partition, _)| *partition).collect(),
             changes: None,
         });
         for pattern in wanted.patterns.iter() {
             self.patterns.insert(pattern, slot);
         }
-        for topic in interests.iter().flat_map(|(_, interest)| &interest.topics) {
+        let mut topics = SmallVec::new();
+        topics.reserve_exact(wanted.topics.len());
+        for topic in &wanted.topics {
             let id = self.topic_id(topic);
             self.topics[id].subscribers.push(slot);
-            if let Some(slot) = self.streams.get_mut(slot) {
-                slot.topics.push(id);
-            }
+            topics.push(id as u32);
+        }
+        if let Some(slot) = self.streams.get_mut(slot) {
+            slot.topics = topics;
         }
         for (partition, interest) in interests {
             let from = wanted.start_in(partition);
@@ -219,7 +215,7 @@ impl<O: Outlet> ManagerState<O> {
     pub fn close(&mut self, stream: StreamId) {
         let Some((reference, mut slot)) = self.streams.remove(stream) else { return };
         self.end_changes(&mut slot);
-        for id in slot.topics {
+        for id in slot.topics.into_iter().map(|id| id as usize) {
             let entry = &mut self.topics[id];
             entry.left_count += 1;
             if entry.left_count * 2 > entry.subscribers.len() {
@@ -231,7 +227,8 @@ impl<O: Outlet> ManagerState<O> {
         for pattern in slot.wanted.patterns.iter() {
             self.patterns.remove(pattern, reference);
         }
-        for attachment in slot.attachments {
+        slot.attachments.split(stream, &slot.wanted, self.spec.partition_count);
+        for attachment in slot.attachments.parts {
             self.detach(attachment);
         }
         if let Some(feed) = &slot.wanted.feed {
@@ -412,7 +409,7 @@ impl<O: Outlet> ManagerState<O> {
             let Some(slot) = self.streams.get_mut(reference) else { continue };
             let is_attached =
                 slot.is_open || slot.opening.iter().any(|(attached, _)| *attached == partition);
-            let touches = slot.attachments.iter().any(|one| one.partition == partition);
+            let touches = slot.attachments.touches(partition);
             let wants = |topic| slot.wanted.wants(topic);
             let is_concerned =
                 interruption.topics.is_empty() || interruption.topics.iter().any(wants);
@@ -436,18 +433,13 @@ impl<O: Outlet> ManagerState<O> {
         self.send(pending, now);
         self.changes[usize::from(partition)] = vec![InterestChange::DetachAll];
         for slot in self.streams.iter_mut() {
-            let before = slot.attachments.len();
-            slot.attachments.retain(|one| {
-                let is_left = one.partition != partition;
-                if !is_left {
-                    self.joining.remove(&one.id);
-                }
-                is_left
-            });
             if let Some(changes) = &mut slot.changes {
                 changes.forget_attachments(partition);
             }
-            if slot.attachments.len() < before {
+            if slot.attachments.touches(partition) {
+                for forgotten in slot.attachments.forget(partition) {
+                    self.joining.remove(&forgotten.id);
+                }
                 slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
             }
         }
@@ -470,7 +462,7 @@ impl<O: Outlet> ManagerState<O> {
         }
         let id = self.topics.insert(TopicEntry {
             topic: topic.clone(),
-            subscribers: Vec::new(),
+            subscribers: SmallVec::new(),
             left_count: 0,
             pending: Batch::default(),
             due: None,
