@@ -46,6 +46,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct ManagerSpec {
     pub start: Instant,
+    /// From which ticks are counted, on all workers and in partitions.
+    pub ticks_from: Instant,
     pub partition_count: u16,
     pub heartbeat: Duration,
     pub max_lifetime: Duration,
@@ -57,9 +59,10 @@ pub(crate) struct ManagerSpec {
 }
 
 impl ManagerSpec {
-    pub fn new(config: &Config, start: Instant) -> Self {
+    pub fn new(config: &Config, start: Instant, ticks_from: Instant) -> Self {
         Self {
             start,
+            ticks_from,
             partition_count: config.hub.partitions,
             heartbeat: config.stream.heartbeat,
             max_lifetime: config.stream.max_lifetime,
@@ -363,12 +366,7 @@ impl<O: Outlet> ManagerState<O> {
         match policy.flush {
             Flush::Immediate => now,
             Flush::Leading if entry.due.is_none() => now,
-            Flush::Leading | Flush::Tick => {
-                // The same moments for all topics of the worker that share a tick.
-                let since = now.saturating_duration_since(self.spec.start).as_nanos();
-                let tick = policy.tick.as_nanos().max(1);
-                self.spec.start + Duration::from_nanos(((since / tick + 1) * tick) as u64)
-            }
+            Flush::Leading | Flush::Tick => policy.next_tick(self.spec.ticks_from, now),
         }
     }
 
