@@ -343,9 +343,10 @@ impl Shared {
 
     fn start_worker(self: &Arc<Self>) -> Rc<Worker> {
         let metrics = self.metrics.add_worker();
+        let number = self.managers.lock().len();
         let manager = TopicManager::create(|ctx| {
             ctx.set_mailbox_capacity(self.manager_mailbox_capacity());
-            TopicManager::new(self.clone(), metrics.clone())
+            TopicManager::new(self.clone(), metrics.clone(), number)
         });
         let mut managers = self.managers.lock();
         managers.retain(Addr::connected);

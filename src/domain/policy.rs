@@ -9,6 +9,9 @@ use std::{
 use super::topic::{Pattern, TopicError};
 use crate::config::{Config, Conflate, Flush, Rate};
 
+/// How many times in a tick events go on to the topic managers.
+pub const STEPS: u32 = 10;
+
 /// Shortest time between events' going on to the topic managers: timers are no finer than a
 /// millisecond.
 const MIN_STEP: Duration = Duration::from_millis(2);
@@ -33,16 +36,17 @@ impl Policy {
         self.conflate != Conflate::None
     }
 
-    /// The first tick after `now`: the same moments for all topics that share a tick.
-    pub fn next_tick(&self, ticks_from: Instant, now: Instant) -> Instant {
-        next_multiple(self.tick, ticks_from, now)
+    /// The first tick after `now`: the same moments for all topics of a worker that share a
+    /// tick. Workers that have different phases, in [`STEPS`] of a tick, do not send at once.
+    pub fn next_tick(&self, ticks_from: Instant, phase: u32, now: Instant) -> Instant {
+        next_multiple(self.tick, ticks_from + self.tick / STEPS * phase, now)
     }
 
     /// When an event that is published now goes on to the topic managers; none is at once.
-    /// Those that wait for a tick go together, a tenth of it apart, and so that the last
+    /// Those that wait for a tick go together, one of its [`STEPS`] apart, and so that the last
     /// arrive half of that before the tick.
     pub fn hand_over_at(&self, ticks_from: Instant, now: Instant) -> Option<Instant> {
-        let step = self.tick / 10;
+        let step = self.tick / STEPS;
         if self.flush != Flush::Tick || step < MIN_STEP {
             return None;
         }
@@ -115,9 +119,12 @@ mod tests {
             let now = start + Duration::from_micros(micros);
             let hand_over = policy.hand_over_at(start, now).unwrap();
             assert!(hand_over > now && hand_over <= now + tick / 10);
-            let sent = policy.next_tick(start, hand_over);
-            assert!(sent >= hand_over + tick / 20, "there is time to go on");
-            assert!(sent <= now + tick + tick / 20);
+            for phase in 0..STEPS {
+                let sent = policy.next_tick(start, phase, hand_over);
+                assert!(sent >= hand_over + tick / 20, "there is time to go on");
+                // But for the first, which not every worker has at once.
+                assert!(sent <= now + tick + tick / 20 || sent <= start + 2 * tick);
+            }
         }
     }
 

@@ -40,6 +40,7 @@ use super::{
     turn::{Turn, TurnLoop},
 };
 use crate::{
+    domain::policy::STEPS,
     hub::Shared,
     metrics::WorkerMetrics,
     subscription::{FeedOf, Wanted},
@@ -72,8 +73,10 @@ pub(crate) struct TopicManager {
 }
 
 impl TopicManager {
-    pub fn new(shared: Arc<Shared>, metrics: Arc<WorkerMetrics>) -> Self {
-        let spec = ManagerSpec::new(&shared.config, now(), shared.started_at);
+    /// `number` is how many managers the hub has already.
+    pub fn new(shared: Arc<Shared>, metrics: Arc<WorkerMetrics>, number: usize) -> Self {
+        let mut spec = ManagerSpec::new(&shared.config, now(), shared.started_at);
+        spec.tick_phase = tick_phase(number);
         Self {
             id: shared.next_id(),
             is_awaited: vec![false; usize::from(spec.partition_count)],
@@ -166,6 +169,11 @@ impl TopicManager {
             }));
         }
     }
+}
+
+/// Phases that are far from each other, for managers that start one after the other.
+fn tick_phase(number: usize) -> u32 {
+    (number % STEPS as usize) as u32 * 3 % STEPS
 }
 
 impl Actor for TopicManager {

@@ -48,6 +48,8 @@ pub(crate) struct ManagerSpec {
     pub start: Instant,
     /// From which ticks are counted, on all workers and in partitions.
     pub ticks_from: Instant,
+    /// By how many steps of each tick later, see [`Policy::next_tick`].
+    pub tick_phase: u32,
     pub partition_count: u16,
     pub heartbeat: Duration,
     pub max_lifetime: Duration,
@@ -63,6 +65,7 @@ impl ManagerSpec {
         Self {
             start,
             ticks_from,
+            tick_phase: 0,
             partition_count: config.hub.partitions,
             heartbeat: config.stream.heartbeat,
             max_lifetime: config.stream.max_lifetime,
@@ -366,7 +369,9 @@ impl<O: Outlet> ManagerState<O> {
         match policy.flush {
             Flush::Immediate => now,
             Flush::Leading if entry.due.is_none() => now,
-            Flush::Leading | Flush::Tick => policy.next_tick(self.spec.ticks_from, now),
+            Flush::Leading | Flush::Tick => {
+                policy.next_tick(self.spec.ticks_from, self.spec.tick_phase, now)
+            }
         }
     }
 
