@@ -11,6 +11,8 @@ const MAX_UNREAD_ANSWERS: usize = 100_000;
 /// Answers that are written in one piece, if so many are there.
 const MAX_LINES_AT_ONCE: usize = 64;
 
+const NDJSON: &str = "application/x-ndjson";
+
 /// A line, about.
 const LINE_BYTES: usize = 128;
 
@@ -32,13 +34,23 @@ where
         }
     });
     let answers = poll_fn(move |task| receiver.poll_recv(task)).ready_chunks(MAX_LINES_AT_ONCE);
-    let body = answers.map(|answers| {
-        let mut lines = Vec::with_capacity(answers.len() * LINE_BYTES);
-        for answer in answers {
-            serde_json::to_writer(&mut lines, &answer)?;
-            lines.push(b'\n');
-        }
-        Ok::<_, serde_json::Error>(Bytes::from(lines))
-    });
-    HttpResponse::Ok().content_type("application/x-ndjson").streaming(body)
+    let body = answers.map(|answers| to_lines(&answers));
+    HttpResponse::Ok().content_type(NDJSON).streaming(body)
+}
+
+/// The same where all answers are there.
+pub(crate) fn answer_all_lines(answers: &[impl Serialize]) -> HttpResponse {
+    match to_lines(answers) {
+        Ok(lines) => HttpResponse::Ok().content_type(NDJSON).body(lines),
+        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
+    }
+}
+
+fn to_lines(answers: &[impl Serialize]) -> serde_json::Result<Bytes> {
+    let mut lines = Vec::with_capacity(answers.len() * LINE_BYTES);
+    for answer in answers {
+        serde_json::to_writer(&mut lines, answer)?;
+        lines.push(b'\n');
+    }
+    Ok(lines.into())
 }

@@ -1,17 +1,20 @@
 //! `POST /publish`: one event, an array of them, or a line each without end.
 
+use std::{future::poll_fn, task::Poll, time::Duration};
+
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse,
     http::StatusCode,
     web::{Data, Payload},
 };
-use futures_util::{FutureExt, StreamExt, future::BoxFuture, stream};
+use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
 use serde::Serialize;
+use tokio::time::timeout;
 
 use super::{
     body::{self, Line, Lines},
     incoming::{Incoming, parse},
-    lines::answer_lines,
+    lines::{answer_all_lines, answer_lines},
     origin::refuse_other_sites,
     refusal::{ErrorBody, Refusal},
 };
@@ -26,6 +29,10 @@ const MAX_LINES_AT_ONCE: usize = 64;
 
 /// How many times that many may be awaited.
 const MAX_AWAITED: usize = 4;
+
+/// How long the rest of a request is waited for before its answer begins. Many clients send
+/// its head and its body apart.
+const PATIENCE: Duration = Duration::from_millis(10);
 
 /// What one event was answered.
 #[derive(Debug, Serialize)]
@@ -72,7 +79,8 @@ pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload)
     }
     let max_payload = hub.shared().config.publish.max_payload;
     if request.content_type().eq_ignore_ascii_case("application/x-ndjson") {
-        return lines(Hub::clone(&hub), Lines::new(payload, body::max_line_bytes(max_payload)));
+        let arriving = Lines::new(payload, body::max_line_bytes(max_payload));
+        return lines(Hub::clone(&hub), arriving).await;
     }
     let body = match body::read(payload, body::max_body_bytes(max_payload)).await {
         Ok(body) => body,
@@ -125,17 +133,51 @@ async fn array(hub: &Hub, body: &[u8]) -> Result<Body, Refusal> {
     Ok(Body::Array(answers))
 }
 
-/// Answers line by line while the request is still being read.
+/// Answers line by line while the request is still being read. One that has arrived as a whole
+/// is answered as a whole: an answer that begins before its request has ended costs HTTP/1.1
+/// the connection, and the publisher the time to make another.
+async fn lines(hub: Hub, mut lines: Lines) -> HttpResponse {
+    // The framework hands over what came along with the head only after this.
+    yield_once().await;
+    let mut arrived = Vec::new();
+    let is_whole = timeout(PATIENCE, async {
+        while arrived.len() < MAX_LINES_AT_ONCE * MAX_AWAITED {
+            match lines.next().await {
+                Some(line) => arrived.push(line),
+                None => return true,
+            }
+        }
+        false
+    });
+    if is_whole.await.unwrap_or(false) {
+        return answer_all_lines(&enqueue_lines(&hub, arrived).await.await);
+    }
+    answer_as_read(hub, stream::iter(arrived).chain(lines))
+}
+
 #[allow(
     clippy::async_yields_async,
     reason = "lines are handed over in order, their answers awaited together"
 )]
-fn lines(hub: Hub, lines: Lines) -> HttpResponse {
+fn answer_as_read(hub: Hub, lines: impl Stream<Item = Line> + 'static) -> HttpResponse {
     let answers = lines.ready_chunks(MAX_LINES_AT_ONCE).then(move |lines| {
         let hub = hub.clone();
         async move { enqueue_lines(&hub, lines).await }
     });
     answer_lines(answers.buffered(MAX_AWAITED).flat_map(stream::iter))
+}
+
+/// Lets whatever runs this go on before this does.
+async fn yield_once() {
+    let mut has_yielded = false;
+    poll_fn(|task| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Hands over, in order, the lines that have arrived; the future awaits their answers.
