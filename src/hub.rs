@@ -5,12 +5,13 @@ mod fanout;
 mod feeds;
 mod follows;
 mod instances;
+mod publishing;
 mod threads;
 
 use std::{
     any::Any,
     cell::RefCell,
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     rc::Rc,
     sync::{
         Arc,
@@ -21,18 +22,13 @@ use std::{
 
 use actix::{Actor, Addr};
 use actix_web::{HttpRequest, HttpResponse, dev::Extensions, web::ServiceConfig};
-use futures_util::{
-    FutureExt,
-    future::{BoxFuture, join_all},
-};
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use serde::Serialize;
-use tokio::{
-    sync::{Semaphore, oneshot},
-    time::timeout,
-};
+use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::publishing::{Publish, PublishAnswers};
 pub use self::{
     builder::HubBuilder,
     fanout::{FanOutMode, FanOutReport},
@@ -42,7 +38,7 @@ use crate::{
         StreamId,
         connection::{Connection, ConnectionSpec, NewStream, PipeReader, Worker},
         fanout::FanoutRouter,
-        partition::{Partition, Place, PublishEvent},
+        partition::Partition,
         topic_manager::{Drain, TopicManager},
     },
     bridge::{Bridge, TopicStatus},
@@ -191,8 +187,8 @@ impl Hub {
         event: Event,
     ) -> Result<Published, PublishError> {
         let publish = self.check(topic.as_ref(), event)?;
-        let answers = self.enqueue(vec![publish]).await?;
-        answers.into_iter().next().ok_or(PublishError::Internal)?.await
+        let answers = self.enqueue(vec![vec![publish]]).await.await;
+        answers.into_iter().flatten().next().ok_or(PublishError::Internal)?
     }
 
     /// Refuses new streams and publishes from now on, delivers what was published, and ends
@@ -254,12 +250,9 @@ impl Hub {
         self.shared().check(topic, event)
     }
 
-    /// Waits for places for all of these and then hands them over, see [`Shared::enqueue`].
-    pub(crate) async fn enqueue(
-        &self,
-        publishes: Vec<Publish>,
-    ) -> Result<Vec<PublishAnswer>, PublishError> {
-        self.shared().enqueue(publishes).await
+    /// Waits for places and then hands over, see [`Shared::enqueue`].
+    pub(crate) async fn enqueue(&self, posts: Vec<Vec<Publish>>) -> PublishAnswers {
+        self.shared().enqueue(posts).await
     }
 
     /// How a topic stands over all instances; none if Redis is away.
@@ -286,16 +279,6 @@ impl Hub {
     }
 }
 
-/// The answer to a publish that was handed over.
-pub(crate) type PublishAnswer = BoxFuture<'static, Result<Published, PublishError>>;
-
-/// A checked publish.
-pub(crate) struct Publish {
-    topic: Topic,
-    partition: u16,
-    event: Event,
-}
-
 impl Shared {
     /// Whether streams may be opened; how many there are is looked at when one is.
     pub fn check_open(&self) -> Result<(), SubscribeError> {
@@ -304,62 +287,6 @@ impl Shared {
             (false, false) => Err(SubscribeError::BridgeDown),
             (false, true) => Ok(()),
         }
-    }
-
-    /// Checks a publish without taking anything.
-    pub fn check(&self, topic: &str, event: Event) -> Result<Publish, PublishError> {
-        let topic = Topic::parse(topic)?;
-        event.validate(self.config.publish.max_payload)?;
-        let partition = topic.partition(self.config.hub.partitions);
-        Ok(Publish { topic, partition, event })
-    }
-
-    /// Waits for places for all of these and then hands them over, in their order; so all
-    /// are refused or none. The futures that come back are the answers.
-    pub async fn enqueue(
-        &self,
-        publishes: Vec<Publish>,
-    ) -> Result<Vec<PublishAnswer>, PublishError> {
-        let mut counts: BTreeMap<u16, u32> = BTreeMap::new();
-        for publish in &publishes {
-            *counts.entry(publish.partition).or_default() += 1;
-        }
-        // Always in the same order, and of a partition all at once: so no two publishers
-        // wait for each other's places.
-        let mut places: BTreeMap<u16, Place> = BTreeMap::new();
-        for (partition, count) in counts {
-            places.insert(partition, self.places(partition, count).await?);
-        }
-        // A hub that ends while Redis is asked cannot say what became of the event.
-        let unanswered = match self.config.redis.url.is_empty() {
-            true => PublishError::Draining,
-            false => PublishError::Unconfirmed,
-        };
-        let answers = publishes.into_iter().map(|Publish { topic, partition, event }| {
-            let place = places.get(&partition).cloned();
-            let (answer, answered) = oneshot::channel();
-            // Bounded by the places.
-            self.partitions[usize::from(partition)].addr.do_send(PublishEvent {
-                topic,
-                event,
-                place,
-                answer,
-            });
-            let unanswered = unanswered.clone();
-            answered.map(|answer| answer.unwrap_or(Err(unanswered))).boxed()
-        });
-        Ok(answers.collect())
-    }
-
-    /// Waits for places in a partition, for events that give them back together.
-    async fn places(&self, partition: u16, count: u32) -> Result<Place, PublishError> {
-        let places = self.partitions[usize::from(partition)].places.clone();
-        if self.is_draining() {
-            return Err(PublishError::Draining);
-        }
-        let place = timeout(self.config.publish.max_wait, places.acquire_many_owned(count)).await;
-        let place = place.map_err(|_| PublishError::AtCapacity)?;
-        Ok(Place::new(place.map_err(|_| PublishError::Draining)?))
     }
 
     pub fn is_draining(&self) -> bool {
@@ -416,9 +343,10 @@ impl Shared {
 
     fn start_worker(self: &Arc<Self>) -> Rc<Worker> {
         let metrics = self.metrics.add_worker();
+        let number = self.managers.lock().len();
         let manager = TopicManager::create(|ctx| {
             ctx.set_mailbox_capacity(self.manager_mailbox_capacity());
-            TopicManager::new(self.clone(), metrics.clone())
+            TopicManager::new(self.clone(), metrics.clone(), number)
         });
         let mut managers = self.managers.lock();
         managers.retain(Addr::connected);

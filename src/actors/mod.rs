@@ -2,14 +2,14 @@
 //!
 //! | from | to | message | bound | when full |
 //! |---|---|---|---|---|
-//! | hub | partition | `PublishEvent` | one place each, `publish.max_pending` a partition | the publisher waits `publish.max_wait`, then is refused with `at_capacity` |
+//! | hub | partition | `PublishEvents` | a place for each event, `publish.max_pending` a partition | the publisher waits `publish.max_wait`, then is refused with `at_capacity` |
 //! | partition | bridge to Redis | see `bridge::redis` | | |
 //! | bridge to Redis | partition | `TakeNews` | one unanswered a link and partition | pushes wait in the link, 64 MiB; then it ends and catches up later |
 //! | topic manager | partition | `ChangeInterest` | one unanswered a manager and partition | changes gather in the manager: what streams came and went since |
 //! | partition | partition | `TrimHistory` | one unanswered a partition | the sender trims its own history once an eighth over the budget |
 //! | hub | partition | `AskTopic` | one a request | |
-//! | partition | topic manager | `Deliver` | one unanswered a partition and manager | deliveries gather in the partition; they keep their publishers' places. With Redis they have none: past 100,000 the manager is told that the partition restarted, and its streams resume |
-//! | topic manager | partition | `DeliveriesTaken` | one a `Deliver` | |
+//! | partition | topic manager | `Deliver` | one not taken a partition and manager | deliveries gather in the partition; they keep their publishers' places. With Redis they have none: past 100,000 the manager is told that the partition restarted, and its streams resume |
+//! | topic manager | partition | `DeliveriesTaken` | one a `Deliver`, and only where more waits | |
 //! | hub | topic manager | `Drain` | one | |
 //! | hub | topic manager | `ChangeStreams`, `ListFeedUsers`, `ExpectFeed`, `ForgetFeed` | 1,024 asked at once | whoever asks waits |
 //! | topic manager | connection | `ChangeTopics` | one a change that was asked for, and one for each partition that it adds | |

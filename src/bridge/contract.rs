@@ -36,10 +36,10 @@ async fn order(instances: &[Hub]) {
     let mut answers = Vec::new();
     for number in 0..500 {
         let publish = here.check("order", Event::text(number.to_string())).unwrap();
-        answers.extend(here.enqueue(vec![publish]).await.unwrap());
+        answers.push(here.enqueue(vec![vec![publish]]).await);
     }
-    let sequences: Vec<u64> =
-        join_all(answers).await.into_iter().map(|answer| answer.unwrap().sequence).collect();
+    let answers = join_all(answers).await.into_iter().flatten().flatten();
+    let sequences: Vec<u64> = answers.map(|answer| answer.unwrap().sequence).collect();
     assert!(sequences.is_sorted_by(|a, b| a < b));
     reader.read_until("data: 499\n").await;
     let expected: Vec<String> = (0..500).map(|number| number.to_string()).collect();

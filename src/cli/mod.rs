@@ -11,6 +11,7 @@ mod tail;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tokio::runtime::{Builder, LocalOptions};
 
 /// Realtime hub: pushes Server-Sent Events to very many connections.
 #[derive(Debug, Parser)]
@@ -59,7 +60,21 @@ pub fn main() -> ExitCode {
     let command = command.unwrap_or(Command::Serve(serve::ServeArgs::default()));
     let level = if matches!(command, Command::Serve(_)) { "info" } else { "warn" };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
-    let result = actix_web::rt::System::new().block_on(async {
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            error.exit_code()
+        }
+    }
+}
+
+/// Not on an actix system: without one, workers run their tasks on their runtimes themselves,
+/// and not by a set of local tasks, through which each wake takes a detour.
+fn run(command: Command) -> Result<(), CliError> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let runtime = runtime.map_err(|error| CliError::Failed(error.to_string()))?;
+    runtime.block_on(async {
         match command {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Publish(arguments) => publish::run(arguments).await,
@@ -67,12 +82,5 @@ pub fn main() -> ExitCode {
             Command::Bench(arguments) => bench::run(arguments).await,
             Command::Plan(arguments) => plan::run(&arguments),
         }
-    });
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            error.exit_code()
-        }
-    }
+    })
 }

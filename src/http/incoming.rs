@@ -105,19 +105,21 @@ fn refusal(code: &'static str, message: impl Into<String>) -> Refusal {
 /// stay to the letter, which going through a value would not keep.
 fn compact(json: &str) -> String {
     let mut compact = String::with_capacity(json.len());
+    let mut copied = 0;
     let mut in_string = false;
     let mut escaped = false;
-    for c in json.chars() {
+    for (at, byte) in json.bytes().enumerate() {
         if in_string {
-            in_string = escaped || c != '"';
-            escaped = !escaped && c == '\\';
-        } else if c.is_ascii_whitespace() {
-            continue;
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+        } else if byte.is_ascii_whitespace() {
+            compact.push_str(&json[copied..at]);
+            copied = at + 1;
         } else {
-            in_string = c == '"';
+            in_string = byte == b'"';
         }
-        compact.push(c);
     }
+    compact.push_str(&json[copied..]);
     compact
 }
 

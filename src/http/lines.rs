@@ -8,6 +8,14 @@ use tokio::sync::mpsc;
 /// Answers of one request that its client has not read: some 20 MB.
 const MAX_UNREAD_ANSWERS: usize = 100_000;
 
+/// Answers that are written in one piece, if so many are there.
+const MAX_LINES_AT_ONCE: usize = 64;
+
+const NDJSON: &str = "application/x-ndjson";
+
+/// A line, about.
+const LINE_BYTES: usize = 128;
+
 /// Answers with a line each. Many clients read only when they have sent everything: so
 /// answers gather, within a bound, before no more of them are asked for, and with them
 /// nothing more of the request is read.
@@ -25,10 +33,24 @@ where
             }
         }
     });
-    let body = poll_fn(move |task| receiver.poll_recv(task)).map(|answer| {
-        let mut line = serde_json::to_vec(&answer)?;
-        line.push(b'\n');
-        Ok::<_, serde_json::Error>(Bytes::from(line))
-    });
-    HttpResponse::Ok().content_type("application/x-ndjson").streaming(body)
+    let answers = poll_fn(move |task| receiver.poll_recv(task)).ready_chunks(MAX_LINES_AT_ONCE);
+    let body = answers.map(|answers| to_lines(&answers));
+    HttpResponse::Ok().content_type(NDJSON).streaming(body)
+}
+
+/// The same where all answers are there.
+pub(crate) fn answer_all_lines(answers: &[impl Serialize]) -> HttpResponse {
+    match to_lines(answers) {
+        Ok(lines) => HttpResponse::Ok().content_type(NDJSON).body(lines),
+        Err(error) => HttpResponse::InternalServerError().body(error.to_string()),
+    }
+}
+
+fn to_lines(answers: &[impl Serialize]) -> serde_json::Result<Bytes> {
+    let mut lines = Vec::with_capacity(answers.len() * LINE_BYTES);
+    for answer in answers {
+        serde_json::to_writer(&mut lines, answer)?;
+        lines.push(b'\n');
+    }
+    Ok(lines.into())
 }

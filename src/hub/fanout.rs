@@ -95,9 +95,8 @@ impl Shared {
     /// Publishes as a hub does.
     pub async fn publish(&self, topic: &Topic, event: Event) -> Result<(), PublishError> {
         let publish = self.check(topic.as_str(), event)?;
-        let answer = self.enqueue(vec![publish]).await?.pop();
-        answer.ok_or(PublishError::Internal)?.await?;
-        Ok(())
+        let answers = self.enqueue(vec![vec![publish]]).await.await;
+        answers.into_iter().flatten().try_for_each(|answer| answer.map(drop))
     }
 
     /// Waits for places in a partition, for the events of a chunk; only what may be refused

@@ -7,6 +7,7 @@ use std::{
 };
 
 use actix::{Actor, Addr};
+use tokio::runtime::LocalOptions;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -73,7 +74,7 @@ pub(super) fn start_bridge(
     let (tell, told) = mpsc::channel();
     let (config, metrics, stop) = (config.clone(), metrics.clone(), stop.clone());
     std::thread::Builder::new().name("fanfare-redis".to_owned()).spawn(move || {
-        actix_rt::System::new().block_on(async {
+        run_actors(async {
             let _ = tell.send(RedisLink::start(&config, target, policies, metrics));
             stop.cancelled().await;
         });
@@ -125,7 +126,7 @@ fn start_alone<T: Send + 'static>(
     let (tell, told) = mpsc::channel();
     let stop = stop.clone();
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-        actix_rt::System::new().block_on(async {
+        run_actors(async {
             let _ = tell.send(start());
             stop.cancelled().await;
         });
@@ -141,7 +142,7 @@ fn start_thread(
 ) -> io::Result<Vec<(u16, Addr<Partition>)>> {
     let (tell, told) = mpsc::channel();
     std::thread::Builder::new().name(format!("fanfare-{thread}")).spawn(move || {
-        actix_rt::System::new().block_on(async {
+        run_actors(async {
             let start = |partition: Partition| {
                 let number = partition.number();
                 let addr = Partition::create(|ctx| {
@@ -156,4 +157,17 @@ fn start_thread(
         });
     })?;
     told.recv().map_err(io::Error::other)
+}
+
+/// Runs actors on this thread for as long as the future does. An actix system would do so
+/// too, by a set of local tasks within its runtime: through that each wake takes a detour.
+///
+/// Should there be no runtime to be had, whoever waits for what the future tells is told so by
+/// its being dropped.
+fn run_actors(future: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    match builder.enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime.block_on(future),
+        Err(error) => tracing::error!(%error, "no runtime"),
+    }
 }

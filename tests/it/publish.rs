@@ -3,6 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::support::{
     Server, Stream,
@@ -114,6 +118,29 @@ async fn lines_are_published_in_order_and_answered_each() {
     let mut data = stream.take_data(4).await;
     data.sort_unstable();
     assert_eq!(data, ["1", "3", "3", "4"]);
+}
+
+#[tokio::test]
+async fn lines_that_arrive_as_a_whole_do_not_cost_the_connection() {
+    let server = server().await;
+    let mut socket = TcpStream::connect(server.addr).await.expect("the server accepts");
+    let body = "{\"topic\":\"a\",\"data\":1}\n{\"topic\":\"b\",\"data\":2}\n";
+    let head = format!(
+        "POST /events/publish HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-ndjson\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    for _ in 0..3 {
+        socket.write_all(format!("{head}{body}").as_bytes()).await.expect("it is open");
+        let mut answer = String::new();
+        while answer.matches("\"success\":true").count() < 2 || !answer.ends_with("}\n") {
+            let mut bytes = [0; 4096];
+            let count = socket.read(&mut bytes).await.expect("it is open");
+            assert!(count > 0, "{answer}");
+            answer.push_str(std::str::from_utf8(&bytes[..count]).expect("text"));
+        }
+        assert!(!answer.contains("connection: close"), "{answer}");
+    }
 }
 
 #[tokio::test]

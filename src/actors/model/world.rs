@@ -212,7 +212,7 @@ impl World {
         let epoch = Epoch::new(rng.random());
         let policies = Arc::new(Policies::new(&config).unwrap());
         let budget = Arc::new(HistoryBudget::new(usize::MAX / 2, PARTITIONS, now));
-        let manager_spec = ManagerSpec::new(&config, now);
+        let manager_spec = ManagerSpec::new(&config, now, now);
         let partition = |partition| {
             let spec = PartitionSpec {
                 partition,
@@ -223,6 +223,8 @@ impl World {
                 idempotency_window: Duration::from_secs(300),
                 remembered: Arc::new(RememberedBudget::new(10_000)),
                 remembered_fan_outs: Arc::new(RememberedBudget::new(10_000)),
+                ticks_from: now,
+                max_held: 0,
             };
             let state = match has_redis {
                 false => Node::Own(Some(Box::new(PartitionState::new(spec)))),

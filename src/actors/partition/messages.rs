@@ -5,6 +5,7 @@ use std::sync::Arc;
 use actix::{Message, Recipient};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::{answers::Answer, under_way::UnderWay};
 use crate::{
     actors::{ManagerId, StreamId},
     domain::{
@@ -16,20 +17,25 @@ use crate::{
         topic::Topic,
     },
     error::PublishError,
-    hub::Published,
 };
 
 /// A publish's place among those a partition has taken and not yet delivered.
 pub(crate) type Place = Arc<OwnedSemaphorePermit>;
 
-/// Sequence, keep and route one event, or have Redis do so.
+/// Sequence, keep and route these events in this order, or have Redis do so.
 #[derive(Message)]
 #[rtype(result = "()")]
+pub(crate) struct PublishEvents {
+    pub events: Vec<PublishEvent>,
+    /// Given back when every worker has its events.
+    pub place: Option<Place>,
+}
+
+/// One event.
 pub(crate) struct PublishEvent {
     pub topic: Topic,
     pub event: Event,
-    pub place: Option<Place>,
-    pub answer: oneshot::Sender<Result<Published, PublishError>>,
+    pub answer: Answer,
 }
 
 /// Sequence, keep and route one event for each of these topics, or have Redis do so.
@@ -71,7 +77,7 @@ pub(crate) struct RelayedPublish {
     pub receivers: usize,
     /// Given back with the answer.
     pub _place: Option<Place>,
-    pub answer: oneshot::Sender<Result<Published, PublishError>>,
+    pub answer: Answer,
 }
 
 /// One event for many topics on its way to Redis.
@@ -136,20 +142,19 @@ pub(crate) struct ChangeInterest {
 #[rtype(result = "()")]
 pub(crate) struct TrimHistory;
 
-/// A manager has taken what it was sent last.
+/// A manager has taken what it was sent last, and more waits for it.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct DeliveriesTaken {
-    pub manager: ManagerId,
-}
+pub(crate) struct DeliveriesTaken;
 
-/// News of one partition for one manager, in order. Answered by [`DeliveriesTaken`] at the
-/// end of the manager's turn.
+/// News of one partition for one manager, in order. At the end of the manager's turn it is
+/// marked as taken, and answered by [`DeliveriesTaken`] if more waits by then.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Deliver {
     pub partition: u16,
     pub deliveries: Vec<Delivery>,
+    pub under_way: Arc<UnderWay>,
 }
 
 /// One piece of news.

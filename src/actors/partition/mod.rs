@@ -3,11 +3,14 @@
 //!
 //! It sends each manager one message at a time; what comes meanwhile gathers into the next.
 
+mod answers;
 mod listeners;
 mod messages;
 mod mirror;
+mod outgoing;
 mod relay;
 mod state;
+mod under_way;
 
 use std::{
     collections::HashMap,
@@ -17,16 +20,18 @@ use std::{
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, fut::wrap_future};
 
+pub(crate) use answers::{Answers, PublishResult};
 #[cfg(test)]
 pub(crate) use messages::Panic;
 pub(crate) use messages::{
     AskTopic, ChangeInterest, Deliver, DeliveriesTaken, Delivery, FanOut, FanOutEvent, FannedOut,
-    InterestChange, Interruption, Place, PublishEvent, Relayed, RelayedFanOut, RelayedPublish,
-    SettleFanOut, TakeNews, TrimHistory,
+    InterestChange, Interruption, Place, PublishEvent, PublishEvents, Relayed, RelayedFanOut,
+    RelayedPublish, SettleFanOut, TakeNews, TrimHistory,
 };
 pub(crate) use mirror::{MirrorSpec, MirrorState};
 pub(crate) use relay::Relay;
 pub(crate) use state::{PartitionSpec, PartitionState};
+pub(crate) use under_way::UnderWay;
 
 use super::{
     ManagerId, catch, now,
@@ -73,10 +78,12 @@ impl State {
         }
     }
 
-    fn has_outgoing(&self, manager: ManagerId) -> bool {
+    /// When what is queued for a manager leaves; none if nothing is.
+    fn outgoing_due(&self, manager: ManagerId, now: Instant) -> Option<Instant> {
         match self {
-            Self::Own(state) => state.has_outgoing(manager),
-            Self::Mirror(state) => state.has_outgoing(manager),
+            Self::Own(state) => state.outgoing_due(manager, now),
+            // It comes in batches already.
+            Self::Mirror(state) => state.has_outgoing(manager).then_some(now),
         }
     }
 
@@ -141,8 +148,8 @@ pub(crate) struct Partition {
 /// A topic manager as a partition sees it.
 struct ManagerLink {
     deliveries: Recipient<Deliver>,
-    /// Whether a message to it is not answered yet.
-    is_awaited: bool,
+    /// Whether it has not taken yet what it was sent last.
+    under_way: Arc<UnderWay>,
     /// Whether it has to be told that this partition was rebuilt.
     must_restart: bool,
 }
@@ -216,21 +223,32 @@ impl Partition {
         }
     }
 
-    fn send_deliveries(&mut self) {
-        let Some(state) = &mut self.state else { return };
+    /// Sends what is due. Returns when more will be; what waits for a manager to take what it
+    /// was sent before leaves when that says so.
+    fn send_deliveries(&mut self, now: Instant) -> Option<Instant> {
+        let state = self.state.as_mut()?;
+        let mut next = None;
         for (manager, link) in &mut self.managers {
-            if link.is_awaited || !(link.must_restart || state.has_outgoing(*manager)) {
-                continue;
+            let due = state.outgoing_due(*manager, now);
+            match if link.must_restart { Some(now) } else { due } {
+                None => continue,
+                Some(due) if due > now => {
+                    next = Some(next.map_or(due, |next: Instant| next.min(due)));
+                    continue;
+                }
+                Some(_) if !link.under_way.begin() => continue,
+                Some(_) => {}
             }
             let mut deliveries = state.take_outgoing(*manager);
             if std::mem::take(&mut link.must_restart) {
                 deliveries.insert(0, Delivery::Restarted);
             }
-            link.is_awaited = true;
-            // One unanswered a manager: the bound is this flag. One that is gone is noticed
+            let (partition, under_way) = (self.number, link.under_way.clone());
+            // One not taken a manager: the bound is `under_way`. One that is gone is noticed
             // at the next look.
-            link.deliveries.do_send(Deliver { partition: self.number, deliveries });
+            link.deliveries.do_send(Deliver { partition, deliveries, under_way });
         }
+        next
     }
 
     /// Forgets managers whose threads have ended.
@@ -242,13 +260,41 @@ impl Partition {
         }
     }
 
+    fn publish(&mut self, publish: PublishEvent, place: Option<Place>, now: Instant) {
+        let PublishEvent { topic, event, answer } = publish;
+        let decided = self.decide(|state| match state {
+            State::Own(state) => Ok(state.publish(&topic, &event, place, now)),
+            State::Mirror(mirror) => {
+                Err((mirror.receiver_count(&topic, event.event_type.as_deref()), place))
+            }
+        });
+        let taken = match decided {
+            Some(Ok(taken)) => taken,
+            Some(Err((receivers, place))) => {
+                let publish = RelayedPublish { topic, event, receivers, _place: place, answer };
+                self.publishes.push(Relayed::Publish(publish));
+                return;
+            }
+            None => Err(PublishError::Internal),
+        };
+        answer.send(taken.map(|taken| {
+            if taken.is_new {
+                self.metrics.published.fetch_add(1, Ordering::Relaxed);
+            }
+            if let Some(partition) = taken.trim {
+                self.ask_to_trim(partition);
+            }
+            taken.published
+        }));
+    }
+
     /// A mailbox is drained before anything else runs, on this thread too: so under a flood
     /// deliveries leave, and other partitions run, every so many publishes.
     fn bound_turn(&mut self, publishes: usize, ctx: &mut Context<Self>) {
         self.publishes_in_turn += publishes;
         if self.publishes_in_turn >= MAX_PUBLISHES_A_TURN {
             self.publishes_in_turn = 0;
-            self.send_deliveries();
+            self.send_deliveries(now());
             self.send_to_relay();
             ctx.wait(wrap_future(tokio::task::yield_now()));
         }
@@ -274,43 +320,21 @@ impl Turn for Partition {
             let topics = self.state.as_ref().map_or(0, State::topic_count);
             self.metrics.set_topics(self.number, topics);
         }
-        self.send_deliveries();
+        let next_deliveries = self.send_deliveries(now);
         self.send_to_relay();
-        Some(self.next_expiry)
+        next_deliveries.into_iter().chain([self.next_expiry]).min()
     }
 }
 
-impl Handler<PublishEvent> for Partition {
+impl Handler<PublishEvents> for Partition {
     type Result = ();
 
-    fn handle(&mut self, message: PublishEvent, ctx: &mut Self::Context) {
-        self.bound_turn(1, ctx);
-        let PublishEvent { topic, event, place, answer } = message;
-        let decided = self.decide(|state| match state {
-            State::Own(state) => Ok(state.publish(&topic, &event, place, now())),
-            State::Mirror(mirror) => {
-                Err((mirror.receiver_count(&topic, event.event_type.as_deref()), place))
-            }
-        });
-        let taken = match decided {
-            Some(Ok(taken)) => taken,
-            Some(Err((receivers, place))) => {
-                let publish = RelayedPublish { topic, event, receivers, _place: place, answer };
-                self.publishes.push(Relayed::Publish(publish));
-                return;
-            }
-            None => Err(PublishError::Internal),
-        };
-        // The publisher may have gone; then nobody wants to know.
-        let _ = answer.send(taken.map(|taken| {
-            if taken.is_new {
-                self.metrics.published.fetch_add(1, Ordering::Relaxed);
-            }
-            if let Some(partition) = taken.trim {
-                self.ask_to_trim(partition);
-            }
-            taken.published
-        }));
+    fn handle(&mut self, message: PublishEvents, ctx: &mut Self::Context) {
+        self.bound_turn(message.events.len(), ctx);
+        let now = now();
+        for event in message.events {
+            self.publish(event, message.place.clone(), now);
+        }
     }
 }
 
@@ -351,7 +375,7 @@ impl Handler<TakeNews> for Partition {
             }
         });
         // The bridge waits for no more than this: what is asked now goes at once.
-        self.send_deliveries();
+        self.send_deliveries(now());
         self.send_to_relay();
     }
 }
@@ -388,7 +412,7 @@ impl Handler<ChangeInterest> for Partition {
         let ChangeInterest { manager, deliveries, changes } = message;
         self.managers.entry(manager).or_insert(ManagerLink {
             deliveries,
-            is_awaited: false,
+            under_way: Arc::default(),
             must_restart: false,
         });
         self.decide(|state| state.change_interest(manager, changes, now()));
@@ -398,11 +422,8 @@ impl Handler<ChangeInterest> for Partition {
 impl Handler<DeliveriesTaken> for Partition {
     type Result = ();
 
-    fn handle(&mut self, message: DeliveriesTaken, _: &mut Self::Context) {
-        if let Some(link) = self.managers.get_mut(&message.manager) {
-            link.is_awaited = false;
-        }
-    }
+    /// The end of the turn sends what waits.
+    fn handle(&mut self, _: DeliveriesTaken, _: &mut Self::Context) {}
 }
 
 impl Handler<TrimHistory> for Partition {

@@ -36,10 +36,11 @@ use super::{
     ManagerId, catch,
     connection::{BeatHeart, ChangeTopics, Connection, DeliverFrames, EndStream, OpenedStream},
     now,
-    partition::{ChangeInterest, Deliver, DeliveriesTaken},
+    partition::{ChangeInterest, Deliver, DeliveriesTaken, UnderWay},
     turn::{Turn, TurnLoop},
 };
 use crate::{
+    domain::policy::STEPS,
     hub::Shared,
     metrics::WorkerMetrics,
     subscription::{FeedOf, Wanted},
@@ -61,7 +62,7 @@ pub(crate) struct TopicManager {
     /// Per partition, whether a change of interest is not answered yet.
     is_awaited: Vec<bool>,
     /// Partitions whose deliveries were taken in this turn.
-    taken: Vec<u16>,
+    taken: Vec<(u16, Arc<UnderWay>)>,
     /// Feeds that are being read again.
     rereading: usize,
     /// Who waits for changes of streams.
@@ -72,8 +73,10 @@ pub(crate) struct TopicManager {
 }
 
 impl TopicManager {
-    pub fn new(shared: Arc<Shared>, metrics: Arc<WorkerMetrics>) -> Self {
-        let spec = ManagerSpec::new(&shared.config, now());
+    /// `number` is how many managers the hub has already.
+    pub fn new(shared: Arc<Shared>, metrics: Arc<WorkerMetrics>, number: usize) -> Self {
+        let mut spec = ManagerSpec::new(&shared.config, now(), shared.started_at);
+        spec.tick_phase = tick_phase(number);
         Self {
             id: shared.next_id(),
             is_awaited: vec![false; usize::from(spec.partition_count)],
@@ -168,6 +171,11 @@ impl TopicManager {
     }
 }
 
+/// Phases that are far from each other, for managers that start one after the other.
+fn tick_phase(number: usize) -> u32 {
+    (number % STEPS as usize) as u32 * 3 % STEPS
+}
+
 impl Actor for TopicManager {
     type Context = Context<Self>;
 
@@ -189,9 +197,10 @@ impl Turn for TopicManager {
         self.reread_feeds(ctx);
         // Only now: so a turn takes in one message a partition at most, and connections run
         // between turns.
-        for partition in self.taken.drain(..) {
-            let addr = &self.shared.partitions[usize::from(partition)].addr;
-            addr.do_send(DeliveriesTaken { manager: self.id });
+        for (partition, under_way) in self.taken.drain(..) {
+            if under_way.end() {
+                self.shared.partitions[usize::from(partition)].addr.do_send(DeliveriesTaken);
+            }
         }
         let state = self.state.as_mut()?;
         self.metrics.record_activity(&state.take_activity());
@@ -290,7 +299,7 @@ impl Handler<Deliver> for TopicManager {
 
     fn handle(&mut self, message: Deliver, _: &mut Self::Context) {
         let now = now();
-        self.taken.push(message.partition);
+        self.taken.push((message.partition, message.under_way));
         self.decide(|state| {
             for delivery in message.deliveries {
                 state.on_delivery(message.partition, delivery, now);

@@ -74,7 +74,7 @@ impl Bench {
         config.hub.partitions = 1;
         change(&mut config);
         let start = Instant::now();
-        Self { manager: ManagerState::new(ManagerSpec::new(&config, start)), start }
+        Self { manager: ManagerState::new(ManagerSpec::new(&config, start, start)), start }
     }
 
     fn at(&self, millis: u64) -> Instant {

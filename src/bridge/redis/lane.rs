@@ -109,12 +109,12 @@ impl Lane {
 
 impl Load {
     fn refuse(self, error: &PublishError) {
-        // Who asked may have gone.
         match self {
-            Self::Publishes(publishes) => publishes.into_iter().for_each(|publish| {
-                let _ = publish.answer.send(Err(error.clone()));
-            }),
+            Self::Publishes(publishes) => {
+                publishes.into_iter().for_each(|publish| publish.answer.send(Err(error.clone())))
+            }
             Self::FanOut(fan_out) => {
+                // Who asked may have gone.
                 let _ = fan_out.answer.send(Err(error.clone()));
             }
         }
@@ -238,7 +238,7 @@ impl Load {
                         sequence: event.sequence,
                         receivers: event.receivers,
                     };
-                    let _ = publish.answer.send(Ok(answer));
+                    publish.answer.send(Ok(answer));
                 }
             }
             (Self::FanOut(fan_out), Done::FanOut(_, fanned_out, _)) => {

@@ -46,6 +46,10 @@ use crate::{
 #[derive(Debug, Clone)]
 pub(crate) struct ManagerSpec {
     pub start: Instant,
+    /// From which ticks are counted, on all workers and in partitions.
+    pub ticks_from: Instant,
+    /// By how many steps of each tick later, see [`Policy::next_tick`].
+    pub tick_phase: u32,
     pub partition_count: u16,
     pub heartbeat: Duration,
     pub max_lifetime: Duration,
@@ -57,9 +61,11 @@ pub(crate) struct ManagerSpec {
 }
 
 impl ManagerSpec {
-    pub fn new(config: &Config, start: Instant) -> Self {
+    pub fn new(config: &Config, start: Instant, ticks_from: Instant) -> Self {
         Self {
             start,
+            ticks_from,
+            tick_phase: 0,
             partition_count: config.hub.partitions,
             heartbeat: config.stream.heartbeat,
             max_lifetime: config.stream.max_lifetime,
@@ -361,10 +367,7 @@ impl<O: Outlet> ManagerState<O> {
             Flush::Immediate => now,
             Flush::Leading if entry.due.is_none() => now,
             Flush::Leading | Flush::Tick => {
-                // The same moments for all topics of the worker that share a tick.
-                let since = now.saturating_duration_since(self.spec.start).as_nanos();
-                let tick = policy.tick.as_nanos().max(1);
-                self.spec.start + Duration::from_nanos(((since / tick + 1) * tick) as u64)
+                policy.next_tick(self.spec.ticks_from, self.spec.tick_phase, now)
             }
         }
     }

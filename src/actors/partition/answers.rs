@@ -1,0 +1,87 @@
+//! The answers to publishes that were handed over together: they come back in one piece, so
+//! whoever waits for them is woken once.
+
+use std::{mem::take, sync::Arc};
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use crate::{error::PublishError, hub::Published};
+
+/// What became of one publish.
+pub(crate) type PublishResult = Result<Published, PublishError>;
+
+/// In the order of the publishes; none where it is not known.
+pub(crate) type PublishResults = Vec<Option<PublishResult>>;
+
+/// Where one publish is answered. Dropping it says that it never will be.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    answers: Arc<Gathered>,
+    index: usize,
+}
+
+impl Answer {
+    pub fn send(self, result: PublishResult) {
+        self.answers.results.lock()[self.index] = Some(result);
+    }
+}
+
+/// Hands out the places of answers.
+pub(crate) struct Answers {
+    answers: Arc<Gathered>,
+    next: usize,
+}
+
+impl Answers {
+    /// Places for so many, and what they are once the last of them and this are gone.
+    pub fn new(count: usize) -> (Self, oneshot::Receiver<PublishResults>) {
+        let (done, is_done) = oneshot::channel();
+        let results = Mutex::new((0..count).map(|_| None).collect());
+        (Self { answers: Arc::new(Gathered { results, done: Some(done) }), next: 0 }, is_done)
+    }
+
+    /// The next place. No more may be taken than there are.
+    pub fn next(&mut self) -> Answer {
+        let index = self.next;
+        self.next += 1;
+        Answer { answers: self.answers.clone(), index }
+    }
+}
+
+/// Answers so far. Never contended for long: an answer is put in, and nothing else done.
+#[derive(Debug)]
+struct Gathered {
+    results: Mutex<PublishResults>,
+    done: Option<oneshot::Sender<PublishResults>>,
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            // The publisher may have gone; then nobody wants to know.
+            let _ = done.send(take(self.results.get_mut()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_come_together_and_one_that_is_dropped_is_none() {
+        let (mut answers, mut answered) = Answers::new(3);
+        let [first, second, third] = [(); 3].map(|()| answers.next());
+        drop(answers);
+        third.send(Err(PublishError::AtCapacity));
+        drop(second);
+        assert!(answered.try_recv().is_err(), "the first is not answered");
+        first.send(Err(PublishError::Draining));
+        let results = answered.try_recv().unwrap();
+        assert!(matches!(
+            results[..],
+            [Some(Err(PublishError::Draining)), None, Some(Err(PublishError::AtCapacity))]
+        ));
+    }
+}
