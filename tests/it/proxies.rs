@@ -70,9 +70,16 @@ impl Proxy {
 struct Behind {
     addr: SocketAddr,
     instances: Instances,
-    _proxy: Process,
+    proxy: Process,
     _directory: Directory,
     _redis: RedisServer,
+}
+
+impl Drop for Behind {
+    fn drop(&mut self) {
+        // A killed nginx would leave its workers behind.
+        self.proxy.terminate();
+    }
 }
 
 impl Behind {
@@ -95,7 +102,7 @@ impl Behind {
             get(addr, "/health/ready").await.status == 200
         })
         .await;
-        Self { addr, instances, _proxy: process, _directory: directory, _redis: redis }
+        Self { addr, instances, proxy: process, _directory: directory, _redis: redis }
     }
 
     /// The instance that has the only stream.

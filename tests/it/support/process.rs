@@ -28,6 +28,14 @@ impl Process {
         self.0.try_wait().expect("it is our child").is_none()
     }
 
+    /// SIGTERM, and waits until the process is gone: for one that has children to end.
+    pub fn terminate(&mut self) {
+        if self.is_running() {
+            signal(self.pid(), "TERM");
+            let _ = self.0.wait();
+        }
+    }
+
     /// SIGKILL, and waits until the process is gone.
     pub fn kill(&mut self) {
         // It may have ended by itself.
