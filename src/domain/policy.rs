@@ -12,6 +12,10 @@ use crate::config::{Config, Conflate, Flush, Rate};
 /// How many times in a tick events go on to the topic managers.
 pub const STEPS: u32 = 10;
 
+/// Longest time between events' going on to the topic managers, in milliseconds: they keep
+/// their publishers' places until then, and a hub that ends waits for those.
+const MAX_STEP_MS: u128 = 10;
+
 /// Shortest time between events' going on to the topic managers: timers are no finer than a
 /// millisecond.
 const MIN_STEP: Duration = Duration::from_millis(2);
@@ -43,10 +47,12 @@ impl Policy {
     }
 
     /// When an event that is published now goes on to the topic managers; none is at once.
-    /// Those that wait for a tick go together, one of its [`STEPS`] apart, and so that the last
-    /// arrive half of that before the tick.
+    /// Those that wait for a tick go together, one of its [`STEPS`] apart or less, and so that
+    /// the last arrive half of that before the tick.
     pub fn hand_over_at(&self, ticks_from: Instant, now: Instant) -> Option<Instant> {
-        let step = self.tick / STEPS;
+        let steps =
+            STEPS * self.tick.as_millis().div_ceil(STEPS.into()).div_ceil(MAX_STEP_MS) as u32;
+        let step = self.tick / steps.max(STEPS);
         if self.flush != Flush::Tick || step < MIN_STEP {
             return None;
         }
@@ -125,6 +131,18 @@ mod tests {
                 // But for the first, which not every worker has at once.
                 assert!(sent <= now + tick + tick / 20 || sent <= start + 2 * tick);
             }
+        }
+    }
+
+    #[test]
+    fn no_event_waits_for_long_before_it_goes_on() {
+        let mut config = Config::default();
+        for millis in [20, 99, 100, 101, 333, 1000, 3_600_000] {
+            config.delivery.tick = Duration::from_millis(millis);
+            let policies = Policies::new(&config).unwrap();
+            let now = Instant::now();
+            let hand_over = policies.of("any").hand_over_at(now, now).unwrap();
+            assert!(hand_over > now && hand_over <= now + Duration::from_millis(10));
         }
     }
 
