@@ -14,8 +14,8 @@ class Work:
     """Which columns its table has, of `report.COLUMNS`."""
     rate: float = 10
     """Events a second over all topics; 0 is as fast as they are answered and delivered."""
-    seconds: float = 8
-    warmup_seconds: float = 2
+    seconds: float = 5
+    warmup_seconds: float = 1
     payload_bytes: int = 100
     topics: int = 1
     topics_per_stream: int = 1

@@ -9,16 +9,8 @@ use std::{
 use super::topic::{Pattern, TopicError};
 use crate::config::{Config, Conflate, Flush, Rate};
 
-/// How many times in a tick events go on to the topic managers.
-pub const STEPS: u32 = 10;
-
-/// Longest time between events' going on to the topic managers, in milliseconds: they keep
-/// their publishers' places until then, and a hub that ends waits for those.
-const MAX_STEP_MS: u128 = 10;
-
-/// Shortest time between events' going on to the topic managers: timers are no finer than a
-/// millisecond.
-const MIN_STEP: Duration = Duration::from_millis(2);
+/// Phases that the ticks of workers may have.
+pub const PHASES: u32 = 10;
 
 /// How the events of a topic are treated.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,22 +33,9 @@ impl Policy {
     }
 
     /// The first tick after `now`: the same moments for all topics of a worker that share a
-    /// tick. Workers that have different phases, in [`STEPS`] of a tick, do not send at once.
+    /// tick. Workers that have different phases, in [`PHASES`] of a tick, do not send at once.
     pub fn next_tick(&self, ticks_from: Instant, phase: u32, now: Instant) -> Instant {
-        next_multiple(self.tick, ticks_from + self.tick / STEPS * phase, now)
-    }
-
-    /// When an event that is published now goes on to the topic managers; none is at once.
-    /// Those that wait for a tick go together, one of its [`STEPS`] apart or less, and so that
-    /// the last arrive half of that before the tick.
-    pub fn hand_over_at(&self, ticks_from: Instant, now: Instant) -> Option<Instant> {
-        let steps =
-            STEPS * self.tick.as_millis().div_ceil(STEPS.into()).div_ceil(MAX_STEP_MS) as u32;
-        let step = self.tick / steps.max(STEPS);
-        if self.flush != Flush::Tick || step < MIN_STEP {
-            return None;
-        }
-        Some(next_multiple(step, ticks_from, now + step / 2) - step / 2)
+        next_multiple(self.tick, ticks_from + self.tick / PHASES * phase, now)
     }
 }
 
@@ -116,45 +95,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn events_go_on_in_time_for_the_next_tick_but_those_just_before_it() {
+    fn the_next_tick_is_a_tick_away_at_most_whatever_the_phase() {
         let config = Config::default();
         let policies = Policies::new(&config).unwrap();
         let policy = policies.of("any");
         let (start, tick) = (Instant::now(), config.delivery.tick);
-        for micros in (0..1_000_000).step_by(333) {
-            let now = start + Duration::from_micros(micros);
-            let hand_over = policy.hand_over_at(start, now).unwrap();
-            assert!(hand_over > now && hand_over <= now + tick / 10);
-            for phase in 0..STEPS {
-                let sent = policy.next_tick(start, phase, hand_over);
-                assert!(sent >= hand_over + tick / 20, "there is time to go on");
-                // But for the first, which not every worker has at once.
-                assert!(sent <= now + tick + tick / 20 || sent <= start + 2 * tick);
+        for phase in 0..PHASES {
+            let first = start + tick / PHASES * phase;
+            for micros in (0..1_000_000).step_by(333) {
+                let now = first + Duration::from_micros(micros);
+                let next = policy.next_tick(start, phase, now);
+                assert!(next > now && next <= now + tick);
+                assert_eq!((next - first).as_nanos() % tick.as_nanos(), 0);
             }
-        }
-    }
-
-    #[test]
-    fn no_event_waits_for_long_before_it_goes_on() {
-        let mut config = Config::default();
-        for millis in [20, 99, 100, 101, 333, 1000, 3_600_000] {
-            config.delivery.tick = Duration::from_millis(millis);
-            let policies = Policies::new(&config).unwrap();
-            let now = Instant::now();
-            let hand_over = policies.of("any").hand_over_at(now, now).unwrap();
-            assert!(hand_over > now && hand_over <= now + Duration::from_millis(10));
-        }
-    }
-
-    #[test]
-    fn what_waits_for_no_tick_goes_on_at_once() {
-        let mut config = Config::default();
-        for (flush, tick) in [(Flush::Immediate, 100), (Flush::Leading, 100), (Flush::Tick, 5)] {
-            config.delivery.flush = flush;
-            config.delivery.tick = Duration::from_millis(tick);
-            let policies = Policies::new(&config).unwrap();
-            let now = Instant::now();
-            assert_eq!(policies.of("any").hand_over_at(now, now), None);
         }
     }
 }

@@ -33,9 +33,6 @@ use crate::{
 /// Managers that may have a message with a partition at once: one a worker thread.
 const MAX_MANAGERS: usize = 4096;
 
-/// Deliveries to one manager that wait for a tick to come nearer: so many are worth a wake.
-const MAX_HELD_DELIVERIES: usize = 256;
-
 /// A hub that is to be started. Comes from [`Hub::builder`].
 #[must_use = "nothing runs until `start`"]
 pub struct HubBuilder {
@@ -75,7 +72,7 @@ impl HubBuilder {
             HistoryBudget::new(config.history.max_bytes, config.hub.partitions, started_at);
         let budget = Arc::new(budget);
         let metrics = Arc::new(Metrics::new(config.hub.partitions));
-        let log = Log::start(&config, started_at, &budget, &metrics, &stop)?;
+        let log = Log::start(&config, &budget, &metrics, &stop)?;
         unless_started.disarm();
         let places = || Arc::new(Semaphore::new(config.publish.max_pending));
         let router = start_router(&config, &stop)?;
@@ -125,7 +122,6 @@ struct Log {
 impl Log {
     fn start(
         config: &Config,
-        started_at: Instant,
         budget: &Arc<HistoryBudget>,
         metrics: &Arc<Metrics>,
         stop: &CancellationToken,
@@ -142,9 +138,6 @@ impl Log {
             idempotency_window: config.publish.idempotency_window,
             remembered: Arc::new(RememberedBudget::new(config.publish.max_remembered_ids)),
             remembered_fan_outs: Arc::new(RememberedBudget::new(config.fanout.max_remembered)),
-            ticks_from: started_at,
-            // They keep their publishers' places, which must not run out for that.
-            max_held: (config.publish.max_pending / 4).min(MAX_HELD_DELIVERIES),
         };
         let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 1;
         let redis = start_bridge(config, policies, metrics, stop)?;

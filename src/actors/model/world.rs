@@ -223,8 +223,6 @@ impl World {
                 idempotency_window: Duration::from_secs(300),
                 remembered: Arc::new(RememberedBudget::new(10_000)),
                 remembered_fan_outs: Arc::new(RememberedBudget::new(10_000)),
-                ticks_from: now,
-                max_held: 0,
             };
             let state = match has_redis {
                 false => Node::Own(Some(Box::new(PartitionState::new(spec)))),

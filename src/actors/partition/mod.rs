@@ -7,7 +7,6 @@ mod answers;
 mod listeners;
 mod messages;
 mod mirror;
-mod outgoing;
 mod relay;
 mod state;
 mod under_way;
@@ -78,12 +77,10 @@ impl State {
         }
     }
 
-    /// When what is queued for a manager leaves; none if nothing is.
-    fn outgoing_due(&self, manager: ManagerId, now: Instant) -> Option<Instant> {
+    fn has_outgoing(&self, manager: ManagerId) -> bool {
         match self {
-            Self::Own(state) => state.outgoing_due(manager, now),
-            // It comes in batches already.
-            Self::Mirror(state) => state.has_outgoing(manager).then_some(now),
+            Self::Own(state) => state.has_outgoing(manager),
+            Self::Mirror(state) => state.has_outgoing(manager),
         }
     }
 
@@ -223,21 +220,14 @@ impl Partition {
         }
     }
 
-    /// Sends what is due. Returns when more will be; what waits for a manager to take what it
-    /// was sent before leaves when that says so.
-    fn send_deliveries(&mut self, now: Instant) -> Option<Instant> {
-        let state = self.state.as_mut()?;
-        let mut next = None;
+    /// Sends what is queued; what waits for a manager to take what it was sent before leaves
+    /// when that says so.
+    fn send_deliveries(&mut self) {
+        let Some(state) = &mut self.state else { return };
         for (manager, link) in &mut self.managers {
-            let due = state.outgoing_due(*manager, now);
-            match if link.must_restart { Some(now) } else { due } {
-                None => continue,
-                Some(due) if due > now => {
-                    next = Some(next.map_or(due, |next: Instant| next.min(due)));
-                    continue;
-                }
-                Some(_) if !link.under_way.begin() => continue,
-                Some(_) => {}
+            let has_news = link.must_restart || state.has_outgoing(*manager);
+            if !has_news || !link.under_way.begin() {
+                continue;
             }
             let mut deliveries = state.take_outgoing(*manager);
             if std::mem::take(&mut link.must_restart) {
@@ -248,7 +238,6 @@ impl Partition {
             // at the next look.
             link.deliveries.do_send(Deliver { partition, deliveries, under_way });
         }
-        next
     }
 
     /// Forgets managers whose threads have ended.
@@ -294,7 +283,7 @@ impl Partition {
         self.publishes_in_turn += publishes;
         if self.publishes_in_turn >= MAX_PUBLISHES_A_TURN {
             self.publishes_in_turn = 0;
-            self.send_deliveries(now());
+            self.send_deliveries();
             self.send_to_relay();
             ctx.wait(wrap_future(tokio::task::yield_now()));
         }
@@ -320,9 +309,9 @@ impl Turn for Partition {
             let topics = self.state.as_ref().map_or(0, State::topic_count);
             self.metrics.set_topics(self.number, topics);
         }
-        let next_deliveries = self.send_deliveries(now);
+        self.send_deliveries();
         self.send_to_relay();
-        next_deliveries.into_iter().chain([self.next_expiry]).min()
+        Some(self.next_expiry)
     }
 }
 
@@ -375,7 +364,7 @@ impl Handler<TakeNews> for Partition {
             }
         });
         // The bridge waits for no more than this: what is asked now goes at once.
-        self.send_deliveries(now());
+        self.send_deliveries();
         self.send_to_relay();
     }
 }

@@ -5,7 +5,6 @@ use std::{collections::HashMap, sync::Arc, time::Instant};
 use super::{
     listeners::Listeners,
     messages::{Delivery, FanOut, FannedOut, InterestChange, Place},
-    outgoing::Outgoing,
 };
 use crate::{
     actors::ManagerId,
@@ -35,10 +34,6 @@ pub(crate) struct PartitionSpec {
     pub remembered: Arc<RememberedBudget>,
     /// Of followers whom fan-outs with an id have reached.
     pub remembered_fan_outs: Arc<RememberedBudget>,
-    /// From which ticks are counted.
-    pub ticks_from: Instant,
-    /// Deliveries to one manager that may wait for a tick to come nearer.
-    pub max_held: usize,
 }
 
 impl PartitionSpec {
@@ -64,7 +59,7 @@ pub(crate) struct PartitionState {
     remembered: Remembered,
     fan_outs: RememberedFanOuts,
     listeners: Listeners,
-    outgoing: HashMap<ManagerId, Outgoing>,
+    outgoing: HashMap<ManagerId, Vec<Delivery>>,
 }
 
 /// A publish that was taken.
@@ -207,7 +202,7 @@ impl PartitionState {
                 InterestChange::Attach { stream, interest, from } => {
                     let replay = self.log.replay(&interest, from, now);
                     self.listeners.attach(manager, &interest);
-                    self.queue(manager, Delivery::Attached { stream, replay }, None);
+                    self.queue(manager, Delivery::Attached { stream, replay });
                 }
                 InterestChange::Detach { interest, .. } => {
                     self.listeners.detach(manager, &interest)
@@ -219,13 +214,12 @@ impl PartitionState {
 
     /// Takes what is queued for a manager.
     pub fn take_outgoing(&mut self, manager: ManagerId) -> Vec<Delivery> {
-        self.outgoing.remove(&manager).unwrap_or_default().into_deliveries()
+        self.outgoing.remove(&manager).unwrap_or_default()
     }
 
-    /// When what is queued for a manager leaves; none if nothing is.
-    pub fn outgoing_due(&self, manager: ManagerId, now: Instant) -> Option<Instant> {
-        let outgoing = self.outgoing.get(&manager)?;
-        Some(outgoing.due(self.spec.max_held).unwrap_or(now))
+    /// Whether something is queued for a manager.
+    pub fn has_outgoing(&self, manager: ManagerId) -> bool {
+        self.outgoing.contains_key(&manager)
     }
 
     /// Forgets a manager and its streams.
@@ -260,16 +254,15 @@ impl PartitionState {
 
     fn route(&mut self, event: &Arc<SequencedEvent>, place: Option<Place>) -> usize {
         let receivers = self.listeners.receivers(&event.topic, event.event_type());
-        let due = event.policy.hand_over_at(self.spec.ticks_from, event.published_at);
         for manager in receivers.managers {
             let delivery = Delivery::Event { event: event.clone(), place: place.clone() };
-            self.queue(manager, delivery, due);
+            self.queue(manager, delivery);
         }
         receivers.stream_count
     }
 
-    fn queue(&mut self, manager: ManagerId, delivery: Delivery, due: Option<Instant>) {
-        self.outgoing.entry(manager).or_default().push(delivery, due);
+    fn queue(&mut self, manager: ManagerId, delivery: Delivery) {
+        self.outgoing.entry(manager).or_default().push(delivery);
     }
 
     fn published(&self, topic: &Topic, answer: Answer) -> Published {

@@ -40,7 +40,7 @@ use super::{
     turn::{Turn, TurnLoop},
 };
 use crate::{
-    domain::policy::STEPS,
+    domain::policy::PHASES,
     hub::Shared,
     metrics::WorkerMetrics,
     subscription::{FeedOf, Wanted},
@@ -173,7 +173,7 @@ impl TopicManager {
 
 /// Phases that are far from each other, for managers that start one after the other.
 fn tick_phase(number: usize) -> u32 {
-    (number % STEPS as usize) as u32 * 3 % STEPS
+    (number % PHASES as usize) as u32 * 3 % PHASES
 }
 
 impl Actor for TopicManager {
