@@ -14,7 +14,7 @@ class Work:
     """Which columns its table has, of `report.COLUMNS`."""
     rate: float = 10
     """Events a second over all topics; 0 is as fast as they are answered and delivered."""
-    seconds: float = 5
+    seconds: float = 4
     warmup_seconds: float = 1
     payload_bytes: int = 100
     topics: int = 1
@@ -76,7 +76,7 @@ WORKS: list[Work] = [
         streams=10_000,
         rate=ONE_EVENT,
         shown="idle",
-        note="Idle CPU is of 8 s in which no system sends a heartbeat.",
+        note="Idle CPU is of 4 s in which no system sends a heartbeat.",
     ),
     Work(
         "a-heartbeats",
