@@ -2,31 +2,32 @@
 //! named here on the machine to plan for, or give `fanfare plan` its figures as options.
 
 /// Where the measured ones are from; `fanfare plan` prints it.
-pub(super) const SOURCE: &str = "README, \"Figures\": `cargo bench --bench streams`, raw streams, payloads of \
-     100 bytes, each delivery a write of its own (those that share a tick cost less), a virtual machine of \
-     two cores that server and clients share; the same is measured by `fanfare bench`";
+pub(super) const SOURCE: &str = "docs/compare.md: `scripts/compare`, raw streams, payloads of 100 bytes, 10 events a \
+     second, each delivery a write of its own (those that share a tick cost less), a virtual machine of two cores \
+     that server and clients share; the same is measured by `fanfare bench`";
 
-/// Memory of a raw stream on one topic that has been sent some events: Pss of 10,000 idle
-/// streams, 1.89 KiB each.
-pub(super) const BYTES_PER_STREAM: u64 = 1_936;
+/// Memory of a raw stream on one topic: Pss of 10,000 idle streams, 1.60 KiB each.
+pub(super) const BYTES_PER_STREAM: u64 = 1_643;
 
-/// Of each further topic of a stream: names and places in tables, some hundred bytes.
+/// Of each further topic of a stream: an estimate for topics that no other stream has. One that
+/// others have too takes some 30 bytes.
 pub(super) const BYTES_PER_FURTHER_TOPIC: u64 = 300;
 
 /// Of a server without streams, its history aside: Pss of a hub just started, rounded up.
 pub(super) const BYTES_PER_SERVER: u64 = 32 * 1024 * 1024;
 
 /// Time on a core for a delivery that is a write of its own, at 1,000 streams a server.
-pub(super) const CPU_MICROS_PER_DELIVERY_FEW_STREAMS: f64 = 4.54;
+pub(super) const CPU_MICROS_PER_DELIVERY_FEW_STREAMS: f64 = 6.38;
 
 /// The same at 10,000 streams a server, whose state no longer fits into the cores' caches.
-pub(super) const CPU_MICROS_PER_DELIVERY_MANY_STREAMS: f64 = 7.95;
+pub(super) const CPU_MICROS_PER_DELIVERY_MANY_STREAMS: f64 = 6.52;
 
 /// Up to as many streams a server the figure for few is taken.
 pub(super) const FEW_STREAMS: u64 = 1000;
 
-/// Time on a core that an idle stream takes each second: 0.09 % of a core for 10,000.
-pub(super) const CPU_MICROS_PER_IDLE_STREAM_SECOND: f64 = 0.09;
+/// Time on a core that an idle stream takes each second, its heartbeats included: 0.65 % of a core
+/// for 10,000.
+pub(super) const CPU_MICROS_PER_IDLE_STREAM_SECOND: f64 = 0.65;
 
 /// How much of the cores is planned for: the rest is for reconnecting clients and for peaks.
 pub(super) const CPU_SHARE: f64 = 0.7;
