@@ -36,7 +36,7 @@ use tokio::{
 use support::{Crowd, DEADLINE, PAYLOAD_BYTES, Server, histogram, publish, quantiles, row};
 
 /// The interface that other programs publish by.
-const SCRIPT: &str = include_str!("../src/bridge/redis/publish.lua");
+const SCRIPT: &str = include_str!("../crates/redis/src/publish.lua");
 
 /// What both ways of publishing have in turn.
 const ROUNDS: usize = 3;

@@ -41,46 +41,41 @@
 //!
 //! [`Server`] runs such an application and answers its streams on the bare socket, at a
 //! fraction of the memory.
-//!
-//! # Layout
-//! Dependencies run downwards only; `ARCHITECTURE.md` tells the rest.
-//! - `cli`: the `fanfare` command; `server`: [`Server`]
-//! - `http`: the endpoints, a file each
-//! - [`Hub`]: starts the actors, the handle that applications hold
-//! - `transport`: what carries a stream's bytes; `bridge`: the seam to other instances
-//! - [`follow`]: who follows whom, and what users have muted
-//! - `actors`: `partition`, `topic_manager`, `connection`
-//! - `wire`: the bytes of an event stream
-//! - `domain`: what decides, as plain code
-//! - [`config`]: every key, its default and its bounds
 
 #![forbid(unsafe_code)]
 
 mod actors;
-mod bridge;
-#[cfg(feature = "cli")]
-pub mod cli;
+mod cluster;
 pub mod config;
-mod domain;
 mod error;
+mod fan_out;
 pub mod follow;
 mod http;
 mod hub;
+mod ids;
+mod instances;
+mod lifecycle;
+mod log;
 mod metrics;
 mod process;
+mod publisher;
+#[cfg(feature = "redis")]
+mod redis;
 mod server;
-mod subscription;
 #[cfg(test)]
 mod testing;
+mod threads;
 mod transport;
-mod wire;
 
 pub use config::Config;
-pub use domain::{
+pub use error::StartError;
+pub use fan_out::{FanOutMode, FanOutReport};
+pub use fanfare_core::{
+    error::{ChangeError, FanOutError, FollowError, PublishError, SubscribeError},
     event::{Event, EventError},
+    publish::Published,
+    subscription::Subscription,
     topic::{Topic, TopicError},
 };
-pub use error::{ChangeError, FanOutError, FollowError, PublishError, StartError, SubscribeError};
-pub use hub::{FanOutMode, FanOutReport, Hub, HubBuilder, Published};
+pub use hub::{Hub, HubBuilder};
 pub use server::Server;
-pub use subscription::Subscription;

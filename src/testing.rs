@@ -22,7 +22,7 @@ pub(crate) struct Reader {
 impl Reader {
     /// Opens a stream and waits until it is connected.
     pub async fn open(hub: &Hub, subscription: Subscription) -> Self {
-        let reader = hub.open(subscription).unwrap_or_else(|error| panic!("{error}"));
+        let reader = hub.spawn_stream(subscription).unwrap_or_else(|error| panic!("{error}"));
         let mut reader = Self { reader, text: String::new(), has_ended: false };
         reader.read_until("event: connected\n").await;
         reader

@@ -27,9 +27,6 @@
 //! that room before anybody has their address.
 
 pub(crate) mod connection;
-pub(crate) mod fanout;
-#[cfg(test)]
-mod model;
 pub(crate) mod partition;
 #[cfg(test)]
 mod tests;
@@ -39,12 +36,6 @@ mod turn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::time::Instant;
-
-/// Names a topic manager within its hub.
-pub(crate) type ManagerId = u64;
-
-/// Names a stream within its hub.
-pub(crate) type StreamId = u64;
 
 /// Tokio's clock, so that tests can pause it.
 pub(crate) fn now() -> std::time::Instant {

@@ -36,7 +36,7 @@ async fn resumes_without_loss(hub: &Hub, mut broken: Reader) {
     back.read_until("data: after\n").await;
     assert_eq!([broken.data(), back.data()].concat(), ["before", "while away", "after"]);
     assert!(!back.text.contains("event: gap"));
-    assert_eq!(hub.shared().metrics.actor_panics.load(Ordering::Relaxed), 1);
+    assert_eq!(hub.parts().metrics.actor_panics.load(Ordering::Relaxed), 1);
 }
 
 #[actix_web::test]
@@ -45,7 +45,7 @@ async fn a_partition_that_panics_is_rebuilt_and_its_streams_resume_without_loss(
     let mut reader = Reader::open(&hub, topic()).await;
     publish(&hub, "before").await;
     reader.read_until("data: before\n").await;
-    hub.shared().partitions[0].addr.send(partition::Panic).await.unwrap();
+    hub.parts().publisher.partition(0).send(partition::Panic).await.unwrap();
     resumes_without_loss(&hub, reader).await;
 }
 
@@ -55,7 +55,7 @@ async fn a_topic_manager_that_panics_is_rebuilt_and_its_streams_resume_without_l
     let mut reader = Reader::open(&hub, topic()).await;
     publish(&hub, "before").await;
     reader.read_until("data: before\n").await;
-    hub.shared().worker().manager.send(topic_manager::Panic).await.unwrap();
+    hub.parts().worker().manager.send(topic_manager::Panic).await.unwrap();
     resumes_without_loss(&hub, reader).await;
 }
 
@@ -91,8 +91,8 @@ async fn a_stalled_client_is_given_up_once_its_stream_has_ended_and_not_before()
 #[actix_web::test]
 async fn dropping_the_last_handle_ends_streams_and_actors() {
     let hub = hub();
-    let partition = hub.shared().partitions[0].addr.clone();
-    let manager = hub.shared().worker().manager.clone();
+    let partition = hub.parts().publisher.partition(0).clone();
+    let manager = hub.parts().worker().manager.clone();
     let mut reader = Reader::open(&hub, topic()).await;
     drop(hub);
     reader.read_to_end().await;

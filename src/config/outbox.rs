@@ -1,5 +1,6 @@
 //! `[outbox]`: how much a stream may leave unread, and what then becomes of it.
 
+use fanfare_core::policy::SlowConsumer;
 use serde::Deserialize;
 
 use super::units;
@@ -14,14 +15,4 @@ pub struct Outbox {
     /// What happens to a stream past `max_bytes`.
     #[serde(deserialize_with = "units::word")]
     pub slow_consumer: SlowConsumer,
-}
-
-/// What happens to a stream whose outbox is full.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SlowConsumer {
-    /// The stream ends with `shutdown`; its client resumes from history without loss.
-    Disconnect,
-    /// The stream goes on with the newest events, after a `gap` for those dropped.
-    DropOldest,
 }

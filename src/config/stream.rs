@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use fanfare_core::policy::Rate;
 use serde::Deserialize;
 
-use super::{Rate, units};
+use super::{rate::RateTable, units};
 
 /// Heartbeat, reconnection, lifetime, rate and batch bounds of a stream.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -30,6 +31,7 @@ pub struct Stream {
     #[serde(deserialize_with = "units::duration")]
     pub max_lifetime_jitter: Duration,
     /// Events that one connection may be sent.
+    #[serde(with = "RateTable")]
     pub rate: Rate,
     /// Events of a topic's pending batch that make it leave before its tick.
     #[serde(deserialize_with = "units::count")]

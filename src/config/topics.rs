@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
+use fanfare_core::policy::{Conflate, Flush, Rate};
 use serde::Deserialize;
 
-use super::{Conflate, Flush, Rate, units};
+use super::{rate, units};
 
 /// The policy of the topics that match `pattern`, where no earlier policy does.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -27,7 +28,7 @@ pub struct TopicPolicy {
     pub history: TopicHistory,
     /// Events of all topics under this entry that one stream may be sent; else no limit but
     /// the stream's own.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "rate::given")]
     pub rate: Option<Rate>,
 }
 

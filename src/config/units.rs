@@ -146,10 +146,10 @@ impl<T> Visitor<'_> for Scalar<T> {
 
 #[cfg(test)]
 mod tests {
+    use fanfare_core::policy::{Conflate, Flush};
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::config::{Conflate, Flush};
 
     fn text_of<T: fmt::Debug>(result: Result<T, serde_json::Error>) -> String {
         result.map_or_else(|error| error.to_string(), |value| format!("{value:?}"))

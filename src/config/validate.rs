@@ -3,11 +3,12 @@
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
+use fanfare_core::{policy::Rate, topic::Pattern};
+
 use super::{
-    Config, ConfigProblems, Delivery, FanOut, History, HubLimits, Problem, Publish, Rate, Server,
+    Config, ConfigProblems, Delivery, FanOut, History, HubLimits, Outbox, Problem, Publish, Redis,
+    Server, Stream, TopicPolicy,
 };
-use super::{Outbox, Redis, Stream, TopicPolicy};
-use crate::domain::topic::Pattern;
 
 /// Streams of one instance: more than a machine has open files for, and what sums of it
 /// stay far below the largest number.
@@ -169,6 +170,9 @@ impl Findings {
             &["redis.prefix"],
             format!("must be 1 to 100 letters, digits, `_`, `-`, `.` or `:`, got {prefix:?}"),
         );
+        if let Some(problem) = redis_url_problem(redis) {
+            self.rule(false, &["redis.url"], problem);
+        }
         self.time("redis.timeout", redis.timeout, SHORTEST_WAIT..=HOUR);
         self.time("redis.probe", redis.probe, SHORTEST_WAIT..=HOUR);
         self.time("redis.interest_grace", redis.interest_grace, Duration::ZERO..=HOUR);
@@ -238,4 +242,18 @@ impl Findings {
 /// A duration as it is written in the file.
 fn spelt(duration: Duration) -> String {
     format!("\"{}\"", humantime::format_duration(duration))
+}
+
+/// Why the hub cannot use `redis.url`, if so.
+#[cfg(feature = "redis")]
+fn redis_url_problem(redis: &Redis) -> Option<String> {
+    let is_set = !redis.url.is_empty();
+    let target = is_set.then(|| fanfare_redis::Target::parse(&redis.url, &redis.tls_ca))?;
+    target.err().map(|error| error.to_string())
+}
+
+#[cfg(not(feature = "redis"))]
+fn redis_url_problem(redis: &Redis) -> Option<String> {
+    let problem = "needs the feature `redis` of the crate `fanfare`, missing in this build";
+    (!redis.url.is_empty()).then(|| problem.to_owned())
 }

@@ -6,10 +6,8 @@ use std::{
     time::Duration,
 };
 
-use actix_web::{
-    http::StatusCode,
-    web::{Bytes, BytesMut, Payload},
-};
+use actix_web::web::{Bytes, BytesMut, Payload};
+use fanfare_core::error::ErrorCode;
 use futures_util::{Stream, StreamExt, ready};
 use serde::{Deserialize, de::Error as _};
 use tokio::time::timeout;
@@ -42,7 +40,7 @@ const READ_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) async fn read(payload: Payload, max_bytes: usize) -> Result<Bytes, Refusal> {
     timeout(READ_TIMEOUT, read_all(payload, max_bytes)).await.unwrap_or_else(|_| {
         let message = "the body did not arrive in time";
-        Err(Refusal::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", message))
+        Err(Refusal::new(ErrorCode::BodyTimeout, message))
     })
 }
 
@@ -160,9 +158,9 @@ impl Stream for Lines {
 
 fn too_large(max_bytes: usize) -> Refusal {
     let message = format!("a body or line here has at most {max_bytes} bytes");
-    Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", message)
+    Refusal::new(ErrorCode::PayloadTooLarge, message)
 }
 
 fn broken(error: &actix_web::error::PayloadError) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "bad_body", error.to_string())
+    Refusal::new(ErrorCode::BadBody, error.to_string())
 }

@@ -7,7 +7,7 @@ use actix_web::{
 use serde::Serialize;
 
 use super::{body, incoming::parse_fan_out, origin::refuse_other_sites, refusal::Refusal};
-use crate::hub::{FanOutReport, Hub};
+use crate::{fan_out::FanOutReport, hub::Hub};
 
 #[derive(Serialize)]
 struct Answer {
@@ -17,20 +17,15 @@ struct Answer {
 }
 
 /// Answers once every follower's event is in history.
-pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload) -> HttpResponse {
-    fan_out(&hub, &request, payload).await.unwrap_or_else(|refusal| refusal.response())
-}
-
-async fn fan_out(
-    hub: &Hub,
-    request: &HttpRequest,
+pub(crate) async fn post(
+    hub: Data<Hub>,
+    request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
-    refuse_other_sites(request)?;
-    let max_bytes = body::max_line_bytes(hub.shared().config.publish.max_payload);
+    refuse_other_sites(&request)?;
+    let max_bytes = body::max_line_bytes(hub.parts().config.publish.max_payload);
     let body = body::read(payload, max_bytes).await?;
     let incoming = parse_fan_out(&body)?;
-    let report = hub.fan_out(incoming.author, incoming.event, incoming.mode).await;
-    let report = report.map_err(|error| Refusal::from(&error))?;
+    let report = hub.fan_out(incoming.author, incoming.event, incoming.mode).await?;
     Ok(HttpResponse::Ok().json(Answer { success: true, report }))
 }

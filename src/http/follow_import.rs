@@ -3,9 +3,9 @@
 
 use actix_web::{
     HttpRequest, HttpResponse,
-    http::StatusCode,
     web::{Data, Payload},
 };
+use fanfare_core::follow::Follow;
 use futures_util::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +13,9 @@ use super::{
     body::{Line, Lines, object},
     lines::answer_lines,
     origin::refuse_other_sites,
-    refusal::{ErrorBody, Refusal},
+    refusal::{ErrorBody, Refusal, bad_json},
 };
-use crate::{follow::Follow, hub::Hub};
+use crate::hub::Hub;
 
 /// Longest line: two names, every byte escaped, and room.
 const MAX_LINE_BYTES: usize = 8 * 1024;
@@ -88,16 +88,18 @@ struct Stored {
 }
 
 /// Takes the lines of a body.
-pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload) -> HttpResponse {
-    if let Err(refusal) = refuse_other_sites(&request) {
-        return refusal.response();
-    }
+pub(crate) async fn post(
+    hub: Data<Hub>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Refusal> {
+    refuse_other_sites(&request)?;
     let lines = Lines::new(payload, MAX_LINE_BYTES).ready_chunks(MAX_BATCH_LINES);
     let stored = lines.map(move |lines| {
         let hub = hub.clone();
         async move { store(&hub, Batch::of(lines)).await }
     });
-    answer_lines(answers(stored.buffered(MAX_BATCHES)))
+    Ok(answer_lines(answers(stored.buffered(MAX_BATCHES))))
 }
 
 /// What is told of batches: refused lines, progress, and how it ended.
@@ -180,12 +182,10 @@ impl Batch {
 async fn store(hub: &Hub, mut batch: Batch) -> Stored {
     let edges = std::mem::take(&mut batch.edges);
     let followed = hub.follow_all(edges).await;
-    Stored { batch, followed: followed.map_err(|error| Refusal::from(&error)) }
+    Stored { batch, followed: followed.map_err(Refusal::from) }
 }
 
 fn parse(line: &[u8]) -> Result<Follow, Refusal> {
-    let refusal = |code, message| Refusal::new(StatusCode::BAD_REQUEST, code, message);
-    let edge: Edge<'_> = object(line).map_err(|error| refusal("bad_json", error.to_string()))?;
-    let edge = Follow::parse(&edge.follower, &edge.author);
-    edge.map_err(|error| refusal("bad_user", error.to_string()))
+    let edge: Edge<'_> = object(line).map_err(bad_json)?;
+    Ok(Follow::parse(&edge.follower, &edge.author)?)
 }

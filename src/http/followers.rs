@@ -1,18 +1,18 @@
 //! `GET /followers/{author}` and `GET /following/{user}`: page by page.
 
 use actix_web::{
-    HttpRequest, HttpResponse,
-    http::StatusCode,
-    web::{Data, Query},
+    HttpRequest,
+    web::{Data, Json, Query},
+};
+use fanfare_core::{
+    error::{ErrorCode, FollowError},
+    follow::Page,
+    user::User,
 };
 use serde::{Deserialize, Serialize};
 
 use super::{names::last_segments, refusal::Refusal};
-use crate::{
-    error::FollowError,
-    follow::{Page, User},
-    hub::Hub,
-};
+use crate::hub::Hub;
 
 /// Users in a page, unless the query says otherwise.
 const DEFAULT_LIMIT: usize = 100;
@@ -35,7 +35,7 @@ impl PageQuery {
 
 /// The answer.
 #[derive(Serialize)]
-struct PageAnswer {
+pub(crate) struct PageAnswer {
     user: String,
     count: u64,
     users: Vec<User>,
@@ -43,8 +43,11 @@ struct PageAnswer {
     next: Option<String>,
 }
 
-/// A page of those who follow an author, and how many they are.
-pub(crate) async fn followers(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
+/// A page of an author's followers, and their count.
+pub(crate) async fn followers(
+    hub: Data<Hub>,
+    request: HttpRequest,
+) -> Result<Json<PageAnswer>, Refusal> {
     answer(&request, async |author, after, limit| {
         let count = hub.follow_counts(author).await?.followers;
         Ok((count, hub.followers(author, after, limit).await?))
@@ -52,8 +55,11 @@ pub(crate) async fn followers(hub: Data<Hub>, request: HttpRequest) -> HttpRespo
     .await
 }
 
-/// A page of those whom a user follows, and how many they are.
-pub(crate) async fn following(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
+/// A page of the authors followed by a user, and their count.
+pub(crate) async fn following(
+    hub: Data<Hub>,
+    request: HttpRequest,
+) -> Result<Json<PageAnswer>, Refusal> {
     answer(&request, async |user, after, limit| {
         let count = hub.follow_counts(user).await?.following;
         Ok((count, hub.following(user, after, limit).await?))
@@ -64,22 +70,15 @@ pub(crate) async fn following(hub: Data<Hub>, request: HttpRequest) -> HttpRespo
 async fn answer(
     request: &HttpRequest,
     read: impl AsyncFn(&str, Option<String>, usize) -> Result<(u64, Page), FollowError>,
-) -> HttpResponse {
-    let page = async {
-        let [user] = last_segments(request)?;
-        let query = Query::<PageQuery>::from_query(request.query_string());
-        let query = query.map_err(|error| bad_query(error.to_string()))?.into_inner();
-        let limit = query.limit()?;
-        let read = read(&user, query.after, limit).await;
-        let (count, Page { users, next }) = read.map_err(|error| Refusal::from(&error))?;
-        Ok(PageAnswer { user, count, users, next })
-    };
-    match page.await {
-        Ok(page) => HttpResponse::Ok().json(page),
-        Err(refusal) => Refusal::response(&refusal),
-    }
+) -> Result<Json<PageAnswer>, Refusal> {
+    let [user] = last_segments(request)?;
+    let query = Query::<PageQuery>::from_query(request.query_string());
+    let query = query.map_err(|error| bad_query(error.to_string()))?.into_inner();
+    let limit = query.limit()?;
+    let (count, Page { users, next }) = read(&user, query.after, limit).await?;
+    Ok(Json(PageAnswer { user, count, users, next }))
 }
 
 fn bad_query(message: String) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, "bad_query", message)
+    Refusal::new(ErrorCode::BadQuery, message)
 }

@@ -1,6 +1,10 @@
 //! `PUT` and `DELETE /follows/{follower}/{author}`: one user follows another, or no longer.
 
-use actix_web::{HttpRequest, HttpResponse, web::Data};
+use actix_web::{
+    HttpRequest,
+    web::{Data, Json},
+};
+use fanfare_core::error::FollowError;
 use serde::Serialize;
 
 use super::{names::last_segments, origin::refuse_other_sites, refusal::Refusal};
@@ -8,7 +12,7 @@ use crate::hub::Hub;
 
 /// The answer.
 #[derive(Serialize)]
-struct EdgeAnswer {
+pub(crate) struct EdgeAnswer {
     success: bool,
     follower: String,
     author: String,
@@ -17,27 +21,24 @@ struct EdgeAnswer {
 }
 
 /// Follows.
-pub(crate) async fn put(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
+pub(crate) async fn put(hub: Data<Hub>, request: HttpRequest) -> Result<Json<EdgeAnswer>, Refusal> {
     answer(&request, async |[follower, author]| hub.follow(follower, author).await).await
 }
 
 /// Unfollows.
-pub(crate) async fn delete(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
+pub(crate) async fn delete(
+    hub: Data<Hub>,
+    request: HttpRequest,
+) -> Result<Json<EdgeAnswer>, Refusal> {
     answer(&request, async |[follower, author]| hub.unfollow(follower, author).await).await
 }
 
 async fn answer(
     request: &HttpRequest,
-    change: impl AsyncFn([&str; 2]) -> Result<bool, crate::error::FollowError>,
-) -> HttpResponse {
-    let changed = async {
-        refuse_other_sites(request)?;
-        let [follower, author] = last_segments(request)?;
-        let changed = change([&follower, &author]).await.map_err(|error| Refusal::from(&error))?;
-        Ok(EdgeAnswer { success: true, follower, author, changed })
-    };
-    match changed.await {
-        Ok(answer) => HttpResponse::Ok().json(answer),
-        Err(refusal) => Refusal::response(&refusal),
-    }
+    change: impl AsyncFn([&str; 2]) -> Result<bool, FollowError>,
+) -> Result<Json<EdgeAnswer>, Refusal> {
+    refuse_other_sites(request)?;
+    let [follower, author] = last_segments(request)?;
+    let changed = change([&follower, &author]).await?;
+    Ok(Json(EdgeAnswer { success: true, follower, author, changed }))
 }

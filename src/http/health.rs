@@ -14,7 +14,9 @@ pub(crate) async fn live() -> HttpResponse {
 pub(crate) async fn ready(hub: Data<Hub>) -> HttpResponse {
     let (status, text) = match hub.is_ready() {
         true => (StatusCode::OK, "ready"),
-        false if hub.shared().is_draining() => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+        false if hub.parts().lifecycle.is_draining() => {
+            (StatusCode::SERVICE_UNAVAILABLE, "draining")
+        }
         false => (StatusCode::SERVICE_UNAVAILABLE, "bridge_down"),
     };
     HttpResponse::build(status).json(json!({ "status": text }))

@@ -1,14 +1,17 @@
 //! An event as JSON hands it in.
 
-use actix_web::http::StatusCode;
+use fanfare_core::{
+    error::ErrorCode,
+    event::{Event, EventData},
+};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
-use super::{body::object, refusal::Refusal};
-use crate::{
-    domain::event::{Event, EventData},
-    hub::FanOutMode,
+use super::{
+    body::object,
+    refusal::{Refusal, bad_json},
 };
+use crate::fan_out::FanOutMode;
 
 /// What a publish body says, by all its names.
 #[derive(Deserialize)]
@@ -57,15 +60,11 @@ pub(crate) fn parse_fan_out(json: &[u8]) -> Result<IncomingFanOut, Refusal> {
 }
 
 fn data_of(data: Option<&RawValue>) -> Result<EventData, Refusal> {
-    let data = data.ok_or_else(|| refusal("bad_event", "an event needs `data`"))?;
+    let data = data.ok_or_else(|| Refusal::new(ErrorCode::BadEvent, "an event needs `data`"))?;
     Ok(match data.get().starts_with('"') {
         true => EventData::Text(serde_json::from_str(data.get()).map_err(bad_json)?),
         false => EventData::Json(compact(data.get())),
     })
-}
-
-fn bad_json(error: serde_json::Error) -> Refusal {
-    refusal("bad_json", error.to_string())
 }
 
 fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawValue>, D::Error> {
@@ -86,19 +85,18 @@ pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
     let (topics, has_list) = match (body.topic, body.topics) {
         (Some(topic), None) => (vec![topic], false),
         (None, Some(topics)) if !topics.is_empty() => (topics, true),
-        (None, _) => return Err(refusal("bad_topic", "an event needs a topic")),
+        (None, _) => return Err(Refusal::new(ErrorCode::BadTopic, "an event needs a topic")),
         (Some(_), Some(_)) => {
-            return Err(refusal("bad_topic", "an event has either `topic` or `topics`"));
+            return Err(Refusal::new(
+                ErrorCode::BadTopic,
+                "an event has either `topic` or `topics`",
+            ));
         }
     };
     let data = data_of(body.data)?;
     let Body { event: event_type, key, collapse, id, .. } = body;
     let event = Event { data, event_type, key, collapse, id };
     Ok(Incoming { topics, has_list, event })
-}
-
-fn refusal(code: &'static str, message: impl Into<String>) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, code, message)
 }
 
 /// Valid JSON without the white space between its tokens. Numbers and the order of keys

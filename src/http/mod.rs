@@ -1,6 +1,7 @@
 //! The HTTP surface: all routes in one list, a file an endpoint. It speaks to `Hub` only.
 
 mod body;
+mod embed;
 mod fanout;
 pub(crate) mod feed;
 mod follow_import;
@@ -27,7 +28,7 @@ use actix_web::{
 use crate::hub::Hub;
 
 /// All endpoints of a hub under a prefix.
-pub(crate) fn routes(hub: Hub, prefix: String) -> impl FnOnce(&mut ServiceConfig) {
+fn routes(hub: Hub, prefix: String) -> impl FnOnce(&mut ServiceConfig) {
     move |config| {
         let prefix = prefix.trim_end_matches('/');
         streams(config, &hub, prefix);
@@ -37,7 +38,7 @@ pub(crate) fn routes(hub: Hub, prefix: String) -> impl FnOnce(&mut ServiceConfig
 }
 
 /// Subscribing, publishing, and what there is to know of a topic.
-pub(crate) fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
+fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     let topic = web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(topics::get);
     let stream =
         [web::get().to(stream::get), web::head().to(stream::head), web::post().to(stream::post)];
@@ -75,7 +76,7 @@ fn follows(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
 }
 
 /// Health, statistics and metrics.
-pub(crate) fn operations(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
+fn operations(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     let get = |path, route: Route| {
         let route = route.guard(guard::Any(guard::Get()).or(guard::Head()));
         resource(hub, prefix, path, &["GET", "HEAD"], [route])

@@ -1,6 +1,7 @@
 //! The names of users in a path.
 
-use actix_web::{HttpRequest, http::StatusCode};
+use actix_web::HttpRequest;
+use fanfare_core::error::ErrorCode;
 use percent_encoding::percent_decode_str;
 
 use super::refusal::Refusal;
@@ -13,7 +14,7 @@ pub(crate) fn last_segments<const N: usize>(request: &HttpRequest) -> Result<[St
         let decoded = percent_decode_str(segment).decode_utf8();
         let bad_user = |_| {
             let message = "a user's name must be UTF-8";
-            Refusal::new(StatusCode::BAD_REQUEST, "bad_user", message)
+            Refusal::new(ErrorCode::BadUser, message)
         };
         *name = decoded.map_err(bad_user)?.into_owned();
     }

@@ -1,6 +1,7 @@
 //! Where a request comes from, as browsers say.
 
-use actix_web::{HttpRequest, http::StatusCode};
+use actix_web::HttpRequest;
+use fanfare_core::error::ErrorCode;
 
 use super::refusal::Refusal;
 
@@ -10,7 +11,7 @@ pub(crate) fn refuse_other_sites(request: &HttpRequest) -> Result<(), Refusal> {
     let site = request.headers().get("sec-fetch-site");
     if site.is_some_and(|site| site == "cross-site") {
         let message = "pages of other sites may not publish or change anything";
-        return Err(Refusal::new(StatusCode::FORBIDDEN, "cross_site", message));
+        return Err(Refusal::new(ErrorCode::CrossSite, message));
     }
     Ok(())
 }

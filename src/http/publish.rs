@@ -4,11 +4,15 @@ use std::{future::poll_fn, task::Poll, time::Duration};
 
 use actix_web::{
     HttpMessage, HttpRequest, HttpResponse,
-    http::StatusCode,
     web::{Data, Payload},
+};
+use fanfare_core::{
+    error::{PublishError, SubscribeError},
+    publish::Published,
 };
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{
@@ -16,13 +20,9 @@ use super::{
     incoming::{Incoming, parse},
     lines::{answer_all_lines, answer_lines},
     origin::refuse_other_sites,
-    refusal::{ErrorBody, Refusal},
+    refusal::{ErrorBody, Refusal, bad_json},
 };
-use crate::{
-    domain::event::Event,
-    error::{PublishError, SubscribeError},
-    hub::{Hub, Publish, Published},
-};
+use crate::{hub::Hub, publisher::Publish};
 
 /// Lines of one NDJSON request that are handed over together, if so many have arrived.
 const MAX_LINES_AT_ONCE: usize = 64;
@@ -72,65 +72,104 @@ enum Body {
     Array(Vec<Answers>),
 }
 
-/// Takes the events of a body, whatever its form.
-pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload) -> HttpResponse {
-    if let Err(refusal) = refuse_other_sites(&request) {
-        return refusal.response();
-    }
-    let max_payload = hub.shared().config.publish.max_payload;
+/// Publishes the events of a body in any form.
+pub(crate) async fn post(
+    hub: Data<Hub>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Refusal> {
+    refuse_other_sites(&request)?;
+    let max_payload = hub.parts().config.publish.max_payload;
     if request.content_type().eq_ignore_ascii_case("application/x-ndjson") {
         let arriving = Lines::new(payload, body::max_line_bytes(max_payload));
-        return lines(Hub::clone(&hub), arriving).await;
+        return Ok(lines(Hub::clone(&hub), arriving).await);
     }
-    let body = match body::read(payload, body::max_body_bytes(max_payload)).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal.response(),
+    let body = body::read(payload, body::max_body_bytes(max_payload)).await?;
+    let answer = match body.trim_ascii_start().first() {
+        Some(b'[') => Body::Array(array(&hub, &body).await?),
+        _ => Body::Single(publish(&hub, Post::parse(&hub, &body)?).await?),
     };
-    let answered = match body.trim_ascii_start().first() {
-        Some(b'[') => array(&hub, &body).await,
-        _ => single(&hub, &body).await,
-    };
-    match answered {
-        Ok(answer) => HttpResponse::Ok().json(answer),
-        Err(refusal) => refusal.response(),
+    Ok(HttpResponse::Ok().json(answer))
+}
+
+/// One event for its topics, checked. Its topics take the event together or not at all.
+struct Post {
+    publishes: Vec<Publish>,
+    /// Whether the answer is a list, as the topics were.
+    has_list: bool,
+}
+
+impl Post {
+    fn parse(hub: &Hub, json: &[u8]) -> Result<Self, Refusal> {
+        let Incoming { topics, has_list, event } = parse(json)?;
+        let max_count = hub.parts().config.hub.max_topics_per_stream;
+        if topics.len() > max_count {
+            return Err(SubscribeError::TooManyTopics { max_count }.into());
+        }
+        let events = std::iter::repeat_n(event, topics.len());
+        let checked = topics.iter().zip(events).map(|(topic, event)| hub.check(topic, event));
+        let publishes = checked.collect::<Result<_, PublishError>>()?;
+        Ok(Self { publishes, has_list })
     }
 }
 
-async fn single(hub: &Hub, body: &[u8]) -> Result<Body, Refusal> {
-    let Incoming { topics, has_list, event } = parse(body)?;
-    let publishes = check(hub, &topics, event)?;
-    let published = publish_all(hub, publishes).await?;
-    Ok(Body::Single(shape(has_list, published)))
+/// Hands posts over in order. The future resolves to an answer for each, refused ones included.
+async fn enqueue(
+    hub: &Hub,
+    posts: Vec<Result<Post, Refusal>>,
+) -> BoxFuture<'static, Vec<Result<Answers, Refusal>>> {
+    let mut publishes = Vec::with_capacity(posts.len());
+    let parsed: Vec<Result<bool, Refusal>> = posts
+        .into_iter()
+        .map(|post| {
+            let Post { publishes: all, has_list } = post?;
+            publishes.push(all);
+            Ok(has_list)
+        })
+        .collect();
+    let answers = hub.enqueue(publishes).await;
+    let answers = answers.map(|answers| {
+        let mut answers = answers.into_iter();
+        let answer = |parsed: Result<bool, Refusal>| {
+            let has_list = parsed?;
+            let answers = answers.next().expect("every post is answered");
+            Ok(shape(has_list, all_or_refusal(answers)?))
+        };
+        parsed.into_iter().map(answer).collect()
+    });
+    answers.boxed()
 }
 
-/// All events are checked before the first is taken.
-async fn array(hub: &Hub, body: &[u8]) -> Result<Body, Refusal> {
+async fn publish(hub: &Hub, post: Post) -> Result<Answers, Refusal> {
+    let answer = enqueue(hub, vec![Ok(post)]).await.await.pop();
+    answer.ok_or(PublishError::Internal)?
+}
+
+/// Checks all events before the first is published.
+async fn array(hub: &Hub, body: &[u8]) -> Result<Vec<Answers>, Refusal> {
     let at = |index: usize| {
         move |mut refusal: Refusal| {
             refusal.error.index = Some(index);
             refusal
         }
     };
-    let items: Vec<&serde_json::value::RawValue> = serde_json::from_slice(body)
-        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "bad_json", error.to_string()))?;
-    let mut events = Vec::with_capacity(items.len());
+    let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(bad_json)?;
+    let mut posts = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
-        let incoming = parse(item.get().as_bytes()).map_err(at(index))?;
-        let Incoming { topics, has_list, event } = incoming;
-        events.push((has_list, check(hub, &topics, event).map_err(at(index))?));
+        posts.push(Post::parse(hub, item.get().as_bytes()).map_err(at(index))?);
     }
-    let mut answers = Vec::with_capacity(events.len());
-    for (index, (has_list, publishes)) in events.into_iter().enumerate() {
-        match publish_all(hub, publishes).await {
-            Ok(published) => answers.push(shape(has_list, published)),
+    let mut answers = Vec::with_capacity(posts.len());
+    // One after the other: events behind a refused one must not be published.
+    for (index, post) in posts.into_iter().enumerate() {
+        match publish(hub, post).await {
+            Ok(answer) => answers.push(answer),
             Err(refusal) => {
-                let mut refusal = at(index)(refusal);
-                refusal.published = Some(answers);
-                return Err(refusal);
+                let refusal = at(index)(refusal);
+                return Err(Refusal { published: Some(answers), ..refusal });
             }
         }
     }
-    Ok(Body::Array(answers))
+    Ok(answers)
 }
 
 /// Answers line by line while the request is still being read. One that has arrived as a whole
@@ -180,45 +219,15 @@ async fn yield_once() {
     .await;
 }
 
-/// Hands over, in order, the lines that have arrived; the future awaits their answers.
+/// Hands arrived lines over in order; the future resolves to their answers.
 async fn enqueue_lines(hub: &Hub, lines: Vec<Line>) -> BoxFuture<'static, Vec<LineAnswer>> {
-    let mut posts = Vec::with_capacity(lines.len());
-    let mut take = |line: Line| {
-        let Incoming { topics, has_list, event } = parse(&line.bytes?)?;
-        posts.push(check(hub, &topics, event)?);
-        Ok(has_list)
-    };
-    let taken: Vec<Result<bool, Refusal>> = lines.into_iter().map(&mut take).collect();
-    let answers = hub.enqueue(posts).await;
+    let posts = lines.into_iter().map(|line| Post::parse(hub, &line.bytes?));
+    let answers = enqueue(hub, posts.collect()).await;
     let answers = answers.map(|answers| {
-        let mut answers = answers.into_iter();
-        let answer = |taken: Result<bool, Refusal>| {
-            let has_list = taken?;
-            let answers = answers.next().expect("every post is answered");
-            let published = all_or_refusal(answers).map_err(|error| Refusal::from(&error))?;
-            Ok(shape(has_list, published))
-        };
-        let answers = taken.into_iter().map(answer);
+        let answers = answers.into_iter();
         answers.map(|answer| answer.map_or_else(LineAnswer::refused, LineAnswer::Taken)).collect()
     });
     answers.boxed()
-}
-
-fn check(hub: &Hub, topics: &[String], event: Event) -> Result<Vec<Publish>, Refusal> {
-    let max_count = hub.shared().config.hub.max_topics_per_stream;
-    if topics.len() > max_count {
-        return Err(Refusal::from(&SubscribeError::TooManyTopics { max_count }));
-    }
-    let events = std::iter::repeat_n(event, topics.len());
-    let checked = topics.iter().zip(events).map(|(topic, event)| hub.check(topic, event));
-    let checked: Result<Vec<Publish>, PublishError> = checked.collect();
-    checked.map_err(|error| Refusal::from(&error))
-}
-
-/// Publishes to all topics of an event, or to none.
-async fn publish_all(hub: &Hub, publishes: Vec<Publish>) -> Result<Vec<Published>, Refusal> {
-    let answers = hub.enqueue(vec![publishes]).await.await.into_iter().flatten().collect();
-    all_or_refusal(answers).map_err(|error| Refusal::from(&error))
 }
 
 /// Of an event for several topics: if some have taken it and others not, whoever is told

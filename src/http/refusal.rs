@@ -1,139 +1,127 @@
 //! Refusals: JSON with a stable code, and the form in which a browser can take a temporary
 //! one.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use actix_web::{
-    HttpResponse,
+    HttpResponse, ResponseError,
     dev::RequestHead,
     http::{
         StatusCode,
         header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
     },
 };
-use serde::Serialize;
+use fanfare_core::{
+    error::{ChangeError, ErrorCode, FanOutError, FollowError, PublishError, SubscribeError},
+    follow::GraphError,
+    sse::{ShutdownReason, control::Shutdown, encode},
+    user::UserError,
+};
+use serde::{Serialize, Serializer};
 
 use super::publish::Answers;
-use crate::{
-    error::{ChangeError, FanOutError, FollowError, PublishError, SubscribeError},
-    follow::GraphError,
-    wire::{ShutdownReason, control::Shutdown, encode},
-};
 
 /// Seconds after which a temporarily refused client should try again, before jitter.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
-/// `{"error":{"code":…,"message":…}}` and what else there is to say.
+/// `{"error":{"code":…,"message":…}}`, the answer to a refused request.
 #[derive(Debug, Serialize)]
 pub(crate) struct Refusal {
-    #[serde(skip)]
-    pub status: StatusCode,
     pub error: ErrorBody,
-    /// Of an array: the answers to the events before the one that was refused.
+    /// For an array: the answers to the events before the refused one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published: Option<Vec<Answers>>,
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct ErrorBody {
-    pub code: &'static str,
+    #[serde(serialize_with = "as_text")]
+    pub code: ErrorCode,
     pub message: String,
-    /// Of an array: which of its events is refused, from 0.
+    /// For an array: the index of the refused event, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
 }
 
+fn as_text<S: Serializer>(code: &ErrorCode, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(code.as_str())
+}
+
 impl Refusal {
-    pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let error = ErrorBody { code, message: message.into(), index: None };
-        Self { status, error, published: None }
+        Self { error, published: None }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.error.code, self.error.message)
+    }
+}
+
+impl ResponseError for Refusal {
+    fn status_code(&self) -> StatusCode {
+        let status = self.error.code.status();
+        StatusCode::from_u16(status).expect("the table holds valid statuses")
     }
 
-    /// The answer. A temporary refusal says when to try again.
-    pub fn response(&self) -> HttpResponse {
-        let mut response = HttpResponse::build(self.status);
-        if is_temporary(self.status) {
+    /// The refusal as JSON. A temporary refusal says when to try again.
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status_code());
+        if self.error.code.is_temporary() {
             response.insert_header((RETRY_AFTER, retry_after_seconds().to_string()));
         }
         response.json(self)
     }
 }
 
-impl From<&PublishError> for Refusal {
-    fn from(error: &PublishError) -> Self {
-        let status = match error.code() {
-            "payload_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
-            "at_capacity" | "draining" | "bridge_down" | "unconfirmed" => {
-                StatusCode::SERVICE_UNAVAILABLE
+/// Refusals of the hub's errors: their code and text.
+macro_rules! refusals {
+    ($($error:ty),*) => {$(
+        impl From<$error> for Refusal {
+            fn from(error: $error) -> Self {
+                Self::new(error.error_code(), error.to_string())
             }
-            "internal" => StatusCode::INTERNAL_SERVER_ERROR,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        Self::new(status, error.code(), error.to_string())
-    }
-}
-
-impl From<&SubscribeError> for Refusal {
-    fn from(error: &SubscribeError) -> Self {
-        let status = match error {
-            SubscribeError::AtCapacity
-            | SubscribeError::Draining
-            | SubscribeError::BridgeDown
-            | SubscribeError::GraphDown => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        Self::new(status, error.code(), error.to_string())
-    }
-}
-
-impl From<&FanOutError> for Refusal {
-    fn from(error: &FanOutError) -> Self {
-        let status = match error {
-            FanOutError::User(_) => StatusCode::BAD_REQUEST,
-            FanOutError::Publish(error) => return Self::from(error),
-            FanOutError::Graph(_) | FanOutError::Partly(_) => StatusCode::SERVICE_UNAVAILABLE,
-        };
-        Self::new(status, error.code(), error.to_string())
-    }
-}
-
-impl From<&ChangeError> for Refusal {
-    fn from(error: &ChangeError) -> Self {
-        let status = match error {
-            ChangeError::UnknownStream => StatusCode::NOT_FOUND,
-            ChangeError::BridgeDown | ChangeError::Unconfirmed => StatusCode::SERVICE_UNAVAILABLE,
-            ChangeError::Topic(_) | ChangeError::TooManyTopics { .. } => StatusCode::BAD_REQUEST,
-        };
-        Self::new(status, error.code(), error.to_string())
-    }
-}
-
-impl From<&FollowError> for Refusal {
-    fn from(error: &FollowError) -> Self {
-        if let FollowError::Graph(GraphError::Unavailable(source)) = error {
-            // What an application's store says is not for its clients.
-            tracing::warn!(error = %source, "the follower graph cannot be had");
         }
-        let status = match error.code() {
-            "bridge_down" | "unconfirmed" | "graph_down" => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        Self::new(status, error.code(), error.to_string())
+    )*};
+}
+
+refusals!(PublishError, SubscribeError, FanOutError, ChangeError);
+
+impl From<FollowError> for Refusal {
+    fn from(error: FollowError) -> Self {
+        if let FollowError::Graph(GraphError::Unavailable(source)) = &error {
+            // Clients must not see the text of an application's store.
+            tracing::warn!(error = %source, "follow graph unavailable");
+        }
+        Self::new(error.error_code(), error.to_string())
     }
+}
+
+impl From<UserError> for Refusal {
+    fn from(error: UserError) -> Self {
+        Self::new(ErrorCode::BadUser, error.to_string())
+    }
+}
+
+/// A body that is not the expected JSON.
+pub(crate) fn bad_json(error: serde_json::Error) -> Refusal {
+    Refusal::new(ErrorCode::BadJson, error.to_string())
 }
 
 /// The answer to a stream that is not opened. A browser's `EventSource` gives up for good on
 /// any status but 200, so a temporary refusal reaches it as a stream that ends at once.
-pub(crate) fn stream_refusal(head: &RequestHead, error: &SubscribeError) -> HttpResponse {
-    let reason = match error {
+pub(crate) fn stream_refusal(head: &RequestHead, error: SubscribeError) -> HttpResponse {
+    let reason = match &error {
         SubscribeError::AtCapacity => ShutdownReason::Capacity,
         SubscribeError::Draining | SubscribeError::BridgeDown | SubscribeError::GraphDown => {
             ShutdownReason::Drain
         }
-        _ => return Refusal::from(error).response(),
+        _ => return Refusal::from(error).error_response(),
     };
     if !head.headers.contains_key("sec-fetch-mode") {
-        return Refusal::from(error).response();
+        return Refusal::from(error).error_response();
     }
     let back_in = Duration::from_secs(RETRY_AFTER_SECONDS).mul_f64(1.0 + rand::random::<f64>());
     let reconnect_ms = back_in.as_millis() as u64;
@@ -158,22 +146,12 @@ pub(crate) fn stream_head() -> actix_web::HttpResponseBuilder {
 pub(crate) fn method_not_allowed(methods: &[&str]) -> HttpResponse {
     let methods = methods.join(", ");
     let message = format!("this resource takes {methods}");
-    let refusal = Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message);
-    let mut response = refusal.response();
+    let refusal = Refusal::new(ErrorCode::MethodNotAllowed, message);
+    let mut response = refusal.error_response();
     if let Ok(value) = methods.parse() {
         response.headers_mut().insert(ALLOW, value);
     }
     response
-}
-
-/// 404.
-#[cfg(feature = "cli")]
-pub(crate) async fn not_found() -> HttpResponse {
-    Refusal::new(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path").response()
-}
-
-fn is_temporary(status: StatusCode) -> bool {
-    matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS)
 }
 
 /// Between once and twice the base, so that the refused do not return together.

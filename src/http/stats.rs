@@ -4,12 +4,11 @@ use actix_web::{
     HttpResponse,
     web::{Data, Json},
 };
+use fanfare_core::cluster::ClusterStatus;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::{
-    bridge::BridgeStatus,
-    domain::cursor::Epoch,
     hub::Hub,
     metrics::{Scrape, render},
     process::Process,
@@ -35,7 +34,7 @@ pub(crate) struct Stats {
     resident_bytes: u64,
     open_files: usize,
     actor_panics: u64,
-    bridge: BridgeStatus,
+    bridge: ClusterStatus,
 }
 
 /// Events dropped from streams that then got a `gap`.
@@ -64,14 +63,14 @@ impl Latency {
 
 /// Everything that is counted, now.
 pub(crate) async fn stats(hub: Data<Hub>) -> Json<Stats> {
-    let shared = hub.shared();
-    let snapshot = shared.metrics.snapshot();
+    let parts = hub.parts();
+    let snapshot = parts.metrics.snapshot();
     let process = Process::now();
     Json(Stats {
         version: env!("CARGO_PKG_VERSION"),
-        uptime_seconds: shared.started_at.elapsed().as_secs(),
-        epoch: shared.bridge.epoch().map(|number| Epoch::new(number).to_string()),
-        connections: shared.open_streams(),
+        uptime_seconds: parts.started_at.elapsed().as_secs(),
+        epoch: parts.log.epoch().map(|epoch| epoch.to_string()),
+        connections: parts.open_streams(),
         topics: snapshot.topics,
         subscriptions: snapshot.subscriptions,
         published: snapshot.published,
@@ -80,22 +79,22 @@ pub(crate) async fn stats(hub: Data<Hub>) -> Json<Stats> {
         dropped: Dropped { slow: snapshot.dropped_slow, rate: snapshot.dropped_rate },
         latency_ms: Latency::of(&snapshot.latencies),
         outbox_bytes: snapshot.unsent_bytes,
-        history_bytes: shared.budget.used_bytes(),
+        history_bytes: parts.budget.used_bytes(),
         resident_bytes: process.resident_bytes,
         open_files: process.open_files,
         actor_panics: snapshot.actor_panics,
-        bridge: shared.bridge.status(),
+        bridge: parts.instances.cluster.status(),
     })
 }
 
 /// The same for Prometheus.
 pub(crate) async fn metrics(hub: Data<Hub>) -> HttpResponse {
-    let shared = hub.shared();
+    let parts = hub.parts();
     let scrape = Scrape {
-        snapshot: shared.metrics.snapshot(),
-        connections: shared.open_streams(),
-        history_bytes: shared.budget.used_bytes(),
-        bridge: shared.bridge.status(),
+        snapshot: parts.metrics.snapshot(),
+        connections: parts.open_streams(),
+        history_bytes: parts.budget.used_bytes(),
+        bridge: parts.instances.cluster.status(),
         process: Process::now(),
     };
     HttpResponse::Ok()

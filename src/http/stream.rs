@@ -7,27 +7,30 @@ use actix_web::{
     web::{Data, Payload},
 };
 use actix_web_lab::extract::Query;
+use fanfare_core::{
+    cursor::CursorError,
+    error::{ErrorCode, SubscribeError},
+    subscription::{Format, StreamOptions, Subscription},
+    topic::TopicError,
+};
 use serde::Deserialize;
 
 use super::{
     body::{self, MAX_SUBSCRIPTION_BYTES, object},
-    refusal::{Refusal, stream_head, stream_refusal},
+    refusal::{Refusal, bad_json, stream_head, stream_refusal},
 };
 use crate::{
-    domain::topic::TopicError,
-    error::SubscribeError,
     hub::Hub,
-    subscription::{Format, Subscription},
     transport::{EventStreamBody, NewStream, PipeReader},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// What a query says. Any key may be repeated; `topics=`, `channels=` and `types=` hold lists.
+/// The query. Any key may be repeated; `topics=`, `channels=` and `types=` hold lists.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct StreamQuery {
-    /// Whose feed it is to be.
+    /// The user of a feed.
     pub user: Vec<String>,
     topic: Vec<String>,
     topics: Vec<String>,
@@ -42,14 +45,34 @@ pub(crate) struct StreamQuery {
 }
 
 impl StreamQuery {
-    /// The topics that it names.
+    /// The topics named by the query.
     fn subscription(&self) -> Subscription {
         let lists = self.topics.iter().chain(&self.channels).flat_map(|list| list.split(','));
         Subscription::new().topics(self.topic.iter().map(String::as_str).chain(lists))
     }
+
+    /// How the request wants its events.
+    pub fn options(&self, head: &RequestHead) -> Result<StreamOptions, Refusal> {
+        let mut ids = self.last_event_id.iter().chain(&self.camel_last_event_id);
+        let snapshot = match self.snapshot.first().map(String::as_str) {
+            None => None,
+            Some("true" | "1") => Some(true),
+            Some("false" | "0") => Some(false),
+            Some(_) => {
+                let message = "`snapshot` can only be `true` or `false`";
+                return Err(Refusal::new(ErrorCode::BadQuery, message));
+            }
+        };
+        Ok(StreamOptions {
+            types: types(&self.types),
+            last_event_id: last_event_id(head, ids.find(|id| !id.is_empty()).cloned())?,
+            format: format(self.batch.first().map(String::as_str))?,
+            snapshot,
+        })
+    }
 }
 
-/// What a body says.
+/// The body of a `POST`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct StreamBody {
@@ -63,76 +86,70 @@ struct StreamBody {
     snapshot: Option<bool>,
 }
 
-/// `GET`: the topics are the query's.
-pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
+/// `GET`: the query names the topics.
+pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
     open_by_query(&hub, &request)
 }
 
-/// `HEAD`: what `GET` would be answered, without the stream.
-pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> HttpResponse {
-    let response = open_by_query(&hub, &request);
-    if response.status() == StatusCode::OK { stream_head().finish() } else { response }
+/// `HEAD`: the answer to `GET` without the stream.
+pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
+    let response = open_by_query(&hub, &request)?;
+    let is_stream = response.status() == StatusCode::OK;
+    Ok(if is_stream { stream_head().finish() } else { response })
 }
 
-fn open_by_query(hub: &Hub, request: &HttpRequest) -> HttpResponse {
-    match query(request.head()) {
-        Ok(query) => answer_with(hub, request.head(), query.subscription(), &query),
-        Err(refusal) => refusal.response(),
-    }
+fn open_by_query(hub: &Hub, request: &HttpRequest) -> Result<HttpResponse, Refusal> {
+    let query = query(request.head())?;
+    let subscription = query.subscription().or_options(query.options(request.head())?);
+    Ok(answer_with(hub, request.head(), subscription))
 }
 
-/// Opens a stream for a transport that runs it: the topics are the subscription's or, if none
-/// is given, the query's. None if it is refused; the endpoint then answers with the refusal.
-pub(crate) fn open(
+/// Creates a stream for a transport that runs its connection: of the given topics, or of the
+/// query's. `None` if it is refused: then the endpoint answers.
+pub(crate) fn create(
     hub: &Hub,
     head: &RequestHead,
     subscription: Option<Subscription>,
 ) -> Option<NewStream> {
     let query = query(head).ok()?;
     let subscription = subscription.unwrap_or_else(|| query.subscription());
-    hub.begin(complete(subscription, head, &query).ok()?).ok()
+    hub.create_stream(subscription.or_options(query.options(head).ok()?)).ok()
 }
 
 /// `POST`: the same as JSON.
-pub(crate) async fn post(hub: Data<Hub>, request: HttpRequest, payload: Payload) -> HttpResponse {
-    let body = match body::read(payload, MAX_SUBSCRIPTION_BYTES).await {
-        Ok(body) => body,
-        Err(refusal) => return refusal.response(),
-    };
-    let body: StreamBody = match object(&body) {
-        Ok(body) => body,
-        Err(error) => return bad_request("bad_json", error.to_string()).response(),
-    };
-    let options = StreamQuery {
-        types: body.types,
-        last_event_id: body.last_event_id.into_iter().collect(),
-        batch: body.batch.into_iter().collect(),
-        snapshot: body.snapshot.map(|snapshot| snapshot.to_string()).into_iter().collect(),
-        ..StreamQuery::default()
+pub(crate) async fn post(
+    hub: Data<Hub>,
+    request: HttpRequest,
+    payload: Payload,
+) -> Result<HttpResponse, Refusal> {
+    let body = body::read(payload, MAX_SUBSCRIPTION_BYTES).await?;
+    let body: StreamBody = object(&body).map_err(bad_json)?;
+    let given = body.last_event_id.filter(|id| !id.is_empty());
+    let options = StreamOptions {
+        types: types(&body.types),
+        last_event_id: last_event_id(request.head(), given)?,
+        format: format(body.batch.as_deref())?,
+        snapshot: body.snapshot,
     };
     let topics = body.topic.into_iter().chain(body.topics);
-    answer_with(&hub, request.head(), Subscription::new().topics(topics), &options)
+    let subscription = Subscription::new().topics(topics).or_options(options);
+    Ok(answer_with(&hub, request.head(), subscription))
 }
 
-/// An embedder's stream: the topics are the subscription's.
-pub(crate) fn answer(hub: &Hub, request: &HttpRequest, subscription: Subscription) -> HttpResponse {
-    match query(request.head()) {
-        Ok(options) => answer_with(hub, request.head(), subscription, &options),
-        Err(refusal) => refusal.response(),
-    }
-}
-
-fn answer_with(
+/// An embedder's stream: the subscription names the topics.
+pub(crate) fn answer(
     hub: &Hub,
-    head: &RequestHead,
+    request: &HttpRequest,
     subscription: Subscription,
-    options: &StreamQuery,
-) -> HttpResponse {
-    let opened = complete(subscription, head, options).map(|complete| hub.open(complete));
-    match opened {
-        Ok(Ok(reader)) => stream_response(head, reader),
-        Ok(Err(error)) => stream_refusal(head, &error),
-        Err(refusal) => refusal.response(),
+) -> Result<HttpResponse, Refusal> {
+    let options = query(request.head())?.options(request.head())?;
+    Ok(answer_with(hub, request.head(), subscription.or_options(options)))
+}
+
+fn answer_with(hub: &Hub, head: &RequestHead, subscription: Subscription) -> HttpResponse {
+    match hub.spawn_stream(subscription) {
+        Ok(reader) => stream_response(head, reader),
+        Err(error) => stream_refusal(head, error),
     }
 }
 
@@ -144,60 +161,35 @@ pub(crate) fn stream_response(head: &RequestHead, reader: PipeReader) -> HttpRes
     response
 }
 
-/// Fills what the subscription leaves open.
-pub(crate) fn complete(
-    mut subscription: Subscription,
-    head: &RequestHead,
-    options: &StreamQuery,
-) -> Result<Subscription, Refusal> {
-    if subscription.last_event_id.is_none() {
-        subscription.last_event_id = last_event_id(head, options)?;
-    }
-    if subscription.types.is_none() {
-        let types = options.types.iter().flat_map(|list| list.split(','));
-        let types: Vec<String> = types.filter(|name| !name.is_empty()).map(Into::into).collect();
-        subscription.types = Some(types).filter(|types| !types.is_empty());
-    }
-    if subscription.format.is_none() {
-        subscription.format = match options.batch.first().map(String::as_str) {
-            None => None,
-            Some("json") => Some(Format::JsonBatch),
-            Some(_) => return Err(bad_request("bad_query", "`batch` can only be `json`")),
-        };
-    }
-    if subscription.snapshot.is_none() {
-        subscription.snapshot = match options.snapshot.first().map(String::as_str) {
-            None => None,
-            Some("true" | "1") => Some(true),
-            Some("false" | "0") => Some(false),
-            Some(_) => {
-                return Err(bad_request("bad_query", "`snapshot` can only be `true` or `false`"));
-            }
-        };
-    }
-    Ok(subscription)
+/// The lists of `types`; `None` if they name no type.
+fn types(lists: &[String]) -> Option<Vec<String>> {
+    let types = lists.iter().flat_map(|list| list.split(','));
+    let types: Vec<String> = types.filter(|name| !name.is_empty()).map(Into::into).collect();
+    Some(types).filter(|types| !types.is_empty())
 }
 
-/// The header wins over the query.
-fn last_event_id(head: &RequestHead, options: &StreamQuery) -> Result<Option<String>, Refusal> {
-    if let Some(header) = head.headers.get(LAST_EVENT_ID) {
-        let bad_cursor = SubscribeError::Cursor(crate::domain::cursor::CursorError);
-        let text = header.to_str().map_err(|_| Refusal::from(&bad_cursor))?;
-        if !text.is_empty() {
-            return Ok(Some(text.to_owned()));
-        }
+fn format(batch: Option<&str>) -> Result<Option<Format>, Refusal> {
+    match batch {
+        None => Ok(None),
+        Some("json") => Ok(Some(Format::JsonBatch)),
+        Some(_) => Err(Refusal::new(ErrorCode::BadQuery, "`batch` can only be `json`")),
     }
-    let mut ids = options.last_event_id.iter().chain(&options.camel_last_event_id);
-    Ok(ids.find(|id| !id.is_empty()).cloned())
+}
+
+/// The header `Last-Event-ID`, else the id given in the query or body.
+fn last_event_id(head: &RequestHead, given: Option<String>) -> Result<Option<String>, Refusal> {
+    let Some(header) = head.headers.get(LAST_EVENT_ID) else { return Ok(given) };
+    let text = header.to_str().map_err(|_| SubscribeError::Cursor(CursorError))?;
+    Ok(if text.is_empty() { given } else { Some(text.to_owned()) })
 }
 
 pub(crate) fn query(head: &RequestHead) -> Result<StreamQuery, Refusal> {
     let text = head.uri.query().unwrap_or_default();
     if !is_utf8(text) {
-        return Err(Refusal::from(&SubscribeError::Topic(TopicError::NotUtf8)));
+        return Err(SubscribeError::Topic(TopicError::NotUtf8).into());
     }
     let query = Query::<StreamQuery>::from_query(text);
-    query.map(|query| query.0).map_err(|error| bad_request("bad_query", error.to_string()))
+    query.map(|query| query.0).map_err(|error| Refusal::new(ErrorCode::BadQuery, error.to_string()))
 }
 
 /// Whether what is percent-encoded is UTF-8: form decoding would put U+FFFD in its place,
@@ -214,8 +206,4 @@ fn is_utf8(query: &str) -> bool {
         rest = if decoded.is_some() { &tail[2..] } else { tail };
     }
     String::from_utf8(bytes).is_ok()
-}
-
-fn bad_request(code: &'static str, message: impl Into<String>) -> Refusal {
-    Refusal::new(StatusCode::BAD_REQUEST, code, message)
 }

@@ -1,16 +1,15 @@
 //! `POST /streams/{clientId}/topics`: changes the topics of an open stream.
 
 use actix_web::{
-    HttpRequest, HttpResponse,
-    http::StatusCode,
-    web::{Data, Path, Payload},
+    HttpRequest,
+    web::{Data, Json, Path, Payload},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
     body::{self, MAX_SUBSCRIPTION_BYTES, object},
     origin::refuse_other_sites,
-    refusal::Refusal,
+    refusal::{Refusal, bad_json},
 };
 use crate::hub::Hub;
 
@@ -25,33 +24,22 @@ struct Body {
 }
 
 #[derive(Serialize)]
-struct Answer {
+pub(crate) struct Answer {
     success: bool,
     /// All that the stream has now.
     topics: Vec<String>,
 }
 
-/// Adds and removes; what is in both is there afterwards.
+/// Adds and removes topics. A topic in both lists is added.
 pub(crate) async fn post(
     hub: Data<Hub>,
     request: HttpRequest,
     client: Path<String>,
     payload: Payload,
-) -> HttpResponse {
-    change(&hub, &request, &client, payload).await.unwrap_or_else(|refusal| refusal.response())
-}
-
-async fn change(
-    hub: &Hub,
-    request: &HttpRequest,
-    client: &str,
-    payload: Payload,
-) -> Result<HttpResponse, Refusal> {
-    refuse_other_sites(request)?;
+) -> Result<Json<Answer>, Refusal> {
+    refuse_other_sites(&request)?;
     let body = body::read(payload, MAX_SUBSCRIPTION_BYTES).await?;
-    let body: Body = object(&body)
-        .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "bad_json", error.to_string()))?;
-    let topics = hub.change_topics(client, &body.add, &body.remove).await;
-    let topics = topics.map_err(|error| Refusal::from(&error))?;
-    Ok(HttpResponse::Ok().json(Answer { success: true, topics }))
+    let body: Body = object(&body).map_err(bad_json)?;
+    let topics = hub.change_topics(&client, &body.add, &body.remove).await?;
+    Ok(Json(Answer { success: true, topics }))
 }

@@ -4,15 +4,14 @@ use actix_web::{
     HttpResponse,
     web::{Data, Path},
 };
+use fanfare_core::{
+    error::{PublishError, SubscribeError},
+    topic::Topic,
+};
 use serde::Serialize;
 
 use super::refusal::Refusal;
-use crate::{
-    bridge::TopicStatus,
-    domain::topic::Topic,
-    error::{PublishError, SubscribeError},
-    hub::Hub,
-};
+use crate::{hub::Hub, instances::TopicStatus};
 
 /// The answer.
 #[derive(Serialize)]
@@ -22,14 +21,9 @@ struct TopicAnswer<'a> {
     status: TopicStatus,
 }
 
-/// Counts the topic's subscribers, everywhere and now.
-pub(crate) async fn get(hub: Data<Hub>, name: Path<String>) -> HttpResponse {
-    let topic = match Topic::parse(&name) {
-        Ok(topic) => topic,
-        Err(error) => return Refusal::from(&PublishError::from(error)).response(),
-    };
-    match hub.topic_status(topic.clone()).await {
-        Some(status) => HttpResponse::Ok().json(TopicAnswer { topic: topic.as_str(), status }),
-        None => Refusal::from(&SubscribeError::BridgeDown).response(),
-    }
+/// Counts the topic's subscribers on all instances.
+pub(crate) async fn get(hub: Data<Hub>, name: Path<String>) -> Result<HttpResponse, Refusal> {
+    let topic = Topic::parse(&name).map_err(PublishError::from)?;
+    let status = hub.topic_status(topic.clone()).await.ok_or(SubscribeError::BridgeDown)?;
+    Ok(HttpResponse::Ok().json(TopicAnswer { topic: topic.as_str(), status }))
 }

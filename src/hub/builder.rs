@@ -1,39 +1,44 @@
-//! Starting a hub: what it is given, and what it starts for the rest.
+//! Starting a hub: the stores brought by the application, and everything else.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize},
-    },
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
     time::Instant,
 };
 
-use actix::Addr;
-use parking_lot::Mutex;
+use actix::{Actor, Addr};
+use fanfare_core::{
+    budget::HistoryBudget,
+    cluster::Cluster,
+    cursor::Epoch,
+    idempotency::RememberedBudget,
+    log::Log,
+    partition::{MemoryPartition, PartitionSpec, PartitionState, Replica, ReplicaSpec},
+    policy::Policies,
+};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    Hub, MAX_ASKS, PartitionHandle, Running, Shared,
-    instances::Executor,
-    threads::{Partitions, start_bridge, start_memory, start_redis_follows, start_router},
-};
+use super::{Hub, Parts, Running, follows::Follows};
 use crate::{
-    actors::partition::{LogPlace, Partition, PartitionSpec},
-    bridge::{LocalBridge, redis::RedisLink},
+    actors::{connection::ConnectionHost, partition::Partition, topic_manager::ManagerHost},
+    cluster::LocalCluster,
     config::Config,
-    domain::{
-        budget::HistoryBudget, cursor::Epoch, policy::Policies, remembered::RememberedBudget,
-    },
     error::StartError,
-    follow::{FollowGraph, Preferences},
+    fan_out::{FanoutRouter, RouterHost},
+    follow::{FeedReader, FollowGraph, Preferences, memory::MemoryFollows},
+    ids::Ids,
+    instances::{Executor, Instances},
+    lifecycle::Lifecycle,
+    log::LogSource,
     metrics::Metrics,
+    publisher::Publisher,
+    threads::{start_alone, start_partitions},
 };
 
-/// Managers that may have a message with a partition at once: one a worker thread.
+/// Topic managers with a message to a partition in flight: one a worker thread.
 const MAX_MANAGERS: usize = 4096;
 
-/// A hub that is to be started. Comes from [`Hub::builder`].
+/// A hub before its start. Comes from [`Hub::builder`].
 #[must_use = "nothing runs until `start`"]
 pub struct HubBuilder {
     config: Config,
@@ -46,12 +51,12 @@ impl HubBuilder {
         Self { config, graph: None, preferences: None }
     }
 
-    /// Who follows whom is the application's own.
+    /// Uses the application's own follow graph.
     pub fn follow_graph(self, graph: impl FollowGraph) -> Self {
         Self { graph: Some(Arc::new(graph)), ..self }
     }
 
-    /// What users have muted is the application's own.
+    /// Uses the application's own preferences.
     pub fn preferences(self, preferences: impl Preferences) -> Self {
         Self { preferences: Some(Arc::new(preferences)), ..self }
     }
@@ -59,122 +64,181 @@ impl HubBuilder {
     /// Starts the hub, as [`Hub::start`] does.
     ///
     /// # Errors
-    /// A configuration that does not hold, or no threads to be had.
+    /// The configuration is invalid, or threads cannot be started.
     pub fn start(self) -> Result<Hub, StartError> {
         self.config.validate()?;
         let stop = CancellationToken::new();
-        // Should not all of it start, what did ends.
+        // If a later step fails, the parts started before end.
         let unless_started = stop.clone().drop_guard();
         let config = self.config;
-        let (graph, preferences) = follows(self.graph, self.preferences, &config, &stop)?;
+        let (graph, preferences) = stores(self.graph, self.preferences, &config, &stop)?;
+        let max_topics = config.hub.max_topics_per_stream;
+        let feeds = Arc::new(FeedReader { graph, preferences, max_topics });
         let started_at = Instant::now();
         let budget =
             HistoryBudget::new(config.history.max_bytes, config.hub.partitions, started_at);
         let budget = Arc::new(budget);
         let metrics = Arc::new(Metrics::new(config.hub.partitions));
-        let log = Log::start(&config, &budget, &metrics, &stop)?;
+        let backend = Backend::start(&config, &budget, &metrics, &stop)?;
+        let Backend { partitions, log, cluster } = backend;
+        let lifecycle = Arc::new(Lifecycle::new(stop.clone()));
+        let ids = Arc::new(Ids::new());
+        let is_external = log.external().is_some();
+        let publisher =
+            Publisher::new(&partitions, config.publish.clone(), lifecycle.clone(), is_external);
+        let publisher = Arc::new(publisher);
+        let instances = Arc::new(Instances::new(cluster.clone(), publisher.clone(), ids.clone()));
+        cluster.serve(Box::new(Executor(Arc::downgrade(&instances))));
+        let router = RouterHost {
+            config: config.fanout.clone(),
+            feeds: feeds.clone(),
+            instances: instances.clone(),
+            publisher: publisher.clone(),
+            lifecycle: lifecycle.clone(),
+        };
+        let capacity = config.fanout.max_pending + 1;
+        let router = start_alone("fanfare-fanout", &stop, move || {
+            FanoutRouter::create(|ctx| {
+                ctx.set_mailbox_capacity(capacity);
+                FanoutRouter::new(router)
+            })
+        })?;
         unless_started.disarm();
-        let places = || Arc::new(Semaphore::new(config.publish.max_pending));
-        let router = start_router(&config, &stop)?;
-        let handle =
-            |addr: &Addr<Partition>| PartitionHandle { addr: addr.clone(), places: places() };
-        let redis = log.redis.clone();
-        let shared = Shared {
-            partitions: log.partitions.iter().map(handle).collect(),
-            bridge: match log.redis {
-                Some(redis) => Box::new(redis),
-                None => Box::new(LocalBridge::new(log.partitions, log.epoch)),
-            },
-            graph,
-            preferences,
+        let parts = Parts {
+            connections: Arc::new(ConnectionHost {
+                ids: ids.clone(),
+                metrics: metrics.clone(),
+                open_count: AtomicUsize::new(0),
+                retry_min: config.stream.retry_min,
+                retry_max: config.stream.retry_max,
+            }),
+            managers: Arc::new(ManagerHost {
+                spec: config.manager_spec(started_at),
+                partitions,
+                feeds: feeds.clone(),
+                ids,
+                lifecycle: lifecycle.clone(),
+                metrics: metrics.clone(),
+            }),
+            follows: Arc::new(Follows::new(feeds, instances.clone(), config.hub.partitions)),
+            fan_outs: Arc::new(Semaphore::new(config.fanout.max_pending)),
+            bodies: TaskTracker::new(),
+            publisher,
+            log,
+            instances,
             budget,
             metrics,
-            stop,
+            lifecycle,
             started_at,
-            bodies: TaskTracker::new(),
-            is_draining: AtomicBool::new(false),
-            open_streams: AtomicUsize::new(0),
-            next_id: AtomicU64::new(1),
-            client_key: rand::random(),
             router,
-            fan_outs: Arc::new(Semaphore::new(config.fanout.max_pending)),
-            follow_turns: std::array::from_fn(|_| tokio::sync::Mutex::new(())),
-            asks: Semaphore::new(MAX_ASKS),
-            managers: Mutex::default(),
             config,
         };
-        let shared = Arc::new(shared);
-        if let Some(redis) = redis {
-            redis.serve(Box::new(Executor(Arc::downgrade(&shared))));
-        }
-        Ok(Hub { running: Arc::new(Running { shared }) })
+        Ok(Hub { running: Arc::new(Running { parts: Arc::new(parts) }) })
     }
 }
 
-/// The partitions, and the bridge to Redis if there is to be one.
-struct Log {
+/// The partitions, their logs, and the other instances.
+struct Backend {
     partitions: Vec<Addr<Partition>>,
-    redis: Option<RedisLink>,
-    /// Of a log in memory.
-    epoch: Epoch,
+    log: LogSource,
+    cluster: Arc<dyn Cluster>,
 }
 
-impl Log {
+impl Backend {
     fn start(
         config: &Config,
         budget: &Arc<HistoryBudget>,
         metrics: &Arc<Metrics>,
         stop: &CancellationToken,
     ) -> Result<Self, StartError> {
-        let policies = Policies::new(config).expect("validate() checks every pattern");
+        let policies = config.policies().expect("validate() checks every pattern");
         let policies = Arc::new(policies);
-        let epoch = Epoch::new(rand::random());
-        let template = PartitionSpec {
-            partition: 0,
-            epoch,
-            policies: policies.clone(),
-            budget: budget.clone(),
-            max_idle_topics: config.hub.max_idle_topics / usize::from(config.hub.partitions),
-            idempotency_window: config.publish.idempotency_window,
-            remembered: Arc::new(RememberedBudget::new(config.publish.max_remembered_ids)),
-            remembered_fan_outs: Arc::new(RememberedBudget::new(config.fanout.max_remembered)),
-        };
-        let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 1;
-        let redis = start_bridge(config, policies, metrics, stop)?;
-        let place = match &redis {
-            Some(redis) => LogPlace::Redis {
-                interest_grace: config.redis.interest_grace,
-                relay: Arc::new(redis.clone()),
-            },
-            None => LogPlace::Here,
-        };
-        let partitions = Partitions { template, place, mailbox_capacity, metrics: metrics.clone() };
-        let partitions = partitions.start(config, stop)?;
-        if let Some(redis) = &redis {
-            redis.begin(partitions.clone(), stop.clone());
+        let template = partition_spec(config, policies.clone(), budget.clone());
+        #[cfg(feature = "redis")]
+        if !config.redis.url.is_empty() {
+            let redis = crate::redis::start_log(config, policies, metrics, stop)?;
+            let log: Arc<dyn Log> = Arc::new(redis.clone());
+            let partitions = start(config, &template, Some(&log), metrics, stop)?;
+            let replicas = crate::log::PartitionReplicas(partitions.clone());
+            redis.begin(Arc::new(replicas), stop.clone());
+            let (log, cluster) = (LogSource::External(log), Arc::new(redis));
+            return Ok(Self { partitions, log, cluster });
         }
-        Ok(Self { partitions, redis, epoch })
+        let partitions = start(config, &template, None, metrics, stop)?;
+        let log = LogSource::Memory { epoch: template.epoch };
+        Ok(Self { partitions, log, cluster: Arc::new(LocalCluster::default()) })
     }
 }
 
-type Follows = (Arc<dyn FollowGraph>, Arc<dyn Preferences>);
+fn partition_spec(
+    config: &Config,
+    policies: Arc<Policies>,
+    budget: Arc<HistoryBudget>,
+) -> PartitionSpec {
+    PartitionSpec {
+        partition: 0,
+        epoch: Epoch::new(rand::random()),
+        policies,
+        budget,
+        max_idle_topics: config.hub.max_idle_topics / usize::from(config.hub.partitions),
+        idempotency_window: config.publish.idempotency_window,
+        remembered: Arc::new(RememberedBudget::new(config.publish.max_remembered_ids)),
+        remembered_fan_outs: Arc::new(RememberedBudget::new(config.fanout.max_remembered)),
+    }
+}
 
-/// The stores that the application brought, and the hub's own for what it did not.
-fn follows(
+/// Starts all partitions: replicas of `log`, or each with its own log in memory.
+fn start(
+    config: &Config,
+    template: &PartitionSpec,
+    log: Option<&Arc<dyn Log>>,
+    metrics: &Arc<Metrics>,
+    stop: &CancellationToken,
+) -> Result<Vec<Addr<Partition>>, StartError> {
+    let others = Arc::new(OnceLock::new());
+    let partition = |number| {
+        let spec = PartitionSpec { partition: number, ..template.clone() };
+        let state = match log {
+            None => PartitionState::Memory(Box::new(MemoryPartition::new(spec))),
+            Some(_) => {
+                let interest_grace = config.redis.interest_grace;
+                let spec = ReplicaSpec { partition: spec, interest_grace };
+                PartitionState::Replica(Box::new(Replica::new(spec)))
+            }
+        };
+        Partition::new(number, state, log.cloned(), others.clone(), metrics.clone())
+    };
+    let partitions = (0..config.hub.partitions).map(partition).collect();
+    let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 1;
+    let addrs = start_partitions(partitions, config.hub.threads, mailbox_capacity, stop)?;
+    let _ = others.set(addrs.clone());
+    Ok(addrs)
+}
+
+type Stores = (Arc<dyn FollowGraph>, Arc<dyn Preferences>);
+
+/// The stores of the application, and the hub's own for the missing ones.
+fn stores(
     graph: Option<Arc<dyn FollowGraph>>,
     preferences: Option<Arc<dyn Preferences>>,
     config: &Config,
     stop: &CancellationToken,
-) -> Result<Follows, StartError> {
+) -> Result<Stores, StartError> {
     if let (Some(graph), Some(preferences)) = (&graph, &preferences) {
         return Ok((graph.clone(), preferences.clone()));
     }
-    let own: Follows = if config.redis.url.is_empty() {
-        let memory = Arc::new(start_memory(stop)?);
-        (memory.clone(), memory)
-    } else {
-        let redis = Arc::new(start_redis_follows(config, stop)?);
-        (redis.clone(), redis)
-    };
+    let own = own_stores(config, stop)?;
     Ok((graph.unwrap_or(own.0), preferences.unwrap_or(own.1)))
+}
+
+fn own_stores(config: &Config, stop: &CancellationToken) -> Result<Stores, StartError> {
+    #[cfg(feature = "redis")]
+    if !config.redis.url.is_empty() {
+        let redis = Arc::new(crate::redis::start_follows(config, stop)?);
+        return Ok((redis.clone(), redis));
+    }
+    let _ = config;
+    // On its own thread an import delays no publish.
+    let memory = Arc::new(start_alone("fanfare-follow", stop, MemoryFollows::start)?);
+    Ok((memory.clone(), memory))
 }

@@ -1,16 +1,22 @@
 //! Who follows whom, and what users have muted, as applications and endpoints ask for it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use fanfare_core::{
+    cluster::StreamChange,
+    error::{ChangeError, FollowError},
+    event::check_field,
+};
 use futures_util::future::join_all;
 use tokio::sync::MutexGuard;
 
-use super::{Hub, Shared};
+use super::Hub;
 use crate::{
-    bridge::StreamChange,
-    domain::event::check_field,
-    error::{ChangeError, FollowError},
-    follow::{Counts, Follow, Page, User},
+    follow::{Counts, FeedReader, Follow, Page, User},
+    instances::Instances,
 };
 
 /// Kinds that a user may mute: each costs something at every event of its kind.
@@ -43,12 +49,12 @@ impl Hub {
         author: impl AsRef<str>,
     ) -> Result<bool, FollowError> {
         let edge = Follow::parse(follower.as_ref(), author.as_ref())?;
-        let shared = self.shared().clone();
+        let follows = self.parts().follows.clone();
         let unfollowed = to_the_end(async move {
             let edges = vec![edge];
-            let _turns = shared.turns(edges.iter().map(|edge| &edge.follower)).await;
-            let count = shared.graph.unfollow(edges.clone()).await?;
-            shared.change_feeds(&edges, FeedChange::Unfollow).await?;
+            let _turns = follows.turns(edges.iter().map(|edge| &edge.follower)).await;
+            let count = follows.feeds.graph.unfollow(edges.clone()).await?;
+            follows.change_feeds(&edges, FeedChange::Unfollow).await?;
             Ok(count > 0)
         });
         unfollowed.await
@@ -59,13 +65,13 @@ impl Hub {
     /// # Errors
     /// See [`FollowError`]; some of the edges may be there then. It may be called again.
     pub async fn follow_all(&self, edges: Vec<Follow>) -> Result<u64, FollowError> {
-        let shared = self.shared().clone();
+        let follows = self.parts().follows.clone();
         let followed = to_the_end(async move {
             let mut count = 0;
             for edges in edges.chunks(MAX_EDGES) {
-                let _turns = shared.turns(edges.iter().map(|edge| &edge.follower)).await;
-                count += shared.graph.follow(edges.to_vec()).await?;
-                shared.change_feeds(edges, FeedChange::Follow).await?;
+                let _turns = follows.turns(edges.iter().map(|edge| &edge.follower)).await;
+                count += follows.feeds.graph.follow(edges.to_vec()).await?;
+                follows.change_feeds(edges, FeedChange::Follow).await?;
             }
             Ok(count)
         });
@@ -84,7 +90,7 @@ impl Hub {
         limit: usize,
     ) -> Result<Page, FollowError> {
         let author = User::parse(author.as_ref())?;
-        Ok(self.shared().graph.followers(author, after, limit.max(1)).await?)
+        Ok(self.parts().follows.feeds.graph.followers(author, after, limit.max(1)).await?)
     }
 
     /// A page of the authors that a user follows, as [`Self::followers`].
@@ -98,7 +104,7 @@ impl Hub {
         limit: usize,
     ) -> Result<Page, FollowError> {
         let user = User::parse(user.as_ref())?;
-        Ok(self.shared().graph.following(user, after, limit.max(1)).await?)
+        Ok(self.parts().follows.feeds.graph.following(user, after, limit.max(1)).await?)
     }
 
     /// How many follow a user, and how many the user follows.
@@ -106,7 +112,7 @@ impl Hub {
     /// # Errors
     /// See [`FollowError`].
     pub async fn follow_counts(&self, user: impl AsRef<str>) -> Result<Counts, FollowError> {
-        Ok(self.shared().graph.counts(User::parse(user.as_ref())?).await?)
+        Ok(self.parts().follows.feeds.graph.counts(User::parse(user.as_ref())?).await?)
     }
 
     /// Mutes these kinds of events (their types; `message` is an event without one) for a
@@ -124,16 +130,16 @@ impl Hub {
         if kinds.len() > MAX_MUTED_KINDS || !kinds.iter().all(is_kind) {
             return Err(FollowError::Preferences { max_count: MAX_MUTED_KINDS });
         }
-        let (mut kinds, shared) = (kinds, self.shared().clone());
+        let (mut kinds, follows) = (kinds, self.parts().follows.clone());
         kinds.sort_unstable();
         kinds.dedup();
         let muted = to_the_end(async move {
-            let _turns = shared.turns([&user].into_iter()).await;
-            shared.preferences.set_muted(user.clone(), kinds.clone()).await?;
-            let partition = user.notifications().partition(shared.config.hub.partitions);
+            let _turns = follows.turns([&user].into_iter()).await;
+            follows.feeds.preferences.set_muted(user.clone(), kinds.clone()).await?;
+            let partition = user.notifications().partition(follows.partition_count);
             let user = Some(user.as_str().to_owned());
             let change = StreamChange { user, muted: Some(kinds), ..StreamChange::default() };
-            shared.change_everywhere(partition, vec![change]).await?;
+            follows.instances.change_everywhere(partition, vec![change]).await?;
             Ok(())
         });
         muted.await
@@ -144,24 +150,37 @@ impl Hub {
     /// # Errors
     /// See [`FollowError`].
     pub async fn muted(&self, user: impl AsRef<str>) -> Result<Vec<String>, FollowError> {
-        Ok(self.shared().preferences.muted(User::parse(user.as_ref())?).await?)
+        Ok(self.parts().follows.feeds.preferences.muted(User::parse(user.as_ref())?).await?)
     }
 }
 
-impl Shared {
+/// The follow graph and the preferences, with the open feeds following every change.
+pub(crate) struct Follows {
+    pub feeds: Arc<FeedReader>,
+    instances: Arc<Instances>,
+    partition_count: u16,
+    /// Turns of changes, by a hash of the user's name: one change at a time.
+    turns: [tokio::sync::Mutex<()>; 64],
+}
+
+impl Follows {
+    pub fn new(feeds: Arc<FeedReader>, instances: Arc<Instances>, partition_count: u16) -> Self {
+        let turns = std::array::from_fn(|_| tokio::sync::Mutex::new(()));
+        Self { feeds, instances, partition_count, turns }
+    }
+
     /// Changes the open feeds of followers: when this returns, whatever an author that is
     /// followed publishes from now on reaches them.
     async fn change_feeds(&self, edges: &[Follow], change: FeedChange) -> Result<(), ChangeError> {
         let mut by_partition: BTreeMap<u16, BTreeMap<&User, Vec<String>>> = BTreeMap::new();
         for Follow { follower, author } in edges {
             let posts = author.posts();
-            let users =
-                by_partition.entry(posts.partition(self.config.hub.partitions)).or_default();
+            let users = by_partition.entry(posts.partition(self.partition_count)).or_default();
             users.entry(follower).or_default().push(posts.as_str().to_owned());
         }
         let all = by_partition.into_iter().map(|(partition, users)| {
             let changes = users.into_iter().map(|(user, topics)| change.of(user, topics));
-            self.change_everywhere(partition, changes.collect())
+            self.instances.change_everywhere(partition, changes.collect())
         });
         for changed in join_all(all).await {
             // A feed that would have too many topics goes on with those that it has.
@@ -173,12 +192,12 @@ impl Shared {
     /// Whoever changes what these users follow or mute waits for those who do so already: so
     /// their open feeds come to what was stored last.
     async fn turns<'a>(&self, users: impl Iterator<Item = &'a User>) -> Vec<MutexGuard<'_, ()>> {
-        let places = users.map(|user| user.hash64() as usize % self.follow_turns.len());
+        let indexes = users.map(|user| user.hash64() as usize % self.turns.len());
         // In ascending order, so that no two wait for each other.
-        let places: BTreeSet<usize> = places.collect();
-        let mut turns = Vec::with_capacity(places.len());
-        for place in places {
-            turns.push(self.follow_turns[place].lock().await);
+        let indexes: BTreeSet<usize> = indexes.collect();
+        let mut turns = Vec::with_capacity(indexes.len());
+        for index in indexes {
+            turns.push(self.turns[index].lock().await);
         }
         turns
     }

@@ -14,15 +14,13 @@ use std::{
     time::Duration,
 };
 
-use hdrhistogram::Histogram;
-use parking_lot::Mutex;
-
-pub(crate) use prometheus::{Scrape, render};
-
-use crate::actors::{
+use fanfare_core::{
     connection::{Losses, ReplayResult},
     topic_manager::Activity,
 };
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+pub(crate) use prometheus::{Scrape, render};
 
 /// Histograms keep two significant digits: a value is at most 1 % off.
 const SIGNIFICANT_DIGITS: u8 = 2;

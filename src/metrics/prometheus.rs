@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use fanfare_core::cluster::ClusterStatus;
 use hdrhistogram::Histogram;
 use prometheus_client::{
     collector::Collector,
@@ -11,7 +12,7 @@ use prometheus_client::{
 };
 
 use super::Snapshot;
-use crate::{bridge::BridgeStatus, process::Process};
+use crate::process::Process;
 
 /// Upper bounds of the latency buckets, in seconds.
 const LATENCY_BUCKETS: [f64; 14] =
@@ -32,7 +33,7 @@ pub(crate) struct Scrape {
     pub snapshot: Snapshot,
     pub connections: usize,
     pub history_bytes: usize,
-    pub bridge: BridgeStatus,
+    pub bridge: ClusterStatus,
     pub process: Process,
 }
 

@@ -3,8 +3,7 @@
 
 mod head;
 mod intake;
-#[cfg_attr(not(feature = "cli"), allow(dead_code))]
-pub(crate) mod listen;
+mod listen;
 mod streams;
 
 use std::{
@@ -180,7 +179,22 @@ impl<F> Server<F> {
         bound.map(|()| self)
     }
 
-    /// Accepts from a socket that listens.
+    /// Listens on an address by several sockets, each with an accept queue of `backlog`
+    /// connections: the kernel bounds the queue of one socket.
+    ///
+    /// # Errors
+    /// The address is in use.
+    pub fn bind_shared(
+        mut self,
+        address: SocketAddr,
+        count: u32,
+        backlog: u32,
+    ) -> io::Result<Self> {
+        self.listeners.extend(listen::bind(address, count, backlog)?);
+        Ok(self)
+    }
+
+    /// Accepts from a listening socket.
     pub fn listen(mut self, listener: TcpListener) -> Self {
         self.listeners.push(listener);
         self

@@ -43,7 +43,7 @@ impl Routes {
 
     /// How long a client may take nothing.
     pub fn write_timeout(&self) -> Duration {
-        self.hub.shared().config.stream.write_timeout
+        self.hub.parts().config.stream.write_timeout
     }
 
     /// Opens the stream that a request asks for. None if the application is to answer: also
@@ -51,15 +51,15 @@ impl Routes {
     pub async fn open(&self, head: &RequestHead) -> Option<NewStream> {
         let route = self.routes.iter().find(|route| route.path == head.uri.path())?;
         let stream = match &route.kind {
-            Kind::Topics(None) => http::stream::open(&self.hub, head, None)?,
-            Kind::Topics(Some(told)) => http::stream::open(&self.hub, head, Some(told(head)?))?,
-            Kind::Feed(None) => http::feed::open(&self.hub, head, None).await?,
+            Kind::Topics(None) => http::stream::create(&self.hub, head, None)?,
+            Kind::Topics(Some(told)) => http::stream::create(&self.hub, head, Some(told(head)?))?,
+            Kind::Feed(None) => http::feed::create(&self.hub, head, None).await?,
             Kind::Feed(Some(told)) => {
                 let user = told(head)?;
-                http::feed::open(&self.hub, head, Some(&user)).await?
+                http::feed::create(&self.hub, head, Some(&user)).await?
             }
         };
-        self.hub.shared().metrics.opened_raw.fetch_add(1, Ordering::Relaxed);
+        self.hub.parts().metrics.opened_raw.fetch_add(1, Ordering::Relaxed);
         Some(stream)
     }
 }

@@ -8,12 +8,12 @@ mod raw;
 
 use std::{any::Any, time::Duration};
 
+pub(crate) use body::EventStreamBody;
+pub(crate) use raw::{Look, MAX_HEAD_BYTES, RawStream, look};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
 pub(crate) use crate::actors::connection::{NewStream, PipeReader};
-pub(crate) use body::EventStreamBody;
-pub(crate) use raw::{Look, MAX_HEAD_BYTES, RawStream, look};
 
 /// Has the kernel end an accepted connection that makes no progress for this long.
 pub(crate) fn limit_unsent(connection: &dyn Any, timeout: Duration) {

@@ -5,7 +5,7 @@ use std::{net::TcpListener, process::Output};
 use serde_json::json;
 
 use crate::support::{
-    Launch, Server, Stream,
+    Launch, Server, Stream, repository,
     server::{fanfare, temporary_file},
     until,
     wait::DEADLINE,
@@ -29,8 +29,8 @@ fn check(config: &str) -> (Option<i32>, Vec<String>, String) {
 fn check_accepts_what_holds() {
     let output = fanfare(&["serve", "--check"], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/config/fanfare.toml");
-    let output = fanfare(&["serve", "--check", "--config", shipped], &[]);
+    let shipped = repository().join("config/fanfare.toml");
+    let output = fanfare(&["serve", "--check", "--config", shipped.to_str().unwrap()], &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(check("").0, Some(0));
     assert_eq!(check("[stream]\nheartbeat = \"20s\"").0, Some(0));

@@ -17,7 +17,7 @@ use crate::support::{
     ports::free_port,
     process::Process,
     redis::Options,
-    until,
+    repository, until,
     wait::DEADLINE,
 };
 
@@ -46,7 +46,7 @@ impl Proxy {
             Self::Nginx => "nginx.conf",
             Self::Haproxy => "haproxy.cfg",
         };
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config").join(name);
+        let path = repository().join("config").join(name);
         let mut text = fs::read_to_string(path).expect("the file is there");
         for (port, instance) in INSTANCES.into_iter().zip(instances) {
             text = text.replace(&format!("127.0.0.1:{port}"), &instance.to_string());

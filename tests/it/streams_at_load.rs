@@ -1,7 +1,7 @@
 //! A thousand streams under load, a part of which is cut again and again: nothing is lost,
 //! nothing comes twice, nothing out of order.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use rand::RngExt;
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::{
     Server,
     crowd::{Crowd, Plan, Publisher, pace, seeded},
-    heavy,
+    heavy, repository,
 };
 
 const STREAM_COUNT: usize = 1000;
@@ -91,7 +91,7 @@ fn plans(rows: &[(String, String)], symbols: &[String]) -> Vec<Plan> {
 
 /// Symbol and whole row, in the file's order.
 fn rows() -> Vec<(String, String)> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/stocks.csv");
+    let path = repository().join("examples/data/stocks.csv");
     let text = std::fs::read_to_string(path).expect("the file is there");
     let rows = text.lines().skip(1).map(|row| {
         let (symbol, _) = row.split_once(',').expect("a row has three columns");

@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use actix::Message;
-
-use crate::{
-    actors::topic_manager::{Begin, Frames, Opening},
+use fanfare_core::{
+    sse::ShutdownReason,
     subscription::Wanted,
-    wire::ShutdownReason,
+    topic_manager::{Begin, Frames, Opening},
 };
 
 /// All partitions have attached the stream: it begins.

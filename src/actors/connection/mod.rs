@@ -1,24 +1,27 @@
 //! The connection actor: one per stream, on the worker that owns its socket.
 
-mod limiter;
 mod messages;
 mod pipe;
 mod running;
-mod state;
-mod view;
 
 use std::{
     cell::RefCell,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Handler};
-use tokio_util::task::task_tracker::TaskTrackerToken;
-
-#[cfg(test)]
-pub(crate) use messages::Panic;
+use fanfare_core::{
+    connection::{ConnectionSpec, ConnectionState},
+    ids::StreamId,
+    shared_topics::SharedTopics,
+    sse::ShutdownReason,
+    subscription::Wanted,
+};
 pub(crate) use messages::{
     BeatHeart, ChangeTopics, CloseTransport, DeliverFrames, EndStream, OpenedStream,
 };
@@ -26,18 +29,38 @@ use pipe::Pipe;
 pub(crate) use pipe::PipeReader;
 use running::ConnectionContext;
 pub(crate) use running::Running;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
 #[cfg(test)]
-pub(crate) use state::Next;
-pub(crate) use state::{ConnectionSpec, ConnectionState, Losses, ReplayResult};
+pub(crate) use messages::Panic;
 
 use super::{
-    StreamId, catch, now,
+    catch, now,
     topic_manager::{CloseStream, OpenStream, TopicManager},
 };
 use crate::{
-    domain::shared_topics::SharedTopics, hub::Shared, metrics::WorkerMetrics, subscription::Wanted,
-    wire::ShutdownReason,
+    ids::Ids,
+    metrics::{Metrics, WorkerMetrics},
 };
+
+/// The parts of a hub needed by its connections.
+pub(crate) struct ConnectionHost {
+    pub ids: Arc<Ids>,
+    pub metrics: Arc<Metrics>,
+    /// Streams whose connections run.
+    pub open_count: AtomicUsize,
+    /// The bounds of a stream's `retry:`.
+    pub retry_min: Duration,
+    pub retry_max: Duration,
+}
+
+impl ConnectionHost {
+    /// A stream's own time before it reconnects. Random: clients cut together do not return
+    /// together.
+    fn random_retry(&self) -> Duration {
+        self.retry_min + (self.retry_max - self.retry_min).mul_f64(rand::random())
+    }
+}
 
 /// Messages that wait while the connection's task has not run: a turn's frames each. Past
 /// that, frames stay with the manager.
@@ -58,7 +81,7 @@ pub(crate) struct Connection {
     wanted: Arc<Wanted>,
     pipe: Rc<RefCell<Pipe>>,
     worker: Rc<Worker>,
-    shared: Arc<Shared>,
+    host: Arc<ConnectionHost>,
     opened_at: Instant,
 }
 
@@ -80,28 +103,28 @@ impl NewStream {
 }
 
 impl Connection {
-    /// Opens a stream.
-    pub fn open(
-        shared: Arc<Shared>,
+    /// Creates a stream. Its transport spawns or runs the connection.
+    pub fn create(
+        host: Arc<ConnectionHost>,
         worker: Rc<Worker>,
         mut wanted: Wanted,
         body: TaskTrackerToken,
     ) -> NewStream {
-        let stream = shared.next_id();
+        let stream = host.ids.next();
         wanted.share_topics(&mut worker.topics.borrow_mut());
         let wanted = Arc::new(wanted);
         let opened_at = now();
-        let (spec, retry) = (worker.spec.clone(), shared.random_retry());
+        let (spec, retry) = (worker.spec.clone(), host.random_retry());
         let state = ConnectionState::new(spec, retry, wanted.clone(), opened_at);
         let pipe = Pipe::new(state, worker.metrics.clone());
-        let connection = Self { stream, wanted, pipe: pipe.clone(), worker, shared, opened_at };
+        let connection = Self { stream, wanted, pipe: pipe.clone(), worker, host, opened_at };
         NewStream { connection: Running::new(connection), reader: PipeReader::new(pipe, body) }
     }
 
     /// By which the client can be named. Nobody keeps it: it is asked for at the beginning and
     /// the end.
     fn client_id(&self) -> String {
-        self.shared.client_id(self.stream, self.wanted.secret)
+        self.host.ids.client_id(self.stream, self.wanted.secret)
     }
 
     /// Lets the state decide, unless the client is gone. A panic costs this stream only.
@@ -122,7 +145,7 @@ impl Connection {
                 None
             }
             None => {
-                self.shared.metrics.actor_panics.fetch_add(1, Ordering::Relaxed);
+                self.host.metrics.actor_panics.fetch_add(1, Ordering::Relaxed);
                 // What it was changing is not to be trusted; the client resumes.
                 catch("connection", || self.pipe.borrow_mut().change(ConnectionState::forget));
                 self.end(ctx, ShutdownReason::Drain, None);
@@ -135,7 +158,7 @@ impl Connection {
         &mut self,
         ctx: &mut ConnectionContext,
         reason: ShutdownReason,
-        reconnect: Option<std::time::Duration>,
+        reconnect: Option<Duration>,
     ) {
         catch("connection", || {
             self.pipe.borrow_mut().change(|state| state.end(reason, reconnect));
@@ -148,8 +171,8 @@ impl Actor for Connection {
     type Context = ConnectionContext;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.shared.open_streams.fetch_add(1, Ordering::Relaxed);
-        self.shared.metrics.opened.fetch_add(1, Ordering::Relaxed);
+        self.host.open_count.fetch_add(1, Ordering::Relaxed);
+        self.host.metrics.opened.fetch_add(1, Ordering::Relaxed);
         self.worker.metrics.add_subscriptions(self.wanted.name_count());
         tracing::info!(
             client_id = self.client_id(),
@@ -173,11 +196,11 @@ impl Actor for Connection {
         let pipe = self.pipe.borrow();
         let reason = pipe.ended().map_or("client", ShutdownReason::as_str);
         let duration = now().saturating_duration_since(self.opened_at);
-        self.shared.metrics.count_closed(reason, duration);
+        self.host.metrics.count_closed(reason, duration);
         self.worker.metrics.remove_subscriptions(self.wanted.name_count());
         self.worker.topics.borrow_mut().leave(self.wanted.topics.len());
         self.worker.manager.do_send(CloseStream { stream: self.stream });
-        self.shared.open_streams.fetch_sub(1, Ordering::Relaxed);
+        self.host.open_count.fetch_sub(1, Ordering::Relaxed);
         tracing::info!(
             client_id = self.client_id(),
             topics = %self.wanted.names_for_log(),
@@ -199,7 +222,7 @@ impl Handler<OpenedStream> for Connection {
         let result =
             self.decide(ctx, |state| Ok(state.on_opened(message.0, &client_id, timestamp)));
         if let Some(result) = result {
-            self.shared.metrics.count_replay(result);
+            self.host.metrics.count_replay(result);
         }
     }
 }

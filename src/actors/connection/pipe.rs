@@ -13,15 +13,15 @@ use std::{
 
 use actix::Addr;
 use bytes::Bytes;
+use fanfare_core::{
+    connection::{ConnectionState, Next, Piece},
+    sse::ShutdownReason,
+};
 use tokio::time::Sleep;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{
-    Connection,
-    messages::CloseTransport,
-    state::{ConnectionState, Next, Piece},
-};
-use crate::{actors::now, metrics::WorkerMetrics, wire::ShutdownReason};
+use super::{Connection, messages::CloseTransport};
+use crate::{actors::now, metrics::WorkerMetrics};
 
 /// What connection and transport share.
 pub(crate) struct Pipe {

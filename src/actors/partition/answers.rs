@@ -3,13 +3,9 @@
 
 use std::{mem::take, sync::Arc};
 
+use fanfare_core::log::PublishResult;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
-
-use crate::{error::PublishError, hub::Published};
-
-/// What became of one publish.
-pub(crate) type PublishResult = Result<Published, PublishError>;
 
 /// In the order of the publishes; none where it is not known.
 pub(crate) type PublishResults = Vec<Option<PublishResult>>;
@@ -67,6 +63,8 @@ impl Drop for Gathered {
 
 #[cfg(test)]
 mod tests {
+    use fanfare_core::error::PublishError;
+
     use super::*;
 
     #[test]

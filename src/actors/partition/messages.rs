@@ -3,32 +3,29 @@
 use std::sync::Arc;
 
 use actix::{Message, Recipient};
+use fanfare_core::{
+    error::PublishError,
+    event::Event,
+    fan_out::{FanOut, FannedOut},
+    ids::ManagerId,
+    log::News,
+    partition::{Delivery, InterestChange},
+    topic::Topic,
+};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{answers::Answer, under_way::UnderWay};
-use crate::{
-    actors::{ManagerId, StreamId},
-    domain::{
-        cursor::Epoch,
-        event::{Event, EventBody, SequencedEvent},
-        interest::{Interest, StartFrom},
-        partition_log::{MissedReason, Replay},
-        relay::News,
-        topic::Topic,
-    },
-    error::PublishError,
-};
+use super::{answers::Answer, in_flight::InFlight};
 
-/// A publish's place among those a partition has taken and not yet delivered.
-pub(crate) type Place = Arc<OwnedSemaphorePermit>;
+/// Publish permits of one message. They return when every worker has taken its events.
+pub(crate) type PublishPermit = Arc<OwnedSemaphorePermit>;
 
-/// Sequence, keep and route these events in this order, or have Redis do so.
+/// Sequence, keep and route these events in this order, or have the log do so.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct PublishEvents {
     pub events: Vec<PublishEvent>,
     /// Given back when every worker has its events.
-    pub place: Option<Place>,
+    pub permit: Option<PublishPermit>,
 }
 
 /// One event.
@@ -38,93 +35,42 @@ pub(crate) struct PublishEvent {
     pub answer: Answer,
 }
 
-/// Sequence, keep and route one event for each of these topics, or have Redis do so.
+/// Sequence, keep and route one event for each of these topics, or have the log do so.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct FanOutEvent {
     pub fan_out: Arc<FanOut>,
     pub topics: Vec<Topic>,
     /// Given back when every worker has its events.
-    pub place: Option<Place>,
+    pub permit: Option<PublishPermit>,
     pub answer: oneshot::Sender<Result<FannedOut, PublishError>>,
 }
 
-/// One event for many topics.
-#[derive(Debug)]
-pub(crate) struct FanOut {
-    /// By which it is known that a topic has it already.
-    pub id: Option<Arc<str>>,
-    pub event: Event,
-    /// The event, encoded once for all.
-    pub body: Arc<EventBody>,
-}
-
-/// What became of one event for many topics of a partition.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct FannedOut {
-    /// Topics that have not had it before.
-    pub new: usize,
-    /// Topics that a stream has named and has open.
-    pub online: usize,
-}
-
-/// A publish on its way to Redis.
-#[derive(Debug)]
-pub(crate) struct RelayedPublish {
-    pub topic: Topic,
-    pub event: Event,
-    /// Streams of this instance that it will be queued for.
-    pub receivers: usize,
-    /// Given back with the answer.
-    pub _place: Option<Place>,
-    pub answer: Answer,
-}
-
-/// One event for many topics on its way to Redis.
-#[derive(Debug)]
-pub(crate) struct RelayedFanOut {
-    pub fan_out: Arc<FanOut>,
-    pub topics: Vec<Topic>,
-    /// Given back with the answer.
-    pub _place: Option<Place>,
-    pub answer: oneshot::Sender<Result<FannedOut, PublishError>>,
-}
-
-/// What a partition sends to Redis.
-#[derive(Debug)]
-pub(crate) enum Relayed {
-    Publish(RelayedPublish),
-    FanOut(RelayedFanOut),
-}
-
-/// What the bridge brings, in order. Answered once it is taken in.
+/// Apply a log's updates, in this order.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct TakeNews(pub Vec<News>);
+pub(crate) struct ApplyLogUpdates(pub Vec<News>);
 
-/// How many streams of this instance listen to a topic, and what is its last sequence? Of the
-/// latter a partition whose log is in Redis knows nothing.
+/// How many streams of this instance listen to a topic?
 #[derive(Message)]
-#[rtype(result = "(usize, u64)")]
-pub(crate) struct AskTopic(pub Topic);
+#[rtype(result = "usize")]
+pub(crate) struct CountSubscribers(pub Topic);
 
-/// Was a fan-out of this name a pull before? If there was none, it is now as said here.
+/// The sequence of a topic's last event; 0 if there is none. `None` while the log is
+/// unavailable.
+#[derive(Message)]
+#[rtype(result = "Option<u64>")]
+pub(crate) struct ReadLastSequence(pub Topic);
+
+/// Record the mode of a fan-out for the idempotency window. Answered with the mode recorded
+/// first (`true` for pull).
 #[derive(Message)]
 #[rtype(result = "Result<bool, PublishError>")]
-pub(crate) struct SettleFanOut {
-    pub name: Arc<str>,
+pub(crate) struct RecordFanOutMode {
+    /// The topic of the author's posts.
+    pub posts: Topic,
+    pub name: String,
     pub is_pull: bool,
-}
-
-/// One stream comes or goes.
-#[derive(Debug)]
-pub(crate) enum InterestChange {
-    /// Replay what the stream lacks and route live events from here on.
-    Attach { stream: StreamId, interest: Arc<Interest>, from: StartFrom },
-    /// Route no more for this stream.
-    Detach { stream: StreamId, interest: Arc<Interest> },
-    /// Route no more for any stream of this manager.
-    DetachAll,
 }
 
 /// What a manager's streams want has changed, in this order.
@@ -153,35 +99,8 @@ pub(crate) struct DeliveriesTaken;
 #[rtype(result = "()")]
 pub(crate) struct Deliver {
     pub partition: u16,
-    pub deliveries: Vec<Delivery>,
-    pub under_way: Arc<UnderWay>,
-}
-
-/// One piece of news.
-pub(crate) enum Delivery {
-    /// An event that streams of this manager listen to.
-    Event { event: Arc<SequencedEvent>, place: Option<Place> },
-    /// A stream is attached: its replay, and every later event follows.
-    Attached { stream: StreamId, replay: Replay },
-    /// Streams have missed something, or numbers begin anew.
-    Interrupted(Arc<Interruption>),
-    /// The link to other instances was away and is there again: what they said meanwhile was
-    /// not heard. What was published meanwhile follows.
-    Relinked,
-    /// The partition was rebuilt and has forgotten who listens.
-    Restarted,
-}
-
-/// What open streams have missed of a partition and cannot be given in order any more.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Interruption {
-    pub partition: u16,
-    pub reason: MissedReason,
-    /// Only streams that listen to one of these are concerned; if empty, all that touch the
-    /// partition.
-    pub topics: Vec<Topic>,
-    /// The epoch that begins, and the sequence after which its first event will come.
-    pub beginning: Option<(Epoch, u64)>,
+    pub deliveries: Vec<Delivery<PublishPermit>>,
+    pub in_flight: Arc<InFlight>,
 }
 
 /// Panics, as a bug would, to show that the partition is rebuilt.

@@ -1,42 +1,44 @@
-//! The partition actor: the only writer of its topics' sequence and history, or, where the
-//! log is in Redis, of this instance's part of it.
+//! The partition actor: the only writer of its topics' sequence and history or, with a log
+//! elsewhere, of this instance's replica.
 //!
-//! It sends each manager one message at a time; what comes meanwhile gathers into the next.
+//! The partition has one message in flight to each manager. Later deliveries gather into the
+//! next message.
 
 mod answers;
-mod listeners;
+mod in_flight;
 mod messages;
-mod mirror;
-mod relay;
-mod state;
-mod under_way;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, fut::wrap_future};
+use actix::{
+    Actor, Addr, AsyncContext, Context, Handler, MessageResult, Recipient, ResponseFuture,
+    fut::wrap_future,
+};
+pub(crate) use answers::Answers;
+use fanfare_core::{
+    error::PublishError,
+    ids::ManagerId,
+    log::{Append, AppendEvent, AppendFanOut, Log, Permit, Reply},
+    partition::{Delivery, PartitionState, Publishing},
+};
+pub(crate) use in_flight::InFlight;
+pub(crate) use messages::{
+    ApplyLogUpdates, ChangeInterest, CountSubscribers, Deliver, DeliveriesTaken, FanOutEvent,
+    PublishEvent, PublishEvents, PublishPermit, ReadLastSequence, RecordFanOutMode, TrimHistory,
+};
 
-pub(crate) use answers::{Answers, PublishResult};
 #[cfg(test)]
 pub(crate) use messages::Panic;
-pub(crate) use messages::{
-    AskTopic, ChangeInterest, Deliver, DeliveriesTaken, Delivery, FanOut, FanOutEvent, FannedOut,
-    InterestChange, Interruption, Place, PublishEvent, PublishEvents, Relayed, RelayedFanOut,
-    RelayedPublish, SettleFanOut, TakeNews, TrimHistory,
-};
-pub(crate) use mirror::{MirrorSpec, MirrorState};
-pub(crate) use relay::Relay;
-pub(crate) use state::{PartitionSpec, PartitionState};
-pub(crate) use under_way::UnderWay;
 
 use super::{
-    ManagerId, catch, now,
+    catch, now,
     turn::{Turn, TurnLoop},
 };
-use crate::{error::PublishError, metrics::Metrics};
+use crate::metrics::Metrics;
 
 /// Publishes that are handled before others get a turn: some hundred microseconds of work.
 const MAX_PUBLISHES_A_TURN: usize = 256;
@@ -44,99 +46,17 @@ const MAX_PUBLISHES_A_TURN: usize = 256;
 /// How often expired events are forgotten when nothing else asks for it.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where the log of a partition is.
-#[derive(Debug, Clone)]
-pub(crate) enum LogPlace {
-    /// Here, in memory.
-    Here,
-    /// In Redis.
-    Redis { interest_grace: Duration, relay: Arc<dyn Relay> },
-}
-
-/// What a partition decides, by where its log is.
-enum State {
-    Own(Box<PartitionState>),
-    Mirror(Box<MirrorState>),
-}
-
-impl State {
-    fn new(spec: PartitionSpec, place: &LogPlace) -> Self {
-        match place {
-            LogPlace::Here => Self::Own(Box::new(PartitionState::new(spec))),
-            LogPlace::Redis { interest_grace, .. } => {
-                let spec = MirrorSpec { partition: spec, interest_grace: *interest_grace };
-                Self::Mirror(Box::new(MirrorState::new(spec)))
-            }
-        }
-    }
-
-    fn rebuild(self) -> Self {
-        match self {
-            Self::Own(state) => Self::Own(Box::new(state.rebuild())),
-            Self::Mirror(state) => Self::Mirror(Box::new(state.rebuild())),
-        }
-    }
-
-    fn has_outgoing(&self, manager: ManagerId) -> bool {
-        match self {
-            Self::Own(state) => state.has_outgoing(manager),
-            Self::Mirror(state) => state.has_outgoing(manager),
-        }
-    }
-
-    fn take_outgoing(&mut self, manager: ManagerId) -> Vec<Delivery> {
-        match self {
-            Self::Own(state) => state.take_outgoing(manager),
-            Self::Mirror(state) => state.take_outgoing(manager),
-        }
-    }
-
-    fn change_interest(&mut self, manager: ManagerId, changes: Vec<InterestChange>, now: Instant) {
-        match self {
-            Self::Own(state) => state.change_interest(manager, changes, now),
-            Self::Mirror(state) => state.change_interest(manager, changes, now),
-        }
-    }
-
-    fn remove_manager(&mut self, manager: ManagerId, now: Instant) {
-        match self {
-            Self::Own(state) => state.remove_manager(manager),
-            Self::Mirror(state) => state.remove_manager(manager, now),
-        }
-    }
-
-    fn trim(&mut self) {
-        match self {
-            Self::Own(state) => state.trim(),
-            Self::Mirror(state) => state.trim(),
-        }
-    }
-
-    fn expire(&mut self, now: Instant) {
-        match self {
-            Self::Own(state) => state.expire(now),
-            Self::Mirror(state) => state.expire(now),
-        }
-    }
-
-    fn topic_count(&self) -> usize {
-        match self {
-            Self::Own(state) => state.topic_count(),
-            Self::Mirror(state) => state.topic_count(),
-        }
-    }
-}
-
 /// The shell of a partition.
 pub(crate) struct Partition {
     number: u16,
     /// Empty only while it is being rebuilt.
-    state: Option<State>,
-    place: LogPlace,
-    /// Publishes on their way to Redis, sent at the end of the turn.
-    publishes: Vec<Relayed>,
+    state: Option<PartitionState<PublishPermit>>,
+    /// The log elsewhere, if this partition is a replica.
+    log: Option<Arc<dyn Log>>,
+    /// Publishes for that log, sent at the end of the turn.
+    appends: Vec<Append>,
     managers: HashMap<ManagerId, ManagerLink>,
-    others: Arc<std::sync::OnceLock<Vec<Addr<Partition>>>>,
+    others: Arc<OnceLock<Vec<Addr<Partition>>>>,
     publishes_in_turn: usize,
     next_expiry: Instant,
     metrics: Arc<Metrics>,
@@ -145,25 +65,26 @@ pub(crate) struct Partition {
 /// A topic manager as a partition sees it.
 struct ManagerLink {
     deliveries: Recipient<Deliver>,
-    /// Whether it has not taken yet what it was sent last.
-    under_way: Arc<UnderWay>,
-    /// Whether it has to be told that this partition was rebuilt.
+    in_flight: Arc<InFlight>,
+    /// Whether the manager must learn that this partition was rebuilt.
     must_restart: bool,
 }
 
 impl Partition {
+    /// A partition with this state; `log` is the log elsewhere, if the state is a replica.
     /// `others` is filled once all partitions of the hub are started.
     pub fn new(
-        spec: PartitionSpec,
-        place: LogPlace,
-        others: Arc<std::sync::OnceLock<Vec<Addr<Partition>>>>,
+        number: u16,
+        state: PartitionState<PublishPermit>,
+        log: Option<Arc<dyn Log>>,
+        others: Arc<OnceLock<Vec<Addr<Partition>>>>,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            number: spec.partition,
-            state: Some(State::new(spec, &place)),
-            place,
-            publishes: Vec::new(),
+            number,
+            state: Some(state),
+            log,
+            appends: Vec::new(),
             managers: HashMap::new(),
             others,
             publishes_in_turn: 0,
@@ -177,8 +98,11 @@ impl Partition {
         self.number
     }
 
-    /// Lets the state decide; rebuilds it should it panic.
-    fn decide<R>(&mut self, work: impl FnOnce(&mut State) -> R) -> Option<R> {
+    /// Lets the state decide; rebuilds it after a panic.
+    fn decide<R>(
+        &mut self,
+        work: impl FnOnce(&mut PartitionState<PublishPermit>) -> R,
+    ) -> Option<R> {
         let mut state = self.state.take()?;
         let result = catch("partition", || work(&mut state));
         if result.is_some() {
@@ -189,54 +113,54 @@ impl Partition {
             for link in self.managers.values_mut() {
                 link.must_restart = true;
             }
-            if let LogPlace::Redis { relay, .. } = &self.place {
-                relay.reconnect(self.number);
+            if let Some(log) = &self.log {
+                log.reconnect(self.number);
             }
         }
         result
     }
 
-    /// Sends on what is for Redis, and for other partitions.
-    fn send_to_relay(&mut self) {
-        let LogPlace::Redis { relay, .. } = &self.place else { return };
-        if !self.publishes.is_empty() {
-            relay.publish(self.number, std::mem::take(&mut self.publishes));
+    /// Sends what gathered for the log elsewhere and for other partitions.
+    fn send_to_log(&mut self) {
+        let Some(log) = &self.log else { return };
+        if !self.appends.is_empty() {
+            log.append(self.number, std::mem::take(&mut self.appends));
         }
-        let Some(State::Mirror(mirror)) = &mut self.state else { return };
-        let (generation, requests) = mirror.take_requests();
+        let Some(replica) = self.state.as_mut().and_then(PartitionState::replica) else { return };
+        let (generation, requests) = replica.take_requests();
         if !requests.is_empty() {
-            relay.ask(self.number, generation, requests);
+            log.request(self.number, generation, requests);
         }
-        self.metrics.set_refills(self.number, mirror.refill_count());
-        for partition in mirror.take_trims() {
+        self.metrics.set_refills(self.number, replica.refill_count());
+        for partition in replica.take_trims() {
             self.ask_to_trim(partition);
         }
     }
 
     fn ask_to_trim(&self, partition: u16) {
         if let Some(other) = self.others.get().and_then(|all| all.get(usize::from(partition))) {
-            // One a partition is under way at a time: the budget's flag is the bound.
+            // One in flight for each partition: the budget's flag is the bound.
             other.do_send(TrimHistory);
         }
     }
 
-    /// Sends what is queued; what waits for a manager to take what it was sent before leaves
-    /// when that says so.
+    /// Sends queued deliveries. Those for a manager with a message in flight leave when the
+    /// manager has taken it.
     fn send_deliveries(&mut self) {
         let Some(state) = &mut self.state else { return };
+        let routing = state.routing();
         for (manager, link) in &mut self.managers {
-            let has_news = link.must_restart || state.has_outgoing(*manager);
-            if !has_news || !link.under_way.begin() {
+            let is_due = link.must_restart || routing.has_outgoing(*manager);
+            if !is_due || !link.in_flight.begin() {
                 continue;
             }
-            let mut deliveries = state.take_outgoing(*manager);
+            let mut deliveries = routing.take_outgoing(*manager);
             if std::mem::take(&mut link.must_restart) {
                 deliveries.insert(0, Delivery::Restarted);
             }
-            let (partition, under_way) = (self.number, link.under_way.clone());
-            // One not taken a manager: the bound is `under_way`. One that is gone is noticed
-            // at the next look.
-            link.deliveries.do_send(Deliver { partition, deliveries, under_way });
+            let (partition, in_flight) = (self.number, link.in_flight.clone());
+            // `in_flight` is the bound. A dead manager is noticed at the next expiry.
+            link.deliveries.do_send(Deliver { partition, deliveries, in_flight });
         }
     }
 
@@ -249,20 +173,16 @@ impl Partition {
         }
     }
 
-    fn publish(&mut self, publish: PublishEvent, place: Option<Place>, now: Instant) {
+    fn publish(&mut self, publish: PublishEvent, permit: Option<&PublishPermit>, now: Instant) {
         let PublishEvent { topic, event, answer } = publish;
-        let decided = self.decide(|state| match state {
-            State::Own(state) => Ok(state.publish(&topic, &event, place, now)),
-            State::Mirror(mirror) => {
-                Err((mirror.receiver_count(&topic, event.event_type.as_deref()), place))
-            }
-        });
-        let taken = match decided {
-            Some(Ok(taken)) => taken,
-            Some(Err((receivers, place))) => {
-                let publish = RelayedPublish { topic, event, receivers, _place: place, answer };
-                self.publishes.push(Relayed::Publish(publish));
-                return;
+        let publishing = self.decide(|state| state.publish(&topic, &event, permit, now));
+        let taken = match publishing {
+            Some(Publishing::Decided(taken)) => taken,
+            Some(Publishing::Append { receivers }) => {
+                let permit = permit.cloned().map(|permit| permit as Permit);
+                let answer = Reply::new(|result| answer.send(result));
+                let append = AppendEvent { topic, event, receivers, permit, answer };
+                return self.appends.push(Append::Event(append));
             }
             None => Err(PublishError::Internal),
         };
@@ -284,7 +204,7 @@ impl Partition {
         if self.publishes_in_turn >= MAX_PUBLISHES_A_TURN {
             self.publishes_in_turn = 0;
             self.send_deliveries();
-            self.send_to_relay();
+            self.send_to_log();
             ctx.wait(wrap_future(tokio::task::yield_now()));
         }
     }
@@ -306,11 +226,11 @@ impl Turn for Partition {
             self.next_expiry = now + EXPIRY_INTERVAL;
             self.decide(|state| state.expire(now));
             self.drop_dead_managers();
-            let topics = self.state.as_ref().map_or(0, State::topic_count);
+            let topics = self.state.as_ref().map_or(0, PartitionState::topic_count);
             self.metrics.set_topics(self.number, topics);
         }
         self.send_deliveries();
-        self.send_to_relay();
+        self.send_to_log();
         Some(self.next_expiry)
     }
 }
@@ -322,7 +242,7 @@ impl Handler<PublishEvents> for Partition {
         self.bound_turn(message.events.len(), ctx);
         let now = now();
         for event in message.events {
-            self.publish(event, message.place.clone(), now);
+            self.publish(event, message.permit.as_ref(), now);
         }
     }
 }
@@ -332,20 +252,20 @@ impl Handler<FanOutEvent> for Partition {
 
     fn handle(&mut self, message: FanOutEvent, ctx: &mut Self::Context) {
         self.bound_turn(message.topics.len(), ctx);
-        let FanOutEvent { fan_out, topics, place, answer } = message;
-        let decided = self.decide(|state| match state {
-            State::Own(state) => Some(state.fan_out(&fan_out, &topics, place.as_ref(), now())),
-            State::Mirror(_) => None,
-        });
-        let taken = match decided {
-            Some(Some(taken)) => taken,
-            Some(None) => {
-                let publish = RelayedFanOut { fan_out, topics, _place: place, answer };
-                return self.publishes.push(Relayed::FanOut(publish));
+        let FanOutEvent { fan_out, topics, permit, answer } = message;
+        let publishing =
+            self.decide(|state| state.fan_out(&fan_out, &topics, permit.as_ref(), now()));
+        let taken = match publishing {
+            Some(Publishing::Decided(taken)) => taken,
+            Some(Publishing::Append { .. }) => {
+                let permit = permit.map(|permit| permit as Permit);
+                // A gone router needs no answer.
+                let answer = Reply::new(|result| drop(answer.send(result)));
+                let append = AppendFanOut { fan_out, topics, permit, answer };
+                return self.appends.push(Append::FanOut(append));
             }
             None => Err(PublishError::Internal),
         };
-        // Whoever asked may have gone; then nobody wants to know.
         let _ = answer.send(taken.map(|(fanned_out, trims)| {
             self.metrics.published.fetch_add(fanned_out.new as u64, Ordering::Relaxed);
             trims.into_iter().for_each(|partition| self.ask_to_trim(partition));
@@ -354,43 +274,54 @@ impl Handler<FanOutEvent> for Partition {
     }
 }
 
-impl Handler<TakeNews> for Partition {
+impl Handler<ApplyLogUpdates> for Partition {
     type Result = ();
 
-    fn handle(&mut self, message: TakeNews, _: &mut Self::Context) {
+    fn handle(&mut self, message: ApplyLogUpdates, _: &mut Self::Context) {
         self.decide(|state| {
-            if let State::Mirror(mirror) = state {
-                message.0.into_iter().for_each(|news| mirror.on_news(news, now()));
+            if let Some(replica) = state.replica() {
+                message.0.into_iter().for_each(|update| replica.on_news(update, now()));
             }
         });
-        // The bridge waits for no more than this: what is asked now goes at once.
+        // The log waits for nothing but this handler, so new requests leave at once.
         self.send_deliveries();
-        self.send_to_relay();
+        self.send_to_log();
     }
 }
 
-impl Handler<AskTopic> for Partition {
-    type Result = actix::MessageResult<AskTopic>;
+impl Handler<CountSubscribers> for Partition {
+    type Result = MessageResult<CountSubscribers>;
 
-    fn handle(&mut self, message: AskTopic, _: &mut Self::Context) -> Self::Result {
-        let status = self.decide(|state| match state {
-            State::Own(state) => state.topic_status(&message.0),
-            State::Mirror(mirror) => (mirror.subscriber_count(&message.0), 0),
-        });
-        actix::MessageResult(status.unwrap_or_default())
+    fn handle(&mut self, message: CountSubscribers, _: &mut Self::Context) -> Self::Result {
+        let count = self.decide(|state| state.subscriber_count(&message.0));
+        MessageResult(count.unwrap_or_default())
     }
 }
 
-impl Handler<SettleFanOut> for Partition {
-    type Result = actix::MessageResult<SettleFanOut>;
+impl Handler<ReadLastSequence> for Partition {
+    type Result = ResponseFuture<Option<u64>>;
 
-    fn handle(&mut self, message: SettleFanOut, _: &mut Self::Context) -> Self::Result {
-        let SettleFanOut { name, is_pull } = message;
-        let settled = self.decide(|state| match state {
-            State::Own(state) => state.settle(&name, is_pull, now()),
-            State::Mirror(_) => is_pull,
+    fn handle(&mut self, message: ReadLastSequence, _: &mut Self::Context) -> Self::Result {
+        if let Some(log) = &self.log {
+            return log.last_sequence(message.0);
+        }
+        let last = self.decide(|state| state.memory().map(|own| own.last_sequence(&message.0)));
+        Box::pin(std::future::ready(last.flatten()))
+    }
+}
+
+impl Handler<RecordFanOutMode> for Partition {
+    type Result = ResponseFuture<Result<bool, PublishError>>;
+
+    fn handle(&mut self, message: RecordFanOutMode, _: &mut Self::Context) -> Self::Result {
+        let RecordFanOutMode { posts, name, is_pull } = message;
+        if let Some(log) = &self.log {
+            return log.record_fan_out_mode(posts, name, is_pull);
+        }
+        let recorded = self.decide(|state| {
+            state.memory().map(|own| own.record_fan_out_mode(&name.into(), is_pull, now()))
         });
-        actix::MessageResult(settled.ok_or(PublishError::Internal))
+        Box::pin(std::future::ready(recorded.flatten().ok_or(PublishError::Internal)))
     }
 }
 
@@ -401,7 +332,7 @@ impl Handler<ChangeInterest> for Partition {
         let ChangeInterest { manager, deliveries, changes } = message;
         self.managers.entry(manager).or_insert(ManagerLink {
             deliveries,
-            under_way: Arc::default(),
+            in_flight: Arc::default(),
             must_restart: false,
         });
         self.decide(|state| state.change_interest(manager, changes, now()));
@@ -419,7 +350,7 @@ impl Handler<TrimHistory> for Partition {
     type Result = ();
 
     fn handle(&mut self, _: TrimHistory, _: &mut Self::Context) {
-        self.decide(State::trim);
+        self.decide(PartitionState::trim);
     }
 }
 

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use actix::{Addr, Message};
-
-use super::state::Outcome;
-use crate::{
-    actors::{StreamId, connection::Connection},
-    domain::topic::Topic,
-    follow::User,
+use fanfare_core::{
+    ids::StreamId,
     subscription::{Change, FeedOf, Wanted},
+    topic::Topic,
+    topic_manager::Outcome,
+    user::User,
 };
+
+use crate::actors::connection::Connection;
 
 /// A stream has opened and waits to be attached.
 #[derive(Message)]

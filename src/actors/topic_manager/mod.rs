@@ -1,12 +1,7 @@
 //! The topic manager actor: one per worker thread, started when the worker's first stream
 //! opens. From here on everything of a stream stays on its worker.
 
-mod frame;
 mod messages;
-mod state;
-mod streams;
-#[cfg(test)]
-mod tests;
 
 use std::{
     collections::HashMap,
@@ -19,33 +14,46 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult,
     ResponseFuture, WrapFuture, fut::wrap_future,
 };
-
+use fanfare_core::{
+    ids::ManagerId,
+    policy::PHASES,
+    sse::ShutdownReason,
+    subscription::{FeedOf, Wanted},
+    topic_manager::{Begin, Frames, ManagerSpec, ManagerState, Opening, Outcome, Outlet, Ticket},
+};
 use futures_util::{FutureExt, future::join_all};
-use tokio::sync::oneshot;
-
-pub(crate) use frame::{Begin, Frame, Frames, Opening};
-#[cfg(test)]
-pub(crate) use messages::Panic;
 pub(crate) use messages::{
     ChangeStreams, CloseStream, Drain, ExpectFeed, ForgetFeed, ListFeedUsers, OpenStream, Whose,
 };
-pub(crate) use state::{Activity, ManagerSpec, ManagerState, Outcome, Ticket};
-pub(crate) use streams::Outlet;
+use tokio::sync::oneshot;
+
+#[cfg(test)]
+pub(crate) use messages::Panic;
 
 use super::{
-    ManagerId, catch,
+    catch,
     connection::{BeatHeart, ChangeTopics, Connection, DeliverFrames, EndStream, OpenedStream},
     now,
-    partition::{ChangeInterest, Deliver, DeliveriesTaken, UnderWay},
+    partition::{ChangeInterest, Deliver, DeliveriesTaken, InFlight, Partition},
     turn::{Turn, TurnLoop},
 };
 use crate::{
-    domain::policy::PHASES,
-    hub::Shared,
-    metrics::WorkerMetrics,
-    subscription::{FeedOf, Wanted},
-    wire::ShutdownReason,
+    follow::FeedReader,
+    ids::Ids,
+    lifecycle::Lifecycle,
+    metrics::{Metrics, WorkerMetrics},
 };
+
+/// The parts of a hub needed by its topic managers.
+pub(crate) struct ManagerHost {
+    /// For managers started at [`ManagerSpec::start`] with the first phase.
+    pub spec: ManagerSpec,
+    pub partitions: Vec<Addr<Partition>>,
+    pub feeds: Arc<FeedReader>,
+    pub ids: Arc<Ids>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub metrics: Arc<Metrics>,
+}
 
 /// Feeds that are read again at once.
 const MAX_REREADING: usize = 32;
@@ -58,27 +66,27 @@ pub(crate) struct TopicManager {
     id: ManagerId,
     spec: ManagerSpec,
     /// Empty only while it is being rebuilt.
-    state: Option<ManagerState<Addr<Connection>>>,
+    state: Option<ManagerState<ConnectionOutlet>>,
     /// Per partition, whether a change of interest is not answered yet.
     is_awaited: Vec<bool>,
     /// Partitions whose deliveries were taken in this turn.
-    taken: Vec<(u16, Arc<UnderWay>)>,
+    taken: Vec<(u16, Arc<InFlight>)>,
     /// Feeds that are being read again.
     rereading: usize,
     /// Who waits for changes of streams.
     tickets: HashMap<Ticket, oneshot::Sender<Outcome>>,
     last_ticket: Ticket,
-    shared: Arc<Shared>,
+    host: Arc<ManagerHost>,
     metrics: Arc<WorkerMetrics>,
 }
 
 impl TopicManager {
-    /// `number` is how many managers the hub has already.
-    pub fn new(shared: Arc<Shared>, metrics: Arc<WorkerMetrics>, number: usize) -> Self {
-        let mut spec = ManagerSpec::new(&shared.config, now(), shared.started_at);
-        spec.tick_phase = tick_phase(number);
+    /// `number` counts the managers started before in this hub.
+    pub fn new(host: Arc<ManagerHost>, metrics: Arc<WorkerMetrics>, number: usize) -> Self {
+        let tick_phase = tick_phase(number);
+        let spec = ManagerSpec { start: now(), tick_phase, ..host.spec.clone() };
         Self {
-            id: shared.next_id(),
+            id: host.ids.next(),
             is_awaited: vec![false; usize::from(spec.partition_count)],
             taken: Vec::new(),
             rereading: 0,
@@ -87,19 +95,19 @@ impl TopicManager {
             state: Some(ManagerState::new(spec.clone())),
             spec,
             metrics,
-            shared,
+            host,
         }
     }
 
     /// Lets the state decide; rebuilds it should it panic. Its streams end then, and their
     /// clients resume.
-    fn decide(&mut self, work: impl FnOnce(&mut ManagerState<Addr<Connection>>)) {
+    fn decide(&mut self, work: impl FnOnce(&mut ManagerState<ConnectionOutlet>)) {
         let Some(mut state) = self.state.take() else { return };
         if catch("topic manager", || work(&mut state)).is_some() {
             self.state = Some(state);
             return;
         }
-        self.shared.metrics.actor_panics.fetch_add(1, Ordering::Relaxed);
+        self.host.metrics.actor_panics.fetch_add(1, Ordering::Relaxed);
         catch("topic manager", || state.end_all(ShutdownReason::Drain));
         let mut state = ManagerState::new(self.spec.clone());
         state.reset_interest();
@@ -114,10 +122,10 @@ impl TopicManager {
             let next = self.state.as_mut().and_then(ManagerState::next_to_reread);
             let Some(user) = next else { return };
             self.rereading += 1;
-            let shared = self.shared.clone();
+            let feeds = self.host.feeds.clone();
             let read = async move {
                 // A store of the application's own may panic, or never answer.
-                let read = AssertUnwindSafe(shared.reread_feed(&user)).catch_unwind();
+                let read = AssertUnwindSafe(feeds.reread(&user)).catch_unwind();
                 let read = tokio::time::timeout(REREAD_TIMEOUT, read).await;
                 (user, read.ok().and_then(Result::ok).flatten())
             };
@@ -150,7 +158,7 @@ impl TopicManager {
 
     fn send_changes(&mut self, ctx: &mut Context<Self>) {
         let Some(state) = &mut self.state else { return };
-        for (partition, handle) in (0_u16..).zip(&self.shared.partitions) {
+        for (partition, addr) in (0_u16..).zip(&self.host.partitions) {
             let index = usize::from(partition);
             if self.is_awaited[index] || !state.has_changes(partition) {
                 continue;
@@ -161,7 +169,7 @@ impl TopicManager {
                 deliveries: ctx.address().recipient(),
                 changes: state.take_changes(partition),
             };
-            let answer = wrap_future::<_, Self>(handle.addr.send(message));
+            let answer = wrap_future::<_, Self>(addr.send(message));
             ctx.spawn(answer.map(move |_, this, ctx| {
                 this.is_awaited[index] = false;
                 // The turn may have ended before this answer was looked at.
@@ -181,7 +189,7 @@ impl Actor for TopicManager {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         TurnLoop::spawn::<Self>(ctx);
-        let gone = self.shared.stop.clone().cancelled_owned().into_actor(self);
+        let gone = self.host.lifecycle.stop.clone().cancelled_owned().into_actor(self);
         ctx.spawn(gone.map(|(), this: &mut Self, ctx| {
             this.decide(|state| state.end_all(ShutdownReason::Drain));
             ctx.stop();
@@ -197,9 +205,9 @@ impl Turn for TopicManager {
         self.reread_feeds(ctx);
         // Only now: so a turn takes in one message a partition at most, and connections run
         // between turns.
-        for (partition, under_way) in self.taken.drain(..) {
-            if under_way.end() {
-                self.shared.partitions[usize::from(partition)].addr.do_send(DeliveriesTaken);
+        for (partition, in_flight) in self.taken.drain(..) {
+            if in_flight.end() {
+                self.host.partitions[usize::from(partition)].do_send(DeliveriesTaken);
             }
         }
         let state = self.state.as_mut()?;
@@ -213,7 +221,8 @@ impl Handler<OpenStream> for TopicManager {
 
     fn handle(&mut self, message: OpenStream, _: &mut Self::Context) {
         let OpenStream { stream, connection, wanted } = message;
-        if self.shared.is_draining() {
+        let connection = ConnectionOutlet(connection);
+        if self.host.lifecycle.is_draining() {
             // It came between the check at the door and the end of all streams.
             if let Some(feed) = &wanted.feed {
                 self.decide(|state| state.forget_expected(feed));
@@ -270,7 +279,7 @@ impl Handler<ExpectFeed> for TopicManager {
     type Result = MessageResult<ExpectFeed>;
 
     fn handle(&mut self, message: ExpectFeed, _: &mut Self::Context) -> Self::Result {
-        let feed = FeedOf { user: message.0, number: self.shared.next_id() };
+        let feed = FeedOf { user: message.0, number: self.host.ids.next() };
         self.decide(|state| state.expect_feed(&feed));
         MessageResult(feed)
     }
@@ -299,7 +308,7 @@ impl Handler<Deliver> for TopicManager {
 
     fn handle(&mut self, message: Deliver, _: &mut Self::Context) {
         let now = now();
-        self.taken.push((message.partition, message.under_way));
+        self.taken.push((message.partition, message.in_flight));
         self.decide(|state| {
             for delivery in message.deliveries {
                 state.on_delivery(message.partition, delivery, now);
@@ -330,14 +339,17 @@ impl Handler<Panic> for TopicManager {
     }
 }
 
-impl Outlet for Addr<Connection> {
+/// How a manager reaches a connection: its address.
+pub(crate) struct ConnectionOutlet(Addr<Connection>);
+
+impl Outlet for ConnectionOutlet {
     fn open(&self, opening: Opening) {
         // Once a stream, and without it there is none: so past the bound, if need be.
-        self.do_send(OpenedStream(opening));
+        self.0.do_send(OpenedStream(opening));
     }
 
     fn deliver(&self, frames: Frames) -> Result<(), Frames> {
-        match self.try_send(DeliverFrames(frames)) {
+        match self.0.try_send(DeliverFrames(frames)) {
             Err(actix::prelude::SendError::Full(DeliverFrames(frames))) => Err(frames),
             // One that is gone says so to its manager by itself.
             Ok(()) | Err(actix::prelude::SendError::Closed(_)) => Ok(()),
@@ -346,16 +358,16 @@ impl Outlet for Addr<Connection> {
 
     fn change(&self, wanted: &Arc<Wanted>, begin: Option<Begin>) {
         // A few a change that was asked for; it must arrive, and before what is delivered later.
-        self.do_send(ChangeTopics { wanted: wanted.clone(), begin });
+        self.0.do_send(ChangeTopics { wanted: wanted.clone(), begin });
     }
 
     fn beat(&self) {
         // A full mailbox holds something better than a heartbeat.
-        let _ = self.try_send(BeatHeart);
+        let _ = self.0.try_send(BeatHeart);
     }
 
     fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>, frames: Frames) {
         // Past the mailbox's bound, since it must arrive and is a stream's last message.
-        self.do_send(EndStream { reason, reconnect, frames });
+        self.0.do_send(EndStream { reason, reconnect, frames });
     }
 }

@@ -14,9 +14,11 @@ mod changing;
 
 use std::collections::BTreeSet;
 
+use fanfare_core::{
+    follow::{Counts, Follow, FollowGraph, GraphError, Page, Preferences},
+    user::User,
+};
 use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
-
-use super::{Counts, Follow, FollowGraph, GraphError, Page, Preferences, User};
 
 /// Followers of one author, in the tests of large sets.
 const MANY: usize = 10_000;

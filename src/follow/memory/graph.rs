@@ -8,7 +8,10 @@ use std::{
     ops::Bound::{Excluded, Unbounded},
 };
 
-use crate::follow::{Counts, Direction, Follow, GraphError, Page, User};
+use fanfare_core::{
+    follow::{Counts, Direction, Follow, GraphError, Page},
+    user::User,
+};
 
 /// Four bytes, as every edge is two of them.
 type Id = u32;

@@ -2,9 +2,11 @@
 //! among the calls that may be under way.
 
 use actix::Message;
+use fanfare_core::{
+    follow::{Counts, Direction, Follow, GraphError, Page},
+    user::User,
+};
 use tokio::sync::OwnedSemaphorePermit;
-
-use crate::follow::{Counts, Direction, Follow, GraphError, Page, User};
 
 /// What becomes of edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

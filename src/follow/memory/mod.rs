@@ -15,6 +15,10 @@ use std::sync::{
 };
 
 use actix::{Actor, Addr, Context, Handler, Message, MessageResult, dev::ToEnvelope};
+use fanfare_core::{
+    follow::{Counts, Direction, Follow, FollowGraph, GraphError, GraphFuture, Page, Preferences},
+    user::User,
+};
 use futures_util::{FutureExt, future::ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -22,9 +26,6 @@ use self::{
     graph::Graph,
     messages::{AskWhoMutes, Change, ChangeEdges, CountEdges, ReadMuted, ReadPage, SetMuted},
     mutes::Mutes,
-};
-use super::{
-    Counts, Direction, Follow, FollowGraph, GraphError, GraphFuture, Page, Preferences, User,
 };
 
 /// Calls that may be with the actor at once.

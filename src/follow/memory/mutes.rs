@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::follow::User;
+use fanfare_core::user::User;
 
 /// The preferences. Who mutes nothing is not in them.
 #[derive(Default)]

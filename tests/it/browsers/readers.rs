@@ -1,12 +1,6 @@
 //! The readers as processes: the scripts of `tests/js` and curl.
 
-use std::{
-    fmt,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    process::Stdio,
-    sync::Arc,
-};
+use std::{fmt, net::SocketAddr, path::PathBuf, process::Stdio, sync::Arc};
 
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -17,7 +11,10 @@ use tokio::{
 };
 
 use super::{TOPIC, eventually};
-use crate::support::crowd::{Answer, Piece};
+use crate::support::{
+    crowd::{Answer, Piece},
+    repository,
+};
 
 /// The scripts of `tests/js` that read a stream.
 const SCRIPTS: [&str; 3] = ["browser", "eventsource", "fetch-event-source"];
@@ -72,10 +69,6 @@ pub fn all_readers(addr: SocketAddr) -> Vec<Reader> {
     let scripts = SCRIPTS.map(|name| Reader::start(name, |seen| run_script(addr, name, seen)));
     let curl = Reader::start("curl", |seen| run_curl(addr, seen));
     scripts.into_iter().chain([curl]).collect()
-}
-
-pub fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A library that reconnects and resumes by itself.

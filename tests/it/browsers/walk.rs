@@ -10,7 +10,8 @@ use tokio::{
     time::timeout,
 };
 
-use super::{BROWSER_DEADLINE, readers::repository};
+use super::BROWSER_DEADLINE;
+use crate::support::repository;
 
 /// Where the walks leave their screenshots, below the repository.
 const SCREENSHOTS: &str = "tests/artifacts";

@@ -1,11 +1,9 @@
 //! Programs in other languages that publish straight through Redis: those of `examples/`.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use crate::support::{Instances, RedisServer, Stream, http::publish, redis::Options};
+use crate::support::{Instances, RedisServer, Stream, http::publish, redis::Options, repository};
 
 /// The interpreter and the program.
 const PROGRAMS: [(&str, &str); 2] = [
@@ -15,7 +13,7 @@ const PROGRAMS: [(&str, &str); 2] = [
 
 /// Runs a program to its end; what it printed.
 async fn run((interpreter, program): (&str, &str), redis: &str, arguments: &[&str]) -> Value {
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let repository = repository();
     let mut command = Command::new(interpreter);
     command.current_dir(repository).arg(program).args(arguments).args(["--redis", redis]);
     let output = command.output().await;

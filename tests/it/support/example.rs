@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     directory::Directory,
+    repository,
     wait::{DEADLINE, until},
 };
 
@@ -78,7 +79,7 @@ fn program(name: &str) -> PathBuf {
 
 /// A file beside others of its name, or a directory.
 fn sources(name: &str) -> Vec<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(name);
+    let path = repository().join("examples").join(name);
     match fs::read_dir(&path) {
         Ok(files) => files.map(|file| file.expect("it can be read").path()).collect(),
         Err(_) => ["rs", "html"].map(|extension| path.with_extension(extension)).into(),

@@ -1,0 +1,118 @@
+//! The streams of a run: threads that read them, each with a runtime, a buffer and a totals of
+//! its own, so that no event takes a lock.
+
+use std::{cell::RefCell, rc::Rc, sync::Arc, thread};
+
+use futures_util::future::join_all;
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinSet, LocalSet},
+};
+
+use super::{
+    records::{BUFFER_BYTES, ReaderThread, Totals},
+    run::Run,
+    stream,
+};
+use crate::BenchError;
+
+/// What a thread is to do next.
+enum Order {
+    /// Open the stream of this number.
+    Open(usize),
+    /// Cut all streams, and answer when that is done.
+    Cut(oneshot::Sender<()>),
+    /// Open again all that were cut, at once.
+    ComeBack,
+}
+
+/// All streams. They end with [`finish`](Self::finish), or with it.
+pub(super) struct Crowd {
+    threads: Vec<(mpsc::UnboundedSender<Order>, thread::JoinHandle<Totals>)>,
+}
+
+impl Crowd {
+    /// Starts the threads; there are no streams yet.
+    pub fn start(run: &Arc<Run>) -> Result<Self, BenchError> {
+        let threads = (0..run.settings.thread_count).map(|number| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let run = run.clone();
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let thread = thread::Builder::new().name(format!("streams-{number}"));
+            let thread =
+                thread.spawn(move || LocalSet::new().block_on(&runtime, work(run, receiver)))?;
+            Ok((sender, thread))
+        });
+        let threads: Result<_, std::io::Error> = threads.collect();
+        let failed = |error| BenchError::Failed(format!("no threads to read streams: {error}"));
+        Ok(Self { threads: threads.map_err(failed)? })
+    }
+
+    /// Begins to open a stream, on the thread whose turn it is.
+    pub fn open(&self, number: usize) {
+        let (sender, _) = &self.threads[number % self.threads.len()];
+        // A thread that is gone has panicked, which `finish` tells.
+        let _ = sender.send(Order::Open(number));
+    }
+
+    /// Cuts the connections of all streams.
+    pub async fn cut(&self) -> Result<(), BenchError> {
+        let cutting = self.threads.iter().map(|(sender, _)| {
+            let (done, is_done) = oneshot::channel();
+            let _ = sender.send(Order::Cut(done));
+            is_done
+        });
+        let all = join_all(cutting.collect::<Vec<_>>()).await;
+        if all.iter().any(Result::is_err) { Err(panicked()) } else { Ok(()) }
+    }
+
+    /// Begins to open again all that were cut.
+    pub fn come_back(&self) {
+        for (sender, _) in &self.threads {
+            let _ = sender.send(Order::ComeBack);
+        }
+    }
+
+    /// Closes all streams and says what they had.
+    pub fn finish(self) -> Result<Totals, BenchError> {
+        let mut all = Totals::new();
+        for (sender, thread) in self.threads {
+            drop(sender);
+            all.add(thread.join().map_err(|_| panicked())?);
+        }
+        Ok(all)
+    }
+}
+
+fn panicked() -> BenchError {
+    BenchError::Failed("a thread that reads streams panicked".to_owned())
+}
+
+/// Does as it is told, and reads streams until nothing more can be asked.
+async fn work(run: Arc<Run>, mut orders: mpsc::UnboundedReceiver<Order>) -> Totals {
+    let buffer = RefCell::new(vec![0; BUFFER_BYTES].into_boxed_slice());
+    let state = Rc::new(ReaderThread { run, buffer, totals: RefCell::new(Totals::new()) });
+    let mut streams = JoinSet::new();
+    while let Some(order) = orders.recv().await {
+        match order {
+            Order::Open(number) => {
+                let Ok(permit) = state.run.connecting.clone().acquire_owned().await else {
+                    break;
+                };
+                let slot = state.add(number);
+                streams.spawn_local(stream::follow(state.clone(), slot, Some(permit)));
+            }
+            Order::Cut(done) => {
+                streams.shutdown().await;
+                // The run may be over.
+                let _ = done.send(());
+            }
+            Order::ComeBack => {
+                for slot in 0..state.totals.borrow().streams.len() {
+                    streams.spawn_local(stream::follow(state.clone(), slot, None));
+                }
+            }
+        }
+    }
+    state.totals.replace(Totals::new())
+}

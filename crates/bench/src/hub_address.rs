@@ -1,0 +1,130 @@
+//! The address of a hub and the token for it, as the commands take them.
+
+use std::fmt;
+
+use http::{HeaderValue, Uri};
+use serde::Deserialize;
+
+use crate::BenchError;
+
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
+/// Which hub, and as whom.
+#[derive(Debug, clap::Args)]
+pub struct HubArgs {
+    /// Address of the hub, http:// only
+    #[arg(long, env = "FANFARE_URL", hide_env_values = true, default_value = DEFAULT_URL)]
+    pub url: String,
+    /// Bearer token; the environment keeps it out of the process list
+    #[arg(long, env = "FANFARE_TOKEN", hide_env_values = true)]
+    pub token: Option<Token>,
+}
+
+/// A secret: it is in no debug output.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// As an environment variable that is set to nothing gives it: no token.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl From<String> for Token {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// `{"code":…,"message":…}`, as all refusals have it.
+#[derive(Debug, Deserialize)]
+pub struct ErrorBody {
+    pub code: String,
+    #[serde(default)]
+    pub message: String,
+}
+
+/// The address without the slash at its end.
+pub fn base_url(url: &str) -> Result<String, BenchError> {
+    let usage = |problem: &str| Err(BenchError::Usage(format!("--url {url}: {problem}")));
+    let Ok(parsed) = url.parse::<Uri>() else {
+        return usage("this is not a URL");
+    };
+    match parsed.scheme_str() {
+        Some("http") => {}
+        Some("https") => {
+            return usage(
+                "TLS is not built in; use http://, or a proxy on this host that adds TLS",
+            );
+        }
+        _ => return usage("the address has to begin with http://"),
+    }
+    if parsed.authority().is_none_or(|authority| authority.as_str().contains('@')) {
+        return usage("no user name here; authentication is by --token");
+    }
+    if parsed.query().is_some() || url.contains('#') {
+        return usage("the address ends with its path, without ? and #");
+    }
+    Ok(url.trim_end_matches('/').to_owned())
+}
+
+/// The header's value.
+pub fn authorization(token: &Token) -> Result<HeaderValue, BenchError> {
+    let is_sendable = token.0.bytes().all(|byte| byte.is_ascii_graphic());
+    let value = HeaderValue::from_str(&format!("Bearer {}", token.0)).ok();
+    value.filter(|_| is_sendable).ok_or_else(|| {
+        BenchError::Usage("the token holds characters that no token can have".to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn base(url: &str) -> Result<String, String> {
+        base_url(url).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_address_may_have_a_path_and_slashes_at_its_end() {
+        assert_eq!(base("http://127.0.0.1:8080"), Ok("http://127.0.0.1:8080".to_owned()));
+        assert_eq!(base("http://hub/"), Ok("http://hub".to_owned()));
+        assert_eq!(base("http://[::1]:1/live//"), Ok("http://[::1]:1/live".to_owned()));
+    }
+
+    #[test]
+    fn other_addresses_are_bad_usage() {
+        assert!(base("https://hub").unwrap_err().contains("TLS is not built in"));
+        for url in [
+            "",
+            "hub",
+            "hub:8080",
+            "/x",
+            "ftp://hub",
+            "http://",
+            "http://a b",
+            "http://me:pw@hub",
+            "http://hub?x",
+            "http://hub/#x",
+        ] {
+            assert!(matches!(base_url(url), Err(BenchError::Usage(_))), "{url:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_sent_whole_or_refused_and_never_shown() {
+        assert_eq!(authorization(&Token("a.b-c".into())).unwrap(), "Bearer a.b-c");
+        for token in ["a b", "a\nb", "é"] {
+            let error = authorization(&Token(token.into())).unwrap_err();
+            assert!(!error.to_string().contains(token));
+        }
+        assert!(!format!("{:?}", Token("secret".into())).contains("secret"));
+    }
+}

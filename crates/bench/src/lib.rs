@@ -1,0 +1,366 @@
+//! `fanfare bench`: the load tool. Opens streams, publishes to their topics, and tells what
+//! arrived, how late, and what it cost the server. This file is a run's life; the streams are
+//! read by threads of their own (`crowd`), the events are published from here.
+
+mod crowd;
+mod exchange;
+mod handshakes;
+mod http;
+pub mod hub_address;
+mod ledger;
+mod mark;
+mod progress;
+mod publisher;
+mod reader;
+mod records;
+mod report;
+mod run;
+mod server_process;
+mod settings;
+mod stalled;
+mod storm;
+mod stream;
+mod topics;
+
+use std::{
+    io::Write,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use futures_util::future::join_all;
+pub use settings::BenchArgs;
+use tokio::time::{Instant, sleep};
+
+use self::{
+    crowd::Crowd,
+    ledger::Loss,
+    progress::Progress,
+    publisher::{PublishLog, Publisher, TopicLog},
+    reader::Greeting,
+    records::{StreamRecord, Totals},
+    report::{
+        Cost, Deliveries, Latency, LossReport, Published, Reconnect, Report, Server,
+        StalledStreams, Streams,
+    },
+    run::Run,
+    server_process::ServerProcesses,
+    settings::Settings,
+    stalled::Stalled,
+    storm::Storm,
+};
+
+/// How a run failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// Invalid flags.
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Files that are not streams: runtimes, publishers' connections, `/proc`.
+const SPARE_FILES: u64 = 64;
+
+/// Streams that are open before the server's memory is looked at first, at most: what is
+/// allocated once is not theirs.
+const MAX_WARM_STREAMS: usize = 200;
+
+/// How long nothing may arrive before what is missing is taken for lost. Longer than any tick.
+const MAX_QUIET: Duration = Duration::from_secs(2);
+
+/// How long all that is still under way may take to arrive.
+const MAX_SETTLING: Duration = Duration::from_secs(60);
+
+/// What a stream may take from its head to being in place, where nothing says when: one of
+/// another hub, or one that is not read.
+const UNSEEN_DELAY: Duration = Duration::from_secs(1);
+
+/// How often is looked at the counters.
+const POLL: Duration = Duration::from_millis(5);
+
+/// Measures, prints, and fails if anything was lost.
+pub async fn run(args: BenchArgs) -> Result<(), BenchError> {
+    let settings = args.settings()?;
+    // The soft limit is often 1,024, for the sake of old programs.
+    let open_files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    check_open_files(&settings, open_files)?;
+    let publish_address = exchange::resolve(&settings.publishing.place).await?;
+    let stream_address = exchange::resolve(&settings.streams).await?;
+    let server = ServerProcesses::find(&settings.pids, stream_address).await;
+    let is_json = settings.is_json;
+    let run = Arc::new(Run::new(settings, stream_address));
+    let progress = Progress::new();
+    let crowd = Crowd::start(&run)?;
+    let measured = measure(&run, &crowd, &server, publish_address, &progress).await;
+    progress.done();
+    let (server, times, logs) = measured?;
+    let broken = logs.iter().find_map(|log| log.broken.clone());
+    let report = report(&run, crowd.finish()?, server, times, logs);
+    print(&report, is_json)?;
+    let problems = [broken.map(|why| format!("publishing broke off: {why}")), report.failure()];
+    let problems: Vec<String> = problems.into_iter().flatten().collect();
+    if problems.is_empty() { Ok(()) } else { Err(BenchError::Failed(problems.join("\n"))) }
+}
+
+/// What is measured beside the streams.
+struct Times {
+    to_open: Duration,
+    conflated: Option<u64>,
+    /// The server's, within the window.
+    cpu: Option<Duration>,
+    storm: Option<Storm>,
+    /// Of the streams that were not read, those that the server ended.
+    stalled_ended: u64,
+}
+
+fn check_open_files(settings: &Settings, limit: u64) -> Result<(), BenchError> {
+    let streams = (settings.stream_count + settings.stalled_count) as u64;
+    let needed = streams + u64::from(settings.publisher_count) + SPARE_FILES;
+    if needed <= limit {
+        return Ok(());
+    }
+    Err(BenchError::Failed(format!(
+        "too few open files: {needed} are needed for {} streams and the limit is {limit}; \
+         raise it (ulimit -n) or open fewer streams",
+        streams
+    )))
+}
+
+async fn measure(
+    run: &Arc<Run>,
+    crowd: &Crowd,
+    processes: &ServerProcesses,
+    publish_address: SocketAddr,
+    progress: &Progress,
+) -> Result<(Server, Times, Vec<PublishLog>), BenchError> {
+    let conflated_before = conflated(run).await;
+    let start = Instant::now();
+    let memory = open_streams(run, crowd, processes, progress).await?;
+    let to_open = start.elapsed();
+    let stalled = Stalled::open(run).await?;
+    if run.settings.greeting == Greeting::Head || !stalled.is_empty() {
+        sleep(UNSEEN_DELAY).await;
+    }
+    let mut server = Server { pids: processes.pids().to_vec(), ..memory };
+    let (logs, cpu, storm) = if let Some(events) = run.settings.reconnect {
+        let storm = storm::measure(run, crowd, processes, publish_address, progress, events);
+        let (logs, storm) = storm.await?;
+        (logs, storm.cpu, Some(storm))
+    } else {
+        let (logs, cpu) = publish(run, processes, publish_address, progress).await;
+        settle(run).await;
+        (logs, cpu, None)
+    };
+    server.memory_bytes_at_end = processes.memory_bytes();
+    let conflated = match (conflated_before, conflated(run).await) {
+        (Some(before), Some(after)) => Some(after.saturating_sub(before)),
+        _ => None,
+    };
+    let stalled_ended = stalled.count_ended().await;
+    Ok((server, Times { to_open, conflated, cpu, storm, stalled_ended }, logs))
+}
+
+async fn conflated(run: &Run) -> Option<u64> {
+    let place = run.settings.stats.as_ref()?;
+    exchange::conflated(run.stream_address, place).await
+}
+
+/// Opens all streams, and weighs those past the first.
+async fn open_streams(
+    run: &Run,
+    crowd: &Crowd,
+    processes: &ServerProcesses,
+    progress: &Progress,
+) -> Result<Server, BenchError> {
+    let count = run.settings.stream_count;
+    let warm = (count / 10).min(MAX_WARM_STREAMS);
+    (0..warm).for_each(|number| crowd.open(number));
+    until_open(run, &run.counters.opened, warm, progress).await?;
+    let before = processes.memory_bytes();
+    (warm..count).for_each(|number| crowd.open(number));
+    until_open(run, &run.counters.opened, count, progress).await?;
+    let after = processes.memory_bytes();
+    let per_connection = match (before, after) {
+        (Some(before), Some(after)) => {
+            Some(after.saturating_sub(before) as f64 / (count - warm) as f64)
+        }
+        _ => None,
+    };
+    Ok(Server {
+        memory_bytes: after,
+        memory_bytes_per_connection: per_connection,
+        ..Server::default()
+    })
+}
+
+/// Waits until so many streams are counted as open.
+///
+/// # Errors
+/// A stream is refused: a run with fewer than was asked for would tell of something else.
+async fn until_open(
+    run: &Run,
+    counter: &AtomicU64,
+    count: usize,
+    progress: &Progress,
+) -> Result<(), BenchError> {
+    loop {
+        let opened = counter.load(Relaxed);
+        if let Some(why) = run.counters.first_refusal.lock().clone() {
+            let asked = run.stream_count();
+            let message = format!("a stream was not opened (of {asked}, {opened} were): {why}");
+            return Err(BenchError::Failed(message));
+        }
+        if opened >= count as u64 {
+            return Ok(());
+        }
+        progress.opening(opened, run.stream_count());
+        sleep(POLL).await;
+    }
+}
+
+/// Publishes through warm-up and window, and says what the server's CPU was in the latter.
+async fn publish(
+    run: &Arc<Run>,
+    processes: &ServerProcesses,
+    address: SocketAddr,
+    progress: &Progress,
+) -> (Vec<PublishLog>, Option<Duration>) {
+    let Settings { warmup, duration, .. } = run.settings;
+    let (start, now) = (Instant::now(), run.micros());
+    let from = now + micros(warmup);
+    run.window.set(from, from + micros(duration));
+    let end = start + warmup + duration;
+    let publishers = Publisher::all(run, address);
+    let publishing = publishers.into_iter().map(|publisher| publisher.publish(start, end));
+    let watching = async {
+        wait_until(run, start, start + warmup, end - start, progress).await;
+        let cpu_before = processes.cpu();
+        wait_until(run, start, end, end - start, progress).await;
+        run.window.cut(run.micros());
+        Some(processes.cpu()?.saturating_sub(cpu_before?))
+    };
+    tokio::join!(join_all(publishing), watching)
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Returns earlier if the run is over.
+async fn wait_until(run: &Run, start: Instant, time: Instant, of: Duration, progress: &Progress) {
+    while Instant::now() < time {
+        if run.is_over() {
+            return;
+        }
+        progress.publishing(start.elapsed(), of, run);
+        sleep(POLL.min(time.saturating_duration_since(Instant::now()))).await;
+    }
+}
+
+/// Waits for what is under way, as long as anything of it arrives.
+async fn settle(run: &Run) {
+    let counters = &run.counters;
+    let start = Instant::now();
+    let (mut last, mut since) = (counters.delivered.load(Relaxed), start);
+    while last < counters.expected.load(Relaxed)
+        && counters.ended.load(Relaxed) < run.stream_count()
+        && since.elapsed() < MAX_QUIET
+        && start.elapsed() < MAX_SETTLING
+    {
+        sleep(POLL).await;
+        let delivered = counters.delivered.load(Relaxed);
+        if delivered != last {
+            (last, since) = (delivered, Instant::now());
+        }
+    }
+}
+
+fn report(
+    run: &Run,
+    totals: Totals,
+    mut server: Server,
+    times: Times,
+    logs: Vec<PublishLog>,
+) -> Report {
+    let (settings, counters) = (&run.settings, &run.counters);
+    let window = run.window.length();
+    let cost =
+        Cost { cpu: times.cpu, window, streams: run.stream_count(), deliveries: totals.delivered };
+    cost.put_into(&mut server);
+    let per_second = |count: u64| count as f64 / window.as_secs_f64().max(f64::MIN_POSITIVE);
+    let sum = |of: fn(&PublishLog) -> u64| logs.iter().map(of).sum::<u64>();
+    Report {
+        url: format!("http://{}{}", settings.streams.authority, settings.streams.path),
+        seconds: window.as_secs_f64(),
+        payload_bytes: settings.payload_bytes,
+        topics: settings.topics.count,
+        topics_per_stream: settings.topics.per_stream,
+        streams: Streams {
+            asked: run.stream_count(),
+            opened: counters.opened.load(Relaxed),
+            ended: counters.ended.load(Relaxed),
+            first_end: counters.first_end.lock().clone(),
+            seconds_to_open: times.to_open.as_secs_f64(),
+        },
+        published: Published {
+            asked_per_second: settings.events_per_second,
+            per_second: per_second(sum(|log| log.measured)),
+            confirmed: sum(|log| log.confirmed),
+            unconfirmed: sum(|log| log.unconfirmed),
+            first_refusal: logs.iter().find_map(|log| log.first_refusal.clone()),
+        },
+        deliveries: Deliveries {
+            per_second: per_second(totals.delivered),
+            total: counters.delivered.load(Relaxed),
+            expected: counters.expected.load(Relaxed),
+        },
+        loss: LossReport {
+            is_checked: times.conflated.unwrap_or(0) == 0,
+            loss: loss(run, &totals, &logs),
+            gaps: totals.gaps,
+            strays: totals.strays,
+            conflated: times.conflated,
+        },
+        latency_ms: Latency::of(&totals.latencies),
+        reconnect: times.storm.map(|storm| Reconnect::of(&storm, run.stream_count())),
+        stalled: (settings.stalled_count > 0).then_some(StalledStreams {
+            asked: settings.stalled_count as u64,
+            ended: times.stalled_ended,
+        }),
+        server,
+    }
+}
+
+/// What all streams lack of what was confirmed.
+fn loss(run: &Run, totals: &Totals, logs: &[PublishLog]) -> Loss {
+    let topics = &run.settings.topics;
+    let mut published = vec![TopicLog::default(); topics.count as usize];
+    for (topic, log) in logs.iter().flat_map(|log| &log.topics) {
+        published[*topic as usize] = *log;
+    }
+    let mut all = Loss::default();
+    for StreamRecord { number, ledgers, .. } in &totals.streams {
+        for (topic, ledger) in topics.of_stream(*number).zip(ledgers) {
+            let log = published[topic as usize];
+            all += ledger.loss(log.numbers, log.unconfirmed);
+        }
+    }
+    all
+}
+
+fn print(report: &Report, is_json: bool) -> Result<(), BenchError> {
+    let text = if is_json {
+        let json = serde_json::to_string(report);
+        json.map_err(|error| BenchError::Failed(error.to_string()))? + "\n"
+    } else {
+        report.to_string()
+    };
+    let failed = |error| BenchError::Failed(format!("standard output: {error}"));
+    std::io::stdout().write_all(text.as_bytes()).map_err(failed)
+}

@@ -1,0 +1,134 @@
+//! The demo: a page that shows a hub at work, and the data that it shows.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use actix_web::{
+    HttpResponse,
+    http::header::CONTENT_TYPE,
+    web::{self, ServiceConfig},
+};
+use fanfare::{
+    Event, Hub, PublishError,
+    config::{TopicHistory, TopicPolicy},
+};
+use serde::Serialize;
+use tokio::time::MissedTickBehavior;
+
+/// Real month-end prices; `examples/data/README.md` says where they come from.
+const PRICES: &str = include_str!("../../../../examples/data/stocks.csv");
+
+/// Ten events a second: one look at the page shows it moving, and a pass takes a minute.
+const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
+
+/// More than a symbol has in one pass, so that the page's charts fill at once.
+const HISTORY_EVENTS: usize = 125;
+
+/// Prices that are published at once at the start, the first five years: so that the page's
+/// charts have something to show, of all five symbols.
+const HEAD_START: usize = 250;
+
+const MONTHS: [&str; 12] =
+    ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+
+/// Path, content type and text of each file of the page.
+const FILES: [(&str, &str, &str); 6] = [
+    ("/", "text/html; charset=utf-8", include_str!("index.html")),
+    ("/demo/style.css", "text/css; charset=utf-8", include_str!("style.css")),
+    ("/demo/app.js", "text/javascript; charset=utf-8", include_str!("app.js")),
+    ("/demo/stream.js", "text/javascript; charset=utf-8", include_str!("stream.js")),
+    ("/demo/chart.js", "text/javascript; charset=utf-8", include_str!("chart.js")),
+    ("/demo/status.js", "text/javascript; charset=utf-8", include_str!("status.js")),
+];
+
+/// The page's files.
+pub(crate) fn pages(config: &mut ServiceConfig) {
+    for (path, content_type, text) in FILES {
+        config.route(path, web::get().to(move || async move { file(content_type, text) }));
+    }
+    // The page has no icon; browsers ask for one.
+    config.route("/favicon.ico", web::get().to(HttpResponse::NoContent));
+}
+
+fn file(content_type: &'static str, text: &'static str) -> HttpResponse {
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, content_type))
+        .insert_header(("Content-Security-Policy", "default-src 'self'"))
+        .insert_header(("X-Content-Type-Options", "nosniff"))
+        // A new version of the server brings a new page.
+        .insert_header(("Cache-Control", "no-cache"))
+        .body(text)
+}
+
+/// Keeps one pass of prices for those who come later.
+pub(crate) fn policy() -> TopicPolicy {
+    TopicPolicy {
+        pattern: "demo:ticker:*".to_owned(),
+        flush: None,
+        tick: None,
+        conflate: None,
+        history: TopicHistory { events: Some(HISTORY_EVENTS), ttl: None },
+        rate: None,
+    }
+}
+
+#[derive(Debug, Clone, Serialize)]
+struct Price {
+    symbol: &'static str,
+    date: &'static str,
+    price: f64,
+    /// Milliseconds since 1970 when it was published.
+    at: u64,
+}
+
+/// Publishes the prices, month after month, over and over, for as long as the hub takes them.
+pub(crate) async fn publish(hub: Hub) {
+    let prices = prices();
+    let mut interval = tokio::time::interval(PUBLISH_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for (number, price) in prices.iter().cycle().enumerate() {
+        if number >= HEAD_START {
+            interval.tick().await;
+        }
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let price = Price { at: since_1970.as_millis() as u64, ..price.clone() };
+        let topic = format!("demo:ticker:{}", price.symbol);
+        let event = Event::json(&price).map(|event| event.event_type("price").key(price.symbol));
+        let Ok(event) = event else { continue };
+        match hub.publish(topic, event).await {
+            Ok(_) => {}
+            Err(PublishError::Draining) => return,
+            Err(error) => tracing::debug!(%error, "demo data not published"),
+        }
+    }
+}
+
+/// The prices by date, symbols of one month together.
+fn prices() -> Vec<Price> {
+    let mut rows: Vec<_> = PRICES.lines().skip(1).filter_map(price).collect();
+    rows.sort_by_key(|(month, _)| *month);
+    rows.into_iter().map(|(_, price)| price).collect()
+}
+
+/// A row `symbol,Mon D YYYY,price`, with its place in time.
+fn price(row: &'static str) -> Option<((u32, usize), Price)> {
+    let mut fields = row.split(',');
+    let (symbol, date, price) = (fields.next()?, fields.next()?, fields.next()?);
+    let mut words = date.split(' ');
+    let month = words.next()?;
+    let month = MONTHS.iter().position(|name| *name == month)?;
+    let year = words.nth(1)?.parse().ok()?;
+    Some(((year, month), Price { symbol, date, price: price.parse().ok()?, at: 0 }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_row_is_read_and_in_the_order_of_time() {
+        let prices = prices();
+        assert_eq!(prices.len(), PRICES.lines().count() - 1);
+        assert_eq!((prices[0].date, prices[0].symbol), ("Jan 1 2000", "MSFT"));
+        assert_eq!(prices[prices.len() - 1].date, "Mar 1 2010");
+    }
+}

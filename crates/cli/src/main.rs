@@ -1,0 +1,101 @@
+//! The `fanfare` command: what it can do, and how it ends. A file a subcommand.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod demo;
+mod plan;
+mod publish;
+mod serve;
+mod tail;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use fanfare_bench::{BenchArgs, BenchError};
+use tikv_jemallocator::Jemalloc;
+use tokio::runtime::{Builder, LocalOptions};
+
+/// Chosen by measurement, see the book (internals, memory).
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
+
+/// Realtime hub: pushes Server-Sent Events to very many connections.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100)]
+struct Arguments {
+    /// Without one, `serve`.
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the hub.
+    Serve(serve::ServeArgs),
+    /// Publishes one event, or one per line of standard input.
+    Publish(publish::PublishArgs),
+    /// Follows topics; reconnects and resumes by itself.
+    Tail(tail::TailArgs),
+    /// Measures a hub under load: opens streams, publishes, and tells what arrived and its cost.
+    Bench(BenchArgs),
+    /// Plans capacity: servers, memory, open files and bandwidth for so many connections.
+    Plan(plan::PlanArgs),
+}
+
+/// How a command failed: 1 while it ran, 2 for bad usage or configuration.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    #[error("{0}")]
+    Usage(String),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<BenchError> for CliError {
+    fn from(error: BenchError) -> Self {
+        match error {
+            BenchError::Usage(message) => Self::Usage(message),
+            BenchError::Failed(message) => Self::Failed(message),
+        }
+    }
+}
+
+impl CliError {
+    fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Usage(_) => ExitCode::from(2),
+            Self::Failed(_) => ExitCode::from(1),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let command = Arguments::parse().command;
+    let command = command.unwrap_or(Command::Serve(serve::ServeArgs::default()));
+    let level = if matches!(command, Command::Serve(_)) { "info" } else { "warn" };
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    match run(command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            error.exit_code()
+        }
+    }
+}
+
+/// Not on an actix system: without one, workers run their tasks on their runtimes themselves,
+/// and not by a set of local tasks, through which each wake takes a detour.
+fn run(command: Command) -> Result<(), CliError> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let runtime = runtime.map_err(|error| CliError::Failed(error.to_string()))?;
+    runtime.block_on(async {
+        match command {
+            Command::Serve(arguments) => serve::run(arguments).await,
+            Command::Publish(arguments) => publish::run(arguments).await,
+            Command::Tail(arguments) => tail::run(arguments).await,
+            Command::Bench(arguments) => Ok(fanfare_bench::run(arguments).await?),
+            Command::Plan(arguments) => plan::run(&arguments),
+        }
+    })
+}

@@ -1,0 +1,218 @@
+//! `fanfare serve`: the life of the server.
+
+use std::{
+    io::Write,
+    net::SocketAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use actix_web::{
+    App, HttpResponse,
+    dev::ServerHandle,
+    rt::signal::unix::{SignalKind, signal},
+    web,
+};
+use actix_web_lab::middleware::CatchPanic;
+use fanfare::{
+    Config, Hub, Server,
+    config::{Sources, Transport, process_environment},
+};
+use fanfare_core::error::ErrorCode;
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use super::{CliError, demo};
+
+/// Files that are not streams: listeners, logs, event queues, connections being refused.
+const SPARE_FILES: u64 = 200;
+
+/// How long a client may take to send a request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long at least new requests are answered with 503 before the listeners close.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What may come on top of the drain window.
+const DRAIN_GRACE: Duration = Duration::from_millis(800);
+
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct ServeArgs {
+    /// Configuration file (TOML); see config/fanfare.toml for every key.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address and port [default: 127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR:PORT")]
+    listen: Option<String>,
+    /// Worker threads; 0 is one per core.
+    #[arg(long, value_name = "N")]
+    workers: Option<String>,
+    /// Redis that links this instance to others.
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// Allows an address that other machines reach: there is no authentication yet.
+    #[arg(long)]
+    open_to_network: bool,
+    /// Leaves out the demo's data.
+    #[arg(long)]
+    no_demo: bool,
+    /// Only checks the configuration.
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the server until it is told to stop and has drained.
+pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
+    let with_demo_data =
+        !arguments.no_demo && arguments.config.is_none() && arguments.redis.is_none();
+    let mut config = load(&arguments)?;
+    let with_demo_data = with_demo_data && config.redis.url.is_empty();
+    if arguments.check {
+        println!("the configuration is valid");
+        return Ok(());
+    }
+    let open_files = raise_open_files();
+    let room = usize::try_from(open_files.saturating_sub(SPARE_FILES)).unwrap_or(usize::MAX);
+    config.hub.max_connections = config.hub.max_connections.min(room.max(1));
+    if with_demo_data {
+        config.topics.push(demo::policy());
+    }
+    let hub = Hub::start(config.clone()).map_err(|error| CliError::Failed(error.to_string()))?;
+    let (server, address) = start(&hub, &config)?;
+    if with_demo_data {
+        actix_web::rt::spawn(demo::publish(hub.clone()));
+    }
+    announce(&config, address, open_files);
+    let handle = server.handle();
+    let mut server = actix_web::rt::spawn(server);
+    tokio::select! {
+        result = &mut server => return ended(result),
+        () = told_to_stop() => {}
+    }
+    tokio::select! {
+        () = drain(&hub, config.server.drain, &handle) => Ok(()),
+        () = told_to_stop() => Err(CliError::Failed("stopped before it had drained".to_owned())),
+    }
+}
+
+fn load(arguments: &ServeArgs) -> Result<Config, CliError> {
+    let mut flags = Vec::new();
+    if let Some(listen) = &arguments.listen {
+        flags.push(("server.listen", listen.clone(), "--listen"));
+    }
+    if let Some(workers) = &arguments.workers {
+        flags.push(("server.workers", workers.clone(), "--workers"));
+    }
+    if let Some(redis) = &arguments.redis {
+        flags.push(("redis.url", redis.clone(), "--redis"));
+    }
+    if arguments.open_to_network {
+        flags.push(("server.open_to_network", "true".to_owned(), "--open-to-network"));
+    }
+    let sources =
+        Sources { file: arguments.config.as_deref(), environment: process_environment(), flags };
+    let config =
+        Config::load(&sources).map_err(|problems| CliError::Usage(problems.to_string()))?;
+    if !config.server.listen.ip().is_loopback() && !config.server.open_to_network {
+        let message = format!(
+            "server.listen: {} can be reached by other machines, and there is no authentication; \
+             --open-to-network allows it",
+            config.server.listen
+        );
+        return Err(CliError::Usage(message));
+    }
+    Ok(config)
+}
+
+fn start(hub: &Hub, config: &Config) -> Result<(actix_web::dev::Server, SocketAddr), CliError> {
+    let settings = &config.server;
+    let failed = |error: std::io::Error| {
+        CliError::Failed(format!("cannot listen on {}: {error}", settings.listen))
+    };
+    let routes = hub.clone();
+    let mut server = Server::new(hub, move || {
+        App::new()
+            .wrap(CatchPanic::default())
+            .configure(routes.stream_routes("/events"))
+            .configure(routes.operation_routes(""))
+            .configure(demo::pages)
+            .default_service(web::to(not_found))
+    })
+    .workers(match settings.workers {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        workers => workers,
+    })
+    .disable_signals()
+    .client_request_timeout(HEAD_TIMEOUT)
+    .shutdown_timeout(settings.drain.as_secs().max(1))
+    // Beyond the streams' own bound there must be room for those that are told so.
+    .max_connections(config.hub.max_connections + SPARE_FILES as usize / 2);
+    if settings.transport == Transport::Raw {
+        server = server.streams_at("/events/stream").feeds_at("/events/feed");
+    }
+    let server = server.bind_shared(settings.listen, settings.listeners, settings.backlog);
+    let server = server.map_err(failed)?;
+    let address = server.addrs().first().copied().unwrap_or(settings.listen);
+    Ok((server.run().map_err(failed)?, address))
+}
+
+async fn not_found() -> HttpResponse {
+    let code = ErrorCode::NotFound.as_str();
+    let error = json!({ "code": code, "message": "no resource at this path" });
+    HttpResponse::NotFound().json(json!({ "error": error }))
+}
+
+fn announce(config: &Config, address: SocketAddr, open_files: u64) {
+    let max_connections = config.hub.max_connections;
+    let version = env!("CARGO_PKG_VERSION");
+    let text = format!(
+        "fanfare {version} listens on http://{address}\n\
+         open http://{address}/ in a browser, or: \
+         curl -N 'http://{address}/events/stream?topic=demo:ticker:*'\n\
+         limits: {open_files} open files, {max_connections} streams\n"
+    );
+    // Whether or not anybody reads it, the hub runs.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// The soft limit is often 1,024, for the sake of old programs; ours can use the hard one.
+pub(crate) fn raise_open_files() -> u64 {
+    rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
+}
+
+async fn told_to_stop() {
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+        tracing::error!("no signal handlers: only SIGKILL will end this process");
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}
+
+/// Ends all streams, then the server, within the window and a little.
+async fn drain(hub: &Hub, window: Duration, server: &ServerHandle) {
+    tracing::info!(window_ms = window.as_millis() as u64, streams = hub.connections(), "draining");
+    let start = Instant::now();
+    let stop = async {
+        // Long enough for balancers to read that this instance is not ready.
+        tokio::join!(hub.drain(window), sleep(LINGER.min(window / 2)));
+        server.stop(true).await;
+    };
+    if timeout(window + DRAIN_GRACE, stop).await.is_err() {
+        tracing::warn!("some connections were cut");
+    }
+    tracing::info!(duration_ms = start.elapsed().as_millis() as u64, "drained");
+}
+
+fn ended(
+    result: Result<std::io::Result<()>, actix_web::rt::task::JoinError>,
+) -> Result<(), CliError> {
+    match result {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(CliError::Failed(error.to_string())),
+        Err(error) => Err(CliError::Failed(error.to_string())),
+    }
+}

@@ -1,0 +1,343 @@
+//! `fanfare tail`: follows topics, reconnects for ever and resumes. Events go to standard
+//! output, all else to standard error.
+
+use std::{
+    io::{self, BufWriter, Write},
+    pin::pin,
+    time::Duration,
+};
+
+use awc::http::StatusCode;
+use fanfare_bench::hub_address::HubArgs;
+use fanfare_core::sse::decode::{Decoded, Decoder};
+use futures_util::future::{Either, select};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::{
+    CliError,
+    client::{Answer, Backoff, Client, HubError, Request, note},
+};
+
+/// A hub writes a heartbeat every 15 s: after four that did not come, the connection is dead.
+const MAX_SILENCE: Duration = Duration::from_secs(60);
+
+/// Wait before reconnecting to a hub that named none; browsers take about as long.
+const DEFAULT_RETRY: Duration = Duration::from_secs(3);
+
+/// Waits while the hub cannot be reached or takes nobody.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_secs(30);
+
+/// Topics of a stream that are named on standard error; the others are counted.
+const MAX_NAMED_TOPICS: usize = 5;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct TailArgs {
+    /// Topics to follow; `*` stands for a segment, a last `**` for one or more
+    #[arg(required = true, value_name = "TOPIC")]
+    topics: Vec<String>,
+    /// Begin after the event with this id, or with the `earliest` there is
+    #[arg(long, value_name = "ID")]
+    from: Option<String>,
+    /// Print each event as a JSON object with its id, topic, type and key
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    hub: HubArgs,
+}
+
+/// Follows until the hub refuses for good, says that there is nothing more (204), or nobody
+/// reads standard output any more.
+pub(crate) async fn run(args: TailArgs) -> Result<(), CliError> {
+    let client = Client::new(&args.hub)?;
+    let output = Output { out: BufWriter::new(io::stdout()), is_json: args.json };
+    let tail = Tail {
+        client,
+        topics: args.topics,
+        last_id: args.from.filter(|id| !id.is_empty()),
+        retry: DEFAULT_RETRY,
+        backoff: Backoff::new(FIRST_BACKOFF, MAX_BACKOFF),
+        output,
+    };
+    match select(pin!(tail.follow()), pin!(stdout_closed())).await {
+        Either::Left((ended, _)) => ended,
+        Either::Right(((), _)) => Ok(()),
+    }
+}
+
+/// How a connection ended.
+enum Ending {
+    /// There is nothing more to follow, or nobody to print it for.
+    Done,
+    Again {
+        why: String,
+        after: Duration,
+    },
+}
+
+struct Tail<W> {
+    client: Client,
+    topics: Vec<String>,
+    /// Of the last event that was printed, or where to begin.
+    last_id: Option<String>,
+    /// As the hub last asked for.
+    retry: Duration,
+    backoff: Backoff,
+    output: Output<W>,
+}
+
+impl<W: Write> Tail<W> {
+    async fn follow(mut self) -> Result<(), CliError> {
+        loop {
+            let ending = match self.open().await {
+                Ok(answer) => self.read(answer).await?,
+                Err(error) => self.on_refused(error)?,
+            };
+            let Ending::Again { why, after } = ending else {
+                return Ok(());
+            };
+            note(format_args!("disconnected: {why}; back in {} ms", after.as_millis()));
+            tokio::time::sleep(after).await;
+        }
+    }
+
+    async fn open(&self) -> Result<Answer, HubError> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body<'a> {
+            topics: &'a [String],
+            #[serde(skip_serializing_if = "Option::is_none")]
+            last_event_id: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            batch: Option<&'a str>,
+        }
+        let batch = self.output.is_json.then_some("json");
+        let last_event_id = self.last_id.as_deref();
+        let body = serde_json::to_vec(&Body { topics: &self.topics, last_event_id, batch })
+            .expect("strings serialize");
+        let content_type = "application/json";
+        self.client.post(Request { path: "/events/stream", content_type, body: body.into() }).await
+    }
+
+    fn on_refused(&mut self, error: HubError) -> Result<Ending, CliError> {
+        let retry_after = match &error {
+            HubError::Broken(_) => None,
+            HubError::Refused(refusal)
+                if refusal.is_temporary() || refusal.status.is_server_error() =>
+            {
+                refusal.retry_after
+            }
+            HubError::Refused(refusal) => return Err(CliError::Failed(refusal.to_string())),
+        };
+        Ok(Ending::Again { why: error.to_string(), after: self.backoff.next(retry_after) })
+    }
+
+    async fn read(&mut self, mut answer: Answer) -> Result<Ending, CliError> {
+        if answer.status == StatusCode::NO_CONTENT {
+            return Ok(Ending::Done);
+        }
+        if !answer.is_event_stream() {
+            let message = "what answers at this address is no hub: it sends no event stream";
+            return Err(CliError::Failed(message.to_owned()));
+        }
+        self.backoff.reset();
+        let mut stream = Decoder::default();
+        let mut reconnect_in = None;
+        let why = loop {
+            let chunk = match answer.next_chunk(MAX_SILENCE).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break "the stream ended".to_owned(),
+                Err(error) => break error.to_string(),
+            };
+            // Coming back would not help: the same event would come again.
+            stream.push(&chunk).map_err(|error| CliError::Failed(error.to_string()))?;
+            match self.print(&mut stream) {
+                Ok(asked) => reconnect_in = asked.or(reconnect_in),
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Ending::Done),
+                Err(error) => return Err(CliError::Failed(format!("standard output: {error}"))),
+            }
+        };
+        Ok(Ending::Again { why, after: reconnect_in.unwrap_or(self.retry) })
+    }
+
+    /// Prints what is complete, and only then takes its ids for seen. Answers with the wait
+    /// that a `shutdown` asked for.
+    fn print(&mut self, stream: &mut Decoder) -> io::Result<Option<Duration>> {
+        let mut reconnect_in = None;
+        while let Some(decoded) = stream.pop() {
+            match decoded {
+                Decoded::Comment => {}
+                Decoded::Retry(retry) => self.retry = retry,
+                Decoded::Event { event_type, data, .. } => {
+                    let Some(control) = Control::parse(&event_type, &data) else {
+                        self.output.event(&event_type, &data)?;
+                        continue;
+                    };
+                    note(control.describe(&event_type));
+                    reconnect_in = control.reconnect_ms.map(Duration::from_millis);
+                }
+            }
+        }
+        self.output.out.flush()?;
+        if !stream.last_event_id().is_empty() {
+            self.last_id = Some(stream.last_event_id().to_owned());
+        }
+        Ok(reconnect_in)
+    }
+}
+
+/// Prints events, unflushed.
+struct Output<W> {
+    out: W,
+    is_json: bool,
+}
+
+impl<W: Write> Output<W> {
+    fn event(&mut self, event_type: &str, data: &str) -> io::Result<()> {
+        if !self.is_json {
+            return writeln!(self.out, "{data}");
+        }
+        match serde_json::from_str::<Vec<&RawValue>>(data) {
+            Ok(items) if event_type == "batch" => {
+                items.into_iter().try_for_each(|item| writeln!(self.out, "{}", one_line(item)))
+            }
+            _ => {
+                note(format_args!("left out: a `{event_type}` event that is not a JSON batch"));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// JSON has line ends only where white space may be.
+pub(crate) fn one_line(json: &RawValue) -> String {
+    json.get().replace(['\n', '\r'], " ")
+}
+
+/// What the hub's own events say; each has some of it.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct Control {
+    client_id: String,
+    topics: Vec<String>,
+    resumed: bool,
+    reason: String,
+    partitions: Vec<u16>,
+    reconnect_ms: Option<u64>,
+}
+
+impl Control {
+    /// None for an event of a publisher.
+    fn parse(event_type: &str, data: &str) -> Option<Self> {
+        matches!(event_type, "connected" | "gap" | "shutdown")
+            .then(|| serde_json::from_str(data).unwrap_or_default())
+    }
+
+    fn describe(&self, event_type: &str) -> String {
+        let Self { client_id, reason, .. } = self;
+        let topics = name_some(&self.topics);
+        match event_type {
+            "connected" => {
+                let how = if self.resumed { "resumed" } else { "live" };
+                format!("connected as {client_id} to {topics}; {how}")
+            }
+            "gap" if !topics.is_empty() => format!("gap: reason {reason}; topics {topics}"),
+            "gap" => format!("gap: reason {reason}; partitions {:?}", self.partitions),
+            _ => {
+                let reconnect_ms = self.reconnect_ms.unwrap_or_default();
+                format!("shutdown: {reason}; back in {reconnect_ms} ms")
+            }
+        }
+    }
+}
+
+fn name_some(topics: &[String]) -> String {
+    match topics.get(..MAX_NAMED_TOPICS) {
+        Some(first) if topics.len() > MAX_NAMED_TOPICS => {
+            format!("{} and {} more", first.join(", "), topics.len() - MAX_NAMED_TOPICS)
+        }
+        _ => topics.join(", "),
+    }
+}
+
+/// Ends when nobody reads standard output any more. A write would say so too, but on a quiet
+/// topic `fanfare tail … | head -1` would wait for one.
+async fn stdout_closed() {
+    #[cfg(unix)]
+    if let Ok(pipe) = watch_stdout()
+        && pipe.ready(tokio::io::Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Standard output as a pipe to be watched, not written: it stays blocking, as the processes
+/// that share it expect. What is no pipe is not watched.
+#[cfg(unix)]
+fn watch_stdout() -> io::Result<tokio::net::unix::pipe::Sender> {
+    use std::{
+        fs::File,
+        os::{fd::AsFd, unix::fs::FileTypeExt},
+    };
+    let stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+    if !stdout.metadata()?.file_type().is_fifo() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    tokio::net::unix::pipe::Sender::from_file_unchecked(stdout)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(is_json: bool, event_type: &str, data: &str) -> String {
+        let mut output = Output { out: Vec::new(), is_json };
+        output.event(event_type, data).unwrap();
+        String::from_utf8(output.out).unwrap()
+    }
+
+    #[test]
+    fn data_is_printed_as_it_was_published() {
+        assert_eq!(printed(false, "message", "a\nb\n"), "a\nb\n\n");
+        assert_eq!(printed(false, "batch", "[1.50]"), "[1.50]\n");
+    }
+
+    #[test]
+    fn a_batch_is_printed_an_object_a_line_with_its_numbers_as_they_were() {
+        let batch = "[{\"id\":\"1\",\"data\":1.50},{\"data\":{\"a\":\n1e400}}]";
+        let lines = "{\"id\":\"1\",\"data\":1.50}\n{\"data\":{\"a\": 1e400}}\n";
+        assert_eq!(printed(true, "batch", batch), lines);
+        assert_eq!(printed(true, "like", "{}"), "");
+    }
+
+    #[test]
+    fn control_events_are_a_short_line_each() {
+        let describe = |event_type: &str, data: &str| {
+            Control::parse(event_type, data).map(|control| control.describe(event_type))
+        };
+        let connected = r#"{"clientId":"c7","timestamp":1,"topics":["a","b"],"resumed":true}"#;
+        assert_eq!(describe("connected", connected).unwrap(), "connected as c7 to a, b; resumed");
+        assert_eq!(
+            describe("gap", r#"{"reason":"slow","partitions":[3,4]}"#).unwrap(),
+            "gap: reason slow; partitions [3, 4]"
+        );
+        assert_eq!(
+            describe("gap", r#"{"reason":"slow","partitions":[3],"topics":["a"]}"#).unwrap(),
+            "gap: reason slow; topics a"
+        );
+        assert_eq!(
+            describe("shutdown", r#"{"reason":"drain","reconnectMs":120}"#).unwrap(),
+            "shutdown: drain; back in 120 ms"
+        );
+        assert_eq!(describe("like", "{}"), None);
+    }
+
+    #[test]
+    fn of_many_topics_only_the_first_are_named() {
+        let topics: Vec<String> = (0..7).map(|number| format!("t{number}")).collect();
+        assert_eq!(name_some(&topics), "t0, t1, t2, t3, t4 and 2 more");
+        assert_eq!(name_some(&topics[..5]), "t0, t1, t2, t3, t4");
+    }
+}

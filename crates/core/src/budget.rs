@@ -1,0 +1,84 @@
+//! The byte budget that the histories of all partitions share.
+//!
+//! Each partition counts its own bytes in and out and says how old its oldest event is; so
+//! whoever goes over the budget knows which partition must forget first. No lock.
+
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    time::Instant,
+};
+
+/// Bytes in use over all partitions, and the age of each partition's oldest event.
+#[derive(Debug)]
+pub struct HistoryBudget {
+    max_bytes: usize,
+    used: AtomicUsize,
+    start: Instant,
+    /// Microseconds from `start` to each partition's oldest event; `u64::MAX` for none.
+    oldest: Box<[AtomicU64]>,
+    /// Which partitions have been asked to forget and have not answered.
+    is_asked: Box<[AtomicBool]>,
+}
+
+/// Where the oldest events are, when the budget is exceeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excess {
+    /// In the partition that asked.
+    Own,
+    /// In another one.
+    Other(u16),
+}
+
+impl HistoryBudget {
+    pub fn new(max_bytes: usize, partition_count: u16, start: Instant) -> Self {
+        let oldest = (0..partition_count).map(|_| AtomicU64::new(u64::MAX)).collect();
+        let is_asked = (0..partition_count).map(|_| AtomicBool::new(false)).collect();
+        Self { max_bytes, used: AtomicUsize::new(0), start, oldest, is_asked }
+    }
+
+    pub fn add(&self, bytes: usize) {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn release(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn used_bytes(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Says when a partition's oldest event was published.
+    pub fn set_oldest(&self, partition: u16, published_at: Option<Instant>) {
+        let micros = published_at
+            .map_or(u64::MAX, |at| at.saturating_duration_since(self.start).as_micros() as u64);
+        self.oldest[usize::from(partition)].store(micros, Ordering::Relaxed);
+    }
+
+    /// Whether a partition is still to be asked to forget: once until it answers.
+    pub fn ask(&self, partition: u16) -> bool {
+        !self.is_asked[usize::from(partition)].swap(true, Ordering::Relaxed)
+    }
+
+    /// Says that a partition that was asked has done so.
+    pub fn answer(&self, partition: u16) {
+        self.is_asked[usize::from(partition)].store(false, Ordering::Relaxed);
+    }
+
+    /// Who must forget its oldest event, if the budget is exceeded. A partition that asks
+    /// while the excess is beyond an eighth of the budget must help itself: the one with
+    /// the oldest events has not kept up.
+    pub fn excess(&self, asking: u16) -> Option<Excess> {
+        let used = self.used_bytes();
+        if used <= self.max_bytes {
+            return None;
+        }
+        if used > self.max_bytes + self.max_bytes / 8 {
+            return Some(Excess::Own);
+        }
+        let ages = self.oldest.iter().map(|oldest| oldest.load(Ordering::Relaxed));
+        let (oldest, _) = ages.enumerate().min_by_key(|(_, micros)| *micros)?;
+        let oldest = oldest as u16;
+        Some(if oldest == asking { Excess::Own } else { Excess::Other(oldest) })
+    }
+}

@@ -1,0 +1,106 @@
+//! The seam to the other instances of a cluster: its status, and calls to all instances.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{error::ChangeError, future::BoxFuture};
+
+/// The other instances, as a hub reaches them.
+pub trait Cluster: Send + Sync {
+    /// The state of the link to other instances.
+    fn status(&self) -> ClusterStatus;
+
+    /// Has every instance execute a call, this one too. Returns the answers received within
+    /// `limit` (without one: within the cluster's own time-out). The call takes the way of a
+    /// partition's events: an instance losing the call loses the events too, and looks again
+    /// at both.
+    ///
+    /// # Errors
+    /// [`ChangeError::BridgeDown`] if nobody was asked, [`ChangeError::Unconfirmed`] if that
+    /// is unknown.
+    fn call_all(
+        &self,
+        partition: u16,
+        call: InstanceCall,
+        limit: Option<Duration>,
+    ) -> BoxFuture<'static, Result<InstanceAnswers, ChangeError>>;
+
+    /// Sets the handler of calls. Until then this instance answers no call.
+    fn serve(&self, handler: Box<dyn HandleCall>);
+}
+
+/// Executes calls on this instance.
+pub trait HandleCall: Send + Sync {
+    /// Executes a call and answers within some seconds.
+    fn handle(&self, call: InstanceCall) -> BoxFuture<'static, InstanceAnswer>;
+}
+
+/// Whether and how this instance is linked to others.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterStatus {
+    /// `local` or `redis`.
+    pub kind: &'static str,
+    #[serde(rename = "up")]
+    pub is_up: bool,
+    /// The name of this instance, if there are others beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
+    /// How often the link was lost.
+    pub reconnects: u64,
+    /// Duration of the last probe's round trip.
+    pub lag_ms: f64,
+}
+
+/// A question, or something to do, for every instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InstanceCall {
+    /// Change these streams; answered once that is in force.
+    ChangeStreams(Vec<StreamChange>),
+    /// How many streams listen to this topic?
+    CountSubscribers { topic: String },
+    /// Which users have a feed that wants this topic?
+    ListFeedUsers { topic: String, kind: String },
+}
+
+/// A change of one client's stream, or of all of a user's feed.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamChange {
+    pub client: Option<String>,
+    pub user: Option<String>,
+    pub add: Vec<String>,
+    pub remove: Vec<String>,
+    /// The kinds that are muted from now on, if that changes.
+    pub muted: Option<Vec<String>>,
+}
+
+/// What instances have answered in time.
+#[derive(Debug, Default)]
+pub struct InstanceAnswers {
+    pub answers: Vec<InstanceAnswer>,
+    /// Whether every instance that was asked has.
+    pub are_all: bool,
+}
+
+/// What an instance answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InstanceAnswer {
+    /// What became of each stream that is here.
+    Changed(Vec<StreamOutcome>),
+    Subscribers(usize),
+    /// By a hash of their names, and whether they have muted the kind.
+    FeedUsers(Vec<(u64, bool)>),
+    /// It could not do it in time.
+    Failed,
+}
+
+/// What became of a change of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StreamOutcome {
+    /// It now has these topics.
+    Changed(Vec<String>),
+    TooManyTopics,
+    /// It has ended meanwhile.
+    Ended,
+}

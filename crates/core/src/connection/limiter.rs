@@ -1,0 +1,98 @@
+//! A stream's rate limits (governor): its own, and those of the topic policies that have
+//! one. Time is told, not asked for.
+
+use std::{cell::Cell, num::NonZeroU32, time::Instant};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::Clock,
+    middleware::NoOpMiddleware,
+    state::{InMemoryState, NotKeyed},
+};
+
+use crate::policy::{Policy, Rate};
+
+thread_local! {
+    /// What the limiter that is being asked was told: it asks for nothing but that.
+    static TOLD: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// The clock that a limiter is told by its caller. It takes no memory in each of them.
+#[derive(Debug, Clone)]
+struct ToldClock;
+
+impl Clock for ToldClock {
+    type Instant = Instant;
+
+    fn now(&self) -> Instant {
+        TOLD.get().expect("every call tells the time first")
+    }
+}
+
+type Bucket = RateLimiter<NotKeyed, InMemoryState, ToldClock, NoOpMiddleware<Instant>>;
+
+/// All limits of one stream.
+#[derive(Debug)]
+pub struct Limiter {
+    stream: Option<Bucket>,
+    /// Taken of the stream's limit for events that a policy's then refused.
+    stream_credit: u32,
+    /// By the policy's entry, made when the stream gets its first event under it.
+    #[expect(clippy::box_collection, reason = "most streams have none: one word, not three")]
+    policies: Option<Box<Vec<(usize, Bucket)>>>,
+}
+
+impl Limiter {
+    /// A limiter for a stream that may get `rate`; none if that is zero.
+    pub fn new(rate: Rate, now: Instant) -> Self {
+        TOLD.set(Some(now));
+        Self { stream: bucket(rate), stream_credit: 0, policies: None }
+    }
+
+    /// Takes `count` events of one policy now, all or none.
+    ///
+    /// # Errors
+    /// When one of them may leave at the earliest.
+    pub fn take(&mut self, policy: &Policy, count: u32, now: Instant) -> Result<(), Instant> {
+        TOLD.set(Some(now));
+        let credit = self.stream_credit.min(count);
+        if let Some(bucket) = &self.stream {
+            take(bucket, count - credit, now)?;
+        }
+        self.stream_credit -= credit;
+        let taken = self.take_of_policy(policy, count, now);
+        if taken.is_err() {
+            self.stream_credit += count;
+        }
+        taken
+    }
+
+    fn take_of_policy(&mut self, policy: &Policy, count: u32, now: Instant) -> Result<(), Instant> {
+        let (Some(entry), Some(rate)) = (policy.entry, policy.rate) else { return Ok(()) };
+        let policies = self.policies.get_or_insert_default();
+        if let Some((_, bucket)) = policies.iter().find(|(other, _)| *other == entry) {
+            return take(bucket, count, now);
+        }
+        let Some(bucket) = bucket(rate) else { return Ok(()) };
+        let taken = take(&bucket, count, now);
+        policies.push((entry, bucket));
+        taken
+    }
+}
+
+fn bucket(rate: Rate) -> Option<Bucket> {
+    let per_second = NonZeroU32::new(rate.events_per_second)?;
+    let burst = NonZeroU32::new(rate.burst)?;
+    let quota = Quota::per_second(per_second).allow_burst(burst);
+    Some(RateLimiter::direct_with_clock(quota, ToldClock))
+}
+
+fn take(bucket: &Bucket, count: u32, now: Instant) -> Result<(), Instant> {
+    let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
+    match bucket.check_n(count) {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(denied)) => Err(denied.earliest_possible().max(now)),
+        // More than the burst: never at once, so the caller must ask for fewer.
+        Err(_) => Err(now),
+    }
+}

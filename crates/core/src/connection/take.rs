@@ -1,0 +1,187 @@
+//! What a stream's transport takes: the hub's own first, then the replay, the outbox, and
+//! what the rate limit let wait. Events are encoded here, so an id says where the stream
+//! stands once it is written.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+
+use crate::{
+    connection::{ConnectionState, alike, view::View},
+    cursor::Epoch,
+    event::SequencedEvent,
+    outbox::{Content, Dropped, Popped, Segment},
+    sse::{
+        GapReason,
+        control::{Gap, names},
+    },
+};
+
+/// Bytes of replayed or waiting events that are encoded in one piece.
+const PIECE_BYTES: usize = 16 * 1024;
+
+/// Bytes for the socket.
+#[derive(Debug)]
+pub struct Piece {
+    pub bytes: Bytes,
+    /// How many published events they hold.
+    pub event_count: u32,
+    /// When the oldest of them was published, unless it is replayed.
+    pub published_at: Option<Instant>,
+}
+
+impl Piece {
+    fn control(bytes: impl Into<Bytes>) -> Self {
+        Self { bytes: bytes.into(), event_count: 0, published_at: None }
+    }
+}
+
+/// What there is to write.
+#[derive(Debug)]
+pub enum Next {
+    Write(Piece),
+    /// Nothing now.
+    Idle,
+    /// Nothing before this moment: the rate limit holds events back.
+    WaitUntil(Instant),
+    /// The stream has ended and all of it was taken.
+    Finished,
+}
+
+/// Events that are encoded when the client takes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Held {
+    Replay,
+    Waiting,
+}
+
+impl ConnectionState {
+    /// The next piece for the socket.
+    pub fn next(&mut self, now: Instant) -> Next {
+        self.last_taken = now;
+        if !self.backlog.prelude.is_empty()
+            && let Some(bytes) = self.backlog.prelude.pop_front()
+        {
+            return Next::Write(Piece::control(bytes));
+        }
+        if let Some(next) = self.next_held_back(Held::Replay, now) {
+            return next;
+        }
+        if !self.backlog.heads.is_empty() {
+            let heads = std::mem::take(&mut self.backlog.heads);
+            self.advance(heads.iter());
+        }
+        match self.outbox.pop() {
+            Some(Popped::Gap(dropped)) => {
+                let bytes = self.gap_of(GapReason::Slow, &dropped);
+                return Next::Write(Piece::control(bytes));
+            }
+            Some(Popped::Segment(segment)) => return Next::Write(self.take(segment)),
+            None => {}
+        }
+        if !self.backlog.waiting_dropped.is_empty() {
+            let dropped = std::mem::take(&mut self.backlog.waiting_dropped);
+            let bytes = self.gap_of(GapReason::Rate, &dropped);
+            return Next::Write(Piece::control(bytes));
+        }
+        if let Some(next) = self.next_held_back(Held::Waiting, now) {
+            return next;
+        }
+        let shutdown = match self.backlog.shutdown {
+            Some(_) => self.backlog.shutdown.take(),
+            None => None,
+        };
+        self.backlog.shrink();
+        match shutdown {
+            Some(shutdown) => Next::Write(Piece::control(shutdown.encode(&self.cursor()))),
+            None if self.end.is_some() => Next::Finished,
+            None => Next::Idle,
+        }
+    }
+
+    /// Whether [`Self::next`] has nothing to give or to do.
+    pub fn is_idle(&self) -> bool {
+        self.backlog.is_none() && self.outbox.is_empty() && self.end.is_none()
+    }
+
+    fn gap_of(&self, reason: GapReason, dropped: &Dropped) -> Bytes {
+        let topics = self.wanted.only_topic();
+        let gap = Gap { reason, partitions: &dropped.partitions, topics: topics.as_slice() };
+        gap.encode(&self.cursor()).into()
+    }
+
+    /// What may leave of the replayed or the waiting events.
+    fn next_held_back(&mut self, held: Held, now: Instant) -> Option<Next> {
+        let mut leaving: Vec<Arc<SequencedEvent>> = Vec::new();
+        let mut bytes = 0;
+        while bytes < PIECE_BYTES {
+            let front = match held {
+                Held::Replay => self.backlog.replay.front(),
+                Held::Waiting => self.backlog.waiting.front(),
+            };
+            let Some(front) = front else { break };
+            // A stream that ends is sent all of it: the limit has lost its meaning.
+            if self.end.is_none()
+                && let Err(at) = self.limiter.take(&front.policy, 1, now)
+            {
+                if leaving.is_empty() {
+                    // Until then it is not the client who makes it wait.
+                    self.last_taken = at;
+                    return Some(Next::WaitUntil(at));
+                }
+                break;
+            }
+            let event = match held {
+                Held::Replay => self.backlog.replay.pop_front(),
+                Held::Waiting => self.backlog.waiting.pop(),
+            };
+            bytes += event.as_ref().map_or(0, |event| event.stream_bytes());
+            leaving.extend(event);
+        }
+        if leaving.is_empty() {
+            return None;
+        }
+        let mut segment = Segment::events(&leaving);
+        if held == Held::Replay {
+            // A replayed event's age says nothing of how fast the hub is.
+            segment.published_at = None;
+            if self.backlog.replay.is_empty() {
+                self.backlog.replay = VecDeque::new();
+            }
+        }
+        Some(Next::Write(self.take(segment)))
+    }
+
+    /// Encodes a segment, now that all that goes before is taken: so its ids say where the
+    /// stream then stands.
+    fn take(&mut self, segment: Segment) -> Piece {
+        let bytes = match segment.content {
+            Content::Bytes(bytes) => bytes,
+            Content::Events(events) => alike::encoded(events, &self.view(), self.outbox.taken()),
+            Content::Gap(gap) => {
+                if let Some(epoch) = gap.epoch {
+                    self.begin_epoch(gap.partition, epoch);
+                }
+                self.advance(segment.advances.iter().copied());
+                let reason = GapReason::from(gap.reason);
+                let (partitions, topics) = (&[gap.partition], names(&gap.topics));
+                let event = Gap { reason, partitions, topics: &topics };
+                event.encode(&self.cursor()).into()
+            }
+        };
+        self.advance(segment.advances.iter().copied());
+        let Segment { event_count, published_at, .. } = segment;
+        Piece { bytes, event_count, published_at }
+    }
+
+    fn view(&self) -> View<'_> {
+        // Nothing is taken before the stream is opened.
+        let epoch = self.epoch.unwrap_or(Epoch::new(0));
+        View {
+            epoch,
+            behind: &self.backlog.behind,
+            format: self.wanted.format,
+            is_single: self.seen.len() == 1,
+        }
+    }
+}

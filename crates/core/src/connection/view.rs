@@ -1,0 +1,96 @@
+//! How one stream sees events: shared bytes where it touches one partition, its own `id:`
+//! lines where it touches several, or a JSON batch.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    cursor::{CursorText, Epoch, Positions},
+    event::SequencedEvent,
+    sse::encode,
+    subscription::Format,
+};
+
+/// What the look of an event in a stream depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    pub epoch: Epoch,
+    /// Partitions that have not reached that epoch: their positions stay as they are.
+    pub behind: &'a [u16],
+    pub format: Format,
+    /// Whether the stream touches one partition only.
+    pub is_single: bool,
+}
+
+/// All that a view's look depends on, kept.
+#[derive(Debug)]
+pub struct ViewKey {
+    epoch: Epoch,
+    behind: Box<[u16]>,
+    format: Format,
+    is_single: bool,
+}
+
+impl ViewKey {
+    pub fn of(view: &View<'_>) -> Self {
+        let View { epoch, behind, format, is_single } = *view;
+        Self { epoch, behind: behind.into(), format, is_single }
+    }
+
+    pub fn is_of(&self, view: &View<'_>) -> bool {
+        let View { epoch, behind, format, is_single } = *view;
+        (self.epoch, &*self.behind, self.format, self.is_single)
+            == (epoch, behind, format, is_single)
+    }
+}
+
+impl View<'_> {
+    /// Encodes events in one piece; `positions` is where the stream stands before it.
+    pub fn encode(&self, events: &[Arc<SequencedEvent>], mut positions: Positions) -> Bytes {
+        match self.format {
+            Format::Events if self.is_single => encode::events(events.iter().map(|event| &**event)),
+            Format::Events => self.with_own_ids(events, &positions).into(),
+            Format::JsonBatch => self.batch(events, &mut positions).into(),
+        }
+    }
+
+    fn with_own_ids(&self, events: &[Arc<SequencedEvent>], positions: &Positions) -> Vec<u8> {
+        let mut id = CursorText::new(self.epoch, positions);
+        // A number may take more digits meanwhile.
+        let id_bytes = id.as_bytes().len() + 8;
+        let size = events.iter().map(|event| event.body.lines.len() + id_bytes).sum();
+        let mut bytes = Vec::with_capacity(size);
+        for event in events {
+            if !self.behind.contains(&event.partition) {
+                id.set(event.partition, event.sequence);
+            }
+            encode::push_lines(&mut bytes, event);
+            encode::push_id_line(&mut bytes, id.as_bytes());
+        }
+        bytes
+    }
+
+    fn advance(&self, positions: &mut Positions, event: &SequencedEvent) {
+        if !self.behind.contains(&event.partition) {
+            positions.set(event.partition, event.sequence);
+        }
+    }
+
+    fn batch(&self, events: &[Arc<SequencedEvent>], positions: &mut Positions) -> Vec<u8> {
+        let mut text = String::from("event: batch\ndata: [");
+        for (index, event) in events.iter().enumerate() {
+            self.advance(positions, event);
+            if index > 0 {
+                text.push(',');
+            }
+            let id = encode::cursor_text(self.epoch, positions);
+            encode::push_batch_item(&mut text, &id, event);
+        }
+        text.push_str("]\n");
+        let mut bytes = text.into_bytes();
+        let id = encode::cursor_text(self.epoch, positions);
+        encode::push_id_line(&mut bytes, id.as_bytes());
+        bytes
+    }
+}

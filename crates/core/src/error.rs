@@ -1,0 +1,231 @@
+//! Errors that callers match on. Each names its stable [`ErrorCode`].
+
+use std::error::Error;
+
+pub use crate::error_code::ErrorCode;
+
+use crate::{cursor::CursorError, event::EventError, topic::TopicError, user::UserError};
+
+/// Gives errors their public accessors, once for all.
+macro_rules! codes {
+    ($($error:ty),*) => {$(
+        impl $error {
+            /// The code in an HTTP answer. Its meaning never changes.
+            pub fn code(&self) -> &'static str {
+                self.error_code().as_str()
+            }
+        }
+    )*};
+}
+
+codes!(PublishError, SubscribeError, FanOutError, ChangeError, FollowError, GraphError);
+
+/// Why the hub refused an event. The event is in no history and reaches no stream, except
+/// after [`Self::Internal`] and [`Self::Unconfirmed`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PublishError {
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    #[error(transparent)]
+    Event(#[from] EventError),
+    /// No publish permit came free within `publish.max_wait`. Try again later.
+    #[error("too many publishes are in flight")]
+    AtCapacity,
+    /// The instance is stopping. Try another instance, or later.
+    #[error("this instance is stopping")]
+    Draining,
+    /// Redis is unavailable. Try again later.
+    #[error("Redis is unavailable: nothing can be published now")]
+    BridgeDown,
+    /// The connection to Redis failed before the answer: the event may be stored. Publish it
+    /// again with the same id, and it is stored once.
+    #[error("Redis did not answer: the event may be stored; publish it again with the same id")]
+    Unconfirmed,
+    /// A bug: the partition panicked and was rebuilt. The event may be stored.
+    #[error("the hub failed to publish the event")]
+    Internal,
+}
+
+impl PublishError {
+    /// The stable code.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Topic(_) => ErrorCode::BadTopic,
+            Self::Event(EventError::PayloadTooLarge { .. }) => ErrorCode::PayloadTooLarge,
+            Self::Event(_) => ErrorCode::BadEvent,
+            Self::AtCapacity => ErrorCode::AtCapacity,
+            Self::Draining => ErrorCode::Draining,
+            Self::BridgeDown => ErrorCode::BridgeDown,
+            Self::Unconfirmed => ErrorCode::Unconfirmed,
+            Self::Internal => ErrorCode::Internal,
+        }
+    }
+}
+
+/// Why the hub did not open a stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SubscribeError {
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    #[error("a stream needs at least one topic")]
+    NoTopic,
+    #[error("a stream has at most {max_count} topics")]
+    TooManyTopics { max_count: usize },
+    #[error("`types` names event types of 1 to 256 bytes without control characters")]
+    BadTypes,
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    /// The stream limit of this instance is reached. Try again later.
+    #[error("stream limit reached")]
+    AtCapacity,
+    /// The instance is stopping. Try another instance, or later.
+    #[error("this instance is stopping")]
+    Draining,
+    /// Redis is unavailable. Try again later.
+    #[error("Redis is unavailable: no stream can be opened now")]
+    BridgeDown,
+    /// The application's follow graph or preferences are unavailable. Try again later.
+    #[error("follow graph unavailable")]
+    GraphDown,
+}
+
+impl SubscribeError {
+    /// The stable code.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Topic(_) | Self::NoTopic => ErrorCode::BadTopic,
+            Self::TooManyTopics { .. } => ErrorCode::TooManyTopics,
+            Self::BadTypes => ErrorCode::BadTypes,
+            Self::Cursor(_) => ErrorCode::BadCursor,
+            Self::AtCapacity => ErrorCode::AtCapacity,
+            Self::Draining => ErrorCode::Draining,
+            Self::BridgeDown => ErrorCode::BridgeDown,
+            Self::GraphDown => ErrorCode::GraphDown,
+        }
+    }
+}
+
+/// Why a fan-out failed. No follower got the event, except after [`Self::Partly`] and where
+/// [`PublishError`] says so.
+#[derive(Debug, thiserror::Error)]
+pub enum FanOutError {
+    #[error(transparent)]
+    User(#[from] UserError),
+    #[error(transparent)]
+    Publish(#[from] PublishError),
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// Some followers may have got the event. Repeat the fan-out with the same id: then each
+    /// follower has it once.
+    #[error("some followers may have got the event; repeat the fan-out with the same id: {0}")]
+    Partly(#[source] Box<FanOutError>),
+}
+
+impl FanOutError {
+    /// The stable code.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::User(_) => ErrorCode::BadUser,
+            Self::Publish(error) => error.error_code(),
+            Self::Graph(error) => error.error_code(),
+            Self::Partly(_) => ErrorCode::Unconfirmed,
+        }
+    }
+}
+
+/// Why the hub did not change an open stream.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    #[error(transparent)]
+    Topic(#[from] TopicError),
+    /// No stream of this client is open. The client may have reconnected under another id.
+    #[error("no stream of this client is open")]
+    UnknownStream,
+    #[error("a stream has at most {max_count} topics")]
+    TooManyTopics { max_count: usize },
+    /// Redis is unavailable, so other instances cannot be asked. Nothing was changed.
+    #[error("Redis is unavailable: no stream can be changed now")]
+    BridgeDown,
+    /// Not every instance answered in time: the change may be in force. Repeating it is safe.
+    #[error("not every instance confirmed the change in time; repeat it")]
+    Unconfirmed,
+}
+
+impl ChangeError {
+    /// The stable code.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Topic(_) => ErrorCode::BadTopic,
+            Self::UnknownStream => ErrorCode::UnknownStream,
+            Self::TooManyTopics { .. } => ErrorCode::TooManyTopics,
+            Self::BridgeDown => ErrorCode::BridgeDown,
+            Self::Unconfirmed => ErrorCode::Unconfirmed,
+        }
+    }
+}
+
+/// Why a graph or the preferences could not be read or changed. Every change may be
+/// repeated: it is there once.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError {
+    /// Redis is away; nothing was changed (`bridge_down`).
+    #[error("Redis is unavailable")]
+    BridgeDown,
+    /// Redis went away before it answered; a change may have been made (`unconfirmed`).
+    #[error("Redis did not answer: the change may be stored; repeat it")]
+    Unconfirmed,
+    /// The application's own store failed; a change may have been made (`graph_down`).
+    #[error("follow graph unavailable")]
+    Unavailable(#[source] Box<dyn Error + Send + Sync>),
+    /// A page was asked for that begins nowhere (`bad_page`).
+    #[error("the page does not begin where one of this graph ended")]
+    BadPage,
+}
+
+impl GraphError {
+    /// The stable code.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::BridgeDown => ErrorCode::BridgeDown,
+            Self::Unconfirmed => ErrorCode::Unconfirmed,
+            Self::Unavailable(_) => ErrorCode::GraphDown,
+            Self::BadPage => ErrorCode::BadPage,
+        }
+    }
+}
+
+/// Why followers or preferences were not read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    #[error(transparent)]
+    User(#[from] UserError),
+    /// More kinds than a user may mute, or an invalid event type.
+    #[error("a user mutes at most {max_count} kinds, of 1 to 256 bytes without control characters")]
+    Preferences { max_count: usize },
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+    /// The change is stored, but not in force in every open feed. Repeating it is safe.
+    #[error("the change is stored, but open feeds may lack it: {0}")]
+    Feeds(#[from] ChangeError),
+}
+
+impl FollowError {
+    /// The stable code.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::User(_) => ErrorCode::BadUser,
+            Self::Preferences { .. } => ErrorCode::BadPreferences,
+            Self::Graph(error) => error.error_code(),
+            Self::Feeds(_) => ErrorCode::Unconfirmed,
+        }
+    }
+}
+
+impl From<GraphError> for SubscribeError {
+    fn from(error: GraphError) -> Self {
+        match error {
+            GraphError::BridgeDown | GraphError::Unconfirmed => Self::BridgeDown,
+            GraphError::Unavailable(_) | GraphError::BadPage => Self::GraphDown,
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Events: as a publisher hands them in, and as the hub keeps them once sequenced.
+//!
+//! Encoding is the business of `wire`; this file holds the encoded bytes only.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::{cursor::Epoch, policy::Policy, topic::Topic};
+
+/// Longest event type, key, collapse key or publish id, in bytes.
+pub const MAX_FIELD_BYTES: usize = 256;
+
+/// Types that only the hub itself sends.
+const CONTROL_TYPES: [&str; 3] = ["connected", "gap", "shutdown"];
+
+/// One event to publish: its data and, where wanted, type, key and id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    pub data: EventData,
+    pub event_type: Option<String>,
+    pub key: Option<String>,
+    pub collapse: Option<String>,
+    pub id: Option<String>,
+}
+
+/// What an event carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventData {
+    /// Sent as it is; line ends become several `data:` lines.
+    Text(String),
+    /// Compact JSON, always one line.
+    Json(String),
+}
+
+impl EventData {
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Text(text) | Self::Json(text) => text,
+        }
+    }
+}
+
+impl Event {
+    /// An event whose data is sent as it is.
+    pub fn text(data: impl Into<String>) -> Self {
+        Self::new(EventData::Text(data.into()))
+    }
+
+    /// An event whose data is the compact JSON of `value`.
+    ///
+    /// # Errors
+    /// As [`serde_json::to_string`]: a map with keys that are not strings, or a `Serialize`
+    /// implementation that fails.
+    pub fn json(value: &impl Serialize) -> Result<Self, serde_json::Error> {
+        Ok(Self::new(EventData::Json(serde_json::to_string(value)?)))
+    }
+
+    pub fn new(data: EventData) -> Self {
+        Self { data, event_type: None, key: None, collapse: None, id: None }
+    }
+
+    /// Names the event's type (`event:` in the stream, `types=` in a subscription): 1 to 256
+    /// bytes without control characters, not a control event's.
+    #[must_use]
+    pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
+        self.event_type = Some(event_type.into());
+        self
+    }
+
+    /// Names the item that the event is news of, for conflation by key: 1 to 256 bytes.
+    #[must_use]
+    pub fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    /// Merges the event with those of the same collapse key, type and topic that a stream has
+    /// not been sent yet: it gets the newest of them, with `"collapsed":n` at the end of its
+    /// data, where n is how many there were. The data must be a JSON object. 1 to 256 bytes.
+    #[must_use]
+    pub fn collapse(mut self, key: impl Into<String>) -> Self {
+        self.collapse = Some(key.into());
+        self
+    }
+
+    /// Makes the publish idempotent: within the idempotency window (5 minutes by default)
+    /// the same id on the same topic delivers nothing more. 1 to 256 bytes.
+    #[must_use]
+    pub fn id(mut self, id: impl Into<String>) -> Self {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// Checks every field against its rule and the data against `max_payload_bytes`.
+    pub fn validate(&self, max_payload_bytes: usize) -> Result<(), EventError> {
+        if let Some(event_type) = &self.event_type {
+            check_field("type", event_type)?;
+            if CONTROL_TYPES.contains(&event_type.as_str()) {
+                return Err(EventError::ControlType);
+            }
+        }
+        for (field, text) in
+            [("key", &self.key), ("collapse key", &self.collapse), ("id", &self.id)]
+        {
+            if let Some(text) = text {
+                check_field(field, text)?;
+            }
+        }
+        let is_object = matches!(&self.data, EventData::Json(json) if json.starts_with('{'));
+        if self.collapse.is_some() && !is_object {
+            return Err(EventError::CollapsedData);
+        }
+        let payload = self.data.as_str();
+        if payload.len() > max_payload_bytes {
+            return Err(EventError::PayloadTooLarge { max_bytes: max_payload_bytes });
+        }
+        if payload.contains('\0') {
+            return Err(EventError::NulInData);
+        }
+        Ok(())
+    }
+}
+
+pub fn check_field(field: &'static str, text: &str) -> Result<(), EventError> {
+    if text.is_empty() || text.len() > MAX_FIELD_BYTES {
+        return Err(EventError::FieldLength(field));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(EventError::FieldControlCharacter(field));
+    }
+    Ok(())
+}
+
+/// Why an event is refused (`bad_event`, or `payload_too_large`).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EventError {
+    #[error("an event's {0} has 1 to {MAX_FIELD_BYTES} bytes")]
+    FieldLength(&'static str),
+    #[error("an event's {0} must not contain control characters")]
+    FieldControlCharacter(&'static str),
+    #[error("`connected`, `gap` and `shutdown` are the hub's own event types")]
+    ControlType,
+    #[error("the data of an event with a collapse key is a JSON object")]
+    CollapsedData,
+    #[error("data sent as text must not contain NUL")]
+    NulInData,
+    #[error("an event's data has at most {max_bytes} bytes")]
+    PayloadTooLarge { max_bytes: usize },
+}
+
+/// An event that has its place in a partition.
+#[derive(Debug, Clone)]
+pub struct SequencedEvent {
+    pub topic: Topic,
+    pub partition: u16,
+    pub epoch: Epoch,
+    pub sequence: u64,
+    pub published_at: Instant,
+    pub policy: Arc<Policy>,
+    pub body: Arc<EventBody>,
+    /// Sequences of older events that were merged into this one, ascending.
+    pub collapsed: Option<Box<[u64]>>,
+}
+
+/// What all streams see alike of an event, encoded once; of a fan-out, for all followers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventBody {
+    pub event_type: Option<Box<str>>,
+    pub key: Option<Box<str>>,
+    pub collapse: Option<Box<str>>,
+    /// `event:` line where there is a type, and `data:` lines.
+    pub lines: Bytes,
+    /// Where the first `data:` line begins.
+    pub data_at: usize,
+    /// Whether the data is JSON (on one line) or text.
+    pub is_json: bool,
+    /// How many topics have an event with this body, at least.
+    pub topic_count: usize,
+}
+
+/// Bytes of an `id:` line with one partition, about.
+const ID_LINE_BYTES: usize = 24;
+
+impl SequencedEvent {
+    pub fn event_type(&self) -> Option<&str> {
+        self.body.event_type.as_deref()
+    }
+
+    pub fn key(&self) -> Option<&str> {
+        self.body.key.as_deref()
+    }
+
+    /// Bytes that it takes in a stream, about, and in memory while it waits: it knows what was
+    /// merged into it.
+    pub fn stream_bytes(&self) -> usize {
+        let merged = self.collapsed.as_ref().map_or(0, |older| 8 * older.len());
+        self.body.lines.len() + ID_LINE_BYTES + merged
+    }
+
+    /// What the event costs in memory, about: its bytes, the names it owns, and the
+    /// bookkeeping of maps and rings around it.
+    pub fn size_bytes(&self) -> usize {
+        const BOOKKEEPING: usize = 300;
+        let own = self.body.lines.len().div_ceil(self.body.topic_count);
+        let key = self.key().map_or(0, str::len);
+        own + self.topic.as_str().len() + key + BOOKKEEPING
+    }
+
+    /// The lowest sequence among this event and those merged into it.
+    pub fn oldest_sequence(&self) -> u64 {
+        self.collapsed.as_ref().and_then(|all| all.first()).copied().unwrap_or(self.sequence)
+    }
+
+    /// How many events this one stands for.
+    pub fn count(&self) -> usize {
+        1 + self.collapsed.as_ref().map_or(0, |older| older.len())
+    }
+
+    /// This event with an older one of the same collapse key merged into it.
+    pub fn merged_with(&self, older: &Self) -> Self {
+        let before = older.collapsed.iter().flatten().copied();
+        let own = self.collapsed.iter().flatten().copied();
+        let collapsed = before.chain([older.sequence]).chain(own).collect();
+        Self { collapsed: Some(collapsed), ..self.clone() }
+    }
+
+    /// As a stream gets it that has been sent everything up to a sequence.
+    pub fn unsent_after(self: &Arc<Self>, sequence: u64) -> Arc<Self> {
+        match &self.collapsed {
+            Some(older) if self.oldest_sequence() <= sequence => {
+                let unsent = older.iter().copied().filter(|older| *older > sequence);
+                let unsent: Box<[u64]> = unsent.collect();
+                let collapsed = Some(unsent).filter(|unsent| !unsent.is_empty());
+                Arc::new(Self { collapsed, ..Self::clone(self) })
+            }
+            _ => self.clone(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! The seams to the follow graph and to the preferences of users, wherever an application
+//! keeps them.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+pub use crate::{
+    error::GraphError,
+    user::{MAX_USER_BYTES, User, UserError},
+};
+
+use crate::future::BoxFuture;
+
+/// One user follows another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Follow {
+    pub follower: User,
+    pub author: User,
+}
+
+impl Follow {
+    /// Checks both names.
+    ///
+    /// # Errors
+    /// Either is none (`bad_user`).
+    pub fn parse(follower: &str, author: &str) -> Result<Self, UserError> {
+        Ok(Self { follower: User::parse(follower)?, author: User::parse(author)? })
+    }
+}
+
+/// A part of a walk over followers or followed authors.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Page {
+    pub users: Vec<User>,
+    /// Where the next page begins; none if this is the last. To be passed on as it is.
+    pub next: Option<String>,
+}
+
+/// How many follow a user, and how many the user follows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    pub followers: u64,
+    pub following: u64,
+}
+
+/// Which of a user's two sets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    Followers,
+    Following,
+}
+
+/// What a graph answers.
+pub type GraphFuture<'a, T> = BoxFuture<'a, Result<T, GraphError>>;
+
+/// Who follows whom. An application that keeps this in a database of its own implements
+/// the trait over it, and calls `Hub::follow` and `Hub::unfollow` for
+/// every change, so that open streams change too.
+///
+/// A walk (page after page, each beginning where the one before ended) yields everybody who
+/// is there from its beginning to its end exactly once, and nobody twice, whatever changes
+/// meanwhile.
+pub trait FollowGraph: Send + Sync + 'static {
+    /// Adds edges; those that are there already are no error. Returns how many are new.
+    fn follow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64>;
+
+    /// Removes edges; those that are not there are no error. Returns how many were there.
+    fn unfollow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64>;
+
+    /// A page of an author's followers, of at most `limit` (at least 1).
+    fn followers(&self, author: User, after: Option<String>, limit: usize)
+    -> GraphFuture<'_, Page>;
+
+    /// A page of the authors that a user follows, of at most `limit` (at least 1).
+    fn following(&self, user: User, after: Option<String>, limit: usize) -> GraphFuture<'_, Page>;
+
+    /// How many follow a user, and how many the user follows.
+    fn counts(&self, user: User) -> GraphFuture<'_, Counts>;
+}
+
+/// A handle to a graph is one too, so that an application can keep one of its own.
+impl<G: FollowGraph + ?Sized> FollowGraph for Arc<G> {
+    fn follow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
+        (**self).follow(edges)
+    }
+
+    fn unfollow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
+        (**self).unfollow(edges)
+    }
+
+    fn followers(
+        &self,
+        author: User,
+        after: Option<String>,
+        limit: usize,
+    ) -> GraphFuture<'_, Page> {
+        (**self).followers(author, after, limit)
+    }
+
+    fn following(&self, user: User, after: Option<String>, limit: usize) -> GraphFuture<'_, Page> {
+        (**self).following(user, after, limit)
+    }
+
+    fn counts(&self, user: User) -> GraphFuture<'_, Counts> {
+        (**self).counts(user)
+    }
+}
+
+/// The kinds of events (their types) that each user does not want to hear.
+pub trait Preferences: Send + Sync + 'static {
+    /// The kinds that a user has muted, sorted; none for a user never heard of.
+    fn muted(&self, user: User) -> GraphFuture<'_, Vec<String>>;
+
+    /// Mutes these kinds and no others.
+    fn set_muted(&self, user: User, kinds: Vec<String>) -> GraphFuture<'_, ()>;
+
+    /// For each of these users, in their order, whether the kind is muted.
+    fn who_mutes(&self, kind: String, users: Vec<User>) -> GraphFuture<'_, Vec<bool>>;
+}

@@ -1,0 +1,220 @@
+//! The history of one topic: the events that a stream can still resume over, and how far
+//! back it is whole. A conflating topic keeps its conflated view.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use crate::{
+    event::SequencedEvent,
+    interest::TypeFilter,
+    policy::{Conflate, Policy},
+};
+
+/// Event types of a topic whose evictions are told apart.
+const MAX_TYPES: usize = 16;
+
+/// A topic's events in sequence order.
+#[derive(Debug)]
+pub struct TopicHistory {
+    pub policy: Arc<Policy>,
+    events: VecDeque<Arc<SequencedEvent>>,
+    /// Sequence of each key's event, where the policy conflates by key.
+    keys: HashMap<Box<str>, u64>,
+    /// Highest sequence that left other than by conflation: a stream that stands before it
+    /// has missed something.
+    evicted_through: u64,
+    /// The part of it that no other log holds either: what the policy let go. Of a log in
+    /// Redis more may be had than is kept here.
+    lost_through: u64,
+    /// Like `evicted_through` for each event type, so that a stream that wants few is not told of a gap
+    /// in others; at most [`MAX_TYPES`], further ones count as wanted by all.
+    evicted_types: Vec<(Option<Box<str>>, u64)>,
+    evicted_other_types: u64,
+    /// Sequence of the topic's last event.
+    last: u64,
+    /// Whether the partition has listed the topic as one without events.
+    pub is_listed_idle: bool,
+    /// Whether it has noted when to look at the oldest event again.
+    pub is_listed_to_expire: bool,
+}
+
+impl TopicHistory {
+    pub fn new(policy: Arc<Policy>) -> Self {
+        Self {
+            policy,
+            events: VecDeque::new(),
+            keys: HashMap::new(),
+            evicted_through: 0,
+            lost_through: 0,
+            evicted_types: Vec::new(),
+            evicted_other_types: 0,
+            last: 0,
+            is_listed_idle: false,
+            is_listed_to_expire: false,
+        }
+    }
+
+    /// Keeps a new event and returns what had to leave for it.
+    pub fn push(&mut self, event: Arc<SequencedEvent>) -> Vec<Arc<SequencedEvent>> {
+        self.last = event.sequence;
+        let mut left = self.supersede(&event);
+        if let (Conflate::LatestByKey, Some(key)) = (self.policy.conflate, &event.body.key) {
+            self.keys.insert(key.clone(), event.sequence);
+        }
+        self.events.push_back(event);
+        while self.events.len() > self.policy.history_events {
+            left.extend(self.lose_oldest());
+        }
+        left
+    }
+
+    /// Says that nothing through this sequence is kept here, though another log may have it.
+    pub fn begin_after(&mut self, sequence: u64) {
+        self.evicted_through = self.evicted_through.max(sequence);
+    }
+
+    /// Takes in what another log holds of the topic after `after`, and all events up to a
+    /// sequence that this one has had too; `lost_through` is what that log has lost. Returns
+    /// all that was kept before: the caller counts it out and what is kept now in.
+    pub fn merge(
+        &mut self,
+        older: Vec<Arc<SequencedEvent>>,
+        after: u64,
+        lost_through: u64,
+    ) -> Vec<Arc<SequencedEvent>> {
+        let before: Vec<_> = std::mem::take(&mut self.events).into();
+        let last = self.last;
+        let mut all: BTreeMap<u64, Arc<SequencedEvent>> = BTreeMap::new();
+        all.extend(before.iter().chain(&older).map(|event| (event.sequence, event.clone())));
+        self.keys.clear();
+        self.evicted_through = self.evicted_through.min(after).max(lost_through);
+        self.lost_through = self.lost_through.max(lost_through);
+        for event in all.into_values() {
+            self.push(event);
+        }
+        self.last = self.last.max(last);
+        before
+    }
+
+    /// Forgets the oldest event: a stream that has not had it will be told.
+    pub fn evict_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
+        let event = self.events.pop_front()?;
+        self.evicted_through = self.evicted_through.max(event.sequence);
+        self.note_evicted_type(&event);
+        self.forget_key(&event);
+        Some(event)
+    }
+
+    /// Forgets the oldest event as the policy demands: no log of this topic has it.
+    fn lose_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
+        let event = self.evict_oldest()?;
+        self.lost_through = self.lost_through.max(event.sequence);
+        Some(event)
+    }
+
+    /// Forgets the events that are older than the policy allows.
+    pub fn expire(&mut self, now: Instant) -> Vec<Arc<SequencedEvent>> {
+        let mut left = Vec::new();
+        while self.expires_at().is_some_and(|at| at <= now) {
+            left.extend(self.lose_oldest());
+        }
+        left
+    }
+
+    /// When the oldest event will have to be forgotten.
+    pub fn expires_at(&self) -> Option<Instant> {
+        let oldest = self.events.front()?;
+        // A time to live beyond what the clock can say never ends.
+        oldest.published_at.checked_add(self.policy.history_ttl)
+    }
+
+    /// The events after a sequence, oldest first.
+    pub fn after(&self, sequence: u64) -> impl Iterator<Item = &Arc<SequencedEvent>> {
+        let first = self.events.partition_point(|event| event.sequence <= sequence);
+        self.events.range(first..)
+    }
+
+    /// Whether nothing that a stream standing at `sequence` wants has been forgotten.
+    pub fn reaches_back_to(&self, sequence: u64, types: &TypeFilter) -> bool {
+        self.evicted_through <= sequence
+            || (!types.is_all()
+                && self.evicted_other_types <= sequence
+                && self.evicted_types.iter().all(|(event_type, evicted)| {
+                    *evicted <= sequence || !types.wants_type(event_type.as_deref())
+                }))
+    }
+
+    /// Highest sequence that left other than by conflation.
+    pub fn evicted_through(&self) -> u64 {
+        self.evicted_through
+    }
+
+    /// Whether another log may hold some of what a stream standing at `sequence` lacks here.
+    pub fn may_reach_back_elsewhere(&self, sequence: u64) -> bool {
+        self.evicted_through > sequence.max(self.lost_through)
+    }
+
+    /// Every event kept, oldest first.
+    pub fn events(&self) -> impl Iterator<Item = &Arc<SequencedEvent>> {
+        self.events.iter()
+    }
+
+    /// Sequence of the topic's last event, kept or not.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Sequence of the oldest event kept.
+    pub fn oldest(&self) -> Option<u64> {
+        self.events.front().map(|event| event.sequence)
+    }
+
+    /// Whether the event of that sequence is kept.
+    pub fn holds(&self, sequence: u64) -> bool {
+        self.events.binary_search_by_key(&sequence, |event| event.sequence).is_ok()
+    }
+
+    /// Whether no event is kept.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    fn note_evicted_type(&mut self, event: &SequencedEvent) {
+        let known =
+            self.evicted_types.iter().position(|(known, _)| *known == event.body.event_type);
+        match known {
+            Some(index) => self.evicted_types[index].1 = event.sequence,
+            None if self.evicted_types.len() < MAX_TYPES => {
+                self.evicted_types.push((event.body.event_type.clone(), event.sequence));
+            }
+            None => self.evicted_other_types = event.sequence,
+        }
+    }
+
+    fn supersede(&mut self, event: &SequencedEvent) -> Vec<Arc<SequencedEvent>> {
+        match self.policy.conflate {
+            Conflate::None => Vec::new(),
+            Conflate::Latest => self.events.drain(..).collect(),
+            Conflate::LatestByKey => {
+                let older = event.body.key.as_ref().and_then(|key| self.keys.remove(key));
+                older.and_then(|sequence| self.remove(sequence)).into_iter().collect()
+            }
+        }
+    }
+
+    fn remove(&mut self, sequence: u64) -> Option<Arc<SequencedEvent>> {
+        let index = self.events.binary_search_by_key(&sequence, |event| event.sequence).ok()?;
+        self.events.remove(index)
+    }
+
+    fn forget_key(&mut self, event: &SequencedEvent) {
+        if let Some(key) = &event.body.key
+            && self.keys.get(key) == Some(&event.sequence)
+        {
+            self.keys.remove(key);
+        }
+    }
+}

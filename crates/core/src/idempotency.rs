@@ -1,0 +1,223 @@
+//! The publishes that are remembered by their id, so that a repeated one is answered as the
+//! first was and delivers nothing.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::topic::Topic;
+
+/// What a publish with an id was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    pub sequence: u64,
+    pub receivers: usize,
+}
+
+type Key = (Topic, Arc<str>);
+
+/// How many answers all partitions of a hub remember together.
+#[derive(Debug)]
+pub struct RememberedBudget {
+    max_count: usize,
+    count: AtomicUsize,
+}
+
+impl RememberedBudget {
+    pub fn new(max_count: usize) -> Self {
+        Self { max_count, count: AtomicUsize::new(0) }
+    }
+}
+
+/// Answers by topic and id, for the length of the window. Bounded: when the budget is used
+/// up, a publish with a new id has to be refused, since forgetting an old one early would
+/// let it be delivered twice.
+#[derive(Debug)]
+pub struct Remembered {
+    window: Duration,
+    budget: Arc<RememberedBudget>,
+    answers: HashMap<Key, Answer>,
+    /// In the order of their expiry, which is that of their arrival.
+    expiries: VecDeque<(Instant, Key)>,
+}
+
+impl Remembered {
+    pub fn new(window: Duration, budget: Arc<RememberedBudget>) -> Self {
+        Self { window, budget, answers: HashMap::new(), expiries: VecDeque::new() }
+    }
+
+    /// The answer that a publish with this id got.
+    pub fn get(&mut self, topic: &Topic, id: &str, now: Instant) -> Option<Answer> {
+        self.expire(now);
+        self.answers.get(&(topic.clone(), id.into())).copied()
+    }
+
+    /// Whether no further id can be remembered.
+    pub fn is_full(&self) -> bool {
+        self.budget.count.load(Ordering::Relaxed) >= self.budget.max_count
+    }
+
+    /// Remembers an answer.
+    pub fn insert(&mut self, topic: &Topic, id: &str, answer: Answer, now: Instant) {
+        let key: Key = (topic.clone(), id.into());
+        self.expiries.push_back((now + self.window, key.clone()));
+        self.answers.insert(key, answer);
+        self.budget.count.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Forgets what the window has left behind.
+    pub fn expire(&mut self, now: Instant) {
+        while self.expiries.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, key)) = self.expiries.pop_front() {
+                self.answers.remove(&key);
+                self.budget.count.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+impl Drop for Remembered {
+    fn drop(&mut self) {
+        self.budget.count.fetch_sub(self.expiries.len(), Ordering::Relaxed);
+    }
+}
+
+/// Which topics of a partition each fan-out with an id has reached, and whether it is a pull,
+/// for the length of the window since it was last asked. It has a budget of its own.
+#[derive(Debug)]
+pub struct RememberedFanOuts {
+    window: Duration,
+    budget: Arc<RememberedBudget>,
+    fan_outs: HashMap<Arc<str>, FanOutMemory>,
+    /// When to look at each again.
+    expiries: VecDeque<(Instant, Arc<str>)>,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct FanOutMemory {
+    until: Instant,
+    is_pull: Option<bool>,
+    /// Hashes of the topics: of 64 bits, so that two are the same in no lifetime.
+    topics: HashSet<u64>,
+}
+
+impl RememberedFanOuts {
+    pub fn new(window: Duration, budget: Arc<RememberedBudget>) -> Self {
+        let (fan_outs, expiries) = (HashMap::new(), VecDeque::new());
+        Self { window, budget, fan_outs, expiries, hasher: RandomState::new() }
+    }
+
+    /// Whether all of these topics can be remembered.
+    pub fn has_room(&mut self, id: &Arc<str>, topics: &[Topic], now: Instant) -> bool {
+        self.expire(now);
+        let known = self.fan_outs.get(id).map(|memory| &memory.topics);
+        let is_new = |topic: &&Topic| {
+            known.is_none_or(|known| !known.contains(&self.hasher.hash_one(topic)))
+        };
+        let used = self.budget.count.load(Ordering::Relaxed);
+        used.saturating_add(topics.iter().filter(is_new).count()) <= self.budget.max_count
+    }
+
+    /// Remembers that a fan-out has reached a topic. Returns whether that is new.
+    pub fn insert(&mut self, id: &Arc<str>, topic: &Topic, now: Instant) -> bool {
+        let hash = self.hasher.hash_one(topic);
+        let is_new = self.memory(id, now).topics.insert(hash);
+        self.budget.count.fetch_add(usize::from(is_new), Ordering::Relaxed);
+        is_new
+    }
+
+    /// Whether the fan-out is a pull, as was said first.
+    pub fn settle(&mut self, id: &Arc<str>, is_pull: bool, now: Instant) -> bool {
+        self.expire(now);
+        *self.memory(id, now).is_pull.get_or_insert(is_pull)
+    }
+
+    fn memory(&mut self, id: &Arc<str>, now: Instant) -> &mut FanOutMemory {
+        let until = now + self.window;
+        let memory = self.fan_outs.entry(id.clone()).or_insert_with(|| {
+            self.expiries.push_back((until, id.clone()));
+            FanOutMemory { until, is_pull: None, topics: HashSet::new() }
+        });
+        memory.until = until;
+        memory
+    }
+
+    /// Forgets what the window has left behind.
+    pub fn expire(&mut self, now: Instant) {
+        while self.expiries.front().is_some_and(|(at, _)| *at <= now) {
+            let Some((_, id)) = self.expiries.pop_front() else { return };
+            match self.fan_outs.get(&id).map(|memory| memory.until) {
+                Some(until) if until > now => self.expiries.push_back((until, id)),
+                _ => {
+                    let count = self.fan_outs.remove(&id).map_or(0, |memory| memory.topics.len());
+                    self.budget.count.fetch_sub(count, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for RememberedFanOuts {
+    fn drop(&mut self) {
+        let count = self.fan_outs.values().map(|memory| memory.topics.len()).sum();
+        self.budget.count.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_remembered_for_its_topic_and_window_only() {
+        let (start, window) = (Instant::now(), Duration::from_secs(300));
+        let [here, there] = ["here", "there"].map(|name| Topic::parse(name).unwrap());
+        let mut remembered = Remembered::new(window, Arc::new(RememberedBudget::new(2)));
+        let answer = Answer { sequence: 7, receivers: 3 };
+        remembered.insert(&here, "id", answer, start);
+        let just_before = start + window - Duration::from_nanos(1);
+        assert_eq!(remembered.get(&here, "id", just_before), Some(answer));
+        assert_eq!(remembered.get(&there, "id", just_before), None);
+        assert_eq!(remembered.get(&here, "id", start + window), None);
+    }
+
+    #[test]
+    fn a_full_window_says_so_until_something_expires() {
+        let (start, window) = (Instant::now(), Duration::from_secs(300));
+        let topic = Topic::parse("topic").unwrap();
+        let mut remembered = Remembered::new(window, Arc::new(RememberedBudget::new(1)));
+        remembered.insert(&topic, "id", Answer { sequence: 1, receivers: 0 }, start);
+        assert!(remembered.is_full());
+        remembered.expire(start + window);
+        assert!(!remembered.is_full());
+    }
+
+    #[test]
+    fn a_fan_out_is_remembered_since_it_was_last_asked() {
+        let (start, window) = (Instant::now(), Duration::from_secs(300));
+        let [here, there] = ["here", "there"].map(|name| Topic::parse(name).unwrap());
+        let budget = Arc::new(RememberedBudget::new(2));
+        let mut remembered = RememberedFanOuts::new(window, budget.clone());
+        let id: Arc<str> = "ada 1".into();
+        assert!(remembered.insert(&id, &here, start));
+        let later = start + window - Duration::from_secs(1);
+        assert!(!remembered.insert(&id, &here, later));
+        assert!(remembered.settle(&id, true, later) && remembered.settle(&id, false, later));
+        assert!(!remembered.insert(&id, &here, start + window));
+        assert!(remembered.insert(&id, &there, start + window));
+        // What is known needs no room.
+        let both = [here.clone(), there];
+        assert!(remembered.has_room(&id, &both, start + window));
+        assert!(!remembered.has_room(&"ada 2".into(), &both, start + window));
+        remembered.expire(start + 3 * window);
+        assert_eq!(budget.count.load(Ordering::Relaxed), 0);
+        assert!(remembered.insert(&id, &here, start + 3 * window));
+    }
+}

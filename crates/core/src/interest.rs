@@ -1,0 +1,182 @@
+//! What a stream wants: topics, patterns, event types, and from where.
+
+use std::{
+    collections::BTreeMap,
+    hash::{Hash, Hasher},
+    sync::{Arc, LazyLock},
+};
+
+use smallvec::{SmallVec, smallvec};
+
+use crate::{
+    cursor::{Cursor, Epoch},
+    event::SequencedEvent,
+    pattern_index::PatternIndex,
+    topic::{Pattern, Topic},
+};
+
+/// Topics of one stream. Most have one: that takes no memory of its own, nor do two.
+pub type Topics = SmallVec<[Topic; 2]>;
+
+/// What one stream wants of one partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interest {
+    /// Topics of this partition, none of which a pattern of the same stream covers.
+    pub topics: Topics,
+    /// All patterns of the stream; each may match topics of any partition.
+    pub patterns: Arc<PatternSet>,
+    pub types: TypeFilter,
+}
+
+impl Interest {
+    /// What a stream wants of each partition, ascending: of those that its topics lie in, or
+    /// of all.
+    pub fn by_partition(
+        topics: &[Topic],
+        patterns: &Arc<PatternSet>,
+        types: &TypeFilter,
+        partition_count: u16,
+        is_everywhere: bool,
+    ) -> Vec<(u16, Self)> {
+        let mut by_partition: BTreeMap<u16, Vec<Topic>> = BTreeMap::new();
+        if is_everywhere || !patterns.is_empty() {
+            by_partition.extend((0..partition_count).map(|partition| (partition, Vec::new())));
+        }
+        for topic in topics {
+            by_partition.entry(topic.partition(partition_count)).or_default().push(topic.clone());
+        }
+        let interest = |topics: Vec<Topic>| {
+            let (patterns, types) = (patterns.clone(), types.clone());
+            Self { topics: topics.into_iter().collect(), patterns, types }
+        };
+        by_partition.into_iter().map(|(number, topics)| (number, interest(topics))).collect()
+    }
+
+    /// This without one of its topics, and that topic alone.
+    pub fn without(&self, topic: &Topic) -> (Self, Self) {
+        let left = self.topics.iter().filter(|other| *other != topic).cloned().collect();
+        let (patterns, types) = (self.patterns.clone(), self.types.clone());
+        let only = Self {
+            topics: smallvec![topic.clone()],
+            patterns: PatternSet::none(),
+            types: types.clone(),
+        };
+        (Self { topics: left, patterns, types }, only)
+    }
+
+    /// Whether nothing is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.topics.is_empty() && self.patterns.is_empty()
+    }
+
+    /// Whether one of the patterns matches.
+    pub fn matches_pattern(&self, topic: &Topic) -> bool {
+        self.patterns.matches(topic)
+    }
+}
+
+/// The patterns of one stream, matched together.
+#[derive(Debug, Default)]
+pub struct PatternSet {
+    patterns: Box<[Pattern]>,
+    index: PatternIndex<()>,
+}
+
+impl PatternSet {
+    /// That of no patterns: one for all streams.
+    pub fn none() -> Arc<Self> {
+        static NONE: LazyLock<Arc<PatternSet>> = LazyLock::new(Arc::default);
+        NONE.clone()
+    }
+
+    /// Patterns that are to be matched together.
+    pub fn of(patterns: Vec<Pattern>) -> Arc<Self> {
+        if patterns.is_empty() { Self::none() } else { Arc::new(Self::new(patterns)) }
+    }
+
+    pub fn new(mut patterns: Vec<Pattern>) -> Self {
+        patterns.sort_unstable();
+        patterns.dedup();
+        let mut index = PatternIndex::default();
+        for pattern in &patterns {
+            index.insert(pattern, ());
+        }
+        Self { patterns: patterns.into(), index }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.patterns.is_empty()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Pattern> {
+        self.patterns.iter()
+    }
+
+    /// Whether one of the patterns matches.
+    pub fn matches(&self, topic: &Topic) -> bool {
+        let mut matched = false;
+        self.index.for_each_match(topic, |()| matched = true);
+        matched
+    }
+}
+
+impl PartialEq for PatternSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.patterns == other.patterns
+    }
+}
+
+impl Eq for PatternSet {}
+
+impl Hash for PatternSet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.patterns.hash(state);
+    }
+}
+
+/// The event types that a stream wants; `None` is all of them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
+pub struct TypeFilter(pub Option<Arc<[String]>>);
+
+impl TypeFilter {
+    /// Whether the stream wants the event. One without a type is of type `message`, as the
+    /// standard has it (WHATWG HTML §9.2.6).
+    pub fn wants(&self, event: &SequencedEvent) -> bool {
+        self.wants_type(event.event_type())
+    }
+
+    /// Whether it wants events of this type.
+    pub fn wants_type(&self, event_type: Option<&str>) -> bool {
+        let Some(types) = &self.0 else { return true };
+        let event_type = event_type.unwrap_or("message");
+        types.iter().any(|wanted| wanted == event_type)
+    }
+
+    pub fn is_all(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// Where a stream begins in one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartFrom {
+    /// With what is published from now on.
+    Live,
+    /// With the history of conflated topics, then live.
+    Snapshot,
+    /// With all that history holds.
+    Earliest,
+    /// With what came after a sequence of an epoch. If the partition is in another, with
+    /// all that history holds, after a gap.
+    After { epoch: Epoch, sequence: u64 },
+}
+
+/// Where a stream begins, as its client said.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Start {
+    #[default]
+    Live,
+    Snapshot,
+    Earliest,
+    Resume(Box<Cursor>),
+}

@@ -1,0 +1,63 @@
+//! Events on their way into a log, with the way back for the answer.
+
+use std::{any::Any, fmt, sync::Arc};
+
+use crate::{
+    error::PublishError,
+    event::Event,
+    fan_out::{FanOut, FannedOut},
+    publish::Published,
+    topic::Topic,
+};
+
+/// The answer to one publish.
+pub type PublishResult = Result<Published, PublishError>;
+
+/// A publish permit. The log drops it with the answer.
+pub type Permit = Arc<dyn Any + Send + Sync>;
+
+/// Takes one answer. Dropping it unused tells the publisher that no answer will come.
+pub struct Reply<T>(Box<dyn FnOnce(T) + Send>);
+
+impl<T> Reply<T> {
+    pub fn new(answer: impl FnOnce(T) + Send + 'static) -> Self {
+        Self(Box::new(answer))
+    }
+
+    pub fn send(self, answer: T) {
+        (self.0)(answer);
+    }
+}
+
+impl<T> fmt::Debug for Reply<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reply")
+    }
+}
+
+/// A publish for one topic, or for many.
+#[derive(Debug)]
+pub enum Append {
+    Event(AppendEvent),
+    FanOut(AppendFanOut),
+}
+
+/// One event for one topic.
+#[derive(Debug)]
+pub struct AppendEvent {
+    pub topic: Topic,
+    pub event: Event,
+    /// Streams of this instance for which the event will be queued.
+    pub receivers: usize,
+    pub permit: Option<Permit>,
+    pub answer: Reply<PublishResult>,
+}
+
+/// One event for many topics.
+#[derive(Debug)]
+pub struct AppendFanOut {
+    pub fan_out: Arc<FanOut>,
+    pub topics: Vec<Topic>,
+    pub permit: Option<Permit>,
+    pub answer: Reply<Result<FannedOut, PublishError>>,
+}

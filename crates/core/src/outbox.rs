@@ -1,0 +1,234 @@
+//! The outbox of one stream: encoded bytes that wait for the socket, bounded, with a gap in
+//! place of what was dropped.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::{
+    cursor::{Epoch, Positions},
+    event::SequencedEvent,
+    partition_log::MissedReason,
+    topic::Topic,
+};
+
+/// Events that are written in one piece.
+#[derive(Debug, Clone)]
+pub struct Segment {
+    pub content: Content,
+    /// Bytes that it will take on the wire, about.
+    pub size_bytes: usize,
+    pub event_count: u32,
+    /// When the oldest of its events was published.
+    pub published_at: Option<Instant>,
+    /// Where the stream stands once this is written, per partition that changes.
+    pub advances: SmallVec<[(u16, u64); 1]>,
+}
+
+/// Bytes that are ready, or what is encoded when it is taken: both are shared with other
+/// streams until then.
+#[derive(Debug, Clone)]
+pub enum Content {
+    Bytes(Bytes),
+    Events(Box<[Arc<SequencedEvent>]>),
+    /// Events are missing here, other than those that this outbox dropped.
+    Gap(Box<GapHere>),
+}
+
+/// A gap between two events.
+#[derive(Debug, Clone)]
+pub struct GapHere {
+    pub reason: MissedReason,
+    pub partition: u16,
+    /// As far as they are known.
+    pub topics: Vec<Topic>,
+    /// The epoch that begins here.
+    pub epoch: Option<Epoch>,
+}
+
+impl Segment {
+    /// Events to be encoded for this stream alone.
+    pub fn events(events: &[Arc<SequencedEvent>]) -> Self {
+        let mut advances: SmallVec<[(u16, u64); 1]> = SmallVec::new();
+        for event in events {
+            match advances.iter_mut().find(|(partition, _)| *partition == event.partition) {
+                Some((_, sequence)) => *sequence = event.sequence,
+                None => advances.push((event.partition, event.sequence)),
+            }
+        }
+        Self {
+            size_bytes: events.iter().map(|event| event.stream_bytes()).sum(),
+            content: Content::Events(events.into()),
+            event_count: events.len() as u32,
+            published_at: events.first().map(|event| event.published_at),
+            advances,
+        }
+    }
+}
+
+/// What comes next out of an outbox.
+#[derive(Debug)]
+pub enum Popped {
+    /// Events were dropped here.
+    Gap(Dropped),
+    Segment(Segment),
+}
+
+/// What dropping the oldest events did.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    pub event_count: u64,
+    /// The partitions of the dropped events, ascending.
+    pub partitions: Vec<u16>,
+}
+
+impl Dropped {
+    /// Adds what was dropped of one segment.
+    pub fn add(&mut self, event_count: u64, partition: u16) {
+        self.event_count += event_count;
+        if let Err(index) = self.partitions.binary_search(&partition) {
+            self.partitions.insert(index, partition);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.event_count == 0
+    }
+}
+
+/// Unsent segments in order.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    segments: VecDeque<Segment>,
+    bytes: usize,
+    /// Where the stream stands by what was taken so far.
+    taken: Positions,
+    /// What was dropped in front of the first segment.
+    dropped: Option<Box<Dropped>>,
+}
+
+impl Outbox {
+    /// Adds a segment at the end.
+    pub fn push(&mut self, segment: Segment) {
+        self.bytes += segment.size_bytes;
+        if self.segments.capacity() == 0 {
+            // As a rule it leaves before the next one comes.
+            self.segments.reserve_exact(1);
+        }
+        self.segments.push_back(segment);
+    }
+
+    /// Unsent bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty() && self.dropped.is_none()
+    }
+
+    /// Drops the oldest events until at most `max_bytes` are left, or one segment is. Gaps
+    /// stay.
+    pub fn drop_oldest(&mut self, max_bytes: usize) -> u64 {
+        let before = self.dropped_count();
+        let mut gaps = Vec::new();
+        while self.bytes > max_bytes
+            && self.segments.len() > 1
+            && let Some(segment) = self.segments.pop_front()
+        {
+            self.bytes -= segment.size_bytes;
+            if matches!(segment.content, Content::Gap(_)) {
+                gaps.push(segment);
+                continue;
+            }
+            for (place, (partition, _)) in segment.advances.iter().enumerate() {
+                // The count is the segment's, whatever partitions it touches.
+                let count = if place == 0 { u64::from(segment.event_count) } else { 0 };
+                self.dropped.get_or_insert_default().add(count, *partition);
+            }
+        }
+        for gap in gaps.into_iter().rev() {
+            self.bytes += gap.size_bytes;
+            self.segments.push_front(gap);
+        }
+        self.dropped_count() - before
+    }
+
+    fn dropped_count(&self) -> u64 {
+        self.dropped.as_ref().map_or(0, |dropped| dropped.event_count)
+    }
+
+    /// Takes the next segment, or the gap in front of it. Whoever takes a segment says by
+    /// [`Self::advance`] that it is on its way.
+    pub fn pop(&mut self) -> Option<Popped> {
+        if let Some(dropped) = self.dropped.take() {
+            return Some(Popped::Gap(*dropped));
+        }
+        let segment = self.segments.pop_front()?;
+        self.bytes -= segment.size_bytes;
+        if self.segments.is_empty() {
+            // Memory goes back: most streams have nothing unsent most of the time.
+            self.segments = VecDeque::new();
+        }
+        Some(Popped::Segment(segment))
+    }
+
+    /// Where the stream stands by what was taken so far.
+    pub fn taken(&self) -> &Positions {
+        &self.taken
+    }
+
+    /// Says that what comes before these positions is on its way to the client.
+    pub fn advance(&mut self, positions: impl Iterator<Item = (u16, u64)>) {
+        positions.for_each(|(partition, sequence)| self.taken.set(partition, sequence));
+    }
+
+    /// Drops all that is not sent, as for a stream that ends.
+    pub fn clear(&mut self) {
+        *self = Self { taken: std::mem::take(&mut self.taken), ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn events(sequence: u64, bytes: usize) -> Segment {
+        Segment {
+            content: Content::Bytes(vec![b'x'; bytes].into()),
+            size_bytes: bytes,
+            event_count: 1,
+            published_at: None,
+            advances: SmallVec::from_buf([(0, sequence)]),
+        }
+    }
+
+    /// Takes all there is, in words.
+    fn pop_all(outbox: &mut Outbox) -> Vec<String> {
+        let popped = std::iter::from_fn(|| outbox.pop());
+        let words = popped.map(|popped| match popped {
+            Popped::Gap(dropped) => format!("gap of {}", dropped.event_count),
+            Popped::Segment(segment) => format!("event {}", segment.advances[0].1),
+        });
+        words.collect()
+    }
+
+    #[test]
+    fn dropping_leaves_a_gap_where_the_oldest_were() {
+        let mut outbox = Outbox::default();
+        (2..6).for_each(|sequence| outbox.push(events(sequence, 10)));
+        assert_eq!(outbox.drop_oldest(25), 2);
+        assert_eq!(outbox.bytes(), 20);
+        assert_eq!(pop_all(&mut outbox), ["gap of 2", "event 4", "event 5"]);
+        assert!(outbox.is_empty() && outbox.bytes() == 0);
+    }
+
+    #[test]
+    fn the_newest_segment_is_left_whatever_its_size() {
+        let mut outbox = Outbox::default();
+        (1..3).for_each(|sequence| outbox.push(events(sequence, 10)));
+        assert_eq!(outbox.drop_oldest(5), 1);
+        assert_eq!(pop_all(&mut outbox), ["gap of 1", "event 2"]);
+    }
+}

@@ -1,0 +1,227 @@
+//! What a partition decides: the sequence of its events, what is kept, who gets what.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    cursor::Cursor,
+    error::PublishError,
+    event::{Event, EventBody, SequencedEvent},
+    fan_out::{FanOut, FannedOut},
+    idempotency::{Answer, Remembered, RememberedFanOuts},
+    ids::ManagerId,
+    partition::{Delivery, InterestChange, PartitionSpec, routing::Routing},
+    partition_log::PartitionLog,
+    publish::Published,
+    sse::encode,
+    topic::Topic,
+};
+
+/// A partition.
+pub struct MemoryPartition<P> {
+    spec: PartitionSpec,
+    log: PartitionLog,
+    /// Whether the log is between two states: a panic then has spoilt it.
+    log_is_changing: bool,
+    remembered: Remembered,
+    fan_outs: RememberedFanOuts,
+    pub(super) routing: Routing<P>,
+}
+
+/// A publish that was taken.
+pub struct Taken {
+    pub published: Published,
+    /// The partition that must trim its history, if another one must.
+    pub trim: Option<u16>,
+    /// Whether the event is new, not a repeated publish.
+    pub is_new: bool,
+}
+
+impl<P: Clone> MemoryPartition<P> {
+    pub fn new(spec: PartitionSpec) -> Self {
+        Self {
+            log: spec.log(spec.epoch, 0),
+            log_is_changing: false,
+            remembered: Remembered::new(spec.idempotency_window, spec.remembered.clone()),
+            fan_outs: RememberedFanOuts::new(
+                spec.idempotency_window,
+                spec.remembered_fan_outs.clone(),
+            ),
+            routing: Routing::default(),
+            spec,
+        }
+    }
+
+    /// Builds the partition anew with what the log holds. Who listens is forgotten. A log
+    /// that the panic has spoilt is begun anew behind its last sequence, so that every
+    /// stream that has missed something is told.
+    pub fn rebuild(self) -> Self {
+        let log = match self.log_is_changing {
+            false => self.log,
+            true => {
+                let sequence = self.log.sequence() + 1;
+                drop(self.log);
+                self.spec.log(self.spec.epoch, sequence)
+            }
+        };
+        Self {
+            log,
+            log_is_changing: false,
+            remembered: self.remembered,
+            fan_outs: self.fan_outs,
+            routing: Routing::default(),
+            spec: self.spec,
+        }
+    }
+
+    /// Gives the event its sequence, keeps it and queues it for the managers that listen.
+    pub fn publish(
+        &mut self,
+        topic: &Topic,
+        event: &Event,
+        permit: Option<&P>,
+        now: Instant,
+    ) -> Result<Taken, PublishError> {
+        if let Some(id) = &event.id {
+            if let Some(answer) = self.remembered.get(topic, id, now) {
+                let published = self.published(topic, answer);
+                return Ok(Taken { published, trim: None, is_new: false });
+            }
+            if self.remembered.is_full() {
+                return Err(PublishError::AtCapacity);
+            }
+        }
+        let body = Arc::new(encode::body(event, 1));
+        let (sequenced, trim) = self.append(topic, body, now);
+        let receivers = self.route(&sequenced, permit);
+        let answer = Answer { sequence: sequenced.sequence, receivers };
+        if let Some(id) = &event.id {
+            self.remembered.insert(topic, id, answer, now);
+        }
+        Ok(Taken { published: self.published(topic, answer), trim, is_new: true })
+    }
+
+    /// Does the same for each of these topics, with one body for all of them. Returns the
+    /// other partitions that must trim their history too.
+    pub fn fan_out(
+        &mut self,
+        fan_out: &FanOut,
+        topics: &[Topic],
+        permit: Option<&P>,
+        now: Instant,
+    ) -> Result<(FannedOut, Vec<u16>), PublishError> {
+        if fan_out.id.as_ref().is_some_and(|id| !self.fan_outs.has_room(id, topics, now)) {
+            return Err(PublishError::AtCapacity);
+        }
+        let (mut fanned_out, mut trims) = (FannedOut::default(), Vec::new());
+        for topic in topics {
+            fanned_out.online += usize::from(self.routing.listeners.has_topic(topic));
+            let id = fan_out.id.as_ref();
+            if id.is_some_and(|id| !self.fan_outs.insert(id, topic, now)) {
+                continue;
+            }
+            fanned_out.new += 1;
+            let (event, asked) = self.append(topic, fan_out.body.clone(), now);
+            trims.extend(asked);
+            self.route(&event, permit);
+        }
+        Ok((fanned_out, trims))
+    }
+
+    fn append(
+        &mut self,
+        topic: &Topic,
+        body: Arc<EventBody>,
+        now: Instant,
+    ) -> (Arc<SequencedEvent>, Option<u16>) {
+        self.log_is_changing = true;
+        let appended = self.log.append(topic, now, |sequence, history| SequencedEvent {
+            topic: topic.clone(),
+            partition: self.spec.partition,
+            epoch: self.spec.epoch,
+            sequence,
+            published_at: now,
+            policy: history.policy.clone(),
+            body,
+            collapsed: None,
+        });
+        self.log_is_changing = false;
+        appended
+    }
+
+    /// Records the mode of the fan-out `name`; returns the mode recorded first (`true` for pull).
+    pub fn record_fan_out_mode(&mut self, name: &Arc<str>, is_pull: bool, now: Instant) -> bool {
+        self.fan_outs.settle(name, is_pull, now)
+    }
+
+    /// Applies the changes in order; an attach is answered by a delivery.
+    pub fn change_interest(
+        &mut self,
+        manager: ManagerId,
+        changes: Vec<InterestChange>,
+        now: Instant,
+    ) {
+        for change in changes {
+            match change {
+                InterestChange::Attach { stream, interest, from } => {
+                    let replay = self.log.replay(&interest, from, now);
+                    self.routing.listeners.attach(manager, &interest);
+                    self.routing.queue(manager, Delivery::Attached { stream, replay });
+                }
+                InterestChange::Detach { interest, .. } => {
+                    self.routing.listeners.detach(manager, &interest)
+                }
+                InterestChange::DetachAll => self.remove_manager(manager),
+            }
+        }
+    }
+
+    /// Forgets a manager and its streams.
+    pub fn remove_manager(&mut self, manager: ManagerId) {
+        self.routing.listeners.remove_manager(manager);
+        self.routing.drop_outgoing(manager);
+    }
+
+    /// Forgets the oldest events while the budget is exceeded and they are the oldest.
+    pub fn trim(&mut self) {
+        // A partition that is asked does not ask others: it would go round.
+        let _ = self.log.trim();
+    }
+
+    /// Forgets what time has overtaken.
+    pub fn expire(&mut self, now: Instant) {
+        self.log.expire(now);
+        self.remembered.expire(now);
+        self.fan_outs.expire(now);
+    }
+
+    /// The sequence of a topic's last event; 0 if there is none.
+    pub fn last_sequence(&self, topic: &Topic) -> u64 {
+        self.log.history(topic).map_or(0, |history| history.last())
+    }
+
+    /// How many topics have or had events.
+    pub fn topic_count(&self) -> usize {
+        self.log.topic_count()
+    }
+
+    fn route(&mut self, event: &Arc<SequencedEvent>, permit: Option<&P>) -> usize {
+        let receivers = self.routing.listeners.receivers(&event.topic, event.event_type());
+        for manager in receivers.managers {
+            let delivery = Delivery::Event { event: event.clone(), permit: permit.cloned() };
+            self.routing.queue(manager, delivery);
+        }
+        receivers.stream_count
+    }
+
+    fn published(&self, topic: &Topic, answer: Answer) -> Published {
+        let partition = self.spec.partition;
+        let cursor = Cursor::of_event(self.spec.epoch, partition, answer.sequence);
+        Published {
+            event_id: cursor.to_string(),
+            topic: topic.as_str().to_owned(),
+            partition,
+            sequence: answer.sequence,
+            receivers: answer.receivers,
+        }
+    }
+}

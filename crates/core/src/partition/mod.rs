@@ -1,0 +1,231 @@
+//! A partition's decisions, and the types that partitions and topic managers exchange.
+//!
+//! [`MemoryPartition`] keeps its log itself; [`Replica`] caches a log kept elsewhere. Both route
+//! events by [`Routing`].
+
+mod listeners;
+mod memory;
+mod replica;
+mod routing;
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+pub use memory::{MemoryPartition, Taken};
+pub use replica::{Replica, ReplicaSpec};
+pub use routing::Routing;
+
+use crate::{
+    budget::HistoryBudget,
+    cursor::Epoch,
+    error::PublishError,
+    event::{Event, SequencedEvent},
+    fan_out::{FanOut, FannedOut},
+    idempotency::RememberedBudget,
+    ids::{ManagerId, StreamId},
+    interest::{Interest, StartFrom},
+    partition_log::{MissedReason, PartitionLog, Replay},
+    policy::Policies,
+    topic::Topic,
+};
+
+/// One stream comes or goes.
+#[derive(Debug)]
+pub enum InterestChange {
+    /// Replay what the stream lacks and route live events from here on.
+    Attach { stream: StreamId, interest: Arc<Interest>, from: StartFrom },
+    /// Route no more for this stream.
+    Detach { stream: StreamId, interest: Arc<Interest> },
+    /// Route no more for any stream of this manager.
+    DetachAll,
+}
+
+/// One piece of news. `P` is a publish permit.
+#[derive(Debug)]
+pub enum Delivery<P> {
+    /// An event that streams of this manager listen to.
+    Event { event: Arc<SequencedEvent>, permit: Option<P> },
+    /// A stream is attached: its replay, and every later event follows.
+    Attached { stream: StreamId, replay: Replay },
+    /// Streams have missed something, or numbers begin anew.
+    Interrupted(Arc<Interruption>),
+    /// The link to other instances was away and is there again: what they said meanwhile was
+    /// not heard. What was published meanwhile follows.
+    Relinked,
+    /// The partition was rebuilt and has forgotten who listens.
+    Restarted,
+}
+
+/// What open streams have missed of a partition and cannot be given in order any more.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Interruption {
+    pub partition: u16,
+    pub reason: MissedReason,
+    /// Only streams that listen to one of these are concerned; if empty, all that touch the
+    /// partition.
+    pub topics: Vec<Topic>,
+    /// The epoch that begins, and the sequence after which its first event will come.
+    pub beginning: Option<(Epoch, u64)>,
+}
+
+/// What a partition is built from, at its start and after a panic.
+#[derive(Debug, Clone)]
+pub struct PartitionSpec {
+    pub partition: u16,
+    pub epoch: Epoch,
+    pub policies: Arc<Policies>,
+    pub budget: Arc<HistoryBudget>,
+    pub max_idle_topics: usize,
+    pub idempotency_window: Duration,
+    pub remembered: Arc<RememberedBudget>,
+    /// Of followers whom fan-outs with an id have reached.
+    pub remembered_fan_outs: Arc<RememberedBudget>,
+}
+
+impl PartitionSpec {
+    /// An empty log that begins after a sequence.
+    pub fn log(&self, epoch: Epoch, sequence: u64) -> PartitionLog {
+        PartitionLog::new(
+            epoch,
+            self.partition,
+            sequence,
+            self.policies.clone(),
+            self.budget.clone(),
+            self.max_idle_topics,
+        )
+    }
+}
+
+/// A partition of either kind.
+pub enum PartitionState<P> {
+    Memory(Box<MemoryPartition<P>>),
+    Replica(Box<Replica<P>>),
+}
+
+/// What becomes of a publish.
+pub enum Publishing<T> {
+    /// The partition decided: the event is stored and queued for its streams, or refused.
+    Decided(Result<T, PublishError>),
+    /// The log elsewhere has to append the event. `receivers` streams of this instance listen.
+    Append { receivers: usize },
+}
+
+impl<P: Clone> PartitionState<P> {
+    /// Builds the partition anew after a panic.
+    pub fn rebuild(self) -> Self {
+        match self {
+            Self::Memory(memory) => Self::Memory(Box::new(memory.rebuild())),
+            Self::Replica(replica) => Self::Replica(Box::new(replica.rebuild())),
+        }
+    }
+
+    /// Publishes one event.
+    pub fn publish(
+        &mut self,
+        topic: &Topic,
+        event: &Event,
+        permit: Option<&P>,
+        now: Instant,
+    ) -> Publishing<Taken> {
+        match self {
+            Self::Memory(memory) => Publishing::Decided(memory.publish(topic, event, permit, now)),
+            Self::Replica(replica) => {
+                let receivers =
+                    replica.routing.listeners.receivers(topic, event.event_type.as_deref());
+                Publishing::Append { receivers: receivers.stream_count }
+            }
+        }
+    }
+
+    /// Publishes one event to many topics.
+    pub fn fan_out(
+        &mut self,
+        fan_out: &FanOut,
+        topics: &[Topic],
+        permit: Option<&P>,
+        now: Instant,
+    ) -> Publishing<(FannedOut, Vec<u16>)> {
+        match self {
+            Self::Memory(memory) => {
+                Publishing::Decided(memory.fan_out(fan_out, topics, permit, now))
+            }
+            Self::Replica(_) => Publishing::Append { receivers: 0 },
+        }
+    }
+
+    /// The deliveries queued for managers.
+    pub fn routing(&mut self) -> &mut Routing<P> {
+        match self {
+            Self::Memory(memory) => &mut memory.routing,
+            Self::Replica(replica) => &mut replica.routing,
+        }
+    }
+
+    /// The replica's part, if this is one.
+    pub fn replica(&mut self) -> Option<&mut Replica<P>> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Replica(replica) => Some(replica),
+        }
+    }
+
+    /// The part with a log of its own, if this is one.
+    pub fn memory(&mut self) -> Option<&mut MemoryPartition<P>> {
+        match self {
+            Self::Memory(memory) => Some(memory),
+            Self::Replica(_) => None,
+        }
+    }
+
+    /// Streams of this instance listening to a topic.
+    pub fn subscriber_count(&mut self, topic: &Topic) -> usize {
+        self.routing().listeners.subscriber_count(topic)
+    }
+
+    /// Applies changes of interest in order. A delivery answers each attach.
+    pub fn change_interest(
+        &mut self,
+        manager: ManagerId,
+        changes: Vec<InterestChange>,
+        now: Instant,
+    ) {
+        match self {
+            Self::Memory(memory) => memory.change_interest(manager, changes, now),
+            Self::Replica(replica) => replica.change_interest(manager, changes, now),
+        }
+    }
+
+    /// Forgets a manager and its streams.
+    pub fn remove_manager(&mut self, manager: ManagerId, now: Instant) {
+        match self {
+            Self::Memory(memory) => memory.remove_manager(manager),
+            Self::Replica(replica) => replica.remove_manager(manager, now),
+        }
+    }
+
+    /// Evicts the oldest events while the history budget is exceeded.
+    pub fn trim(&mut self) {
+        match self {
+            Self::Memory(memory) => memory.trim(),
+            Self::Replica(replica) => replica.trim(),
+        }
+    }
+
+    /// Forgets expired events and ids, and unused channels.
+    pub fn expire(&mut self, now: Instant) {
+        match self {
+            Self::Memory(memory) => memory.expire(now),
+            Self::Replica(replica) => replica.expire(now),
+        }
+    }
+
+    /// Topics known here.
+    pub fn topic_count(&self) -> usize {
+        match self {
+            Self::Memory(memory) => memory.topic_count(),
+            Self::Replica(replica) => replica.topic_count(),
+        }
+    }
+}

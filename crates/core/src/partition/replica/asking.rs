@@ -1,0 +1,198 @@
+//! What is asked so that streams can begin, and what the answers bring.
+
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
+
+use crate::{
+    interest::StartFrom,
+    log::{Changed, Channel, Head, Purpose, Request, TopicRead},
+    partition::{
+        Delivery,
+        replica::{
+            Link, Replica,
+            attach::{Needs, Verdict, Waiting},
+            push_buffer::PushBuffer,
+        },
+    },
+    topic::Topic,
+};
+
+impl<P> Replica<P> {
+    /// Subscribes to channels, and asks what confirms that they are in force: for topics
+    /// their reads, be it for nothing, so that what streams lack of them comes with it.
+    pub(super) fn subscribe(&mut self, channels: Vec<Channel>) {
+        let mut reads: BTreeMap<Topic, u64> = BTreeMap::new();
+        for channel in &channels {
+            if let Channel::Topic(topic) = channel {
+                reads.insert(topic.clone(), u64::MAX);
+            }
+        }
+        for waiting in &self.waiting {
+            let after = match waiting.from {
+                StartFrom::Live => continue,
+                StartFrom::After { epoch, sequence } if epoch == self.log.epoch() => sequence,
+                _ => 0,
+            };
+            for topic in &waiting.interest.topics {
+                if let Some(lowest) = reads.get_mut(topic) {
+                    *lowest = after.min(*lowest);
+                }
+            }
+        }
+        let has_all = channels.contains(&Channel::All);
+        self.requests.push(Request::Subscribe(channels));
+        if has_all {
+            self.ask_changes(u64::MAX);
+        }
+        self.ask_reads(reads.into_iter().collect());
+    }
+
+    pub(super) fn ask_changes(&mut self, after: u64) {
+        self.serial += 1;
+        self.listing.push((self.serial, after));
+        let purpose = Purpose::Attach { serial: self.serial };
+        self.requests.push(Request::Changes { purpose, after });
+    }
+
+    pub(super) fn ask_reads(&mut self, topics: Vec<(Topic, u64)>) {
+        if topics.is_empty() {
+            return;
+        }
+        self.serial += 1;
+        self.reading.extend(topics.iter().cloned());
+        let purpose = Purpose::Attach { serial: self.serial };
+        self.requests.push(Request::Read { purpose, topics });
+    }
+
+    pub(super) fn on_changes_for_streams(&mut self, serial: u64, head: &Head, changed: Changed) {
+        let asked = self.listing.iter().position(|(asked, _)| *asked == serial);
+        let after = asked.map(|index| self.listing.swap_remove(index).1);
+        if !self.accepts(head) {
+            return;
+        }
+        self.coverage.confirm(&Channel::All, serial, head.sequence);
+        let Some(after) = after.filter(|_| self.is_up()) else { return };
+        self.merge_unconfirmed();
+        self.log.settle_merges();
+        self.log.advance(head.sequence);
+        let changed = Arc::new(changed);
+        for waiting in &mut self.waiting {
+            let from = match waiting.from {
+                // One that claims more than there is gets all that is left.
+                StartFrom::After { epoch, sequence }
+                    if epoch == head.epoch && sequence <= head.sequence =>
+                {
+                    sequence
+                }
+                _ => 0,
+            };
+            if from >= after {
+                waiting.changed = Some(changed.clone());
+            }
+        }
+        self.answer_waiting();
+    }
+
+    pub(super) fn on_read_for_streams(
+        &mut self,
+        serial: u64,
+        head: &Head,
+        reads: Vec<TopicRead>,
+        now: Instant,
+    ) {
+        for read in &reads {
+            if self.reading.get(&read.topic) == Some(&read.after) {
+                self.reading.remove(&read.topic);
+            }
+        }
+        if !self.accepts(head) {
+            return;
+        }
+        for read in reads {
+            let channel = Channel::Topic(read.topic.clone());
+            // Of a topic that is listened to already, newer events come on their own way.
+            let through = match self.coverage.topic_since(&read.topic) {
+                Some(_) => self.known_through(&read.topic),
+                None => head.sequence,
+            };
+            self.coverage.confirm(&channel, serial, head.sequence);
+            let is_wanted = self.coverage.topic_since(&read.topic).is_some();
+            if read.after == u64::MAX || !is_wanted || !self.is_up() {
+                // While catching up nothing may pass what is held; it is read again then.
+                continue;
+            }
+            let (mut events, lost_through) = self.split_expired(&read, now);
+            events.retain(|event| event.sequence <= through);
+            self.merge(&read.topic, events, read.after, lost_through);
+        }
+        if self.is_up() {
+            self.merge_unconfirmed();
+            self.log.settle_merges();
+            self.log.advance(head.sequence);
+            self.answer_waiting();
+        }
+        // What was read is kept within the budget only now that streams have got it.
+        self.trims.extend(self.log.trim());
+        self.log.expire(now);
+    }
+
+    /// Merges unconfirmed pushes of topics confirmed meanwhile. No open stream listens to these
+    /// topics, so the events count as read.
+    fn merge_unconfirmed(&mut self) {
+        let Link::Up { unconfirmed } = &mut self.link else { return };
+        let mut still_unconfirmed = PushBuffer::default();
+        for event in unconfirmed.take() {
+            if self.coverage.topic_since(&event.topic).is_none() {
+                if self.coverage.covers(&event.topic) {
+                    still_unconfirmed.push(event);
+                }
+            } else if event.sequence > self.known_through(&event.topic) {
+                let (topic, sequence) = (event.topic.clone(), event.sequence);
+                self.merge(&topic, vec![event], u64::MAX, 0);
+                self.log.advance(sequence);
+            }
+        }
+        self.link = Link::Up { unconfirmed: still_unconfirmed };
+    }
+
+    /// Lets streams begin that can, and asks for what the others need.
+    pub(super) fn answer_waiting(&mut self) {
+        if !self.is_up() {
+            return;
+        }
+        let mut needs = Needs::default();
+        let mut still = Vec::new();
+        let mut began = Vec::new();
+        for mut waiting in std::mem::take(&mut self.waiting) {
+            match self.judge(&waiting, &mut needs) {
+                Verdict::Begins(replay) => began.push((waiting, replay)),
+                Verdict::Waits => still.push(waiting),
+                Verdict::WaitsForRead => {
+                    waiting.rounds += 1;
+                    still.push(waiting);
+                }
+            }
+        }
+        self.waiting = still;
+        for (Waiting { manager, stream, interest, .. }, replay) in began {
+            self.routing.listeners.attach(manager, &interest);
+            self.queue(manager, Delivery::Attached { stream, replay });
+        }
+        self.ask(needs);
+    }
+
+    /// Asks for what is not being asked for already.
+    pub(super) fn ask(&mut self, needs: Needs) {
+        if needs.head_after.is_some_and(|after| self.head_serial <= after) {
+            self.serial += 1;
+            self.head_serial = self.serial;
+            let purpose = Purpose::Attach { serial: self.serial };
+            self.requests.push(Request::Head { purpose });
+        }
+        if let Some(after) = needs.changes_after
+            && self.listing.iter().all(|(_, asked)| *asked > after)
+        {
+            self.ask_changes(after);
+        }
+        self.ask_reads(needs.reads.into_iter().collect());
+    }
+}

@@ -1,0 +1,328 @@
+//! How a replica comes to know what it has missed: after a connection was lost, where a push
+//! is missing, and when another epoch begins.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem::{replace, take},
+    time::Instant,
+};
+
+use crate::{
+    log::{Acknowledged, Changed, Head, Purpose, RelayedEvent, Request, TopicRead},
+    partition::{
+        Delivery,
+        replica::{CatchingUp, Link, Replica, push_buffer::PushBuffer},
+    },
+    partition_log::MissedReason,
+    policy::Conflate,
+    topic::Topic,
+};
+
+impl<P> Replica<P> {
+    pub(super) fn on_link_up(&mut self, generation: u64, acknowledged: Option<Acknowledged>) {
+        self.on_link_down();
+        self.generation = generation;
+        if let Some(Acknowledged { epoch, sequence, server }) = acknowledged {
+            if self.server.is_none() {
+                // Not to be taken for lost, even if this replica has seen nothing of it.
+                self.log = self.spec.partition.log(epoch, 0);
+                self.server = Some(server);
+                self.highest = sequence;
+            } else if epoch == self.log.epoch() && self.server.as_ref() == Some(&server) {
+                self.highest = self.highest.max(sequence);
+            } else {
+                // Of a server that this replica has not heard of, or not any more.
+                self.acknowledged = Some(Acknowledged { epoch, sequence, server });
+            }
+        }
+        for manager in self.managers.clone() {
+            self.queue(manager, Delivery::Relinked);
+        }
+        let channels = self.coverage.channels();
+        if !channels.is_empty() {
+            self.requests.push(Request::Subscribe(channels));
+        }
+        self.catch_up();
+    }
+
+    pub(super) fn on_link_down(&mut self) {
+        self.link = Link::Down;
+        self.requests.clear();
+        self.reading.clear();
+        self.listing.clear();
+        self.head_serial = 0;
+        for waiting in &mut self.waiting {
+            waiting.has_head = false;
+        }
+    }
+
+    /// Asks for everything missed since the last cut. Pushes are held until the answer.
+    pub(super) fn catch_up(&mut self) {
+        self.coverage.ask_anew();
+        self.serial += 1;
+        let (held, is_renewing) = match take(&mut self.link) {
+            Link::Down => (PushBuffer::default(), false),
+            Link::CatchingUp(before) => (before.held, before.is_renewing),
+            Link::Up { unconfirmed } => (unconfirmed, false),
+        };
+        let serial = self.serial;
+        // The request sent now also covers pushes dropped before it.
+        let catching_up = CatchingUp { serial, held, has_dropped: false, is_renewing };
+        self.link = Link::CatchingUp(catching_up);
+        let purpose = Purpose::CatchUp { serial };
+        self.requests.push(match self.is_known {
+            true => Request::Changes { purpose, after: self.cut },
+            false => Request::Head { purpose },
+        });
+    }
+
+    pub(super) fn on_head(&mut self, purpose: Option<Purpose>, head: &Head, now: Instant) {
+        if !self.is_known {
+            let Some(Purpose::CatchUp { serial }) = purpose else { return };
+            if self.is_catching_up_by(serial) {
+                if head.epoch == self.log.epoch() && self.has_lost_events(head) {
+                    self.renew(head);
+                    return self.catch_up();
+                }
+                self.begin(head, now);
+            }
+            return;
+        }
+        if purpose == Some(Purpose::Attach { serial: self.head_serial }) {
+            self.head_serial = 0;
+        }
+        if !self.accepts(head) || !self.is_up() {
+            return;
+        }
+        self.log.advance(head.sequence);
+        if let Some(Purpose::Attach { serial }) = purpose {
+            for waiting in self.waiting.iter_mut().filter(|waiting| waiting.came_after < serial) {
+                waiting.has_head = true;
+            }
+        }
+        self.answer_waiting();
+    }
+
+    /// The first contact: nothing was promised to any stream before.
+    fn begin(&mut self, head: &Head, now: Instant) {
+        self.is_known = true;
+        self.log = self.spec.partition.log(head.epoch, head.sequence);
+        self.server = head.lineage.first().map(|era| era.server.clone());
+        self.coverage.confirm_all(head.sequence);
+        let held = self.take_held();
+        self.go_live(head.sequence, PushBuffer::default());
+        held.into_iter().for_each(|event| self.on_event(event, now));
+    }
+
+    fn take_held(&mut self) -> Vec<RelayedEvent> {
+        match &mut self.link {
+            Link::CatchingUp(catching_up) => catching_up.held.take(),
+            Link::Down | Link::Up { .. } => Vec::new(),
+        }
+    }
+
+    fn go_live(&mut self, sequence: u64, unconfirmed: PushBuffer) {
+        let link = replace(&mut self.link, Link::Up { unconfirmed });
+        if matches!(link, Link::CatchingUp(CatchingUp { has_dropped: true, .. })) {
+            // Dropped pushes are not accounted for.
+            return self.catch_up();
+        }
+        self.log.advance(sequence);
+        self.highest = self.highest.max(sequence);
+        self.cut = sequence;
+        self.answer_waiting();
+    }
+
+    /// Whether the answer continues what this replica knows. If not, it is under way to what
+    /// the log has become.
+    pub(super) fn accepts(&mut self, head: &Head) -> bool {
+        if head.epoch < self.log.epoch() {
+            // An older state of Redis came back: what it gives out now must not be taken
+            // for what was given out since.
+            self.renew(head);
+            return false;
+        }
+        if head.epoch != self.log.epoch() {
+            self.restart(head);
+            return false;
+        }
+        if self.has_lost_events(head) {
+            // Events that were given out are gone: nobody may take the log for whole.
+            self.renew(head);
+            return false;
+        }
+        self.server = head.lineage.first().map(|era| era.server.clone());
+        true
+    }
+
+    /// Has another epoch begin, later than any that this replica knows.
+    fn renew(&mut self, head: &Head) {
+        let mut catching_up = match take(&mut self.link) {
+            Link::Down => CatchingUp::default(),
+            Link::CatchingUp(catching_up) => catching_up,
+            Link::Up { unconfirmed } => CatchingUp { held: unconfirmed, ..CatchingUp::default() },
+        };
+        if !replace(&mut catching_up.is_renewing, true) {
+            self.requests.push(Request::Renew { epoch: head.epoch, above: self.log.epoch() });
+        }
+        self.link = Link::CatchingUp(catching_up);
+    }
+
+    /// Whether the log lacks events that this instance knows to have been given out.
+    fn has_lost_events(&self, head: &Head) -> bool {
+        let highest = self.highest.max(self.log.sequence());
+        let acknowledged = self.acknowledged.as_ref().filter(|one| one.epoch == head.epoch);
+        self.server.as_ref().is_some_and(|server| has_lost(head, server, highest))
+            || acknowledged.is_some_and(|one| has_lost(head, &one.server, one.sequence))
+    }
+
+    /// Another epoch: streams are told, and get what the log then has.
+    pub(super) fn restart(&mut self, head: &Head) {
+        let position = self.log.sequence();
+        // Numbers go on, or have begun anew.
+        let after = if head.epoch_began_after >= position { position } else { 0 };
+        self.log = self.spec.partition.log(head.epoch, after);
+        self.server = head.lineage.first().map(|era| era.server.clone());
+        self.highest = after;
+        self.cut = after;
+        self.coverage.restart(after);
+        self.reading.clear();
+        self.listing.clear();
+        for waiting in &mut self.waiting {
+            waiting.changed = None;
+        }
+        if let Link::CatchingUp(catching_up) = &mut self.link {
+            catching_up.is_renewing = false;
+            let held = catching_up.held.take().into_iter();
+            catching_up.held.extend(held.filter(|event| event.epoch == head.epoch));
+        }
+        let beginning = Some((head.epoch, after));
+        self.interrupt(MissedReason::Epoch, Vec::new(), beginning);
+        self.catch_up();
+    }
+
+    pub(super) fn hold(&mut self, event: RelayedEvent) {
+        let Link::CatchingUp(catching_up) = &mut self.link else { return };
+        if catching_up.held.is_over_full() {
+            catching_up.held.take();
+            catching_up.has_dropped = true;
+        }
+        catching_up.held.push(event);
+    }
+
+    /// Events that were missed, after newer ones of other topics have passed: no stream can
+    /// get them in order any more, so those that want them are told.
+    pub(super) fn apply_late(&mut self, events: Vec<RelayedEvent>, now: Instant) {
+        let topics: BTreeSet<Topic> = events.iter().map(|event| event.topic.clone()).collect();
+        for event in events {
+            let topic = event.topic.clone();
+            self.merge(&topic, vec![event], u64::MAX, 0);
+        }
+        self.log.settle_merges();
+        self.log.expire(now);
+        self.interrupt(MissedReason::History, topics.into_iter().collect(), None);
+    }
+
+    pub(super) fn on_changes(&mut self, head: &Head, changed: &Changed, now: Instant) {
+        self.coverage.confirm_all(head.sequence);
+        let reads: Vec<(Topic, u64)> = changed
+            .topics
+            .iter()
+            .filter(|(topic, _)| self.coverage.topic_since(topic).is_some())
+            .map(|(topic, last)| (topic, *last, self.known_through(topic)))
+            .filter(|(_, last, known)| last > known)
+            .map(|(topic, _, known)| (topic.clone(), known))
+            .collect();
+        if changed.forgotten_through > self.cut {
+            self.interrupt(MissedReason::History, Vec::new(), None);
+        }
+        self.refill_count += 1;
+        if reads.is_empty() {
+            return self.finish_catching_up(head, Vec::new(), now);
+        }
+        let Link::CatchingUp(CatchingUp { serial, .. }) = self.link else { return };
+        let purpose = Purpose::CatchUp { serial };
+        self.requests.push(Request::Read { purpose, topics: reads });
+    }
+
+    pub(super) fn finish_catching_up(&mut self, head: &Head, reads: Vec<TopicRead>, now: Instant) {
+        let mut missing: BTreeMap<u64, RelayedEvent> = BTreeMap::new();
+        let mut lost = Vec::new();
+        for read in reads {
+            let known = self.known_through(&read.topic);
+            let (events, lost_through) = self.split_expired(&read, now);
+            if lost_through > known {
+                // Streams that come later have missed it too.
+                self.merge(&read.topic, Vec::new(), u64::MAX, lost_through);
+                lost.push(read.topic.clone());
+            }
+            // What is newer than the cut is held, with what else came then.
+            let wanted = known + 1..=head.sequence;
+            let newer = events.into_iter().filter(|event| wanted.contains(&event.sequence));
+            missing.extend(newer.map(|event| (event.sequence, event)));
+        }
+        if !lost.is_empty() {
+            self.interrupt(MissedReason::History, lost, None);
+        }
+        let position = self.log.sequence();
+        let newer = missing.split_off(&(position + 1));
+        if !missing.is_empty() {
+            self.apply_late(missing.into_values().collect(), now);
+        }
+        let held = self.take_held();
+        let mut unconfirmed = PushBuffer::default();
+        let mut all = newer;
+        let (before, after): (Vec<_>, Vec<_>) = held
+            .into_iter()
+            .partition(|event| event.epoch == head.epoch && event.sequence <= head.sequence);
+        // One that the log does not hold any more was pushed all the same.
+        for event in before {
+            if event.epoch != self.log.epoch() || event.sequence <= position {
+                continue;
+            }
+            if self.coverage.topic_since(&event.topic).is_none() {
+                if self.coverage.covers(&event.topic) {
+                    unconfirmed.push(event);
+                }
+            } else if event.sequence > self.known_through(&event.topic) {
+                all.entry(event.sequence).or_insert(event);
+            }
+        }
+        all.into_values().for_each(|event| self.apply(event, now));
+        self.go_live(head.sequence, unconfirmed);
+        for event in after {
+            self.on_event(event, now);
+        }
+    }
+
+    /// What of a read is not too old, and up to which sequence the log has lost events that
+    /// no later one superseded.
+    pub(super) fn split_expired(&self, read: &TopicRead, now: Instant) -> (Vec<RelayedEvent>, u64) {
+        let policy = self.spec.partition.policies.of(read.topic.as_str());
+        let is_expired = |event: &RelayedEvent| {
+            event.published_at.checked_add(policy.history_ttl).is_some_and(|at| at <= now)
+        };
+        let first = read.events.iter().position(|event| !is_expired(event));
+        let (expired, kept) = read.events.split_at(first.unwrap_or(read.events.len()));
+        let expired_through = expired.last().map_or(0, |event| event.sequence);
+        let lost_through = match (kept.first(), policy.conflate) {
+            (None, _) => read.last,
+            (Some(first), Conflate::None) => first.previous,
+            (Some(_), Conflate::Latest) => 0,
+            (Some(_), Conflate::LatestByKey) => read.evicted_through.max(expired_through),
+        };
+        let lost_through = if lost_through > read.after { lost_through } else { 0 };
+        (kept.to_vec(), lost_through)
+    }
+}
+
+/// Whether what a server gave out up to a sequence is gone: the one that took over did not
+/// have it, or how the log came from there to where it is cannot be told.
+fn has_lost(head: &Head, server: &str, highest: u64) -> bool {
+    let known = head.lineage.iter().position(|era| era.server == *server);
+    match known.map(|known| known.checked_sub(1)) {
+        Some(None) => false,
+        Some(Some(next)) => head.lineage[next].began_after < highest,
+        None => highest > 0,
+    }
+}

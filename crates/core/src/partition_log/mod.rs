@@ -1,0 +1,489 @@
+//! The log of one partition: it numbers events, keeps their history, and answers what a
+//! stream at a given place has missed.
+//!
+//! Not here: who listens (`actors::partition`), and how an event looks in bytes (`wire`).
+
+use std::{
+    cmp::Reverse,
+    collections::{BinaryHeap, HashMap, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use crate::{
+    budget::{Excess, HistoryBudget},
+    cursor::Epoch,
+    event::SequencedEvent,
+    history::TopicHistory,
+    interest::{Interest, StartFrom},
+    policy::Policies,
+    topic::Topic,
+};
+
+/// What an attach or a resume is answered with.
+#[derive(Debug)]
+pub struct Replay {
+    pub epoch: Epoch,
+    /// Where the stream stands before the first of `events`.
+    pub start: u64,
+    /// Where it stands after the last: all that is newer arrives live.
+    pub head: u64,
+    /// What it gets before live events, in sequence order.
+    pub events: Vec<Arc<SequencedEvent>>,
+    /// What it lacked and `events` does not hold, if anything.
+    pub missed: Option<Missed>,
+}
+
+/// What a replay could not give back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    pub reason: MissedReason,
+    /// The topics, as far as they are known: at most [`MAX_MISSED_TOPICS`].
+    pub topics: Vec<Topic>,
+}
+
+/// Why it could not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissedReason {
+    /// History does not reach back so far.
+    History,
+    /// The cursor is of another epoch.
+    Epoch,
+}
+
+/// A `gap` names no more topics than this, so that it stays a small event.
+const MAX_MISSED_TOPICS: usize = 100;
+
+/// Sequence and history of one partition.
+#[derive(Debug)]
+pub struct PartitionLog {
+    epoch: Epoch,
+    partition: u16,
+    sequence: u64,
+    policies: Arc<Policies>,
+    budget: Arc<HistoryBudget>,
+    topics: HashMap<Topic, TopicHistory>,
+    /// Every event in sequence order; some have left their topic's history meanwhile.
+    order: VecDeque<(u64, Topic)>,
+    kept_events: usize,
+    kept_bytes: usize,
+    /// When to look at a topic's oldest event again; one entry per topic with events.
+    expiries: BinaryHeap<Reverse<(Instant, Topic)>>,
+    /// Topics without events in the order they became so, with their last sequence then.
+    idle: VecDeque<(Topic, u64)>,
+    max_idle_topics: usize,
+    /// Highest last sequence of a topic that is not remembered any more.
+    forgotten_through: u64,
+    /// Highest sequence that left any topic's history other than by conflation.
+    evicted_through: u64,
+}
+
+impl PartitionLog {
+    /// An empty log that begins after `sequence`; a stream that stands before it has
+    /// missed what was there.
+    pub fn new(
+        epoch: Epoch,
+        partition: u16,
+        sequence: u64,
+        policies: Arc<Policies>,
+        budget: Arc<HistoryBudget>,
+        max_idle_topics: usize,
+    ) -> Self {
+        Self {
+            epoch,
+            partition,
+            sequence,
+            policies,
+            budget,
+            topics: HashMap::new(),
+            order: VecDeque::new(),
+            kept_events: 0,
+            kept_bytes: 0,
+            expiries: BinaryHeap::new(),
+            idle: VecDeque::new(),
+            max_idle_topics,
+            forgotten_through: sequence,
+            evicted_through: sequence,
+        }
+    }
+
+    /// The last sequence given out.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// How many topics are known.
+    pub fn topic_count(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// Gives the next sequence to the event that `build` makes of it, and keeps it.
+    /// `build` runs before anything changes, so a panic in it leaves the log as it was.
+    ///
+    /// Returns the event, and the partition that must forget its oldest event if the
+    /// budget is exceeded and this one is not the one.
+    pub fn append(
+        &mut self,
+        topic: &Topic,
+        now: Instant,
+        build: impl FnOnce(u64, &TopicHistory) -> SequencedEvent,
+    ) -> (Arc<SequencedEvent>, Option<u16>) {
+        self.append_at(self.sequence + 1, topic, now, build)
+    }
+
+    /// The same for an event that has its sequence, which is higher than the last.
+    pub fn append_at(
+        &mut self,
+        sequence: u64,
+        topic: &Topic,
+        now: Instant,
+        build: impl FnOnce(u64, &TopicHistory) -> SequencedEvent,
+    ) -> (Arc<SequencedEvent>, Option<u16>) {
+        let history = self.history_of(topic);
+        let event = Arc::new(build(sequence, history));
+        let left = history.push(event.clone());
+        let is_kept = history.holds(event.sequence);
+        self.sequence = event.sequence;
+        if is_kept {
+            self.order.push_back((event.sequence, topic.clone()));
+        }
+        self.list_to_expire(topic);
+        self.count_in(&event);
+        self.count_out(&left);
+        self.note_evictions(topic);
+        let excess = self.keep_within_budget();
+        self.expire(now);
+        self.tidy();
+        (event, excess)
+    }
+
+    fn history_of(&mut self, topic: &Topic) -> &mut TopicHistory {
+        let policies = &self.policies;
+        self.topics
+            .entry(topic.clone())
+            .or_insert_with(|| TopicHistory::new(policies.of(topic.as_str()).clone()))
+    }
+
+    fn list_to_expire(&mut self, topic: &Topic) {
+        if let Some(history) = self.topics.get_mut(topic)
+            && !history.is_listed_to_expire
+            && let Some(at) = history.expires_at()
+        {
+            history.is_listed_to_expire = true;
+            self.expiries.push(Reverse((at, topic.clone())));
+        }
+    }
+
+    /// What a stream with this interest gets before live events.
+    pub fn replay(&mut self, interest: &Interest, from: StartFrom, now: Instant) -> Replay {
+        self.expire(now);
+        let head = self.sequence;
+        // Only a cursor that this log did not give out claims more than there is.
+        let missed = match from {
+            StartFrom::After { epoch, sequence } if epoch != self.epoch || sequence > head => {
+                Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() })
+            }
+            StartFrom::After { sequence, .. } => self.missed_since(interest, sequence),
+            StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => None,
+        };
+        self.replay_with(interest, from, missed)
+    }
+
+    /// The same for a caller who knows what the stream has missed.
+    pub fn replay_with(
+        &self,
+        interest: &Interest,
+        from: StartFrom,
+        missed: Option<Missed>,
+    ) -> Replay {
+        let is_foreign = missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch);
+        let events = match from {
+            StartFrom::Live => Vec::new(),
+            StartFrom::Snapshot => self.collect(interest, 0, |history| history.policy.conflates()),
+            StartFrom::After { sequence, .. } if !is_foreign => {
+                self.collect(interest, sequence, |_| true)
+            }
+            StartFrom::Earliest | StartFrom::After { .. } => self.collect(interest, 0, |_| true),
+        };
+        let start = match from {
+            StartFrom::After { sequence, .. } if !is_foreign => sequence,
+            _ => events.first().map_or(self.sequence, |first| first.sequence - 1),
+        };
+        Replay { epoch: self.epoch, start, head: self.sequence, events, missed }
+    }
+
+    /// Forgets the oldest events until the budget is kept or another partition's are older.
+    fn keep_within_budget(&mut self) -> Option<u16> {
+        loop {
+            match self.budget.excess(self.partition)? {
+                Excess::Other(partition) => {
+                    return self.budget.ask(partition).then_some(partition);
+                }
+                Excess::Own => {
+                    if !self.evict_oldest() {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Does what another partition asked for: forgets the oldest events. Returns the
+    /// partition that must forget then, if another must.
+    pub fn trim(&mut self) -> Option<u16> {
+        self.budget.answer(self.partition);
+        self.keep_within_budget()
+    }
+
+    /// Forgets what is older than its topic's policy allows.
+    pub fn expire(&mut self, now: Instant) {
+        while let Some(Reverse((at, _))) = self.expiries.peek()
+            && *at <= now
+            && let Some(Reverse((_, topic))) = self.expiries.pop()
+        {
+            let Some(history) = self.topics.get_mut(&topic) else { continue };
+            let left = history.expire(now);
+            let next = history.expires_at();
+            history.is_listed_to_expire = next.is_some();
+            self.expiries.extend(next.map(|next| Reverse((next, topic.clone()))));
+            self.count_out(&left);
+            self.note_evictions(&topic);
+        }
+        self.tidy();
+    }
+
+    // What follows is for a log that is a part of another one, in Redis.
+
+    /// The epoch of the sequences.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// Says that nothing new came up to this sequence.
+    pub fn advance(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence);
+    }
+
+    /// Begins to keep a topic: nothing of it is known through this sequence.
+    pub fn begin_topic(&mut self, topic: &Topic, sequence: u64) {
+        self.history_of(topic).begin_after(sequence);
+        self.note_evictions(topic);
+    }
+
+    /// Keeps no topic any more but these.
+    pub fn keep_topics(&mut self, mut is_kept: impl FnMut(&Topic) -> bool) {
+        let dropped = self.topics.extract_if(|topic, _| !is_kept(topic));
+        let dropped: Vec<TopicHistory> = dropped.map(|(_, history)| history).collect();
+        for history in dropped {
+            self.count_out(&history.events().cloned().collect::<Vec<_>>());
+        }
+        self.tidy();
+    }
+
+    /// A topic's history; none for one that has had no event since the log began, or is
+    /// not remembered.
+    pub fn history(&self, topic: &Topic) -> Option<&TopicHistory> {
+        self.topics.get(topic)
+    }
+
+    /// Highest last sequence of a topic that is not remembered any more.
+    pub fn forgotten_through(&self) -> u64 {
+        self.forgotten_through
+    }
+
+    /// Whether all topics together still have all that came after a sequence.
+    pub fn is_whole_after(&self, sequence: u64) -> bool {
+        self.evicted_through <= sequence
+    }
+
+    /// Adds older events of a topic, see [`TopicHistory::merge`]. The budget is kept at the
+    /// next [`Self::trim`], so that what was fetched for a stream is there to be replayed.
+    pub fn merge(
+        &mut self,
+        topic: &Topic,
+        older: Vec<Arc<SequencedEvent>>,
+        after: u64,
+        lost_through: u64,
+    ) {
+        let history = self.history_of(topic);
+        let before = history.merge(older, after, lost_through);
+        let kept: Vec<_> = history.events().cloned().collect();
+        for event in &kept {
+            self.count_in(event);
+        }
+        self.count_out(&before);
+        let sequences = kept.iter().map(|event| (event.sequence, topic.clone()));
+        self.order.extend(sequences);
+        self.list_to_expire(topic);
+        self.note_evictions(topic);
+    }
+
+    /// To be called after merges, before anything else.
+    pub fn settle_merges(&mut self) {
+        let mut all: Vec<_> = std::mem::take(&mut self.order).into();
+        all.sort_unstable();
+        all.dedup();
+        self.order = all.into();
+        self.tidy();
+    }
+
+    fn collect(
+        &self,
+        interest: &Interest,
+        after: u64,
+        wanted: impl Fn(&TopicHistory) -> bool,
+    ) -> Vec<Arc<SequencedEvent>> {
+        let mut events: Vec<_> = self
+            .histories(interest, after)
+            .filter(|history| wanted(history))
+            .flat_map(|history| history.after(after))
+            .filter(|event| interest.types.wants(event))
+            .cloned()
+            .collect();
+        events.sort_unstable_by_key(|event| event.sequence);
+        events
+    }
+
+    /// The histories of an interest's topics; those that patterns find may lack topics
+    /// without an event after the sequence.
+    fn histories<'a>(
+        &'a self,
+        interest: &'a Interest,
+        after: u64,
+    ) -> impl Iterator<Item = &'a TopicHistory> {
+        let exact = interest.topics.iter().filter_map(|topic| self.topics.get(topic));
+        exact.chain(self.histories_by_pattern(interest, after))
+    }
+
+    fn histories_by_pattern(&self, interest: &Interest, after: u64) -> Vec<&TopicHistory> {
+        if interest.patterns.is_empty() {
+            return Vec::new();
+        }
+        let first = self.order.partition_point(|(sequence, _)| *sequence <= after);
+        let recent = self.order.len() - first;
+        if recent < self.topics.len() {
+            // Few events since: look at their topics only.
+            let mut topics: Vec<&Topic> = self.order.range(first..).map(|(_, t)| t).collect();
+            topics.sort_unstable();
+            topics.dedup();
+            let matching = topics.into_iter().filter(|topic| interest.matches_pattern(topic));
+            return matching.filter_map(|topic| self.topics.get(topic)).collect();
+        }
+        let matching = self.topics.iter().filter(|(topic, _)| interest.matches_pattern(topic));
+        matching.map(|(_, history)| history).collect()
+    }
+
+    fn missed_since(&self, interest: &Interest, sequence: u64) -> Option<Missed> {
+        if self.evicted_through <= sequence {
+            return None;
+        }
+        let lacks = |topic: &&Topic| match self.topics.get(*topic) {
+            Some(history) => !history.reaches_back_to(sequence, &interest.types),
+            None => self.forgotten_through > sequence,
+        };
+        let exact = interest.topics.iter().filter(lacks);
+        // Nothing to look through for a stream without patterns.
+        let all = (!interest.patterns.is_empty()).then_some(&self.topics);
+        let by_pattern = all.into_iter().flatten().filter(|(topic, history)| {
+            !history.reaches_back_to(sequence, &interest.types) && interest.matches_pattern(topic)
+        });
+        let topics = exact.chain(by_pattern.map(|(topic, _)| topic));
+        let topics: Vec<Topic> = topics.take(MAX_MISSED_TOPICS).cloned().collect();
+        let forgotten = !interest.patterns.is_empty() && self.forgotten_through > sequence;
+        let missed = forgotten || !topics.is_empty();
+        missed.then_some(Missed { reason: MissedReason::History, topics })
+    }
+
+    fn evict_oldest(&mut self) -> bool {
+        while let Some((sequence, topic)) = self.order.pop_front() {
+            let Some(history) = self.topics.get_mut(&topic) else { continue };
+            if history.oldest() != Some(sequence) {
+                continue;
+            }
+            let left = history.evict_oldest();
+            self.count_out(left.as_slice());
+            self.note_evictions(&topic);
+            self.tidy();
+            return true;
+        }
+        false
+    }
+
+    /// To be called when events of a topic may have left its history.
+    fn note_evictions(&mut self, topic: &Topic) {
+        let Some(history) = self.topics.get_mut(topic) else { return };
+        self.evicted_through = self.evicted_through.max(history.evicted_through());
+        if history.is_empty() && !std::mem::replace(&mut history.is_listed_idle, true) {
+            self.idle.push_back((topic.clone(), history.last()));
+        }
+    }
+
+    fn count_in(&mut self, event: &SequencedEvent) {
+        self.kept_events += 1;
+        self.kept_bytes += event.size_bytes();
+        self.budget.add(event.size_bytes());
+    }
+
+    fn count_out(&mut self, left: &[Arc<SequencedEvent>]) {
+        let bytes: usize = left.iter().map(|event| event.size_bytes()).sum();
+        self.kept_events -= left.len();
+        self.kept_bytes -= bytes;
+        self.budget.release(bytes);
+    }
+
+    /// Drops what no longer stands for anything: stale places at the front of `order`, all
+    /// of them once they outnumber the others, and the oldest tombstones past the bound.
+    fn tidy(&mut self) {
+        let topics = &self.topics;
+        let kept = |(sequence, topic): &(u64, Topic)| {
+            topics.get(topic).is_some_and(|history| history.holds(*sequence))
+        };
+        while self.order.front().is_some_and(|place| !kept(place)) {
+            self.order.pop_front();
+        }
+        if self.order.len() > 2 * self.kept_events + 1024 {
+            self.order.retain(kept);
+        }
+        self.say_oldest();
+        self.forget_idle_topics();
+    }
+
+    /// Forgets the topics that were idle longest, past the bound. One that had events since
+    /// it was listed gets a second chance; so the work per call is bounded too.
+    fn forget_idle_topics(&mut self) {
+        const MAX_LOOKS: usize = 8;
+        for _ in 0..MAX_LOOKS {
+            if self.idle.len() <= self.max_idle_topics {
+                return;
+            }
+            let Some((topic, last)) = self.idle.pop_front() else { return };
+            let Some(history) = self.topics.get_mut(&topic) else { continue };
+            if !history.is_empty() {
+                history.is_listed_idle = false;
+            } else if history.last() == last {
+                self.topics.remove(&topic);
+                self.forgotten_through = self.forgotten_through.max(last);
+                self.evicted_through = self.evicted_through.max(last);
+            } else {
+                self.idle.push_back((topic, history.last()));
+            }
+        }
+    }
+
+    fn say_oldest(&self) {
+        let front = self.order.front();
+        let history = front.and_then(|(_, topic)| self.topics.get(topic));
+        let oldest = history.and_then(|history| history.after(0).next());
+        self.budget.set_oldest(self.partition, oldest.map(|event| event.published_at));
+    }
+}
+
+impl Drop for PartitionLog {
+    fn drop(&mut self) {
+        self.budget.release(self.kept_bytes);
+        self.budget.set_oldest(self.partition, None);
+    }
+}
+
+#[cfg(test)]
+mod tests;

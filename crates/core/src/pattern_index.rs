@@ -1,0 +1,196 @@
+//! Finds the patterns that match a topic in the time its segments take, however many
+//! patterns there are: a trie over their first segments.
+
+use std::collections::HashMap;
+
+use crate::topic::{Pattern, Topic};
+
+/// Values by pattern. A value may stand under several patterns, and several times under one.
+#[derive(Debug)]
+pub struct PatternIndex<V> {
+    root: Node<V>,
+}
+
+#[derive(Debug)]
+struct Node<V> {
+    literal: HashMap<Box<str>, Node<V>>,
+    /// Behind `*`.
+    any: Option<Box<Node<V>>>,
+    /// Of patterns that end here.
+    here: Vec<V>,
+    /// Of patterns that end here in `**`.
+    rest: Vec<V>,
+    /// Of patterns that go deeper than the trie, looked at one by one: a node for every
+    /// segment of long patterns would let few of them take much memory.
+    deep: Vec<(Pattern, V)>,
+}
+
+/// Segments that the trie tells apart: more than topics usually have.
+const MAX_DEPTH: usize = 6;
+
+impl<V> Default for PatternIndex<V> {
+    fn default() -> Self {
+        Self { root: Node::default() }
+    }
+}
+
+impl<V> Default for Node<V> {
+    fn default() -> Self {
+        Self {
+            literal: HashMap::new(),
+            any: None,
+            here: Vec::new(),
+            rest: Vec::new(),
+            deep: Vec::new(),
+        }
+    }
+}
+
+impl<V: Copy + Eq> PatternIndex<V> {
+    /// Adds a value under a pattern.
+    pub fn insert(&mut self, pattern: &Pattern, value: V) {
+        let mut node = &mut self.root;
+        for (depth, segment) in pattern.as_str().split(':').enumerate() {
+            if depth == MAX_DEPTH {
+                return node.deep.push((pattern.clone(), value));
+            }
+            node = match segment {
+                "**" => return node.rest.push(value),
+                "*" => node.any.get_or_insert_default(),
+                literal => node.literal.entry(literal.into()).or_default(),
+            };
+        }
+        node.here.push(value);
+    }
+
+    /// Takes one such value from under a pattern, if it is there.
+    pub fn remove(&mut self, pattern: &Pattern, value: V) {
+        self.root.remove(0, pattern, &mut pattern.as_str().split(':'), value);
+    }
+
+    /// Calls `found` with each value whose pattern matches.
+    pub fn for_each_match(&self, topic: &Topic, mut found: impl FnMut(V)) {
+        self.root.visit(topic, topic.as_str(), &mut found);
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.root.is_empty()
+    }
+}
+
+impl<V: Copy + Eq> Node<V> {
+    /// `remaining` is what of the topic lies below this node.
+    fn visit(&self, topic: &Topic, remaining: &str, found: &mut impl FnMut(V)) {
+        self.rest.iter().copied().for_each(&mut *found);
+        for (pattern, value) in &self.deep {
+            if pattern.matches(topic.as_str()) {
+                found(*value);
+            }
+        }
+        let (segment, rest) = match remaining.split_once(':') {
+            Some((segment, rest)) => (segment, Some(rest)),
+            None => (remaining, None),
+        };
+        for next in self.literal.get(segment).into_iter().chain(self.any.as_deref()) {
+            match rest {
+                Some(rest) => next.visit(topic, rest, found),
+                None => next.here.iter().copied().for_each(&mut *found),
+            }
+        }
+    }
+
+    /// Removes, and drops the nodes that hold nothing any more.
+    fn remove<'a>(
+        &mut self,
+        depth: usize,
+        pattern: &Pattern,
+        segments: &mut impl Iterator<Item = &'a str>,
+        value: V,
+    ) {
+        match segments.next() {
+            None => remove_one(&mut self.here, &value),
+            Some(_) if depth == MAX_DEPTH => remove_one(&mut self.deep, &(pattern.clone(), value)),
+            Some("**") => remove_one(&mut self.rest, &value),
+            Some("*") => {
+                if let Some(any) = &mut self.any {
+                    any.remove(depth + 1, pattern, segments, value);
+                    if any.is_empty() {
+                        self.any = None;
+                    }
+                }
+            }
+            Some(literal) => {
+                if let Some(next) = self.literal.get_mut(literal) {
+                    next.remove(depth + 1, pattern, segments, value);
+                    if next.is_empty() {
+                        self.literal.remove(literal);
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.literal.is_empty()
+            && self.any.is_none()
+            && self.here.is_empty()
+            && self.rest.is_empty()
+            && self.deep.is_empty()
+    }
+}
+
+fn remove_one<V: Eq>(values: &mut Vec<V>, value: &V) {
+    if let Some(index) = values.iter().position(|other| other == value) {
+        values.swap_remove(index);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn segments(choice: &'static [&'static str]) -> impl Strategy<Value = Vec<&'static str>> {
+        prop::collection::vec(prop::sample::select(choice), 1..MAX_DEPTH + 3)
+    }
+
+    fn pattern() -> impl Strategy<Value = Pattern> {
+        (segments(&["a", "b", "*"]), any::<bool>()).prop_map(|(mut segments, open)| {
+            if open {
+                segments.push("**");
+            }
+            Pattern::parse(&segments.join(":")).unwrap()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn finds_just_the_patterns_that_match_one_by_one(
+            patterns in prop::collection::vec((pattern(), any::<bool>()), 0..12),
+            topic in segments(&["a", "b", "c"]),
+        ) {
+            let topic = Topic::parse(&topic.join(":")).unwrap();
+            let mut index = PatternIndex::default();
+            for (value, (pattern, _)) in patterns.iter().enumerate() {
+                index.insert(pattern, value);
+            }
+            for (value, (pattern, keep)) in patterns.iter().enumerate() {
+                if !keep {
+                    index.remove(pattern, value);
+                }
+            }
+            let mut found = Vec::new();
+            index.for_each_match(&topic, |value| found.push(value));
+            found.sort_unstable();
+            let matches = |(pattern, keep): &(Pattern, bool)| *keep && pattern.matches(topic.as_str());
+            let expected: Vec<usize> =
+                (0..patterns.len()).filter(|value| matches(&patterns[*value])).collect();
+            prop_assert_eq!(found, expected);
+            if patterns.iter().all(|(_, keep)| !keep) {
+                prop_assert!(index.is_empty());
+            }
+        }
+    }
+}

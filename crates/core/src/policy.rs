@@ -1,0 +1,144 @@
+//! Topic policies: when events leave, which of them, what is kept, how fast one stream
+//! may get them. Resolved once per topic from the configuration; first match wins.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+
+use crate::topic::Pattern;
+
+/// Phases that the ticks of workers may have.
+pub const PHASES: u32 = 10;
+
+/// When the events of a topic leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flush {
+    /// At the next tick, together.
+    Tick,
+    /// Each at once.
+    Immediate,
+    /// At once if the topic was quiet for a tick, else at the next tick.
+    Leading,
+}
+
+/// Which events of one tick leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Conflate {
+    /// All of them.
+    None,
+    /// The last of the topic.
+    Latest,
+    /// The last of each key.
+    LatestByKey,
+}
+
+impl Conflate {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Latest => "latest",
+            Self::LatestByKey => "latest-by-key",
+        }
+    }
+}
+
+/// A token bucket of `burst` events, refilled by `events_per_second`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Events a second in the long run; 0 turns the limit off.
+    pub events_per_second: u32,
+    /// Events allowed at once; at least 1 while the limit is on.
+    pub burst: u32,
+}
+
+/// What happens to a stream whose outbox is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SlowConsumer {
+    /// The stream ends with `shutdown`; its client resumes from history without loss.
+    Disconnect,
+    /// The stream goes on with the newest events, after a `gap` for the dropped ones.
+    DropOldest,
+}
+
+/// How the events of a topic are treated.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Policy {
+    /// Which `[[topics]]` entry this is, for limiters kept per policy; the default has none.
+    pub entry: Option<usize>,
+    pub flush: Flush,
+    pub tick: Duration,
+    pub conflate: Conflate,
+    pub history_events: usize,
+    pub history_ttl: Duration,
+    /// Bound on what one stream gets of all topics under this entry.
+    pub rate: Option<Rate>,
+}
+
+impl Policy {
+    /// Whether a later event can supersede an earlier one.
+    pub fn conflates(&self) -> bool {
+        self.conflate != Conflate::None
+    }
+
+    /// The first tick after `now`: the same moments for all topics of a worker that share a
+    /// tick. Workers that have different phases, in [`PHASES`] of a tick, do not send at once.
+    pub fn next_tick(&self, ticks_from: Instant, phase: u32, now: Instant) -> Instant {
+        next_multiple(self.tick, ticks_from + self.tick / PHASES * phase, now)
+    }
+}
+
+/// The first multiple of a duration after `now`, counted from `start`.
+fn next_multiple(duration: Duration, start: Instant, now: Instant) -> Instant {
+    let since = now.saturating_duration_since(start).as_nanos();
+    let duration = duration.as_nanos().max(1);
+    start + Duration::from_nanos(((since / duration + 1) * duration) as u64)
+}
+
+/// All policies of a hub.
+#[derive(Debug)]
+pub struct Policies {
+    entries: Vec<(Pattern, Arc<Policy>)>,
+    default: Arc<Policy>,
+}
+
+impl Policies {
+    /// `entries` in the order of the configuration: the first matching pattern wins.
+    pub fn new(default: Policy, entries: Vec<(Pattern, Policy)>) -> Self {
+        let entries = entries.into_iter();
+        let entries = entries.map(|(pattern, policy)| (pattern, Arc::new(policy))).collect();
+        Self { entries, default: Arc::new(default) }
+    }
+
+    /// The policy of a topic.
+    pub fn of(&self, topic: &str) -> &Arc<Policy> {
+        let entry = self.entries.iter().find(|(pattern, _)| pattern.matches(topic));
+        entry.map_or(&self.default, |(_, policy)| policy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_tick_is_a_tick_away_at_most_whatever_the_phase() {
+        let policy = crate::testing::policy(Conflate::None);
+        let (start, tick) = (Instant::now(), policy.tick);
+        for phase in 0..PHASES {
+            let first = start + tick / PHASES * phase;
+            for micros in (0..1_000_000).step_by(333) {
+                let now = first + Duration::from_micros(micros);
+                let next = policy.next_tick(start, phase, now);
+                assert!(next > now && next <= now + tick);
+                assert_eq!((next - first).as_nanos() % tick.as_nanos(), 0);
+            }
+        }
+    }
+}

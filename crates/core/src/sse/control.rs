@@ -1,0 +1,107 @@
+//! The hub's own events: `connected`, `gap`, `shutdown`.
+
+use serde::Serialize;
+
+use crate::{partition_log::MissedReason, sse::encode::control_event, topic::Topic};
+
+/// Why events are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GapReason {
+    /// History does not reach back to the client's cursor.
+    History,
+    /// The cursor is of another epoch.
+    Epoch,
+    /// The client read too slowly.
+    Slow,
+    /// The stream's rate limit was exceeded for too long.
+    Rate,
+}
+
+impl From<MissedReason> for GapReason {
+    fn from(reason: MissedReason) -> Self {
+        match reason {
+            MissedReason::History => Self::History,
+            MissedReason::Epoch => Self::Epoch,
+        }
+    }
+}
+
+/// Why the hub ends a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShutdownReason {
+    /// The instance stops, or rebuilds what the stream hung on.
+    Drain,
+    /// The instance has no room for the stream.
+    Capacity,
+    /// The stream reached its maximum lifetime.
+    Lifetime,
+    /// The client read too slowly; it can resume.
+    Slow,
+}
+
+impl ShutdownReason {
+    /// The word used in events, metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Drain => "drain",
+            Self::Capacity => "capacity",
+            Self::Lifetime => "lifetime",
+            Self::Slow => "slow",
+        }
+    }
+}
+
+/// The first event of every stream.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Connected<'a> {
+    pub client_id: &'a str,
+    /// Milliseconds since 1970.
+    pub timestamp: u64,
+    /// As the client named them.
+    pub topics: &'a [&'a str],
+    pub resumed: bool,
+}
+
+impl Connected<'_> {
+    pub fn encode(&self, id: &str) -> String {
+        control_event("connected", id, self)
+    }
+}
+
+/// Events were missed that cannot be replayed.
+#[derive(Serialize)]
+pub struct Gap<'a> {
+    pub reason: GapReason,
+    pub partitions: &'a [u16],
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub topics: &'a [&'a str],
+}
+
+impl Gap<'_> {
+    pub fn encode(&self, id: &str) -> String {
+        control_event("gap", id, self)
+    }
+}
+
+/// Names of topics, for a gap.
+pub fn names<'a>(topics: impl IntoIterator<Item = &'a Topic>) -> Vec<&'a str> {
+    topics.into_iter().map(Topic::as_str).collect()
+}
+
+/// The stream ends.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shutdown {
+    pub reason: ShutdownReason,
+    /// When to come back.
+    pub reconnect_ms: u64,
+}
+
+impl Shutdown {
+    pub fn encode(&self, id: &str) -> String {
+        control_event("shutdown", id, self)
+    }
+}

@@ -1,0 +1,232 @@
+//! What the hub writes: events, control events, comments.
+
+use std::fmt::Write as _;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::{
+    cursor::{Cursor, Epoch, Positions, write_cursor},
+    event::{Event, EventBody, EventData, SequencedEvent},
+};
+
+/// Why writing text into memory does not fail.
+const ANY_TEXT: &str = "memory takes any text";
+
+/// The comment that keeps an idle stream alive.
+pub const HEARTBEAT: &[u8] = b": heartbeat\n";
+
+/// Encodes what all streams see alike of an event, for so many topics at least: everything but the `id:` line, which
+/// comes last. Some clients take an id over when they read its line, and would miss the
+/// event if the connection were cut between there and the blank line.
+pub fn body(event: &Event, topic_count: usize) -> EventBody {
+    let payload = event.data.as_str();
+    let mut text = String::with_capacity(payload.len() + 48);
+    if let Some(event_type) = &event.event_type {
+        push_line(&mut text, "event", event_type);
+    }
+    let data_at = text.len();
+    for line in lines(payload) {
+        push_line(&mut text, "data", line);
+    }
+    let name = |name: &Option<String>| name.as_deref().map(Into::into);
+    EventBody {
+        event_type: name(&event.event_type),
+        key: name(&event.key),
+        collapse: name(&event.collapse),
+        lines: text.into(),
+        data_at,
+        is_json: matches!(event.data, EventData::Json(_)),
+        topic_count: topic_count.max(1),
+    }
+}
+
+/// An event without its `id:` line.
+pub fn push_lines(out: &mut Vec<u8>, event: &SequencedEvent) {
+    let lines = &event.body.lines;
+    if event.collapsed.is_none() {
+        return out.extend_from_slice(lines);
+    }
+    // One line of a JSON object: events with a collapse key have no other data.
+    let end = lines.len() - "}\n".len();
+    out.extend_from_slice(&lines[..end]);
+    let comma = if lines[end - 1] == b'{' { "" } else { "," };
+    writeln!(Text(out), "{comma}\"collapsed\":{}}}", event.count()).expect(ANY_TEXT);
+}
+
+/// An event as a stream gets it that touches just its partition.
+pub fn push_event(out: &mut Vec<u8>, event: &SequencedEvent) {
+    push_lines(out, event);
+    let cursor = Cursor::of_event(event.epoch, event.partition, event.sequence);
+    write!(Text(out), "id: {cursor}\n\n").expect(ANY_TEXT);
+}
+
+/// Several of them in one piece.
+pub fn events<'a>(events: impl Iterator<Item = &'a SequencedEvent> + Clone) -> Bytes {
+    let size = events.clone().map(SequencedEvent::stream_bytes).sum();
+    let mut bytes = Vec::with_capacity(size);
+    events.for_each(|event| push_event(&mut bytes, event));
+    bytes.into()
+}
+
+/// A whole control event.
+pub fn control_event(name: &str, id: &str, data: &impl Serialize) -> String {
+    let mut text = String::with_capacity(160);
+    push_line(&mut text, "event", name);
+    if !id.is_empty() {
+        push_line(&mut text, "id", id);
+    }
+    push_line(&mut text, "data", to_json(data));
+    text.push('\n');
+    text
+}
+
+/// The `retry:` line that opens a stream: no block of its own, the event after it ends it.
+pub fn retry(millis: u64) -> String {
+    format!("retry: {millis}\n")
+}
+
+/// A cursor's text.
+pub fn cursor_text(epoch: Epoch, positions: &Positions) -> String {
+    let mut text = String::new();
+    write_cursor(&mut text, epoch, positions).expect(ANY_TEXT);
+    text
+}
+
+/// The `id:` line of a stream over several partitions, and the blank line that ends the event.
+pub fn push_id_line(out: &mut Vec<u8>, cursor: &[u8]) {
+    out.extend_from_slice(b"id: ");
+    out.extend_from_slice(cursor);
+    out.extend_from_slice(b"\n\n");
+}
+
+/// One event of a JSON batch: `{"id":…,"topic":…,"event":…,"key":…,"data":…}`, without
+/// `event` and `key` where the publisher named none.
+pub fn push_batch_item(out: &mut String, id: &str, event: &SequencedEvent) {
+    #[derive(Serialize)]
+    struct Item<'a> {
+        id: &'a str,
+        topic: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        event: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        key: Option<&'a str>,
+        data: serde_json::Value,
+    }
+    let data = data_of(event);
+    let item = Item {
+        id,
+        topic: event.topic.as_str(),
+        event: event.event_type(),
+        key: event.key(),
+        data: serde_json::Value::Null,
+    };
+    let head = to_json(&item);
+    // JSON data goes in as it stands: parsing it again could change its numbers.
+    out.push_str(head.strip_suffix("null}").expect("the last field is null"));
+    if event.body.is_json {
+        out.push_str(&data);
+    } else {
+        out.push_str(&to_json(&data));
+    }
+    out.push('}');
+}
+
+/// The data that an event carries in a stream, its line ends all LF.
+fn data_of(event: &SequencedEvent) -> String {
+    let mut lines = Vec::with_capacity(event.body.lines.len());
+    push_lines(&mut lines, event);
+    let text = std::str::from_utf8(&lines[event.body.data_at..]).expect("encoded from text");
+    let values = text.lines().map(|line| line.strip_prefix("data: ").unwrap_or(line));
+    values.collect::<Vec<_>>().join("\n")
+}
+
+/// Splits where the standard ends a line: LF, CRLF or CR. A last empty line counts, so
+/// that data that ends in a line end comes out as it went in.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.find(['\n', '\r']) else {
+            rest = None;
+            return Some(text);
+        };
+        let skipped = if text[end..].starts_with("\r\n") { 2 } else { 1 };
+        rest = Some(&text[end + skipped..]);
+        Some(&text[..end])
+    })
+}
+
+fn push_line(out: &mut String, field: &str, value: impl std::fmt::Display) {
+    writeln!(out, "{field}: {value}").expect(ANY_TEXT);
+}
+
+/// Bytes as something to write text into.
+struct Text<'a>(&'a mut Vec<u8>);
+
+impl std::fmt::Write for Text<'_> {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).expect("plain structs and strings serialize")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sequenced(event: &Event, collapsed: Option<Box<[u64]>>) -> SequencedEvent {
+        let policy = crate::testing::policy(crate::policy::Conflate::None);
+        let any = crate::testing::sequenced("topic", 70, None, &policy);
+        let body = body(event, 1).into();
+        let (partition, epoch) = (3, Epoch::new(1));
+        SequencedEvent { body, partition, epoch, collapsed, ..(*any).clone() }
+    }
+
+    fn encoded(event: &Event) -> String {
+        let event = sequenced(event, None);
+        String::from_utf8(events([&event].into_iter()).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn an_event_is_an_id_a_type_and_data_lines() {
+        assert_eq!(encoded(&Event::text("x")), "data: x\nid: 00000001.3:16\n\n");
+        assert_eq!(
+            encoded(&Event::text("x").event_type("like")),
+            "event: like\ndata: x\nid: 00000001.3:16\n\n"
+        );
+    }
+
+    #[test]
+    fn every_line_end_starts_a_data_line_and_nothing_else_does() {
+        assert_eq!(
+            encoded(&Event::text("a\nb\r\nc\rd\u{2028}e\u{85}")),
+            "data: a\ndata: b\ndata: c\ndata: d\u{2028}e\u{85}\nid: 00000001.3:16\n\n"
+        );
+        assert_eq!(encoded(&Event::text("")), "data: \nid: 00000001.3:16\n\n");
+        assert_eq!(encoded(&Event::text("a\n")), "data: a\ndata: \nid: 00000001.3:16\n\n");
+    }
+
+    #[test]
+    fn data_is_found_again_in_the_encoded_bytes() {
+        for text in ["", "a", "a\nb", "a\n", "\n\n", " data: x"] {
+            let event = sequenced(&Event::text(text).event_type("t"), None);
+            assert_eq!(data_of(&event), text, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_merged_event_says_how_many_it_stands_for() {
+        for (data, merged) in
+            [("{}", "{\"collapsed\":3}"), ("{\"a\":{}}", "{\"a\":{},\"collapsed\":3}")]
+        {
+            let event = Event::new(EventData::Json(data.to_owned())).collapse("k");
+            assert_eq!(data_of(&sequenced(&event, None)), data);
+            assert_eq!(data_of(&sequenced(&event, Some([1, 2].into()))), merged);
+        }
+    }
+}

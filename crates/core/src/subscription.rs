@@ -1,0 +1,377 @@
+//! What a stream asks for: the builder for embedders, and what the hub makes of it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use crate::{
+    error::SubscribeError,
+    event::{MAX_FIELD_BYTES, SequencedEvent},
+    interest::{Interest, PatternSet, Start, StartFrom, Topics, TypeFilter},
+    shared_topics::SharedTopics,
+    topic::{Pattern, Topic},
+    user::User,
+};
+
+/// The topics of a stream, and the options left open to the request: `types`, `batch`,
+/// `snapshot`, and where to resume.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Subscription {
+    topics: Vec<String>,
+    options: StreamOptions,
+}
+
+/// How a stream wants its events. An unset option has its default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamOptions {
+    pub types: Option<Vec<String>>,
+    pub last_event_id: Option<String>,
+    pub format: Option<Format>,
+    pub snapshot: Option<bool>,
+}
+
+/// The user of a feed, and the number by which the feed's worker expects the stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FeedOf {
+    pub user: User,
+    pub number: u64,
+}
+
+/// A change of an open stream's subscription.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Change {
+    pub add: Vec<Pattern>,
+    pub remove: Vec<Pattern>,
+    /// The new list of muted kinds, if it changes.
+    pub muted: Option<Arc<[String]>>,
+}
+
+impl Subscription {
+    /// A subscription to nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a topic or a pattern: `*` is one whole segment, a last `**` one or more. The hub
+    /// answers 400 to an invalid one when the stream is opened.
+    #[must_use]
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topics.push(topic.into());
+        self
+    }
+
+    /// Adds several topics or patterns.
+    #[must_use]
+    pub fn topics<T: Into<String>>(mut self, topics: impl IntoIterator<Item = T>) -> Self {
+        self.topics.extend(topics.into_iter().map(Into::into));
+        self
+    }
+
+    /// Keeps only events of these types; `message` stands for events without one.
+    #[must_use]
+    pub fn types<T: Into<String>>(mut self, types: impl IntoIterator<Item = T>) -> Self {
+        self.options.types = Some(types.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Begins after the event of this id, or with `earliest` at the beginning of history,
+    /// whatever the request says.
+    #[must_use]
+    pub fn last_event_id(mut self, id: impl Into<String>) -> Self {
+        self.options.last_event_id = Some(id.into());
+        self
+    }
+
+    /// Begins with the newest event of each key of the conflated topics.
+    #[must_use]
+    pub fn snapshot(mut self) -> Self {
+        self.options.snapshot = Some(true);
+        self
+    }
+
+    /// Fills the options left open.
+    #[must_use]
+    pub fn or_options(mut self, options: StreamOptions) -> Self {
+        self.options = self.options.or(options);
+        self
+    }
+
+    /// Checks the subscription and resolves it. `secret` makes the client's id unguessable.
+    ///
+    /// # Errors
+    /// No topic, too many, or an invalid topic, type or cursor.
+    pub fn resolve(self, max_topics: usize, secret: u64) -> Result<Wanted, SubscribeError> {
+        if self.topics.is_empty() {
+            return Err(SubscribeError::NoTopic);
+        }
+        if self.topics.len() > max_topics {
+            return Err(SubscribeError::TooManyTopics { max_count: max_topics });
+        }
+        let names = self.topics.iter().map(|name| Pattern::parse(name));
+        let mut names = names.collect::<Result<Vec<Pattern>, _>>()?;
+        names.sort_unstable();
+        names.dedup();
+        let patterns: Vec<_> = names.iter().filter(|name| name.has_wildcard()).cloned().collect();
+        let patterns = PatternSet::of(patterns);
+        let topics = names.iter().filter_map(Pattern::to_topic);
+        let mut topics: Topics = topics.filter(|topic| !patterns.matches(topic)).collect();
+        topics.shrink_to_fit();
+        Ok(Wanted {
+            names: (!patterns.is_empty()).then(|| names.into()),
+            topics,
+            patterns,
+            start: self.options.start()?,
+            format: self.options.format.unwrap_or_default(),
+            types: TypeFilter(check_types(self.options.types)?),
+            feed: None,
+            muted: None,
+            secret,
+        })
+    }
+}
+
+impl StreamOptions {
+    fn or(self, other: Self) -> Self {
+        Self {
+            types: self.types.or(other.types),
+            last_event_id: self.last_event_id.or(other.last_event_id),
+            format: self.format.or(other.format),
+            snapshot: self.snapshot.or(other.snapshot),
+        }
+    }
+
+    fn start(&self) -> Result<Start, SubscribeError> {
+        Ok(match self.last_event_id.as_deref() {
+            None | Some("") if self.snapshot == Some(true) => Start::Snapshot,
+            None | Some("") => Start::Live,
+            Some("earliest") => Start::Earliest,
+            Some(id) => Start::Resume(Box::new(id.parse()?)),
+        })
+    }
+}
+
+fn changed<T: Ord>(
+    mut all: BTreeSet<T>,
+    add: impl IntoIterator<Item = T>,
+    remove: impl IntoIterator<Item = T>,
+) -> BTreeSet<T> {
+    remove.into_iter().for_each(|one| {
+        all.remove(&one);
+    });
+    all.extend(add);
+    all
+}
+
+fn check_types(types: Option<Vec<String>>) -> Result<Option<Arc<[String]>>, SubscribeError> {
+    let Some(types) = types.filter(|types| !types.is_empty()) else { return Ok(None) };
+    let valid = |name: &String| {
+        (1..=MAX_FIELD_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
+    };
+    if types.iter().all(valid) { Ok(Some(types.into())) } else { Err(SubscribeError::BadTypes) }
+}
+
+/// How events are written into a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Format {
+    /// Each as an event of its own.
+    #[default]
+    Events,
+    /// Those of one tick as one `batch` whose data is a JSON array.
+    JsonBatch,
+}
+
+/// A checked subscription.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Topics and patterns as the client spelt them, each once, sorted; unless that is just
+    /// the topics, as it mostly is.
+    names: Option<Box<[Pattern]>>,
+    /// Topics that no pattern of the stream covers, each once, sorted.
+    pub topics: Topics,
+    pub patterns: Arc<PatternSet>,
+    pub types: TypeFilter,
+    pub start: Start,
+    pub format: Format,
+    /// Whose feed it is, if it is one.
+    pub feed: Option<FeedOf>,
+    /// Event types that the user of the feed does not want.
+    pub muted: Option<Arc<[String]>>,
+    /// What makes the client's id one that nobody can guess.
+    pub secret: u64,
+}
+
+impl Wanted {
+    /// The subscription of a user's feed: the user's notifications and the posts of followed
+    /// authors. A client learns only the notifications' name: the authors change.
+    ///
+    /// # Errors
+    /// Too many topics, or an invalid type or cursor.
+    pub fn feed(
+        feed: FeedOf,
+        mut topics: Vec<Topic>,
+        muted: Vec<String>,
+        options: StreamOptions,
+        max_topics: usize,
+        secret: u64,
+    ) -> Result<Self, SubscribeError> {
+        topics.sort_unstable();
+        topics.dedup();
+        if topics.len() > max_topics {
+            return Err(SubscribeError::TooManyTopics { max_count: max_topics });
+        }
+        Ok(Self {
+            names: Some([feed.user.notifications().into()].into()),
+            topics: topics.into_iter().collect(),
+            patterns: PatternSet::none(),
+            start: options.start()?,
+            format: options.format.unwrap_or_default(),
+            types: TypeFilter(check_types(options.types)?),
+            feed: Some(feed),
+            muted: Some(muted.into()).filter(|kinds: &Arc<[String]>| !kinds.is_empty()),
+            secret,
+        })
+    }
+
+    /// Topics and patterns as the client spelt them, each once, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let topics: &[Topic] = if self.names.is_some() { &[] } else { &self.topics };
+        let names = self.names.iter().flatten().map(Pattern::as_str);
+        names.chain(topics.iter().map(Topic::as_str))
+    }
+
+    /// How many there are of them.
+    pub fn name_count(&self) -> usize {
+        self.names.as_ref().map_or(self.topics.len(), |names| names.len())
+    }
+
+    /// Has the stream's topics stand where those of other streams stand already.
+    pub fn share_topics(&mut self, shared: &mut SharedTopics) {
+        self.topics.iter_mut().for_each(|topic| shared.share(topic));
+    }
+
+    /// What the stream wants of each partition that it touches, ascending.
+    pub fn interests(&self, partition_count: u16) -> Vec<(u16, Arc<Interest>)> {
+        // A feed stands in all partitions, so that it finds what an author has posted whom
+        // the user began to follow while away.
+        let (topics, patterns, types) = (&self.topics, &self.patterns, &self.types);
+        let is_everywhere = self.feed.is_some();
+        let all = Interest::by_partition(topics, patterns, types, partition_count, is_everywhere);
+        all.into_iter().map(|(number, interest)| (number, Arc::new(interest))).collect()
+    }
+
+    /// What it wants of a partition in which it has no topic.
+    pub fn no_interest(&self) -> Interest {
+        let (patterns, types) = (PatternSet::none(), self.types.clone());
+        Interest { topics: Topics::new(), patterns, types }
+    }
+
+    /// Whether the stream wants an event of one of its topics.
+    pub fn wants_event(&self, event: &SequencedEvent) -> bool {
+        self.types.wants(event) && !self.mutes(event.event_type().unwrap_or("message"))
+    }
+
+    /// Whether the stream wants all events of its topics.
+    pub fn wants_all_types(&self) -> bool {
+        self.types.is_all() && self.muted.is_none()
+    }
+
+    /// Whether this is a feed of just these topics and muted kinds, sorted.
+    pub fn is_feed_of(&self, topics: &[Topic], muted: &[String]) -> bool {
+        self.topics.len() == topics.len()
+            && topics.iter().all(|topic| self.topics.binary_search(topic).is_ok())
+            && self.muted.as_deref().unwrap_or_default() == muted
+    }
+
+    /// Whether the stream's user does not want events of a type.
+    pub fn mutes(&self, event_type: &str) -> bool {
+        self.muted.as_ref().is_some_and(|kinds| kinds.iter().any(|kind| kind == event_type))
+    }
+
+    /// The subscription after a change; none if it would have too many topics.
+    pub fn changed(
+        &self,
+        add: &[Pattern],
+        remove: &[Pattern],
+        muted: Option<Arc<[String]>>,
+        max_topics: usize,
+    ) -> Option<Self> {
+        let names: BTreeSet<Pattern> = match &self.names {
+            Some(names) => names.iter().cloned().collect(),
+            None => self.topics.iter().cloned().map(Pattern::from).collect(),
+        };
+        let names = changed(names, add.iter().cloned(), remove.iter().cloned());
+        let wild = |all: &[Pattern]| -> Vec<Pattern> {
+            all.iter().filter(|one| one.has_wildcard()).cloned().collect()
+        };
+        let patterns = changed(self.patterns.iter().cloned().collect(), wild(add), wild(remove));
+        let patterns = match patterns.iter().eq(self.patterns.iter()) {
+            true => self.patterns.clone(),
+            false => PatternSet::of(patterns.into_iter().collect()),
+        };
+        // Topics that a pattern covered are wanted by themselves once it is gone.
+        let named = names.iter().filter(|_| self.feed.is_none()).chain(add);
+        let added = named.filter_map(Pattern::to_topic).filter(|topic| !patterns.matches(topic));
+        let removed = remove.iter().filter_map(Pattern::to_topic);
+        let topics = changed(self.topics.iter().cloned().collect(), added, removed);
+        let mut topics: Topics = topics.into_iter().collect();
+        topics.shrink_to_fit();
+        // As many as the client could come back with.
+        let count = if self.feed.is_some() { topics.len() } else { names.len() };
+        if count > max_topics {
+            return None;
+        }
+        Some(Self {
+            names: match self.feed {
+                Some(_) => self.names.clone(),
+                None => (!patterns.is_empty()).then(|| names.into_iter().collect()),
+            },
+            topics,
+            patterns,
+            types: self.types.clone(),
+            start: Start::Live,
+            format: self.format,
+            feed: self.feed.clone(),
+            muted: muted.map_or_else(
+                || self.muted.clone(),
+                |kinds| Some(kinds).filter(|kinds| !kinds.is_empty()),
+            ),
+            secret: self.secret,
+        })
+    }
+
+    /// Where the stream begins in a partition.
+    pub fn start_in(&self, partition: u16) -> StartFrom {
+        match &self.start {
+            Start::Live => StartFrom::Live,
+            Start::Snapshot => StartFrom::Snapshot,
+            Start::Earliest => StartFrom::Earliest,
+            // A partition that the cursor does not name was not touched before.
+            Start::Resume(cursor) => match cursor.positions.get(partition) {
+                Some(sequence) => StartFrom::After { epoch: cursor.epoch, sequence },
+                None => StartFrom::Live,
+            },
+        }
+    }
+
+    /// Whether the stream has named the topic or has a pattern that matches it.
+    pub fn wants(&self, topic: &Topic) -> bool {
+        self.topics.binary_search(topic).is_ok() || self.patterns.matches(topic)
+    }
+
+    /// The topic of a stream that has just one.
+    pub fn only_topic(&self) -> Option<&str> {
+        match &*self.topics {
+            [topic] if self.patterns.is_empty() => Some(topic.as_str()),
+            _ => None,
+        }
+    }
+
+    /// The names, cut where a log line would grow without bound.
+    pub fn names_for_log(&self) -> String {
+        const MAX_NAMES: usize = 10;
+        let names: Vec<&str> = self.names().take(MAX_NAMES).collect();
+        let mut text = names.join(",");
+        if self.name_count() > MAX_NAMES {
+            text += &format!(",… ({} in all)", self.name_count());
+        }
+        text
+    }
+}

@@ -1,0 +1,335 @@
+//! Changes of what an open stream wants: topics added and removed, kinds muted. One at a
+//! time for each stream; a change is done when every partition has attached what was added,
+//! so whatever is published after that reaches the stream.
+
+use std::{collections::VecDeque, mem::take, sync::Arc, time::Instant};
+
+use crate::{
+    ids::StreamId,
+    interest::{Interest, PatternSet, StartFrom, Topics},
+    partition::InterestChange,
+    partition_log::Replay,
+    subscription::{Change, Wanted},
+    topic::{Pattern, Topic},
+    topic_manager::{
+        ManagerState,
+        frame::{Begin, Frame},
+        streams::{Attachment, Outlet, Slot, SlotRef},
+    },
+};
+
+/// Names a change to whoever waits for it.
+pub type Ticket = u64;
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The stream now wants these.
+    Changed(Box<[String]>),
+    /// It would have had more topics than a stream may have; nothing was changed.
+    TooManyTopics,
+    /// The stream has ended meanwhile.
+    Ended,
+}
+
+/// Marks the numbers that attachments of later topics have instead of their stream's.
+const LATER: StreamId = 1 << 63;
+
+/// The changes of one stream.
+#[derive(Debug, Default)]
+pub struct Changes {
+    waiting: VecDeque<(Ticket, Change)>,
+    running: Option<Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    ticket: Ticket,
+    /// Partitions that have not attached what was added.
+    awaited: usize,
+    /// What is not wanted any more once they have.
+    detach: Vec<Attachment>,
+}
+
+impl Changes {
+    /// A partition has forgotten all of its own accord.
+    pub fn forget_attachments(&mut self, partition: u16) {
+        if let Some(running) = &mut self.running {
+            running.detach.retain(|gone| gone.partition != partition);
+        }
+    }
+}
+
+impl<O: Outlet> ManagerState<O> {
+    /// Has a stream's wishes changed, after those changes that wait already.
+    pub fn change(&mut self, ticket: Ticket, reference: SlotRef, change: Change, now: Instant) {
+        match self.streams.get_mut(reference) {
+            Some(slot) => {
+                slot.changes.get_or_insert_default().waiting.push_back((ticket, change));
+                self.start_changes(reference, now);
+            }
+            None => self.finished.push((ticket, Outcome::Ended)),
+        }
+    }
+
+    /// The stream of this number and secret.
+    pub fn find_stream(&self, stream: StreamId, secret: u64) -> Option<SlotRef> {
+        let reference = self.streams.find(stream)?;
+        (self.streams.get(reference)?.wanted.secret == secret).then_some(reference)
+    }
+
+    /// Takes the changes that are done.
+    pub fn take_finished(&mut self) -> Vec<(Ticket, Outcome)> {
+        take(&mut self.finished)
+    }
+
+    /// Starts what waits, unless a change runs or the stream has not begun.
+    pub(super) fn start_changes(&mut self, reference: SlotRef, now: Instant) {
+        loop {
+            let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0)
+            else {
+                return;
+            };
+            let Some(changes) = slot.changes.as_mut().filter(|all| all.running.is_none()) else {
+                return;
+            };
+            let Some((ticket, change)) = changes.waiting.pop_front() else {
+                slot.changes = None;
+                slot.attachments.unite();
+                return;
+            };
+            self.start(reference, ticket, change, now);
+        }
+    }
+
+    fn start(&mut self, reference: SlotRef, ticket: Ticket, change: Change, now: Instant) {
+        let Change { add, remove, muted } = change;
+        let add: Vec<Pattern> = add.into_iter().map(|name| self.known(name)).collect();
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        let Some(wanted) = slot.wanted.changed(&add, &remove, muted, self.spec.max_topics) else {
+            return self.finished.push((ticket, Outcome::TooManyTopics));
+        };
+        let (gone, added) = Difference::between(&wanted, &slot.wanted);
+        let mutes_change = wanted.muted != slot.wanted.muted;
+        self.queue_pending(reference, now, |topic| mutes_change || gone.contains(topic));
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        slot.attachments.split(slot.stream, &slot.wanted, self.spec.partition_count);
+        slot.wanted = Arc::new(wanted);
+        slot.outlet.change(&slot.wanted, None);
+        let mut attach = added.interests(&slot.wanted, self.spec.partition_count);
+        // Detached only when all that comes is attached: it may be the same by another name.
+        let detach = self.leave(reference, &gone, &mut attach);
+        self.join(reference, &added);
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        let running = Running { ticket, awaited: attach.len(), detach };
+        slot.changes.get_or_insert_default().running = Some(running);
+        for (partition, interest) in attach {
+            self.attach(reference, partition, Arc::new(interest));
+        }
+        self.finish_if_attached(reference);
+    }
+
+    /// The same name as other streams have it, so that all of them keep it once.
+    fn known(&self, name: Pattern) -> Pattern {
+        let topic = name.to_topic().and_then(|topic| self.topic_ids.get_key_value(&topic));
+        topic.map_or(name, |(topic, _)| topic.clone().into())
+    }
+
+    /// The stream is among the subscribers of what it wants in addition.
+    fn join(&mut self, reference: SlotRef, added: &Difference) {
+        for pattern in &added.patterns {
+            self.patterns.insert(pattern, reference);
+        }
+        for topic in &added.topics {
+            let id = self.topic_id(topic);
+            self.topics[id].subscribers.push(reference);
+            if let Some(slot) = self.streams.get_mut(reference) {
+                slot.topics.push(id as u32);
+            }
+        }
+        if let Some(slot) = self.streams.get_mut(reference) {
+            // Events of what has gone may still be queued: so it is never taken back.
+            slot.may_interleave |= slot.topics.len() > 1 || !slot.wanted.patterns.is_empty();
+        }
+    }
+
+    /// The stream is no more among the subscribers of what has gone. Returns what is to be
+    /// detached; `attach` gets what is left of sets of patterns.
+    fn leave(
+        &mut self,
+        reference: SlotRef,
+        gone: &Difference,
+        attach: &mut Vec<(u16, Interest)>,
+    ) -> Vec<Attachment> {
+        let topics = gone.topics.iter().filter_map(|topic| self.leave_topic(reference, topic));
+        let mut detach: Vec<Attachment> = topics.collect();
+        for pattern in &gone.patterns {
+            self.patterns.remove(pattern, reference);
+        }
+        if !gone.patterns.is_empty() {
+            self.renew_patterns(reference, &gone.patterns, attach, &mut detach);
+        }
+        detach
+    }
+
+    /// What was published before a change is treated as it was then: so it goes to the
+    /// connection now, which also leaves out what is still muted.
+    fn queue_pending(
+        &mut self,
+        reference: SlotRef,
+        now: Instant,
+        is_concerned: impl Fn(&Topic) -> bool,
+    ) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        for id in self.pending.iter().flatten() {
+            let entry = &self.topics[*id];
+            if is_concerned(&entry.topic) && slot.wants(*id, &entry.topic) {
+                slot.queued.extend(Frame::new(entry.pending.iter().cloned().collect()));
+            }
+        }
+        self.hand_over(vec![reference], now);
+    }
+
+    fn attach(&mut self, reference: SlotRef, partition: u16, interest: Arc<Interest>) {
+        self.last_attachment += 1;
+        let id = LATER | self.last_attachment;
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        // Those that are empty by now would gather with every change.
+        slot.attachments.parts.retain(|one| one.partition != partition || !one.interest.is_empty());
+        slot.attachments.parts.push(Attachment { partition, id, interest: interest.clone() });
+        self.joining.insert(id, reference);
+        let attach = InterestChange::Attach { stream: id, interest, from: StartFrom::Live };
+        self.changes[usize::from(partition)].push(attach);
+    }
+
+    /// A partition has attached what a stream began to want.
+    pub(super) fn on_joined(
+        &mut self,
+        partition: u16,
+        reference: SlotRef,
+        replay: &Replay,
+        now: Instant,
+    ) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        let begin = Begin { partition, epoch: replay.epoch, head: replay.head };
+        slot.outlet.change(&slot.wanted, Some(begin));
+        if let Some(running) = slot.changes.as_mut().and_then(|all| all.running.as_mut()) {
+            running.awaited -= 1;
+        }
+        self.finish_if_attached(reference);
+        self.start_changes(reference, now);
+    }
+
+    fn finish_if_attached(&mut self, reference: SlotRef) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        let Some(changes) = &mut slot.changes else { return };
+        let Some(running) = changes.running.take_if(|running| running.awaited == 0) else { return };
+        let names = slot.wanted.names().map(str::to_owned).collect();
+        self.finished.push((running.ticket, Outcome::Changed(names)));
+        for gone in running.detach {
+            self.detach(gone);
+        }
+    }
+
+    /// Nothing of a topic that was named reaches the stream any more. Returns what is to be
+    /// detached.
+    fn leave_topic(&mut self, reference: SlotRef, topic: &Topic) -> Option<Attachment> {
+        let slot = self.streams.get_mut(reference)?;
+        let id = self.topic_ids.get(topic).copied()?;
+        slot.topics.retain(|other| *other != id as u32);
+        let mut part = None;
+        for attachment in &mut slot.attachments.parts {
+            if attachment.interest.topics.contains(topic) {
+                let (without, only) = attachment.interest.without(topic);
+                attachment.interest = Arc::new(without);
+                let interest = Arc::new(only);
+                part = Some(Attachment { interest, ..*attachment });
+            }
+        }
+        self.topics[id].subscribers.retain(|other| *other != reference);
+        self.drop_topic_if_unused(id);
+        part
+    }
+
+    /// Patterns are attached as sets. Where some of a set go, what is left of it is attached
+    /// anew, and only then the old one detached: so nothing is missed in between.
+    fn renew_patterns(
+        &mut self,
+        reference: SlotRef,
+        gone: &[Pattern],
+        attach: &mut Vec<(u16, Interest)>,
+        detach: &mut Vec<Attachment>,
+    ) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        for attachment in &mut slot.attachments.parts {
+            if !attachment.interest.patterns.iter().any(|pattern| gone.contains(pattern)) {
+                continue;
+            }
+            let left = attachment.interest.patterns.iter().filter(|one| !gone.contains(one));
+            let left: Vec<Pattern> = left.cloned().collect();
+            let interest = &attachment.interest;
+            let types = interest.types.clone();
+            let only = |patterns, types| Interest { topics: Topics::new(), patterns, types };
+            let old = Arc::new(only(interest.patterns.clone(), types.clone()));
+            let topics = interest.topics.clone();
+            detach.push(Attachment { interest: old, ..*attachment });
+            attachment.interest =
+                Arc::new(Interest { topics, patterns: PatternSet::none(), types: types.clone() });
+            if !left.is_empty() {
+                let patterns = PatternSet::of(left);
+                attach.push((attachment.partition, only(patterns, types)));
+            }
+        }
+    }
+
+    pub(super) fn detach(&mut self, attachment: Attachment) {
+        let Attachment { partition, id: stream, interest } = attachment;
+        self.joining.remove(&stream);
+        self.changes[usize::from(partition)].push(InterestChange::Detach { stream, interest });
+    }
+
+    /// Whoever waits for a change of a stream that has ended waits no more.
+    pub(super) fn end_changes(&mut self, slot: &mut Slot<O>) {
+        let Some(changes) = slot.changes.take() else { return };
+        let Changes { waiting, running } = *changes;
+        let mut tickets: Vec<Ticket> = waiting.into_iter().map(|(ticket, _)| ticket).collect();
+        if let Some(running) = running {
+            tickets.push(running.ticket);
+            running.detach.into_iter().for_each(|attachment| self.detach(attachment));
+        }
+        self.finished.extend(tickets.into_iter().map(|ticket| (ticket, Outcome::Ended)));
+    }
+}
+
+/// What one subscription has and another has not.
+struct Difference {
+    topics: Vec<Topic>,
+    patterns: Vec<Pattern>,
+}
+
+impl Difference {
+    fn contains(&self, topic: &Topic) -> bool {
+        self.topics.contains(topic) || self.patterns.iter().any(|one| one.matches(topic.as_str()))
+    }
+
+    /// What has gone, and what has come.
+    fn between(now: &Wanted, before: &Wanted) -> (Self, Self) {
+        let only = |here: &Wanted, there: &Wanted| Self {
+            topics: minus(here.topics.iter(), |topic| there.topics.binary_search(topic).is_ok()),
+            patterns: minus(here.patterns.iter(), |one| there.patterns.iter().any(|o| o == *one)),
+        };
+        (only(before, now), only(now, before))
+    }
+
+    fn interests(&self, wanted: &Wanted, partition_count: u16) -> Vec<(u16, Interest)> {
+        let patterns = PatternSet::of(self.patterns.clone());
+        Interest::by_partition(&self.topics, &patterns, &wanted.types, partition_count, false)
+    }
+}
+
+fn minus<'a, T: Clone + 'a>(
+    all: impl Iterator<Item = &'a T>,
+    is_out: impl Fn(&&T) -> bool,
+) -> Vec<T> {
+    all.filter(|one| !is_out(one)).cloned().collect()
+}

@@ -1,0 +1,210 @@
+//! The feeds of a worker: which streams are whose, so that who follows or mutes changes them
+//! at once.
+
+use std::{collections::HashMap, time::Instant};
+
+use smallvec::SmallVec;
+
+use crate::{
+    sse::ShutdownReason,
+    subscription::{Change, FeedOf},
+    topic::Topic,
+    topic_manager::{
+        ManagerState, Outcome, Ticket,
+        frame::Frames,
+        streams::{Outlet, SlotRef},
+    },
+    user::User,
+};
+
+/// The feeds of one user.
+#[derive(Debug, Default)]
+pub(super) struct Feeds {
+    slots: SmallVec<[SlotRef; 1]>,
+    /// Streams that are about to open.
+    expected: Vec<Expected>,
+    rereading: Rereading,
+}
+
+/// How far the reading again of whom a user follows has come.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Rereading {
+    #[default]
+    None,
+    Queued,
+    Running,
+    /// It has to be done once more.
+    RunningInVain,
+}
+
+/// A stream that is about to open.
+#[derive(Debug)]
+struct Expected {
+    number: u64,
+    /// What has changed since whom the user follows began to be read for it.
+    changes: Vec<(Ticket, Change)>,
+    /// Whether something may have changed that was not heard here.
+    is_stale: bool,
+}
+
+impl<O: Outlet> ManagerState<O> {
+    /// A stream of this user's feed is about to open: changes from here on reach it. No two
+    /// have the same number, even if this manager is one that was built anew.
+    pub fn expect_feed(&mut self, feed: &FeedOf) {
+        let expected = Expected { number: feed.number, changes: Vec::new(), is_stale: false };
+        self.feeds.entry(feed.user.clone()).or_default().expected.push(expected);
+    }
+
+    /// A stream that was expected will not come.
+    pub fn forget_expected(&mut self, feed: &FeedOf) {
+        let changes = self.take_expected(feed).map(|expected| expected.changes);
+        for (ticket, _) in changes.into_iter().flatten() {
+            self.finished.push((ticket, Outcome::Ended));
+        }
+        self.drop_feeds_if_unused(&feed.user);
+    }
+
+    /// How many streams of a user's feed are open or about to open.
+    pub fn feed_count(&self, user: &User) -> usize {
+        self.feeds.get(user).map_or(0, |feeds| feeds.slots.len() + feeds.expected.len())
+    }
+
+    /// Changes every stream of a user's feed, open or about to open; a ticket is taken for
+    /// each.
+    pub fn change_feeds(
+        &mut self,
+        user: &User,
+        change: &Change,
+        tickets: &mut impl Iterator<Item = Ticket>,
+        now: Instant,
+    ) {
+        let Some(feeds) = self.feeds.get_mut(user) else { return };
+        for (expected, ticket) in feeds.expected.iter_mut().zip(tickets.by_ref()) {
+            expected.changes.push((ticket, change.clone()));
+        }
+        for (reference, ticket) in feeds.slots.clone().into_iter().zip(tickets) {
+            self.change(ticket, reference, change.clone(), now);
+        }
+    }
+
+    /// The users, by a hash of their names, who have a feed here that wants a topic; and of
+    /// each whether the kind is muted.
+    pub fn feed_users(&self, topic: &Topic, kind: &str) -> Vec<(u64, bool)> {
+        let Some(id) = self.topic_ids.get(topic) else { return Vec::new() };
+        let slots = self.topics[*id].subscribers.iter();
+        let feeds = slots.filter_map(|slot| {
+            let wanted = &self.streams.get(*slot)?.wanted;
+            Some((wanted.feed.as_ref()?.user.hash64(), wanted.mutes(kind)))
+        });
+        feeds.collect()
+    }
+
+    pub(super) fn open_feed(&mut self, feed: &FeedOf, reference: SlotRef, now: Instant) {
+        let expected = self.take_expected(feed);
+        self.feeds.entry(feed.user.clone()).or_default().slots.push(reference);
+        let Some(Expected { changes, is_stale, .. }) = expected else {
+            // What has changed since is not known: the client comes back, and whom its user
+            // follows is read again.
+            if let Some(slot) = self.streams.get(reference) {
+                slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
+            }
+            return;
+        };
+        for (ticket, change) in changes {
+            self.change(ticket, reference, change, now);
+        }
+        if is_stale {
+            self.hold_to_reread(&feed.user, &[reference]);
+        }
+    }
+
+    /// Changes may have been made that this instance was not told of: so what follows is read
+    /// again, and until then no feed goes on.
+    pub(super) fn reread_feeds(&mut self) {
+        let mut users = Vec::new();
+        for (user, feeds) in &mut self.feeds {
+            feeds.expected.iter_mut().for_each(|expected| expected.is_stale = true);
+            users.push((user.clone(), feeds.slots.clone()));
+        }
+        for (user, slots) in users {
+            self.hold_to_reread(&user, &slots);
+        }
+    }
+
+    fn hold_to_reread(&mut self, user: &User, slots: &[SlotRef]) {
+        for reference in slots {
+            if let Some(slot) = self.streams.get_mut(*reference) {
+                slot.awaited += usize::from(!std::mem::replace(&mut slot.is_rereading, true));
+                // What gathers meanwhile is bounded.
+                slot.is_held = true;
+            }
+        }
+        let Some(feeds) = self.feeds.get_mut(user).filter(|_| !slots.is_empty()) else { return };
+        feeds.rereading = match feeds.rereading {
+            Rereading::None => {
+                self.to_reread.push_back(user.clone());
+                Rereading::Queued
+            }
+            Rereading::Queued => Rereading::Queued,
+            // What it reads may be older than this.
+            Rereading::Running | Rereading::RunningInVain => Rereading::RunningInVain,
+        };
+    }
+
+    /// Takes the next feed that is to be read again.
+    pub fn next_to_reread(&mut self) -> Option<User> {
+        while let Some(user) = self.to_reread.pop_front() {
+            if let Some(feeds) = self.feeds.get_mut(&user) {
+                feeds.rereading = Rereading::Running;
+                return Some(user);
+            }
+        }
+        None
+    }
+
+    /// What was read again; none if it cannot be had. Streams that have just that go on; the
+    /// others end, and come back with what they have been sent, so that they miss nothing.
+    pub fn on_reread(&mut self, user: &User, read: Option<(&[Topic], &[String])>, now: Instant) {
+        let Some(feeds) = self.feeds.get_mut(user) else { return };
+        if feeds.rereading != Rereading::Running {
+            feeds.rereading = Rereading::Queued;
+            return self.to_reread.push_back(user.clone());
+        }
+        feeds.rereading = Rereading::None;
+        for reference in feeds.slots.clone() {
+            let slot = self.streams.get_mut(reference).filter(|slot| slot.is_rereading);
+            let Some(slot) = slot else { continue };
+            if !read.is_some_and(|(topics, muted)| slot.wanted.is_feed_of(topics, muted)) {
+                slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
+                continue;
+            }
+            slot.is_rereading = false;
+            slot.awaited -= 1;
+            self.go_on(reference, now);
+        }
+    }
+
+    pub(super) fn close_feed(&mut self, feed: &FeedOf, reference: SlotRef) {
+        if let Some(feeds) = self.feeds.get_mut(&feed.user) {
+            feeds.slots.retain(|other| *other != reference);
+        }
+        self.drop_feeds_if_unused(&feed.user);
+    }
+
+    /// What was kept for a stream; none if it was not expected here.
+    fn take_expected(&mut self, feed: &FeedOf) -> Option<Expected> {
+        let feeds = self.feeds.get_mut(&feed.user)?;
+        let index = feeds.expected.iter().position(|one| one.number == feed.number)?;
+        Some(feeds.expected.swap_remove(index))
+    }
+
+    fn drop_feeds_if_unused(&mut self, user: &User) {
+        let is_unused = |feeds: &Feeds| feeds.slots.is_empty() && feeds.expected.is_empty();
+        if self.feeds.get(user).is_some_and(is_unused) {
+            self.feeds.remove(user);
+        }
+    }
+}
+
+/// All feeds of a worker.
+pub(super) type FeedsByUser = HashMap<User, Feeds>;

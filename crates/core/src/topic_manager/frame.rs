@@ -1,0 +1,77 @@
+//! What a topic manager hands to connections.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use crate::{
+    cursor::Epoch, event::SequencedEvent, partition::Interruption, partition_log::Replay,
+    sse::encode,
+};
+
+/// The events of one topic that leave together, shared by all streams that get them; or,
+/// between events, that some are missing.
+#[derive(Debug)]
+pub struct Frame {
+    pub partition: u16,
+    /// In place of events.
+    pub interruption: Option<Arc<Interruption>>,
+    /// In sequence order, at least one unless this is an interruption.
+    pub events: Box<[Arc<SequencedEvent>]>,
+    /// The lowest sequence of these, and of what was merged into them.
+    pub oldest: u64,
+    /// All events' bytes, with the `id:` lines of a stream that touches just this partition.
+    pub bytes: Bytes,
+}
+
+impl Frame {
+    /// A frame of these events; `None` of none.
+    pub fn new(events: Vec<Arc<SequencedEvent>>) -> Option<Arc<Self>> {
+        let first = events.first()?;
+        let partition = first.partition;
+        let bytes = encode::events(events.iter().map(|event| &**event));
+        let oldest = events.iter().map(|event| event.oldest_sequence()).min()?;
+        let events = events.into();
+        Some(Arc::new(Self { partition, interruption: None, oldest, events, bytes }))
+    }
+
+    /// What some streams have missed.
+    pub fn interruption(interruption: Arc<Interruption>) -> Arc<Self> {
+        Arc::new(Self {
+            partition: interruption.partition,
+            interruption: Some(interruption),
+            oldest: 0,
+            events: Box::default(),
+            bytes: Bytes::new(),
+        })
+    }
+
+    /// The last sequence; 0 for an interruption.
+    pub fn last_sequence(&self) -> u64 {
+        self.events.last().map_or(0, |event| event.sequence)
+    }
+
+    /// When the oldest event was published.
+    pub fn published_at(&self) -> Instant {
+        self.events[0].published_at
+    }
+}
+
+/// All frames that one stream gets in one turn.
+pub type Frames = SmallVec<[Arc<Frame>; 1]>;
+
+/// Where an open stream stands in a partition that it did not touch before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Begin {
+    pub partition: u16,
+    pub epoch: Epoch,
+    pub head: u64,
+}
+
+/// How a stream begins: what each of its partitions answered.
+#[derive(Debug)]
+pub struct Opening {
+    /// Ascending by partition.
+    pub replays: Vec<(u16, Replay)>,
+}

@@ -1,0 +1,468 @@
+//! What a topic manager decides: which stream gets which events of its worker, and when.
+//! How they then leave is in `flush`.
+
+mod changes;
+mod feeds;
+mod flush;
+mod frame;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    mem::take,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use changes::Changes;
+pub use changes::{Outcome, Ticket};
+use feeds::FeedsByUser;
+pub use frame::{Begin, Frame, Frames, Opening};
+use slab::Slab;
+use smallvec::SmallVec;
+pub use streams::Outlet;
+use streams::{Slot, SlotRef, Streams};
+
+use crate::{
+    batch::{Added, Batch},
+    event::SequencedEvent,
+    ids::StreamId,
+    partition::{Delivery, InterestChange, Interruption},
+    partition_log::Replay,
+    pattern_index::PatternIndex,
+    policy::{Flush, Policy},
+    sse::ShutdownReason,
+    subscription::Wanted,
+    timer_wheel::TimerWheel,
+    topic::Topic,
+    user::User,
+};
+
+/// Bounds and times of a manager.
+#[derive(Debug, Clone)]
+pub struct ManagerSpec {
+    pub start: Instant,
+    /// From which ticks are counted, on all workers and in partitions.
+    pub ticks_from: Instant,
+    /// By how many steps of each tick later, see [`Policy::next_tick`].
+    pub tick_phase: u32,
+    pub partition_count: u16,
+    pub heartbeat: Duration,
+    pub max_lifetime: Duration,
+    pub max_lifetime_jitter: Duration,
+    pub max_batch_events: usize,
+    pub max_batch_bytes: usize,
+    /// Topics of one stream.
+    pub max_topics: usize,
+}
+
+/// What the wheel turns up.
+#[derive(Debug, Clone, Copy)]
+enum Deadline {
+    Heartbeat(SlotRef),
+    Lifetime(SlotRef),
+}
+
+/// A topic that has subscribers here, or pending events.
+struct TopicEntry {
+    topic: Topic,
+    /// Streams that named the topic; some have left meanwhile.
+    subscribers: SmallVec<[SlotRef; 2]>,
+    left_count: usize,
+    pending: Batch,
+    /// When the pending events leave; of a topic that leads and has none, when it will have
+    /// been quiet for a tick.
+    due: Option<Instant>,
+}
+
+/// What happened since it was last asked, for the metrics.
+#[derive(Debug, Default)]
+pub struct Activity {
+    pub conflated: u64,
+    /// Events in each frame that was made.
+    pub batch_events: Vec<usize>,
+}
+
+/// A topic manager; `O` is how it reaches a connection.
+pub struct ManagerState<O> {
+    spec: ManagerSpec,
+    streams: Streams<O>,
+    topics: Slab<TopicEntry>,
+    topic_ids: HashMap<Topic, usize>,
+    patterns: PatternIndex<SlotRef>,
+    /// Topics by the moment their pending events leave; entries may be out of date.
+    due: BTreeMap<Instant, Vec<usize>>,
+    /// Per partition, the topics with pending events.
+    pending: Vec<HashSet<usize>>,
+    /// Per partition, what its listeners have to be told.
+    changes: Vec<Vec<InterestChange>>,
+    /// Streams with frames that are not handed over.
+    undelivered: Vec<SlotRef>,
+    retry_at: Option<Instant>,
+    wheel: TimerWheel<Deadline>,
+    activity: Activity,
+    feeds: FeedsByUser,
+    /// Streams by what partitions are to attach for them while they are open.
+    joining: HashMap<StreamId, SlotRef>,
+    /// Number of the last such attachment.
+    last_attachment: u64,
+    finished: Vec<(Ticket, Outcome)>,
+    /// Users whose feeds are to be read again.
+    to_reread: VecDeque<User>,
+}
+
+impl<O: Outlet> ManagerState<O> {
+    pub fn new(spec: ManagerSpec) -> Self {
+        let partitions = usize::from(spec.partition_count);
+        // Fine enough that a heartbeat is at most a fiftieth late.
+        let resolution = (spec.heartbeat / 50).min(Duration::from_secs(1));
+        Self {
+            streams: Streams::default(),
+            topics: Slab::new(),
+            topic_ids: HashMap::new(),
+            patterns: PatternIndex::default(),
+            due: BTreeMap::new(),
+            pending: vec![HashSet::new(); partitions],
+            changes: (0..partitions).map(|_| Vec::new()).collect(),
+            undelivered: Vec::new(),
+            retry_at: None,
+            wheel: TimerWheel::new(spec.start, resolution),
+            activity: Activity::default(),
+            feeds: FeedsByUser::new(),
+            joining: HashMap::new(),
+            last_attachment: 0,
+            finished: Vec::new(),
+            to_reread: VecDeque::new(),
+            spec,
+        }
+    }
+
+    /// Takes a stream in and asks its partitions to attach it. `jitter`, 0 to 1, spreads
+    /// lifetimes.
+    pub fn open(
+        &mut self,
+        stream: StreamId,
+        outlet: O,
+        wanted: &Arc<Wanted>,
+        jitter: f64,
+        now: Instant,
+    ) {
+        let interests = wanted.interests(self.spec.partition_count);
+        let slot = self.streams.insert(Slot {
+            stream,
+            outlet,
+            topics: SmallVec::new(),
+            may_interleave: !wanted.patterns.is_empty()
+                || interests.iter().any(|(_, interest)| interest.topics.len() > 1),
+            wanted: wanted.clone(),
+            awaited: interests.len(),
+            is_open: false,
+            is_rereading: false,
+            opening: Vec::with_capacity(interests.len()),
+            queued: Frames::new(),
+            is_held: true,
+            last_write: now,
+            attachments: interests.iter().map(|(partition, _)| *partition).collect(),
+            changes: None,
+        });
+        for pattern in wanted.patterns.iter() {
+            self.patterns.insert(pattern, slot);
+        }
+        let mut topics = SmallVec::new();
+        topics.reserve_exact(wanted.topics.len());
+        for topic in &wanted.topics {
+            let id = self.topic_id(topic);
+            self.topics[id].subscribers.push(slot);
+            topics.push(id as u32);
+        }
+        if let Some(slot) = self.streams.get_mut(slot) {
+            slot.topics = topics;
+        }
+        for (partition, interest) in interests {
+            let from = wanted.start_in(partition);
+            self.changes[usize::from(partition)].push(InterestChange::Attach {
+                stream,
+                interest,
+                from,
+            });
+        }
+        if let Some(feed) = &wanted.feed {
+            self.open_feed(feed, slot, now);
+        }
+        self.wheel.schedule(now + self.spec.heartbeat, Deadline::Heartbeat(slot));
+        if !self.spec.max_lifetime.is_zero() {
+            let jitter = self.spec.max_lifetime_jitter.mul_f64(jitter);
+            self.wheel.schedule(now + self.spec.max_lifetime + jitter, Deadline::Lifetime(slot));
+        }
+    }
+
+    /// Forgets a stream. One that is not there any more is no error.
+    pub fn close(&mut self, stream: StreamId) {
+        let Some((reference, mut slot)) = self.streams.remove(stream) else { return };
+        self.end_changes(&mut slot);
+        for id in slot.topics.into_iter().map(|id| id as usize) {
+            let entry = &mut self.topics[id];
+            entry.left_count += 1;
+            if entry.left_count * 2 > entry.subscribers.len() {
+                entry.subscribers.retain(|other| self.streams.get(*other).is_some());
+                entry.left_count = 0;
+            }
+            self.drop_topic_if_unused(id);
+        }
+        for pattern in slot.wanted.patterns.iter() {
+            self.patterns.remove(pattern, reference);
+        }
+        slot.attachments.split(stream, &slot.wanted, self.spec.partition_count);
+        for attachment in slot.attachments.parts {
+            self.detach(attachment);
+        }
+        if let Some(feed) = &slot.wanted.feed {
+            self.close_feed(feed, reference);
+        }
+    }
+
+    /// Takes what a partition's listeners have to be told.
+    pub fn take_changes(&mut self, partition: u16) -> Vec<InterestChange> {
+        take(&mut self.changes[usize::from(partition)])
+    }
+
+    /// Whether a partition's listeners have to be told something.
+    pub fn has_changes(&self, partition: u16) -> bool {
+        !self.changes[usize::from(partition)].is_empty()
+    }
+
+    /// Takes news of a partition, in order.
+    pub fn on_delivery<P>(&mut self, partition: u16, delivery: Delivery<P>, now: Instant) {
+        match delivery {
+            Delivery::Event { event, permit } => {
+                drop(permit);
+                self.on_event(event, now);
+            }
+            Delivery::Attached { stream, replay } => {
+                self.on_attached(partition, stream, replay, now);
+            }
+            Delivery::Interrupted(interruption) => self.on_interrupted(&interruption, now),
+            Delivery::Relinked => self.reread_feeds(),
+            Delivery::Restarted => self.on_partition_restarted(partition, now),
+        }
+    }
+
+    /// Does what is due: sends batches, heartbeats, ends lifetimes.
+    pub fn on_time(&mut self, now: Instant) {
+        self.flush(now);
+        if self.retry_at.is_some_and(|at| at <= now) {
+            self.retry_at = None;
+            let undelivered = take(&mut self.undelivered);
+            self.hand_over(undelivered, now);
+        }
+        for deadline in self.wheel.expire(now) {
+            match deadline {
+                Deadline::Heartbeat(slot) => self.on_heartbeat_due(slot, now),
+                Deadline::Lifetime(slot) => {
+                    if let Some(slot) = self.streams.get(slot) {
+                        slot.outlet.end(ShutdownReason::Lifetime, None, Frames::new());
+                    }
+                }
+            }
+        }
+    }
+
+    /// When [`Self::on_time`] has something to do.
+    pub fn next_due(&self) -> Option<Instant> {
+        let batches = self.due.first_key_value().map(|(at, _)| *at);
+        [batches, self.retry_at, self.wheel.next_due()].into_iter().flatten().min()
+    }
+
+    /// Sends all that is pending and ends every stream; `reconnect` says when each returns.
+    pub fn drain(&mut self, mut reconnect: impl FnMut() -> Duration, now: Instant) {
+        let all = self.topics.iter().filter(|(_, entry)| !entry.pending.is_empty());
+        let all = all.map(|(id, _)| id).collect();
+        self.send(all, now);
+        for slot in self.streams.iter_mut() {
+            // One that is not attached yet has nothing coming: it returns with its own id.
+            let frames = if slot.awaited == 0 { take(&mut slot.queued) } else { Frames::new() };
+            slot.outlet.end(ShutdownReason::Drain, Some(reconnect()), frames);
+        }
+    }
+
+    /// Has the partitions forget all streams of the manager that this one is built for.
+    pub fn reset_interest(&mut self) {
+        for changes in &mut self.changes {
+            changes.push(InterestChange::DetachAll);
+        }
+    }
+
+    /// Ends every stream, as when this manager is rebuilt and has forgotten what they want.
+    pub fn end_all(&self, reason: ShutdownReason) {
+        for slot in self.streams.iter() {
+            slot.outlet.end(reason, None, Frames::new());
+        }
+    }
+
+    /// Takes what happened since it was last asked.
+    pub fn take_activity(&mut self) -> Activity {
+        take(&mut self.activity)
+    }
+
+    /// Whether no trace of a stream or topic is left.
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.streams.iter().next().is_none()
+            && self.topics.is_empty()
+            && self.topic_ids.is_empty()
+            && self.patterns.is_empty()
+            && self.pending.iter().all(HashSet::is_empty)
+            && self.feeds.is_empty()
+            && self.joining.is_empty()
+    }
+
+    fn on_event(&mut self, event: Arc<SequencedEvent>, now: Instant) {
+        let id = self.topic_id(&event.topic);
+        let policy = event.policy.clone();
+        let partition = usize::from(event.partition);
+        let entry = &mut self.topics[id];
+        if entry.pending.is_empty() {
+            self.pending[partition].insert(id);
+        }
+        if entry.pending.push(event) != Added::Appended {
+            self.activity.conflated += 1;
+        }
+        let full = entry.pending.len() >= self.spec.max_batch_events
+            || entry.pending.bytes() >= self.spec.max_batch_bytes;
+        let due = if full { now } else { self.due_by_policy(id, &policy, now) };
+        if self.topics[id].due.is_none_or(|already| due < already) {
+            self.set_due(id, due);
+        }
+    }
+
+    fn set_due(&mut self, id: usize, due: Instant) {
+        self.topics[id].due = Some(due);
+        self.due.entry(due).or_default().push(id);
+    }
+
+    fn due_by_policy(&self, id: usize, policy: &Policy, now: Instant) -> Instant {
+        let entry = &self.topics[id];
+        match policy.flush {
+            Flush::Immediate => now,
+            Flush::Leading if entry.due.is_none() => now,
+            Flush::Leading | Flush::Tick => {
+                policy.next_tick(self.spec.ticks_from, self.spec.tick_phase, now)
+            }
+        }
+    }
+
+    fn on_attached(&mut self, partition: u16, stream: StreamId, replay: Replay, now: Instant) {
+        if let Some(reference) = self.joining.remove(&stream) {
+            return self.on_joined(partition, reference, &replay, now);
+        }
+        let Some(reference) = self.streams.find(stream) else { return };
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        slot.opening.push((partition, replay));
+        slot.awaited -= 1;
+        self.go_on(reference, now);
+    }
+
+    /// Hands a stream what it waited for, once it waits for nothing more.
+    fn go_on(&mut self, reference: SlotRef, now: Instant) {
+        let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0) else {
+            return;
+        };
+        if !std::mem::replace(&mut slot.is_open, true) {
+            let mut replays = take(&mut slot.opening);
+            replays.sort_unstable_by_key(|(partition, _)| *partition);
+            slot.outlet.open(Opening { replays });
+        }
+        if !slot.queued.is_empty() {
+            self.undelivered.push(reference);
+            self.retry_at = Some(self.spec.start);
+        }
+        self.start_changes(reference, now);
+    }
+
+    /// What was published before goes first. Streams that the partition has not attached yet
+    /// will begin behind it.
+    fn on_interrupted(&mut self, interruption: &Arc<Interruption>, now: Instant) {
+        let partition = interruption.partition;
+        let pending = self.pending[usize::from(partition)].iter().copied().collect();
+        self.send(pending, now);
+        let frame = Frame::interruption(interruption.clone());
+        let mut dirty = Vec::new();
+        for reference in self.streams.references().collect::<Vec<_>>() {
+            let Some(slot) = self.streams.get_mut(reference) else { continue };
+            let is_attached =
+                slot.is_open || slot.opening.iter().any(|(attached, _)| *attached == partition);
+            let touches = slot.attachments.touches(partition);
+            let wants = |topic| slot.wanted.wants(topic);
+            let is_concerned =
+                interruption.topics.is_empty() || interruption.topics.iter().any(wants);
+            if !is_attached && interruption.beginning.is_some() {
+                // Its replay will be of the new epoch, in which these sequences mean nothing.
+                slot.queued.retain(|frame| frame.partition != partition);
+            }
+            if is_attached && touches && is_concerned {
+                slot.queued.push(frame.clone());
+                dirty.push(reference);
+            }
+        }
+        self.hand_over(dirty, now);
+    }
+
+    /// The partition has forgotten who listens. Its streams end; they must not be detached
+    /// one by one later, which would count against streams that attach from now on.
+    fn on_partition_restarted(&mut self, partition: u16, now: Instant) {
+        // Streams to come may stand in another epoch, where these sequences mean nothing.
+        let pending = self.pending[usize::from(partition)].iter().copied().collect();
+        self.send(pending, now);
+        self.changes[usize::from(partition)] = vec![InterestChange::DetachAll];
+        for slot in self.streams.iter_mut() {
+            if let Some(changes) = &mut slot.changes {
+                changes.forget_attachments(partition);
+            }
+            if slot.attachments.touches(partition) {
+                for forgotten in slot.attachments.forget(partition) {
+                    self.joining.remove(&forgotten.id);
+                }
+                slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
+            }
+        }
+    }
+
+    fn on_heartbeat_due(&mut self, reference: SlotRef, now: Instant) {
+        let Some(slot) = self.streams.get_mut(reference) else { return };
+        let mut due = slot.last_write + self.spec.heartbeat;
+        if due <= now {
+            slot.outlet.beat();
+            slot.last_write = now;
+            due = now + self.spec.heartbeat;
+        }
+        self.wheel.schedule(due, Deadline::Heartbeat(reference));
+    }
+
+    fn topic_id(&mut self, topic: &Topic) -> usize {
+        if let Some(id) = self.topic_ids.get(topic) {
+            return *id;
+        }
+        let id = self.topics.insert(TopicEntry {
+            topic: topic.clone(),
+            subscribers: SmallVec::new(),
+            left_count: 0,
+            pending: Batch::default(),
+            due: None,
+        });
+        self.topic_ids.insert(topic.clone(), id);
+        id
+    }
+
+    fn drop_topic_if_unused(&mut self, id: usize) {
+        let entry = &self.topics[id];
+        if entry.subscribers.len() == entry.left_count
+            && entry.pending.is_empty()
+            && entry.due.is_none()
+        {
+            self.topic_ids.remove(&entry.topic);
+            self.topics.remove(id);
+        }
+    }
+}

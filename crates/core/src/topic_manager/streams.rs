@@ -1,0 +1,209 @@
+//! The streams of one worker, by a reference that cannot come to mean another stream.
+
+use std::{
+    collections::HashMap,
+    mem::take,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use slab::Slab;
+use smallvec::SmallVec;
+
+use crate::{
+    ids::StreamId,
+    interest::Interest,
+    partition_log::Replay,
+    sse::ShutdownReason,
+    subscription::Wanted,
+    topic::Topic,
+    topic_manager::{
+        Changes,
+        frame::{Begin, Frames, Opening},
+    },
+};
+
+/// How a manager reaches a connection. Nothing here waits.
+pub trait Outlet {
+    /// The first message: where the stream begins.
+    fn open(&self, opening: Opening);
+
+    /// Frames of one turn.
+    ///
+    /// # Errors
+    /// The connection's mailbox is full: the frames come back.
+    fn deliver(&self, frames: Frames) -> Result<(), Frames>;
+
+    /// The stream wants something else from now on, and stands in one more partition.
+    fn change(&self, wanted: &Arc<Wanted>, begin: Option<Begin>);
+
+    /// Nothing was written for the heartbeat's time.
+    fn beat(&self);
+
+    /// The last message: the stream ends, after what was delivered before and these frames.
+    fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>, frames: Frames);
+}
+
+/// A stream as its manager sees it.
+pub struct Slot<O> {
+    pub stream: StreamId,
+    pub outlet: O,
+    /// Numbers of the topics that it named.
+    pub topics: SmallVec<[u32; 4]>,
+    pub wanted: Arc<Wanted>,
+    pub attachments: Attachments,
+    /// Changes of what it wants that are not done.
+    pub changes: Option<Box<Changes>>,
+    /// Whether it may have several topics in one partition.
+    pub may_interleave: bool,
+    /// What it waits for before it is handed anything: partitions that have not attached it,
+    /// and its feed's being read again.
+    pub awaited: usize,
+    /// Whether it has begun.
+    pub is_open: bool,
+    /// Whether its feed is being read again.
+    pub is_rereading: bool,
+    pub opening: Vec<(u16, Replay)>,
+    pub queued: Frames,
+    /// Whether what is queued waits for more than the end of this turn.
+    pub is_held: bool,
+    pub last_write: Instant,
+}
+
+/// What partitions have attached of a stream, or were asked to.
+#[derive(Debug, Default)]
+pub struct Attachments {
+    /// Partitions that have all that the stream wants of them: that is told by what it wants,
+    /// so for most streams nothing more is kept.
+    whole: SmallVec<[u16; 8]>,
+    /// One by one, while what the stream wants changes.
+    pub parts: Vec<Attachment>,
+    /// Whether a partition has forgotten what it had of the stream.
+    is_forgotten: bool,
+}
+
+impl Attachments {
+    /// All of them one by one: before what the stream wants changes, or as it ends.
+    pub fn split(&mut self, stream: StreamId, wanted: &Wanted, partition_count: u16) {
+        if self.whole.is_empty() {
+            return;
+        }
+        let mut interests: HashMap<_, _> = wanted.interests(partition_count).into_iter().collect();
+        self.parts.extend(take(&mut self.whole).into_iter().map(|partition| {
+            let interest = interests.remove(&partition);
+            let interest = interest.unwrap_or_else(|| Arc::new(wanted.no_interest()));
+            Attachment { partition, id: stream, interest }
+        }));
+    }
+
+    /// Whole again, once all that has changed is attached. Patterns stay as they are: they are
+    /// attached in sets, of which what the stream wants does not tell.
+    pub fn unite(&mut self) {
+        if !self.is_forgotten && self.parts.iter().all(|one| one.interest.patterns.is_empty()) {
+            let partitions = take(&mut self.parts).into_iter().map(|one| one.partition);
+            self.whole = self.whole.iter().copied().chain(partitions).collect();
+            self.whole.sort_unstable();
+            self.whole.dedup();
+        }
+    }
+
+    /// A partition has forgotten what it had of the stream: that is not detached any more,
+    /// unlike what it may yet be asked to attach.
+    pub fn forget(&mut self, partition: u16) -> Vec<Attachment> {
+        self.is_forgotten = true;
+        self.whole.retain(|other| *other != partition);
+        let parts = take(&mut self.parts).into_iter();
+        let (forgotten, left) = parts.partition(|one| one.partition == partition);
+        self.parts = left;
+        forgotten
+    }
+
+    /// Whether the stream stands in a partition.
+    pub fn touches(&self, partition: u16) -> bool {
+        self.whole.contains(&partition) || self.parts.iter().any(|one| one.partition == partition)
+    }
+}
+
+impl FromIterator<u16> for Attachments {
+    fn from_iter<I: IntoIterator<Item = u16>>(partitions: I) -> Self {
+        Self { whole: partitions.into_iter().collect(), ..Self::default() }
+    }
+}
+
+/// What a partition has attached of a stream, or was asked to.
+#[derive(Debug)]
+pub struct Attachment {
+    pub partition: u16,
+    /// The stream's number, or one of its own for what was added later.
+    pub id: StreamId,
+    pub interest: Arc<Interest>,
+}
+
+impl<O> Slot<O> {
+    /// Whether the stream named the topic or has a pattern that matches it.
+    pub fn wants(&self, id: usize, topic: &Topic) -> bool {
+        self.topics.contains(&(id as u32)) || self.wanted.patterns.matches(topic)
+    }
+}
+
+/// Refers to a stream for as long as it is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SlotRef {
+    index: u32,
+    /// Low bits of the stream's id: the slot's next tenant has others.
+    tenant: u32,
+}
+
+/// All streams of a worker.
+pub struct Streams<O> {
+    slots: Slab<Slot<O>>,
+    by_stream: HashMap<StreamId, SlotRef>,
+}
+
+impl<O> Default for Streams<O> {
+    fn default() -> Self {
+        Self { slots: Slab::new(), by_stream: HashMap::new() }
+    }
+}
+
+impl<O> Streams<O> {
+    pub fn insert(&mut self, slot: Slot<O>) -> SlotRef {
+        let stream = slot.stream;
+        let reference = SlotRef { index: self.slots.insert(slot) as u32, tenant: stream as u32 };
+        self.by_stream.insert(stream, reference);
+        reference
+    }
+
+    pub fn remove(&mut self, stream: StreamId) -> Option<(SlotRef, Slot<O>)> {
+        let reference = self.by_stream.remove(&stream)?;
+        let slot = self.slots.try_remove(reference.index as usize)?;
+        Some((reference, slot))
+    }
+
+    pub fn find(&self, stream: StreamId) -> Option<SlotRef> {
+        self.by_stream.get(&stream).copied()
+    }
+
+    pub fn get(&self, reference: SlotRef) -> Option<&Slot<O>> {
+        let slot = self.slots.get(reference.index as usize)?;
+        (slot.stream as u32 == reference.tenant).then_some(slot)
+    }
+
+    pub fn get_mut(&mut self, reference: SlotRef) -> Option<&mut Slot<O>> {
+        let slot = self.slots.get_mut(reference.index as usize)?;
+        (slot.stream as u32 == reference.tenant).then_some(slot)
+    }
+
+    /// All streams, by their references.
+    pub fn references(&self) -> impl Iterator<Item = SlotRef> {
+        self.by_stream.values().copied()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Slot<O>> {
+        self.slots.iter().map(|(_, slot)| slot)
+    }
+
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot<O>> {
+        self.slots.iter_mut().map(|(_, slot)| slot)
+    }
+}

@@ -1,0 +1,233 @@
+//! The manager alone, in time that the test tells.
+
+use std::{
+    cell::RefCell,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    cursor::Epoch,
+    event::SequencedEvent,
+    partition::Delivery,
+    partition_log::Replay,
+    policy::{Conflate, Flush, Policy},
+    sse::ShutdownReason,
+    subscription::{Subscription, Wanted},
+    testing,
+    topic_manager::{Begin, Frames, ManagerSpec, ManagerState, Opening, Outlet},
+};
+
+#[derive(Debug, PartialEq)]
+enum Mail {
+    Open,
+    /// Sequences, a frame each.
+    Frames(Vec<Vec<u64>>),
+    Beat,
+    Change(Option<Begin>),
+    End(ShutdownReason),
+}
+
+#[derive(Clone, Default)]
+struct Inbox(Rc<RefCell<Vec<Mail>>>);
+
+impl Inbox {
+    fn take(&self) -> Vec<Mail> {
+        self.0.take()
+    }
+}
+
+impl Outlet for Inbox {
+    fn open(&self, _: Opening) {
+        self.0.borrow_mut().push(Mail::Open);
+    }
+
+    fn deliver(&self, frames: Frames) -> Result<(), Frames> {
+        let sequences =
+            |events: &[Arc<SequencedEvent>]| events.iter().map(|e| e.sequence).collect();
+        let frames = frames.iter().map(|frame| sequences(&frame.events)).collect();
+        self.0.borrow_mut().push(Mail::Frames(frames));
+        Ok(())
+    }
+
+    fn change(&self, _: &Arc<Wanted>, begin: Option<Begin>) {
+        self.0.borrow_mut().push(Mail::Change(begin));
+    }
+
+    fn beat(&self) {
+        self.0.borrow_mut().push(Mail::Beat);
+    }
+
+    fn end(&self, reason: ShutdownReason, _: Option<Duration>, _: Frames) {
+        self.0.borrow_mut().push(Mail::End(reason));
+    }
+}
+
+struct Bench {
+    manager: ManagerState<Inbox>,
+    start: Instant,
+}
+
+impl Bench {
+    fn new(change: impl FnOnce(&mut ManagerSpec)) -> Self {
+        let start = Instant::now();
+        let mut spec = ManagerSpec {
+            start,
+            ticks_from: start,
+            tick_phase: 0,
+            partition_count: 1,
+            heartbeat: Duration::from_secs(15),
+            max_lifetime: Duration::ZERO,
+            max_lifetime_jitter: Duration::ZERO,
+            max_batch_events: 10_000,
+            max_batch_bytes: 1024 * 1024,
+            max_topics: 10_000,
+        };
+        change(&mut spec);
+        Self { manager: ManagerState::new(spec), start }
+    }
+
+    fn at(&self, millis: u64) -> Instant {
+        self.start + Duration::from_millis(millis)
+    }
+
+    /// Opens a stream and attaches it.
+    fn open(&mut self, stream: u64, topics: &[&str]) -> Inbox {
+        let inbox = Inbox::default();
+        let subscription = Subscription::new().topics(topics.iter().copied());
+        let wanted = Arc::new(subscription.resolve(10, 0).unwrap());
+        self.manager.open(stream, inbox.clone(), &wanted, 0.5, self.start);
+        let replay =
+            Replay { epoch: Epoch::new(1), start: 0, head: 0, events: Vec::new(), missed: None };
+        self.manager.on_delivery(0, Delivery::<()>::Attached { stream, replay }, self.start);
+        assert_eq!(inbox.take(), [Mail::Open]);
+        inbox
+    }
+
+    fn event(&mut self, topic: &str, sequence: u64, policy: &Arc<Policy>, millis: u64) {
+        let event = testing::sequenced(topic, sequence, None, policy);
+        let now = self.at(millis);
+        self.manager.on_delivery(0, Delivery::<()>::Event { event, permit: None }, now);
+    }
+
+    /// Ends a turn at every moment at which the manager wants one, as its shell does.
+    fn run_until(&mut self, millis: u64) {
+        while let Some(due) = self.manager.next_due().filter(|due| *due <= self.at(millis)) {
+            self.manager.on_time(due);
+        }
+    }
+}
+
+fn policy(flush: Flush) -> Arc<Policy> {
+    Arc::new(Policy { flush, ..(*testing::policy(Conflate::None)).clone() })
+}
+
+#[test]
+fn ticked_events_of_all_topics_leave_together_at_the_tick() {
+    let mut bench = Bench::new(|_| {});
+    let inbox = bench.open(1, &["a", "b"]);
+    let tick = policy(Flush::Tick);
+    bench.event("a", 1, &tick, 10);
+    bench.event("b", 2, &tick, 50);
+    bench.event("a", 3, &tick, 99);
+    bench.run_until(99);
+    assert_eq!(inbox.take(), []);
+    bench.run_until(100);
+    let frames = inbox.take();
+    let Mail::Frames(mut frames) = frames.into_iter().next().unwrap() else { panic!() };
+    frames.sort();
+    assert_eq!(frames, [vec![1, 3], vec![2]]);
+}
+
+#[test]
+fn immediate_events_leave_at_the_end_of_the_turn() {
+    let mut bench = Bench::new(|_| {});
+    let inbox = bench.open(1, &["a"]);
+    bench.event("a", 1, &policy(Flush::Immediate), 10);
+    bench.run_until(10);
+    assert_eq!(inbox.take(), [Mail::Frames(vec![vec![1]])]);
+}
+
+#[test]
+fn a_leading_topic_sends_at_once_after_a_quiet_tick_and_else_at_the_tick() {
+    let mut bench = Bench::new(|_| {});
+    let inbox = bench.open(1, &["*"]);
+    let leading = policy(Flush::Leading);
+    bench.event("a", 1, &leading, 10);
+    bench.run_until(10);
+    assert_eq!(inbox.take(), [Mail::Frames(vec![vec![1]])]);
+    bench.event("a", 2, &leading, 20);
+    bench.event("a", 3, &leading, 30);
+    bench.run_until(99);
+    assert_eq!(inbox.take(), []);
+    bench.run_until(100);
+    assert_eq!(inbox.take(), [Mail::Frames(vec![vec![2, 3]])]);
+    bench.run_until(250);
+    bench.event("a", 4, &leading, 250);
+    bench.run_until(250);
+    assert_eq!(inbox.take(), [Mail::Frames(vec![vec![4]])]);
+}
+
+#[test]
+fn what_waits_for_its_tick_goes_before_newer_events_of_its_partition() {
+    let mut bench = Bench::new(|_| {});
+    let both = bench.open(1, &["slow", "fast"]);
+    let one = bench.open(2, &["slow"]);
+    bench.event("slow", 1, &policy(Flush::Tick), 10);
+    bench.event("fast", 2, &policy(Flush::Immediate), 20);
+    bench.run_until(20);
+    assert_eq!(both.take(), [Mail::Frames(vec![vec![2], vec![1]])]);
+    assert_eq!(one.take(), []);
+    bench.run_until(100);
+    assert_eq!(one.take(), [Mail::Frames(vec![vec![1]])]);
+}
+
+#[test]
+fn a_batch_at_its_bound_leaves_before_its_tick() {
+    let mut bench = Bench::new(|spec| spec.max_batch_events = 2);
+    let inbox = bench.open(1, &["a"]);
+    let tick = policy(Flush::Tick);
+    bench.event("a", 1, &tick, 10);
+    bench.event("a", 2, &tick, 11);
+    bench.run_until(11);
+    assert_eq!(inbox.take(), [Mail::Frames(vec![vec![1, 2]])]);
+}
+
+#[test]
+fn only_quiet_streams_get_heartbeats() {
+    let mut bench = Bench::new(|spec| spec.heartbeat = Duration::from_secs(1));
+    let (quiet, busy) = (bench.open(1, &["quiet"]), bench.open(2, &["busy"]));
+    for (sequence, millis) in (1..).zip((0..3000).step_by(500)) {
+        bench.event("busy", sequence, &policy(Flush::Immediate), millis);
+        bench.run_until(millis);
+    }
+    bench.run_until(3100);
+    assert_eq!(quiet.take(), [Mail::Beat, Mail::Beat, Mail::Beat]);
+    assert!(!busy.take().contains(&Mail::Beat));
+}
+
+#[test]
+fn a_stream_ends_at_its_maximum_lifetime() {
+    let mut bench = Bench::new(|spec| {
+        spec.max_lifetime = Duration::from_secs(5);
+        spec.max_lifetime_jitter = Duration::from_secs(2);
+    });
+    let inbox = bench.open(1, &["a"]);
+    bench.run_until(5900);
+    assert_eq!(inbox.take(), []);
+    bench.run_until(6400);
+    assert_eq!(inbox.take(), [Mail::End(ShutdownReason::Lifetime)]);
+}
+
+#[test]
+fn nothing_is_left_of_streams_that_are_gone() {
+    let mut bench = Bench::new(|_| {});
+    for stream in 1..=100 {
+        bench.open(stream, &["a", "b", "c:*"]);
+    }
+    bench.event("a", 1, &policy(Flush::Tick), 10);
+    (1..=100).for_each(|stream| bench.manager.close(stream));
+    bench.run_until(200);
+    assert!(bench.manager.is_empty());
+}

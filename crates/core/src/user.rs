@@ -1,0 +1,85 @@
+//! A user's name, and the topics that follow from it.
+
+use std::{fmt, sync::Arc};
+
+use serde::Serialize;
+
+use crate::topic::{MAX_TOPIC_BYTES, Topic, TopicError};
+
+/// The topic of a user's own notifications, without the user.
+const NOTIFICATIONS: &str = "notifications:";
+
+/// The topic of an author's posts that followers pull, without the author.
+const POSTS: &str = "posts:";
+
+/// Longest name of a user, in bytes of UTF-8: both topics have room for it.
+pub const MAX_USER_BYTES: usize = MAX_TOPIC_BYTES - NOTIFICATIONS.len();
+
+/// A user's name: 1 to [`MAX_USER_BYTES`] bytes, otherwise by the rules of a topic's
+/// segments. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct User(Arc<str>);
+
+impl User {
+    /// Checks a name.
+    ///
+    /// # Errors
+    /// It is empty, too long, or has what a topic cannot have (`bad_user`).
+    pub fn parse(name: &str) -> Result<Self, UserError> {
+        if name.len() > MAX_USER_BYTES {
+            return Err(UserError::TooLong(name.len()));
+        }
+        Topic::parse(name).map_err(UserError::Name)?;
+        Ok(Self(name.into()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// A hash of the name, the same in every instance: FNV-1a of 64 bits.
+    pub fn hash64(&self) -> u64 {
+        let bytes = self.0.as_bytes().iter();
+        bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        })
+    }
+
+    /// The topic of the user's own notifications, `notifications:<user>`.
+    pub fn notifications(&self) -> Topic {
+        self.topic(NOTIFICATIONS)
+    }
+
+    /// The topic that an author's posts are published to when followers pull them,
+    /// `posts:<author>`.
+    pub fn posts(&self) -> Topic {
+        self.topic(POSTS)
+    }
+
+    fn topic(&self, prefix: &str) -> Topic {
+        Topic::parse(&format!("{prefix}{}", self.0)).expect("a user's name fits behind a segment")
+    }
+}
+
+impl fmt::Debug for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a name is none of a user (`bad_user`).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UserError {
+    #[error("a user's name has at most {MAX_USER_BYTES} bytes, this one has {0}")]
+    TooLong(usize),
+    #[error("a user's name follows the rules of topics: {0}")]
+    Name(TopicError),
+}

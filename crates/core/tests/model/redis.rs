@@ -1,0 +1,293 @@
+//! A Redis in a few lines: what the scripts do, and connections that keep order until they
+//! break. What it may do beyond that is the schedule's choice: repeat a push, lose one, be
+//! emptied.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
+
+use fanfare_core::{
+    cursor::Epoch,
+    event::{Event, EventBody},
+    fan_out::FanOut,
+    log::{Acknowledged, Changed, Channel, Era, Head, News, RelayedEvent, Request, TopicRead},
+    policy::{Conflate, Policies, Policy},
+    sse::encode,
+    topic::Topic,
+};
+
+/// One topic's log.
+#[derive(Default)]
+struct TopicLog {
+    last: u64,
+    evicted_through: u64,
+    events: Vec<RelayedEvent>,
+}
+
+/// One message on its way to an instance.
+pub enum Push {
+    /// To the partition's mirror.
+    News(News),
+    /// To all its managers: what the call of this number changes.
+    Call(usize),
+}
+
+/// An instance's connection, as far as one partition is concerned.
+#[derive(Default)]
+pub struct Line {
+    pub generation: u64,
+    pub is_up: bool,
+    pub channels: BTreeSet<Channel>,
+    /// On their way to Redis.
+    pub requests: VecDeque<Request>,
+    /// On their way to the instance.
+    pub news: VecDeque<Push>,
+}
+
+/// A partition in Redis.
+pub struct RedisPartition {
+    epoch: u64,
+    epoch_began_after: u64,
+    sequence: u64,
+    lineage: Vec<Era>,
+    topics: BTreeMap<Topic, TopicLog>,
+    /// Which fan-outs have reached which topics.
+    fanned_out: HashSet<(Arc<str>, Topic)>,
+    /// By instance.
+    pub lines: Vec<Line>,
+}
+
+impl RedisPartition {
+    pub fn new(instances: usize) -> Self {
+        Self {
+            epoch: 1,
+            epoch_began_after: 0,
+            sequence: 0,
+            lineage: vec![Era { server: "server 0".to_owned(), began_after: 0 }],
+            topics: BTreeMap::new(),
+            fanned_out: HashSet::new(),
+            lines: (0..instances).map(|_| Line::default()).collect(),
+        }
+    }
+
+    /// All is gone, and numbers begin anew.
+    pub fn empty(&mut self) {
+        self.epoch += 1;
+        self.epoch_began_after = 0;
+        self.sequence = 0;
+        self.lineage.truncate(1);
+        self.lineage[0].began_after = 0;
+        self.topics.clear();
+        self.fanned_out.clear();
+    }
+
+    /// A replica takes over that lacks the last events. Their sequences are not given out
+    /// again.
+    pub fn fail_over(&mut self, lost: u64) -> u64 {
+        let kept = self.sequence.saturating_sub(lost);
+        for log in self.topics.values_mut() {
+            log.events.retain(|event| event.sequence <= kept);
+            if log.last > kept {
+                log.last = log.events.last().map_or(log.evicted_through, |event| event.sequence);
+            }
+        }
+        let server = format!("server {}", self.lineage.len());
+        self.lineage.insert(0, Era { server, began_after: kept });
+        self.sequence = kept + 1000;
+        (0..self.lines.len()).for_each(|instance| self.disconnect(instance));
+        kept
+    }
+
+    pub fn connect(&mut self, instance: usize, acknowledged: Option<Acknowledged>) {
+        let line = &mut self.lines[instance];
+        let generation = line.generation + 1;
+        let news = VecDeque::from([Push::News(News::LinkUp { generation, acknowledged })]);
+        *line = Line { generation, is_up: true, news, ..Line::default() };
+    }
+
+    /// What was on its way is lost.
+    pub fn disconnect(&mut self, instance: usize) {
+        let line = &mut self.lines[instance];
+        let generation = line.generation;
+        let news = VecDeque::from([Push::News(News::LinkDown)]);
+        *line = Line { generation, news, ..Line::default() };
+    }
+
+    pub fn publish(&mut self, topic: &Topic, event: &Event, policy: &Policy, now: Instant) -> u64 {
+        let relayed = self.append(topic, encode::body(event, 1).into(), policy, now);
+        for line in self.lines.iter_mut().filter(|line| line.is_up) {
+            for channel in [Channel::Topic(topic.clone()), Channel::All] {
+                if line.channels.contains(&channel) {
+                    line.news.push_back(Push::News(News::Event(relayed.clone())));
+                }
+            }
+        }
+        self.sequence
+    }
+
+    /// One event for many topics, of which those get it that have not had it. Returns these
+    /// with its sequences.
+    pub fn fan_out(
+        &mut self,
+        fan_out: &FanOut,
+        topics: &[Topic],
+        policies: &Policies,
+        now: Instant,
+    ) -> Vec<(Topic, u64)> {
+        let mut events = Vec::new();
+        for topic in topics {
+            let id = fan_out.id.clone().unwrap();
+            if self.fanned_out.insert((id, topic.clone())) {
+                let policy = policies.of(topic.as_str());
+                events.push(self.append(topic, fan_out.body.clone(), policy, now));
+            }
+        }
+        if !events.is_empty() {
+            for line in self.lines.iter_mut().filter(|line| line.is_up) {
+                line.news.push_back(Push::News(News::FannedOut(events.clone())));
+            }
+        }
+        events.into_iter().map(|event| (event.topic, event.sequence)).collect()
+    }
+
+    fn append(
+        &mut self,
+        topic: &Topic,
+        body: Arc<EventBody>,
+        policy: &Policy,
+        now: Instant,
+    ) -> RelayedEvent {
+        self.sequence += 1;
+        let log = self.topics.entry(topic.clone()).or_default();
+        let relayed = RelayedEvent {
+            epoch: Epoch::new(self.epoch),
+            sequence: self.sequence,
+            previous: log.last,
+            published_at: now,
+            topic: topic.clone(),
+            body,
+        };
+        log.last = self.sequence;
+        let body = &relayed.body;
+        match policy.conflate {
+            Conflate::None => {}
+            Conflate::Latest => log.events.clear(),
+            Conflate::LatestByKey => {
+                log.events.retain(|older| body.key.is_none() || older.body.key != body.key);
+            }
+        }
+        log.events.push(relayed.clone());
+        while log.events.len() > policy.history_events {
+            log.evicted_through = log.events.remove(0).sequence;
+        }
+        relayed
+    }
+
+    /// Redis does the next thing that an instance asks.
+    pub fn answer(&mut self, instance: usize) {
+        let Some(request) = self.lines[instance].requests.pop_front() else { return };
+        let head = self.head();
+        let news = match request {
+            Request::Subscribe(channels) => {
+                self.lines[instance].channels.extend(channels);
+                return;
+            }
+            Request::Unsubscribe(channels) => {
+                self.lines[instance].channels.retain(|channel| !channels.contains(channel));
+                return;
+            }
+            Request::Head { purpose } => News::Head { purpose: Some(purpose), head },
+            Request::Changes { purpose, after } => {
+                let changed = self.topics.iter().filter(|(_, log)| log.last > after);
+                let topics = changed.map(|(topic, log)| (topic.clone(), log.last)).collect();
+                News::Changes { purpose, head, changed: Changed { topics, forgotten_through: 0 } }
+            }
+            Request::Read { purpose, topics } => {
+                let topics = topics.into_iter().map(|(topic, after)| self.read(topic, after));
+                News::Read { purpose, head, topics: topics.collect() }
+            }
+            Request::Renew { epoch, above } => {
+                if epoch.number() == self.epoch {
+                    self.epoch = self.epoch.max(above.number()) + 1;
+                    self.epoch_began_after = self.sequence;
+                }
+                let epoch_began_after = self.epoch_began_after;
+                let epoch = Epoch::new(self.epoch);
+                News::Head { purpose: None, head: Head { epoch, epoch_began_after, ..head } }
+            }
+        };
+        self.lines[instance].news.push_back(Push::News(news));
+    }
+
+    fn head(&self) -> Head {
+        Head {
+            epoch: Epoch::new(self.epoch),
+            epoch_began_after: self.epoch_began_after,
+            sequence: self.sequence,
+            lineage: self.lineage.clone(),
+        }
+    }
+
+    /// Pushes a call to the instances that are there; which these are, and by which of their
+    /// connections.
+    pub fn call(&mut self, number: usize) -> Vec<(usize, u64)> {
+        let lines = self.lines.iter_mut().enumerate().filter(|(_, line)| line.is_up);
+        let called = lines.map(|(instance, line)| {
+            line.news.push_back(Push::Call(number));
+            (instance, line.generation)
+        });
+        called.collect()
+    }
+
+    /// What each link does every now and then: it has a partition that is behind follow the
+    /// others into the latest epoch, and tells its mirror how things stand.
+    pub fn probe(&mut self, latest: u64) {
+        if self.epoch < latest {
+            (self.epoch, self.epoch_began_after) = (latest, self.sequence);
+        }
+        let head = self.head();
+        for line in self.lines.iter_mut().filter(|line| line.is_up) {
+            line.news.push_back(Push::News(News::Head { purpose: None, head: head.clone() }));
+        }
+    }
+
+    pub fn acknowledge(&self) -> Acknowledged {
+        Acknowledged {
+            epoch: Epoch::new(self.epoch),
+            sequence: self.sequence,
+            server: self.lineage[0].server.clone(),
+        }
+    }
+
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn read(&self, topic: Topic, after: u64) -> TopicRead {
+        let log = self.topics.get(&topic);
+        let events = log.into_iter().flat_map(|log| &log.events);
+        TopicRead {
+            events: events.filter(|event| event.sequence > after).cloned().collect(),
+            after,
+            last: log.map_or(0, |log| log.last),
+            evicted_through: log.map_or(0, |log| log.evicted_through),
+            topic,
+        }
+    }
+}
+
+/// The Redis of a world with several instances.
+pub struct Redis {
+    pub partitions: Vec<RedisPartition>,
+    pub policies: Policies,
+    /// The last of each instance's publishes that was answered, by partition.
+    pub acknowledged: Vec<Vec<Option<Acknowledged>>>,
+    /// Whether single pushes may be lost, which no connection does.
+    pub loses_pushes: bool,
+    /// How often it was emptied.
+    pub era: u64,
+    /// Whether it fails over to replicas that lack the last events, rather than being emptied.
+    pub loses_tails: bool,
+}

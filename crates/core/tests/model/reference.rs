@@ -1,0 +1,168 @@
+//! What was published, and what history must still hold: the simplest thing that is right.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Instant,
+};
+
+use fanfare_core::{
+    event::{EventBody, SequencedEvent},
+    policy::{Conflate, Policies},
+};
+
+/// Topic, type and collapse key.
+pub type Item = (&'static str, Option<&'static str>, &'static str);
+
+/// An event as its publisher knows it.
+#[derive(Debug)]
+pub struct Record {
+    /// What its data says: one number for all topics of a fan-out.
+    pub number: usize,
+    pub topic: &'static str,
+    pub partition: u16,
+    /// How often Redis was emptied before.
+    pub era: u64,
+    pub sequence: u64,
+    pub event_type: Option<&'static str>,
+    pub key: Option<&'static str>,
+    pub collapse: Option<&'static str>,
+    pub at: Instant,
+    /// Whether Redis has lost it, though it was acknowledged.
+    pub is_lost: bool,
+}
+
+/// Everything published so far.
+pub struct Reference {
+    pub policies: Policies,
+    pub records: Vec<Record>,
+    by_number: HashMap<usize, Vec<usize>>,
+    by_place: HashMap<(&'static str, u64), usize>,
+    held: HashMap<&'static str, Vec<usize>>,
+    /// What a resuming stream can no longer be given, superseded events aside.
+    evicted: HashSet<usize>,
+}
+
+impl Reference {
+    pub fn new(policies: Policies) -> Self {
+        Self {
+            policies,
+            records: Vec::new(),
+            by_number: HashMap::new(),
+            by_place: HashMap::new(),
+            held: HashMap::new(),
+            evicted: HashSet::new(),
+        }
+    }
+
+    /// The events of this number.
+    pub fn of_number(&self, number: usize) -> &[usize] {
+        self.by_number.get(&number).map_or(&[], |all| all)
+    }
+
+    /// The last event of this number and topic.
+    pub fn find(&self, number: usize, topic: &str) -> usize {
+        let all = self.of_number(number).iter().rev();
+        *all.into_iter().find(|index| self.records[**index].topic == topic).unwrap()
+    }
+
+    /// The last sequence of a partition.
+    pub fn last_in(&self, partition: u16) -> u64 {
+        let mut records = self.records.iter().rev();
+        records.find(|record| record.partition == partition).map_or(0, |record| record.sequence)
+    }
+
+    /// The event, and those merged into it.
+    pub fn all_in(&self, event: &SequencedEvent) -> Vec<usize> {
+        let merged = event.collapsed.iter().flatten().copied().chain([event.sequence]);
+        merged.map(|sequence| self.by_place[&(event.topic.as_str(), sequence)]).collect()
+    }
+
+    /// What an event merges with.
+    pub fn collapses_with(&self, index: usize) -> Option<Item> {
+        let record = &self.records[index];
+        let is_collapsed = match self.policies.of(record.topic).conflate {
+            Conflate::None => true,
+            Conflate::Latest => false,
+            Conflate::LatestByKey => record.key.is_none(),
+        };
+        let key = record.collapse.filter(|_| is_collapsed)?;
+        Some((record.topic, record.event_type, key))
+    }
+
+    /// The number that an event's bytes hold.
+    pub fn number_of(body: &EventBody) -> usize {
+        let data = std::str::from_utf8(&body.lines[body.data_at..]).unwrap();
+        data.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap()
+    }
+
+    pub fn publish(&mut self, record: Record) {
+        let now = record.at;
+        self.expire(now);
+        let index = self.records.len();
+        let topic = record.topic;
+        self.by_number.entry(record.number).or_default().push(index);
+        self.by_place.insert((record.topic, record.sequence), index);
+        self.records.push(record);
+        let mut held = self.held.remove(topic).unwrap_or_default();
+        held.retain(|older| !self.is_same_item(*older, index));
+        held.push(index);
+        while held.len() > self.policies.of(topic).history_events {
+            self.evicted.insert(held.remove(0));
+        }
+        self.held.insert(topic, held);
+    }
+
+    /// Events that history does not hold, though nothing has superseded them there.
+    pub fn evicted(&mut self, now: Instant) -> &HashSet<usize> {
+        self.expire(now);
+        &self.evicted
+    }
+
+    /// What came after a sequence of a partition is lost.
+    pub fn lose(&mut self, partition: u16, kept: u64) {
+        let records = &mut self.records;
+        let is_lost = |record: &Record| record.partition == partition && record.sequence > kept;
+        let lost = records.iter_mut().filter(|record| !record.is_lost && is_lost(record));
+        let mut topics: HashSet<&str> = HashSet::new();
+        for record in lost {
+            record.is_lost = true;
+            topics.insert(record.topic);
+        }
+        // What a lost event had superseded does not come back in this Redis.
+        topics.retain(|topic| self.policies.of(topic).conflates());
+        for record in records.iter_mut().filter(|record| topics.contains(record.topic)) {
+            record.is_lost = true;
+        }
+        for held in self.held.values_mut() {
+            held.retain(|index| !is_lost(&records[*index]));
+        }
+    }
+
+    /// Nothing is held any more.
+    pub fn evict_all(&mut self) {
+        self.evicted.extend(self.held.drain().flat_map(|(_, held)| held));
+    }
+
+    /// Whether the later event takes the place of the earlier.
+    pub fn is_same_item(&self, earlier: usize, later: usize) -> bool {
+        let (earlier, later) = (&self.records[earlier], &self.records[later]);
+        !later.is_lost
+            && earlier.topic == later.topic
+            && earlier.era == later.era
+            && match self.policies.of(earlier.topic).conflate {
+                Conflate::None => false,
+                Conflate::Latest => true,
+                Conflate::LatestByKey => earlier.key.is_some() && earlier.key == later.key,
+            }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        for (topic, held) in &mut self.held {
+            let ttl = self.policies.of(topic).history_ttl;
+            let (expired, kept) =
+                held.iter().partition(|index| self.records[**index].at + ttl <= now);
+            *held = kept;
+            self.evicted.extend::<Vec<usize>>(expired);
+        }
+    }
+}

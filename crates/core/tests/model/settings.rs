@@ -1,0 +1,85 @@
+//! The settings of one schedule: bounds and policies drawn at random, small enough to be
+//! reached.
+
+use std::time::{Duration, Instant};
+
+use fanfare_core::{
+    connection::ConnectionSpec,
+    policy::{Conflate, Flush, Policies, Policy, Rate, SlowConsumer},
+    topic::Pattern,
+    topic_manager::ManagerSpec,
+};
+use rand::{RngExt, rngs::StdRng};
+
+use crate::any;
+
+pub const PARTITIONS: u16 = 2;
+const HISTORY_TTL: Duration = Duration::from_secs(2);
+
+/// What a configuration would say.
+#[derive(Debug)]
+pub struct Settings {
+    pub max_topics: usize,
+    pub history_events: usize,
+    history_ttl: Duration,
+    pub connection: ConnectionSpec,
+    max_batch_events: usize,
+}
+
+impl Settings {
+    pub fn new(rng: &mut StdRng) -> Self {
+        Self {
+            max_topics: any(rng, &[5, 100]),
+            history_events: rng.random_range(2..12),
+            history_ttl: any(rng, &[HISTORY_TTL, Duration::from_secs(1000)]),
+            connection: ConnectionSpec {
+                max_outbox_bytes: any(rng, &[4096, 1 << 20]),
+                slow_consumer: any(rng, &[SlowConsumer::Disconnect, SlowConsumer::DropOldest]),
+                rate: Rate { events_per_second: any(rng, &[0, 0, 40]), burst: 3 },
+                write_timeout: Duration::from_secs(30),
+            },
+            max_batch_events: any(rng, &[3, 10_000]),
+        }
+    }
+
+    pub fn manager(&self, now: Instant) -> ManagerSpec {
+        ManagerSpec {
+            start: now,
+            ticks_from: now,
+            tick_phase: 0,
+            partition_count: PARTITIONS,
+            heartbeat: Duration::from_secs(15),
+            max_lifetime: Duration::ZERO,
+            max_lifetime_jitter: Duration::ZERO,
+            max_batch_events: self.max_batch_events,
+            max_batch_bytes: 1024 * 1024,
+            max_topics: self.max_topics,
+        }
+    }
+
+    pub fn policies(&self) -> Policies {
+        let default = Policy {
+            entry: None,
+            flush: Flush::Tick,
+            tick: Duration::from_millis(100),
+            conflate: Conflate::None,
+            history_events: self.history_events,
+            history_ttl: self.history_ttl,
+            rate: None,
+        };
+        let entries = [
+            ("now:*", Flush::Immediate, Conflate::None, default.tick),
+            ("lead:*", Flush::Leading, Conflate::None, default.tick),
+            ("latest:*", Flush::Tick, Conflate::Latest, default.tick),
+            ("key:*", Flush::Tick, Conflate::LatestByKey, default.tick),
+            ("slow-tick:*", Flush::Tick, Conflate::None, Duration::from_millis(700)),
+        ];
+        let entries = entries.into_iter().enumerate().map(|(entry, of)| {
+            let (pattern, flush, conflate, tick) = of;
+            let policy = Policy { entry: Some(entry), flush, tick, conflate, ..default.clone() };
+            (Pattern::parse(pattern).unwrap(), policy)
+        });
+        let entries = entries.collect();
+        Policies::new(default, entries)
+    }
+}

@@ -1,0 +1,333 @@
+//! The parts under test, joined by queues that the schedule empties in any order.
+
+mod changes;
+mod feeds;
+mod linked;
+mod nodes;
+mod passing;
+mod promises;
+mod publishing;
+mod streams;
+mod verdict;
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fanfare_core::{
+    budget::HistoryBudget,
+    cursor::Epoch,
+    idempotency::RememberedBudget,
+    ids::StreamId,
+    partition::{MemoryPartition, PartitionSpec, PartitionState, Replica, ReplicaSpec},
+    topic_manager::{ManagerSpec, ManagerState, Ticket},
+};
+use rand::{RngExt, rngs::StdRng};
+
+use self::{
+    changes::Issued,
+    feeds::{Expected, Reread},
+    nodes::{ManagerNode, PartitionNode, Session},
+    publishing::Repeated,
+};
+use super::{
+    any,
+    client::Client,
+    graph::{AUTHORS, Graph, USERS},
+    redis::{Redis, RedisPartition},
+    reference::Reference,
+    wishes::Wishes,
+};
+use crate::settings::{PARTITIONS, Settings};
+
+const MANAGERS: usize = 2;
+const CLIENTS: usize = 4;
+const MAILBOX: usize = 2;
+
+const TOPICS: [&str; 10] = [
+    "plain:a",
+    "plain:b",
+    "plain:c",
+    "now:a",
+    "lead:a",
+    "latest:a",
+    "key:a",
+    "slow-tick:a",
+    "notifications:u",
+    "notifications:w",
+];
+const PATTERNS: [&str; 6] = ["plain:*", "**", "*:a", "key:**", "now:*", "notifications:*"];
+const COLLAPSE: [Option<&str>; 4] = [None, None, Some("likes"), Some("replies")];
+const TYPES: [Option<&str>; 3] = [None, Some("x"), Some("y")];
+const KEYS: [Option<&str>; 4] = [None, Some("k1"), Some("k2"), Some("k3")];
+
+/// What the schedules reached, so that a check that nothing reaches is seen.
+#[derive(Debug, Default)]
+pub struct Totals {
+    got: usize,
+    gaps: usize,
+    shutdowns: usize,
+    superseded: usize,
+    resumed: usize,
+    refused_mail: usize,
+    /// Changes of lists: acknowledged, refused, and asked for behind others.
+    changed: usize,
+    refused_changes: usize,
+    queued_changes: usize,
+    /// Events that had to be told though their topic was being removed.
+    kept: usize,
+    /// Events that could be lost as no id named their partition.
+    unnamed: usize,
+    /// Events that stood for several; and those that a cut left uncounted.
+    collapsed: usize,
+    uncounted: usize,
+    /// Feeds opened, what they were told of authors, and changes of the graph acknowledged.
+    feeds: usize,
+    posts: usize,
+    calls: usize,
+    /// Feeds that were read again after a link was lost.
+    rereads: usize,
+    /// Changes of the graph that were told again, as a link was lost.
+    repeated_calls: usize,
+    fanned_out: usize,
+}
+
+impl Totals {
+    pub fn add(&mut self, other: &Self) {
+        self.got += other.got;
+        self.gaps += other.gaps;
+        self.shutdowns += other.shutdowns;
+        self.superseded += other.superseded;
+        self.resumed += other.resumed;
+        self.refused_mail += other.refused_mail;
+        self.changed += other.changed;
+        self.refused_changes += other.refused_changes;
+        self.queued_changes += other.queued_changes;
+        self.kept += other.kept;
+        self.unnamed += other.unnamed;
+        self.collapsed += other.collapsed;
+        self.uncounted += other.uncounted;
+        self.feeds += other.feeds;
+        self.posts += other.posts;
+        self.calls += other.calls;
+        self.rereads += other.rereads;
+        self.repeated_calls += other.repeated_calls;
+        self.fanned_out += other.fanned_out;
+    }
+
+    pub fn is_telling(&self, has_redis: bool) -> bool {
+        let often = [self.got, self.fanned_out, self.kept];
+        let now_and_then =
+            [self.resumed, self.changed, self.collapsed, self.feeds, self.posts, self.calls];
+        let rare = [
+            self.gaps,
+            self.shutdowns,
+            self.superseded,
+            self.refused_mail,
+            self.queued_changes,
+            self.unnamed,
+        ];
+        often.iter().all(|count| *count > 3000)
+            && now_and_then.iter().all(|count| *count > 500)
+            && rare.iter().all(|count| *count > 100)
+            && self.refused_changes > 10
+            && self.uncounted > 0
+            && (!has_redis || self.rereads > 100 && self.repeated_calls > 100)
+    }
+}
+
+pub struct World {
+    rng: StdRng,
+    now: Instant,
+    settings: Settings,
+    manager_spec: ManagerSpec,
+    /// By instance; a world without Redis has one.
+    instances: Vec<Vec<PartitionNode>>,
+    redis: Option<Redis>,
+    managers: Vec<ManagerNode>,
+    clients: Vec<Client>,
+    sessions: Vec<Option<Session>>,
+    /// Feeds that are about to open.
+    expected: Vec<Option<Expected>>,
+    last_expected: u64,
+    rereads: Vec<Reread>,
+    has_feeds: bool,
+    /// How many messages arrive in a step, and how likely a panic that is due happens.
+    haste: usize,
+    panics: f64,
+    graph: Graph,
+    tickets: BTreeMap<Ticket, Issued>,
+    last_ticket: Ticket,
+    fan_outs: Vec<Repeated>,
+    last_number: usize,
+    streams: BTreeMap<StreamId, usize>,
+    reference: Reference,
+    next_stream: StreamId,
+    totals: Totals,
+}
+
+impl World {
+    /// A hub on its own, or two with a manager each and a Redis between them.
+    pub fn new(mut rng: StdRng, has_redis: bool) -> Self {
+        let settings = Settings::new(&mut rng);
+        let now = Instant::now();
+        let epoch = Epoch::new(rng.random());
+        let policies = Arc::new(settings.policies());
+        let budget = Arc::new(HistoryBudget::new(usize::MAX / 2, PARTITIONS, now));
+        let manager_spec = settings.manager(now);
+        let partition = |partition| {
+            let spec = PartitionSpec {
+                partition,
+                epoch,
+                policies: policies.clone(),
+                budget: budget.clone(),
+                max_idle_topics: 100,
+                idempotency_window: Duration::from_secs(300),
+                remembered: Arc::new(RememberedBudget::new(10_000)),
+                remembered_fan_outs: Arc::new(RememberedBudget::new(10_000)),
+            };
+            let state = match has_redis {
+                false => PartitionState::Memory(Box::new(MemoryPartition::new(spec))),
+                true => {
+                    let interest_grace = Duration::from_millis(300);
+                    let spec = ReplicaSpec { partition: spec, interest_grace };
+                    PartitionState::Replica(Box::new(Replica::new(spec)))
+                }
+            };
+            let state = Some(state);
+            PartitionNode { state, must_restart: [false; MANAGERS], to_manager: [None, None] }
+        };
+        let instance_count = if has_redis { MANAGERS } else { 1 };
+        let partitions = |_| (0..PARTITIONS).map(partition).collect();
+        let redis = has_redis.then(|| Redis {
+            partitions: (0..PARTITIONS).map(|_| RedisPartition::new(MANAGERS)).collect(),
+            policies: settings.policies(),
+            acknowledged: vec![vec![None; usize::from(PARTITIONS)]; MANAGERS],
+            loses_pushes: rng.random_bool(0.3),
+            era: 0,
+            loses_tails: rng.random_bool(0.4),
+        });
+        let manager = |_| ManagerNode {
+            state: ManagerState::new(manager_spec.clone()),
+            to_partition: (0..PARTITIONS).map(|_| None).collect(),
+        };
+        let clients: Vec<Client> = (0..CLIENTS).map(|_| client(&mut rng, &settings)).collect();
+        let mut graph = Graph::default();
+        for (user, author) in (0..USERS.len()).flat_map(|u| (0..AUTHORS.len()).map(move |a| (u, a)))
+        {
+            if rng.random_bool(0.5) {
+                graph.follow(user, author);
+            }
+        }
+        Self {
+            now,
+            instances: (0..instance_count).map(partitions).collect(),
+            redis,
+            managers: (0..MANAGERS).map(manager).collect(),
+            manager_spec,
+            has_feeds: clients.iter().any(|client| client.wishes.feed_of().is_some()),
+            haste: any(&mut rng, &[1, 3, 10]),
+            panics: any(&mut rng, &[0.1, 0.1, 1.0]),
+            clients,
+            sessions: (0..CLIENTS).map(|_| None).collect(),
+            expected: (0..CLIENTS).map(|_| None).collect(),
+            last_expected: 0,
+            rereads: Vec::new(),
+            graph,
+            tickets: BTreeMap::new(),
+            last_ticket: 0,
+            fan_outs: Vec::new(),
+            last_number: 0,
+            streams: BTreeMap::new(),
+            reference: Reference::new(settings.policies()),
+            settings,
+            next_stream: 1,
+            totals: Totals::default(),
+            rng,
+        }
+    }
+
+    /// One thing happens somewhere.
+    pub fn step(&mut self) {
+        let client = self.rng.random_range(0..CLIENTS);
+        match self.rng.random_range(0..112) {
+            0..22 => self.publish(),
+            22..45 if self.redis.is_some() => (0..3 * self.haste).for_each(|_| self.hand_over()),
+            22..45 => (0..self.haste).for_each(|_| self.hand_over()),
+            45..57 => self.end_turn(),
+            57..72 => self.run_connection(client),
+            72..86 => self.transport(client),
+            86..90 => self.now += Duration::from_millis(self.rng.random_range(1..150)),
+            90..94 => self.open(client),
+            94..96 => self.cut(client),
+            96 if self.redis.is_some() => self.disturb_redis(),
+            96..98 => {
+                let stalled = self.rng.random_bool(0.5);
+                self.clients[client].is_stalled = stalled;
+            }
+            98..100 if self.rng.random_bool(self.panics) => self.panic(),
+            98..100 => {}
+            100..103 => self.ask_change(client),
+            103..105 => self.fan_out(),
+            105..108 => self.step_of_feeds(),
+            _ if !self.has_feeds => {}
+            _ if self.rng.random_bool(0.5) => self.reread(),
+            _ => self.tell_of_graph(),
+        }
+    }
+
+    fn step_of_feeds(&mut self) {
+        let expected = (0..CLIENTS).find(|client| self.expected[*client].is_some());
+        match (self.rng.random_range(0..10), expected) {
+            (0..7, Some(client)) => self.open(client),
+            (7, Some(client)) => self.give_up(client),
+            _ if self.has_feeds => self.change_graph(),
+            _ => {}
+        }
+    }
+
+    /// Lets everything come to rest, every client connected and reading.
+    pub fn settle(&mut self) {
+        // Of a topic that has no later event a lost push is noticed by the next catching up.
+        if let Some(redis) = self.redis.as_mut().filter(|redis| redis.loses_pushes) {
+            let all = redis.partitions.iter_mut();
+            all.for_each(|log| (0..MANAGERS).for_each(|instance| log.disconnect(instance)));
+        }
+        for _ in 0..60 {
+            self.now += Duration::from_millis(100);
+            self.run_redis();
+            for client in 0..CLIENTS {
+                self.clients[client].is_stalled = false;
+                self.open(client);
+            }
+            (0..4).for_each(|_| self.tell_of_graph());
+            (0..20).for_each(|_| self.reread());
+            for _ in 0..4 {
+                self.run_redis();
+                self.hand_over_all();
+                (0..MANAGERS).for_each(|manager| self.end_turn_of(manager));
+                self.hand_over_all();
+                for client in 0..CLIENTS {
+                    self.run_connection(client);
+                    self.transport(client);
+                }
+            }
+        }
+    }
+}
+
+fn client(rng: &mut StdRng, settings: &Settings) -> Client {
+    let mut topics: Vec<&'static str> =
+        (0..rng.random_range(1..4)).map(|_| any(rng, &TOPICS)).collect();
+    if rng.random_bool(0.4) {
+        topics = vec![any(rng, &PATTERNS), any(rng, &PATTERNS), any(rng, &TOPICS)];
+    }
+    let types = rng.random_bool(0.2).then(|| vec!["x", "message"]);
+    let wishes = match rng.random_bool(0.3) {
+        true => Wishes::Feed { user: rng.random_range(0..USERS.len()) },
+        false => Wishes::of(topics.into_iter().collect(), settings.max_topics),
+    };
+    Client::new(wishes, types)
+}

@@ -1,0 +1,114 @@
+//! Clients that change the list of their open stream, and what becomes of changes.
+
+use fanfare_core::{
+    ids::StreamId,
+    subscription::Change,
+    topic::Pattern,
+    topic_manager::{Outcome, Ticket},
+};
+use rand::RngExt;
+
+use super::{PATTERNS, TOPICS, World, any};
+use crate::wishes::{Asked, Wishes};
+
+/// Who waits for a change.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Waiting {
+    /// A client, for its stream.
+    Client { client: usize, stream: StreamId },
+    /// A call that changes a user's feed.
+    Call,
+}
+
+/// A ticket that is not answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Issued {
+    pub manager: usize,
+    pub waiting: Waiting,
+}
+
+fn parsed(names: &[&str]) -> Vec<Pattern> {
+    names.iter().map(|name| Pattern::parse(name).unwrap()).collect()
+}
+
+impl World {
+    /// A client has its open stream changed.
+    pub(super) fn ask_change(&mut self, client: usize) {
+        let Some(session) = &self.sessions[client] else { return };
+        let Wishes::List { list, .. } = &self.clients[client].wishes else { return };
+        let known: Vec<&'static str> = list.iter().copied().collect();
+        let mut some = |pool: &[&'static str], max: usize| -> Vec<&'static str> {
+            let count = self.rng.random_range(0..=max.min(pool.len()));
+            (0..count).map(|_| any(&mut self.rng, pool)).collect()
+        };
+        let mut add = some(&TOPICS, 2);
+        add.extend(some(&PATTERNS, 1));
+        let mut remove = some(&known, 2);
+        remove.extend(some(&TOPICS, 1));
+        let manager = session.manager;
+        let state = &mut self.managers[manager].state;
+        let Some(reference) = state.find_stream(session.stream, session.secret) else { return };
+        let stream = session.stream;
+        self.last_ticket += 1;
+        let ticket = self.last_ticket;
+        let change = Change { add: parsed(&add), remove: parsed(&remove), muted: None };
+        if let Wishes::List { asked, .. } = &mut self.clients[client].wishes {
+            self.totals.queued_changes += usize::from(!asked.is_empty());
+            asked.push(Asked { ticket, add, remove });
+        }
+        self.revise(client);
+        let waiting = Waiting::Client { client, stream };
+        self.tickets.insert(ticket, Issued { manager, waiting });
+        self.managers[manager].state.change(ticket, reference, change, self.now);
+    }
+
+    /// A manager says what has become of changes.
+    pub(super) fn take_finished(&mut self, manager: usize) {
+        for (ticket, outcome) in self.managers[manager].state.take_finished() {
+            let issued = self.tickets.remove(&ticket).expect("a ticket is answered once");
+            match issued.waiting {
+                Waiting::Client { client, stream } => {
+                    self.on_client_changed(client, stream, ticket, &outcome);
+                }
+                Waiting::Call => self.on_call_answered(ticket, &outcome),
+            }
+        }
+    }
+
+    /// A manager has panicked: whoever waits for it waits no more.
+    pub(super) fn forget_tickets(&mut self, manager: usize) {
+        let gone = self.tickets.extract_if(.., |_, issued| issued.manager == manager);
+        for (ticket, issued) in gone.collect::<Vec<_>>() {
+            match issued.waiting {
+                Waiting::Client { client, .. } => self.clients[client].wishes.forget(ticket),
+                Waiting::Call => self.on_call_answered(ticket, &Outcome::Ended),
+            }
+        }
+    }
+
+    fn on_client_changed(
+        &mut self,
+        client: usize,
+        stream: StreamId,
+        ticket: Ticket,
+        outcome: &Outcome,
+    ) {
+        let session = self.sessions[client].as_ref();
+        let is_stale = session.is_some_and(|session| session.stream != stream);
+        let wishes = &mut self.clients[client].wishes;
+        match outcome {
+            Outcome::Changed(names) if !is_stale => {
+                // None if the client has connected again since it asked.
+                if let Some(list) = wishes.acknowledge(ticket) {
+                    assert!(list.iter().copied().eq(names.iter().map(String::as_str)));
+                    self.totals.changed += 1;
+                }
+            }
+            Outcome::TooManyTopics => {
+                wishes.forget(ticket);
+                self.totals.refused_changes += 1;
+            }
+            Outcome::Changed(_) | Outcome::Ended => wishes.forget(ticket),
+        }
+    }
+}

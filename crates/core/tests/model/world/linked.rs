@@ -1,0 +1,112 @@
+//! A world with a Redis in it: what travels to and fro, and what goes wrong there.
+
+use fanfare_core::log::News;
+use rand::RngExt;
+
+use super::{MANAGERS, PARTITIONS, Reference, World, any};
+use crate::redis::{Push, RedisPartition};
+
+impl World {
+    /// Something goes wrong between Redis and an instance, or with Redis.
+    pub(super) fn disturb_redis(&mut self) {
+        let Some(redis) = &mut self.redis else { return };
+        let (instance, partition) =
+            (self.rng.random_range(0..MANAGERS), self.rng.random_range(0..usize::from(PARTITIONS)));
+        let line = &mut redis.partitions[partition].lines[instance];
+        let pushes: Vec<usize> = (0..line.news.len())
+            .filter(|place| {
+                matches!(line.news[*place], Push::News(News::Event(_) | News::FannedOut(_)))
+            })
+            .collect();
+        match self.rng.random_range(0..10) {
+            0 if redis.loses_tails => {
+                let log = &mut redis.partitions[partition];
+                let kept = log.fail_over(self.rng.random_range(0..4));
+                self.fan_outs.clear();
+                self.reference.lose(partition as u16, kept);
+            }
+            0 => {
+                redis.era += 1;
+                self.fan_outs.clear();
+                redis.partitions.iter_mut().for_each(RedisPartition::empty);
+                self.reference.evict_all();
+            }
+            1..4 if redis.loses_pushes && !pushes.is_empty() => {
+                // Whoever has had a later event of another topic can come back with its id
+                // before the hole is found. So this one may be missing, but no other.
+                let lost = match line.news.remove(any(&mut self.rng, &pushes)) {
+                    Some(Push::News(News::Event(event))) => vec![event],
+                    Some(Push::News(News::FannedOut(events))) => events,
+                    _ => return,
+                };
+                let reference = &self.reference;
+                let lost = lost.iter().map(|event| {
+                    reference.find(Reference::number_of(&event.body), event.topic.as_str())
+                });
+                let lost: Vec<usize> = lost.collect();
+                for client in &mut self.clients {
+                    client.may_miss_pushes = true;
+                    client.excused.extend(&lost);
+                }
+            }
+            4..7 if !pushes.is_empty() => {
+                // Repeated, now or later.
+                let place = any(&mut self.rng, &pushes);
+                let repeated = match &line.news[place] {
+                    Push::News(News::Event(event)) => News::Event(event.clone()),
+                    Push::News(News::FannedOut(events)) => News::FannedOut(events.clone()),
+                    _ => return,
+                };
+                let later = self.rng.random_range(place..line.news.len());
+                line.news.insert(later + 1, Push::News(repeated));
+            }
+            _ => redis.partitions[partition].disconnect(instance),
+        }
+    }
+
+    /// News and requests travel a little between Redis and an instance's partition.
+    pub(super) fn relay(&mut self, instance: usize, partition: usize, count: usize) {
+        let Some(redis) = &mut self.redis else { return };
+        if self.rng.random_bool(0.05) {
+            let latest = redis.partitions.iter().map(RedisPartition::epoch).max().unwrap();
+            redis.partitions[partition].probe(latest);
+        }
+        let acknowledged = redis.acknowledged[instance][partition].clone();
+        let log = &mut redis.partitions[partition];
+        if !log.lines[instance].is_up && log.lines[instance].news.is_empty() {
+            log.connect(instance, acknowledged);
+        }
+        let replica = self.instances[instance][partition].partition().replica().unwrap();
+        let mut calls = Vec::new();
+        for _ in 0..count {
+            log.answer(instance);
+            match log.lines[instance].news.pop_front() {
+                Some(Push::News(news)) => replica.on_news(news, self.now),
+                Some(Push::Call(number)) => calls.push(number),
+                None => {}
+            }
+            replica.expire(self.now);
+            let (generation, requests) = replica.take_requests();
+            if generation == log.lines[instance].generation && log.lines[instance].is_up {
+                log.lines[instance].requests.extend(requests);
+            }
+            let line = &log.lines[instance];
+            if line.requests.is_empty() && line.news.is_empty() {
+                break;
+            }
+        }
+        for number in calls {
+            self.tell_manager(number, instance);
+        }
+    }
+
+    /// Lets all that is on its way to and from Redis arrive.
+    pub(super) fn run_redis(&mut self) {
+        if self.redis.is_none() {
+            return;
+        }
+        for instance in 0..MANAGERS {
+            (0..usize::from(PARTITIONS)).for_each(|partition| self.relay(instance, partition, 100));
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The parts under test, and what is on its way between them.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeSet, HashSet, VecDeque},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use fanfare_core::{
+    connection::ConnectionState,
+    ids::StreamId,
+    partition::{Delivery, InterestChange, PartitionState},
+    sse::ShutdownReason,
+    subscription::Wanted,
+    topic_manager::{Begin, Frames, ManagerState, Opening, Outlet},
+};
+
+use super::{MAILBOX, MANAGERS};
+
+pub(super) enum Mail {
+    Open(Opening),
+    Frames(Frames),
+    Beat,
+    Change(Arc<Wanted>, Option<Begin>),
+    End(ShutdownReason),
+}
+
+/// A connection's mailbox.
+#[derive(Clone, Default)]
+pub(super) struct Mailbox(pub Rc<RefCell<VecDeque<Mail>>>, pub Rc<RefCell<usize>>);
+
+impl Outlet for Mailbox {
+    fn open(&self, opening: Opening) {
+        self.0.borrow_mut().push_back(Mail::Open(opening));
+    }
+
+    fn deliver(&self, frames: Frames) -> Result<(), Frames> {
+        let mut mails = self.0.borrow_mut();
+        if mails.len() >= MAILBOX {
+            *self.1.borrow_mut() += 1;
+            return Err(frames);
+        }
+        mails.push_back(Mail::Frames(frames));
+        Ok(())
+    }
+
+    fn change(&self, wanted: &Arc<Wanted>, begin: Option<Begin>) {
+        self.0.borrow_mut().push_back(Mail::Change(wanted.clone(), begin));
+    }
+
+    fn beat(&self) {
+        if self.0.borrow().len() < MAILBOX {
+            self.0.borrow_mut().push_back(Mail::Beat);
+        }
+    }
+
+    fn end(&self, reason: ShutdownReason, _: Option<Duration>, _: Frames) {
+        self.0.borrow_mut().push_back(Mail::End(reason));
+    }
+}
+
+pub(super) struct PartitionNode {
+    /// Empty only while it is rebuilt.
+    pub state: Option<PartitionState<()>>,
+    /// Per manager: whether it must be told of a restart, and what is on its way to it.
+    pub must_restart: [bool; MANAGERS],
+    pub to_manager: [Option<Vec<Delivery<()>>>; MANAGERS],
+}
+
+impl PartitionNode {
+    pub fn partition(&mut self) -> &mut PartitionState<()> {
+        self.state.as_mut().unwrap()
+    }
+
+    pub fn rebuild(&mut self) {
+        self.state = self.state.take().map(PartitionState::rebuild);
+        self.must_restart = [true; MANAGERS];
+    }
+}
+
+pub(super) struct ManagerNode {
+    pub state: ManagerState<Mailbox>,
+    /// Per partition, what is on its way to it.
+    pub to_partition: Vec<Option<Vec<InterestChange>>>,
+}
+
+/// One open stream of a client.
+pub(super) struct Session {
+    pub stream: StreamId,
+    pub manager: usize,
+    pub mailbox: Mailbox,
+    pub state: ConnectionState,
+    /// Whether the actor still runs; its bytes may outlive it.
+    pub is_actor_alive: bool,
+    pub is_finished: bool,
+    /// Written by the hub, not read by the client.
+    pub wire: VecDeque<u8>,
+    pub secret: u64,
+    /// By partition, the last sequence when it opened.
+    pub opened_at: Vec<u64>,
+    /// Events that its manager has taken since it opened: they reach the stream, even if it
+    /// does not want them any more.
+    pub arrived: HashSet<usize>,
+    /// Those with a collapse key that the connection has taken, by themselves or merged.
+    pub handed: BTreeSet<usize>,
+}

@@ -1,0 +1,138 @@
+//! What travels between partitions and managers, and the turns of managers.
+
+use fanfare_core::{
+    event::SequencedEvent,
+    interest::StartFrom,
+    partition::{Delivery, InterestChange},
+    topic::Topic,
+};
+use rand::RngExt;
+
+use super::{MANAGERS, PARTITIONS, Reference, World};
+
+impl World {
+    /// A message between a partition and a manager arrives, or sets out.
+    pub(super) fn hand_over(&mut self) {
+        let partition = self.rng.random_range(0..usize::from(PARTITIONS));
+        let manager = self.rng.random_range(0..MANAGERS);
+        if self.redis.is_some() && self.rng.random_bool(0.5) {
+            let count = self.rng.random_range(1..10);
+            return self.relay(manager, partition, count);
+        }
+        if self.rng.random_bool(0.5) {
+            self.partition_to_manager(partition, manager);
+        } else {
+            self.manager_to_partition(partition, manager);
+        }
+    }
+
+    pub(super) fn hand_over_all(&mut self) {
+        for partition in 0..usize::from(PARTITIONS) {
+            for manager in 0..MANAGERS {
+                for _ in 0..2 {
+                    self.manager_to_partition(partition, manager);
+                    self.partition_to_manager(partition, manager);
+                }
+            }
+        }
+    }
+
+    /// The instance that a manager belongs to.
+    fn instance_of(&self, manager: usize) -> usize {
+        if self.redis.is_some() { manager } else { 0 }
+    }
+
+    fn partition_to_manager(&mut self, partition: usize, manager: usize) {
+        let instance = self.instance_of(manager);
+        let node = &mut self.instances[instance][partition];
+        if let Some(deliveries) = node.to_manager[manager].take() {
+            for delivery in deliveries {
+                self.note_arrival(manager, &delivery);
+                let state = &mut self.managers[manager].state;
+                state.on_delivery(partition as u16, delivery, self.now);
+            }
+            return;
+        }
+        let mut deliveries = node.partition().routing().take_outgoing(manager as u64);
+        if std::mem::take(&mut node.must_restart[manager]) {
+            deliveries.insert(0, Delivery::Restarted);
+        }
+        if !deliveries.is_empty() {
+            node.to_manager[manager] = Some(deliveries);
+        }
+    }
+
+    fn manager_to_partition(&mut self, partition: usize, manager: usize) {
+        let instance = self.instance_of(manager);
+        let node = &mut self.managers[manager];
+        if let Some(changes) = node.to_partition[partition].take() {
+            changes.iter().for_each(|change| self.note_attach(partition as u16, change));
+            let state = self.instances[instance][partition].partition();
+            state.change_interest(manager as u64, changes, self.now);
+        } else if node.state.has_changes(partition as u16) {
+            node.to_partition[partition] = Some(node.state.take_changes(partition as u16));
+        }
+    }
+
+    /// Notes what the stream cannot be given any more, at the moment of its attach.
+    fn note_attach(&mut self, partition: u16, change: &InterestChange) {
+        let InterestChange::Attach { stream, interest, from } = change else { return };
+        let StartFrom::After { sequence: after, .. } = from else { return };
+        if self.redis.is_some() {
+            // The answer comes later, and may then lack more.
+            return;
+        }
+        let Some(client) = self.streams.get(stream).copied() else { return };
+        let session = self.sessions[client].as_ref();
+        if session.is_none_or(|session| session.stream != *stream) {
+            // A stream that is gone already.
+            return;
+        }
+        let client = &mut self.clients[client];
+        let evicted = self.reference.evicted(self.now).clone();
+        let lost = evicted.into_iter().filter(|index| {
+            let record = &self.reference.records[*index];
+            let topic = Topic::parse(record.topic).unwrap();
+            let is_wanted = interest.topics.contains(&topic) || interest.matches_pattern(&topic);
+            let is_wanted = is_wanted && interest.types.wants_type(record.event_type);
+            is_wanted && record.partition == partition && record.sequence > *after
+        });
+        client.lost.extend(lost.collect::<Vec<_>>());
+    }
+
+    pub(super) fn end_turn(&mut self) {
+        let manager = self.rng.random_range(0..MANAGERS);
+        self.end_turn_of(manager);
+    }
+
+    pub(super) fn end_turn_of(&mut self, manager: usize) {
+        let state = &mut self.managers[manager].state;
+        state.on_time(self.now);
+        state.take_activity();
+        self.take_finished(manager);
+        self.take_rereads(manager);
+    }
+
+    /// Notes which events a manager takes: its streams get them.
+    fn note_arrival(&mut self, manager: usize, delivery: &Delivery<()>) {
+        let reference = &self.reference;
+        let index = |event: &SequencedEvent| {
+            reference.find(Reference::number_of(&event.body), event.topic.as_str())
+        };
+        match delivery {
+            Delivery::Event { event, .. } => {
+                let sessions = self.sessions.iter_mut().flatten();
+                for session in sessions.filter(|session| session.manager == manager) {
+                    session.arrived.insert(index(event));
+                }
+            }
+            Delivery::Attached { stream, replay } => {
+                let mut sessions = self.sessions.iter_mut().flatten();
+                if let Some(session) = sessions.find(|session| session.stream == *stream) {
+                    session.arrived.extend(replay.events.iter().map(|event| index(event)));
+                }
+            }
+            Delivery::Interrupted(_) | Delivery::Relinked | Delivery::Restarted => {}
+        }
+    }
+}

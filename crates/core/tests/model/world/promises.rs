@@ -1,0 +1,230 @@
+//! What is promised to each client of each event: noted when it is published, by what the
+//! client then wants for certain, and revised where what it wants changes.
+//!
+//! - An event that it wants for certain must be told, an event that it does not want never;
+//!   while a change is under way it may be told.
+//! - What was wanted and had come as far as the stream's manager before a removal was asked
+//!   for is told, unless the stream is cut. What had not may be told.
+//! - What was published before an addition may be told if the client's last id is older.
+
+use fanfare_core::cursor::Cursor;
+
+use super::World;
+use crate::{
+    client::{Client, Told},
+    graph::Graph,
+    reference::{Record, Reference},
+    wishes::Due,
+};
+
+/// What a client wants of an event now.
+fn due_now(client: &Client, graph: &Graph, record: &Record) -> Due {
+    let type_filter = match client.wants_type(record.event_type) {
+        true => client.wishes.kind(graph, record.event_type),
+        false => Due::Not,
+    };
+    client.wishes.topic(graph, record.topic).and(type_filter)
+}
+
+impl World {
+    /// The last event has been published.
+    pub(super) fn promise(&mut self) {
+        let Some(record) = self.reference.records.last() else { return };
+        for client in &mut self.clients {
+            let due = due_now(client, &self.graph, record);
+            client.due.push(due);
+            client.topic_due.push(client.wishes.topic(&self.graph, record.topic));
+        }
+    }
+
+    /// A change of what the client wants has begun.
+    pub(super) fn revise(&mut self, number: usize) {
+        let arrived = self.sessions[number].as_ref().map(|session| &session.arrived);
+        let (mut revised, mut kept) = (Vec::new(), 0);
+        for (index, record, due) in self.untold(number) {
+            let client = &self.clients[number];
+            let now = due_now(client, &self.graph, record);
+            let kind = client.wishes.kind(&self.graph, record.event_type);
+            let has_arrived = arrived.is_some_and(|arrived| arrived.contains(&index));
+            // One that was muted waits with the others of its topic, and may be heard now.
+            let is_queued = has_arrived && client.topic_due[index] != Due::Not;
+            let may_be_wanted = now != Due::Not
+                || kind != Due::Not && is_queued && client.wants_type(record.event_type);
+            match due {
+                Due::Not if may_be_wanted && self.may_come(number, record) => revised.push(index),
+                Due::Must if now != Due::Must && !(has_arrived && kind == Due::Must) => {
+                    revised.push(index);
+                }
+                Due::Must if now != Due::Must => kept += 1,
+                _ => {}
+            }
+        }
+        self.totals.kept += kept;
+        self.set_may(number, &revised);
+    }
+
+    /// The client has connected with a list that says of each event whether it wants it.
+    pub(super) fn promise_at_open(&mut self, number: usize, wants: impl Fn(&Record) -> bool) {
+        let client = &self.clients[number];
+        let cursor = client.last_id.parse::<Cursor>().ok();
+        let (mut revised, mut unnamed) = (Vec::new(), 0);
+        for (index, record, due) in self.untold(number) {
+            let is_wanted = wants(record) && client.wants_type(record.event_type);
+            // A partition that it has had no id of: it begins live there.
+            let is_unnamed = cursor
+                .as_ref()
+                .is_some_and(|cursor| cursor.positions.get(record.partition).is_none());
+            match due {
+                Due::Not if is_wanted && self.may_come(number, record) => revised.push(index),
+                Due::Must if !is_wanted => revised.push(index),
+                Due::Must if is_unnamed => {
+                    unnamed += 1;
+                    revised.push(index);
+                }
+                _ => {}
+            }
+        }
+        self.totals.unnamed += unnamed;
+        self.set_may(number, &revised);
+    }
+
+    /// The client has read something.
+    pub(super) fn note_told(&mut self, number: usize) {
+        self.note_beginning(number);
+        let client = &mut self.clients[number];
+        if client.seen_epoch_gaps < client.epoch_gaps_at.len() {
+            client.seen_epoch_gaps = client.epoch_gaps_at.len();
+            self.note_epoch(number);
+        }
+        let client = &mut self.clients[number];
+        for place in client.got.len()..client.told.len() {
+            let told = &client.told[place];
+            let index = which(&self.reference, told).unwrap_or_else(|| {
+                client.blurred.insert(told.number);
+                self.reference.of_number(told.number)[0]
+            });
+            self.totals.collapsed += usize::from(client.told[place].count > 1);
+            client.got.push(index);
+            client.is_got.insert(index);
+        }
+    }
+
+    /// Where the client begins in partitions that it had no id of, once it knows.
+    fn note_beginning(&mut self, number: usize) {
+        let client = &mut self.clients[number];
+        for (before, id) in std::mem::take(&mut client.placed) {
+            let before: Option<Cursor> = before.parse().ok();
+            let since: Cursor = id.parse().unwrap();
+            let first_era = match &self.redis {
+                Some(redis) if !redis.loses_tails => since.epoch.number() - 1,
+                _ => 0,
+            };
+            for (index, record) in self.reference.records.iter().enumerate() {
+                let position = |cursor: &Cursor| cursor.positions.get(record.partition);
+                if client.is_got.contains(&index) || before.as_ref().and_then(position).is_some() {
+                    continue;
+                }
+                let due = &mut client.due[index];
+                match position(&since) {
+                    Some(since) if (record.era, record.sequence) <= (first_era, since) => {
+                        // With Redis it may come again with the next epoch.
+                        *due = if self.redis.is_none() { Due::Not } else { due.and(Due::May) };
+                    }
+                    // Nor has it an id of this one now.
+                    None if !client.has_begun => *due = due.and(Due::May),
+                    _ => {}
+                }
+            }
+            client.has_begun = true;
+        }
+    }
+
+    /// In another epoch it gets what is left of all that it wants now.
+    fn note_epoch(&mut self, number: usize) {
+        let client = &self.clients[number];
+        let left = self.untold(number).filter(|(_, record, due)| {
+            *due == Due::Not && due_now(client, &self.graph, record) != Due::Not
+        });
+        let left: Vec<usize> = left.map(|(index, ..)| index).collect();
+        self.set_may(number, &left);
+    }
+
+    /// The stream is cut. Events that went into a later one which was not read go uncounted
+    /// if the last id is behind them.
+    pub(super) fn note_uncounted(
+        &mut self,
+        number: usize,
+        handed: &std::collections::BTreeSet<usize>,
+    ) {
+        let client = &mut self.clients[number];
+        let Ok(cursor) = client.last_id.parse::<Cursor>() else { return };
+        for index in handed.iter().filter(|index| !client.is_got.contains(index)) {
+            let record = &self.reference.records[*index];
+            let item = self.reference.collapses_with(*index);
+            let passed = cursor.positions.get(record.partition);
+            let is_passed = passed.is_some_and(|passed| record.sequence <= passed);
+            if item.is_none() || !is_passed || client.due[*index] != Due::Must {
+                continue;
+            }
+            let mut later = handed.range(index + 1..);
+            let is_merged = later.any(|later| {
+                !client.is_got.contains(later) && self.reference.collapses_with(*later) == item
+            });
+            if is_merged && client.uncounted.insert(*index) {
+                self.totals.uncounted += 1;
+            }
+        }
+    }
+
+    fn untold(&self, number: usize) -> impl Iterator<Item = (usize, &Record, Due)> {
+        let client = &self.clients[number];
+        let all = self.reference.records.iter().zip(&client.due).enumerate();
+        all.filter(|(index, _)| !client.is_got.contains(index))
+            .map(|(index, (record, due))| (index, record, *due))
+    }
+
+    fn set_may(&mut self, number: usize, indices: &[usize]) {
+        indices.iter().for_each(|index| self.clients[number].due[*index] = Due::May);
+    }
+
+    /// Whether an event that was not wanted may come after all, as its topic is wanted now:
+    /// whether it is newer than where the client stands.
+    fn may_come(&self, number: usize, record: &Record) -> bool {
+        if let Some(redis) = &self.redis
+            && (redis.era > 0 || redis.loses_tails)
+        {
+            return true;
+        }
+        let cursor = self.clients[number].last_id.parse::<Cursor>().ok();
+        match cursor.and_then(|cursor| cursor.positions.get(record.partition)) {
+            Some(position) => record.sequence > position,
+            // An instance may be behind.
+            None if self.redis.is_some() => true,
+            None => {
+                let session = self.sessions[number].as_ref();
+                session.is_some_and(|session| {
+                    record.sequence > session.opened_at[usize::from(record.partition)]
+                })
+            }
+        }
+    }
+}
+
+/// Which event it is that a client was told: of a fan-out, the one that its id has come to.
+/// None if the id does not tell, as while a partition is behind in another epoch.
+fn which(reference: &Reference, told: &Told) -> Option<usize> {
+    let all = reference.of_number(told.number);
+    if let [only] = all {
+        return Some(*only);
+    }
+    let (before, now) = (told.before.parse::<Cursor>().ok(), told.id.parse::<Cursor>().ok());
+    let has_come_to = |index: &&usize| {
+        let record = &reference.records[**index];
+        let position = |cursor: &Option<Cursor>| cursor.as_ref()?.positions.get(record.partition);
+        // A partition that was added meanwhile is named without an event of it.
+        let is_known = position(&before).is_some();
+        is_known && position(&now) == Some(record.sequence) && position(&now) != position(&before)
+    };
+    let mut found = all.iter().filter(has_come_to);
+    found.next().copied().filter(|_| found.next().is_none())
+}

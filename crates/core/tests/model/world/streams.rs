@@ -1,0 +1,204 @@
+//! Streams: how clients connect, what connections do with their mail, what clients read, and
+//! how all of it breaks.
+
+use std::{
+    collections::{BTreeSet, HashSet, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use fanfare_core::{
+    connection::{ConnectionState, Next},
+    event::SequencedEvent,
+    sse::ShutdownReason,
+    subscription::{Format, StreamOptions, Subscription, Wanted},
+    topic_manager::ManagerState,
+};
+use rand::RngExt;
+
+use super::{
+    CLIENTS, MANAGERS, PARTITIONS, TOPICS, World, any,
+    nodes::{Mail, Mailbox, Session},
+};
+use crate::wishes::{Wishes, covers};
+
+impl World {
+    pub(super) fn run_connection(&mut self, client: usize) {
+        let Some(session) = &mut self.sessions[client] else { return };
+        while let Some(mail) = session.mailbox.0.borrow_mut().pop_front() {
+            if !session.is_actor_alive {
+                continue;
+            }
+            let events: Vec<&Arc<SequencedEvent>> = match &mail {
+                Mail::Open(opening) => {
+                    opening.replays.iter().flat_map(|(_, replay)| &replay.events).collect()
+                }
+                Mail::Frames(frames) => frames.iter().flat_map(|frame| &frame.events).collect(),
+                Mail::Beat | Mail::Change(..) | Mail::End(_) => Vec::new(),
+            };
+            for event in events.into_iter().filter(|event| event.body.collapse.is_some()) {
+                session.handed.extend(self.reference.all_in(event));
+            }
+            let result = match mail {
+                Mail::Open(opening) => {
+                    session.state.on_opened(opening, "client", 0);
+                    Ok(())
+                }
+                Mail::Frames(frames) => session.state.on_frames(&frames, self.now),
+                Mail::Change(wanted, begin) => {
+                    session.state.on_change(wanted, begin);
+                    Ok(())
+                }
+                Mail::Beat => session.state.on_heartbeat(self.now),
+                Mail::End(reason) => Err(reason),
+            };
+            if let Err(reason) = result {
+                session.state.end(reason, None);
+                session.is_actor_alive = false;
+            }
+        }
+        if !session.is_actor_alive {
+            let (stream, manager) = (session.stream, session.manager);
+            self.managers[manager].state.close(stream);
+        }
+    }
+
+    /// The transport takes what there is, and the client reads some of it.
+    pub(super) fn transport(&mut self, client: usize) {
+        let Some(session) = &mut self.sessions[client] else { return };
+        let reader = &mut self.clients[client];
+        if reader.is_stalled {
+            return;
+        }
+        loop {
+            match session.state.next(self.now) {
+                Next::Write(piece) => session.wire.extend(&piece.bytes),
+                Next::Finished => {
+                    session.is_finished = true;
+                    break;
+                }
+                Next::Idle | Next::WaitUntil(_) => break,
+            }
+        }
+        let count = self.rng.random_range(0..=session.wire.len());
+        let count = if self.rng.random_bool(0.5) { session.wire.len() } else { count };
+        let bytes: Vec<u8> = session.wire.drain(..count).collect();
+        if let Some(redis) = self.redis.as_ref().filter(|_| !bytes.is_empty()) {
+            reader.evicted = Some(self.reference.evicted(self.now).clone());
+            reader.present_era = redis.era;
+        }
+        reader.read(&bytes);
+        let is_over = session.is_finished && session.wire.is_empty();
+        self.note_told(client);
+        if is_over {
+            self.cut(client);
+        }
+    }
+
+    /// A client connects; one that has a feed is about to.
+    pub(super) fn open(&mut self, client: usize) {
+        if self.sessions[client].is_some() {
+            return;
+        }
+        match &mut self.clients[client].wishes {
+            Wishes::Feed { user } => {
+                let user = *user;
+                self.open_feed(client, user);
+            }
+            Wishes::List { list, .. } => {
+                if list.is_empty() {
+                    list.insert(any(&mut self.rng, &TOPICS));
+                }
+                let list = list.clone();
+                let manager = self.rng.random_range(0..MANAGERS);
+                let subscription = Subscription::new().topics(list.iter().copied());
+                let subscription = subscription.or_options(self.options(client));
+                let secret = self.rng.random();
+                let wanted = subscription.resolve(self.settings.max_topics, secret).unwrap();
+                self.open_stream(client, manager, wanted);
+                self.promise_at_open(client, |record| covers(&list, record.topic));
+            }
+        }
+    }
+
+    pub(super) fn open_stream(&mut self, client: usize, manager: usize, wanted: Wanted) {
+        let wanted = Arc::new(wanted);
+        let stream = self.next_stream;
+        self.next_stream += 1;
+        self.streams.insert(stream, client);
+        let mailbox = Mailbox::default();
+        self.managers[manager].state.open(stream, mailbox.clone(), &wanted, 0.5, self.now);
+        let spec = Arc::new(self.settings.connection.clone());
+        let reader = &mut self.clients[client];
+        reader.reconnect();
+        reader.wishes.forget_all();
+        self.totals.resumed += usize::from(!reader.last_id.is_empty());
+        self.sessions[client] = Some(Session {
+            stream,
+            manager,
+            mailbox,
+            secret: wanted.secret,
+            state: ConnectionState::new(spec, Duration::from_secs(1), wanted, self.now),
+            is_actor_alive: true,
+            is_finished: false,
+            wire: VecDeque::new(),
+            opened_at: (0..PARTITIONS).map(|number| self.reference.last_in(number)).collect(),
+            arrived: HashSet::new(),
+            handed: BTreeSet::new(),
+        });
+    }
+
+    /// The options of a client's next stream.
+    pub(super) fn options(&mut self, client: usize) -> StreamOptions {
+        let client = &self.clients[client];
+        let types = client.types.as_ref();
+        StreamOptions {
+            types: types.map(|types| types.iter().map(|one| (*one).to_owned()).collect()),
+            format: self.rng.random_bool(0.2).then_some(Format::JsonBatch),
+            last_event_id: Some(client.last_id.clone()),
+            snapshot: None,
+        }
+    }
+
+    /// The connection breaks at any byte.
+    pub(super) fn cut(&mut self, client: usize) {
+        let Some(mut session) = self.sessions[client].take() else { return };
+        let count = self.rng.random_range(0..=session.wire.len());
+        let bytes: Vec<u8> = session.wire.drain(..count).collect();
+        self.clients[client].read(&bytes);
+        self.note_told(client);
+        self.note_uncounted(client, &session.handed);
+        self.totals.refused_mail += *session.mailbox.1.borrow();
+        self.managers[session.manager].state.close(session.stream);
+    }
+
+    /// An actor panics and is rebuilt, or a connection's dies.
+    pub(super) fn panic(&mut self) {
+        match self.rng.random_range(0..3) {
+            0 => {
+                let partition = self.rng.random_range(0..usize::from(PARTITIONS));
+                let instance = self.rng.random_range(0..self.instances.len());
+                let node = &mut self.instances[instance][partition];
+                node.rebuild();
+                if let Some(redis) = &mut self.redis {
+                    redis.partitions[partition].disconnect(instance);
+                }
+            }
+            1 => {
+                let manager = self.rng.random_range(0..MANAGERS);
+                let node = &mut self.managers[manager];
+                node.state.end_all(ShutdownReason::Drain);
+                node.state = ManagerState::new(self.manager_spec.clone());
+                node.state.reset_interest();
+                self.forget_tickets(manager);
+            }
+            _ => {
+                let client = self.rng.random_range(0..CLIENTS);
+                if let Some(session) = &mut self.sessions[client] {
+                    session.state.end(ShutdownReason::Drain, None);
+                    session.is_actor_alive = false;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! The bridge actor: knows which node holds which partition, keeps a link to each, and
+//! sends publishes on. It starts links again for ever.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use actix::{
+    Actor, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult, WrapFuture,
+};
+use fanfare_core::{
+    error::PublishError,
+    log::{Replicas, Request},
+};
+use redis::RedisError;
+use tokio::{
+    sync::mpsc,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    link::{self, BridgeRecipients, LinkSpec},
+    messages::{AskRedis, BeginBridge, LinkBegan, LinkEnded, PublishInRedis, ReconnectPartition},
+    pending_replies::PendingReplies,
+    publish_path::{LinkError, PublishPath},
+    publish_queue::{Batch, Lane, Outcome},
+    settings::Settings,
+    target::Endpoint,
+};
+
+/// The first and the longest wait before a link is tried again; each is shortened by up to
+/// half at random, so that instances do not return together.
+const MIN_BACKOFF: Duration = Duration::from_millis(50);
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// A link that lived so long was none that fails again and again.
+const LASTING: Duration = Duration::from_secs(2);
+
+/// Before a publish that Redis could not take is tried again.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// A node that holds partitions.
+struct Node {
+    partitions: Vec<u16>,
+    generation: u64,
+    requests: mpsc::UnboundedSender<(u16, Vec<Request>)>,
+    task: JoinHandle<()>,
+    /// When its link began to work.
+    began_at: Option<Instant>,
+}
+
+/// The actor.
+pub struct RedisBridge {
+    pub(super) settings: Arc<Settings>,
+    replicas: Option<Arc<dyn Replicas>>,
+    nodes: BTreeMap<Endpoint, Node>,
+    pub(super) lanes: Vec<Lane>,
+    pub(super) pending: PendingReplies,
+    next_generation: u64,
+    failures: u32,
+    is_discovering: bool,
+    was_up: bool,
+    /// Whether it was said that Redis cannot be reached.
+    has_failed: bool,
+}
+
+impl RedisBridge {
+    /// Starts the actor on this thread.
+    pub fn start(settings: Arc<Settings>) -> Addr<Self> {
+        let lanes = (0..settings.partition_count).map(|_| Lane::default()).collect();
+        Self::create(|ctx| {
+            // Every message is bounded by something else; see the table above.
+            ctx.set_mailbox_capacity(1024);
+            Self {
+                settings,
+                replicas: None,
+                nodes: BTreeMap::new(),
+                lanes,
+                pending: PendingReplies::default(),
+                next_generation: 1,
+                failures: 0,
+                is_discovering: false,
+                was_up: false,
+                has_failed: false,
+            }
+        })
+    }
+
+    /// Finds out which node holds what, after a while that grows with each failure.
+    fn discover(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.is_discovering, true) {
+            return;
+        }
+        let wait = backoff(self.failures);
+        self.failures = self.failures.saturating_add(1);
+        let settings = self.settings.clone();
+        let found = async move {
+            sleep(wait).await;
+            settings.target.discover(settings.partition_count, settings.timeout).await
+        };
+        ctx.spawn(found.into_actor(self).map(|found, this, ctx| {
+            this.is_discovering = false;
+            match found {
+                Ok(nodes) => this.reconcile(nodes, ctx),
+                Err(error) => {
+                    this.note_failure(&error.into());
+                    this.discover(ctx);
+                }
+            }
+        }));
+    }
+
+    fn reconcile(&mut self, nodes: BTreeMap<Endpoint, Vec<u16>>, ctx: &mut Context<Self>) {
+        let is_as_before = |endpoint: &Endpoint, node: &Node| {
+            nodes.get(endpoint).is_some_and(|partitions| *partitions == node.partitions)
+        };
+        let changed: Vec<Endpoint> = self
+            .nodes
+            .iter()
+            .filter(|(endpoint, node)| !is_as_before(endpoint, node))
+            .map(|(endpoint, _)| endpoint.clone())
+            .collect();
+        changed.iter().for_each(|endpoint| self.drop_node(endpoint));
+        for (endpoint, partitions) in nodes {
+            if !self.nodes.contains_key(&endpoint) {
+                self.start_link(endpoint, partitions, ctx);
+            }
+        }
+    }
+
+    fn start_link(&mut self, endpoint: Endpoint, partitions: Vec<u16>, ctx: &mut Context<Self>) {
+        let generation = self.next_generation;
+        self.next_generation += 1;
+        let (sender, requests) = mpsc::unbounded_channel();
+        let Some(replicas) = self.replicas.clone() else { return };
+        let spec = LinkSpec {
+            endpoint: endpoint.clone(),
+            partitions: partitions.clone(),
+            replicas,
+            generation,
+            settings: self.settings.clone(),
+            bridge: BridgeRecipients {
+                began: ctx.address().recipient(),
+                call_received: ctx.address().recipient(),
+                call_answered: ctx.address().recipient(),
+            },
+            requests,
+        };
+        let bridge = ctx.address();
+        let ended = endpoint.clone();
+        let task = actix::spawn(async move {
+            let error = link::run(spec).await;
+            bridge.do_send(LinkEnded { endpoint: ended, generation, error });
+        });
+        let node = Node { partitions, generation, requests: sender, task, began_at: None };
+        self.nodes.insert(endpoint, node);
+    }
+
+    fn drop_node(&mut self, endpoint: &Endpoint) {
+        let Some(node) = self.nodes.remove(endpoint) else { return };
+        node.task.abort();
+        for partition in node.partitions {
+            let lane = &mut self.lanes[usize::from(partition)];
+            lane.path = None;
+            lane.refuse();
+            // One a link.
+            if let Some(replicas) = &self.replicas {
+                replicas.link_down(partition);
+            }
+        }
+        self.note_status();
+    }
+
+    /// Says once that the bridge works, or does not any more.
+    fn note_status(&mut self) {
+        let is_up = self.lanes.iter().all(|lane| lane.path.is_some());
+        if is_up == std::mem::replace(&mut self.was_up, is_up) {
+            return;
+        }
+        self.settings.status.is_up.store(is_up, Ordering::Relaxed);
+        if is_up {
+            self.has_failed = false;
+            tracing::info!(instance = self.settings.instance, "linked to Redis");
+        } else {
+            self.settings.status.reconnects.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!("the link to Redis is lost; publishes are refused until it is back");
+        }
+    }
+
+    /// Says once why Redis cannot be reached.
+    fn note_failure(&mut self, error: &LinkError) {
+        if std::mem::replace(&mut self.has_failed, true) {
+            tracing::debug!(%error, "Redis cannot be reached");
+        } else {
+            tracing::warn!(%error, "Redis cannot be reached; trying again for ever");
+        }
+    }
+
+    fn pump(&mut self, partition: u16, ctx: &mut Context<Self>) {
+        let lane = &mut self.lanes[usize::from(partition)];
+        if lane.path.is_none() {
+            return lane.refuse();
+        }
+        if let Some((batch, path)) = lane.next() {
+            self.send(partition, batch, path, ctx);
+        }
+    }
+
+    fn send(&mut self, partition: u16, batch: Batch, path: PublishPath, ctx: &mut Context<Self>) {
+        let generation = path.generation;
+        let outcome = batch.publish(path, partition, self.settings.clone());
+        ctx.spawn(outcome.into_actor(self).map(move |outcome, this, ctx| {
+            let lane = &mut this.lanes[usize::from(partition)];
+            match outcome {
+                Outcome::Done(last) => lane.acknowledged = last.or(lane.acknowledged.take()),
+                Outcome::Failed(error) => {
+                    tracing::debug!(partition, %error, "Redis has not taken a publish");
+                    if error.is_io_error() || error.is_unrecoverable_error() {
+                        this.end_link(generation, ctx);
+                    }
+                }
+                Outcome::NotYet(batch, error) => return this.retry(partition, batch, &error, ctx),
+            }
+            this.lanes[usize::from(partition)].is_busy = false;
+            this.pump(partition, ctx);
+        }));
+    }
+
+    /// A link has ended, or is not to be used any more: another one is tried.
+    fn end_link(&mut self, generation: u64, ctx: &mut Context<Self>) {
+        let ended = self.nodes.iter().find(|(_, node)| node.generation == generation);
+        if let Some((endpoint, node)) = ended.map(|(endpoint, node)| (endpoint.clone(), node)) {
+            if node.began_at.is_some_and(|began_at| began_at.elapsed() > LASTING) {
+                self.failures = 0;
+            }
+            self.drop_node(&endpoint);
+            self.discover(ctx);
+        }
+    }
+
+    /// The batch keeps its turn until Redis takes it, or it has waited too long.
+    fn retry(&mut self, partition: u16, batch: Batch, error: &RedisError, ctx: &mut Context<Self>) {
+        tracing::debug!(partition, %error, "Redis could not take a publish");
+        let is_elsewhere = error.is_cluster_error()
+            || error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::ReadOnly);
+        if is_elsewhere {
+            self.discover(ctx);
+        }
+        let timeout = self.settings.timeout;
+        ctx.spawn(sleep(RETRY).into_actor(self).map(move |(), this, ctx| {
+            let lane = &mut this.lanes[usize::from(partition)];
+            match lane.path.clone() {
+                Some(path) if batch.began.elapsed() < timeout => {
+                    this.send(partition, batch, path, ctx);
+                }
+                _ => {
+                    lane.is_busy = false;
+                    batch.refuse(&PublishError::BridgeDown);
+                    this.pump(partition, ctx);
+                }
+            }
+        }));
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    if failures == 0 {
+        return Duration::ZERO;
+    }
+    let longest = MIN_BACKOFF.saturating_mul(1 << failures.min(10)).min(MAX_BACKOFF);
+    longest.mul_f64(rand::random_range(0.5..1.0))
+}
+
+impl Actor for RedisBridge {
+    type Context = Context<Self>;
+}
+
+impl Handler<BeginBridge> for RedisBridge {
+    type Result = ();
+
+    fn handle(&mut self, message: BeginBridge, ctx: &mut Self::Context) {
+        self.replicas = Some(message.replicas);
+        self.discover(ctx);
+        let stopped = message.stop.cancelled_owned().into_actor(self);
+        ctx.spawn(stopped.map(|(), this: &mut Self, ctx| {
+            this.nodes.values().for_each(|node| node.task.abort());
+            this.lanes.iter_mut().for_each(Lane::refuse);
+            actix::ActorContext::stop(ctx);
+        }));
+    }
+}
+
+impl Handler<LinkBegan> for RedisBridge {
+    type Result = MessageResult<LinkBegan>;
+
+    fn handle(&mut self, message: LinkBegan, ctx: &mut Self::Context) -> Self::Result {
+        let mut acknowledged = HashMap::new();
+        let node = self.nodes.get_mut(&message.endpoint);
+        let Some(node) = node.filter(|node| node.generation == message.generation) else {
+            return MessageResult(acknowledged);
+        };
+        node.began_at = Some(Instant::now());
+        for partition in node.partitions.clone() {
+            let lane = &mut self.lanes[usize::from(partition)];
+            lane.path = Some(message.path.clone());
+            acknowledged.extend(lane.acknowledged.clone().map(|last| (partition, last)));
+            self.pump(partition, ctx);
+        }
+        self.note_status();
+        MessageResult(acknowledged)
+    }
+}
+
+impl Handler<LinkEnded> for RedisBridge {
+    type Result = ();
+
+    fn handle(&mut self, message: LinkEnded, ctx: &mut Self::Context) {
+        let LinkEnded { endpoint, generation, error } = message;
+        let node = self.nodes.get(&endpoint);
+        let Some(node) = node.filter(|node| node.generation == generation) else { return };
+        match node.began_at {
+            Some(_) => tracing::warn!(node = %endpoint, %error, "a connection to Redis has ended"),
+            None => self.note_failure(&error),
+        }
+        self.end_link(generation, ctx);
+    }
+}
+
+impl Handler<PublishInRedis> for RedisBridge {
+    type Result = ();
+
+    fn handle(&mut self, message: PublishInRedis, ctx: &mut Self::Context) {
+        let PublishInRedis { partition, publishes } = message;
+        self.lanes[usize::from(partition)].queue.extend(publishes);
+        self.pump(partition, ctx);
+    }
+}
+
+impl Handler<AskRedis> for RedisBridge {
+    type Result = ();
+
+    fn handle(&mut self, message: AskRedis, _: &mut Self::Context) {
+        let AskRedis { partition, generation, requests } = message;
+        let node = self.nodes.values().find(|node| node.generation == generation);
+        if let Some(node) = node {
+            // A link that has ended is followed by one that begins anew.
+            let _ = node.requests.send((partition, requests));
+        }
+    }
+}
+
+impl Handler<ReconnectPartition> for RedisBridge {
+    type Result = ();
+
+    /// Its node's link begins anew: that is the one way in which a mirror comes to know what
+    /// it has missed.
+    fn handle(&mut self, message: ReconnectPartition, ctx: &mut Self::Context) {
+        let node = self.nodes.values().find(|node| node.partitions.contains(&message.0));
+        if let Some(generation) = node.map(|node| node.generation) {
+            self.end_link(generation, ctx);
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Calls to the nodes that hold users: each to the node of its shard, all for one node in one
+//! go, again if Redis could not take it for the moment.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::future::join_all;
+use redis::{
+    Cmd, ErrorKind, Pipeline, RedisError, ServerErrorKind, Value,
+    aio::{ConnectionLike, MultiplexedConnection},
+};
+use tokio::{
+    sync::{Semaphore, SemaphorePermit, mpsc, watch},
+    time::{sleep, timeout},
+};
+
+use crate::follow::scripts::{self, Script};
+
+/// Callers that may be served at once. Past them one waits.
+const MAX_CALLERS: usize = 32;
+
+/// Before a call that no node could take is made again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection to a node.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub connection: MultiplexedConnection,
+    /// No other connection of this process has it.
+    pub generation: u64,
+}
+
+/// Where shards are at the moment.
+#[derive(Clone, Default)]
+pub(super) struct Topology {
+    /// The node of each shard; empty while nothing is known.
+    pub routes: Arc<[usize]>,
+    /// None while it is away.
+    pub nodes: Vec<Option<Node>>,
+}
+
+impl Topology {
+    fn node(&self, shard: u16) -> Option<(usize, &Node)> {
+        let node = *self.routes.get(usize::from(shard))?;
+        Some((node, self.nodes.get(node)?.as_ref()?))
+    }
+}
+
+/// What callers have found out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// A connection gives no answers.
+    Lost { generation: u64 },
+    /// A node does not hold what it held, or may not write.
+    Moved,
+}
+
+/// A command for the node of a shard.
+pub(super) struct Call {
+    pub shard: u16,
+    pub command: Cmd,
+}
+
+impl Call {
+    pub fn script(shard: u16, script: Script, keys: &[String], words: &[&str]) -> Self {
+        Self { shard, command: scripts::call(script, keys, words) }
+    }
+}
+
+/// Why a call has no answer.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// Redis is away: none of the calls was made.
+    Away,
+    /// Some of the calls were made, or may have been.
+    Lost,
+    /// Redis answered what it should not.
+    Broken(RedisError),
+}
+
+/// The nodes, as callers hold them.
+pub(super) struct Nodes {
+    topology: watch::Receiver<Topology>,
+    troubles: mpsc::Sender<Trouble>,
+    callers: Semaphore,
+    timeout: Duration,
+}
+
+/// What became of one call.
+enum Outcome {
+    Answered(Value),
+    /// Not made, and may be in a moment.
+    NotYet,
+    /// Not made, and would not be.
+    Refused,
+    Lost,
+    Broken(RedisError),
+}
+
+impl Nodes {
+    pub fn new(
+        topology: watch::Receiver<Topology>,
+        troubles: mpsc::Sender<Trouble>,
+        timeout: Duration,
+    ) -> Self {
+        Self { topology, troubles, callers: Semaphore::new(MAX_CALLERS), timeout }
+    }
+
+    /// A place among the callers, to be held while calls are made.
+    pub async fn place(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        let place = timeout(self.timeout, self.callers.acquire()).await;
+        place.ok().and_then(Result::ok).ok_or(Failure::Away)
+    }
+
+    /// Makes calls that do not depend on each other; their answers, in their order.
+    pub async fn call(&self, calls: &[Call]) -> Result<Vec<Value>, Failure> {
+        let deadline = Instant::now() + self.timeout;
+        let mut answers: Vec<Option<Value>> = calls.iter().map(|_| None).collect();
+        let mut pending: Vec<usize> = (0..calls.len()).collect();
+        loop {
+            let outcomes = self.attempt(calls, &pending).await;
+            let mut failure = None;
+            pending = Vec::new();
+            for (index, outcome) in outcomes {
+                match outcome {
+                    Outcome::Answered(value) => answers[index] = Some(value),
+                    Outcome::NotYet => pending.push(index),
+                    Outcome::Refused => failure = failure.or(Some(Failure::Away)),
+                    Outcome::Lost => failure = Some(Failure::Lost),
+                    Outcome::Broken(error) => failure = Some(Failure::Broken(error)),
+                }
+            }
+            if failure.is_none() && pending.is_empty() {
+                return Ok(answers.into_iter().flatten().collect());
+            }
+            if failure.is_none() && Instant::now() >= deadline {
+                failure = Some(Failure::Away);
+            }
+            match failure {
+                Some(Failure::Away) if answers.iter().any(Option::is_some) => {
+                    return Err(Failure::Lost);
+                }
+                Some(failure) => return Err(failure),
+                None => sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// Makes each of these calls once at most.
+    async fn attempt(&self, calls: &[Call], indexes: &[usize]) -> Vec<(usize, Outcome)> {
+        let topology = self.topology.borrow().clone();
+        let mut outcomes = Vec::with_capacity(indexes.len());
+        let mut by_node: BTreeMap<usize, (&Node, Vec<usize>)> = BTreeMap::new();
+        for index in indexes {
+            match topology.node(calls[*index].shard) {
+                Some((number, node)) => {
+                    by_node.entry(number).or_insert((node, Vec::new())).1.push(*index);
+                }
+                None => outcomes.push((*index, Outcome::Refused)),
+            }
+        }
+        let sent = by_node.into_values().map(|(node, own)| self.send(node, calls, own));
+        outcomes.extend(join_all(sent).await.into_iter().flatten());
+        outcomes
+    }
+
+    async fn send(&self, node: &Node, calls: &[Call], own: Vec<usize>) -> Vec<(usize, Outcome)> {
+        let mut pipeline = Pipeline::with_capacity(own.len());
+        for index in &own {
+            pipeline.add_command(calls[*index].command.clone());
+        }
+        let mut connection = node.connection.clone();
+        let answers = connection.req_packed_commands(&pipeline, 0, pipeline.len()).await;
+        match answers {
+            Ok(values) => {
+                let (values, must_load) = self.judge(values);
+                if must_load && scripts::load(&mut connection).await.is_err() {
+                    self.tell(Trouble::Lost { generation: node.generation });
+                }
+                own.into_iter().zip(values).collect()
+            }
+            Err(error) => {
+                tracing::debug!(%error, "Redis does not answer what was asked of followers");
+                self.tell(Trouble::Lost { generation: node.generation });
+                own.into_iter().map(|index| (index, Outcome::Lost)).collect()
+            }
+        }
+    }
+
+    /// What became of calls by their answers, and whether the node has forgotten the scripts.
+    fn judge(&self, values: Vec<Value>) -> (Vec<Outcome>, bool) {
+        let mut must_load = false;
+        let outcome = |value| {
+            let Value::ServerError(error) = value else { return Outcome::Answered(value) };
+            let error = RedisError::from(error);
+            match error.kind() {
+                ErrorKind::Server(ServerErrorKind::NoScript) => {
+                    must_load = true;
+                    Outcome::NotYet
+                }
+                ErrorKind::Server(ServerErrorKind::Ask | ServerErrorKind::TryAgain) => {
+                    Outcome::NotYet
+                }
+                _ if is_elsewhere(&error) => {
+                    self.tell(Trouble::Moved);
+                    Outcome::NotYet
+                }
+                _ if is_between_nodes(&error) => Outcome::NotYet,
+                _ if is_refused(&error) => Outcome::Refused,
+                _ => Outcome::Broken(error),
+            }
+        };
+        let outcomes = values.into_iter().map(outcome).collect();
+        (outcomes, must_load)
+    }
+
+    fn tell(&self, trouble: Trouble) {
+        // If there is no room, enough was told.
+        let _ = self.troubles.try_send(trouble);
+    }
+}
+
+/// Whether another node must be asked, or this one later.
+fn is_elsewhere(error: &RedisError) -> bool {
+    use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly};
+    matches!(
+        error.kind(),
+        ErrorKind::Server(Moved | ClusterDown | MasterDown | ReadOnly | BusyLoading)
+    )
+}
+
+/// Whether a script met a key that is on its way to another node, or is there already. It has
+/// changed nothing of that name then.
+fn is_between_nodes(error: &RedisError) -> bool {
+    error.to_string().contains("non local key")
+}
+
+/// Whether Redis refuses for a reason of its own, before a script's first write.
+fn is_refused(error: &RedisError) -> bool {
+    let codes = ["OOM", "MISCONF", "NOREPLICAS", "BUSY", "NOAUTH", "NOPERM", "WRONGPASS"];
+    error.code().is_some_and(|code| codes.contains(&code))
+}

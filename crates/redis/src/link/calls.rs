@@ -1,0 +1,227 @@
+//! What goes over a link to be answered: queued, sent in one go, read in order.
+
+use std::time::Duration;
+
+use fanfare_core::log::{Changed, Channel, Head, News, Purpose, Request};
+use futures_util::{FutureExt, future::BoxFuture};
+use redis::{Cmd, Pipeline, RedisError, Value};
+use tokio::time::Instant;
+
+use crate::{
+    link::{Link, check, command, pages::Pages, run_pipeline, words},
+    publish_path::LinkError,
+    script,
+};
+
+/// Commands that are sent in one go.
+const MAX_COMMANDS_AT_ONCE: usize = 4096;
+
+/// Redis does not know a script.
+const NO_SCRIPT: redis::ErrorKind = redis::ErrorKind::Server(redis::ServerErrorKind::NoScript);
+
+/// Calls that are sent in one go: their answers, a page each at most, gather in Redis.
+const MAX_CALLS_AT_ONCE: usize = 32;
+
+/// Pages of events among them.
+const MAX_PAGES: usize = 2;
+
+/// Before a call that no node could take is made again.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Whether a slot is being moved, so that its keys are partly here and partly there.
+pub(super) fn is_between_nodes(error: &RedisError) -> bool {
+    use redis::ServerErrorKind::{Ask, TryAgain};
+    matches!(error.kind(), redis::ErrorKind::Server(Ask | TryAgain))
+}
+
+/// What a call's answer is to be read as.
+pub(super) enum Asked {
+    Nothing,
+    Head {
+        purpose: Option<Purpose>,
+    },
+    /// A list in pages; what came before, if any.
+    Changes {
+        purpose: Purpose,
+        before: Option<(Head, Changed)>,
+    },
+    Read(Box<Pages>),
+}
+
+/// Commands that are sent together; the last one's answer is what was asked.
+pub(super) struct Call {
+    pub partition: u16,
+    pub commands: Vec<Cmd>,
+    pub asked: Asked,
+}
+
+impl Call {
+    fn load(script: &str) -> Self {
+        let mut load = command("SCRIPT", "LOAD");
+        load.arg(script);
+        Self { partition: 0, commands: vec![load], asked: Asked::Nothing }
+    }
+}
+
+/// Calls with their answers, once they are there.
+pub(super) type Sent = BoxFuture<'static, Result<Vec<(Call, Vec<Value>)>, RedisError>>;
+
+impl Link {
+    /// Queues requests; their answers come in the same order.
+    pub(super) fn execute(&mut self, partition: u16, requests: Vec<Request>) {
+        let Some(names) = self.names.get(&partition) else { return };
+        let name = |channel: &Channel| match channel {
+            Channel::Topic(topic) => names.of(&format!("topic:{topic}")),
+            Channel::All => names.of("all"),
+        };
+        let read = |words: &[String]| script::read_call(&self.read_sha, names, &[], words);
+        for request in requests {
+            let (commands, asked) = match request {
+                // A command a channel: each is confirmed by itself.
+                Request::Subscribe(channels) => {
+                    let channels = channels.iter().map(name);
+                    (channels.map(|name| command("SSUBSCRIBE", &name)).collect(), Asked::Nothing)
+                }
+                Request::Unsubscribe(channels) => {
+                    let channels: Vec<String> = channels.iter().map(name).collect();
+                    self.leaving.extend(channels.iter().map(|name| name.clone().into_bytes()));
+                    let commands = channels.iter().map(|name| command("SUNSUBSCRIBE", name));
+                    (commands.collect(), Asked::Nothing)
+                }
+                Request::Head { purpose } => {
+                    (vec![read(&words(["head"]))], Asked::Head { purpose: Some(purpose) })
+                }
+                Request::Changes { purpose, after } => {
+                    let words = words(["changes", &after.to_string()]);
+                    (vec![read(&words)], Asked::Changes { purpose, before: None })
+                }
+                Request::Read { purpose, topics } => {
+                    let pages = Box::new(Pages::new(purpose, topics));
+                    (vec![pages.command(&self.read_sha, names)], Asked::Read(pages))
+                }
+                Request::Renew { epoch, above } => {
+                    let (epoch, above) = (epoch.number().to_string(), above.number().to_string());
+                    let words = words(["renew", &epoch, "0", &above]);
+                    (vec![read(&words)], Asked::Head { purpose: None })
+                }
+            };
+            self.calls.push_back(Call { partition, commands, asked });
+        }
+    }
+
+    /// Sends all that has gathered, once what was sent before is answered: so the order is
+    /// that of the requests, whatever happens, and a delay is paid once for all of them.
+    pub(super) fn send_calls(&mut self) {
+        let is_paused = self.pause_until.is_some_and(|until| until > Instant::now());
+        if self.sent.is_some() || self.calls.is_empty() || is_paused {
+            return;
+        }
+        self.pause_until = None;
+        let mut pipeline = Pipeline::new();
+        if std::mem::take(&mut self.must_load) {
+            for script in [script::PUBLISH, script::READ] {
+                self.calls.push_front(Call::load(script));
+            }
+        }
+        let mut calls: Vec<Call> = Vec::new();
+        while pipeline.len() < MAX_COMMANDS_AT_ONCE
+            && calls.len() < MAX_CALLS_AT_ONCE
+            && calls.iter().filter(|call| matches!(call.asked, Asked::Read(_))).count() < MAX_PAGES
+            && let Some(call) = self.calls.pop_front()
+        {
+            call.commands.iter().for_each(|command| {
+                pipeline.add_command(command.clone());
+            });
+            calls.push(call);
+        }
+        let mut connection = self.subscribe.clone();
+        let sent = async move {
+            let mut values = run_pipeline(&mut connection, &pipeline).await?.into_iter();
+            let own = |call: Call| {
+                let own = values.by_ref().take(call.commands.len()).collect();
+                (call, own)
+            };
+            Ok(calls.into_iter().map(own).collect())
+        };
+        self.sent = Some(sent.boxed());
+    }
+
+    pub(super) fn take_answers(
+        &mut self,
+        answers: Vec<(Call, Vec<Value>)>,
+    ) -> Result<(), LinkError> {
+        let mut again = Vec::new();
+        for (mut call, mut values) in answers {
+            match check(&values) {
+                Err(error) if error.kind() == NO_SCRIPT => {
+                    // As after SCRIPT FLUSH. Subscriptions and publishes of the same call
+                    // have no script, so nothing is done twice.
+                    self.must_load = true;
+                    again.push(call);
+                    continue;
+                }
+                // A slot is on its way to another node: nobody can tell for a moment.
+                Err(error) if is_between_nodes(&error) => {
+                    match call.asked {
+                        Asked::Nothing => return Err(error.into()),
+                        // The next probe asks again.
+                        Asked::Head { purpose: None } => {}
+                        _ => {
+                            self.pause_until = Some(Instant::now() + PAUSE);
+                            again.push(call);
+                        }
+                    }
+                    continue;
+                }
+                checked => checked?,
+            }
+            let (partition, Some(value)) = (call.partition, values.pop()) else { continue };
+            let news = match call.asked {
+                Asked::Nothing => continue,
+                Asked::Head { purpose } => News::Head { purpose, head: script::head(value)?.0 },
+                Asked::Changes { purpose, before } => {
+                    let (head, _, rest) = script::head(value)?;
+                    let (page, next) = script::changed(rest)?;
+                    // What is newer than the first page's head comes as pushes.
+                    let (head, changed) = match before {
+                        Some((first, mut changed)) => {
+                            changed.topics.extend(page.topics);
+                            (first, Changed { topics: changed.topics, ..page })
+                        }
+                        None => (head, page),
+                    };
+                    if let Some(after) = next {
+                        let words = words(["changes", &after.to_string()]);
+                        let names = &self.names[&partition];
+                        call.commands = vec![script::read_call(&self.read_sha, names, &[], &words)];
+                        call.asked = Asked::Changes { purpose, before: Some((head, changed)) };
+                        again.push(call);
+                        continue;
+                    }
+                    News::Changes { purpose, head, changed }
+                }
+                Asked::Read(mut pages) => {
+                    pages.take(value, &self.spec.settings)?;
+                    match pages.finish() {
+                        Ok(news) => news,
+                        Err(pages) => {
+                            call.commands =
+                                vec![pages.command(&self.read_sha, &self.names[&partition])];
+                            call.asked = Asked::Read(pages);
+                            again.push(call);
+                            continue;
+                        }
+                    }
+                }
+            };
+            if let News::Head { head, .. } | News::Changes { head, .. } | News::Read { head, .. } =
+                &news
+            {
+                self.note_epoch(partition, head);
+            }
+            self.news.entry(partition).or_default().push(news);
+        }
+        again.into_iter().rev().for_each(|call| self.calls.push_front(call));
+        Ok(())
+    }
+}

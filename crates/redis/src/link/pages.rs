@@ -1,0 +1,114 @@
+//! A read in pages: an answer beyond the server's limit for such connections would end it.
+
+use std::collections::VecDeque;
+
+use fanfare_core::{
+    log::{Head, News, Purpose, TopicRead},
+    policy::Conflate,
+    topic::Topic,
+};
+use redis::{Cmd, RedisError, Value};
+
+use crate::{
+    link::{pushes::PUSH_OVERHEAD_BYTES, words},
+    script::{self, Names},
+    settings::Settings,
+};
+
+/// Topics that are read by one call of the script, which keeps Redis busy so long.
+const MAX_TOPICS_A_PAGE: usize = 128;
+
+/// Bytes of events after which a page ends. Small beside the output that Redis lets gather
+/// for a subscriber (`client-output-buffer-limit pubsub`, 8 MB for a minute by default).
+const MAX_BYTES_A_PAGE: &str = "262144";
+
+/// What was asked, and what came of it so far.
+pub(super) struct Pages {
+    purpose: Purpose,
+    /// That of the first page: what is newer comes as pushes.
+    head: Option<Head>,
+    /// Topics not wholly read, each with the sequence after which its next page begins.
+    left: VecDeque<(Topic, u64)>,
+    read: Vec<TopicRead>,
+    /// The read under way of the first topic left.
+    partial: Option<TopicRead>,
+    bytes: usize,
+}
+
+impl Pages {
+    pub fn new(purpose: Purpose, topics: Vec<(Topic, u64)>) -> Self {
+        Self { purpose, head: None, left: topics.into(), read: Vec::new(), partial: None, bytes: 0 }
+    }
+
+    /// The topics of the next page.
+    fn next(&self) -> Vec<(Topic, u64)> {
+        self.left.iter().take(MAX_TOPICS_A_PAGE).cloned().collect()
+    }
+
+    /// The call for the next page.
+    pub fn command(&self, sha: &str, names: &Names) -> Cmd {
+        script::read_call(sha, names, &self.next(), &words(["read", MAX_BYTES_A_PAGE]))
+    }
+
+    /// Takes the answer to the next page: whole topics, and the last perhaps in part.
+    ///
+    /// Past the bound nothing more is read: the topics left count as lost, and streams that
+    /// want them are told.
+    pub fn take(&mut self, value: Value, settings: &Settings) -> Result<(), RedisError> {
+        let (head, clock, rest) = script::head(value)?;
+        self.head.get_or_insert(head);
+        for (read, is_whole) in script::read(rest, &self.next(), &clock)? {
+            let bytes = read.events.iter().map(|event| event.body.lines.len());
+            self.bytes += bytes.sum::<usize>() + PUSH_OVERHEAD_BYTES * read.events.len();
+            let read = match self.partial.take() {
+                Some(partial) => joined(partial, read, settings),
+                None => read,
+            };
+            let last = read.events.last().map_or(read.after, |event| event.sequence);
+            if is_whole {
+                self.left.pop_front();
+                self.read.push(read);
+            } else {
+                if let Some((_, after)) = self.left.front_mut() {
+                    *after = last;
+                }
+                self.partial = Some(read);
+            }
+        }
+        if self.bytes > settings.max_read_bytes {
+            self.partial = None;
+            let last = self.head.as_ref().map_or(0, |head| head.sequence);
+            self.read.extend(self.left.drain(..).map(|(topic, after)| {
+                tracing::warn!(topic = topic.as_str(), "more history is asked for than is read");
+                TopicRead { topic, after, last, evicted_through: last, events: Vec::new() }
+            }));
+        }
+        Ok(())
+    }
+
+    /// All that was asked, or itself if a page is missing.
+    pub fn finish(self) -> Result<News, Box<Self>> {
+        match self.head.clone() {
+            Some(head) if self.left.is_empty() => {
+                Ok(News::Read { purpose: self.purpose, head, topics: self.read })
+            }
+            _ => Err(Box::new(self)),
+        }
+    }
+}
+
+/// Two pages of a topic. If something between them was trimmed meanwhile, only the later
+/// one: what begins it then says what is lost.
+fn joined(mut first: TopicRead, second: TopicRead, settings: &Settings) -> TopicRead {
+    let last = first.events.last().map_or(first.after, |event| event.sequence);
+    let is_torn = match settings.policies.of(second.topic.as_str()).conflate {
+        Conflate::None => second.events.first().is_some_and(|event| event.previous > last),
+        // Of these logs, holes are what superseded events leave.
+        Conflate::Latest | Conflate::LatestByKey => second.evicted_through > last,
+    };
+    if is_torn {
+        first.events.clear();
+    }
+    first.events.extend(second.events);
+    TopicRead { last: second.last, evicted_through: second.evicted_through, ..first }
+}

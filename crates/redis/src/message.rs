@@ -1,0 +1,173 @@
+//! The form in which events are pushed and logged, as `publish.lua` writes it:
+//! `1 <epoch> <sequence> <previous> <microseconds since 1970> <text|json> <bytes of topic>
+//! <of type> <of key>`, a line end, then topic, type, key and data without separators. With
+//! `2` in front a collapse key stands behind the key.
+//!
+//! One event for many topics is pushed as `1 <epoch> <microseconds> <text|json> <bytes of
+//! type> <of key> <of collapse key> <of data> <topics>`, a line end, these four, and
+//! for each topic `<sequence> <previous> <bytes of topic> <topic>`.
+
+use std::sync::Arc;
+
+use fanfare_core::{
+    cursor::Epoch,
+    event::{Event, EventData},
+    log::RelayedEvent,
+    sse::encode,
+    topic::Topic,
+};
+
+use crate::clock::Clock;
+
+/// A message is not as it should be: another program has written it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a message of the log is not readable")]
+pub(super) struct BadMessage;
+
+/// Reads one.
+pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<RelayedEvent, BadMessage> {
+    let text = std::str::from_utf8(message).map_err(|_| BadMessage)?;
+    let (head, body) = text.split_once('\n').ok_or(BadMessage)?;
+    let mut words = head.split(' ');
+    let mut word = || words.next().ok_or(BadMessage);
+    let has_collapse = match word()? {
+        "1" => false,
+        "2" => true,
+        _ => return Err(BadMessage),
+    };
+    let epoch = Epoch::new(number(word()?)?);
+    let sequence = number(word()?)?;
+    let previous = number(word()?)?;
+    let published_at = clock.at(number(word()?)?);
+    let is_json = word()? == "json";
+    let mut rest = Parts(body);
+    let topic = Topic::parse(rest.part(word()?)?).map_err(|_| BadMessage)?;
+    let event_type = rest.part(word()?)?;
+    let key = rest.part(word()?)?;
+    let collapse = if has_collapse { rest.part(word()?)? } else { "" };
+    let event = event(is_json, rest.0, event_type, key, collapse)?;
+    let body = Arc::new(encode::body(&event, 1));
+    Ok(RelayedEvent { epoch, sequence, previous, published_at, topic, body })
+}
+
+/// Reads one event for many topics: as one for each, with one body.
+pub(super) fn parse_fan_out(
+    message: &[u8],
+    clock: &Clock,
+) -> Result<Vec<RelayedEvent>, BadMessage> {
+    let text = std::str::from_utf8(message).map_err(|_| BadMessage)?;
+    let (head, body) = text.split_once('\n').ok_or(BadMessage)?;
+    let words: Vec<&str> = head.split(' ').collect();
+    let ["1", epoch, at, kind, event_type, key, collapse, data, count] = words[..] else {
+        return Err(BadMessage);
+    };
+    let (epoch, published_at) = (Epoch::new(number(epoch)?), clock.at(number(at)?));
+    let mut rest = Parts(body);
+    let (event_type, key) = (rest.part(event_type)?, rest.part(key)?);
+    let (collapse, count) = (rest.part(collapse)?, number(count)?);
+    let event = event(kind == "json", rest.part(data)?, event_type, key, collapse)?;
+    let body = Arc::new(encode::body(&event, count as usize));
+    let mut events = Vec::new();
+    for _ in 0..count {
+        let (sequence, previous) = (number(rest.word()?)?, number(rest.word()?)?);
+        let length = rest.word()?;
+        let topic = Topic::parse(rest.part(length)?).map_err(|_| BadMessage)?;
+        let body = body.clone();
+        events.push(RelayedEvent { epoch, sequence, previous, published_at, topic, body });
+    }
+    Ok(events)
+}
+
+/// Text that is taken apart from its beginning.
+struct Parts<'a>(&'a str);
+
+impl<'a> Parts<'a> {
+    /// So many bytes.
+    fn part(&mut self, length: &str) -> Result<&'a str, BadMessage> {
+        let length = length.parse::<usize>().map_err(|_| BadMessage)?;
+        let (part, after) = self.0.split_at_checked(length).ok_or(BadMessage)?;
+        self.0 = after;
+        Ok(part)
+    }
+
+    /// What stands before the next space.
+    fn word(&mut self) -> Result<&'a str, BadMessage> {
+        let (word, after) = self.0.split_once(' ').ok_or(BadMessage)?;
+        self.0 = after;
+        Ok(word)
+    }
+}
+
+fn number(word: &str) -> Result<u64, BadMessage> {
+    word.parse().map_err(|_| BadMessage)
+}
+
+fn event(
+    is_json: bool,
+    data: &str,
+    event_type: &str,
+    key: &str,
+    collapse: &str,
+) -> Result<Event, BadMessage> {
+    let data = if is_json { EventData::Json(data.into()) } else { EventData::Text(data.into()) };
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let (event_type, key, collapse) = (some(event_type), some(key), some(collapse));
+    let event = Event { data, event_type, key, collapse, id: None };
+    // Whatever wrote it: nothing that a stream could not carry goes further.
+    event.validate(usize::MAX).map_err(|_| BadMessage)?;
+    Ok(event)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_read_as_the_script_writes_it() {
+        let clock = Clock::new(Instant::now(), 1_000_000);
+        let message = "1 7 12 3 1500000 text 3 4 1\na:blikek\nd\u{e9}";
+        let event = parse(message.as_bytes(), &clock).unwrap();
+        assert_eq!((event.epoch, event.sequence, event.previous), (Epoch::new(7), 12, 3));
+        assert_eq!(event.topic.as_str(), "a:b");
+        let expected = Event::text("\nd\u{e9}").event_type("like").key("k");
+        assert_eq!(*event.body, encode::body(&expected, 1));
+        assert_eq!(event.published_at, clock.at(1_500_000));
+    }
+
+    #[test]
+    fn one_event_for_many_topics_is_read_with_one_body() {
+        let clock = Clock::new(Instant::now(), 0);
+        let message = "1 7 0 json 4 0 1 2 2\nlikek{}12 3 3 a:b13 0 1 c";
+        let events = parse_fan_out(message.as_bytes(), &clock).unwrap();
+        let places = events.iter().map(|one| (one.topic.as_str(), one.sequence, one.previous));
+        assert_eq!(places.collect::<Vec<_>>(), [("a:b", 12, 3), ("c", 13, 0)]);
+        assert!(Arc::ptr_eq(&events[0].body, &events[1].body));
+        assert_eq!(events[0].body.collapse.as_deref(), Some("k"));
+        for message in ["", "1 7 0 json 4 0 1 2 2\nlikek{}12 3 3 a:b13 0 2 c", "1 7 0 json 4 1 2\n"]
+        {
+            assert!(parse_fan_out(message.as_bytes(), &clock).is_err(), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_message_is_refused() {
+        let clock = Clock::new(Instant::now(), 0);
+        for message in [
+            "",
+            "1 7 12 3 0 text 3 0 0",
+            "2 7 12 3 0 text 1 0 0\na",
+            "3 7 12 3 0 text 1 0 0\na",
+            "2 7 12 3 0 text 1 0 0 1\nak{}",
+            "1 7 12 3 0 text 9 0 0\na",
+            "1 7 12 3 0 text 1 0 18446744073709551615\na",
+            "1 7 x 3 0 text 1 0 0\na",
+            "1 7 12 3 0 text 1 0 0\n*",
+            "1 7 12 3 0 text 1 3 0\nagap",
+            "1 7 12 3 0 text 1 0 0\na\0",
+        ] {
+            assert!(parse(message.as_bytes(), &clock).is_err(), "{message:?}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Single commands that the hub has Redis answer.
+
+use actix::{Handler, ResponseFuture};
+use fanfare_core::error::PublishError;
+
+use crate::{
+    actor::RedisBridge,
+    messages::{AskLastSequence, SettleInRedis},
+    script::Names,
+};
+
+impl Handler<AskLastSequence> for RedisBridge {
+    type Result = ResponseFuture<Option<u64>>;
+
+    fn handle(&mut self, message: AskLastSequence, _: &mut Self::Context) -> Self::Result {
+        let topic = message.0;
+        let partition = topic.partition(self.settings.partition_count);
+        let path = self.lanes[usize::from(partition)].path.clone();
+        let key = Names::new(&self.settings.prefix, partition).of("topics");
+        Box::pin(async move {
+            let mut connection = path?.connection;
+            let mut command = redis::cmd("ZSCORE");
+            command.arg(key).arg(topic.as_str());
+            let last: Option<f64> = command.query_async(&mut connection).await.ok()?;
+            Some(last.unwrap_or_default() as u64)
+        })
+    }
+}
+
+impl Handler<SettleInRedis> for RedisBridge {
+    type Result = ResponseFuture<Result<bool, PublishError>>;
+
+    fn handle(&mut self, message: SettleInRedis, _: &mut Self::Context) -> Self::Result {
+        let SettleInRedis { posts, name, is_pull } = message;
+        let partition = posts.partition(self.settings.partition_count);
+        let Some(path) = self.lanes[usize::from(partition)].path.clone() else {
+            return Box::pin(std::future::ready(Err(PublishError::BridgeDown)));
+        };
+        let window_ms = self.settings.window_ms.max(1);
+        let key = Names::new(&self.settings.prefix, partition).of(&format!("mode:{name}"));
+        Box::pin(async move {
+            let mut connection = path.connection;
+            let mut both = redis::pipe();
+            let mode = if is_pull { "pull" } else { "push" };
+            both.cmd("SET").arg(&key).arg(mode).arg("NX").arg("GET").arg("PX").arg(window_ms);
+            both.cmd("PEXPIRE").arg(&key).arg(window_ms).ignore();
+            let before: Result<(Option<String>,), _> = both.query_async(&mut connection).await;
+            // Nothing has gone to anybody yet.
+            let (before,) = before.map_err(|_| PublishError::BridgeDown)?;
+            Ok(before.map_or(is_pull, |before| before == "pull"))
+        })
+    }
+}

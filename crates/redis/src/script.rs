@@ -1,0 +1,275 @@
+//! The calls of the two scripts: their arguments, and what comes back.
+
+use fanfare_core::{
+    cursor::Epoch,
+    event::{Event, EventData},
+    fan_out::{FanOut, FannedOut},
+    log::{Changed, Era, Head, TopicRead},
+    policy::{Policies, Policy},
+    topic::Topic,
+};
+use redis::{Cmd, RedisError, Value, from_redis_value};
+
+use crate::{
+    clock::{Clock, now},
+    message,
+};
+
+/// What publishes. A public interface, see its head.
+pub(super) const PUBLISH: &str = include_str!("publish.lua");
+
+/// What reads.
+pub(super) const READ: &str = include_str!("read.lua");
+
+/// Topics in one page of a list, as `read.lua` gives them.
+const CHANGES_A_PAGE: usize = 4096;
+
+/// Microseconds of a second.
+const MICROS: u64 = 1_000_000;
+
+/// The names of keys and channels of one partition.
+#[derive(Debug, Clone)]
+pub(super) struct Names {
+    base: String,
+}
+
+impl Names {
+    pub fn new(prefix: &str, partition: u16) -> Self {
+        Self { base: format!("{prefix}:{{{partition}}}:") }
+    }
+
+    pub fn of(&self, name: &str) -> String {
+        format!("{}{name}", self.base)
+    }
+
+    fn heads(&self) -> [String; 5] {
+        ["seq", "epoch", "lineage", "topics", "evicted"].map(|name| self.of(name))
+    }
+}
+
+/// The partition that a channel belongs to, and the channel's name within it.
+pub(super) fn channel_parts<'a>(prefix: &str, channel: &'a str) -> Option<(u16, &'a str)> {
+    let rest = channel.strip_prefix(prefix)?.strip_prefix(":{")?;
+    let (partition, name) = rest.split_once("}:")?;
+    Some((partition.parse().ok()?, name))
+}
+
+/// One event of a publish.
+pub(super) struct Publish<'a> {
+    pub topic: &'a Topic,
+    pub event: &'a Event,
+    pub receivers: usize,
+    pub policy: &'a Policy,
+}
+
+/// What a publish call of a partition needs beside its events.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PublishCall<'a> {
+    pub sha: &'a str,
+    pub names: &'a Names,
+    /// The server's `run_id`; empty if it does not tell.
+    pub server: &'a str,
+    /// The latest epoch known: one that begins now must be later.
+    pub latest_epoch: u64,
+    pub max_topics: usize,
+    pub window_ms: u64,
+}
+
+impl PublishCall<'_> {
+    /// The call.
+    pub fn command(&self, events: &[Publish<'_>]) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(self.sha).arg(5 + 3 * events.len()).arg(&self.names.heads()[..]);
+        for Publish { topic, event, .. } in events {
+            let log = self.names.of(&format!("log:{topic}"));
+            let seen = match &event.id {
+                Some(id) => self.names.of(&format!("seen:{topic} {id}")),
+                None => log.clone(),
+            };
+            command.arg(log).arg(self.names.of(&format!("keys:{topic}"))).arg(seen);
+        }
+        command.arg("2").arg(self.server).arg(self.latest_epoch).arg(self.max_topics);
+        for Publish { topic, event, receivers, policy } in events {
+            let (kind, data) = kind_and_data(event);
+            let text = |text: &Option<String>| text.clone().unwrap_or_default();
+            command.arg(topic.as_str()).arg(kind).arg(data);
+            command.arg(text(&event.event_type)).arg(text(&event.key)).arg(text(&event.id));
+            command.arg(self.window_ms).arg(*receivers).arg(policy.history_events);
+            command.arg(policy.history_ttl.as_millis() as u64).arg(policy.conflate.as_str());
+            command.arg(text(&event.collapse));
+        }
+        command
+    }
+
+    /// The call for one event and many topics.
+    pub fn fan_out(&self, fan_out: &FanOut, topics: &[Topic], policies: &Policies) -> Cmd {
+        let FanOut { id, event, .. } = fan_out;
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(self.sha).arg(6 + 2 * topics.len()).arg(&self.names.heads()[..]);
+        command.arg(match id {
+            Some(id) => self.names.of(&format!("fanout:{id}")),
+            None => self.names.of("seq"),
+        });
+        for topic in topics {
+            command.arg(self.names.of(&format!("log:{topic}")));
+            command.arg(self.names.of(&format!("keys:{topic}")));
+        }
+        command.arg("fanout 1").arg(self.server).arg(self.latest_epoch).arg(self.max_topics);
+        let (kind, data) = kind_and_data(event);
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        command.arg(kind).arg(data).arg(text(&event.event_type)).arg(text(&event.key));
+        command.arg(text(&event.collapse));
+        command.arg(id.as_deref().unwrap_or_default()).arg(self.window_ms);
+        for topic in topics {
+            let policy = policies.of(topic.as_str());
+            command.arg(topic.as_str()).arg(policy.history_events);
+            command.arg(policy.history_ttl.as_millis() as u64).arg(policy.conflate.as_str());
+        }
+        command
+    }
+}
+
+fn kind_and_data(event: &Event) -> (&'static str, &str) {
+    match &event.data {
+        EventData::Text(text) => ("text", text),
+        EventData::Json(json) => ("json", json),
+    }
+}
+
+/// Reads the answer to a fan-out: the epoch, what became of it, and the last sequence.
+pub(super) fn fanned_out(answer: Value) -> Result<(Epoch, FannedOut, u64), RedisError> {
+    let mut parts = array(answer)?.into_iter();
+    let epoch: u64 = next(&mut parts)?;
+    let (new, online, last) = (next(&mut parts)?, next(&mut parts)?, next(&mut parts)?);
+    Ok((Epoch::new(epoch), FannedOut { new, online }, last))
+}
+
+/// What a publish of one event was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PublishedEvent {
+    pub sequence: u64,
+    pub is_new: bool,
+    pub receivers: usize,
+}
+
+/// Reads the answer to a publish call.
+pub(super) fn published(answer: Value) -> Result<(Epoch, Vec<PublishedEvent>), RedisError> {
+    let mut parts = array(answer)?.into_iter();
+    let epoch: u64 = next(&mut parts)?;
+    let events = parts.map(|event| {
+        let (sequence, is_new, receivers): (u64, u8, usize) = from_redis_value(event)?;
+        Ok(PublishedEvent { sequence, is_new: is_new == 1, receivers })
+    });
+    Ok((Epoch::new(epoch), events.collect::<Result<_, RedisError>>()?))
+}
+
+/// A call of the script that reads.
+pub(super) fn read_call(sha: &str, names: &Names, logs: &[(Topic, u64)], words: &[String]) -> Cmd {
+    let mut command = redis::cmd("EVALSHA");
+    command.arg(sha).arg(5 + logs.len()).arg(&names.heads()[..]);
+    for (topic, _) in logs {
+        command.arg(names.of(&format!("log:{topic}")));
+    }
+    command.arg(words);
+    for (topic, after) in logs {
+        let after = if *after == u64::MAX { String::new() } else { after.to_string() };
+        command.arg(topic.as_str()).arg(after);
+    }
+    command
+}
+
+/// Reads an answer's head and leaves what was asked; the server's clock is on the way.
+pub(super) fn head(answer: Value) -> Result<(Head, Clock, Value), RedisError> {
+    let mut parts = array(answer)?.into_iter();
+    let epoch: String = next(&mut parts)?;
+    let sequence: u64 = next(&mut parts)?;
+    let eras: Vec<String> = next(&mut parts)?;
+    let (seconds, micros): (u64, u64) = (next(&mut parts)?, next(&mut parts)?);
+    let rest = parts.next().ok_or_else(unexpected)?;
+    let (number, began_after) = two(&epoch)?;
+    let lineage = eras.iter().map(|era| {
+        let (server, began_after) = era.split_once(' ').ok_or_else(unexpected)?;
+        let began_after = began_after.parse().map_err(|_| unexpected())?;
+        Ok(Era { server: server.to_owned(), began_after })
+    });
+    let head = Head {
+        epoch: Epoch::new(number),
+        epoch_began_after: began_after,
+        sequence,
+        lineage: lineage.collect::<Result<_, RedisError>>()?,
+    };
+    Ok((head, Clock::new(now(), seconds * MICROS + micros), rest))
+}
+
+/// Reads a page of the topics that changed, and after which sequence the next one begins, if
+/// there is one. Names that no topic can have are passed over.
+pub(super) fn changed(answer: Value) -> Result<(Changed, Option<u64>), RedisError> {
+    let mut parts = array(answer)?.into_iter();
+    // Name and score in turn.
+    let mut entries = array(parts.next().ok_or_else(unexpected)?)?.into_iter();
+    let forgotten_through = next(&mut parts)?;
+    let is_full = entries.len() / 2 >= CHANGES_A_PAGE;
+    let mut topics = Vec::with_capacity(entries.len() / 2);
+    let mut last_read = 0;
+    while let (Some(name), Some(last)) = (entries.next(), entries.next()) {
+        let name: Vec<u8> = from_redis_value(name)?;
+        let last: f64 = from_redis_value(last)?;
+        last_read = last as u64;
+        let name = std::str::from_utf8(&name).ok();
+        topics.extend(name.and_then(|name| Topic::parse(name).ok()).map(|t| (t, last as u64)));
+    }
+    Ok((Changed { topics, forgotten_through }, is_full.then_some(last_read)))
+}
+
+/// Reads what the logs hold, and whether that is all of each topic. Messages that are none
+/// are passed over, and logged.
+pub(super) fn read(
+    answer: Value,
+    asked: &[(Topic, u64)],
+    clock: &Clock,
+) -> Result<Vec<(TopicRead, bool)>, RedisError> {
+    let answers = array(answer)?;
+    let reads = answers.into_iter().zip(asked).map(|(answer, (topic, after))| {
+        let mut parts = array(answer)?.into_iter();
+        let last: f64 = next(&mut parts)?;
+        let evicted_through = next(&mut parts)?;
+        let is_whole: u8 = next(&mut parts)?;
+        let messages = array(parts.next().ok_or_else(unexpected)?)?;
+        let mut events = Vec::with_capacity(messages.len());
+        for message in messages {
+            let Value::BulkString(message) = message else { return Err(unexpected()) };
+            match message::parse(&message, clock) {
+                Ok(event) => events.push(event),
+                Err(error) => tracing::error!(topic = topic.as_str(), %error, "event passed over"),
+            }
+        }
+        let last = last as u64;
+        let (topic, after) = (topic.clone(), *after);
+        Ok((TopicRead { topic, after, last, evicted_through, events }, is_whole == 1))
+    });
+    reads.collect()
+}
+
+fn array(value: Value) -> Result<Vec<Value>, RedisError> {
+    match value {
+        Value::Array(values) => Ok(values),
+        Value::ServerError(error) => Err(error.into()),
+        _ => Err(unexpected()),
+    }
+}
+
+fn next<T: redis::FromRedisValue>(
+    parts: &mut impl Iterator<Item = Value>,
+) -> Result<T, RedisError> {
+    Ok(from_redis_value(parts.next().ok_or_else(unexpected)?)?)
+}
+
+fn two(text: &str) -> Result<(u64, u64), RedisError> {
+    let (first, second) = text.split_once(' ').ok_or_else(unexpected)?;
+    let number = |text: &str| text.parse().map_err(|_| unexpected());
+    Ok((number(first)?, number(second)?))
+}
+
+fn unexpected() -> RedisError {
+    (redis::ErrorKind::UnexpectedReturnType, "an answer is not as the script gives it").into()
+}

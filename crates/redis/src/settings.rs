@@ -1,0 +1,124 @@
+//! Settings and state common to all parts of the bridge.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use fanfare_core::policy::Policies;
+
+use crate::{
+    script::{Names, PublishCall},
+    target::Target,
+};
+
+/// Settings of the log and cluster over Redis.
+#[derive(Debug, Clone)]
+pub struct RedisSpec {
+    pub target: Target,
+    /// All keys and channels begin with it.
+    pub prefix: String,
+    /// How long Redis may take to answer before it counts as unavailable.
+    pub timeout: Duration,
+    /// How often each connection is probed.
+    pub probe: Duration,
+    pub partition_count: u16,
+    /// Topics without history remembered by all partitions.
+    pub max_idle_topics: usize,
+    pub idempotency_window: Duration,
+    /// The instance's history budget. A read is as large at most, but [`MIN_READ_BYTES`].
+    pub max_history_bytes: usize,
+    pub policies: Arc<Policies>,
+}
+
+/// Counts events new in Redis, for the hub's metrics.
+pub trait CountPublished: std::fmt::Debug + Send + Sync {
+    fn count_published(&self, count: u64);
+}
+
+/// What is read at once at least, however little history an instance keeps in memory: a
+/// topic of the default policy with the largest events.
+pub(crate) const MIN_READ_BYTES: usize = 64 * 1024 * 1024;
+
+/// What all parts of the bridge know.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub target: Target,
+    pub prefix: String,
+    pub timeout: Duration,
+    pub probe: Duration,
+    /// A name of this instance's own.
+    pub instance: String,
+    pub partition_count: u16,
+    /// Topics that a partition remembers.
+    pub max_topics: usize,
+    pub window_ms: u64,
+    /// Bytes that are read at once for the streams of a partition.
+    pub max_read_bytes: usize,
+    pub policies: Arc<Policies>,
+    pub epochs: Arc<Epochs>,
+    pub status: Arc<Status>,
+    pub published: Arc<dyn CountPublished>,
+}
+
+impl Settings {
+    pub fn publish_call<'a>(
+        &self,
+        sha: &'a str,
+        server: &'a str,
+        names: &'a Names,
+    ) -> PublishCall<'a> {
+        let (max_topics, window_ms) = (self.max_topics, self.window_ms);
+        let latest_epoch = self.epochs.latest();
+        PublishCall { sha, names, server, latest_epoch, max_topics, window_ms }
+    }
+}
+
+/// The epochs that were last seen. All partitions are to have the latest.
+#[derive(Debug)]
+pub(crate) struct Epochs(Box<[AtomicU64]>);
+
+impl Epochs {
+    pub fn new(partition_count: u16) -> Self {
+        Self((0..partition_count).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    pub fn note(&self, partition: u16, epoch: u64) {
+        self.0[usize::from(partition)].store(epoch, Ordering::Relaxed);
+    }
+
+    pub fn latest(&self) -> u64 {
+        self.0.iter().map(|epoch| epoch.load(Ordering::Relaxed)).max().unwrap_or_default()
+    }
+
+    /// That of a partition, and the latest of all.
+    pub fn of(&self, partition: u16) -> (u64, u64) {
+        (self.0[usize::from(partition)].load(Ordering::Relaxed), self.latest())
+    }
+
+    /// Those of the partitions that are behind.
+    pub fn lagging(&self, partitions: impl Iterator<Item = u16>) -> Vec<u16> {
+        let is_behind = |partition: &u16| {
+            let (own, latest) = self.of(*partition);
+            own != 0 && own < latest
+        };
+        partitions.filter(is_behind).collect()
+    }
+}
+
+/// How the bridge fares, for whoever asks.
+#[derive(Debug, Default)]
+pub(crate) struct Status {
+    pub is_up: AtomicBool,
+    pub reconnects: AtomicU64,
+    pub lag_micros: AtomicU64,
+}
+
+impl Status {
+    pub fn note_lag(&self, lag: Duration) {
+        self.lag_micros.store(lag.as_micros() as u64, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,47 @@
+//! Whether a message from a partition to a manager is in flight. Both know without a message,
+//! since a message would wake the partition's thread even if it has nothing more to send.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// No message is in flight.
+const TAKEN: u8 = 0;
+
+/// A message is in flight.
+const SENT: u8 = 1;
+
+/// A message is in flight, and the partition waits for its end.
+const AWAITED: u8 = 2;
+
+/// At most one message in flight from a partition to a manager.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(AtomicU8);
+
+impl InFlight {
+    /// For the partition: whether it may send a message now. If not, the manager notifies it
+    /// later.
+    pub fn begin(&self) -> bool {
+        let begin = |state| Some(if state == TAKEN { SENT } else { AWAITED });
+        self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, begin) == Ok(TAKEN)
+    }
+
+    /// For the manager: the message is taken. Returns whether to notify the partition.
+    pub fn end(&self) -> bool {
+        self.0.swap(TAKEN, Ordering::AcqRel) == AWAITED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_message_is_in_flight_and_a_waiting_partition_is_notified() {
+        let in_flight = InFlight::default();
+        assert!(in_flight.begin());
+        assert!(!in_flight.end(), "the partition does not wait");
+        assert!(in_flight.begin());
+        assert!(!in_flight.begin() && !in_flight.begin());
+        assert!(in_flight.end());
+        assert!(in_flight.begin());
+    }
+}

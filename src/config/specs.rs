@@ -1,0 +1,66 @@
+//! The configuration as the hub's parts take it.
+
+use std::time::Instant;
+
+use fanfare_core::{
+    connection::ConnectionSpec,
+    policy::{Policies, Policy},
+    topic::{Pattern, TopicError},
+    topic_manager::ManagerSpec,
+};
+
+use super::Config;
+
+impl Config {
+    pub(crate) fn connection_spec(&self) -> ConnectionSpec {
+        ConnectionSpec {
+            rate: self.stream.rate,
+            max_outbox_bytes: self.outbox.max_bytes,
+            slow_consumer: self.outbox.slow_consumer,
+            write_timeout: self.stream.write_timeout,
+        }
+    }
+
+    /// For a topic manager started at `start`, in the first phase of the ticks.
+    pub(crate) fn manager_spec(&self, start: Instant) -> ManagerSpec {
+        ManagerSpec {
+            start,
+            ticks_from: start,
+            tick_phase: 0,
+            partition_count: self.hub.partitions,
+            heartbeat: self.stream.heartbeat,
+            max_lifetime: self.stream.max_lifetime,
+            max_lifetime_jitter: self.stream.max_lifetime_jitter,
+            max_batch_events: self.stream.max_batch_events,
+            max_batch_bytes: self.stream.max_batch_bytes,
+            max_topics: self.hub.max_topics_per_stream,
+        }
+    }
+
+    /// Resolves the `[[topics]]` entries against the defaults of `[delivery]` and `[history]`.
+    pub(crate) fn policies(&self) -> Result<Policies, TopicError> {
+        let default = Policy {
+            entry: None,
+            flush: self.delivery.flush,
+            tick: self.delivery.tick,
+            conflate: self.delivery.conflate,
+            history_events: self.history.events,
+            history_ttl: self.history.ttl,
+            rate: None,
+        };
+        let entries = self.topics.iter().enumerate().map(|(index, topic)| {
+            let policy = Policy {
+                entry: Some(index),
+                flush: topic.flush.unwrap_or(default.flush),
+                tick: topic.tick.unwrap_or(default.tick),
+                conflate: topic.conflate.unwrap_or(default.conflate),
+                history_events: topic.history.events.unwrap_or(default.history_events),
+                history_ttl: topic.history.ttl.unwrap_or(default.history_ttl),
+                rate: topic.rate.filter(|rate| rate.events_per_second > 0),
+            };
+            Ok((Pattern::parse(&topic.pattern)?, policy))
+        });
+        let entries = entries.collect::<Result<_, _>>()?;
+        Ok(Policies::new(default, entries))
+    }
+}

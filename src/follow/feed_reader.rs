@@ -1,0 +1,61 @@
+//! Reads a user's feed out of the follow graph and the preferences.
+
+use std::{sync::Arc, time::Duration};
+
+use fanfare_core::{error::SubscribeError, topic::Topic};
+
+use super::{FollowGraph, Preferences, User};
+
+/// Followed authors read at once.
+const PAGE: usize = 1000;
+
+/// Pause before a failed read of a feed is repeated.
+const REREAD_PAUSE: Duration = Duration::from_millis(500);
+
+/// The stores behind feeds.
+pub(crate) struct FeedReader {
+    pub graph: Arc<dyn FollowGraph>,
+    pub preferences: Arc<dyn Preferences>,
+    /// Topics of one stream.
+    pub max_topics: usize,
+}
+
+impl FeedReader {
+    /// The topics of a user's feed, and the kinds muted by the user.
+    pub async fn read(&self, user: &User) -> Result<(Vec<Topic>, Vec<String>), SubscribeError> {
+        let authors = self.followed(user).await?;
+        let muted = self.preferences.muted(user.clone()).await?;
+        let topics = [user.notifications()].into_iter().chain(authors.iter().map(User::posts));
+        Ok((topics.collect(), muted))
+    }
+
+    /// Reads again until the stores are available. `None` if the feed became invalid.
+    pub async fn reread(&self, user: &User) -> Option<(Vec<Topic>, Vec<String>)> {
+        loop {
+            match self.read(user).await {
+                Ok(feed) => return Some(feed),
+                Err(SubscribeError::BridgeDown | SubscribeError::GraphDown) => {
+                    tokio::time::sleep(REREAD_PAUSE).await;
+                }
+                Err(_) => return None,
+            }
+        }
+    }
+
+    async fn followed(&self, user: &User) -> Result<Vec<User>, SubscribeError> {
+        let max_count = self.max_topics;
+        let mut authors = Vec::new();
+        let mut after = None;
+        loop {
+            let page = self.graph.following(user.clone(), after, PAGE).await?;
+            authors.extend(page.users);
+            if authors.len() >= max_count {
+                return Err(SubscribeError::TooManyTopics { max_count });
+            }
+            after = page.next;
+            if after.is_none() {
+                return Ok(authors);
+            }
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Changing the topics of open streams.
+
+use fanfare_core::{
+    cluster::{StreamChange, StreamOutcome},
+    error::ChangeError,
+    topic::Pattern,
+};
+
+use super::Hub;
+
+impl Hub {
+    /// Changes the topics and patterns of an open stream without a reconnect, on any instance.
+    /// Returns all topics of the stream once the change is in force. A reconnecting client
+    /// starts with the topics of its new request.
+    ///
+    /// # Errors
+    /// See [`ChangeError`]; nothing changes, except after [`ChangeError::Unconfirmed`].
+    pub async fn change_topics(
+        &self,
+        client_id: &str,
+        add: &[impl AsRef<str>],
+        remove: &[impl AsRef<str>],
+    ) -> Result<Vec<String>, ChangeError> {
+        let is_id = client_id.len() == 32 && client_id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_id {
+            return Err(ChangeError::UnknownStream);
+        }
+        let max_count = self.parts().config.hub.max_topics_per_stream;
+        if add.len().max(remove.len()) > max_count {
+            return Err(ChangeError::TooManyTopics { max_count });
+        }
+        let change = StreamChange {
+            client: Some(client_id.to_owned()),
+            add: checked(add)?,
+            remove: checked(remove)?,
+            ..StreamChange::default()
+        };
+        // Any partition's link reaches all instances.
+        let outcomes = self.parts().instances.change_everywhere(0, vec![change]).await?;
+        match outcomes.into_iter().next() {
+            Some(StreamOutcome::Changed(names)) => Ok(names),
+            Some(StreamOutcome::TooManyTopics) => Err(ChangeError::TooManyTopics { max_count }),
+            Some(StreamOutcome::Ended) | None => Err(ChangeError::UnknownStream),
+        }
+    }
+}
+
+fn checked(names: &[impl AsRef<str>]) -> Result<Vec<String>, ChangeError> {
+    let checked = |name: &str| Ok(Pattern::parse(name)?.as_str().to_owned());
+    names.iter().map(|name| checked(name.as_ref())).collect()
+}

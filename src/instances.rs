@@ -1,0 +1,237 @@
+//! Streams and topics over all instances: the calls to every instance, and this instance's
+//! part of their execution.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use actix::Addr;
+use fanfare_core::{
+    cluster::{Cluster, HandleCall, InstanceAnswer, InstanceCall, StreamChange, StreamOutcome},
+    error::ChangeError,
+    subscription::Change,
+    topic::{Pattern, Topic},
+    topic_manager::Outcome,
+    user::User,
+};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, join, join_all},
+};
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::{sync::Semaphore, time::timeout};
+
+use crate::{
+    actors::{
+        partition::{CountSubscribers, ReadLastSequence},
+        topic_manager::{ChangeStreams, ListFeedUsers, TopicManager, Whose},
+    },
+    ids::Ids,
+    publisher::Publisher,
+};
+
+/// How long instances may take to count a topic's streams.
+const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the streams of an instance may take to change.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Calls to topic managers in flight.
+pub(crate) const MAX_ASKS: usize = 1024;
+
+/// A topic over all instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(crate) struct TopicStatus {
+    /// Instances with subscribers of the topic.
+    pub instances: usize,
+    pub subscribers: usize,
+    /// Sequence of the last event; 0 if there is none.
+    pub sequence: u64,
+}
+
+/// This instance and the others.
+pub(crate) struct Instances {
+    pub cluster: Arc<dyn Cluster>,
+    publisher: Arc<Publisher>,
+    ids: Arc<Ids>,
+    /// [`MAX_ASKS`] permits for calls to topic managers.
+    pub asks: Semaphore,
+    /// Touched when a worker's first stream opens, when streams change, and by a drain.
+    managers: Mutex<Vec<Addr<TopicManager>>>,
+}
+
+impl Instances {
+    pub fn new(cluster: Arc<dyn Cluster>, publisher: Arc<Publisher>, ids: Arc<Ids>) -> Self {
+        let (asks, managers) = (Semaphore::new(MAX_ASKS), Mutex::default());
+        Self { cluster, publisher, ids, asks, managers }
+    }
+
+    /// The topic managers of this instance.
+    pub fn managers(&self) -> Vec<Addr<TopicManager>> {
+        self.managers.lock().clone()
+    }
+
+    /// Adds a worker's topic manager, made by `start` from the number of those before it.
+    pub fn add_manager(
+        &self,
+        start: impl FnOnce(usize) -> Addr<TopicManager>,
+    ) -> Addr<TopicManager> {
+        let mut managers = self.managers.lock();
+        let manager = start(managers.len());
+        managers.retain(Addr::connected);
+        managers.push(manager.clone());
+        manager
+    }
+
+    /// Changes streams on every instance, and returns when it is in force. It goes by a
+    /// partition's link: an instance that loses it also loses what is published there, and
+    /// looks again at both.
+    pub async fn change_everywhere(
+        &self,
+        partition: u16,
+        changes: Vec<StreamChange>,
+    ) -> Result<Vec<StreamOutcome>, ChangeError> {
+        let answers = self.everywhere(partition, InstanceCall::ChangeStreams(changes)).await?;
+        let mut outcomes = Vec::new();
+        for answer in answers {
+            match answer {
+                InstanceAnswer::Changed(changed) => outcomes.extend(changed),
+                _ => return Err(ChangeError::Unconfirmed),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// The users who have a feed on any instance that wants a topic, by a hash of their
+    /// names, and whether they have muted the kind.
+    pub async fn feed_users_everywhere(
+        &self,
+        topic: &Topic,
+        kind: &str,
+    ) -> Result<HashMap<u64, bool>, ChangeError> {
+        let partition = topic.partition(self.publisher.partition_count());
+        let (name, kind) = (topic.as_str().to_owned(), kind.to_owned());
+        let call = InstanceCall::ListFeedUsers { topic: name, kind };
+        let mut users = HashMap::new();
+        for answer in self.everywhere(partition, call).await? {
+            match answer {
+                InstanceAnswer::FeedUsers(here) => users.extend(here),
+                _ => return Err(ChangeError::Unconfirmed),
+            }
+        }
+        Ok(users)
+    }
+
+    /// A topic's counts over all instances, and its last sequence. `None` while the log is
+    /// unavailable.
+    pub async fn topic_status(&self, topic: Topic) -> Option<TopicStatus> {
+        let partition = topic.partition(self.publisher.partition_count());
+        let call = InstanceCall::CountSubscribers { topic: topic.as_str().to_owned() };
+        let counted = self.cluster.call_all(partition, call, Some(COUNT_TIMEOUT));
+        let sequence = self.publisher.partition(partition).send(ReadLastSequence(topic));
+        let (sequence, counted) = join(sequence, counted).await;
+        // An instance without an answer by then is gone.
+        let counts = counted.ok()?.answers.into_iter().filter_map(|answer| match answer {
+            InstanceAnswer::Subscribers(count) if count > 0 => Some(count),
+            _ => None,
+        });
+        let counts: Vec<usize> = counts.collect();
+        let (instances, subscribers) = (counts.len(), counts.iter().sum());
+        Some(TopicStatus { instances, subscribers, sequence: sequence.ok()?? })
+    }
+
+    /// What every instance answers.
+    async fn everywhere(
+        &self,
+        partition: u16,
+        call: InstanceCall,
+    ) -> Result<Vec<InstanceAnswer>, ChangeError> {
+        let answered = self.cluster.call_all(partition, call, None).await?;
+        if answered.are_all { Ok(answered.answers) } else { Err(ChangeError::Unconfirmed) }
+    }
+
+    /// Does what an instance is asked.
+    async fn execute(&self, call: InstanceCall) -> InstanceAnswer {
+        let _permit = self.asks.acquire().await;
+        let answer = async {
+            match call {
+                InstanceCall::ChangeStreams(changes) => self.change_here(&changes).await,
+                InstanceCall::CountSubscribers { topic } => self.subscribers_here(&topic).await,
+                InstanceCall::ListFeedUsers { topic, kind } => {
+                    self.feed_users_here(&topic, &kind).await
+                }
+            }
+        };
+        timeout(CHANGE_TIMEOUT, answer).await.unwrap_or(InstanceAnswer::Failed)
+    }
+
+    async fn change_here(&self, changes: &[StreamChange]) -> InstanceAnswer {
+        let changes: Arc<[_]> = changes.iter().filter_map(|change| self.read(change)).collect();
+        let managers = self.managers();
+        let asked = managers.iter().map(|manager| manager.send(ChangeStreams(changes.clone())));
+        // A worker that has ended has no streams.
+        let outcomes = join_all(asked).await.into_iter().filter_map(Result::ok).flatten();
+        InstanceAnswer::Changed(outcomes.map(stream_outcome).collect())
+    }
+
+    async fn subscribers_here(&self, topic: &str) -> InstanceAnswer {
+        let Ok(topic) = Topic::parse(topic) else { return InstanceAnswer::Failed };
+        let partition = topic.partition(self.publisher.partition_count());
+        let counted = self.publisher.partition(partition).send(CountSubscribers(topic)).await;
+        counted.map_or(InstanceAnswer::Failed, InstanceAnswer::Subscribers)
+    }
+
+    async fn feed_users_here(&self, topic: &str, kind: &str) -> InstanceAnswer {
+        let Ok(topic) = Topic::parse(topic) else { return InstanceAnswer::Failed };
+        let managers = self.managers();
+        let ask = || ListFeedUsers { topic: topic.clone(), kind: kind.to_owned() };
+        let asked = managers.iter().map(|manager| manager.send(ask()));
+        let users = join_all(asked).await.into_iter().filter_map(Result::ok).flatten();
+        InstanceAnswer::FeedUsers(users.collect())
+    }
+
+    /// A change as this instance sees it; none if it can be of no stream here.
+    fn read(&self, change: &StreamChange) -> Option<(Whose, Change)> {
+        let patterns = |names: &[String]| -> Vec<Pattern> {
+            names.iter().filter_map(|name| Pattern::parse(name).ok()).collect()
+        };
+        let whose = match (&change.client, &change.user) {
+            (Some(client), _) => {
+                let (stream, secret) = self.ids.stream_of(client)?;
+                Whose::Client { stream, secret }
+            }
+            (None, Some(user)) => Whose::Feed(User::parse(user).ok()?),
+            (None, None) => return None,
+        };
+        let muted = change.muted.clone().map(Arc::from);
+        let (add, remove) = (patterns(&change.add), patterns(&change.remove));
+        Some((whose, Change { add, remove, muted }))
+    }
+}
+
+fn stream_outcome(outcome: Outcome) -> StreamOutcome {
+    match outcome {
+        Outcome::Changed(names) => StreamOutcome::Changed(names.into()),
+        Outcome::TooManyTopics => StreamOutcome::TooManyTopics,
+        Outcome::Ended => StreamOutcome::Ended,
+    }
+}
+
+/// Executes the cluster's calls for as long as the hub exists.
+pub(crate) struct Executor(pub Weak<Instances>);
+
+impl HandleCall for Executor {
+    fn handle(&self, call: InstanceCall) -> BoxFuture<'static, InstanceAnswer> {
+        let instances = self.0.upgrade();
+        async move {
+            match instances {
+                Some(instances) => instances.execute(call).await,
+                None => InstanceAnswer::Failed,
+            }
+        }
+        .boxed()
+    }
+}

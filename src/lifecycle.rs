@@ -1,0 +1,28 @@
+//! Whether a hub still accepts work.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+/// Running, draining, stopped.
+#[derive(Debug, Default)]
+pub(crate) struct Lifecycle {
+    is_draining: AtomicBool,
+    /// Ends the hub's actors.
+    pub stop: CancellationToken,
+}
+
+impl Lifecycle {
+    pub fn new(stop: CancellationToken) -> Self {
+        Self { is_draining: AtomicBool::new(false), stop }
+    }
+
+    /// Refuses new streams and publishes from now on.
+    pub fn begin_drain(&self) {
+        self.is_draining.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed) || self.stop.is_cancelled()
+    }
+}

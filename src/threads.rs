@@ -1,0 +1,71 @@
+//! The threads owned by a hub: for its partitions, its router, its stores and its log.
+
+use std::{io, sync::mpsc};
+
+use actix::{Actor, Addr};
+use tokio::runtime::LocalOptions;
+use tokio_util::sync::CancellationToken;
+
+use crate::actors::partition::Partition;
+
+/// Starts partitions, spread over `thread_count` threads. Returns them in order of their
+/// numbers.
+pub(crate) fn start_partitions(
+    partitions: Vec<Partition>,
+    thread_count: usize,
+    mailbox_capacity: usize,
+    stop: &CancellationToken,
+) -> io::Result<Vec<Addr<Partition>>> {
+    let mut by_thread: Vec<Vec<Partition>> = (0..thread_count).map(|_| Vec::new()).collect();
+    for partition in partitions {
+        by_thread[usize::from(partition.number()) % thread_count].push(partition);
+    }
+    let mut started = Vec::new();
+    for (thread, partitions) in by_thread.into_iter().enumerate() {
+        let start = move || -> Vec<(u16, Addr<Partition>)> {
+            let start = |partition: Partition| {
+                let number = partition.number();
+                let addr = Partition::create(|ctx| {
+                    // Before anybody has its address: a full mailbox would wake no sender.
+                    ctx.set_mailbox_capacity(mailbox_capacity);
+                    partition
+                });
+                (number, addr)
+            };
+            partitions.into_iter().map(start).collect()
+        };
+        started.extend(start_alone(&format!("fanfare-{thread}"), stop, start)?);
+    }
+    started.sort_unstable_by_key(|(number, _)| *number);
+    Ok(started.into_iter().map(|(_, addr)| addr).collect())
+}
+
+/// Runs `start` on a thread of its own and returns its result. Actors started by it run until
+/// `stop` is cancelled.
+pub(crate) fn start_alone<T: Send + 'static>(
+    name: &str,
+    stop: &CancellationToken,
+    start: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
+    let (sender, receiver) = mpsc::channel();
+    let stop = stop.clone();
+    std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        run_actors(async {
+            let _ = sender.send(start());
+            stop.cancelled().await;
+        });
+    })?;
+    receiver.recv().map_err(io::Error::other)
+}
+
+/// Runs actors on this thread for as long as the future runs. An actix system would run them
+/// in a set of local tasks within its runtime, so each wake would take a detour.
+///
+/// If the runtime cannot be built, the future is dropped and the caller sees its channel close.
+fn run_actors(future: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    match builder.enable_all().build_local(LocalOptions::default()) {
+        Ok(runtime) => runtime.block_on(future),
+        Err(error) => tracing::error!(%error, "no runtime"),
+    }
+}
