@@ -20,7 +20,7 @@ use fanfare_core::{
     error::{PublishError, SubscribeError},
     event::Event,
     publish::Published,
-    subscription::{Subscription, Wanted},
+    subscription::{ResolvedSubscription, Subscription},
     topic::Topic,
 };
 use tokio::{sync::Semaphore, time::timeout};
@@ -41,29 +41,29 @@ use crate::{
     lifecycle::Lifecycle,
     log::LogSource,
     metrics::Metrics,
-    publisher::{Publish, PublishAnswers, Publisher},
+    publisher::{CheckedPublish, PublishAnswers, Publisher},
 };
 
 /// A running hub. Clones are handles to the same hub; when the last is dropped, its streams
 /// end with `shutdown` and its actors stop.
 #[derive(Clone)]
 pub struct Hub {
-    running: Arc<Running>,
+    running: Arc<LastHandle>,
 }
 
 /// Ends the hub with its last handle.
-struct Running {
-    parts: Arc<Parts>,
+struct LastHandle {
+    parts: Arc<HubParts>,
 }
 
-impl Drop for Running {
+impl Drop for LastHandle {
     fn drop(&mut self) {
         self.parts.lifecycle.stop.cancel();
     }
 }
 
 /// The parts of a hub. Each actor gets only its own.
-pub(crate) struct Parts {
+pub(crate) struct HubParts {
     pub config: Config,
     pub publisher: Arc<Publisher>,
     pub log: LogSource,
@@ -152,17 +152,17 @@ impl Hub {
         self.parts().open_streams()
     }
 
-    pub(crate) fn parts(&self) -> &Arc<Parts> {
+    pub(crate) fn parts(&self) -> &Arc<HubParts> {
         &self.running.parts
     }
 
     /// Checks a publish without taking anything.
-    pub(crate) fn check(&self, topic: &str, event: Event) -> Result<Publish, PublishError> {
+    pub(crate) fn check(&self, topic: &str, event: Event) -> Result<CheckedPublish, PublishError> {
         self.parts().publisher.check(topic, event)
     }
 
     /// Acquires permits and hands events over, see [`Publisher::enqueue`].
-    pub(crate) async fn enqueue(&self, posts: Vec<Vec<Publish>>) -> PublishAnswers {
+    pub(crate) async fn enqueue(&self, posts: Vec<Vec<CheckedPublish>>) -> PublishAnswers {
         self.parts().publisher.enqueue(posts).await
     }
 
@@ -186,13 +186,13 @@ impl Hub {
     ) -> Result<NewStream, SubscribeError> {
         let parts = self.parts();
         let max_topics = parts.config.hub.max_topics_per_stream;
-        let wanted = subscription.resolve(max_topics, rand::random())?;
+        let resolved = subscription.resolve(max_topics, rand::random())?;
         parts.check_open()?;
-        parts.create(wanted)
+        parts.create(resolved)
     }
 }
 
-impl Parts {
+impl HubParts {
     /// Whether streams may be opened. Their limit is checked when one is created.
     pub fn check_open(&self) -> Result<(), SubscribeError> {
         match (self.lifecycle.is_draining(), self.instances.cluster.status().is_up) {
@@ -206,12 +206,12 @@ impl Parts {
         self.connections.open_count.load(Ordering::Relaxed)
     }
 
-    fn create(&self, wanted: Wanted) -> Result<NewStream, SubscribeError> {
+    fn create(&self, resolved: ResolvedSubscription) -> Result<NewStream, SubscribeError> {
         let body = self.bodies.token();
         if self.bodies.len() > self.config.hub.max_connections {
             return Err(SubscribeError::AtCapacity);
         }
-        Ok(Connection::create(self.connections.clone(), self.worker(), wanted, body))
+        Ok(Connection::create(self.connections.clone(), self.worker(), resolved, body))
     }
 
     /// Room for the opening and closing of every stream, the partitions' deliveries, calls,
@@ -239,6 +239,12 @@ impl Parts {
             })
         });
         let spec = Arc::new(self.config.connection_spec());
-        Rc::new(Worker { manager, metrics, spec, topics: RefCell::default() })
+        Rc::new(Worker {
+            manager,
+            metrics,
+            spec,
+            topics: RefCell::default(),
+            context: RefCell::default(),
+        })
     }
 }

@@ -13,7 +13,7 @@ use fanfare_core::{
     error::ChangeError,
     subscription::Change,
     topic::{Pattern, Topic},
-    topic_manager::Outcome,
+    topic_manager::ChangeOutcome,
     user::User,
 };
 use futures_util::{
@@ -212,11 +212,11 @@ impl Instances {
     }
 }
 
-fn stream_outcome(outcome: Outcome) -> StreamOutcome {
+fn stream_outcome(outcome: ChangeOutcome) -> StreamOutcome {
     match outcome {
-        Outcome::Changed(names) => StreamOutcome::Changed(names.into()),
-        Outcome::TooManyTopics => StreamOutcome::TooManyTopics,
-        Outcome::Ended => StreamOutcome::Ended,
+        ChangeOutcome::Changed(names) => StreamOutcome::Changed(names.into()),
+        ChangeOutcome::TooManyTopics => StreamOutcome::TooManyTopics,
+        ChangeOutcome::Ended => StreamOutcome::Ended,
     }
 }
 

@@ -16,13 +16,13 @@ use tokio::{
 };
 
 use crate::{
-    actors::partition::{Answers, Partition, PublishEvent, PublishEvents, PublishPermit},
+    actors::partition::{AnswerSlots, Partition, PublishEvent, PublishEvents, PublishPermit},
     config::Publish as PublishLimits,
     lifecycle::Lifecycle,
 };
 
 /// A checked publish.
-pub(crate) struct Publish {
+pub(crate) struct CheckedPublish {
     topic: Topic,
     partition: u16,
     event: Event,
@@ -32,12 +32,12 @@ pub(crate) struct Publish {
 pub(crate) type PublishAnswers = BoxFuture<'static, Vec<Vec<PublishResult>>>;
 
 /// Events for one partition, sent together.
-struct Batch {
+struct PartitionBatch {
     events: Vec<PublishEvent>,
     permits: OwnedSemaphorePermit,
 }
 
-type Batches = BTreeMap<u16, Batch>;
+type PartitionBatches = BTreeMap<u16, PartitionBatch>;
 
 /// The permits of one post, by partition.
 type Permits = BTreeMap<u16, OwnedSemaphorePermit>;
@@ -102,19 +102,19 @@ impl Publisher {
     }
 
     /// Checks a publish without taking anything.
-    pub fn check(&self, topic: &str, event: Event) -> Result<Publish, PublishError> {
+    pub fn check(&self, topic: &str, event: Event) -> Result<CheckedPublish, PublishError> {
         let topic = Topic::parse(topic)?;
         self.validate(&event)?;
         Ok(self.checked(topic, event))
     }
 
-    fn checked(&self, topic: Topic, event: Event) -> Publish {
+    fn checked(&self, topic: Topic, event: Event) -> CheckedPublish {
         let partition = topic.partition(self.partition_count());
-        Publish { topic, partition, event }
+        CheckedPublish { topic, partition, event }
     }
 
     /// Publishes one event.
-    pub async fn publish(&self, publish: Publish) -> PublishResult {
+    pub async fn publish(&self, publish: CheckedPublish) -> PublishResult {
         let answers = self.enqueue(vec![vec![publish]]).await.await;
         answers.into_iter().flatten().next().ok_or(PublishError::Internal)?
     }
@@ -129,9 +129,9 @@ impl Publisher {
     /// post are accepted or refused together. The returned future resolves to the answers.
     ///
     /// Each partition gets one message for all posts, unless a post has to wait for permits.
-    pub async fn enqueue(&self, posts: Vec<Vec<Publish>>) -> PublishAnswers {
-        let (mut answers, answered) = Answers::new(posts.iter().map(Vec::len).sum());
-        let mut batches = Batches::new();
+    pub async fn enqueue(&self, posts: Vec<Vec<CheckedPublish>>) -> PublishAnswers {
+        let (mut answers, answered) = AnswerSlots::new(posts.iter().map(Vec::len).sum());
+        let mut batches = PartitionBatches::new();
         let mut handed_over = Vec::with_capacity(posts.len());
         for post in posts {
             let permits = match self.permits_at_once(&post) {
@@ -163,8 +163,8 @@ impl Publisher {
         answers.boxed()
     }
 
-    fn hand_over(&self, batches: Batches) {
-        for (partition, Batch { events, permits }) in batches {
+    fn hand_over(&self, batches: PartitionBatches) {
+        for (partition, PartitionBatch { events, permits }) in batches {
             let permit = Some(PublishPermit::new(permits));
             // Bounded by the permits.
             self.partition(partition).do_send(PublishEvents { events, permit });
@@ -172,7 +172,7 @@ impl Publisher {
     }
 
     /// The permits of a post, if all are free now.
-    fn permits_at_once(&self, post: &[Publish]) -> Option<Permits> {
+    fn permits_at_once(&self, post: &[CheckedPublish]) -> Option<Permits> {
         if self.lifecycle.is_draining() {
             return None;
         }
@@ -184,7 +184,7 @@ impl Publisher {
     }
 
     /// Waits for the permits of a post.
-    async fn permits(&self, post: &[Publish]) -> Result<Permits, PublishError> {
+    async fn permits(&self, post: &[CheckedPublish]) -> Result<Permits, PublishError> {
         let mut permits = Permits::new();
         // All posts acquire in the order of the partitions, and all permits of a partition at
         // once: so no two posts wait for each other.
@@ -254,7 +254,7 @@ impl Publisher {
 }
 
 /// The number of a post's events in each partition, ascending.
-fn counts(post: &[Publish]) -> impl Iterator<Item = (u16, u32)> + use<> {
+fn counts(post: &[CheckedPublish]) -> impl Iterator<Item = (u16, u32)> + use<> {
     let mut counts: BTreeMap<u16, u32> = BTreeMap::new();
     for publish in post {
         *counts.entry(publish.partition).or_default() += 1;
@@ -262,16 +262,21 @@ fn counts(post: &[Publish]) -> impl Iterator<Item = (u16, u32)> + use<> {
     counts.into_iter()
 }
 
-fn gather(batches: &mut Batches, post: Vec<Publish>, permits: Permits, answers: &mut Answers) {
+fn gather(
+    batches: &mut PartitionBatches,
+    post: Vec<CheckedPublish>,
+    permits: Permits,
+    answers: &mut AnswerSlots,
+) {
     for (partition, permits) in permits {
         match batches.get_mut(&partition) {
             Some(batch) => batch.permits.merge(permits),
             None => {
-                batches.insert(partition, Batch { events: Vec::new(), permits });
+                batches.insert(partition, PartitionBatch { events: Vec::new(), permits });
             }
         }
     }
-    for Publish { topic, partition, event } in post {
+    for CheckedPublish { topic, partition, event } in post {
         let batch = batches.get_mut(&partition).expect("it has permits for every event");
         batch.events.push(PublishEvent { topic, event, answer: answers.next() });
     }

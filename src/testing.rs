@@ -13,13 +13,13 @@ use crate::{
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A stream and what it has said so far.
-pub(crate) struct Reader {
+pub(crate) struct TestReader {
     reader: PipeReader,
     pub text: String,
     pub has_ended: bool,
 }
 
-impl Reader {
+impl TestReader {
     /// Opens a stream and waits until it is connected.
     pub async fn open(hub: &Hub, subscription: Subscription) -> Self {
         let reader = hub.spawn_stream(subscription).unwrap_or_else(|error| panic!("{error}"));

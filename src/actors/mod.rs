@@ -1,30 +1,29 @@
-//! The actors: thin shells around states that decide.
+//! The actors: thin shells around the states of `fanfare_core`.
 //!
 //! | from | to | message | bound | when full |
 //! |---|---|---|---|---|
-//! | hub | partition | `PublishEvents` | a place for each event, `publish.max_pending` a partition | the publisher waits `publish.max_wait`, then is refused with `at_capacity` |
-//! | partition | bridge to Redis | see `bridge::redis` | | |
-//! | bridge to Redis | partition | `TakeNews` | one unanswered a link and partition | pushes wait in the link, 64 MiB; then it ends and catches up later |
-//! | topic manager | partition | `ChangeInterest` | one unanswered a manager and partition | changes gather in the manager: what streams came and went since |
-//! | partition | partition | `TrimHistory` | one unanswered a partition | the sender trims its own history once an eighth over the budget |
-//! | hub | partition | `AskTopic` | one a request | |
-//! | partition | topic manager | `Deliver` | one not taken a partition and manager | deliveries gather in the partition; they keep their publishers' places. With Redis they have none: past 100,000 the manager is told that the partition restarted, and its streams resume |
-//! | topic manager | partition | `DeliveriesTaken` | one a `Deliver`, and only where more waits | |
+//! | publisher | partition | `PublishEvents` | a permit for each event, `publish.max_pending` a partition | the publisher waits `publish.max_wait`, then the hub refuses with `at_capacity` |
+//! | log elsewhere | partition | `ApplyLogUpdates` | one in flight for each link and partition | updates wait in the link, 64 MiB; then the link ends and catches up later |
+//! | topic manager | partition | `ChangeInterest` | one in flight for each manager and partition | changes gather in the manager: streams opened and closed since |
+//! | partition | partition | `TrimHistory` | one in flight for each partition | the sender trims its own history once an eighth over the budget |
+//! | instances | partition | `CountSubscribers`, `ReadLastSequence` | one a request | |
+//! | router | partition | `RecordFanOutMode` | one a running fan-out | |
+//! | partition | topic manager | `Deliver` | one in flight for each partition and manager | deliveries gather in the partition and keep their publish permits. A replica has no permits: past 100,000 deliveries it tells the manager that it restarted, and the streams resume |
+//! | topic manager | partition | `DeliveriesTaken` | one a `Deliver`, and only if more waits | |
 //! | hub | topic manager | `Drain` | one | |
-//! | hub | topic manager | `ChangeStreams`, `ListFeedUsers`, `ExpectFeed`, `ForgetFeed` | 1,024 asked at once | whoever asks waits |
-//! | topic manager | connection | `ChangeTopics` | one a change that was asked for, and one for each partition that it adds | |
-//! | hub | fan-out router | `FanOutToFollowers` | one place each, `fanout.max_pending` | refused with `at_capacity` |
-//! | fan-out router | partition | `FanOutEvent` | places for its events, as publishes have; one a running fan-out | the fan-out waits |
-//! | hub | partition | `SettleFanOut` | one a running fan-out | |
+//! | hub | topic manager | `ChangeStreams`, `ListFeedUsers`, `ExpectFeed`, `ForgetFeed` | 1,024 in flight | the caller waits |
+//! | topic manager | connection | `ChangeTopics` | one a requested change, and one for each added partition | |
+//! | hub | fan-out router | `FanOutToFollowers` | one permit each, `fanout.max_pending` | the hub refuses with `at_capacity` |
+//! | fan-out router | partition | `FanOutEvent` | permits for its events; one a running fan-out | the fan-out waits |
 //! | connection | topic manager | `OpenStream`, `CloseStream` | one of each a stream | streams are bounded |
-//! | topic manager | connection | `DeliverFrames`, `BeatHeart` | [`connection::MAILBOX_CAPACITY`] | frames stay with the manager for a later turn, 100,000 references at most; then the stream ends with `slow`. A heartbeat is left out |
+//! | topic manager | connection | `DeliverFrames`, `BeatHeart` | [`connection::MAILBOX_CAPACITY`] | frames stay with the manager for a later turn, 100,000 references at most; then the stream ends with `slow`. A heartbeat is skipped |
 //! | topic manager | connection | `OpenedStream`, `EndStream` | one of each a stream | |
-//! | transport | connection | `CloseTransport` | as the manager's | the mailbox is not empty, so the actor runs and sees that its transport is gone. A raw stream holds its connection, and drops it instead |
+//! | transport | connection | `CloseTransport` | as the manager's | the mailbox is not empty, so the actor runs and sees its transport gone. A raw stream holds its connection and drops it instead |
 //!
-//! Where a message is bounded by something else than its mailbox it is sent past the
-//! mailbox's bound (`do_send`). A `send` to a full mailbox would wait for ever, as nothing
-//! wakes it: so mailboxes that are sent to have room for all that can be on its way, and get
-//! that room before anybody has their address.
+//! A message with another bound than its mailbox's is sent past the mailbox's bound
+//! (`do_send`). A `send` to a full mailbox would wait forever, since nothing wakes it. So the
+//! mailboxes of senders have room for everything in flight, and get this room before anybody
+//! has their address.
 
 pub(crate) mod connection;
 pub(crate) mod partition;

@@ -8,7 +8,7 @@ use std::{
 use tokio::time::timeout;
 
 use super::{connection, partition, topic_manager};
-use crate::{Config, Event, Hub, Subscription, testing::Reader};
+use crate::{Config, Event, Hub, Subscription, testing::TestReader};
 
 fn hub() -> Hub {
     let mut config = Config::default();
@@ -27,11 +27,11 @@ fn topic() -> Subscription {
 
 /// What follows a panic: the stream has ended with `shutdown`, its client comes back with
 /// its last id and misses nothing, and new events arrive.
-async fn resumes_without_loss(hub: &Hub, mut broken: Reader) {
+async fn resumes_without_loss(hub: &Hub, mut broken: TestReader) {
     broken.read_to_end().await;
     assert!(broken.text.contains("event: shutdown\n"), "{}", broken.text);
     publish(hub, "while away").await;
-    let mut back = Reader::open(hub, topic().last_event_id(broken.last_id())).await;
+    let mut back = TestReader::open(hub, topic().last_event_id(broken.last_id())).await;
     publish(hub, "after").await;
     back.read_until("data: after\n").await;
     assert_eq!([broken.data(), back.data()].concat(), ["before", "while away", "after"]);
@@ -42,7 +42,7 @@ async fn resumes_without_loss(hub: &Hub, mut broken: Reader) {
 #[actix_web::test]
 async fn a_partition_that_panics_is_rebuilt_and_its_streams_resume_without_loss() {
     let hub = hub();
-    let mut reader = Reader::open(&hub, topic()).await;
+    let mut reader = TestReader::open(&hub, topic()).await;
     publish(&hub, "before").await;
     reader.read_until("data: before\n").await;
     hub.parts().publisher.partition(0).send(partition::Panic).await.unwrap();
@@ -52,7 +52,7 @@ async fn a_partition_that_panics_is_rebuilt_and_its_streams_resume_without_loss(
 #[actix_web::test]
 async fn a_topic_manager_that_panics_is_rebuilt_and_its_streams_resume_without_loss() {
     let hub = hub();
-    let mut reader = Reader::open(&hub, topic()).await;
+    let mut reader = TestReader::open(&hub, topic()).await;
     publish(&hub, "before").await;
     reader.read_until("data: before\n").await;
     hub.parts().worker().manager.send(topic_manager::Panic).await.unwrap();
@@ -62,8 +62,8 @@ async fn a_topic_manager_that_panics_is_rebuilt_and_its_streams_resume_without_l
 #[actix_web::test]
 async fn a_connection_that_panics_costs_its_own_stream_only() {
     let hub = hub();
-    let mut other = Reader::open(&hub, topic()).await;
-    let mut reader = Reader::open(&hub, topic()).await;
+    let mut other = TestReader::open(&hub, topic()).await;
+    let mut reader = TestReader::open(&hub, topic()).await;
     publish(&hub, "before").await;
     reader.read_until("data: before\n").await;
     reader.connection().send(connection::Panic).await.unwrap();
@@ -79,7 +79,7 @@ async fn a_stalled_client_is_given_up_once_its_stream_has_ended_and_not_before()
     let mut config = Config::default();
     config.stream.write_timeout = write_timeout;
     let hub = Hub::start(config).unwrap();
-    let mut reader = Reader::open(&hub, topic()).await;
+    let mut reader = TestReader::open(&hub, topic()).await;
     publish(&hub, "unread").await;
     assert!(timeout(2 * write_timeout, reader.stall()).await.is_err(), "the stream goes on");
     let start = Instant::now();
@@ -93,7 +93,7 @@ async fn dropping_the_last_handle_ends_streams_and_actors() {
     let hub = hub();
     let partition = hub.parts().publisher.partition(0).clone();
     let manager = hub.parts().worker().manager.clone();
-    let mut reader = Reader::open(&hub, topic()).await;
+    let mut reader = TestReader::open(&hub, topic()).await;
     drop(hub);
     reader.read_to_end().await;
     assert!(reader.text.contains("event: shutdown\n"));

@@ -11,7 +11,7 @@ use super::{
     Config, ConfigProblems, Problem,
     layers::{self, Leaf, Sources},
     problems::shown,
-    tree::{self, Key, LIST, Segment},
+    tree::{self, Key, KeySegment, LIST},
     validate::Finding,
 };
 
@@ -87,13 +87,13 @@ impl Merge {
     /// Gives each topic entry what it needs, to be overlaid by what it has, and reports
     /// what it has not.
     fn complete_entries(&mut self, leaves: &[Leaf]) {
-        let entries: BTreeMap<&Segment, &str> = leaves
+        let entries: BTreeMap<&KeySegment, &str> = leaves
             .iter()
             .filter(|leaf| leaf.key.0.starts_with(&Key::of([LIST]).0))
             .filter_map(|leaf| Some((leaf.key.0.get(1)?, leaf.place.as_str())))
             .collect();
         for (segment, place) in entries {
-            let Segment::Index(index) = segment else {
+            let KeySegment::Index(index) = segment else {
                 continue;
             };
             for required in REQUIRED {
@@ -132,7 +132,7 @@ impl Merge {
             let value = if rest.is_some() { json!({}) } else { leaf.value.clone() };
             if key == Key::of([LIST]) {
                 match rest {
-                    Some(Segment::Index(_)) => continue,
+                    Some(KeySegment::Index(_)) => continue,
                     None if value.is_array() => return Ok(()),
                     _ => return Err((key, "expected [[topics]] entries, in a file".into())),
                 }
@@ -194,7 +194,7 @@ impl Merge {
 }
 
 fn entry(index: usize, names: &[&str]) -> Key {
-    let mut key = Key::of([LIST]).then(Segment::Index(index));
+    let mut key = Key::of([LIST]).then(KeySegment::Index(index));
     key.0.extend(Key::of(names.iter().copied()).0);
     key
 }
@@ -213,7 +213,7 @@ fn sets_in(leaves: &[Leaf], section: &Key) -> bool {
 /// The same key in the entry that `Merge::trial` has.
 fn in_first_entry(key: &Key) -> Key {
     let mut key = key.clone();
-    if let Some(Segment::Index(index)) = key.0.get_mut(1) {
+    if let Some(KeySegment::Index(index)) = key.0.get_mut(1) {
         *index = 0;
     }
     key

@@ -10,23 +10,23 @@ pub(super) const LIST: &str = "topics";
 
 /// One step of a key.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Segment {
+pub(super) enum KeySegment {
     Name(String),
     Index(usize),
 }
 
 /// A key from the root, shown as `topics[2].flush`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(pub(super) Vec<Segment>);
+pub(super) struct Key(pub(super) Vec<KeySegment>);
 
 impl Key {
     /// The key of names without an index.
     pub(super) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        Self(names.into_iter().map(|name| Segment::Name(name.into())).collect())
+        Self(names.into_iter().map(|name| KeySegment::Name(name.into())).collect())
     }
 
     /// This key and one more step.
-    pub(super) fn then(&self, segment: Segment) -> Self {
+    pub(super) fn then(&self, segment: KeySegment) -> Self {
         let mut key = self.clone();
         key.0.push(segment);
         key
@@ -42,9 +42,9 @@ impl fmt::Display for Key {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, segment) in self.0.iter().enumerate() {
             match segment {
-                Segment::Name(name) if position == 0 => to.write_str(name)?,
-                Segment::Name(name) => write!(to, ".{name}")?,
-                Segment::Index(index) => write!(to, "[{index}]")?,
+                KeySegment::Name(name) if position == 0 => to.write_str(name)?,
+                KeySegment::Name(name) => write!(to, ".{name}")?,
+                KeySegment::Index(index) => write!(to, "[{index}]")?,
             }
         }
         Ok(())
@@ -64,12 +64,12 @@ fn collect(node: &Value, key: &Key, leaves: &mut Vec<(Key, Value)>) {
     match node {
         Value::Object(section) if !section.is_empty() || key.0.is_empty() => {
             for (name, child) in section {
-                collect(child, &key.then(Segment::Name(name.clone())), leaves);
+                collect(child, &key.then(KeySegment::Name(name.clone())), leaves);
             }
         }
         Value::Array(entries) if !entries.is_empty() && *key == Key::of([LIST]) => {
             for (index, child) in entries.iter().enumerate() {
-                collect(child, &key.then(Segment::Index(index)), leaves);
+                collect(child, &key.then(KeySegment::Index(index)), leaves);
             }
         }
         leaf => leaves.push((key.clone(), leaf.clone())),
@@ -78,7 +78,7 @@ fn collect(node: &Value, key: &Key, leaves: &mut Vec<(Key, Value)>) {
 
 /// Puts `value` under `key`, making the sections on the way. An empty section over a
 /// section changes nothing.
-pub(super) fn lay(tree: &mut Value, key: &[Segment], value: Value) {
+pub(super) fn lay(tree: &mut Value, key: &[KeySegment], value: Value) {
     let Some((first, rest)) = key.split_first() else {
         let changes_nothing = tree.is_object() && value.as_object().is_some_and(Map::is_empty);
         if !changes_nothing {
@@ -87,8 +87,8 @@ pub(super) fn lay(tree: &mut Value, key: &[Segment], value: Value) {
         return;
     };
     match first {
-        Segment::Name(name) => lay(child_of(tree, name), rest, value),
-        Segment::Index(index) => lay(entry_of(tree, *index), rest, value),
+        KeySegment::Name(name) => lay(child_of(tree, name), rest, value),
+        KeySegment::Index(index) => lay(entry_of(tree, *index), rest, value),
     }
 }
 

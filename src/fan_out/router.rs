@@ -11,7 +11,7 @@ use actix::{Actor, AsyncContext, Context, Handler, fut::wrap_future};
 use fanfare_core::{
     error::{FanOutError, PublishError},
     event::Event,
-    fan_out::{Chunk, FanOut, FannedOut},
+    fan_out::{Chunk, FanOutPublish, FannedOut},
     sse::encode,
     topic::Topic,
     user::User,
@@ -121,7 +121,7 @@ impl RouterHost {
                     // The first chunk says how many share the body, at least.
                     let fan_out = fan_out.get_or_insert_with(|| {
                         let body = Arc::new(encode::body(&event, chunk.follower_count()));
-                        Arc::new(FanOut { id: id.clone(), event: event.clone(), body })
+                        Arc::new(FanOutPublish { id: id.clone(), event: event.clone(), body })
                     });
                     self.hand_over(fan_out, chunk.topics, is_first).await.map(|one| (one, next))
                 }
@@ -154,7 +154,7 @@ impl RouterHost {
     /// chunk may be refused as a whole; later ones wait as long as it takes.
     async fn hand_over(
         &self,
-        fan_out: &Arc<FanOut>,
+        fan_out: &Arc<FanOutPublish>,
         topics: BTreeMap<u16, Vec<Topic>>,
         is_first: bool,
     ) -> Result<u64, FanOutError> {

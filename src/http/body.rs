@@ -65,7 +65,7 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Resu
 }
 
 /// A line of a body, without its end, or why it could not be read.
-pub(crate) struct Line {
+pub(crate) struct BodyLine {
     /// From 1.
     pub number: u64,
     pub bytes: Result<Bytes, Refusal>,
@@ -73,9 +73,9 @@ pub(crate) struct Line {
 
 /// The lines of a body; empty ones are counted and left out. A line that is too long is the
 /// last: where the next begins is not known.
-pub(crate) struct Lines {
+pub(crate) struct BodyLines {
     payload: Payload,
-    /// Lines before the next.
+    /// BodyLines before the next.
     count: u64,
     buffer: BytesMut,
     /// Bytes at the front that hold no line end.
@@ -84,7 +84,7 @@ pub(crate) struct Lines {
     is_finished: bool,
 }
 
-impl Lines {
+impl BodyLines {
     pub fn new(payload: Payload, max_line_bytes: usize) -> Self {
         let buffer = BytesMut::new();
         Self { payload, count: 0, buffer, searched: 0, max_line_bytes, is_finished: false }
@@ -122,8 +122,8 @@ impl Lines {
     }
 }
 
-impl Stream for Lines {
-    type Item = Line;
+impl Stream for BodyLines {
+    type Item = BodyLine;
 
     fn poll_next(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let bytes = loop {
@@ -152,7 +152,7 @@ impl Stream for Lines {
             }
         };
         self.count += 1;
-        Poll::Ready(Some(Line { number: self.count, bytes }))
+        Poll::Ready(Some(BodyLine { number: self.count, bytes }))
     }
 }
 

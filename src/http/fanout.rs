@@ -10,7 +10,7 @@ use super::{body, incoming::parse_fan_out, origin::refuse_other_sites, refusal::
 use crate::{fan_out::FanOutReport, hub::Hub};
 
 #[derive(Serialize)]
-struct Answer {
+struct FanOutAnswer {
     success: bool,
     #[serde(flatten)]
     report: FanOutReport,
@@ -27,5 +27,5 @@ pub(crate) async fn post(
     let body = body::read(payload, max_bytes).await?;
     let incoming = parse_fan_out(&body)?;
     let report = hub.fan_out(incoming.author, incoming.event, incoming.mode).await?;
-    Ok(HttpResponse::Ok().json(Answer { success: true, report }))
+    Ok(HttpResponse::Ok().json(FanOutAnswer { success: true, report }))
 }

@@ -1,4 +1,4 @@
-//! `POST /follows`: who follows whom, a line each without end. Lines are stored while they
+//! `POST /follows`: who follows whom, a line each without end. BodyLines are stored while they
 //! are read, some hundred at a time, so no more than a few thousand are in memory.
 
 use actix_web::{
@@ -10,23 +10,23 @@ use futures_util::{Stream, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    body::{Line, Lines, object},
+    body::{BodyLine, BodyLines, object},
     lines::answer_lines,
     origin::refuse_other_sites,
-    refusal::{ErrorBody, Refusal, bad_json},
+    refusal::{Refusal, RefusalBody, bad_json},
 };
 use crate::hub::Hub;
 
 /// Longest line: two names, every byte escaped, and room.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
-/// Lines that are stored with one call.
+/// BodyLines that are stored with one call.
 const MAX_BATCH_LINES: usize = 1024;
 
 /// Calls under way: one is answered while the next is read.
 const MAX_BATCHES: usize = 4;
 
-/// Lines between two reports.
+/// BodyLines between two reports.
 const REPORT_LINES: u64 = 10_240;
 
 /// What a line says.
@@ -41,38 +41,38 @@ struct Edge<'a> {
 /// A line of the answer.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Answer {
+enum ImportLine {
     Refused {
-        error: ErrorBody,
+        error: RefusalBody,
         line: u64,
     },
-    Progress(Report),
+    Progress(ImportReport),
     Finished {
         success: bool,
         #[serde(flatten)]
-        report: Report,
+        report: ImportReport,
     },
     Stopped {
         success: bool,
         #[serde(flatten)]
-        report: Report,
-        error: ErrorBody,
+        report: ImportReport,
+        error: RefusalBody,
         line: u64,
     },
 }
 
-/// Lines so far.
+/// BodyLines so far.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
-struct Report {
+struct ImportReport {
     processed: u64,
     /// Edges that are new.
     followed: u64,
     refused: u64,
 }
 
-/// Lines that are stored together.
+/// BodyLines that are stored together.
 #[derive(Default)]
-struct Batch {
+struct ImportBatch {
     edges: Vec<Follow>,
     refused: Vec<(u64, Refusal)>,
     first_line: u64,
@@ -83,7 +83,7 @@ struct Batch {
 
 /// A batch that was stored, and how many of its edges are new; or why it was not.
 struct Stored {
-    batch: Batch,
+    batch: ImportBatch,
     followed: Result<u64, Refusal>,
 }
 
@@ -94,17 +94,17 @@ pub(crate) async fn post(
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
     refuse_other_sites(&request)?;
-    let lines = Lines::new(payload, MAX_LINE_BYTES).ready_chunks(MAX_BATCH_LINES);
+    let lines = BodyLines::new(payload, MAX_LINE_BYTES).ready_chunks(MAX_BATCH_LINES);
     let stored = lines.map(move |lines| {
         let hub = hub.clone();
-        async move { store(&hub, Batch::of(lines)).await }
+        async move { store(&hub, ImportBatch::of(lines)).await }
     });
     Ok(answer_lines(answers(stored.buffered(MAX_BATCHES))))
 }
 
 /// What is told of batches: refused lines, progress, and how it ended.
-fn answers(stored: impl Stream<Item = Stored> + 'static) -> impl Stream<Item = Answer> {
-    let (stored, report) = (stored.boxed_local(), Report::default());
+fn answers(stored: impl Stream<Item = Stored> + 'static) -> impl Stream<Item = ImportLine> {
+    let (stored, report) = (stored.boxed_local(), ImportReport::default());
     let import = Import { stored, report, reported: 0, is_finished: false };
     stream::unfold(import, |mut import| async {
         let answers = import.next().await?;
@@ -116,21 +116,21 @@ fn answers(stored: impl Stream<Item = Stored> + 'static) -> impl Stream<Item = A
 /// An import under way.
 struct Import {
     stored: stream::LocalBoxStream<'static, Stored>,
-    report: Report,
-    /// Lines of the last report.
+    report: ImportReport,
+    /// BodyLines of the last report.
     reported: u64,
     is_finished: bool,
 }
 
 impl Import {
     /// What is to be told next; none at the end.
-    async fn next(&mut self) -> Option<Vec<Answer>> {
+    async fn next(&mut self) -> Option<Vec<ImportLine>> {
         if self.is_finished {
             return None;
         }
         let Some(Stored { batch, followed }) = self.stored.next().await else {
             self.is_finished = true;
-            return Some(vec![Answer::Finished { success: true, report: self.report }]);
+            return Some(vec![ImportLine::Finished { success: true, report: self.report }]);
         };
         let followed = match followed {
             Ok(followed) => followed,
@@ -140,29 +140,30 @@ impl Import {
         self.report.followed += followed;
         self.report.refused += batch.refused.len() as u64;
         let refused = batch.refused.into_iter();
-        let mut answers: Vec<Answer> =
-            refused.map(|(line, refusal)| Answer::Refused { error: refusal.error, line }).collect();
+        let mut answers: Vec<ImportLine> = refused
+            .map(|(line, refusal)| ImportLine::Refused { error: refusal.error, line })
+            .collect();
         if let Some((line, refusal)) = batch.broken {
             answers.push(self.stop(line, refusal));
         } else if self.report.processed - self.reported >= REPORT_LINES {
             self.reported = self.report.processed;
-            answers.push(Answer::Progress(self.report));
+            answers.push(ImportLine::Progress(self.report));
         }
         Some(answers)
     }
 
     /// Nothing of this line and of those behind it is counted; some may be stored.
-    fn stop(&mut self, line: u64, refusal: Refusal) -> Answer {
+    fn stop(&mut self, line: u64, refusal: Refusal) -> ImportLine {
         self.is_finished = true;
-        Answer::Stopped { success: false, report: self.report, error: refusal.error, line }
+        ImportLine::Stopped { success: false, report: self.report, error: refusal.error, line }
     }
 }
 
-impl Batch {
-    fn of(lines: Vec<Line>) -> Self {
+impl ImportBatch {
+    fn of(lines: Vec<BodyLine>) -> Self {
         let first_line = lines.first().map_or(0, |line| line.number);
         let mut batch = Self { first_line, ..Self::default() };
-        for Line { number, bytes } in lines {
+        for BodyLine { number, bytes } in lines {
             match bytes {
                 Ok(bytes) => match parse(&bytes) {
                     Ok(edge) => batch.edges.push(edge),
@@ -179,7 +180,7 @@ impl Batch {
     }
 }
 
-async fn store(hub: &Hub, mut batch: Batch) -> Stored {
+async fn store(hub: &Hub, mut batch: ImportBatch) -> Stored {
     let edges = std::mem::take(&mut batch.edges);
     let followed = hub.follow_all(edges).await;
     Stored { batch, followed: followed.map_err(Refusal::from) }

@@ -15,7 +15,7 @@ use crate::fan_out::FanOutMode;
 
 /// What a publish body says, by all its names.
 #[derive(Deserialize)]
-struct Body<'a> {
+struct PublishBody<'a> {
     #[serde(alias = "channel")]
     topic: Option<String>,
     #[serde(alias = "channels")]
@@ -81,7 +81,7 @@ pub(crate) struct Incoming {
 
 /// Reads one event; its fields are checked by the hub.
 pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
-    let body: Body<'_> = object(json).map_err(bad_json)?;
+    let body: PublishBody<'_> = object(json).map_err(bad_json)?;
     let (topics, has_list) = match (body.topic, body.topics) {
         (Some(topic), None) => (vec![topic], false),
         (None, Some(topics)) if !topics.is_empty() => (topics, true),
@@ -94,7 +94,7 @@ pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
         }
     };
     let data = data_of(body.data)?;
-    let Body { event: event_type, key, collapse, id, .. } = body;
+    let PublishBody { event: event_type, key, collapse, id, .. } = body;
     let event = Event { data, event_type, key, collapse, id };
     Ok(Incoming { topics, has_list, event })
 }

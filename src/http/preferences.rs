@@ -19,13 +19,13 @@ const MAX_BODY_BYTES: usize = 128 * 1024;
 
 /// What a body says.
 #[derive(Deserialize)]
-struct Body {
+struct PreferencesBody {
     muted: Vec<String>,
 }
 
 /// The answer.
 #[derive(Serialize)]
-pub(crate) struct Preferences {
+pub(crate) struct PreferencesAnswer {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     success: bool,
     user: String,
@@ -36,10 +36,10 @@ pub(crate) struct Preferences {
 pub(crate) async fn get(
     hub: Data<Hub>,
     request: HttpRequest,
-) -> Result<Json<Preferences>, Refusal> {
+) -> Result<Json<PreferencesAnswer>, Refusal> {
     let [user] = last_segments(&request)?;
     let muted = hub.muted(&user).await?;
-    Ok(Json(Preferences { success: false, user, muted }))
+    Ok(Json(PreferencesAnswer { success: false, user, muted }))
 }
 
 /// Mutes these kinds and no others.
@@ -47,13 +47,13 @@ pub(crate) async fn put(
     hub: Data<Hub>,
     request: HttpRequest,
     payload: Payload,
-) -> Result<Json<Preferences>, Refusal> {
+) -> Result<Json<PreferencesAnswer>, Refusal> {
     refuse_other_sites(&request)?;
     let [user] = last_segments(&request)?;
     let body = body::read(payload, MAX_BODY_BYTES).await?;
-    let Body { mut muted } = object(&body).map_err(bad_json)?;
+    let PreferencesBody { mut muted } = object(&body).map_err(bad_json)?;
     muted.sort_unstable();
     muted.dedup();
     hub.set_muted(&user, muted.clone()).await?;
-    Ok(Json(Preferences { success: true, user, muted }))
+    Ok(Json(PreferencesAnswer { success: true, user, muted }))
 }

@@ -16,15 +16,15 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{
-    body::{self, Line, Lines},
+    body::{self, BodyLine, BodyLines},
     incoming::{Incoming, parse},
     lines::{answer_all_lines, answer_lines},
     origin::refuse_other_sites,
-    refusal::{ErrorBody, Refusal, bad_json},
+    refusal::{Refusal, RefusalBody, bad_json},
 };
-use crate::{hub::Hub, publisher::Publish};
+use crate::{hub::Hub, publisher::CheckedPublish};
 
-/// Lines of one NDJSON request that are handed over together, if so many have arrived.
+/// BodyLines of one NDJSON request that are handed over together, if so many have arrived.
 const MAX_LINES_AT_ONCE: usize = 64;
 
 /// How many times that many may be awaited.
@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_millis(10);
 
 /// What one event was answered.
 #[derive(Debug, Serialize)]
-pub(crate) struct Answer {
+pub(crate) struct EventAnswer {
     success: bool,
     #[serde(flatten)]
     published: Published,
@@ -45,17 +45,17 @@ pub(crate) struct Answer {
 /// One answer for `topic`, an array of them for `topics`.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-pub(crate) enum Answers {
-    One(Option<Answer>),
-    Many(Vec<Answer>),
+pub(crate) enum PostAnswer {
+    One(Option<EventAnswer>),
+    Many(Vec<EventAnswer>),
 }
 
 /// A line's answer.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum LineAnswer {
-    Taken(Answers),
-    Refused { success: bool, error: ErrorBody },
+    Taken(PostAnswer),
+    Refused { success: bool, error: RefusalBody },
 }
 
 impl LineAnswer {
@@ -67,9 +67,9 @@ impl LineAnswer {
 /// The answer to a body that is not NDJSON.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Body {
-    Single(Answers),
-    Array(Vec<Answers>),
+enum PublishAnswer {
+    Single(PostAnswer),
+    Array(Vec<PostAnswer>),
 }
 
 /// Publishes the events of a body in any form.
@@ -81,25 +81,25 @@ pub(crate) async fn post(
     refuse_other_sites(&request)?;
     let max_payload = hub.parts().config.publish.max_payload;
     if request.content_type().eq_ignore_ascii_case("application/x-ndjson") {
-        let arriving = Lines::new(payload, body::max_line_bytes(max_payload));
+        let arriving = BodyLines::new(payload, body::max_line_bytes(max_payload));
         return Ok(lines(Hub::clone(&hub), arriving).await);
     }
     let body = body::read(payload, body::max_body_bytes(max_payload)).await?;
     let answer = match body.trim_ascii_start().first() {
-        Some(b'[') => Body::Array(array(&hub, &body).await?),
-        _ => Body::Single(publish(&hub, Post::parse(&hub, &body)?).await?),
+        Some(b'[') => PublishAnswer::Array(array(&hub, &body).await?),
+        _ => PublishAnswer::Single(publish(&hub, IncomingPost::parse(&hub, &body)?).await?),
     };
     Ok(HttpResponse::Ok().json(answer))
 }
 
 /// One event for its topics, checked. Its topics take the event together or not at all.
-struct Post {
-    publishes: Vec<Publish>,
+struct IncomingPost {
+    publishes: Vec<CheckedPublish>,
     /// Whether the answer is a list, as the topics were.
     has_list: bool,
 }
 
-impl Post {
+impl IncomingPost {
     fn parse(hub: &Hub, json: &[u8]) -> Result<Self, Refusal> {
         let Incoming { topics, has_list, event } = parse(json)?;
         let max_count = hub.parts().config.hub.max_topics_per_stream;
@@ -116,13 +116,13 @@ impl Post {
 /// Hands posts over in order. The future resolves to an answer for each, refused ones included.
 async fn enqueue(
     hub: &Hub,
-    posts: Vec<Result<Post, Refusal>>,
-) -> BoxFuture<'static, Vec<Result<Answers, Refusal>>> {
+    posts: Vec<Result<IncomingPost, Refusal>>,
+) -> BoxFuture<'static, Vec<Result<PostAnswer, Refusal>>> {
     let mut publishes = Vec::with_capacity(posts.len());
     let parsed: Vec<Result<bool, Refusal>> = posts
         .into_iter()
         .map(|post| {
-            let Post { publishes: all, has_list } = post?;
+            let IncomingPost { publishes: all, has_list } = post?;
             publishes.push(all);
             Ok(has_list)
         })
@@ -140,13 +140,13 @@ async fn enqueue(
     answers.boxed()
 }
 
-async fn publish(hub: &Hub, post: Post) -> Result<Answers, Refusal> {
+async fn publish(hub: &Hub, post: IncomingPost) -> Result<PostAnswer, Refusal> {
     let answer = enqueue(hub, vec![Ok(post)]).await.await.pop();
     answer.ok_or(PublishError::Internal)?
 }
 
 /// Checks all events before the first is published.
-async fn array(hub: &Hub, body: &[u8]) -> Result<Vec<Answers>, Refusal> {
+async fn array(hub: &Hub, body: &[u8]) -> Result<Vec<PostAnswer>, Refusal> {
     let at = |index: usize| {
         move |mut refusal: Refusal| {
             refusal.error.index = Some(index);
@@ -156,7 +156,7 @@ async fn array(hub: &Hub, body: &[u8]) -> Result<Vec<Answers>, Refusal> {
     let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(bad_json)?;
     let mut posts = Vec::with_capacity(items.len());
     for (index, item) in items.into_iter().enumerate() {
-        posts.push(Post::parse(hub, item.get().as_bytes()).map_err(at(index))?);
+        posts.push(IncomingPost::parse(hub, item.get().as_bytes()).map_err(at(index))?);
     }
     let mut answers = Vec::with_capacity(posts.len());
     // One after the other: events behind a refused one must not be published.
@@ -172,10 +172,10 @@ async fn array(hub: &Hub, body: &[u8]) -> Result<Vec<Answers>, Refusal> {
     Ok(answers)
 }
 
-/// Answers line by line while the request is still being read. One that has arrived as a whole
+/// PostAnswer line by line while the request is still being read. One that has arrived as a whole
 /// is answered as a whole: an answer that begins before its request has ended costs HTTP/1.1
 /// the connection, and the publisher the time to make another.
-async fn lines(hub: Hub, mut lines: Lines) -> HttpResponse {
+async fn lines(hub: Hub, mut lines: BodyLines) -> HttpResponse {
     // The framework hands over what came along with the head only after this.
     yield_once().await;
     let mut arrived = Vec::new();
@@ -198,7 +198,7 @@ async fn lines(hub: Hub, mut lines: Lines) -> HttpResponse {
     clippy::async_yields_async,
     reason = "lines are handed over in order, their answers awaited together"
 )]
-fn answer_as_read(hub: Hub, lines: impl Stream<Item = Line> + 'static) -> HttpResponse {
+fn answer_as_read(hub: Hub, lines: impl Stream<Item = BodyLine> + 'static) -> HttpResponse {
     let answers = lines.ready_chunks(MAX_LINES_AT_ONCE).then(move |lines| {
         let hub = hub.clone();
         async move { enqueue_lines(&hub, lines).await }
@@ -220,8 +220,8 @@ async fn yield_once() {
 }
 
 /// Hands arrived lines over in order; the future resolves to their answers.
-async fn enqueue_lines(hub: &Hub, lines: Vec<Line>) -> BoxFuture<'static, Vec<LineAnswer>> {
-    let posts = lines.into_iter().map(|line| Post::parse(hub, &line.bytes?));
+async fn enqueue_lines(hub: &Hub, lines: Vec<BodyLine>) -> BoxFuture<'static, Vec<LineAnswer>> {
+    let posts = lines.into_iter().map(|line| IncomingPost::parse(hub, &line.bytes?));
     let answers = enqueue(hub, posts.collect()).await;
     let answers = answers.map(|answers| {
         let answers = answers.into_iter();
@@ -240,7 +240,8 @@ fn all_or_refusal(
     all.map_err(|error| if is_taken { PublishError::Unconfirmed } else { error })
 }
 
-fn shape(has_list: bool, published: Vec<Published>) -> Answers {
-    let mut answers = published.into_iter().map(|published| Answer { success: true, published });
-    if has_list { Answers::Many(answers.collect()) } else { Answers::One(answers.next()) }
+fn shape(has_list: bool, published: Vec<Published>) -> PostAnswer {
+    let mut answers =
+        published.into_iter().map(|published| EventAnswer { success: true, published });
+    if has_list { PostAnswer::Many(answers.collect()) } else { PostAnswer::One(answers.next()) }
 }

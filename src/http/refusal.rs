@@ -19,7 +19,7 @@ use fanfare_core::{
 };
 use serde::{Serialize, Serializer};
 
-use super::publish::Answers;
+use super::publish::PostAnswer;
 
 /// Seconds after which a temporarily refused client should try again, before jitter.
 const RETRY_AFTER_SECONDS: u64 = 2;
@@ -27,14 +27,14 @@ const RETRY_AFTER_SECONDS: u64 = 2;
 /// `{"error":{"code":…,"message":…}}`, the answer to a refused request.
 #[derive(Debug, Serialize)]
 pub(crate) struct Refusal {
-    pub error: ErrorBody,
+    pub error: RefusalBody,
     /// For an array: the answers to the events before the refused one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub published: Option<Vec<Answers>>,
+    pub published: Option<Vec<PostAnswer>>,
 }
 
 #[derive(Debug, Serialize)]
-pub(crate) struct ErrorBody {
+pub(crate) struct RefusalBody {
     #[serde(serialize_with = "as_text")]
     pub code: ErrorCode,
     pub message: String,
@@ -49,7 +49,7 @@ fn as_text<S: Serializer>(code: &ErrorCode, to: S) -> Result<S::Ok, S::Error> {
 
 impl Refusal {
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        let error = ErrorBody { code, message: message.into(), index: None };
+        let error = RefusalBody { code, message: message.into(), index: None };
         Self { error, published: None }
     }
 }

@@ -27,8 +27,8 @@ pub(crate) struct Stats {
     published: u64,
     delivered: u64,
     conflated: u64,
-    dropped: Dropped,
-    latency_ms: Latency,
+    dropped: DroppedCounts,
+    latency_ms: LatencyQuantiles,
     outbox_bytes: i64,
     history_bytes: usize,
     resident_bytes: u64,
@@ -39,14 +39,14 @@ pub(crate) struct Stats {
 
 /// Events dropped from streams that then got a `gap`.
 #[derive(Debug, Serialize)]
-struct Dropped {
+struct DroppedCounts {
     slow: u64,
     rate: u64,
 }
 
 /// From publish to socket write, of the oldest event of each write.
 #[derive(Debug, Serialize)]
-struct Latency {
+struct LatencyQuantiles {
     p50: f64,
     p95: f64,
     p99: f64,
@@ -54,7 +54,7 @@ struct Latency {
     p999: f64,
 }
 
-impl Latency {
+impl LatencyQuantiles {
     fn of(micros: &Histogram<u64>) -> Self {
         let at = |quantile| micros.value_at_quantile(quantile) as f64 / 1000.0;
         Self { p50: at(0.5), p95: at(0.95), p99: at(0.99), p999: at(0.999) }
@@ -76,8 +76,8 @@ pub(crate) async fn stats(hub: Data<Hub>) -> Json<Stats> {
         published: snapshot.published,
         delivered: snapshot.delivered,
         conflated: snapshot.conflated,
-        dropped: Dropped { slow: snapshot.dropped_slow, rate: snapshot.dropped_rate },
-        latency_ms: Latency::of(&snapshot.latencies),
+        dropped: DroppedCounts { slow: snapshot.dropped_slow, rate: snapshot.dropped_rate },
+        latency_ms: LatencyQuantiles::of(&snapshot.latencies),
         outbox_bytes: snapshot.unsent_bytes,
         history_bytes: parts.budget.used_bytes(),
         resident_bytes: process.resident_bytes,

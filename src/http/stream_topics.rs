@@ -16,7 +16,7 @@ use crate::hub::Hub;
 /// What a body says.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+struct TopicsBody {
     #[serde(default)]
     add: Vec<String>,
     #[serde(default)]
@@ -24,7 +24,7 @@ struct Body {
 }
 
 #[derive(Serialize)]
-pub(crate) struct Answer {
+pub(crate) struct TopicsAnswer {
     success: bool,
     /// All that the stream has now.
     topics: Vec<String>,
@@ -36,10 +36,10 @@ pub(crate) async fn post(
     request: HttpRequest,
     client: Path<String>,
     payload: Payload,
-) -> Result<Json<Answer>, Refusal> {
+) -> Result<Json<TopicsAnswer>, Refusal> {
     refuse_other_sites(&request)?;
     let body = body::read(payload, MAX_SUBSCRIPTION_BYTES).await?;
-    let body: Body = object(&body).map_err(bad_json)?;
+    let body: TopicsBody = object(&body).map_err(bad_json)?;
     let topics = hub.change_topics(&client, &body.add, &body.remove).await?;
-    Ok(Json(Answer { success: true, topics }))
+    Ok(Json(TopicsAnswer { success: true, topics }))
 }

@@ -10,7 +10,7 @@ use fanfare_core::{
     budget::HistoryBudget,
     cluster::Cluster,
     cursor::Epoch,
-    idempotency::RememberedBudget,
+    idempotency::IdBudget,
     log::Log,
     partition::{MemoryPartition, PartitionSpec, PartitionState, Replica, ReplicaSpec},
     policy::Policies,
@@ -18,7 +18,7 @@ use fanfare_core::{
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Hub, Parts, Running, follows::Follows};
+use super::{Hub, HubParts, LastHandle, follows::Follows};
 use crate::{
     actors::{connection::ConnectionHost, partition::Partition, topic_manager::ManagerHost},
     cluster::LocalCluster,
@@ -104,7 +104,7 @@ impl HubBuilder {
             })
         })?;
         unless_started.disarm();
-        let parts = Parts {
+        let parts = HubParts {
             connections: Arc::new(ConnectionHost {
                 ids: ids.clone(),
                 metrics: metrics.clone(),
@@ -133,7 +133,7 @@ impl HubBuilder {
             router,
             config,
         };
-        Ok(Hub { running: Arc::new(Running { parts: Arc::new(parts) }) })
+        Ok(Hub { running: Arc::new(LastHandle { parts: Arc::new(parts) }) })
     }
 }
 
@@ -182,8 +182,8 @@ fn partition_spec(
         budget,
         max_idle_topics: config.hub.max_idle_topics / usize::from(config.hub.partitions),
         idempotency_window: config.publish.idempotency_window,
-        remembered: Arc::new(RememberedBudget::new(config.publish.max_remembered_ids)),
-        remembered_fan_outs: Arc::new(RememberedBudget::new(config.fanout.max_remembered)),
+        remembered: Arc::new(IdBudget::new(config.publish.max_remembered_ids)),
+        remembered_fan_outs: Arc::new(IdBudget::new(config.fanout.max_remembered)),
     }
 }
 

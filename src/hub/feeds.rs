@@ -3,11 +3,11 @@
 use actix::Addr;
 use fanfare_core::{
     error::SubscribeError,
-    subscription::{FeedOf, StreamOptions, Wanted},
+    subscription::{FeedOf, ResolvedSubscription, StreamOptions},
     user::User,
 };
 
-use super::{Hub, Parts};
+use super::{Hub, HubParts};
 use crate::actors::{
     connection::{NewStream, PipeReader},
     topic_manager::{ExpectFeed, ForgetFeed, TopicManager},
@@ -34,26 +34,27 @@ impl Hub {
         let manager = parts.worker().manager.clone();
         // From here on the manager keeps changes for the stream, so changes made while the
         // graph is read are not lost.
-        let expected = Expected::of(parts, manager, user.clone()).await?;
+        let expected = ExpectedStream::of(parts, manager, user.clone()).await?;
         let (topics, muted) = parts.follows.feeds.read(&user).await?;
         let max_topics = parts.config.hub.max_topics_per_stream;
         let (feed, secret) = (expected.feed(), rand::random());
-        let wanted = Wanted::feed(feed, topics, muted, options, max_topics, secret)?;
-        let stream = parts.create(wanted)?;
+        let resolved =
+            ResolvedSubscription::feed(feed, topics, muted, options, max_topics, secret)?;
+        let stream = parts.create(resolved)?;
         expected.has_come();
         Ok(stream)
     }
 }
 
 /// A stream expected by its manager. Dropped before the stream comes, it tells the manager.
-struct Expected {
+struct ExpectedStream {
     manager: Addr<TopicManager>,
     feed: Option<FeedOf>,
 }
 
-impl Expected {
+impl ExpectedStream {
     async fn of(
-        parts: &Parts,
+        parts: &HubParts,
         manager: Addr<TopicManager>,
         user: User,
     ) -> Result<Self, SubscribeError> {
@@ -72,7 +73,7 @@ impl Expected {
     }
 }
 
-impl Drop for Expected {
+impl Drop for ExpectedStream {
     fn drop(&mut self) {
         if let Some(feed) = self.feed.take() {
             // One for each expected stream.

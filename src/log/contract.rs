@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::{Config, Event, Hub, PublishError, Subscription, testing::Reader};
+use crate::{Config, Event, Hub, PublishError, Subscription, testing::TestReader};
 
 /// What the instances under test are started with.
 pub(crate) fn config() -> Config {
@@ -32,7 +32,7 @@ fn ends(instances: &[Hub]) -> (&Hub, &Hub) {
 
 async fn order(instances: &[Hub]) {
     let (here, there) = ends(instances);
-    let mut reader = Reader::open(there, Subscription::new().topic("order")).await;
+    let mut reader = TestReader::open(there, Subscription::new().topic("order")).await;
     let mut answers = Vec::new();
     for number in 0..500 {
         let publish = here.check("order", Event::text(number.to_string())).unwrap();
@@ -51,7 +51,7 @@ async fn taken_means_kept(instances: &[Hub]) {
     let first = here.publish("kept", Event::text("first")).await.unwrap();
     here.publish("kept", Event::text("second")).await.unwrap();
     let resumed = Subscription::new().topic("kept").last_event_id(first.event_id);
-    let mut reader = Reader::open(there, resumed).await;
+    let mut reader = TestReader::open(there, resumed).await;
     reader.read_until("data: second\n").await;
     assert_eq!(reader.data(), ["second"]);
     assert!(reader.text.contains("\"resumed\":true"));
@@ -59,7 +59,7 @@ async fn taken_means_kept(instances: &[Hub]) {
 
 async fn refused_means_not_taken(instances: &[Hub]) {
     let (here, there) = ends(instances);
-    let mut reader = Reader::open(there, Subscription::new().topic("refused")).await;
+    let mut reader = TestReader::open(there, Subscription::new().topic("refused")).await;
     let max_payload = here.parts().config.publish.max_payload;
     let refused = here.publish("refused", Event::text("x".repeat(max_payload + 1))).await;
     assert_eq!(refused.unwrap_err().code(), "payload_too_large");
@@ -76,7 +76,7 @@ async fn refused_means_not_taken(instances: &[Hub]) {
 }
 
 async fn once(instances: &[Hub]) {
-    let open = |hub| Reader::open(hub, Subscription::new().topic("once").topic("once:*"));
+    let open = |hub| TestReader::open(hub, Subscription::new().topic("once").topic("once:*"));
     let mut readers = join_all(instances.iter().cycle().take(6).map(open)).await;
     for number in 0..100 {
         let hub = &instances[number % instances.len()];
@@ -90,7 +90,7 @@ async fn once(instances: &[Hub]) {
 
 async fn idempotence(instances: &[Hub]) {
     let (here, there) = ends(instances);
-    let mut reader = Reader::open(there, Subscription::new().topic("idempotence")).await;
+    let mut reader = TestReader::open(there, Subscription::new().topic("idempotence")).await;
     let first = here.publish("idempotence", Event::text("first").id("an id")).await.unwrap();
     let again = there.publish("idempotence", Event::text("again").id("an id")).await.unwrap();
     assert_eq!((first.sequence, &first.event_id), (again.sequence, &again.event_id));
@@ -101,7 +101,7 @@ async fn idempotence(instances: &[Hub]) {
 
 async fn no_wait_on_clients(instances: &[Hub]) {
     let (here, there) = ends(instances);
-    let _stalled = Reader::open(there, Subscription::new().topic("stalled")).await;
+    let _stalled = TestReader::open(there, Subscription::new().topic("stalled")).await;
     for _ in 0..2000 {
         here.publish("stalled", Event::text("x".repeat(1000))).await.unwrap();
     }

@@ -9,7 +9,7 @@ use actix::Addr;
 use fanfare_core::{
     cursor::Epoch,
     future::BoxFuture,
-    log::{HubStopped, Log, News, Replicas},
+    log::{HubStopped, Log, LogUpdate, Replicas},
 };
 use futures_util::FutureExt;
 
@@ -51,7 +51,7 @@ impl Replicas for PartitionReplicas {
     fn apply(
         &self,
         partition: u16,
-        updates: Vec<News>,
+        updates: Vec<LogUpdate>,
     ) -> BoxFuture<'static, Result<(), HubStopped>> {
         let applied = self.0[usize::from(partition)].send(ApplyLogUpdates(updates));
         applied.map(|applied| applied.map_err(|_| HubStopped)).boxed()
@@ -59,6 +59,6 @@ impl Replicas for PartitionReplicas {
 
     fn link_down(&self, partition: u16) {
         // One a link: so past the mailbox's bound.
-        self.0[usize::from(partition)].do_send(ApplyLogUpdates(vec![News::LinkDown]));
+        self.0[usize::from(partition)].do_send(ApplyLogUpdates(vec![LogUpdate::LinkDown]));
     }
 }

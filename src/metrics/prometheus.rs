@@ -49,7 +49,7 @@ pub(crate) fn render(scrape: Scrape) -> String {
 impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
         let snapshot = &self.snapshot;
-        let mut out = Output(encoder);
+        let mut out = MetricsText(encoder);
         out.gauge("fanfare_connections", "Streams open now", self.connections as i64)?;
         out.counter("fanfare_connections_opened", "Streams opened", snapshot.opened)?;
         out.counter(
@@ -151,9 +151,9 @@ impl Collector for Scrape {
 }
 
 /// Writes one metric a call.
-struct Output<'a>(DescriptorEncoder<'a>);
+struct MetricsText<'a>(DescriptorEncoder<'a>);
 
-impl Output<'_> {
+impl MetricsText<'_> {
     fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
         let gauge = ConstGauge::new(value);
         gauge.encode(self.0.encode_descriptor(name, help, None, MetricType::Gauge)?)

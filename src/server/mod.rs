@@ -2,7 +2,7 @@
 //! streams on the bare socket.
 
 mod head;
-mod intake;
+mod head_sniffer;
 mod listen;
 mod streams;
 
@@ -24,8 +24,8 @@ use actix_web::{
 };
 
 use self::{
-    intake::Intake,
-    streams::{Kind, Route, Routes},
+    head_sniffer::SnifferFactory,
+    streams::{Route, RouteKind, Routes},
 };
 use crate::{Hub, Subscription};
 
@@ -87,7 +87,7 @@ impl<F> Server<F> {
     /// Answers the streams at this path on the bare socket, with the topics that the query
     /// names: for the route `{prefix}/stream` of [`Hub::routes`].
     pub fn streams_at(self, path: impl Into<String>) -> Self {
-        self.route(path.into(), Kind::Topics(None))
+        self.route(path.into(), RouteKind::Topics(None))
     }
 
     /// Answers the streams at this path on the bare socket, with the topics of the
@@ -98,13 +98,13 @@ impl<F> Server<F> {
         path: impl Into<String>,
         subscription: impl Fn(&RequestHead) -> Option<Subscription> + Send + Sync + 'static,
     ) -> Self {
-        self.route(path.into(), Kind::Topics(Some(Arc::new(subscription))))
+        self.route(path.into(), RouteKind::Topics(Some(Arc::new(subscription))))
     }
 
     /// Answers the feeds at this path on the bare socket, of the user that the query names:
     /// for the route `{prefix}/feed` of [`Hub::routes`].
     pub fn feeds_at(self, path: impl Into<String>) -> Self {
-        self.route(path.into(), Kind::Feed(None))
+        self.route(path.into(), RouteKind::Feed(None))
     }
 
     /// Answers the feeds at this path on the bare socket, of the user to whom the request
@@ -114,10 +114,10 @@ impl<F> Server<F> {
         path: impl Into<String>,
         user: impl Fn(&RequestHead) -> Option<String> + Send + Sync + 'static,
     ) -> Self {
-        self.route(path.into(), Kind::Feed(Some(Arc::new(user))))
+        self.route(path.into(), RouteKind::Feed(Some(Arc::new(user))))
     }
 
-    fn route(mut self, path: String, kind: Kind) -> Self {
+    fn route(mut self, path: String, kind: RouteKind) -> Self {
         self.routes.push(Route { path, kind });
         self
     }
@@ -250,7 +250,7 @@ impl<F> Server<F> {
                     })
                     .finish(map_config(application, |()| AppConfig::default()))
                     .tcp();
-                Intake::new(ordinary, routes.clone(), head_timeout, is_told.clone())
+                SnifferFactory::new(ordinary, routes.clone(), head_timeout, is_told.clone())
             })?;
         }
         Ok(builder.run())

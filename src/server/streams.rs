@@ -10,20 +10,20 @@ use actix_web::dev::RequestHead;
 use crate::{Hub, Subscription, http, transport::NewStream};
 
 /// What a request's head says; none where that is the application's to say.
-type Told<T> = Arc<dyn Fn(&RequestHead) -> Option<T> + Send + Sync>;
+type HeadFn<T> = Arc<dyn Fn(&RequestHead) -> Option<T> + Send + Sync>;
 
 /// What kind of stream a path has.
-pub(super) enum Kind {
+pub(super) enum RouteKind {
     /// Of the topics that the query names, or of those of the subscription.
-    Topics(Option<Told<Subscription>>),
+    Topics(Option<HeadFn<Subscription>>),
     /// Of the user that the query names, or that is logged in.
-    Feed(Option<Told<String>>),
+    Feed(Option<HeadFn<String>>),
 }
 
 /// A path whose streams may be answered on the bare socket.
 pub(super) struct Route {
     pub path: String,
-    pub kind: Kind,
+    pub kind: RouteKind,
 }
 
 /// All of them, and the hub that they are of.
@@ -51,10 +51,12 @@ impl Routes {
     pub async fn open(&self, head: &RequestHead) -> Option<NewStream> {
         let route = self.routes.iter().find(|route| route.path == head.uri.path())?;
         let stream = match &route.kind {
-            Kind::Topics(None) => http::stream::create(&self.hub, head, None)?,
-            Kind::Topics(Some(told)) => http::stream::create(&self.hub, head, Some(told(head)?))?,
-            Kind::Feed(None) => http::feed::create(&self.hub, head, None).await?,
-            Kind::Feed(Some(told)) => {
+            RouteKind::Topics(None) => http::stream::create(&self.hub, head, None)?,
+            RouteKind::Topics(Some(told)) => {
+                http::stream::create(&self.hub, head, Some(told(head)?))?
+            }
+            RouteKind::Feed(None) => http::feed::create(&self.hub, head, None).await?,
+            RouteKind::Feed(Some(told)) => {
                 let user = told(head)?;
                 http::feed::create(&self.hub, head, Some(&user)).await?
             }

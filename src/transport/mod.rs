@@ -9,7 +9,7 @@ mod raw;
 use std::{any::Any, time::Duration};
 
 pub(crate) use body::EventStreamBody;
-pub(crate) use raw::{Look, MAX_HEAD_BYTES, RawStream, look};
+pub(crate) use raw::{MAX_HEAD_BYTES, RawStream, Sniffed, look};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 

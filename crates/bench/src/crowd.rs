@@ -17,7 +17,7 @@ use super::{
 use crate::BenchError;
 
 /// What a thread is to do next.
-enum Order {
+enum ThreadOrder {
     /// Open the stream of this number.
     Open(usize),
     /// Cut all streams, and answer when that is done.
@@ -27,11 +27,11 @@ enum Order {
 }
 
 /// All streams. They end with [`finish`](Self::finish), or with it.
-pub(super) struct Crowd {
-    threads: Vec<(mpsc::UnboundedSender<Order>, thread::JoinHandle<Totals>)>,
+pub(super) struct ReaderThreads {
+    threads: Vec<(mpsc::UnboundedSender<ThreadOrder>, thread::JoinHandle<Totals>)>,
 }
 
-impl Crowd {
+impl ReaderThreads {
     /// Starts the threads; there are no streams yet.
     pub fn start(run: &Arc<Run>) -> Result<Self, BenchError> {
         let threads = (0..run.settings.thread_count).map(|number| {
@@ -52,14 +52,14 @@ impl Crowd {
     pub fn open(&self, number: usize) {
         let (sender, _) = &self.threads[number % self.threads.len()];
         // A thread that is gone has panicked, which `finish` tells.
-        let _ = sender.send(Order::Open(number));
+        let _ = sender.send(ThreadOrder::Open(number));
     }
 
     /// Cuts the connections of all streams.
     pub async fn cut(&self) -> Result<(), BenchError> {
         let cutting = self.threads.iter().map(|(sender, _)| {
             let (done, is_done) = oneshot::channel();
-            let _ = sender.send(Order::Cut(done));
+            let _ = sender.send(ThreadOrder::Cut(done));
             is_done
         });
         let all = join_all(cutting.collect::<Vec<_>>()).await;
@@ -69,7 +69,7 @@ impl Crowd {
     /// Begins to open again all that were cut.
     pub fn come_back(&self) {
         for (sender, _) in &self.threads {
-            let _ = sender.send(Order::ComeBack);
+            let _ = sender.send(ThreadOrder::ComeBack);
         }
     }
 
@@ -89,25 +89,25 @@ fn panicked() -> BenchError {
 }
 
 /// Does as it is told, and reads streams until nothing more can be asked.
-async fn work(run: Arc<Run>, mut orders: mpsc::UnboundedReceiver<Order>) -> Totals {
+async fn work(run: Arc<Run>, mut orders: mpsc::UnboundedReceiver<ThreadOrder>) -> Totals {
     let buffer = RefCell::new(vec![0; BUFFER_BYTES].into_boxed_slice());
     let state = Rc::new(ReaderThread { run, buffer, totals: RefCell::new(Totals::new()) });
     let mut streams = JoinSet::new();
     while let Some(order) = orders.recv().await {
         match order {
-            Order::Open(number) => {
+            ThreadOrder::Open(number) => {
                 let Ok(permit) = state.run.connecting.clone().acquire_owned().await else {
                     break;
                 };
                 let slot = state.add(number);
                 streams.spawn_local(stream::follow(state.clone(), slot, Some(permit)));
             }
-            Order::Cut(done) => {
+            ThreadOrder::Cut(done) => {
                 streams.shutdown().await;
                 // The run may be over.
                 let _ = done.send(());
             }
-            Order::ComeBack => {
+            ThreadOrder::ComeBack => {
                 for slot in 0..state.totals.borrow().streams.len() {
                     streams.spawn_local(stream::follow(state.clone(), slot, None));
                 }

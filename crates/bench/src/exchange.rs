@@ -9,8 +9,8 @@ use tokio::{
 };
 
 use super::{
-    http::{Answer, BadAnswer},
-    settings::Place,
+    http::{BadResponse, ParsedResponse},
+    settings::PublishEndpoint,
 };
 use crate::BenchError;
 
@@ -32,7 +32,7 @@ pub(super) enum ExchangeError {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error(transparent)]
-    BadAnswer(#[from] BadAnswer),
+    BadResponse(#[from] BadResponse),
     #[error("the answer is too long")]
     TooLong,
     #[error("no answer within {ANSWER_TIMEOUT:?}")]
@@ -40,7 +40,7 @@ pub(super) enum ExchangeError {
 }
 
 /// Addresses to try, and the one that answers.
-pub(super) async fn resolve(place: &Place) -> Result<SocketAddr, BenchError> {
+pub(super) async fn resolve(place: &PublishEndpoint) -> Result<SocketAddr, BenchError> {
     let failed = |error: io::Error| {
         BenchError::Failed(format!("cannot connect to http://{}: {error}", place.authority))
     };
@@ -82,7 +82,8 @@ impl Exchange {
         };
         socket.set_nodelay(true)?;
         socket.write_all(request).await?;
-        let (mut answer, mut body, mut buffer) = (Answer::default(), Vec::new(), [0; 16 * 1024]);
+        let (mut answer, mut body, mut buffer) =
+            (ParsedResponse::default(), Vec::new(), [0; 16 * 1024]);
         loop {
             let length = socket.read(&mut buffer).await?;
             let is_complete =
@@ -107,7 +108,7 @@ impl Exchange {
 }
 
 /// The conflated events that a hub counts at its `/stats`. None of what is no fanfare hub.
-pub(super) async fn conflated(address: SocketAddr, place: &Place) -> Option<u64> {
+pub(super) async fn conflated(address: SocketAddr, place: &PublishEndpoint) -> Option<u64> {
     let request = format!("GET {} HTTP/1.1\r\nhost: {}\r\n\r\n", place.path, place.authority);
     let (status, body) = Exchange::new(address).ask(request.as_bytes()).await.ok()?;
     let stats: serde_json::Value = serde_json::from_slice(&body).ok().filter(|_| status == 200)?;

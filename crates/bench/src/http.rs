@@ -14,18 +14,18 @@ const MAX_CHUNK_LINE_BYTES: usize = 1024;
 /// An answer that is none.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what answers is no HTTP/1.1 server: {0}")]
-pub(super) struct BadAnswer(pub &'static str);
+pub(super) struct BadResponse(pub &'static str);
 
 /// The first lines of an answer, as far as they matter here.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct ResponseHead {
     pub status: u16,
     pub is_event_stream: bool,
     pub is_kept_alive: bool,
     framing: Framing,
 }
 
-impl Head {
+impl ResponseHead {
     /// Whether the body says where it ends; else it ends with the connection.
     pub fn has_end(&self) -> bool {
         self.framing != Framing::UntilClose
@@ -41,21 +41,25 @@ enum Framing {
 
 /// One answer: first its head, then its body.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
+pub(super) struct ParsedResponse {
     /// Bytes of a head that is not complete.
     start: Vec<u8>,
-    head: Option<Box<Head>>,
+    head: Option<Box<ResponseHead>>,
 }
 
-impl Answer {
+impl ParsedResponse {
     /// Once it has arrived.
-    pub fn head(&self) -> Option<&Head> {
+    pub fn head(&self) -> Option<&ResponseHead> {
         self.head.as_deref()
     }
 
     /// Takes the next bytes and gives what is body of them, in parts. True once the body is
     /// complete: what follows is not looked at.
-    pub fn feed(&mut self, bytes: &[u8], part: &mut impl FnMut(&[u8])) -> Result<bool, BadAnswer> {
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        part: &mut impl FnMut(&[u8]),
+    ) -> Result<bool, BadResponse> {
         if let Some(head) = &mut self.head {
             return head.framing.feed(bytes, part);
         }
@@ -63,7 +67,11 @@ impl Answer {
         loop {
             let Some((mut head, length)) = parse_head(&self.start)? else {
                 let is_too_long = self.start.len() > MAX_HEAD_BYTES;
-                return if is_too_long { Err(BadAnswer("its head has no end")) } else { Ok(false) };
+                return if is_too_long {
+                    Err(BadResponse("its head has no end"))
+                } else {
+                    Ok(false)
+                };
             };
             let rest = std::mem::take(&mut self.start).split_off(length);
             if (100..200).contains(&head.status) {
@@ -79,13 +87,13 @@ impl Answer {
 }
 
 /// A complete head and its length.
-fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, BadAnswer> {
+fn parse_head(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadResponse> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut response = httparse::Response::new(&mut headers);
     let length = match response.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(BadAnswer("its head is not valid")),
+        Err(_) => return Err(BadResponse("its head is not valid")),
     };
     let value = |name: &str| {
         let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
@@ -98,12 +106,12 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, BadAnswer> {
     } else if value("transfer-encoding").is_some_and(|value| value.ends_with("chunked")) {
         Framing::Chunked(Chunks::default())
     } else if let Some(length) = value("content-length") {
-        Framing::Length(length.parse().map_err(|_| BadAnswer("its length is no number"))?)
+        Framing::Length(length.parse().map_err(|_| BadResponse("its length is no number"))?)
     } else {
         Framing::UntilClose
     };
     let content_type = value("content-type").unwrap_or_default();
-    let head = Head {
+    let head = ResponseHead {
         status,
         is_event_stream: content_type.starts_with("text/event-stream"),
         is_kept_alive: framing != Framing::UntilClose
@@ -114,7 +122,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(Head, usize)>, BadAnswer> {
 }
 
 impl Framing {
-    fn feed(&mut self, bytes: &[u8], part: &mut impl FnMut(&[u8])) -> Result<bool, BadAnswer> {
+    fn feed(&mut self, bytes: &[u8], part: &mut impl FnMut(&[u8])) -> Result<bool, BadResponse> {
         match self {
             Self::Length(left) => {
                 let taken = bytes.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
@@ -157,7 +165,11 @@ enum Chunks {
 }
 
 impl Chunks {
-    fn feed(&mut self, mut bytes: &[u8], part: &mut impl FnMut(&[u8])) -> Result<bool, BadAnswer> {
+    fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        part: &mut impl FnMut(&[u8]),
+    ) -> Result<bool, BadResponse> {
         while let Some(first) = bytes.first() {
             let mut taken = 1;
             *self = match *self {
@@ -178,13 +190,13 @@ impl Chunks {
                 },
                 Self::DataEnd if *first == b'\n' => Self::Start,
                 Self::DataEnd if *first == b'\r' => Self::DataEnd,
-                Self::DataEnd => return Err(BadAnswer("a chunk is longer than it says")),
+                Self::DataEnd => return Err(BadResponse("a chunk is longer than it says")),
                 Self::Trailer(length) => match first {
                     b'\n' if length == 0 => Self::Complete,
                     b'\n' => Self::Trailer(0),
                     b'\r' => Self::Trailer(length),
                     _ if length > MAX_CHUNK_LINE_BYTES => {
-                        return Err(BadAnswer("a trailer has no end"));
+                        return Err(BadResponse("a trailer has no end"));
                     }
                     _ => Self::Trailer(length + 1),
                 },
@@ -196,11 +208,11 @@ impl Chunks {
 }
 
 /// A byte of a chunk's first line: a digit of its size, or of what follows the size.
-fn size_digit(size: u64, has_ended: bool, length: usize, byte: u8) -> Result<Chunks, BadAnswer> {
+fn size_digit(size: u64, has_ended: bool, length: usize, byte: u8) -> Result<Chunks, BadResponse> {
     let digit = char::from(byte).to_digit(16).filter(|_| !has_ended);
     let is_first = length == 0;
     if length > MAX_CHUNK_LINE_BYTES || size > u64::MAX >> 8 || (is_first && digit.is_none()) {
-        return Err(BadAnswer("a chunk has no size"));
+        return Err(BadResponse("a chunk has no size"));
     }
     let length = length + 1;
     Ok(match digit {
@@ -216,9 +228,10 @@ mod tests {
     use super::*;
 
     /// Status, body, and whether it is complete, whatever the pieces.
-    fn answer(bytes: &[u8]) -> Result<(u16, String, bool), BadAnswer> {
+    fn answer(bytes: &[u8]) -> Result<(u16, String, bool), BadResponse> {
         let read = |piece_bytes: usize| {
-            let (mut answer, mut body, mut is_complete) = (Answer::default(), Vec::new(), false);
+            let (mut answer, mut body, mut is_complete) =
+                (ParsedResponse::default(), Vec::new(), false);
             for piece in bytes.chunks(piece_bytes) {
                 is_complete = answer.feed(piece, &mut |part| body.extend_from_slice(part))?;
             }
@@ -232,7 +245,7 @@ mod tests {
         whole
     }
 
-    fn is(status: u16, body: &str, is_complete: bool) -> Result<(u16, String, bool), BadAnswer> {
+    fn is(status: u16, body: &str, is_complete: bool) -> Result<(u16, String, bool), BadResponse> {
         Ok((status, body.to_owned(), is_complete))
     }
 

@@ -6,7 +6,7 @@ const MAX_HOLES: usize = 64;
 
 /// Numbers of one topic as they come; the first is 0.
 #[derive(Debug, Default)]
-pub(super) struct Ledger {
+pub(super) struct TopicRecord {
     /// The lowest number that none has come from or beyond.
     next: u64,
     /// Below `next`.
@@ -34,7 +34,7 @@ impl std::ops::AddAssign for Loss {
     }
 }
 
-impl Ledger {
+impl TopicRecord {
     /// Whether it came for the first time, as far as is remembered.
     pub fn on_number(&mut self, number: u64) -> bool {
         if number < self.next {
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     fn loss(numbers: &[u64], published: u64, unconfirmed: u64) -> (u64, u64, u64) {
-        let mut ledger = Ledger::default();
+        let mut ledger = TopicRecord::default();
         numbers.iter().for_each(|number| _ = ledger.on_number(*number));
         let Loss { lost, twice, out_of_order } = ledger.loss(published, unconfirmed);
         (lost, twice, out_of_order)

@@ -37,19 +37,19 @@ pub use settings::BenchArgs;
 use tokio::time::{Instant, sleep};
 
 use self::{
-    crowd::Crowd,
+    crowd::ReaderThreads,
     ledger::Loss,
-    progress::Progress,
-    publisher::{PublishLog, Publisher, TopicLog},
+    progress::ProgressLine,
+    publisher::{LoadPublisher, PublishLog, PublishedTopic},
     reader::Greeting,
     records::{StreamRecord, Totals},
     report::{
-        Cost, Deliveries, Latency, LossReport, Published, Reconnect, Report, Server,
-        StalledStreams, Streams,
+        BenchReport, Cost, Deliveries, LatencyReport, LossReport, PublishReport, Reconnect,
+        ServerReport, StalledStreams, StreamsReport,
     },
     run::Run,
     server_process::ServerProcesses,
-    settings::Settings,
+    settings::BenchSettings,
     stalled::Stalled,
     storm::Storm,
 };
@@ -67,7 +67,7 @@ pub enum BenchError {
 /// Files that are not streams: runtimes, publishers' connections, `/proc`.
 const SPARE_FILES: u64 = 64;
 
-/// Streams that are open before the server's memory is looked at first, at most: what is
+/// StreamsReport that are open before the server's memory is looked at first, at most: what is
 /// allocated once is not theirs.
 const MAX_WARM_STREAMS: usize = 200;
 
@@ -95,8 +95,8 @@ pub async fn run(args: BenchArgs) -> Result<(), BenchError> {
     let server = ServerProcesses::find(&settings.pids, stream_address).await;
     let is_json = settings.is_json;
     let run = Arc::new(Run::new(settings, stream_address));
-    let progress = Progress::new();
-    let crowd = Crowd::start(&run)?;
+    let progress = ProgressLine::new();
+    let crowd = ReaderThreads::start(&run)?;
     let measured = measure(&run, &crowd, &server, publish_address, &progress).await;
     progress.done();
     let (server, times, logs) = measured?;
@@ -119,7 +119,7 @@ struct Times {
     stalled_ended: u64,
 }
 
-fn check_open_files(settings: &Settings, limit: u64) -> Result<(), BenchError> {
+fn check_open_files(settings: &BenchSettings, limit: u64) -> Result<(), BenchError> {
     let streams = (settings.stream_count + settings.stalled_count) as u64;
     let needed = streams + u64::from(settings.publisher_count) + SPARE_FILES;
     if needed <= limit {
@@ -134,11 +134,11 @@ fn check_open_files(settings: &Settings, limit: u64) -> Result<(), BenchError> {
 
 async fn measure(
     run: &Arc<Run>,
-    crowd: &Crowd,
+    crowd: &ReaderThreads,
     processes: &ServerProcesses,
     publish_address: SocketAddr,
-    progress: &Progress,
-) -> Result<(Server, Times, Vec<PublishLog>), BenchError> {
+    progress: &ProgressLine,
+) -> Result<(ServerReport, Times, Vec<PublishLog>), BenchError> {
     let conflated_before = conflated(run).await;
     let start = Instant::now();
     let memory = open_streams(run, crowd, processes, progress).await?;
@@ -147,7 +147,7 @@ async fn measure(
     if run.settings.greeting == Greeting::Head || !stalled.is_empty() {
         sleep(UNSEEN_DELAY).await;
     }
-    let mut server = Server { pids: processes.pids().to_vec(), ..memory };
+    let mut server = ServerReport { pids: processes.pids().to_vec(), ..memory };
     let (logs, cpu, storm) = if let Some(events) = run.settings.reconnect {
         let storm = storm::measure(run, crowd, processes, publish_address, progress, events);
         let (logs, storm) = storm.await?;
@@ -174,10 +174,10 @@ async fn conflated(run: &Run) -> Option<u64> {
 /// Opens all streams, and weighs those past the first.
 async fn open_streams(
     run: &Run,
-    crowd: &Crowd,
+    crowd: &ReaderThreads,
     processes: &ServerProcesses,
-    progress: &Progress,
-) -> Result<Server, BenchError> {
+    progress: &ProgressLine,
+) -> Result<ServerReport, BenchError> {
     let count = run.settings.stream_count;
     let warm = (count / 10).min(MAX_WARM_STREAMS);
     (0..warm).for_each(|number| crowd.open(number));
@@ -192,10 +192,10 @@ async fn open_streams(
         }
         _ => None,
     };
-    Ok(Server {
+    Ok(ServerReport {
         memory_bytes: after,
         memory_bytes_per_connection: per_connection,
-        ..Server::default()
+        ..ServerReport::default()
     })
 }
 
@@ -207,7 +207,7 @@ async fn until_open(
     run: &Run,
     counter: &AtomicU64,
     count: usize,
-    progress: &Progress,
+    progress: &ProgressLine,
 ) -> Result<(), BenchError> {
     loop {
         let opened = counter.load(Relaxed);
@@ -229,14 +229,14 @@ async fn publish(
     run: &Arc<Run>,
     processes: &ServerProcesses,
     address: SocketAddr,
-    progress: &Progress,
+    progress: &ProgressLine,
 ) -> (Vec<PublishLog>, Option<Duration>) {
-    let Settings { warmup, duration, .. } = run.settings;
+    let BenchSettings { warmup, duration, .. } = run.settings;
     let (start, now) = (Instant::now(), run.micros());
     let from = now + micros(warmup);
     run.window.set(from, from + micros(duration));
     let end = start + warmup + duration;
-    let publishers = Publisher::all(run, address);
+    let publishers = LoadPublisher::all(run, address);
     let publishing = publishers.into_iter().map(|publisher| publisher.publish(start, end));
     let watching = async {
         wait_until(run, start, start + warmup, end - start, progress).await;
@@ -253,7 +253,13 @@ fn micros(duration: Duration) -> u64 {
 }
 
 /// Returns earlier if the run is over.
-async fn wait_until(run: &Run, start: Instant, time: Instant, of: Duration, progress: &Progress) {
+async fn wait_until(
+    run: &Run,
+    start: Instant,
+    time: Instant,
+    of: Duration,
+    progress: &ProgressLine,
+) {
     while Instant::now() < time {
         if run.is_over() {
             return;
@@ -284,10 +290,10 @@ async fn settle(run: &Run) {
 fn report(
     run: &Run,
     totals: Totals,
-    mut server: Server,
+    mut server: ServerReport,
     times: Times,
     logs: Vec<PublishLog>,
-) -> Report {
+) -> BenchReport {
     let (settings, counters) = (&run.settings, &run.counters);
     let window = run.window.length();
     let cost =
@@ -295,20 +301,20 @@ fn report(
     cost.put_into(&mut server);
     let per_second = |count: u64| count as f64 / window.as_secs_f64().max(f64::MIN_POSITIVE);
     let sum = |of: fn(&PublishLog) -> u64| logs.iter().map(of).sum::<u64>();
-    Report {
+    BenchReport {
         url: format!("http://{}{}", settings.streams.authority, settings.streams.path),
         seconds: window.as_secs_f64(),
         payload_bytes: settings.payload_bytes,
         topics: settings.topics.count,
         topics_per_stream: settings.topics.per_stream,
-        streams: Streams {
+        streams: StreamsReport {
             asked: run.stream_count(),
             opened: counters.opened.load(Relaxed),
             ended: counters.ended.load(Relaxed),
             first_end: counters.first_end.lock().clone(),
             seconds_to_open: times.to_open.as_secs_f64(),
         },
-        published: Published {
+        published: PublishReport {
             asked_per_second: settings.events_per_second,
             per_second: per_second(sum(|log| log.measured)),
             confirmed: sum(|log| log.confirmed),
@@ -327,7 +333,7 @@ fn report(
             strays: totals.strays,
             conflated: times.conflated,
         },
-        latency_ms: Latency::of(&totals.latencies),
+        latency_ms: LatencyReport::of(&totals.latencies),
         reconnect: times.storm.map(|storm| Reconnect::of(&storm, run.stream_count())),
         stalled: (settings.stalled_count > 0).then_some(StalledStreams {
             asked: settings.stalled_count as u64,
@@ -340,7 +346,7 @@ fn report(
 /// What all streams lack of what was confirmed.
 fn loss(run: &Run, totals: &Totals, logs: &[PublishLog]) -> Loss {
     let topics = &run.settings.topics;
-    let mut published = vec![TopicLog::default(); topics.count as usize];
+    let mut published = vec![PublishedTopic::default(); topics.count as usize];
     for (topic, log) in logs.iter().flat_map(|log| &log.topics) {
         published[*topic as usize] = *log;
     }
@@ -354,7 +360,7 @@ fn loss(run: &Run, totals: &Totals, logs: &[PublishLog]) -> Loss {
     all
 }
 
-fn print(report: &Report, is_json: bool) -> Result<(), BenchError> {
+fn print(report: &BenchReport, is_json: bool) -> Result<(), BenchError> {
     let text = if is_json {
         let json = serde_json::to_string(report);
         json.map_err(|error| BenchError::Failed(error.to_string()))? + "\n"

@@ -10,9 +10,9 @@ use super::run::Run;
 const TEMPLATE: &str = "{prefix:9} [{bar:30}] {pos}/{len} {msg}";
 
 /// One bar, a step after the other.
-pub(super) struct Progress(ProgressBar);
+pub(super) struct ProgressLine(ProgressBar);
 
-impl Progress {
+impl ProgressLine {
     pub fn new() -> Self {
         // What is no terminal gets nothing.
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());

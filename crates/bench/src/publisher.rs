@@ -40,7 +40,7 @@ const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_9;
 
 /// What became of the events of one topic.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct TopicLog {
+pub(super) struct PublishedTopic {
     /// Numbers given out.
     pub numbers: u64,
     /// Of them those that the server refused, or did not answer: they may not arrive.
@@ -50,7 +50,7 @@ pub(super) struct TopicLog {
 /// What became of the events of one connection.
 #[derive(Debug, Default)]
 pub(super) struct PublishLog {
-    pub topics: Vec<(u32, TopicLog)>,
+    pub topics: Vec<(u32, PublishedTopic)>,
     pub confirmed: u64,
     /// Of them those that were sent within the window.
     pub measured: u64,
@@ -60,10 +60,10 @@ pub(super) struct PublishLog {
     pub broken: Option<String>,
 }
 
-pub(super) struct Publisher {
+pub(super) struct LoadPublisher {
     run: Arc<Run>,
     exchange: Exchange,
-    /// Streams of each topic.
+    /// StreamsReport of each topic.
     receivers: Arc<[u64]>,
     /// Its own topics.
     topics: Vec<u32>,
@@ -74,7 +74,7 @@ pub(super) struct Publisher {
     written_off: u64,
 }
 
-impl Publisher {
+impl LoadPublisher {
     /// As many as the run asks for.
     pub fn all(run: &Arc<Run>, address: SocketAddr) -> Vec<Self> {
         let receivers: Arc<[u64]> = run.settings.topics.receivers(run.settings.stream_count).into();
@@ -87,7 +87,7 @@ impl Publisher {
         let settings = &run.settings;
         let step = settings.publisher_count as usize;
         let topics: Vec<u32> = (number..settings.topics.count).step_by(step).collect();
-        let logs = topics.iter().map(|topic| (*topic, TopicLog::default())).collect();
+        let logs = topics.iter().map(|topic| (*topic, PublishedTopic::default())).collect();
         let log = PublishLog { topics: logs, ..PublishLog::default() };
         let exchange = Exchange::new(address);
         Self { run, exchange, receivers, topics, event_count: 0, log, written_off: 0 }
@@ -248,17 +248,18 @@ impl Publisher {
         }
         let answers =
             body.split(|byte| *byte == b'\n').filter(|line| !line.trim_ascii().is_empty());
-        let mut answers = answers.map(Verdict::of).chain(std::iter::repeat_with(|| Verdict::None));
+        let mut answers =
+            answers.map(PublishVerdict::of).chain(std::iter::repeat_with(|| PublishVerdict::None));
         let mut goes_on = true;
         for slot in slots {
-            match answers.next().unwrap_or(Verdict::None) {
-                Verdict::Taken => self.on_confirmed(&[*slot], sent_micros),
-                Verdict::Refused(code) => {
+            match answers.next().unwrap_or(PublishVerdict::None) {
+                PublishVerdict::Taken => self.on_confirmed(&[*slot], sent_micros),
+                PublishVerdict::Refused(code) => {
                     self.on_unconfirmed(&[*slot]);
                     let is_temporary = TEMPORARY.contains(&code.as_str());
                     goes_on &= self.on_refused(code, is_temporary);
                 }
-                Verdict::None => {
+                PublishVerdict::None => {
                     self.on_unconfirmed(&[*slot]);
                     goes_on &= self.on_refused("no answer to an event".to_owned(), true);
                 }
@@ -301,14 +302,14 @@ fn is_temporary(status: u16) -> bool {
 }
 
 /// What a hub's line says of an event.
-enum Verdict {
+enum PublishVerdict {
     Taken,
     /// With its code.
     Refused(String),
     None,
 }
 
-impl Verdict {
+impl PublishVerdict {
     fn of(line: &[u8]) -> Self {
         #[derive(Deserialize)]
         struct Line {

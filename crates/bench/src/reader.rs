@@ -3,7 +3,7 @@
 
 use memchr::memchr;
 
-use super::http::{Answer, BadAnswer};
+use super::http::{BadResponse, ParsedResponse};
 
 /// Longest line that is kept while it is incomplete: more than any hub's largest payload.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
@@ -38,7 +38,7 @@ pub(super) enum Said<'a> {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ReadError {
     #[error(transparent)]
-    BadAnswer(#[from] BadAnswer),
+    BadResponse(#[from] BadResponse),
     #[error("the server answered HTTP {status}{}{body}", if .body.is_empty() { "" } else { ": " })]
     Refused { status: u16, body: String },
     #[error("what answers at this address is no hub: it sends no event stream")]
@@ -50,16 +50,21 @@ pub(super) enum ReadError {
 }
 
 #[derive(Debug)]
-pub(super) struct Reader {
-    answer: Answer,
-    lines: Lines,
+pub(super) struct StreamReader {
+    answer: ParsedResponse,
+    lines: LineReader,
     greeting: Greeting,
     is_open: bool,
 }
 
-impl Reader {
+impl StreamReader {
     pub fn new(greeting: Greeting) -> Self {
-        Self { answer: Answer::default(), lines: Lines::default(), greeting, is_open: false }
+        Self {
+            answer: ParsedResponse::default(),
+            lines: LineReader::default(),
+            greeting,
+            is_open: false,
+        }
     }
 
     /// Takes the next bytes. After an error there is nothing more to read.
@@ -115,7 +120,7 @@ impl Reader {
 
 /// Of which event the lines are.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum BlockKind {
     #[default]
     Published,
     Connected,
@@ -124,13 +129,13 @@ enum Kind {
 }
 
 #[derive(Debug, Default)]
-struct Lines {
+struct LineReader {
     /// The line that has not ended yet, without memory of its own if there is none.
     line: Vec<u8>,
-    kind: Kind,
+    kind: BlockKind,
 }
 
-impl Lines {
+impl LineReader {
     fn feed(&mut self, mut bytes: &[u8], on: &mut impl FnMut(Said<'_>)) {
         while let Some(end) = memchr(b'\n', bytes) {
             if self.line.is_empty() {
@@ -148,22 +153,22 @@ impl Lines {
     fn on_line(&mut self, line: &[u8], on: &mut impl FnMut(Said<'_>)) {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
-            self.kind = Kind::Published;
+            self.kind = BlockKind::Published;
         } else if let Some(data) = line.strip_prefix(b"data:") {
             match self.kind {
-                Kind::Published => on(Said::Data(data)),
-                Kind::Connected => on(Said::Opened),
-                Kind::Gap => on(Said::Gap),
-                Kind::Shutdown => on(Said::Shutdown(data.trim_ascii())),
+                BlockKind::Published => on(Said::Data(data)),
+                BlockKind::Connected => on(Said::Opened),
+                BlockKind::Gap => on(Said::Gap),
+                BlockKind::Shutdown => on(Said::Shutdown(data.trim_ascii())),
             }
         } else if let Some(id) = line.strip_prefix(b"id:") {
             on(Said::Id(id.strip_prefix(b" ").unwrap_or(id)));
         } else if let Some(name) = line.strip_prefix(b"event:") {
             self.kind = match name.trim_ascii() {
-                b"connected" => Kind::Connected,
-                b"gap" => Kind::Gap,
-                b"shutdown" => Kind::Shutdown,
-                _ => Kind::Published,
+                b"connected" => BlockKind::Connected,
+                b"gap" => BlockKind::Gap,
+                b"shutdown" => BlockKind::Shutdown,
+                _ => BlockKind::Published,
             };
         }
     }
@@ -199,7 +204,7 @@ mod tests {
     /// What a stream says, whatever the pieces.
     fn said(greeting: Greeting, bytes: &str) -> (Vec<String>, Option<ReadError>) {
         let read = |piece_bytes: usize| {
-            let mut reader = Reader::new(greeting);
+            let mut reader = StreamReader::new(greeting);
             let mut all = Vec::new();
             let mut pieces = bytes.as_bytes().chunks(piece_bytes);
             let error = pieces.find_map(|piece| {

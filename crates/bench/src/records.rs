@@ -4,7 +4,7 @@ use std::{cell::RefCell, sync::Arc};
 
 use hdrhistogram::Histogram;
 
-use crate::{ledger::Ledger, run::Run};
+use crate::{ledger::TopicRecord, run::Run};
 
 /// What is read at once.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
@@ -17,7 +17,7 @@ pub(super) struct StreamRecord {
     /// Among those of the run.
     pub number: usize,
     /// Of its topics.
-    pub ledgers: Box<[Ledger]>,
+    pub ledgers: Box<[TopicRecord]>,
     /// What its last `id:` line said, if it is to come back with it.
     pub last_id: Vec<u8>,
 }
@@ -68,7 +68,7 @@ impl ReaderThread {
     /// A place for a stream's totals.
     pub fn add(&self, number: usize) -> usize {
         let topics = self.run.settings.topics.per_stream;
-        let ledgers = (0..topics).map(|_| Ledger::default()).collect();
+        let ledgers = (0..topics).map(|_| TopicRecord::default()).collect();
         let streams = &mut self.totals.borrow_mut().streams;
         streams.push(StreamRecord { number, ledgers, last_id: Vec::new() });
         streams.len() - 1

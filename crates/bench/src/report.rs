@@ -10,25 +10,25 @@ use super::{ledger::Loss, storm::Storm};
 
 /// All of it. What could not be measured is `null`, or `unknown` in the table.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct BenchReport {
     pub url: String,
     /// Measured, warm-up aside.
     pub seconds: f64,
     pub payload_bytes: usize,
     pub topics: u32,
     pub topics_per_stream: u32,
-    pub streams: Streams,
-    pub published: Published,
+    pub streams: StreamsReport,
+    pub published: PublishReport,
     pub deliveries: Deliveries,
     pub loss: LossReport,
-    pub latency_ms: Latency,
+    pub latency_ms: LatencyReport,
     pub reconnect: Option<Reconnect>,
     pub stalled: Option<StalledStreams>,
-    pub server: Server,
+    pub server: ServerReport,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Streams {
+pub(super) struct StreamsReport {
     pub asked: u64,
     pub opened: u64,
     /// Ended before the run did, by the server or with the connection.
@@ -38,7 +38,7 @@ pub(super) struct Streams {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Published {
+pub(super) struct PublishReport {
     /// None for as fast as it goes.
     pub asked_per_second: Option<f64>,
     pub per_second: f64,
@@ -73,7 +73,7 @@ pub(super) struct LossReport {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Latency {
+pub(super) struct LatencyReport {
     pub p50: Option<f64>,
     pub p95: Option<f64>,
     pub p99: Option<f64>,
@@ -136,7 +136,7 @@ impl Reconnect {
     }
 }
 
-/// Streams that were not read.
+/// StreamsReport that were not read.
 #[derive(Debug, Serialize)]
 pub(super) struct StalledStreams {
     pub asked: u64,
@@ -146,7 +146,7 @@ pub(super) struct StalledStreams {
 
 /// What the kernel says of the server's processes.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Server {
+pub(super) struct ServerReport {
     pub pids: Vec<u32>,
     /// Pss with all streams open, before anything was published, and at the end.
     pub memory_bytes: Option<u64>,
@@ -159,7 +159,7 @@ pub(super) struct Server {
     pub cpu_micros_per_delivery: Option<f64>,
 }
 
-impl Latency {
+impl LatencyReport {
     pub fn of(micros: &Histogram<u64>) -> Self {
         let millis = |micros: u64| micros as f64 / 1000.0;
         let at =
@@ -168,7 +168,7 @@ impl Latency {
     }
 }
 
-impl Report {
+impl BenchReport {
     /// What is wrong with the run, if it is to count as failed.
     pub fn failure(&self) -> Option<String> {
         let LossReport { is_checked, loss, gaps, strays, .. } = &self.loss;
@@ -209,7 +209,7 @@ impl Report {
 
     fn rows_of_streams(&self) -> Vec<(&'static str, String)> {
         let Self { streams, seconds, payload_bytes, .. } = self;
-        let Streams { asked, opened, ended, seconds_to_open, .. } = streams;
+        let StreamsReport { asked, opened, ended, seconds_to_open, .. } = streams;
         let opened =
             format!("{opened} of {asked}, opened in {seconds_to_open:.2} s, {ended} ended early");
         let mut rows = vec![("connections", opened)];
@@ -222,7 +222,7 @@ impl Report {
     }
 }
 
-impl Server {
+impl ServerReport {
     fn rows(&self) -> [(&'static str, String); 5] {
         let kibibytes = |bytes| format!("{:.1} KiB", bytes / 1024.0);
         [
@@ -245,7 +245,7 @@ fn known<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
     value.map_or_else(|| "unknown".to_owned(), text)
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for BenchReport {
     /// Markdown, with columns that align.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = [("measured at", self.url.clone())].into_iter().chain(self.rows());
@@ -259,7 +259,7 @@ impl fmt::Display for Report {
     }
 }
 
-impl fmt::Display for Published {
+impl fmt::Display for PublishReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:.1} ", self.per_second)?;
         match self.asked_per_second {
@@ -282,7 +282,7 @@ impl fmt::Display for LossReport {
     }
 }
 
-impl fmt::Display for Latency {
+impl fmt::Display for LatencyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (Some(p50), Some(p95), Some(p99), Some(p999)) =
             (self.p50, self.p95, self.p99, self.p999)
@@ -303,7 +303,7 @@ pub(super) struct Cost {
 
 impl Cost {
     /// Completes what is known of the server.
-    pub fn put_into(&self, server: &mut Server) {
+    pub fn put_into(&self, server: &mut ServerReport) {
         let Some(cpu) = self.cpu.filter(|_| !self.window.is_zero()) else {
             return;
         };

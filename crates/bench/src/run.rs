@@ -12,7 +12,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
-use super::{mark::Marker, settings::Settings};
+use super::{mark::Marker, settings::BenchSettings};
 
 /// Connections that are being opened at once, except in a storm: so few that no server's accept queue overflows,
 /// for then the kernel's retransmissions would be measured.
@@ -20,7 +20,7 @@ const MAX_CONNECTING: usize = 256;
 
 /// One run of the load tool.
 pub(super) struct Run {
-    pub settings: Settings,
+    pub settings: BenchSettings,
     /// Where the streams are, once resolved.
     pub stream_address: SocketAddr,
     pub marker: Marker,
@@ -37,14 +37,14 @@ pub(super) struct Run {
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub opened: AtomicU64,
-    /// Streams that never opened.
+    /// StreamsReport that never opened.
     pub refused: AtomicU64,
-    /// Streams that are open again after they were cut.
+    /// StreamsReport that are open again after they were cut.
     pub returned: AtomicU64,
     /// When the last of them was, and when the last delivery came, on the run's clock.
     pub last_return_micros: AtomicU64,
     pub last_delivery_micros: AtomicU64,
-    /// Streams that ended by themselves after they had opened.
+    /// StreamsReport that ended by themselves after they had opened.
     pub ended: AtomicU64,
     /// Without those that came again.
     pub delivered: AtomicU64,
@@ -93,7 +93,7 @@ impl Window {
 }
 
 impl Run {
-    pub fn new(settings: Settings, stream_address: SocketAddr) -> Self {
+    pub fn new(settings: BenchSettings, stream_address: SocketAddr) -> Self {
         Self {
             settings,
             stream_address,

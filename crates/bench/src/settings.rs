@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Uri;
 
-use super::{mark::MIN_PAYLOAD_BYTES, reader::Greeting, topics::Topics};
+use super::{mark::MIN_PAYLOAD_BYTES, reader::Greeting, topics::TopicNames};
 use crate::{
     BenchError,
     hub_address::{HubArgs, authorization, base_url},
@@ -26,7 +26,7 @@ const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
-    /// Streams to open
+    /// StreamsReport to open
     #[arg(long, value_name = "N", default_value_t = 1000)]
     streams: usize,
     /// Events a second, over all topics; 0 is as fast as they are answered and delivered
@@ -41,10 +41,10 @@ pub struct BenchArgs {
     /// Bytes of each event's data
     #[arg(long, value_name = "BYTES", default_value_t = 100)]
     payload: usize,
-    /// Topics to publish to, in turn
+    /// TopicNames to publish to, in turn
     #[arg(long, value_name = "N", default_value_t = 1)]
     topics: u32,
-    /// Topics of each stream
+    /// TopicNames of each stream
     #[arg(long, value_name = "N", default_value_t = 1)]
     topics_per_stream: u32,
     /// Instead of publishing at a rate, a reconnect storm: all streams are cut (RST) after their
@@ -76,10 +76,10 @@ pub struct BenchArgs {
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// Streams of another hub: its URL with {topic} or {topics}, a list with commas
+    /// StreamsReport of another hub: its URL with {topic} or {topics}, a list with commas
     #[arg(long, value_name = "URL")]
     stream_url: Option<String>,
-    /// Publishing to another hub, an event a POST: its URL, where {topic} may stand
+    /// PublishSettings to another hub, an event a POST: its URL, where {topic} may stand
     #[arg(long, value_name = "URL")]
     publish_url: Option<String>,
     /// What is posted to --publish-url, where {topic} and {data} may stand
@@ -94,7 +94,7 @@ pub struct BenchArgs {
 
 /// A run that can be tried.
 #[derive(Debug)]
-pub(super) struct Settings {
+pub(super) struct BenchSettings {
     pub stream_count: usize,
     /// None is as fast as it goes.
     pub events_per_second: Option<f64>,
@@ -102,27 +102,27 @@ pub(super) struct Settings {
     pub warmup: Duration,
     /// Events of each topic to miss in a reconnect storm, which takes the place of the above.
     pub reconnect: Option<u64>,
-    /// Streams that are not read, on top of the others.
+    /// StreamsReport that are not read, on top of the others.
     pub stalled_count: usize,
     pub payload_bytes: usize,
-    pub topics: Topics,
+    pub topics: TopicNames,
     pub publisher_count: u32,
     pub thread_count: usize,
     pub pids: Vec<u32>,
     pub is_json: bool,
-    pub streams: Place,
+    pub streams: PublishEndpoint,
     pub greeting: Greeting,
-    pub publishing: Publishing,
+    pub publishing: PublishSettings,
     /// Where a fanfare hub counts what it conflates; none of another hub.
-    pub stats: Option<Place>,
+    pub stats: Option<PublishEndpoint>,
     /// A header line, or nothing.
     pub authorization: String,
 }
 
 /// How events are published.
 #[derive(Debug)]
-pub(super) struct Publishing {
-    pub place: Place,
+pub(super) struct PublishSettings {
+    pub place: PublishEndpoint,
     pub body: String,
     pub content_type: String,
     /// Whether one request takes many events, a line each.
@@ -131,7 +131,7 @@ pub(super) struct Publishing {
 
 /// An `http://` URL in its parts; the path may hold `{topic}` and `{topics}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct PublishEndpoint {
     pub host: String,
     pub port: u16,
     /// As the `Host` header has it.
@@ -142,17 +142,19 @@ pub(super) struct Place {
 impl BenchArgs {
     /// # Errors
     /// Every problem, a line each.
-    pub(super) fn settings(self) -> Result<Settings, BenchError> {
+    pub(super) fn settings(self) -> Result<BenchSettings, BenchError> {
         let mut problems = self.problems();
-        let mut collect = |result: Result<Place, String>| result.map_err(|it| problems.push(it));
+        let mut collect =
+            |result: Result<PublishEndpoint, String>| result.map_err(|it| problems.push(it));
         let base = base_url(&self.hub.url).map_err(|error| error.to_string());
-        let at_base = |path: &str| Place::parse("--url", &format!("{}{path}", base.clone()?));
+        let at_base =
+            |path: &str| PublishEndpoint::parse("--url", &format!("{}{path}", base.clone()?));
         let streams = collect(match &self.stream_url {
-            Some(url) => Place::parse("--stream-url", url),
+            Some(url) => PublishEndpoint::parse("--stream-url", url),
             None => at_base("/events/stream?topics={topics}"),
         });
         let publishing = collect(match &self.publish_url {
-            Some(url) => Place::parse("--publish-url", url),
+            Some(url) => PublishEndpoint::parse("--publish-url", url),
             None => at_base("/events/publish"),
         });
         let authorization = match &self.hub.token {
@@ -176,7 +178,7 @@ impl BenchArgs {
         let own_type = "application/x-ndjson".to_owned();
         let content_type = if takes_lines { own_type } else { self.publish_type };
         let own_streams = self.stream_url.is_none();
-        Ok(Settings {
+        Ok(BenchSettings {
             stream_count: self.streams,
             events_per_second: Some(self.rate)
                 .filter(|rate| *rate > 0.0 && self.reconnect.is_none()),
@@ -185,7 +187,7 @@ impl BenchArgs {
             reconnect: self.reconnect,
             stalled_count: self.stalled,
             payload_bytes: self.payload,
-            topics: Topics {
+            topics: TopicNames {
                 prefix: self.topic,
                 count: self.topics,
                 per_stream: self.topics_per_stream,
@@ -196,7 +198,7 @@ impl BenchArgs {
             is_json: self.json,
             streams,
             greeting: if own_streams { Greeting::Connected } else { Greeting::Head },
-            publishing: Publishing { place, body, content_type, takes_lines },
+            publishing: PublishSettings { place, body, content_type, takes_lines },
             stats,
             authorization,
         })
@@ -255,7 +257,7 @@ fn thread_count(asked: usize) -> usize {
     }
 }
 
-impl Place {
+impl PublishEndpoint {
     fn parse(option: &str, url: &str) -> Result<Self, String> {
         let problem = |what: &str| format!("{option} {url}: {what}");
         let sample = url.replace("{topics}", "t").replace("{topic}", "t");
@@ -297,7 +299,7 @@ mod tests {
         bench: BenchArgs,
     }
 
-    fn settings(arguments: &[&str]) -> Result<Settings, String> {
+    fn settings(arguments: &[&str]) -> Result<BenchSettings, String> {
         let line = Line::try_parse_from([&["bench"], arguments].concat());
         let settings = line.map_err(|error| error.to_string())?.bench.settings();
         settings.map_err(|error| error.to_string())

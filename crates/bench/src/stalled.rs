@@ -1,4 +1,4 @@
-//! Streams that are opened and then not read: what a hub does with such, and whether others
+//! StreamsReport that are opened and then not read: what a hub does with such, and whether others
 //! feel it. They count in nothing else.
 
 use std::{io, time::Duration};
@@ -12,7 +12,7 @@ use tokio::{
 
 use super::{
     POLL,
-    reader::{Greeting, Reader, Said},
+    reader::{Greeting, Said, StreamReader},
     run::Run,
     stream::{self, OPEN_TIMEOUT, StreamError},
 };
@@ -70,7 +70,7 @@ async fn open(run: &Run, number: usize) -> Result<TcpStream, StreamError> {
     let (mut buffer, mut is_open) = ([0; PEEK_BYTES], false);
     loop {
         let length = socket.peek(&mut buffer).await?;
-        let mut reader = Reader::new(Greeting::Head);
+        let mut reader = StreamReader::new(Greeting::Head);
         reader.feed(&buffer[..length], &mut |said| is_open |= said == Said::Opened)?;
         if is_open {
             return Ok(socket);

@@ -10,10 +10,10 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 
 use super::{
-    crowd::Crowd,
+    crowd::ReaderThreads,
     handshakes::Handshakes,
-    progress::Progress,
-    publisher::{PublishLog, Publisher},
+    progress::ProgressLine,
+    publisher::{LoadPublisher, PublishLog},
     run::Run,
     server_process::ServerProcesses,
     settle, until_open,
@@ -45,13 +45,13 @@ pub(super) struct Storm {
 /// Runs it, with all streams open.
 pub(super) async fn measure(
     run: &Arc<Run>,
-    crowd: &Crowd,
+    crowd: &ReaderThreads,
     processes: &ServerProcesses,
     publish_address: SocketAddr,
-    progress: &Progress,
+    progress: &ProgressLine,
     events: u64,
 ) -> Result<(Vec<PublishLog>, Storm), BenchError> {
-    let mut publishers = Publisher::all(run, publish_address);
+    let mut publishers = LoadPublisher::all(run, publish_address);
     // So that each has an id to come back with.
     publish_each(&mut publishers, 1).await;
     settle(run).await;
@@ -83,9 +83,9 @@ pub(super) async fn measure(
         cpu,
         handshakes,
     };
-    Ok((publishers.into_iter().map(Publisher::into_log).collect(), storm))
+    Ok((publishers.into_iter().map(LoadPublisher::into_log).collect(), storm))
 }
 
-async fn publish_each(publishers: &mut [Publisher], events: u64) {
+async fn publish_each(publishers: &mut [LoadPublisher], events: u64) {
     join_all(publishers.iter_mut().map(|publisher| publisher.publish_each(events))).await;
 }

@@ -20,8 +20,8 @@ use tokio::{
 };
 
 use super::{
-    ledger::Ledger,
-    reader::{ReadError, Reader, Said},
+    ledger::TopicRecord,
+    reader::{ReadError, Said, StreamReader},
     records::{ReaderThread, StreamRecord},
     run::Run,
 };
@@ -29,7 +29,7 @@ use super::{
 /// From the connection's first packet to the stream being in place.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Streams from one address of this machine to a server on it: the kernel has some 28,000
+/// StreamsReport from one address of this machine to a server on it: the kernel has some 28,000
 /// ports for them.
 const STREAMS_PER_SOURCE: usize = 20_000;
 
@@ -55,7 +55,7 @@ pub(super) async fn follow(
 ) {
     let counters = &thread.run.counters;
     let opening = async {
-        let mut stream = Stream::connect(&thread, slot).await?;
+        let mut stream = BenchStream::connect(&thread, slot).await?;
         while !stream.is_open {
             stream.read().await?;
         }
@@ -88,10 +88,10 @@ pub(super) async fn follow(
 }
 
 /// An open connection.
-struct Stream<'a> {
+struct BenchStream<'a> {
     thread: &'a ReaderThread,
     socket: TcpStream,
-    reader: Reader,
+    reader: StreamReader,
     first_topic: u32,
     /// Its place in the thread's totals.
     slot: usize,
@@ -100,7 +100,7 @@ struct Stream<'a> {
     shutdown: Option<String>,
 }
 
-impl<'a> Stream<'a> {
+impl<'a> BenchStream<'a> {
     async fn connect(thread: &'a ReaderThread, slot: usize) -> Result<Self, StreamError> {
         let run = &thread.run;
         let (number, request) = {
@@ -112,7 +112,7 @@ impl<'a> Stream<'a> {
         Ok(Self {
             thread,
             socket,
-            reader: Reader::new(run.settings.greeting),
+            reader: StreamReader::new(run.settings.greeting),
             first_topic: run.settings.topics.first(number),
             slot,
             is_open: false,
@@ -142,7 +142,7 @@ impl<'a> Stream<'a> {
         let totals = &mut *self.thread.totals.borrow_mut();
         let StreamRecord { ledgers, last_id, .. } = &mut totals.streams[self.slot];
         let keeps_id = run.settings.reconnect.is_some();
-        let mut batch = Batch {
+        let mut batch = DeliveryBatch {
             run,
             first_topic: self.first_topic,
             ledgers,
@@ -162,7 +162,7 @@ impl<'a> Stream<'a> {
             Said::Shutdown(data) => *shutdown = Some(String::from_utf8_lossy(data).into_owned()),
         });
         batch.record_latencies();
-        let Batch { now_micros, delivered, strays, .. } = batch;
+        let DeliveryBatch { now_micros, delivered, strays, .. } = batch;
         totals.strays += strays;
         if delivered > 0 {
             run.counters.last_delivery_micros.fetch_max(now_micros, Relaxed);
@@ -176,10 +176,10 @@ impl<'a> Stream<'a> {
 }
 
 /// What one read brought. Millions of events a second pass through here.
-struct Batch<'a> {
+struct DeliveryBatch<'a> {
     run: &'a Run,
     first_topic: u32,
-    ledgers: &'a mut [Ledger],
+    ledgers: &'a mut [TopicRecord],
     latencies: &'a mut Histogram<u64>,
     now_micros: u64,
     /// When the last events were sent, and how many of them: those of one request follow each
@@ -189,7 +189,7 @@ struct Batch<'a> {
     strays: u64,
 }
 
-impl Batch<'_> {
+impl DeliveryBatch<'_> {
     fn on_data(&mut self, line: &[u8]) {
         let Some(mark) = self.run.marker.find(line) else {
             return;

@@ -1,15 +1,15 @@
 //! Which stream is on which topics: an even share of streams to each, by arithmetic alone.
 
-/// Topics, numbered from 0, and how many of them each stream is on.
+/// TopicNames, numbered from 0, and how many of them each stream is on.
 #[derive(Debug, Clone)]
-pub(super) struct Topics {
+pub(super) struct TopicNames {
     pub prefix: String,
     pub count: u32,
     /// At least 1, at most `count`.
     pub per_stream: u32,
 }
 
-impl Topics {
+impl TopicNames {
     pub fn name(&self, topic: u32) -> String {
         format!("{}:{topic}", self.prefix)
     }
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn every_topic_has_an_even_share_of_the_streams() {
         for (count, per_stream) in [(1, 1), (7, 3), (10, 10), (12, 5)] {
-            let topics = Topics { prefix: "bench".into(), count, per_stream };
+            let topics = TopicNames { prefix: "bench".into(), count, per_stream };
             let receivers = topics.receivers(100);
             assert_eq!(receivers.iter().sum::<u64>(), 100 * u64::from(per_stream));
             let (least, most) = (receivers.iter().min(), receivers.iter().max());
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn a_topic_is_found_among_those_of_a_stream() {
-        let topics = Topics { prefix: "bench".into(), count: 7, per_stream: 3 };
+        let topics = TopicNames { prefix: "bench".into(), count: 7, per_stream: 3 };
         for stream in 0..20 {
             let mine: Vec<u32> = topics.of_stream(stream).collect();
             for topic in 0..9 {

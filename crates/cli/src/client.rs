@@ -42,12 +42,12 @@ pub(crate) enum HubError {
     #[error("{0}")]
     Broken(String),
     #[error(transparent)]
-    Refused(#[from] Refusal),
+    Refused(#[from] HubRefusal),
 }
 
 /// A status that is not 2xx, and what the hub said with it.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
+pub(crate) struct HubRefusal {
     pub status: StatusCode,
     /// Empty where the answer is not a hub's.
     pub code: String,
@@ -55,9 +55,9 @@ pub(crate) struct Refusal {
     pub retry_after: Option<Duration>,
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for HubRefusal {}
 
-impl fmt::Display for Refusal {
+impl fmt::Display for HubRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the hub answered {}", self.status)?;
         if !self.code.is_empty() {
@@ -73,7 +73,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl Refusal {
+impl HubRefusal {
     /// The hub has not taken the request and would take it later.
     pub fn is_temporary(&self) -> bool {
         matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
@@ -81,11 +81,11 @@ impl Refusal {
 
     fn new(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Self {
         #[derive(Deserialize)]
-        struct Body {
+        struct RefusalJson {
             error: ErrorBody,
         }
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let error = match serde_json::from_slice::<Body>(body) {
+        let error = match serde_json::from_slice::<RefusalJson>(body) {
             Ok(body) => body.error,
             Err(_) => {
                 let location = header(LOCATION).filter(|_| status.is_redirection());
@@ -101,7 +101,7 @@ impl Refusal {
 }
 
 /// A body to send.
-pub(crate) struct Request {
+pub(crate) struct HubRequest {
     /// Below the hub's address, with the first slash.
     pub path: &'static str,
     pub content_type: &'static str,
@@ -109,12 +109,12 @@ pub(crate) struct Request {
 }
 
 /// Connections to one hub. Lives in an actix runtime.
-pub(crate) struct Client {
+pub(crate) struct HubClient {
     http: awc::Client,
     base: String,
 }
 
-impl Client {
+impl HubClient {
     /// Checks address and token; connects to nothing yet.
     pub fn new(args: &HubArgs) -> Result<Self, CliError> {
         let base = base_url(&args.url)?;
@@ -132,7 +132,7 @@ impl Client {
     }
 
     /// Sends a request and waits for the answer's head. All but 2xx is an error.
-    pub async fn post(&self, request: Request) -> Result<Answer, HubError> {
+    pub async fn post(&self, request: HubRequest) -> Result<HubResponse, HubError> {
         let seconds = request.body.len() / MIN_UPLOAD_BYTES_PER_SECOND;
         let deadline = HEAD_TIMEOUT + Duration::from_secs(seconds as u64);
         let sending = self
@@ -149,7 +149,7 @@ impl Client {
             }
         };
         let (status, headers) = (response.status(), response.headers().clone());
-        let answer = Answer { status, headers, body: Box::pin(response) };
+        let answer = HubResponse { status, headers, body: Box::pin(response) };
         if status.is_success() { Ok(answer) } else { Err(answer.into_refusal().await.into()) }
     }
 
@@ -166,13 +166,13 @@ impl Client {
 }
 
 /// A head that has arrived, and a body that arrives.
-pub(crate) struct Answer {
+pub(crate) struct HubResponse {
     pub status: StatusCode,
     headers: HeaderMap,
     body: Pin<Box<dyn Stream<Item = Result<Bytes, PayloadError>>>>,
 }
 
-impl Answer {
+impl HubResponse {
     pub fn is_event_stream(&self) -> bool {
         let content_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let essence = content_type.and_then(|value| value.split(';').next());
@@ -203,12 +203,12 @@ impl Answer {
         Ok(body.freeze())
     }
 
-    async fn into_refusal(mut self) -> Refusal {
+    async fn into_refusal(mut self) -> HubRefusal {
         let headers = std::mem::take(&mut self.headers);
         let status = self.status;
         // The status says enough if the body does not come.
         let body = self.read(MAX_REFUSAL_BYTES).await.unwrap_or_default();
-        Refusal::new(status, &headers, &body)
+        HubRefusal::new(status, &headers, &body)
     }
 }
 
@@ -256,13 +256,13 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(RETRY_AFTER, HeaderValue::from_static("3"));
         let body = br#"{"error":{"code":"at_capacity","message":"full","index":1}}"#;
-        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, &headers, body);
+        let refusal = HubRefusal::new(StatusCode::SERVICE_UNAVAILABLE, &headers, body);
         assert!(refusal.is_temporary());
         assert_eq!(
             refusal.to_string(),
             "the hub answered 503 Service Unavailable, at_capacity: full (try again in 3 s)"
         );
-        let refusal = Refusal::new(StatusCode::NOT_FOUND, &HeaderMap::new(), b"<html>");
+        let refusal = HubRefusal::new(StatusCode::NOT_FOUND, &HeaderMap::new(), b"<html>");
         assert_eq!(refusal.to_string(), "the hub answered 404 Not Found");
     }
 

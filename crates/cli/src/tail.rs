@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 
 use super::{
     CliError,
-    client::{Answer, Backoff, Client, HubError, Request, note},
+    client::{Backoff, HubClient, HubError, HubRequest, HubResponse, note},
 };
 
 /// A hub writes a heartbeat every 15 s: after four that did not come, the connection is dead.
@@ -50,8 +50,8 @@ pub(crate) struct TailArgs {
 /// Follows until the hub refuses for good, says that there is nothing more (204), or nobody
 /// reads standard output any more.
 pub(crate) async fn run(args: TailArgs) -> Result<(), CliError> {
-    let client = Client::new(&args.hub)?;
-    let output = Output { out: BufWriter::new(io::stdout()), is_json: args.json };
+    let client = HubClient::new(&args.hub)?;
+    let output = TailOutput { out: BufWriter::new(io::stdout()), is_json: args.json };
     let tail = Tail {
         client,
         topics: args.topics,
@@ -77,14 +77,14 @@ enum Ending {
 }
 
 struct Tail<W> {
-    client: Client,
+    client: HubClient,
     topics: Vec<String>,
     /// Of the last event that was printed, or where to begin.
     last_id: Option<String>,
     /// As the hub last asked for.
     retry: Duration,
     backoff: Backoff,
-    output: Output<W>,
+    output: TailOutput<W>,
 }
 
 impl<W: Write> Tail<W> {
@@ -102,10 +102,10 @@ impl<W: Write> Tail<W> {
         }
     }
 
-    async fn open(&self) -> Result<Answer, HubError> {
+    async fn open(&self) -> Result<HubResponse, HubError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
-        struct Body<'a> {
+        struct TailBody<'a> {
             topics: &'a [String],
             #[serde(skip_serializing_if = "Option::is_none")]
             last_event_id: Option<&'a str>,
@@ -114,10 +114,12 @@ impl<W: Write> Tail<W> {
         }
         let batch = self.output.is_json.then_some("json");
         let last_event_id = self.last_id.as_deref();
-        let body = serde_json::to_vec(&Body { topics: &self.topics, last_event_id, batch })
+        let body = serde_json::to_vec(&TailBody { topics: &self.topics, last_event_id, batch })
             .expect("strings serialize");
         let content_type = "application/json";
-        self.client.post(Request { path: "/events/stream", content_type, body: body.into() }).await
+        self.client
+            .post(HubRequest { path: "/events/stream", content_type, body: body.into() })
+            .await
     }
 
     fn on_refused(&mut self, error: HubError) -> Result<Ending, CliError> {
@@ -133,7 +135,7 @@ impl<W: Write> Tail<W> {
         Ok(Ending::Again { why: error.to_string(), after: self.backoff.next(retry_after) })
     }
 
-    async fn read(&mut self, mut answer: Answer) -> Result<Ending, CliError> {
+    async fn read(&mut self, mut answer: HubResponse) -> Result<Ending, CliError> {
         if answer.status == StatusCode::NO_CONTENT {
             return Ok(Ending::Done);
         }
@@ -188,12 +190,12 @@ impl<W: Write> Tail<W> {
 }
 
 /// Prints events, unflushed.
-struct Output<W> {
+struct TailOutput<W> {
     out: W,
     is_json: bool,
 }
 
-impl<W: Write> Output<W> {
+impl<W: Write> TailOutput<W> {
     fn event(&mut self, event_type: &str, data: &str) -> io::Result<()> {
         if !self.is_json {
             return writeln!(self.out, "{data}");
@@ -293,7 +295,7 @@ mod tests {
     use super::*;
 
     fn printed(is_json: bool, event_type: &str, data: &str) -> String {
-        let mut output = Output { out: Vec::new(), is_json };
+        let mut output = TailOutput { out: Vec::new(), is_json };
         output.event(event_type, data).unwrap();
         String::from_utf8(output.out).unwrap()
     }

@@ -10,7 +10,7 @@ use crate::{event::SequencedEvent, policy::Conflate, topic::Topic};
 
 /// What a later event of the same item supersedes, or merges with.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Item {
+struct BatchItem {
     topic: Topic,
     name: ItemName,
 }
@@ -26,7 +26,7 @@ enum ItemName {
     },
 }
 
-impl Item {
+impl BatchItem {
     /// `None` for an event that supersedes nothing: the policy keeps all, or conflates by
     /// key and the event has none, and it has no collapse key either.
     fn of(event: &SequencedEvent) -> Option<Self> {
@@ -45,8 +45,8 @@ impl Item {
 
 /// Whether a batch merges the two into one.
 pub fn is_merged(one: &SequencedEvent, other: &SequencedEvent) -> bool {
-    Item::of(one).is_some_and(|item| {
-        matches!(item.name, ItemName::Collapse { .. }) && Item::of(other) == Some(item)
+    BatchItem::of(one).is_some_and(|item| {
+        matches!(item.name, ItemName::Collapse { .. }) && BatchItem::of(other) == Some(item)
     })
 }
 
@@ -57,8 +57,8 @@ pub struct Batch {
     places: VecDeque<Option<Arc<SequencedEvent>>>,
     /// Number of the place at the front, counted since the batch began.
     front: u64,
-    /// Item to the number of its place.
-    items: HashMap<Item, u64>,
+    /// BatchItem to the number of its place.
+    items: HashMap<BatchItem, u64>,
     len: usize,
     bytes: usize,
 }
@@ -78,7 +78,7 @@ impl Batch {
     /// Adds an event at the end.
     pub fn push(&mut self, mut event: Arc<SequencedEvent>) -> Added {
         let mut added = Added::Appended;
-        if let Some(item) = Item::of(&event) {
+        if let Some(item) = BatchItem::of(&event) {
             let older = self.items.remove(&item);
             if let Some(older) = older.and_then(|older| self.remove(older)) {
                 added = Added::Superseded;
@@ -104,7 +104,7 @@ impl Batch {
             self.bytes -= event.stream_bytes();
             if self.len == 0 {
                 self.items.clear();
-            } else if let Some(item) = Item::of(&event) {
+            } else if let Some(item) = BatchItem::of(&event) {
                 self.items.remove(&item);
             }
             self.bound_holes();
@@ -169,7 +169,7 @@ impl Batch {
         self.places.retain(Option::is_some);
         let numbered = self.places.iter().flatten().zip(self.front..);
         self.items =
-            numbered.filter_map(|(event, place)| Some((Item::of(event)?, place))).collect();
+            numbered.filter_map(|(event, place)| Some((BatchItem::of(event)?, place))).collect();
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
 
 /// One event for many topics.
 #[derive(Debug)]
-pub struct FanOut {
+pub struct FanOutPublish {
     /// By which it is known that a topic has it already.
     pub id: Option<Arc<str>>,
     pub event: Event,

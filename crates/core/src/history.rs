@@ -18,7 +18,7 @@ const MAX_TYPES: usize = 16;
 
 /// A topic's events in sequence order.
 #[derive(Debug)]
-pub struct TopicHistory {
+pub struct HistoryRing {
     pub policy: Arc<Policy>,
     events: VecDeque<Arc<SequencedEvent>>,
     /// Sequence of each key's event, where the policy conflates by key.
@@ -41,7 +41,7 @@ pub struct TopicHistory {
     pub is_listed_to_expire: bool,
 }
 
-impl TopicHistory {
+impl HistoryRing {
     pub fn new(policy: Arc<Policy>) -> Self {
         Self {
             policy,

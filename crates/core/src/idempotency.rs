@@ -15,7 +15,7 @@ use crate::topic::Topic;
 
 /// What a publish with an id was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Answer {
+pub struct FirstAnswer {
     pub sequence: u64,
     pub receivers: usize,
 }
@@ -24,12 +24,12 @@ type Key = (Topic, Arc<str>);
 
 /// How many answers all partitions of a hub remember together.
 #[derive(Debug)]
-pub struct RememberedBudget {
+pub struct IdBudget {
     max_count: usize,
     count: AtomicUsize,
 }
 
-impl RememberedBudget {
+impl IdBudget {
     pub fn new(max_count: usize) -> Self {
         Self { max_count, count: AtomicUsize::new(0) }
     }
@@ -39,21 +39,21 @@ impl RememberedBudget {
 /// up, a publish with a new id has to be refused, since forgetting an old one early would
 /// let it be delivered twice.
 #[derive(Debug)]
-pub struct Remembered {
+pub struct IdempotencyWindow {
     window: Duration,
-    budget: Arc<RememberedBudget>,
-    answers: HashMap<Key, Answer>,
+    budget: Arc<IdBudget>,
+    answers: HashMap<Key, FirstAnswer>,
     /// In the order of their expiry, which is that of their arrival.
     expiries: VecDeque<(Instant, Key)>,
 }
 
-impl Remembered {
-    pub fn new(window: Duration, budget: Arc<RememberedBudget>) -> Self {
+impl IdempotencyWindow {
+    pub fn new(window: Duration, budget: Arc<IdBudget>) -> Self {
         Self { window, budget, answers: HashMap::new(), expiries: VecDeque::new() }
     }
 
     /// The answer that a publish with this id got.
-    pub fn get(&mut self, topic: &Topic, id: &str, now: Instant) -> Option<Answer> {
+    pub fn get(&mut self, topic: &Topic, id: &str, now: Instant) -> Option<FirstAnswer> {
         self.expire(now);
         self.answers.get(&(topic.clone(), id.into())).copied()
     }
@@ -64,7 +64,7 @@ impl Remembered {
     }
 
     /// Remembers an answer.
-    pub fn insert(&mut self, topic: &Topic, id: &str, answer: Answer, now: Instant) {
+    pub fn insert(&mut self, topic: &Topic, id: &str, answer: FirstAnswer, now: Instant) {
         let key: Key = (topic.clone(), id.into());
         self.expiries.push_back((now + self.window, key.clone()));
         self.answers.insert(key, answer);
@@ -82,7 +82,7 @@ impl Remembered {
     }
 }
 
-impl Drop for Remembered {
+impl Drop for IdempotencyWindow {
     fn drop(&mut self) {
         self.budget.count.fetch_sub(self.expiries.len(), Ordering::Relaxed);
     }
@@ -91,9 +91,9 @@ impl Drop for Remembered {
 /// Which topics of a partition each fan-out with an id has reached, and whether it is a pull,
 /// for the length of the window since it was last asked. It has a budget of its own.
 #[derive(Debug)]
-pub struct RememberedFanOuts {
+pub struct FanOutWindow {
     window: Duration,
-    budget: Arc<RememberedBudget>,
+    budget: Arc<IdBudget>,
     fan_outs: HashMap<Arc<str>, FanOutMemory>,
     /// When to look at each again.
     expiries: VecDeque<(Instant, Arc<str>)>,
@@ -108,8 +108,8 @@ struct FanOutMemory {
     topics: HashSet<u64>,
 }
 
-impl RememberedFanOuts {
-    pub fn new(window: Duration, budget: Arc<RememberedBudget>) -> Self {
+impl FanOutWindow {
+    pub fn new(window: Duration, budget: Arc<IdBudget>) -> Self {
         let (fan_outs, expiries) = (HashMap::new(), VecDeque::new());
         Self { window, budget, fan_outs, expiries, hasher: RandomState::new() }
     }
@@ -164,7 +164,7 @@ impl RememberedFanOuts {
     }
 }
 
-impl Drop for RememberedFanOuts {
+impl Drop for FanOutWindow {
     fn drop(&mut self) {
         let count = self.fan_outs.values().map(|memory| memory.topics.len()).sum();
         self.budget.count.fetch_sub(count, Ordering::Relaxed);
@@ -179,8 +179,8 @@ mod tests {
     fn an_id_is_remembered_for_its_topic_and_window_only() {
         let (start, window) = (Instant::now(), Duration::from_secs(300));
         let [here, there] = ["here", "there"].map(|name| Topic::parse(name).unwrap());
-        let mut remembered = Remembered::new(window, Arc::new(RememberedBudget::new(2)));
-        let answer = Answer { sequence: 7, receivers: 3 };
+        let mut remembered = IdempotencyWindow::new(window, Arc::new(IdBudget::new(2)));
+        let answer = FirstAnswer { sequence: 7, receivers: 3 };
         remembered.insert(&here, "id", answer, start);
         let just_before = start + window - Duration::from_nanos(1);
         assert_eq!(remembered.get(&here, "id", just_before), Some(answer));
@@ -192,8 +192,8 @@ mod tests {
     fn a_full_window_says_so_until_something_expires() {
         let (start, window) = (Instant::now(), Duration::from_secs(300));
         let topic = Topic::parse("topic").unwrap();
-        let mut remembered = Remembered::new(window, Arc::new(RememberedBudget::new(1)));
-        remembered.insert(&topic, "id", Answer { sequence: 1, receivers: 0 }, start);
+        let mut remembered = IdempotencyWindow::new(window, Arc::new(IdBudget::new(1)));
+        remembered.insert(&topic, "id", FirstAnswer { sequence: 1, receivers: 0 }, start);
         assert!(remembered.is_full());
         remembered.expire(start + window);
         assert!(!remembered.is_full());
@@ -203,8 +203,8 @@ mod tests {
     fn a_fan_out_is_remembered_since_it_was_last_asked() {
         let (start, window) = (Instant::now(), Duration::from_secs(300));
         let [here, there] = ["here", "there"].map(|name| Topic::parse(name).unwrap());
-        let budget = Arc::new(RememberedBudget::new(2));
-        let mut remembered = RememberedFanOuts::new(window, budget.clone());
+        let budget = Arc::new(IdBudget::new(2));
+        let mut remembered = FanOutWindow::new(window, budget.clone());
         let id: Arc<str> = "ada 1".into();
         assert!(remembered.insert(&id, &here, start));
         let later = start + window - Duration::from_secs(1);

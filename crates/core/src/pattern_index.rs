@@ -8,14 +8,14 @@ use crate::topic::{Pattern, Topic};
 /// Values by pattern. A value may stand under several patterns, and several times under one.
 #[derive(Debug)]
 pub struct PatternIndex<V> {
-    root: Node<V>,
+    root: PatternNode<V>,
 }
 
 #[derive(Debug)]
-struct Node<V> {
-    literal: HashMap<Box<str>, Node<V>>,
+struct PatternNode<V> {
+    literal: HashMap<Box<str>, PatternNode<V>>,
     /// Behind `*`.
-    any: Option<Box<Node<V>>>,
+    any: Option<Box<PatternNode<V>>>,
     /// Of patterns that end here.
     here: Vec<V>,
     /// Of patterns that end here in `**`.
@@ -30,11 +30,11 @@ const MAX_DEPTH: usize = 6;
 
 impl<V> Default for PatternIndex<V> {
     fn default() -> Self {
-        Self { root: Node::default() }
+        Self { root: PatternNode::default() }
     }
 }
 
-impl<V> Default for Node<V> {
+impl<V> Default for PatternNode<V> {
     fn default() -> Self {
         Self {
             literal: HashMap::new(),
@@ -79,7 +79,7 @@ impl<V: Copy + Eq> PatternIndex<V> {
     }
 }
 
-impl<V: Copy + Eq> Node<V> {
+impl<V: Copy + Eq> PatternNode<V> {
     /// `remaining` is what of the topic lies below this node.
     fn visit(&self, topic: &Topic, remaining: &str, found: &mut impl FnMut(V)) {
         self.rest.iter().copied().for_each(&mut *found);

@@ -98,7 +98,11 @@ impl Subscription {
     ///
     /// # Errors
     /// No topic, too many, or an invalid topic, type or cursor.
-    pub fn resolve(self, max_topics: usize, secret: u64) -> Result<Wanted, SubscribeError> {
+    pub fn resolve(
+        self,
+        max_topics: usize,
+        secret: u64,
+    ) -> Result<ResolvedSubscription, SubscribeError> {
         if self.topics.is_empty() {
             return Err(SubscribeError::NoTopic);
         }
@@ -114,7 +118,7 @@ impl Subscription {
         let topics = names.iter().filter_map(Pattern::to_topic);
         let mut topics: Topics = topics.filter(|topic| !patterns.matches(topic)).collect();
         topics.shrink_to_fit();
-        Ok(Wanted {
+        Ok(ResolvedSubscription {
             names: (!patterns.is_empty()).then(|| names.into()),
             topics,
             patterns,
@@ -180,7 +184,7 @@ pub enum Format {
 
 /// A checked subscription.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct ResolvedSubscription {
     /// Topics and patterns as the client spelt them, each once, sorted; unless that is just
     /// the topics, as it mostly is.
     names: Option<Box<[Pattern]>>,
@@ -198,7 +202,7 @@ pub struct Wanted {
     pub secret: u64,
 }
 
-impl Wanted {
+impl ResolvedSubscription {
     /// The subscription of a user's feed: the user's notifications and the posts of followed
     /// authors. A client learns only the notifications' name: the authors change.
     ///

@@ -12,7 +12,7 @@ use actix::{
 };
 use fanfare_core::{
     error::PublishError,
-    log::{Replicas, Request},
+    log::{LogRequest, Replicas},
 };
 use redis::RedisError;
 use tokio::{
@@ -23,11 +23,13 @@ use tokio::{
 
 use crate::{
     link::{self, BridgeRecipients, LinkSpec},
-    messages::{AskRedis, BeginBridge, LinkBegan, LinkEnded, PublishInRedis, ReconnectPartition},
+    messages::{
+        AppendToRedis, BeginBridge, LinkBegan, LinkEnded, ReconnectPartition, RequestFromRedis,
+    },
     pending_replies::PendingReplies,
     publish_path::{LinkError, PublishPath},
-    publish_queue::{Batch, Lane, Outcome},
-    settings::Settings,
+    publish_queue::{BatchOutcome, PublishBatch, PublishQueue},
+    settings::BridgeSettings,
     target::Endpoint,
 };
 
@@ -43,10 +45,10 @@ const LASTING: Duration = Duration::from_secs(2);
 const RETRY: Duration = Duration::from_millis(20);
 
 /// A node that holds partitions.
-struct Node {
+struct RedisNode {
     partitions: Vec<u16>,
     generation: u64,
-    requests: mpsc::UnboundedSender<(u16, Vec<Request>)>,
+    requests: mpsc::UnboundedSender<(u16, Vec<LogRequest>)>,
     task: JoinHandle<()>,
     /// When its link began to work.
     began_at: Option<Instant>,
@@ -54,10 +56,10 @@ struct Node {
 
 /// The actor.
 pub struct RedisBridge {
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: Arc<BridgeSettings>,
     replicas: Option<Arc<dyn Replicas>>,
-    nodes: BTreeMap<Endpoint, Node>,
-    pub(super) lanes: Vec<Lane>,
+    nodes: BTreeMap<Endpoint, RedisNode>,
+    pub(super) queues: Vec<PublishQueue>,
     pub(super) pending: PendingReplies,
     next_generation: u64,
     failures: u32,
@@ -69,8 +71,8 @@ pub struct RedisBridge {
 
 impl RedisBridge {
     /// Starts the actor on this thread.
-    pub fn start(settings: Arc<Settings>) -> Addr<Self> {
-        let lanes = (0..settings.partition_count).map(|_| Lane::default()).collect();
+    pub fn start(settings: Arc<BridgeSettings>) -> Addr<Self> {
+        let queues = (0..settings.partition_count).map(|_| PublishQueue::default()).collect();
         Self::create(|ctx| {
             // Every message is bounded by something else; see the table above.
             ctx.set_mailbox_capacity(1024);
@@ -78,7 +80,7 @@ impl RedisBridge {
                 settings,
                 replicas: None,
                 nodes: BTreeMap::new(),
-                lanes,
+                queues,
                 pending: PendingReplies::default(),
                 next_generation: 1,
                 failures: 0,
@@ -114,7 +116,7 @@ impl RedisBridge {
     }
 
     fn reconcile(&mut self, nodes: BTreeMap<Endpoint, Vec<u16>>, ctx: &mut Context<Self>) {
-        let is_as_before = |endpoint: &Endpoint, node: &Node| {
+        let is_as_before = |endpoint: &Endpoint, node: &RedisNode| {
             nodes.get(endpoint).is_some_and(|partitions| *partitions == node.partitions)
         };
         let changed: Vec<Endpoint> = self
@@ -155,7 +157,7 @@ impl RedisBridge {
             let error = link::run(spec).await;
             bridge.do_send(LinkEnded { endpoint: ended, generation, error });
         });
-        let node = Node { partitions, generation, requests: sender, task, began_at: None };
+        let node = RedisNode { partitions, generation, requests: sender, task, began_at: None };
         self.nodes.insert(endpoint, node);
     }
 
@@ -163,9 +165,9 @@ impl RedisBridge {
         let Some(node) = self.nodes.remove(endpoint) else { return };
         node.task.abort();
         for partition in node.partitions {
-            let lane = &mut self.lanes[usize::from(partition)];
-            lane.path = None;
-            lane.refuse();
+            let queue = &mut self.queues[usize::from(partition)];
+            queue.path = None;
+            queue.refuse();
             // One a link.
             if let Some(replicas) = &self.replicas {
                 replicas.link_down(partition);
@@ -176,7 +178,7 @@ impl RedisBridge {
 
     /// Says once that the bridge works, or does not any more.
     fn note_status(&mut self) {
-        let is_up = self.lanes.iter().all(|lane| lane.path.is_some());
+        let is_up = self.queues.iter().all(|queue| queue.path.is_some());
         if is_up == std::mem::replace(&mut self.was_up, is_up) {
             return;
         }
@@ -200,31 +202,39 @@ impl RedisBridge {
     }
 
     fn pump(&mut self, partition: u16, ctx: &mut Context<Self>) {
-        let lane = &mut self.lanes[usize::from(partition)];
-        if lane.path.is_none() {
-            return lane.refuse();
+        let queue = &mut self.queues[usize::from(partition)];
+        if queue.path.is_none() {
+            return queue.refuse();
         }
-        if let Some((batch, path)) = lane.next() {
+        if let Some((batch, path)) = queue.next() {
             self.send(partition, batch, path, ctx);
         }
     }
 
-    fn send(&mut self, partition: u16, batch: Batch, path: PublishPath, ctx: &mut Context<Self>) {
+    fn send(
+        &mut self,
+        partition: u16,
+        batch: PublishBatch,
+        path: PublishPath,
+        ctx: &mut Context<Self>,
+    ) {
         let generation = path.generation;
         let outcome = batch.publish(path, partition, self.settings.clone());
         ctx.spawn(outcome.into_actor(self).map(move |outcome, this, ctx| {
-            let lane = &mut this.lanes[usize::from(partition)];
+            let queue = &mut this.queues[usize::from(partition)];
             match outcome {
-                Outcome::Done(last) => lane.acknowledged = last.or(lane.acknowledged.take()),
-                Outcome::Failed(error) => {
+                BatchOutcome::Done(last) => queue.acknowledged = last.or(queue.acknowledged.take()),
+                BatchOutcome::Failed(error) => {
                     tracing::debug!(partition, %error, "Redis has not taken a publish");
                     if error.is_io_error() || error.is_unrecoverable_error() {
                         this.end_link(generation, ctx);
                     }
                 }
-                Outcome::NotYet(batch, error) => return this.retry(partition, batch, &error, ctx),
+                BatchOutcome::NotYet(batch, error) => {
+                    return this.retry(partition, batch, &error, ctx);
+                }
             }
-            this.lanes[usize::from(partition)].is_busy = false;
+            this.queues[usize::from(partition)].is_busy = false;
             this.pump(partition, ctx);
         }));
     }
@@ -242,7 +252,13 @@ impl RedisBridge {
     }
 
     /// The batch keeps its turn until Redis takes it, or it has waited too long.
-    fn retry(&mut self, partition: u16, batch: Batch, error: &RedisError, ctx: &mut Context<Self>) {
+    fn retry(
+        &mut self,
+        partition: u16,
+        batch: PublishBatch,
+        error: &RedisError,
+        ctx: &mut Context<Self>,
+    ) {
         tracing::debug!(partition, %error, "Redis could not take a publish");
         let is_elsewhere = error.is_cluster_error()
             || error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::ReadOnly);
@@ -251,13 +267,13 @@ impl RedisBridge {
         }
         let timeout = self.settings.timeout;
         ctx.spawn(sleep(RETRY).into_actor(self).map(move |(), this, ctx| {
-            let lane = &mut this.lanes[usize::from(partition)];
-            match lane.path.clone() {
+            let queue = &mut this.queues[usize::from(partition)];
+            match queue.path.clone() {
                 Some(path) if batch.began.elapsed() < timeout => {
                     this.send(partition, batch, path, ctx);
                 }
                 _ => {
-                    lane.is_busy = false;
+                    queue.is_busy = false;
                     batch.refuse(&PublishError::BridgeDown);
                     this.pump(partition, ctx);
                 }
@@ -287,7 +303,7 @@ impl Handler<BeginBridge> for RedisBridge {
         let stopped = message.stop.cancelled_owned().into_actor(self);
         ctx.spawn(stopped.map(|(), this: &mut Self, ctx| {
             this.nodes.values().for_each(|node| node.task.abort());
-            this.lanes.iter_mut().for_each(Lane::refuse);
+            this.queues.iter_mut().for_each(PublishQueue::refuse);
             actix::ActorContext::stop(ctx);
         }));
     }
@@ -304,9 +320,9 @@ impl Handler<LinkBegan> for RedisBridge {
         };
         node.began_at = Some(Instant::now());
         for partition in node.partitions.clone() {
-            let lane = &mut self.lanes[usize::from(partition)];
-            lane.path = Some(message.path.clone());
-            acknowledged.extend(lane.acknowledged.clone().map(|last| (partition, last)));
+            let queue = &mut self.queues[usize::from(partition)];
+            queue.path = Some(message.path.clone());
+            acknowledged.extend(queue.acknowledged.clone().map(|last| (partition, last)));
             self.pump(partition, ctx);
         }
         self.note_status();
@@ -329,21 +345,21 @@ impl Handler<LinkEnded> for RedisBridge {
     }
 }
 
-impl Handler<PublishInRedis> for RedisBridge {
+impl Handler<AppendToRedis> for RedisBridge {
     type Result = ();
 
-    fn handle(&mut self, message: PublishInRedis, ctx: &mut Self::Context) {
-        let PublishInRedis { partition, publishes } = message;
-        self.lanes[usize::from(partition)].queue.extend(publishes);
+    fn handle(&mut self, message: AppendToRedis, ctx: &mut Self::Context) {
+        let AppendToRedis { partition, publishes } = message;
+        self.queues[usize::from(partition)].waiting.extend(publishes);
         self.pump(partition, ctx);
     }
 }
 
-impl Handler<AskRedis> for RedisBridge {
+impl Handler<RequestFromRedis> for RedisBridge {
     type Result = ();
 
-    fn handle(&mut self, message: AskRedis, _: &mut Self::Context) {
-        let AskRedis { partition, generation, requests } = message;
+    fn handle(&mut self, message: RequestFromRedis, _: &mut Self::Context) {
+        let RequestFromRedis { partition, generation, requests } = message;
         let node = self.nodes.values().find(|node| node.generation == generation);
         if let Some(node) = node {
             // A link that has ended is followed by one that begins anew.

@@ -16,7 +16,7 @@ use crate::{
 
 impl RedisBridge {
     fn channel(&self, partition: u16, name: &str) -> Option<(PublishPath, String)> {
-        let path = self.lanes[usize::from(partition)].path.clone()?;
+        let path = self.queues[usize::from(partition)].path.clone()?;
         Some((path, Names::new(&self.settings.prefix, partition).of(name)))
     }
 }

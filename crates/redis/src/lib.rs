@@ -1,17 +1,17 @@
-//! The bridge over Redis: sequence, log and relay are in Redis, one atomic script call a
-//! publish; what mirrors ask and are told goes over links, one to each node.
+//! Log, cluster and follow store over Redis. Sequence, log and push are one atomic script call
+//! a publish. Links, one to each node, carry the requests and updates of replicas.
 //!
 //! | from | to | message | bound |
 //! |---|---|---|---|
-//! | hub | bridge | `BeginBridge` | one |
-//! | partition | bridge | `PublishInRedis` | each event holds its place, `publish.max_pending` a partition |
-//! | partition | bridge | `AskRedis` | one a turn of the partition; what is asked is for streams, which are bounded, or one catching up |
-//! | link | partition | `TakeNews` | one unanswered; what comes meanwhile waits in the link, 64 MiB, past which the link ends and catches up later |
+//! | hub | bridge | `BeginBridge`, `ServeCalls` | one |
+//! | partition | bridge | `AppendToRedis` | each event holds a publish permit, `publish.max_pending` a partition |
+//! | partition | bridge | `RequestFromRedis` | one a turn of the partition; its requests are for streams (bounded) or for catching up (one) |
+//! | partition | bridge | `ReconnectPartition` | one a panic of the partition |
+//! | link | partition | updates, through the trait Replicas | one in flight; later updates wait in the link, 64 MiB, then the link ends and catches up later |
 //! | link | bridge | `LinkBegan`, `LinkEnded` | one of each a link |
-//! | bridge | partition | `TakeNews` (a link has ended) | one a link |
 //! | link | bridge | `CallAnswered` | one an instance and call |
-//! | link | bridge | `CallReceived` | as many as other instances have under way, 1,024 each |
-//! | hub | bridge | `CallInstances`, `SettleInRedis`, `AskLastSequence` | one a request; 1,024 calls under way |
+//! | link | bridge | `CallReceived` | as many as other instances have in flight, 1,024 each |
+//! | hub | bridge | `CallInstances`, `RecordModeInRedis`, `QueryLastSequence` | one a request; 1,024 calls in flight |
 
 #![forbid(unsafe_code)]
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use fanfare_core::{
     cursor::Epoch,
     event::{Event, EventData},
-    log::RelayedEvent,
+    log::LogEvent,
     sse::encode,
     topic::Topic,
 };
@@ -25,7 +25,7 @@ use crate::clock::Clock;
 pub(super) struct BadMessage;
 
 /// Reads one.
-pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<RelayedEvent, BadMessage> {
+pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<LogEvent, BadMessage> {
     let text = std::str::from_utf8(message).map_err(|_| BadMessage)?;
     let (head, body) = text.split_once('\n').ok_or(BadMessage)?;
     let mut words = head.split(' ');
@@ -40,21 +40,18 @@ pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<RelayedEvent, BadMe
     let previous = number(word()?)?;
     let published_at = clock.at(number(word()?)?);
     let is_json = word()? == "json";
-    let mut rest = Parts(body);
+    let mut rest = MessageParts(body);
     let topic = Topic::parse(rest.part(word()?)?).map_err(|_| BadMessage)?;
     let event_type = rest.part(word()?)?;
     let key = rest.part(word()?)?;
     let collapse = if has_collapse { rest.part(word()?)? } else { "" };
     let event = event(is_json, rest.0, event_type, key, collapse)?;
     let body = Arc::new(encode::body(&event, 1));
-    Ok(RelayedEvent { epoch, sequence, previous, published_at, topic, body })
+    Ok(LogEvent { epoch, sequence, previous, published_at, topic, body })
 }
 
 /// Reads one event for many topics: as one for each, with one body.
-pub(super) fn parse_fan_out(
-    message: &[u8],
-    clock: &Clock,
-) -> Result<Vec<RelayedEvent>, BadMessage> {
+pub(super) fn parse_fan_out(message: &[u8], clock: &Clock) -> Result<Vec<LogEvent>, BadMessage> {
     let text = std::str::from_utf8(message).map_err(|_| BadMessage)?;
     let (head, body) = text.split_once('\n').ok_or(BadMessage)?;
     let words: Vec<&str> = head.split(' ').collect();
@@ -62,7 +59,7 @@ pub(super) fn parse_fan_out(
         return Err(BadMessage);
     };
     let (epoch, published_at) = (Epoch::new(number(epoch)?), clock.at(number(at)?));
-    let mut rest = Parts(body);
+    let mut rest = MessageParts(body);
     let (event_type, key) = (rest.part(event_type)?, rest.part(key)?);
     let (collapse, count) = (rest.part(collapse)?, number(count)?);
     let event = event(kind == "json", rest.part(data)?, event_type, key, collapse)?;
@@ -73,15 +70,15 @@ pub(super) fn parse_fan_out(
         let length = rest.word()?;
         let topic = Topic::parse(rest.part(length)?).map_err(|_| BadMessage)?;
         let body = body.clone();
-        events.push(RelayedEvent { epoch, sequence, previous, published_at, topic, body });
+        events.push(LogEvent { epoch, sequence, previous, published_at, topic, body });
     }
     Ok(events)
 }
 
 /// Text that is taken apart from its beginning.
-struct Parts<'a>(&'a str);
+struct MessageParts<'a>(&'a str);
 
-impl<'a> Parts<'a> {
+impl<'a> MessageParts<'a> {
     /// So many bytes.
     fn part(&mut self, length: &str) -> Result<&'a str, BadMessage> {
         let length = length.parse::<usize>().map_err(|_| BadMessage)?;

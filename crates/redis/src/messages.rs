@@ -6,7 +6,7 @@ use actix::Message;
 use fanfare_core::{
     cluster::{HandleCall, InstanceAnswer, InstanceAnswers, InstanceCall},
     error::{ChangeError, PublishError},
-    log::{Acknowledged, Append, Replicas, Request},
+    log::{Acknowledged, Append, LogRequest, Replicas},
     topic::Topic,
 };
 use tokio_util::sync::CancellationToken;
@@ -28,7 +28,7 @@ pub(crate) struct BeginBridge {
 /// Publishes of one partition, in order; each is answered by itself.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct PublishInRedis {
+pub(crate) struct AppendToRedis {
     pub partition: u16,
     pub publishes: Vec<Append>,
 }
@@ -36,10 +36,10 @@ pub(crate) struct PublishInRedis {
 /// What a mirror asks of the link of that generation.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct AskRedis {
+pub(crate) struct RequestFromRedis {
     pub partition: u16,
     pub generation: u64,
-    pub requests: Vec<Request>,
+    pub requests: Vec<LogRequest>,
 }
 
 /// A mirror was built anew and knows of no link.
@@ -94,12 +94,12 @@ pub(crate) struct CallAnswered {
 /// Which is the last sequence of a topic? None if Redis is away.
 #[derive(Message)]
 #[rtype(result = "Option<u64>")]
-pub(crate) struct AskLastSequence(pub Topic);
+pub(crate) struct QueryLastSequence(pub Topic);
 
 /// Was a fan-out of this name a pull before? If there was none, it is now as said here.
 #[derive(Message)]
 #[rtype(result = "Result<bool, PublishError>")]
-pub(crate) struct SettleInRedis {
+pub(crate) struct RecordModeInRedis {
     /// The topic of the author's posts.
     pub posts: Topic,
     pub name: String,

@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 use crate::{
     publish_path::PublishPath,
-    script::{self, Names, Publish, PublishCall},
-    settings::Settings,
+    script::{self, Names, PublishCall, ScriptPublish},
+    settings::BridgeSettings,
 };
 
 /// Events of one call: it keeps Redis busy for about a millisecond.
@@ -28,8 +28,8 @@ const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
 /// A partition's publishes.
 #[derive(Default)]
-pub(super) struct Lane {
-    pub queue: VecDeque<Append>,
+pub(super) struct PublishQueue {
+    pub waiting: VecDeque<Append>,
     pub is_busy: bool,
     /// Where they go; none while there is no link.
     pub path: Option<PublishPath>,
@@ -38,41 +38,41 @@ pub(super) struct Lane {
 }
 
 /// What goes in one call.
-enum Load {
+enum BatchContents {
     Publishes(Vec<AppendEvent>),
     FanOut(AppendFanOut),
 }
 
 /// A call.
-pub(super) struct Batch {
-    load: Load,
+pub(super) struct PublishBatch {
+    contents: BatchContents,
     /// When the first attempt was made.
     pub began: Instant,
 }
 
 /// What became of a call.
-pub(super) enum Outcome {
+pub(super) enum BatchOutcome {
     /// The last of it, unless all were repeated.
     Done(Option<Acknowledged>),
     /// Redis has not taken it, and may soon.
-    NotYet(Batch, RedisError),
+    NotYet(PublishBatch, RedisError),
     /// The connection failed, or Redis refused it for a reason of its own.
     Failed(RedisError),
 }
 
-impl Lane {
+impl PublishQueue {
     /// The next batch, if there is one and none is under way.
-    pub fn next(&mut self) -> Option<(Batch, PublishPath)> {
-        if self.is_busy || self.queue.is_empty() {
+    pub fn next(&mut self) -> Option<(PublishBatch, PublishPath)> {
+        if self.is_busy || self.waiting.is_empty() {
             return None;
         }
         let path = self.path.clone()?;
         self.is_busy = true;
-        let load = match self.queue.pop_front()? {
-            Append::FanOut(fan_out) => Load::FanOut(fan_out),
-            Append::Event(first) => Load::Publishes(self.publishes_from(first)),
+        let contents = match self.waiting.pop_front()? {
+            Append::FanOut(fan_out) => BatchContents::FanOut(fan_out),
+            Append::Event(first) => BatchContents::Publishes(self.publishes_from(first)),
         };
-        Some((Batch { load, began: Instant::now() }, path))
+        Some((PublishBatch { contents, began: Instant::now() }, path))
     }
 
     /// A publish and those behind it that fit into one call with it.
@@ -80,7 +80,7 @@ impl Lane {
         let mut bytes = first.event.data.as_str().len();
         let mut publishes = vec![first];
         while publishes.len() < MAX_BATCH_EVENTS
-            && let Some(Append::Event(publish)) = self.queue.pop_front_if(|next| match next {
+            && let Some(Append::Event(publish)) = self.waiting.pop_front_if(|next| match next {
                 Append::Event(publish) => {
                     bytes += publish.event.data.as_str().len();
                     bytes <= MAX_BATCH_BYTES
@@ -95,17 +95,17 @@ impl Lane {
 
     /// Refuses everything that waits.
     pub fn refuse(&mut self) {
-        for relayed in self.queue.drain(..) {
-            let load = match relayed {
-                Append::Event(publish) => Load::Publishes(vec![publish]),
-                Append::FanOut(fan_out) => Load::FanOut(fan_out),
+        for event in self.waiting.drain(..) {
+            let contents = match event {
+                Append::Event(publish) => BatchContents::Publishes(vec![publish]),
+                Append::FanOut(fan_out) => BatchContents::FanOut(fan_out),
             };
-            load.refuse(&PublishError::BridgeDown);
+            contents.refuse(&PublishError::BridgeDown);
         }
     }
 }
 
-impl Load {
+impl BatchContents {
     fn refuse(self, error: &PublishError) {
         match self {
             Self::Publishes(publishes) => {
@@ -123,9 +123,9 @@ impl Load {
                 call.fan_out(fan_out, topics, policies)
             }
             Self::Publishes(publishes) => {
-                let events: Vec<Publish<'_>> = publishes
+                let events: Vec<ScriptPublish<'_>> = publishes
                     .iter()
-                    .map(|publish| Publish {
+                    .map(|publish| ScriptPublish {
                         topic: &publish.topic,
                         event: &publish.event,
                         receivers: publish.receivers,
@@ -138,10 +138,10 @@ impl Load {
     }
 }
 
-impl Batch {
+impl PublishBatch {
     /// Refuses all of it.
     pub fn refuse(self, error: &PublishError) {
-        self.load.refuse(error);
+        self.contents.refuse(error);
     }
 
     /// Makes the call and answers every publisher, unless it is to be made again.
@@ -149,11 +149,11 @@ impl Batch {
         self,
         mut path: PublishPath,
         partition: u16,
-        settings: Arc<Settings>,
-    ) -> Outcome {
+        settings: Arc<BridgeSettings>,
+    ) -> BatchOutcome {
         let names = Names::new(&settings.prefix, partition);
         let call = settings.publish_call(&path.sha, &path.server, &names);
-        let command = self.load.command(&call, &settings.policies);
+        let command = self.contents.command(&call, &settings.policies);
         let mut answer = path.connection.req_packed_command(&command).await;
         if is_kind(&answer, ServerErrorKind::NoScript) {
             // Redis has forgotten it, as after SCRIPT FLUSH.
@@ -165,34 +165,34 @@ impl Batch {
             };
         }
         let done = answer.and_then(Value::extract_error);
-        match done.and_then(|answer| self.load.read(answer)) {
+        match done.and_then(|answer| self.contents.read(answer)) {
             Ok(done) => {
                 let (epoch, last) = done.last();
                 settings.epochs.note(partition, epoch.number());
                 let server = path.server.to_string();
-                self.load.answer(partition, done, &settings);
-                Outcome::Done(last.map(|sequence| Acknowledged { epoch, sequence, server }))
+                self.contents.answer(partition, done, &settings);
+                BatchOutcome::Done(last.map(|sequence| Acknowledged { epoch, sequence, server }))
             }
-            Err(error) if is_temporary(&error) => Outcome::NotYet(self, error),
+            Err(error) if is_temporary(&error) => BatchOutcome::NotYet(self, error),
             Err(error) => {
                 let refusal = match is_refused(&error) {
                     true => PublishError::BridgeDown,
                     false => PublishError::Unconfirmed,
                 };
                 self.refuse(&refusal);
-                Outcome::Failed(error)
+                BatchOutcome::Failed(error)
             }
         }
     }
 }
 
 /// What Redis answered.
-enum Done {
+enum BatchAnswer {
     Publishes(Epoch, Vec<script::PublishedEvent>),
     FanOut(Epoch, FannedOut, u64),
 }
 
-impl Done {
+impl BatchAnswer {
     /// The epoch, and the last sequence that is new.
     fn last(&self) -> (Epoch, Option<u64>) {
         match self {
@@ -207,25 +207,25 @@ impl Done {
     }
 }
 
-impl Load {
-    fn read(&self, answer: Value) -> Result<Done, RedisError> {
+impl BatchContents {
+    fn read(&self, answer: Value) -> Result<BatchAnswer, RedisError> {
         match self {
             Self::Publishes(_) => {
                 let (epoch, events) = script::published(answer)?;
-                Ok(Done::Publishes(epoch, events))
+                Ok(BatchAnswer::Publishes(epoch, events))
             }
             Self::FanOut(_) => {
                 let (epoch, fanned_out, last) = script::fanned_out(answer)?;
-                Ok(Done::FanOut(epoch, fanned_out, last))
+                Ok(BatchAnswer::FanOut(epoch, fanned_out, last))
             }
         }
     }
 
     /// Answers every publisher; one that has gone does not want to know.
-    fn answer(self, partition: u16, done: Done, settings: &Settings) {
+    fn answer(self, partition: u16, done: BatchAnswer, settings: &BridgeSettings) {
         let published = &settings.published;
         match (self, done) {
-            (Self::Publishes(publishes), Done::Publishes(epoch, events)) => {
+            (Self::Publishes(publishes), BatchAnswer::Publishes(epoch, events)) => {
                 for (publish, event) in publishes.into_iter().zip(events) {
                     published.count_published(event.is_new.into());
                     let answer = Published {
@@ -238,12 +238,13 @@ impl Load {
                     publish.answer.send(Ok(answer));
                 }
             }
-            (Self::FanOut(fan_out), Done::FanOut(_, fanned_out, _)) => {
+            (Self::FanOut(fan_out), BatchAnswer::FanOut(_, fanned_out, _)) => {
                 published.count_published(fanned_out.new as u64);
                 fan_out.answer.send(Ok(fanned_out));
             }
             // Each is read as what it is.
-            (Self::Publishes(_), Done::FanOut(..)) | (Self::FanOut(_), Done::Publishes(..)) => {}
+            (Self::Publishes(_), BatchAnswer::FanOut(..))
+            | (Self::FanOut(_), BatchAnswer::Publishes(..)) => {}
         }
     }
 }

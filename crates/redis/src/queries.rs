@@ -5,17 +5,17 @@ use fanfare_core::error::PublishError;
 
 use crate::{
     actor::RedisBridge,
-    messages::{AskLastSequence, SettleInRedis},
+    messages::{QueryLastSequence, RecordModeInRedis},
     script::Names,
 };
 
-impl Handler<AskLastSequence> for RedisBridge {
+impl Handler<QueryLastSequence> for RedisBridge {
     type Result = ResponseFuture<Option<u64>>;
 
-    fn handle(&mut self, message: AskLastSequence, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, message: QueryLastSequence, _: &mut Self::Context) -> Self::Result {
         let topic = message.0;
         let partition = topic.partition(self.settings.partition_count);
-        let path = self.lanes[usize::from(partition)].path.clone();
+        let path = self.queues[usize::from(partition)].path.clone();
         let key = Names::new(&self.settings.prefix, partition).of("topics");
         Box::pin(async move {
             let mut connection = path?.connection;
@@ -27,13 +27,13 @@ impl Handler<AskLastSequence> for RedisBridge {
     }
 }
 
-impl Handler<SettleInRedis> for RedisBridge {
+impl Handler<RecordModeInRedis> for RedisBridge {
     type Result = ResponseFuture<Result<bool, PublishError>>;
 
-    fn handle(&mut self, message: SettleInRedis, _: &mut Self::Context) -> Self::Result {
-        let SettleInRedis { posts, name, is_pull } = message;
+    fn handle(&mut self, message: RecordModeInRedis, _: &mut Self::Context) -> Self::Result {
+        let RecordModeInRedis { posts, name, is_pull } = message;
         let partition = posts.partition(self.settings.partition_count);
-        let Some(path) = self.lanes[usize::from(partition)].path.clone() else {
+        let Some(path) = self.queues[usize::from(partition)].path.clone() else {
             return Box::pin(std::future::ready(Err(PublishError::BridgeDown)));
         };
         let window_ms = self.settings.window_ms.max(1);

@@ -10,7 +10,7 @@ use fanfare_core::{
     cluster::{Cluster, ClusterStatus, HandleCall, InstanceAnswers, InstanceCall},
     error::{ChangeError, PublishError},
     future::BoxFuture,
-    log::{Append, Log, Replicas, Request},
+    log::{Append, Log, LogRequest, Replicas},
     topic::Topic,
 };
 use futures_util::FutureExt;
@@ -19,10 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     actor::RedisBridge,
     messages::{
-        AskLastSequence, AskRedis, BeginBridge, CallInstances, PublishInRedis, ReconnectPartition,
-        ServeCalls, SettleInRedis,
+        AppendToRedis, BeginBridge, CallInstances, QueryLastSequence, ReconnectPartition,
+        RecordModeInRedis, RequestFromRedis, ServeCalls,
     },
-    settings::{CountPublished, Epochs, MIN_READ_BYTES, RedisSpec, Settings, Status},
+    settings::{BridgeSettings, CountPublished, Epochs, MIN_READ_BYTES, RedisSpec, Status},
 };
 
 /// Log and cluster over Redis, as hub and partitions hold it.
@@ -40,7 +40,7 @@ impl RedisLog {
         let instance = format!("{:016x}", rand::random::<u64>());
         let status = Arc::new(Status::default());
         let epochs = Arc::new(Epochs::new(spec.partition_count));
-        let settings = Settings {
+        let settings = BridgeSettings {
             target: spec.target,
             prefix: spec.prefix,
             timeout: spec.timeout,
@@ -67,11 +67,11 @@ impl RedisLog {
 
 impl Log for RedisLog {
     fn append(&self, partition: u16, appends: Vec<Append>) {
-        self.addr.do_send(PublishInRedis { partition, publishes: appends });
+        self.addr.do_send(AppendToRedis { partition, publishes: appends });
     }
 
-    fn request(&self, partition: u16, generation: u64, requests: Vec<Request>) {
-        self.addr.do_send(AskRedis { partition, generation, requests });
+    fn request(&self, partition: u16, generation: u64, requests: Vec<LogRequest>) {
+        self.addr.do_send(RequestFromRedis { partition, generation, requests });
     }
 
     fn reconnect(&self, partition: u16) {
@@ -84,12 +84,12 @@ impl Log for RedisLog {
         name: String,
         is_pull: bool,
     ) -> BoxFuture<'static, Result<bool, PublishError>> {
-        let answer = self.addr.send(SettleInRedis { posts, name, is_pull });
+        let answer = self.addr.send(RecordModeInRedis { posts, name, is_pull });
         answer.map(|answer| answer.unwrap_or(Err(PublishError::Draining))).boxed()
     }
 
     fn last_sequence(&self, topic: Topic) -> BoxFuture<'static, Option<u64>> {
-        let answer = self.addr.send(AskLastSequence(topic));
+        let answer = self.addr.send(QueryLastSequence(topic));
         answer.map(|answer| answer.ok().flatten()).boxed()
     }
 

@@ -3,8 +3,8 @@
 use fanfare_core::{
     cursor::Epoch,
     event::{Event, EventData},
-    fan_out::{FanOut, FannedOut},
-    log::{Changed, Era, Head, TopicRead},
+    fan_out::{FanOutPublish, FannedOut},
+    log::{Changed, Era, PartitionHead, TopicRead},
     policy::{Policies, Policy},
     topic::Topic,
 };
@@ -55,7 +55,7 @@ pub(super) fn channel_parts<'a>(prefix: &str, channel: &'a str) -> Option<(u16, 
 }
 
 /// One event of a publish.
-pub(super) struct Publish<'a> {
+pub(super) struct ScriptPublish<'a> {
     pub topic: &'a Topic,
     pub event: &'a Event,
     pub receivers: usize,
@@ -77,10 +77,10 @@ pub(super) struct PublishCall<'a> {
 
 impl PublishCall<'_> {
     /// The call.
-    pub fn command(&self, events: &[Publish<'_>]) -> Cmd {
+    pub fn command(&self, events: &[ScriptPublish<'_>]) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
         command.arg(self.sha).arg(5 + 3 * events.len()).arg(&self.names.heads()[..]);
-        for Publish { topic, event, .. } in events {
+        for ScriptPublish { topic, event, .. } in events {
             let log = self.names.of(&format!("log:{topic}"));
             let seen = match &event.id {
                 Some(id) => self.names.of(&format!("seen:{topic} {id}")),
@@ -89,7 +89,7 @@ impl PublishCall<'_> {
             command.arg(log).arg(self.names.of(&format!("keys:{topic}"))).arg(seen);
         }
         command.arg("2").arg(self.server).arg(self.latest_epoch).arg(self.max_topics);
-        for Publish { topic, event, receivers, policy } in events {
+        for ScriptPublish { topic, event, receivers, policy } in events {
             let (kind, data) = kind_and_data(event);
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
             command.arg(topic.as_str()).arg(kind).arg(data);
@@ -102,8 +102,8 @@ impl PublishCall<'_> {
     }
 
     /// The call for one event and many topics.
-    pub fn fan_out(&self, fan_out: &FanOut, topics: &[Topic], policies: &Policies) -> Cmd {
-        let FanOut { id, event, .. } = fan_out;
+    pub fn fan_out(&self, fan_out: &FanOutPublish, topics: &[Topic], policies: &Policies) -> Cmd {
+        let FanOutPublish { id, event, .. } = fan_out;
         let mut command = redis::cmd("EVALSHA");
         command.arg(self.sha).arg(6 + 2 * topics.len()).arg(&self.names.heads()[..]);
         command.arg(match id {
@@ -179,7 +179,7 @@ pub(super) fn read_call(sha: &str, names: &Names, logs: &[(Topic, u64)], words: 
 }
 
 /// Reads an answer's head and leaves what was asked; the server's clock is on the way.
-pub(super) fn head(answer: Value) -> Result<(Head, Clock, Value), RedisError> {
+pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), RedisError> {
     let mut parts = array(answer)?.into_iter();
     let epoch: String = next(&mut parts)?;
     let sequence: u64 = next(&mut parts)?;
@@ -192,7 +192,7 @@ pub(super) fn head(answer: Value) -> Result<(Head, Clock, Value), RedisError> {
         let began_after = began_after.parse().map_err(|_| unexpected())?;
         Ok(Era { server: server.to_owned(), began_after })
     });
-    let head = Head {
+    let head = PartitionHead {
         epoch: Epoch::new(number),
         epoch_began_after: began_after,
         sequence,

@@ -1,4 +1,4 @@
-//! Settings and state common to all parts of the bridge.
+//! BridgeSettings and state common to all parts of the bridge.
 
 use std::{
     sync::{
@@ -15,7 +15,7 @@ use crate::{
     target::Target,
 };
 
-/// Settings of the log and cluster over Redis.
+/// BridgeSettings of the log and cluster over Redis.
 #[derive(Debug, Clone)]
 pub struct RedisSpec {
     pub target: Target,
@@ -45,7 +45,7 @@ pub(crate) const MIN_READ_BYTES: usize = 64 * 1024 * 1024;
 
 /// What all parts of the bridge know.
 #[derive(Debug)]
-pub(crate) struct Settings {
+pub(crate) struct BridgeSettings {
     pub target: Target,
     pub prefix: String,
     pub timeout: Duration,
@@ -64,7 +64,7 @@ pub(crate) struct Settings {
     pub published: Arc<dyn CountPublished>,
 }
 
-impl Settings {
+impl BridgeSettings {
     pub fn publish_call<'a>(
         &self,
         sha: &'a str,

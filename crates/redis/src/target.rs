@@ -13,7 +13,7 @@ const DEFAULT_MASTER: &str = "mymaster";
 /// Where Redis is.
 #[derive(Clone)]
 pub struct Target {
-    kind: Kind,
+    kind: TargetKind,
     /// The first address of the URL, with user, password and database.
     info: ConnectionInfo,
     /// All its addresses.
@@ -27,7 +27,7 @@ pub struct Target {
 struct Authorities(Option<Vec<u8>>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Kind {
+enum TargetKind {
     Standalone,
     Sentinel { master: String },
     Cluster,
@@ -85,13 +85,15 @@ impl Target {
         let (login, rest) = rest.rsplit_once('@').map_or(("", rest), |(login, rest)| (login, rest));
         let (hosts, path) = rest.split_once('/').unwrap_or((rest, ""));
         let kind = match mode {
-            "" => Kind::Standalone,
-            "sentinel" if path.is_empty() => Kind::Sentinel { master: DEFAULT_MASTER.to_owned() },
-            "sentinel" => Kind::Sentinel { master: path.to_owned() },
-            "cluster" => Kind::Cluster,
+            "" => TargetKind::Standalone,
+            "sentinel" if path.is_empty() => {
+                TargetKind::Sentinel { master: DEFAULT_MASTER.to_owned() }
+            }
+            "sentinel" => TargetKind::Sentinel { master: path.to_owned() },
+            "cluster" => TargetKind::Cluster,
             _ => return Err(TargetError::Scheme),
         };
-        if kind == Kind::Standalone && hosts.contains(',') {
+        if kind == TargetKind::Standalone && hosts.contains(',') {
             return Err(TargetError::Address);
         }
         let default_port = if mode == "sentinel" { 26379 } else { 6379 };
@@ -101,7 +103,7 @@ impl Target {
             .collect::<Result<_, _>>()?;
         let first = seeds.first().ok_or(TargetError::Address)?;
         let login = if login.is_empty() { String::new() } else { format!("{login}@") };
-        let database = if kind == Kind::Standalone { path } else { "" };
+        let database = if kind == TargetKind::Standalone { path } else { "" };
         let scheme = if tls { "rediss" } else { "redis" };
         let info = format!("{scheme}://{login}{first}/{database}")
             .into_connection_info()
@@ -112,7 +114,7 @@ impl Target {
 
     /// Whether keys of one call must lie in one slot.
     pub fn is_cluster(&self) -> bool {
-        self.kind == Kind::Cluster
+        self.kind == TargetKind::Cluster
     }
 
     /// The nodes that hold the partitions now, and which each holds.
@@ -125,10 +127,10 @@ impl Target {
         timeout: Duration,
     ) -> Result<BTreeMap<Endpoint, Vec<u16>>, RedisError> {
         match &self.kind {
-            Kind::Standalone => {
+            TargetKind::Standalone => {
                 Ok(BTreeMap::from([(self.seeds[0].clone(), (0..partitions).collect())]))
             }
-            Kind::Sentinel { master } => {
+            TargetKind::Sentinel { master } => {
                 let address = self.first_answer(timeout, async |mut seed| {
                     let mut command = redis::cmd("SENTINEL");
                     command.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
@@ -138,7 +140,7 @@ impl Target {
                 let (host, port) = address.await?.ok_or(missing)?;
                 Ok(BTreeMap::from([(Endpoint { host, port }, (0..partitions).collect())]))
             }
-            Kind::Cluster => {
+            TargetKind::Cluster => {
                 self.first_answer(timeout, async |mut seed| cluster(&mut seed, partitions).await)
                     .await
             }
@@ -198,7 +200,7 @@ impl Target {
             .set_response_timeout(Some(timeout));
         // A Sentinel has logins of its own; without one it is asked without.
         let settings = match self.kind {
-            Kind::Sentinel { .. } => redis::RedisConnectionInfo::default(),
+            TargetKind::Sentinel { .. } => redis::RedisConnectionInfo::default(),
             _ => self.info.redis_settings().clone(),
         };
         let mut last = RedisError::from((redis::ErrorKind::Client, "no address to ask"));
@@ -277,20 +279,20 @@ fn range(line: Value) -> Option<(u16, u16, Endpoint)> {
 mod tests {
     use super::*;
 
-    fn parse(url: &str) -> Result<(Kind, Vec<String>), TargetError> {
+    fn parse(url: &str) -> Result<(TargetKind, Vec<String>), TargetError> {
         let target = Target::parse(url, "")?;
         Ok((target.kind, target.seeds.iter().map(ToString::to_string).collect()))
     }
 
     #[test]
     fn a_url_says_of_what_kind_redis_is_and_where() {
-        assert_eq!(parse("redis://r"), Ok((Kind::Standalone, vec!["r:6379".into()])));
-        assert_eq!(parse("redis://u:p@r:1/2"), Ok((Kind::Standalone, vec!["r:1".into()])));
-        assert_eq!(parse("redis://[::1]:2"), Ok((Kind::Standalone, vec!["[::1]:2".into()])));
+        assert_eq!(parse("redis://r"), Ok((TargetKind::Standalone, vec!["r:6379".into()])));
+        assert_eq!(parse("redis://u:p@r:1/2"), Ok((TargetKind::Standalone, vec!["r:1".into()])));
+        assert_eq!(parse("redis://[::1]:2"), Ok((TargetKind::Standalone, vec!["[::1]:2".into()])));
         let nodes = vec!["a:1".to_owned(), "b:6379".to_owned()];
-        assert_eq!(parse("redis+cluster://u:p@a:1,b"), Ok((Kind::Cluster, nodes)));
+        assert_eq!(parse("redis+cluster://u:p@a:1,b"), Ok((TargetKind::Cluster, nodes)));
         let nodes = vec!["a:26379".to_owned(), "b:2".to_owned()];
-        let kind = Kind::Sentinel { master: "main".into() };
+        let kind = TargetKind::Sentinel { master: "main".into() };
         assert_eq!(parse("redis+sentinel://a,b:2/main"), Ok((kind, nodes)));
     }
 

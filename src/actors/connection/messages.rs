@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use actix::Message;
 use fanfare_core::{
     sse::ShutdownReason,
-    subscription::Wanted,
+    subscription::ResolvedSubscription,
     topic_manager::{Begin, Frames, Opening},
 };
 
@@ -23,7 +23,7 @@ pub(crate) struct DeliverFrames(pub Frames);
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ChangeTopics {
-    pub wanted: Arc<Wanted>,
+    pub subscription: Arc<ResolvedSubscription>,
     pub begin: Option<Begin>,
 }
 

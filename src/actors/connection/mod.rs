@@ -16,11 +16,12 @@ use std::{
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Handler};
 use fanfare_core::{
-    connection::{ConnectionSpec, ConnectionState},
+    connection::{ConnectionSpec, ConnectionState, WorkerContext},
     ids::StreamId,
     shared_topics::SharedTopics,
     sse::ShutdownReason,
-    subscription::Wanted,
+    subscription::ResolvedSubscription,
+    topic_manager::Frame,
 };
 pub(crate) use messages::{
     BeatHeart, ChangeTopics, CloseTransport, DeliverFrames, EndStream, OpenedStream,
@@ -28,7 +29,7 @@ pub(crate) use messages::{
 use pipe::Pipe;
 pub(crate) use pipe::PipeReader;
 use running::ConnectionContext;
-pub(crate) use running::Running;
+pub(crate) use running::RunningConnection;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 #[cfg(test)]
@@ -73,12 +74,13 @@ pub(crate) struct Worker {
     pub spec: Arc<ConnectionSpec>,
     /// The topics of its streams.
     pub topics: RefCell<SharedTopics>,
+    pub context: RefCell<WorkerContext>,
 }
 
 /// The shell of a connection.
 pub(crate) struct Connection {
     stream: StreamId,
-    wanted: Arc<Wanted>,
+    subscription: Arc<ResolvedSubscription>,
     pipe: Rc<RefCell<Pipe>>,
     worker: Rc<Worker>,
     host: Arc<ConnectionHost>,
@@ -88,7 +90,7 @@ pub(crate) struct Connection {
 /// A stream that has begun: its connection, which is still to be run, and what comes out of
 /// it.
 pub(crate) struct NewStream {
-    pub connection: Running,
+    pub connection: RunningConnection,
     pub reader: PipeReader,
 }
 
@@ -107,24 +109,33 @@ impl Connection {
     pub fn create(
         host: Arc<ConnectionHost>,
         worker: Rc<Worker>,
-        mut wanted: Wanted,
+        mut subscription: ResolvedSubscription,
         body: TaskTrackerToken,
     ) -> NewStream {
         let stream = host.ids.next();
-        wanted.share_topics(&mut worker.topics.borrow_mut());
-        let wanted = Arc::new(wanted);
+        subscription.share_topics(&mut worker.topics.borrow_mut());
+        let subscription = Arc::new(subscription);
         let opened_at = now();
         let (spec, retry) = (worker.spec.clone(), host.random_retry());
-        let state = ConnectionState::new(spec, retry, wanted.clone(), opened_at);
-        let pipe = Pipe::new(state, worker.metrics.clone());
-        let connection = Self { stream, wanted, pipe: pipe.clone(), worker, host, opened_at };
-        NewStream { connection: Running::new(connection), reader: PipeReader::new(pipe, body) }
+        let state = ConnectionState::new(
+            spec,
+            retry,
+            subscription.clone(),
+            &worker.context.borrow(),
+            opened_at,
+        );
+        let pipe = Pipe::new(state, worker.clone());
+        let connection = Self { stream, subscription, pipe: pipe.clone(), worker, host, opened_at };
+        NewStream {
+            connection: RunningConnection::new(connection),
+            reader: PipeReader::new(pipe, body),
+        }
     }
 
     /// By which the client can be named. Nobody keeps it: it is asked for at the beginning and
     /// the end.
     fn client_id(&self) -> String {
-        self.host.ids.client_id(self.stream, self.wanted.secret)
+        self.host.ids.client_id(self.stream, self.subscription.secret)
     }
 
     /// Lets the state decide, unless the client is gone. A panic costs this stream only.
@@ -154,6 +165,11 @@ impl Connection {
         }
     }
 
+    fn on_frames(&mut self, ctx: &mut ConnectionContext, frames: &[Arc<Frame>]) {
+        let worker = self.worker.clone();
+        self.decide(ctx, |state| state.on_frames(frames, &mut worker.context.borrow_mut(), now()));
+    }
+
     fn end(
         &mut self,
         ctx: &mut ConnectionContext,
@@ -173,20 +189,19 @@ impl Actor for Connection {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.host.open_count.fetch_add(1, Ordering::Relaxed);
         self.host.metrics.opened.fetch_add(1, Ordering::Relaxed);
-        self.worker.metrics.add_subscriptions(self.wanted.name_count());
+        self.worker.metrics.add_subscriptions(self.subscription.name_count());
         tracing::info!(
             client_id = self.client_id(),
-            topics = %self.wanted.names_for_log(),
+            topics = %self.subscription.names_for_log(),
             "stream opened"
         );
-        let message = OpenStream {
-            stream: self.stream,
-            connection: ctx.address(),
-            wanted: self.wanted.clone(),
-        };
         if self.worker.manager.connected() {
             // Once a stream, as is `CloseStream`: the bound is that of streams.
-            self.worker.manager.do_send(message);
+            self.worker.manager.do_send(OpenStream {
+                stream: self.stream,
+                connection: ctx.address(),
+                subscription: self.subscription.clone(),
+            });
         } else {
             self.end(ctx, ShutdownReason::Drain, None);
         }
@@ -197,13 +212,13 @@ impl Actor for Connection {
         let reason = pipe.ended().map_or("client", ShutdownReason::as_str);
         let duration = now().saturating_duration_since(self.opened_at);
         self.host.metrics.count_closed(reason, duration);
-        self.worker.metrics.remove_subscriptions(self.wanted.name_count());
-        self.worker.topics.borrow_mut().leave(self.wanted.topics.len());
+        self.worker.metrics.remove_subscriptions(self.subscription.name_count());
+        self.worker.topics.borrow_mut().leave(self.subscription.topics.len());
         self.worker.manager.do_send(CloseStream { stream: self.stream });
         self.host.open_count.fetch_sub(1, Ordering::Relaxed);
         tracing::info!(
             client_id = self.client_id(),
-            topics = %self.wanted.names_for_log(),
+            topics = %self.subscription.names_for_log(),
             reason,
             duration_ms = duration.as_millis() as u64,
             event_count = pipe.delivered(),
@@ -231,7 +246,7 @@ impl Handler<DeliverFrames> for Connection {
     type Result = ();
 
     fn handle(&mut self, message: DeliverFrames, ctx: &mut Self::Context) {
-        self.decide(ctx, |state| state.on_frames(&message.0, now()));
+        self.on_frames(ctx, &message.0);
     }
 }
 
@@ -239,14 +254,14 @@ impl Handler<ChangeTopics> for Connection {
     type Result = ();
 
     fn handle(&mut self, message: ChangeTopics, ctx: &mut Self::Context) {
-        let ChangeTopics { wanted, begin } = message;
-        let (before, after) = (self.wanted.name_count(), wanted.name_count());
+        let ChangeTopics { subscription, begin } = message;
+        let (before, after) = (self.subscription.name_count(), subscription.name_count());
         self.worker.metrics.add_subscriptions(after);
         self.worker.metrics.remove_subscriptions(before);
-        self.worker.topics.borrow_mut().leave(self.wanted.topics.len());
-        self.wanted = wanted.clone();
+        self.worker.topics.borrow_mut().leave(self.subscription.topics.len());
+        self.subscription = subscription.clone();
         self.decide(ctx, |state| {
-            state.on_change(wanted, begin);
+            state.on_change(subscription, begin);
             Ok(())
         });
     }
@@ -265,7 +280,7 @@ impl Handler<EndStream> for Connection {
 
     fn handle(&mut self, message: EndStream, ctx: &mut Self::Context) {
         if !message.frames.is_empty() {
-            self.decide(ctx, |state| state.on_frames(&message.frames, now()));
+            self.on_frames(ctx, &message.frames);
         }
         self.end(ctx, message.reason, message.reconnect);
     }

@@ -6,7 +6,7 @@ use std::{
     future::Future,
     pin::Pin,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
     task::{Context, Poll, Waker},
     time::Instant,
 };
@@ -20,8 +20,8 @@ use fanfare_core::{
 use tokio::time::Sleep;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Connection, messages::CloseTransport};
-use crate::{actors::now, metrics::WorkerMetrics};
+use super::{Connection, Worker, messages::CloseTransport};
+use crate::actors::now;
 
 /// What connection and transport share.
 pub(crate) struct Pipe {
@@ -32,13 +32,13 @@ pub(crate) struct Pipe {
     is_blocked: bool,
     is_closed: bool,
     delivered: u64,
-    metrics: Arc<WorkerMetrics>,
+    worker: Rc<Worker>,
 }
 
 impl Pipe {
-    pub fn new(state: ConnectionState, metrics: Arc<WorkerMetrics>) -> Rc<RefCell<Self>> {
+    pub fn new(state: ConnectionState, worker: Rc<Worker>) -> Rc<RefCell<Self>> {
         let pipe =
-            Self { state, waker: None, is_blocked: false, is_closed: false, delivered: 0, metrics };
+            Self { state, waker: None, is_blocked: false, is_closed: false, delivered: 0, worker };
         Rc::new(RefCell::new(pipe))
     }
 
@@ -46,8 +46,8 @@ impl Pipe {
     pub fn change<R>(&mut self, change: impl FnOnce(&mut ConnectionState) -> R) -> R {
         let before = self.state.unsent_bytes();
         let result = change(&mut self.state);
-        self.metrics.count_unsent(before, self.state.unsent_bytes());
-        self.metrics.count_losses(&self.state.take_losses());
+        self.worker.metrics.count_unsent(before, self.state.unsent_bytes());
+        self.worker.metrics.count_losses(&self.state.take_losses());
         if !self.is_blocked || self.state.ended().is_some() {
             self.waker.take().into_iter().for_each(Waker::wake);
         }
@@ -71,8 +71,8 @@ impl Pipe {
 
     fn take(&mut self, now: Instant) -> Next {
         let before = self.state.unsent_bytes();
-        let next = self.state.next(now);
-        self.metrics.count_unsent(before, self.state.unsent_bytes());
+        let next = self.state.next(&mut self.worker.context.borrow_mut(), now);
+        self.worker.metrics.count_unsent(before, self.state.unsent_bytes());
         if let Next::Write(piece) = &next {
             self.count_delivered(piece, now);
         }
@@ -84,16 +84,16 @@ impl Pipe {
             return;
         }
         self.delivered += u64::from(piece.event_count);
-        self.metrics.delivered.fetch_add(u64::from(piece.event_count), Ordering::Relaxed);
+        self.worker.metrics.delivered.fetch_add(u64::from(piece.event_count), Ordering::Relaxed);
         if let Some(published_at) = piece.published_at {
-            self.metrics.record_latency(now.saturating_duration_since(published_at));
+            self.worker.metrics.record_latency(now.saturating_duration_since(published_at));
         }
     }
 }
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        self.metrics.count_unsent(self.state.unsent_bytes(), 0);
+        self.worker.metrics.count_unsent(self.state.unsent_bytes(), 0);
     }
 }
 

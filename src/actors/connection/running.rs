@@ -84,13 +84,13 @@ where
 }
 
 /// A connection until it has stopped. Dropping it stops it.
-pub(crate) struct Running {
+pub(crate) struct RunningConnection {
     actor: Connection,
     context: ConnectionContext,
     mailbox: AddressReceiver<Connection>,
 }
 
-impl Running {
+impl RunningConnection {
     pub fn new(actor: Connection) -> Self {
         let (sender, mailbox) = channel(MAILBOX_CAPACITY);
         let address = Addr::new(sender).downgrade();
@@ -108,7 +108,7 @@ impl Running {
     }
 }
 
-impl Future for Running {
+impl Future for RunningConnection {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
@@ -136,7 +136,7 @@ impl Future for Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningConnection {
     fn drop(&mut self) {
         if matches!(self.context.state, ActorState::Running | ActorState::Stopping) {
             self.stop();

@@ -12,24 +12,24 @@ pub(crate) type PublishResults = Vec<Option<PublishResult>>;
 
 /// Where one publish is answered. Dropping it says that it never will be.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct AnswerSlot {
     answers: Arc<Gathered>,
     index: usize,
 }
 
-impl Answer {
+impl AnswerSlot {
     pub fn send(self, result: PublishResult) {
         self.answers.results.lock()[self.index] = Some(result);
     }
 }
 
 /// Hands out the places of answers.
-pub(crate) struct Answers {
+pub(crate) struct AnswerSlots {
     answers: Arc<Gathered>,
     next: usize,
 }
 
-impl Answers {
+impl AnswerSlots {
     /// Places for so many, and what they are once the last of them and this are gone.
     pub fn new(count: usize) -> (Self, oneshot::Receiver<PublishResults>) {
         let (done, is_done) = oneshot::channel();
@@ -38,14 +38,14 @@ impl Answers {
     }
 
     /// The next place. No more may be taken than there are.
-    pub fn next(&mut self) -> Answer {
+    pub fn next(&mut self) -> AnswerSlot {
         let index = self.next;
         self.next += 1;
-        Answer { answers: self.answers.clone(), index }
+        AnswerSlot { answers: self.answers.clone(), index }
     }
 }
 
-/// Answers so far. Never contended for long: an answer is put in, and nothing else done.
+/// AnswerSlots so far. Never contended for long: an answer is put in, and nothing else done.
 #[derive(Debug)]
 struct Gathered {
     results: Mutex<PublishResults>,
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn answers_come_together_and_one_that_is_dropped_is_none() {
-        let (mut answers, mut answered) = Answers::new(3);
+        let (mut answers, mut answered) = AnswerSlots::new(3);
         let [first, second, third] = [(); 3].map(|()| answers.next());
         drop(answers);
         third.send(Err(PublishError::AtCapacity));

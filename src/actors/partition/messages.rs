@@ -6,15 +6,15 @@ use actix::{Message, Recipient};
 use fanfare_core::{
     error::PublishError,
     event::Event,
-    fan_out::{FanOut, FannedOut},
+    fan_out::{FanOutPublish, FannedOut},
     ids::ManagerId,
-    log::News,
+    log::LogUpdate,
     partition::{Delivery, InterestChange},
     topic::Topic,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{answers::Answer, in_flight::InFlight};
+use super::{answers::AnswerSlot, in_flight::InFlight};
 
 /// Publish permits of one message. They return when every worker has taken its events.
 pub(crate) type PublishPermit = Arc<OwnedSemaphorePermit>;
@@ -32,14 +32,14 @@ pub(crate) struct PublishEvents {
 pub(crate) struct PublishEvent {
     pub topic: Topic,
     pub event: Event,
-    pub answer: Answer,
+    pub answer: AnswerSlot,
 }
 
 /// Sequence, keep and route one event for each of these topics, or have the log do so.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct FanOutEvent {
-    pub fan_out: Arc<FanOut>,
+    pub fan_out: Arc<FanOutPublish>,
     pub topics: Vec<Topic>,
     /// Given back when every worker has its events.
     pub permit: Option<PublishPermit>,
@@ -49,7 +49,7 @@ pub(crate) struct FanOutEvent {
 /// Apply a log's updates, in this order.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub(crate) struct ApplyLogUpdates(pub Vec<News>);
+pub(crate) struct ApplyLogUpdates(pub Vec<LogUpdate>);
 
 /// How many streams of this instance listen to a topic?
 #[derive(Message)]
@@ -93,7 +93,7 @@ pub(crate) struct TrimHistory;
 #[rtype(result = "()")]
 pub(crate) struct DeliveriesTaken;
 
-/// News of one partition for one manager, in order. At the end of the manager's turn it is
+/// LogUpdate of one partition for one manager, in order. At the end of the manager's turn it is
 /// marked as taken, and answered by [`DeliveriesTaken`] if more waits by then.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -18,7 +18,7 @@ use actix::{
     Actor, Addr, AsyncContext, Context, Handler, MessageResult, Recipient, ResponseFuture,
     fut::wrap_future,
 };
-pub(crate) use answers::Answers;
+pub(crate) use answers::AnswerSlots;
 use fanfare_core::{
     error::PublishError,
     ids::ManagerId,
@@ -280,7 +280,7 @@ impl Handler<ApplyLogUpdates> for Partition {
     fn handle(&mut self, message: ApplyLogUpdates, _: &mut Self::Context) {
         self.decide(|state| {
             if let Some(replica) = state.replica() {
-                message.0.into_iter().for_each(|update| replica.on_news(update, now()));
+                message.0.into_iter().for_each(|update| replica.on_update(update, now()));
             }
         });
         // The log waits for nothing but this handler, so new requests leave at once.

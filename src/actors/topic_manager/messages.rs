@@ -5,9 +5,9 @@ use std::sync::Arc;
 use actix::{Addr, Message};
 use fanfare_core::{
     ids::StreamId,
-    subscription::{Change, FeedOf, Wanted},
+    subscription::{Change, FeedOf, ResolvedSubscription},
     topic::Topic,
-    topic_manager::Outcome,
+    topic_manager::ChangeOutcome,
     user::User,
 };
 
@@ -19,7 +19,7 @@ use crate::actors::connection::Connection;
 pub(crate) struct OpenStream {
     pub stream: StreamId,
     pub connection: Addr<Connection>,
-    pub wanted: Arc<Wanted>,
+    pub subscription: Arc<ResolvedSubscription>,
 }
 
 /// A stream is gone.
@@ -41,7 +41,7 @@ pub(crate) enum Whose {
 /// Change what open streams want, in this order. Answered once all of it is in force, with
 /// what became of each stream that was found.
 #[derive(Message)]
-#[rtype(result = "Vec<Outcome>")]
+#[rtype(result = "Vec<ChangeOutcome>")]
 pub(crate) struct ChangeStreams(pub Arc<[(Whose, Change)]>);
 
 /// A stream of this user's feed is about to open: keep the changes from here on for it.

@@ -18,8 +18,10 @@ use fanfare_core::{
     ids::ManagerId,
     policy::PHASES,
     sse::ShutdownReason,
-    subscription::{FeedOf, Wanted},
-    topic_manager::{Begin, Frames, ManagerSpec, ManagerState, Opening, Outcome, Outlet, Ticket},
+    subscription::{FeedOf, ResolvedSubscription},
+    topic_manager::{
+        Begin, ChangeOutcome, Frames, ManagerSpec, ManagerState, Opening, Outlet, Ticket,
+    },
 };
 use futures_util::{FutureExt, future::join_all};
 pub(crate) use messages::{
@@ -74,7 +76,7 @@ pub(crate) struct TopicManager {
     /// Feeds that are being read again.
     rereading: usize,
     /// Who waits for changes of streams.
-    tickets: HashMap<Ticket, oneshot::Sender<Outcome>>,
+    tickets: HashMap<Ticket, oneshot::Sender<ChangeOutcome>>,
     last_ticket: Ticket,
     host: Arc<ManagerHost>,
     metrics: Arc<WorkerMetrics>,
@@ -138,7 +140,7 @@ impl TopicManager {
         }
     }
 
-    fn next_ticket(&mut self) -> (Ticket, oneshot::Receiver<Outcome>) {
+    fn next_ticket(&mut self) -> (Ticket, oneshot::Receiver<ChangeOutcome>) {
         let (sender, receiver) = oneshot::channel();
         self.last_ticket += 1;
         self.tickets.insert(self.last_ticket, sender);
@@ -220,16 +222,16 @@ impl Handler<OpenStream> for TopicManager {
     type Result = ();
 
     fn handle(&mut self, message: OpenStream, _: &mut Self::Context) {
-        let OpenStream { stream, connection, wanted } = message;
+        let OpenStream { stream, connection, subscription } = message;
         let connection = ConnectionOutlet(connection);
         if self.host.lifecycle.is_draining() {
             // It came between the check at the door and the end of all streams.
-            if let Some(feed) = &wanted.feed {
+            if let Some(feed) = &subscription.feed {
                 self.decide(|state| state.forget_expected(feed));
             }
             return connection.end(ShutdownReason::Drain, None, Frames::new());
         }
-        self.decide(|state| state.open(stream, connection, &wanted, rand::random(), now()));
+        self.decide(|state| state.open(stream, connection, &subscription, rand::random(), now()));
     }
 }
 
@@ -242,7 +244,7 @@ impl Handler<CloseStream> for TopicManager {
 }
 
 impl Handler<ChangeStreams> for TopicManager {
-    type Result = ResponseFuture<Vec<Outcome>>;
+    type Result = ResponseFuture<Vec<ChangeOutcome>>;
 
     fn handle(&mut self, message: ChangeStreams, _: &mut Self::Context) -> Self::Result {
         let mut waiting = Vec::new();
@@ -356,9 +358,9 @@ impl Outlet for ConnectionOutlet {
         }
     }
 
-    fn change(&self, wanted: &Arc<Wanted>, begin: Option<Begin>) {
+    fn change(&self, subscription: &Arc<ResolvedSubscription>, begin: Option<Begin>) {
         // A few a change that was asked for; it must arrive, and before what is delivered later.
-        self.0.do_send(ChangeTopics { wanted: wanted.clone(), begin });
+        self.0.do_send(ChangeTopics { subscription: subscription.clone(), begin });
     }
 
     fn beat(&self) {

@@ -17,13 +17,13 @@ use fanfare_core::{
 type Id = u32;
 
 /// A user that has an edge.
-struct Node {
+struct UserNode {
     user: User,
     followers: BTreeSet<Id>,
     following: BTreeSet<Id>,
 }
 
-impl Node {
+impl UserNode {
     fn set(&self, direction: Direction) -> &BTreeSet<Id> {
         match direction {
             Direction::Followers => &self.followers,
@@ -33,9 +33,9 @@ impl Node {
 }
 
 /// The graph.
-pub(super) struct Graph {
+pub(super) struct EdgeStore {
     ids: HashMap<User, Id>,
-    nodes: HashMap<Id, Node>,
+    nodes: HashMap<Id, UserNode>,
     next_id: Id,
     /// Names this numbering, so that no walk goes on in another.
     numbering: u32,
@@ -43,14 +43,14 @@ pub(super) struct Graph {
 
 /// Where a walk is.
 #[derive(Debug, PartialEq, Eq)]
-struct Walk {
+struct PageWalk {
     numbering: u32,
     /// The first number that was not given out when the walk began.
     end: Id,
     last: Option<Id>,
 }
 
-impl Walk {
+impl PageWalk {
     /// Reads what [`Self::text`] gave.
     fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split('-').map(|digits| u32::from_str_radix(digits, 16).ok());
@@ -63,7 +63,7 @@ impl Walk {
     }
 }
 
-impl Graph {
+impl EdgeStore {
     /// `numbering` should be random: a walk of an earlier process is then told that it ended.
     pub fn new(numbering: u32) -> Self {
         Self { ids: HashMap::new(), nodes: HashMap::new(), next_id: 0, numbering }
@@ -112,8 +112,8 @@ impl Graph {
         limit: usize,
     ) -> Result<Page, GraphError> {
         let walk = match after {
-            None => Walk { numbering: self.numbering, end: self.next_id, last: None },
-            Some(text) => Walk::parse(text).ok_or(GraphError::BadPage)?,
+            None => PageWalk { numbering: self.numbering, end: self.next_id, last: None },
+            Some(text) => PageWalk::parse(text).ok_or(GraphError::BadPage)?,
         };
         if walk.numbering != self.numbering {
             return Err(GraphError::BadPage);
@@ -128,11 +128,11 @@ impl Graph {
         Ok(Page { users: names.map(|node| node.user.clone()).collect(), next })
     }
 
-    fn find(&self, user: &User) -> Option<&Node> {
+    fn find(&self, user: &User) -> Option<&UserNode> {
         self.nodes.get(self.ids.get(user)?)
     }
 
-    fn node(&mut self, id: Id) -> &mut Node {
+    fn node(&mut self, id: Id) -> &mut UserNode {
         self.nodes.get_mut(&id).expect("every number of `ids` has a node")
     }
 
@@ -144,12 +144,12 @@ impl Graph {
         self.next_id += 1;
         self.ids.insert(user.clone(), id);
         let (followers, following) = (BTreeSet::new(), BTreeSet::new());
-        self.nodes.insert(id, Node { user: user.clone(), followers, following });
+        self.nodes.insert(id, UserNode { user: user.clone(), followers, following });
         id
     }
 
     fn forget_without_edges(&mut self, id: Id) {
-        let is_bare = |node: &Node| node.followers.is_empty() && node.following.is_empty();
+        let is_bare = |node: &UserNode| node.followers.is_empty() && node.following.is_empty();
         if self.nodes.get(&id).is_some_and(is_bare)
             && let Some(node) = self.nodes.remove(&id)
         {
@@ -170,7 +170,7 @@ impl Graph {
         let renumbered = |set: &BTreeSet<Id>| set.iter().map(new_id).collect();
         let nodes = self.nodes.iter().map(|(id, node)| {
             let (followers, following) = (renumbered(&node.followers), renumbered(&node.following));
-            (new_id(id), Node { user: node.user.clone(), followers, following })
+            (new_id(id), UserNode { user: node.user.clone(), followers, following })
         });
         self.nodes = nodes.collect();
         self.ids = self.nodes.iter().map(|(id, node)| (node.user.clone(), *id)).collect();
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn users_without_edges_are_forgotten() {
-        let mut graph = Graph::new(1);
+        let mut graph = EdgeStore::new(1);
         for number in 0..10_000 {
             assert!(graph.follow(&edge(&format!("f{number}"), "a")));
         }
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn whoever_was_forgotten_and_comes_back_is_not_met_twice_in_a_walk() {
-        let mut graph = Graph::new(1);
+        let mut graph = EdgeStore::new(1);
         for follower in ["b", "c", "d"] {
             graph.follow(&edge(follower, "a"));
         }
@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn when_the_numbers_are_used_up_everybody_is_numbered_anew() {
-        let mut graph = Graph::new(u32::MAX);
+        let mut graph = EdgeStore::new(u32::MAX);
         for follower in ["b", "c", "d"] {
             graph.follow(&edge(follower, "a"));
         }

@@ -10,7 +10,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// What becomes of edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum EdgeOperation {
     Add,
     Remove,
 }
@@ -20,7 +20,7 @@ pub(super) enum Change {
 #[rtype(result = "u64")]
 pub(super) struct ChangeEdges {
     pub edges: Vec<Follow>,
-    pub change: Change,
+    pub change: EdgeOperation,
     pub _place: OwnedSemaphorePermit,
 }
 

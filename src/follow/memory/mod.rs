@@ -1,9 +1,9 @@
-//! Follower graph and preferences of a hub on its own: in memory, owned by one actor, gone
-//! with the process.
+//! Follow graph and preferences of a hub on its own: in memory, owned by one actor, gone with
+//! the process.
 //!
 //! | from | to | message | bound |
 //! |---|---|---|---|
-//! | whoever asks | `Follows` | one of `messages` a call; of many edges, one a thousand | [`MAX_CALLS`] places; past them a caller waits |
+//! | callers | store | `ChangeEdges`, `ReadPage`, `CountEdges`, `ReadMuted`, `SetMuted`, `AskWhoMutes` | one a call, or one per 1,024 edges; [`MAX_CALLS`] permits, further callers wait |
 
 mod graph;
 mod messages;
@@ -23,8 +23,10 @@ use futures_util::{FutureExt, future::ready};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::{
-    graph::Graph,
-    messages::{AskWhoMutes, Change, ChangeEdges, CountEdges, ReadMuted, ReadPage, SetMuted},
+    graph::EdgeStore,
+    messages::{
+        AskWhoMutes, ChangeEdges, CountEdges, EdgeOperation, ReadMuted, ReadPage, SetMuted,
+    },
     mutes::Mutes,
 };
 
@@ -35,20 +37,20 @@ const MAX_CALLS: usize = 256;
 const MAX_EDGES: usize = 1024;
 
 /// The actor.
-struct Follows {
-    graph: Graph,
+struct MemoryStore {
+    graph: EdgeStore,
     mutes: Mutes,
     nobody_mutes: Arc<AtomicBool>,
 }
 
-impl Actor for Follows {
+impl Actor for MemoryStore {
     type Context = Context<Self>;
 }
 
 /// The graph and the preferences as their users hold them.
 #[derive(Clone)]
 pub(crate) struct MemoryFollows {
-    addr: Addr<Follows>,
+    addr: Addr<MemoryStore>,
     places: Arc<Semaphore>,
     /// Whether nobody mutes anything: then nobody has to be asked.
     nobody_mutes: Arc<AtomicBool>,
@@ -58,9 +60,9 @@ impl MemoryFollows {
     /// Starts the actor on this thread.
     pub fn start() -> Self {
         let nobody_mutes = Arc::new(AtomicBool::new(true));
-        let (graph, mutes) = (Graph::new(rand::random()), Mutes::default());
-        let follows = Follows { graph, mutes, nobody_mutes: nobody_mutes.clone() };
-        let addr = Follows::create(|ctx| {
+        let (graph, mutes) = (EdgeStore::new(rand::random()), Mutes::default());
+        let follows = MemoryStore { graph, mutes, nobody_mutes: nobody_mutes.clone() };
+        let addr = MemoryStore::create(|ctx| {
             // Each message holds a place, so the mailbox is never full.
             ctx.set_mailbox_capacity(MAX_CALLS + 1);
             follows
@@ -74,8 +76,8 @@ impl MemoryFollows {
     ) -> Result<M::Result, GraphError>
     where
         M: Message<Result: Send> + Send + 'static,
-        Follows: Handler<M>,
-        Context<Follows>: ToEnvelope<Follows, M>,
+        MemoryStore: Handler<M>,
+        Context<MemoryStore>: ToEnvelope<MemoryStore, M>,
     {
         let place = self.places.clone().acquire_owned().await;
         let place = place.expect("the places are never closed");
@@ -83,7 +85,7 @@ impl MemoryFollows {
         answer.map_err(|error| GraphError::Unavailable(Box::new(error)))
     }
 
-    async fn change(&self, edges: Vec<Follow>, change: Change) -> Result<u64, GraphError> {
+    async fn change(&self, edges: Vec<Follow>, change: EdgeOperation) -> Result<u64, GraphError> {
         let mut count = 0;
         let mut edges = edges.into_iter();
         loop {
@@ -109,11 +111,11 @@ impl MemoryFollows {
 
 impl FollowGraph for MemoryFollows {
     fn follow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
-        self.change(edges, Change::Add).boxed()
+        self.change(edges, EdgeOperation::Add).boxed()
     }
 
     fn unfollow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
-        self.change(edges, Change::Remove).boxed()
+        self.change(edges, EdgeOperation::Remove).boxed()
     }
 
     fn followers(
@@ -151,19 +153,19 @@ impl Preferences for MemoryFollows {
     }
 }
 
-impl Handler<ChangeEdges> for Follows {
+impl Handler<ChangeEdges> for MemoryStore {
     type Result = u64;
 
     fn handle(&mut self, message: ChangeEdges, _: &mut Self::Context) -> u64 {
         let changed = message.edges.iter().filter(|edge| match message.change {
-            Change::Add => self.graph.follow(edge),
-            Change::Remove => self.graph.unfollow(edge),
+            EdgeOperation::Add => self.graph.follow(edge),
+            EdgeOperation::Remove => self.graph.unfollow(edge),
         });
         changed.count() as u64
     }
 }
 
-impl Handler<ReadPage> for Follows {
+impl Handler<ReadPage> for MemoryStore {
     type Result = Result<Page, GraphError>;
 
     fn handle(&mut self, message: ReadPage, _: &mut Self::Context) -> Self::Result {
@@ -172,7 +174,7 @@ impl Handler<ReadPage> for Follows {
     }
 }
 
-impl Handler<CountEdges> for Follows {
+impl Handler<CountEdges> for MemoryStore {
     type Result = MessageResult<CountEdges>;
 
     fn handle(&mut self, message: CountEdges, _: &mut Self::Context) -> Self::Result {
@@ -180,7 +182,7 @@ impl Handler<CountEdges> for Follows {
     }
 }
 
-impl Handler<ReadMuted> for Follows {
+impl Handler<ReadMuted> for MemoryStore {
     type Result = MessageResult<ReadMuted>;
 
     fn handle(&mut self, message: ReadMuted, _: &mut Self::Context) -> Self::Result {
@@ -188,7 +190,7 @@ impl Handler<ReadMuted> for Follows {
     }
 }
 
-impl Handler<SetMuted> for Follows {
+impl Handler<SetMuted> for MemoryStore {
     type Result = ();
 
     fn handle(&mut self, message: SetMuted, _: &mut Self::Context) {
@@ -197,7 +199,7 @@ impl Handler<SetMuted> for Follows {
     }
 }
 
-impl Handler<AskWhoMutes> for Follows {
+impl Handler<AskWhoMutes> for MemoryStore {
     type Result = MessageResult<AskWhoMutes>;
 
     fn handle(&mut self, message: AskWhoMutes, _: &mut Self::Context) -> Self::Result {

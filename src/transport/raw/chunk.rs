@@ -27,7 +27,7 @@ const MAX_SIZE_BYTES: usize = 2 * size_of::<usize>() + 2;
 
 /// One write, or what is left of it.
 #[derive(Debug, Default)]
-pub(super) struct Chunk {
+pub(super) struct WriteChunk {
     /// The response's head, if it goes before.
     head: Bytes,
     pieces: SmallVec<[Bytes; 4]>,
@@ -39,7 +39,7 @@ pub(super) struct Chunk {
     written_bytes: usize,
 }
 
-impl Chunk {
+impl WriteChunk {
     /// A write that begins with the response's head.
     pub fn behind(head: Bytes) -> Self {
         Self { head, ..Self::default() }

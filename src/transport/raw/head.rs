@@ -18,7 +18,7 @@ const MAX_HEADERS: usize = 64;
 
 /// What a client's first bytes are.
 #[derive(Debug)]
-pub(crate) enum Look {
+pub(crate) enum Sniffed {
     /// A plain `GET` with nothing behind it.
     Plain(Box<RequestHead>),
     /// What may become one.
@@ -28,21 +28,21 @@ pub(crate) enum Look {
 }
 
 /// Looks at a client's first bytes. Of the paths only those that are wanted can be plain.
-pub(crate) fn look(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Look {
+pub(crate) fn look(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Sniffed {
     const METHOD: &[u8] = b"GET /";
     let common = bytes.len().min(METHOD.len());
     if bytes.len() >= MAX_HEAD_BYTES || bytes[..common] != METHOD[..common] {
-        return Look::Other;
+        return Sniffed::Other;
     }
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut request = Request::new(&mut headers);
     match request.parse(bytes) {
         Ok(Status::Complete(length)) if length == bytes.len() => {}
-        Ok(Status::Partial) => return Look::Partial,
+        Ok(Status::Partial) => return Sniffed::Partial,
         // Not HTTP, or something behind the head.
-        Ok(Status::Complete(_)) | Err(_) => return Look::Other,
+        Ok(Status::Complete(_)) | Err(_) => return Sniffed::Other,
     }
-    plain_head(&request, is_wanted).map_or(Look::Other, |head| Look::Plain(Box::new(head)))
+    plain_head(&request, is_wanted).map_or(Sniffed::Other, |head| Sniffed::Plain(Box::new(head)))
 }
 
 fn plain_head(request: &Request<'_, '_>, is_wanted: impl Fn(&str) -> bool) -> Option<RequestHead> {
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     fn is_plain(text: &str) -> bool {
-        matches!(look(text.as_bytes(), |path| path == "/s"), Look::Plain(_))
+        matches!(look(text.as_bytes(), |path| path == "/s"), Sniffed::Plain(_))
     }
 
     #[test]
@@ -107,7 +107,7 @@ mod tests {
             "GET /s?topic=a HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nAccept: \
              text/event-stream\r\nCookie: a=b\r\nCookie: c=d\r\nLast-Event-ID: x\r\n\r\n"
         ));
-        let Look::Plain(head) =
+        let Sniffed::Plain(head) =
             look(b"GET /s?a=1 HTTP/1.1\r\nHost: a\r\nX: 1\r\nX: 2\r\n\r\n", |_| true)
         else {
             panic!("it is plain");
@@ -121,7 +121,7 @@ mod tests {
         let whole = "GET /s HTTP/1.1\r\nHost: a\r\n\r\n";
         for length in 0..whole.len() {
             let look = look(&whole.as_bytes()[..length], |path| path == "/s");
-            assert!(matches!(look, Look::Partial), "{length}: {look:?}");
+            assert!(matches!(look, Sniffed::Partial), "{length}: {look:?}");
         }
     }
 
@@ -160,7 +160,7 @@ mod tests {
             assert!(!is_plain(text), "{text:?}");
         }
         let long = format!("GET /s HTTP/1.1\r\nHost: a\r\nCookie: {}\r\n\r\n", "x".repeat(8192));
-        assert!(matches!(look(&long.as_bytes()[..MAX_HEAD_BYTES], |_| true), Look::Other));
+        assert!(matches!(look(&long.as_bytes()[..MAX_HEAD_BYTES], |_| true), Sniffed::Other));
         let many = format!("GET /s HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: 1\r\n".repeat(MAX_HEADERS));
         assert!(!is_plain(&many));
     }

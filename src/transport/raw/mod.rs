@@ -8,5 +8,5 @@ mod chunk;
 mod head;
 mod stream;
 
-pub(crate) use head::{Look, MAX_HEAD_BYTES, look};
+pub(crate) use head::{MAX_HEAD_BYTES, Sniffed, look};
 pub(crate) use stream::RawStream;

@@ -14,8 +14,8 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::{MAX_HEAD_BYTES, chunk::Chunk};
-use crate::actors::connection::{NewStream, PipeReader, Running};
+use super::{MAX_HEAD_BYTES, chunk::WriteChunk};
+use crate::actors::connection::{NewStream, PipeReader, RunningConnection};
 
 /// Bytes that a client may send beside the request's head. There is nothing that it could
 /// have to say: past this it is broken, or means to keep us busy.
@@ -26,10 +26,10 @@ const MAX_IGNORED_BYTES: usize = 64 * 1024;
 pub(crate) struct RawStream {
     socket: TcpStream,
     /// It stops before the transport does where the client is slow to take the rest.
-    connection: Running,
+    connection: RunningConnection,
     reader: PipeReader,
     /// What the socket has not taken.
-    unsent: Option<Box<Chunk>>,
+    unsent: Option<Box<WriteChunk>>,
     /// What the client may still send; the request's head is the first of it.
     ignores_bytes: usize,
 }
@@ -38,7 +38,7 @@ impl RawStream {
     /// The answer to a request whose head is still to be read from the socket.
     pub fn new(socket: TcpStream, stream: NewStream, head: Bytes) -> Self {
         let NewStream { connection, reader } = stream;
-        let unsent = Some(Box::new(Chunk::behind(head)));
+        let unsent = Some(Box::new(WriteChunk::behind(head)));
         let ignores_bytes = MAX_HEAD_BYTES + MAX_IGNORED_BYTES;
         Self { socket, connection, reader, unsent, ignores_bytes }
     }

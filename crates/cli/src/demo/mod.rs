@@ -72,7 +72,7 @@ pub(crate) fn policy() -> TopicPolicy {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Price {
+struct DemoPrice {
     symbol: &'static str,
     date: &'static str,
     price: f64,
@@ -90,7 +90,7 @@ pub(crate) async fn publish(hub: Hub) {
             interval.tick().await;
         }
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let price = Price { at: since_1970.as_millis() as u64, ..price.clone() };
+        let price = DemoPrice { at: since_1970.as_millis() as u64, ..price.clone() };
         let topic = format!("demo:ticker:{}", price.symbol);
         let event = Event::json(&price).map(|event| event.event_type("price").key(price.symbol));
         let Ok(event) = event else { continue };
@@ -103,21 +103,21 @@ pub(crate) async fn publish(hub: Hub) {
 }
 
 /// The prices by date, symbols of one month together.
-fn prices() -> Vec<Price> {
+fn prices() -> Vec<DemoPrice> {
     let mut rows: Vec<_> = PRICES.lines().skip(1).filter_map(price).collect();
     rows.sort_by_key(|(month, _)| *month);
     rows.into_iter().map(|(_, price)| price).collect()
 }
 
 /// A row `symbol,Mon D YYYY,price`, with its place in time.
-fn price(row: &'static str) -> Option<((u32, usize), Price)> {
+fn price(row: &'static str) -> Option<((u32, usize), DemoPrice)> {
     let mut fields = row.split(',');
     let (symbol, date, price) = (fields.next()?, fields.next()?, fields.next()?);
     let mut words = date.split(' ');
     let month = words.next()?;
     let month = MONTHS.iter().position(|name| *name == month)?;
     let year = words.nth(1)?.parse().ok()?;
-    Some(((year, month), Price { symbol, date, price: price.parse().ok()?, at: 0 }))
+    Some(((year, month), DemoPrice { symbol, date, price: price.parse().ok()?, at: 0 }))
 }
 
 #[cfg(test)]

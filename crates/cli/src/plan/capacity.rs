@@ -7,7 +7,7 @@ use super::constants as costs;
 
 /// What is wanted, and of what machines.
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Wanted {
+pub(super) struct PlanInput {
     pub connections: u64,
     /// Events a second of each topic.
     pub rate: f64,
@@ -68,7 +68,7 @@ pub(super) enum Bound {
 /// The plan. Rates are of all servers together, `_per_server` of one where the streams are
 /// spread evenly.
 #[derive(Debug, Serialize)]
-pub(super) struct Plan {
+pub(super) struct CapacityPlan {
     pub servers: u64,
     pub decided_by: Bound,
     pub connections_per_server: u64,
@@ -98,8 +98,8 @@ pub(super) enum Impossible {
     Cores,
 }
 
-impl Wanted {
-    pub fn plan(&self, constants: &Constants) -> Result<Plan, Impossible> {
+impl PlanInput {
+    pub fn plan(&self, constants: &Constants) -> Result<CapacityPlan, Impossible> {
         let bounds = [
             (Bound::OpenFiles, self.streams_by_files()?),
             (Bound::Memory, self.streams_by_memory(constants)?),
@@ -111,7 +111,7 @@ impl Wanted {
         let connections_per_server = self.connections.div_ceil(servers);
         let cpu_micros = constants.cpu_of_delivery(connections_per_server);
         let bits_per_second = self.bytes_per_stream_second() * 8.0 * self.connections as f64;
-        Ok(Plan {
+        Ok(CapacityPlan {
             servers,
             decided_by,
             connections_per_server,
@@ -210,8 +210,8 @@ impl Constants {
 mod tests {
     use super::*;
 
-    fn wanted() -> Wanted {
-        Wanted {
+    fn wanted() -> PlanInput {
+        PlanInput {
             connections: 100_000,
             rate: 1.0,
             topics_per_connection: 1,
@@ -238,14 +238,14 @@ mod tests {
         }
     }
 
-    fn plan(wanted: &Wanted) -> Plan {
+    fn plan(wanted: &PlanInput) -> CapacityPlan {
         wanted.plan(&constants()).unwrap()
     }
 
     #[test]
     fn cores_decide_where_events_are_many() {
         // Two cores of each server, 10 µs a delivery: 200,000 a second.
-        let plan = plan(&Wanted { rate: 10.0, ..wanted() });
+        let plan = plan(&PlanInput { rate: 10.0, ..wanted() });
         assert_eq!((plan.servers, plan.decided_by), (5, Bound::Cores));
         assert_eq!(plan.connections_per_server, 20_000);
         assert!((plan.cores_per_server - 2.0).abs() < 1e-9);
@@ -255,14 +255,14 @@ mod tests {
     #[test]
     fn memory_decides_where_it_is_small() {
         let memory_bytes = 2 * (1_000_000 + 10_000 * 25_000);
-        let plan = plan(&Wanted { memory_bytes, history_bytes: 0, ..wanted() });
+        let plan = plan(&PlanInput { memory_bytes, history_bytes: 0, ..wanted() });
         assert_eq!((plan.servers, plan.decided_by), (4, Bound::Memory));
         assert_eq!(plan.memory_bytes_per_server, memory_bytes / 2);
     }
 
     #[test]
     fn open_files_decide_where_they_are_few() {
-        let plan = plan(&Wanted { open_files: 1024, ..wanted() });
+        let plan = plan(&PlanInput { open_files: 1024, ..wanted() });
         assert_eq!((plan.servers, plan.decided_by), (122, Bound::OpenFiles));
         assert!(plan.open_files_per_server <= 1024);
         assert!((plan.cpu_micros_per_delivery - 5.0).abs() < 1e-9, "few streams a server");
@@ -270,16 +270,16 @@ mod tests {
 
     #[test]
     fn one_server_is_the_least() {
-        let plan = plan(&Wanted { connections: 1, rate: 0.0, ..wanted() });
+        let plan = plan(&PlanInput { connections: 1, rate: 0.0, ..wanted() });
         assert_eq!((plan.servers, plan.connections_per_server), (1, 1));
     }
 
     #[test]
     fn further_topics_cost_memory_and_deliveries() {
         let one = plan(&wanted());
-        let ten = plan(&Wanted { topics_per_connection: 10, ..wanted() });
+        let ten = plan(&PlanInput { topics_per_connection: 10, ..wanted() });
         assert!((ten.deliveries_per_second - 10.0 * one.deliveries_per_second).abs() < 1e-3);
-        let per_stream = |plan: &Plan| {
+        let per_stream = |plan: &CapacityPlan| {
             (plan.memory_bytes_per_server - 1_000_000 - (256 << 20)) / plan.connections_per_server
         };
         assert_eq!((per_stream(&one), per_stream(&ten)), (10_000, 10_900));
@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn a_tick_has_one_write_at_most() {
         let of = |rate, tick_seconds| {
-            plan(&Wanted { connections: 1, rate, tick_seconds, ..wanted() }).writes_per_second
+            plan(&PlanInput { connections: 1, rate, tick_seconds, ..wanted() }).writes_per_second
         };
         assert!((of(7.0, 0.0) - 7.0).abs() < 1e-9);
         assert!(of(1.0, 0.1) < 1.0 && of(1.0, 0.1) > 0.9);
@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn bandwidth_counts_every_layer() {
-        let of = |rate| plan(&Wanted { connections: 1, rate, ..wanted() }).bits_per_second;
+        let of = |rate| plan(&PlanInput { connections: 1, rate, ..wanted() }).bits_per_second;
         // 100 bytes, and 120 + 8 + 90 around them.
         assert!((of(1.0) - 318.0 * 8.0).abs() < 1e-6);
         // Only heartbeats: 110 bytes in 15 s.
@@ -306,10 +306,10 @@ mod tests {
 
     #[test]
     fn machines_that_are_too_small_are_told() {
-        let error = |wanted: Wanted| wanted.plan(&constants()).unwrap_err();
-        assert_eq!(error(Wanted { open_files: 200, ..wanted() }), Impossible::OpenFiles);
-        let small = error(Wanted { memory_bytes: 1 << 20, ..wanted() });
+        let error = |wanted: PlanInput| wanted.plan(&constants()).unwrap_err();
+        assert_eq!(error(PlanInput { open_files: 200, ..wanted() }), Impossible::OpenFiles);
+        let small = error(PlanInput { memory_bytes: 1 << 20, ..wanted() });
         assert!(small.to_string().starts_with("--memory"), "{small}");
-        assert_eq!(error(Wanted { rate: 1e9, ..wanted() }), Impossible::Cores);
+        assert_eq!(error(PlanInput { rate: 1e9, ..wanted() }), Impossible::Cores);
     }
 }

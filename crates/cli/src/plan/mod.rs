@@ -9,7 +9,7 @@ use std::{io::Write, time::Duration};
 use bytesize::ByteSize;
 use serde_json::json;
 
-use self::capacity::{Bound, Constants, Plan, Wanted};
+use self::capacity::{Bound, CapacityPlan, Constants, PlanInput};
 use super::CliError;
 
 #[derive(Debug, clap::Args)]
@@ -105,8 +105,8 @@ impl PlanArgs {
         checks.into_iter().filter(|(holds, _)| !holds).map(|(_, problem)| problem).collect()
     }
 
-    fn wanted(&self) -> Wanted {
-        Wanted {
+    fn wanted(&self) -> PlanInput {
+        PlanInput {
             connections: self.connections,
             rate: self.rate,
             topics_per_connection: self.topics_per_connection,
@@ -132,7 +132,7 @@ impl PlanArgs {
     }
 }
 
-fn rows(wanted: &Wanted, plan: &Plan) -> Vec<(&'static str, String)> {
+fn rows(wanted: &PlanInput, plan: &CapacityPlan) -> Vec<(&'static str, String)> {
     let decided_by = match plan.decided_by {
         Bound::Cores => "cores",
         Bound::Memory => "memory",

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use super::{
     CliError,
-    client::{Backoff, Client, HubError, Request, note},
+    client::{Backoff, HubClient, HubError, HubRequest, note},
     tail::one_line,
 };
 
@@ -25,7 +25,7 @@ const PATH: &str = "/events/publish";
 const MAX_BATCH_LINES: usize = 500;
 const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
-/// Answers that one request may lead to. The hub answers while it reads, and we read only when
+/// AnswerReader that one request may lead to. The hub answers while it reads, and we read only when
 /// all is sent: what it answers until then has to fit into the sockets' buffers.
 const MAX_ANSWERS_BYTES: usize = 96 * 1024;
 
@@ -69,7 +69,7 @@ pub(crate) struct PublishArgs {
 
 /// Publishes, and returns when the hub has all of it in history.
 pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
-    let client = Client::new(&args.hub)?;
+    let client = HubClient::new(&args.hub)?;
     match &args.data {
         Some(data) => publish_one(&client, args.body(data, None)).await,
         None => publish_lines(client, args).await,
@@ -80,7 +80,7 @@ impl PublishArgs {
     /// The event as the hub takes it, on one line if `data` is.
     fn body(&self, data: &str, id: Option<&str>) -> Vec<u8> {
         #[derive(Serialize)]
-        struct Body<'a> {
+        struct PublishBody<'a> {
             topic: &'a str,
             #[serde(skip_serializing_if = "Option::is_none")]
             event: Option<&'a str>,
@@ -91,7 +91,7 @@ impl PublishArgs {
             data: Data<'a>,
         }
         let (event, key) = (self.event.as_deref(), self.key.as_deref());
-        let body = Body { topic: &self.topic, event, key, id, data: Data::new(data) };
+        let body = PublishBody { topic: &self.topic, event, key, id, data: Data::new(data) };
         serde_json::to_vec(&body).expect("strings and checked JSON serialize")
     }
 }
@@ -112,9 +112,9 @@ impl<'a> Data<'a> {
     }
 }
 
-async fn publish_one(client: &Client, body: Vec<u8>) -> Result<(), CliError> {
+async fn publish_one(client: &HubClient, body: Vec<u8>) -> Result<(), CliError> {
     let failed = |error: HubError| CliError::Failed(error.to_string());
-    let request = Request { path: PATH, content_type: "application/json", body: body.into() };
+    let request = HubRequest { path: PATH, content_type: "application/json", body: body.into() };
     let answer = client.post(request).await.map_err(failed)?;
     let answer = answer.read(MAX_ANSWER_BYTES).await.map_err(failed)?;
     let answer = serde_json::from_slice::<&RawValue>(&answer).map_err(not_a_hub)?;
@@ -123,7 +123,7 @@ async fn publish_one(client: &Client, body: Vec<u8>) -> Result<(), CliError> {
     Ok(())
 }
 
-async fn publish_lines(client: Client, args: PublishArgs) -> Result<(), CliError> {
+async fn publish_lines(client: HubClient, args: PublishArgs) -> Result<(), CliError> {
     if io::stdin().is_terminal() {
         note("publishing what you type, an event a line; Ctrl-D ends");
     }
@@ -133,7 +133,7 @@ async fn publish_lines(client: Client, args: PublishArgs) -> Result<(), CliError
         .name("stdin".to_owned())
         .spawn(move || read_lines(io::stdin().lock(), &sender))
         .map_err(|error| CliError::Failed(format!("standard input: {error}")))?;
-    let mut publisher = Publisher::new(client, args);
+    let mut publisher = LinePublisher::new(client, args);
     let ended = publisher.run(&mut input).await;
     let count = publisher.published_count;
     note(format_args!("published {count} event{}", if count == 1 { "" } else { "s" }));
@@ -179,7 +179,7 @@ fn without_end(mut line: Vec<u8>) -> Vec<u8> {
 }
 
 /// A line that the hub has not taken yet.
-struct Line {
+struct InputLine {
     /// From 1, as editors count.
     number: u64,
     /// The event with its id, and the line end.
@@ -187,7 +187,7 @@ struct Line {
 }
 
 /// What became of a line.
-enum Outcome {
+enum LineOutcome {
     Taken,
     Refused(ErrorBody),
     Later,
@@ -217,15 +217,15 @@ impl From<HubError> for Halt {
 }
 
 /// Sends lines in requests of what is at hand, and again what was not taken.
-struct Publisher {
-    client: Client,
+struct LinePublisher {
+    client: HubClient,
     args: PublishArgs,
     /// Makes the ids of this run its own.
     id_prefix: String,
     read_count: u64,
     published_count: u64,
     refused_count: u64,
-    pending: VecDeque<Line>,
+    pending: VecDeque<InputLine>,
     backoff: Backoff,
     /// Since when the hub has been away.
     broken_since: Option<Instant>,
@@ -233,8 +233,8 @@ struct Publisher {
     was_answered: bool,
 }
 
-impl Publisher {
-    fn new(client: Client, args: PublishArgs) -> Self {
+impl LinePublisher {
+    fn new(client: HubClient, args: PublishArgs) -> Self {
         Self {
             client,
             args,
@@ -289,7 +289,7 @@ impl Publisher {
                 let id = format!("{}-{number}", self.id_prefix);
                 let mut body = self.args.body(data, Some(&id));
                 body.push(b'\n');
-                self.pending.push_back(Line { number, body });
+                self.pending.push_back(InputLine { number, body });
             }
             Err(_) => self.refuse(number, "not UTF-8"),
         }
@@ -303,13 +303,13 @@ impl Publisher {
 
     /// Sends the first lines in one request and gathers their answers as they come: if the
     /// connection breaks, those until then count.
-    async fn send(&mut self, count: usize, outcomes: &mut Vec<Outcome>) -> Result<(), Halt> {
+    async fn send(&mut self, count: usize, outcomes: &mut Vec<LineOutcome>) -> Result<(), Halt> {
         let lines: Vec<&[u8]> =
             self.pending.iter().take(count).map(|line| line.body.as_slice()).collect();
         let body = lines.concat().into();
         let content_type = "application/x-ndjson";
-        let mut answer = self.client.post(Request { path: PATH, content_type, body }).await?;
-        let mut answers = Answers::default();
+        let mut answer = self.client.post(HubRequest { path: PATH, content_type, body }).await?;
+        let mut answers = AnswerReader::default();
         while let Some(chunk) = answer.next_chunk(MAX_SILENCE).await? {
             answers.push(&chunk)?;
             while let Some(line) = answers.next() {
@@ -321,7 +321,7 @@ impl Publisher {
                 let why = format!("the hub answered {answered} of {count} lines");
                 Err(Halt::Broken(why))
             }
-            _ if outcomes.iter().any(|outcome| matches!(outcome, Outcome::Later)) => {
+            _ if outcomes.iter().any(|outcome| matches!(outcome, LineOutcome::Later)) => {
                 let why = "the hub has not taken all lines".to_owned();
                 Err(Halt::Busy { why, retry_after: None })
             }
@@ -331,17 +331,17 @@ impl Publisher {
 
     /// Takes the lines of a request off those that are pending, but for the ones to be sent
     /// again.
-    fn settle(&mut self, count: usize, outcomes: Vec<Outcome>) {
-        let sent: Vec<Line> = self.pending.drain(..count).collect();
-        let outcomes = outcomes.into_iter().chain(std::iter::repeat_with(|| Outcome::Later));
+    fn settle(&mut self, count: usize, outcomes: Vec<LineOutcome>) {
+        let sent: Vec<InputLine> = self.pending.drain(..count).collect();
+        let outcomes = outcomes.into_iter().chain(std::iter::repeat_with(|| LineOutcome::Later));
         let mut left = Vec::new();
         for (line, outcome) in sent.into_iter().zip(outcomes) {
             match outcome {
-                Outcome::Taken => self.published_count += 1,
-                Outcome::Refused(ErrorBody { code, message }) => {
+                LineOutcome::Taken => self.published_count += 1,
+                LineOutcome::Refused(ErrorBody { code, message }) => {
                     self.refuse(line.number, format_args!("{code}: {message}"));
                 }
-                Outcome::Later => left.push(line),
+                LineOutcome::Later => left.push(line),
             }
         }
         if left.len() < count {
@@ -381,7 +381,7 @@ impl Publisher {
 }
 
 /// How many of the first lines make a request: at least one.
-fn batch_count(pending: &VecDeque<Line>, max_lines: usize) -> usize {
+fn batch_count(pending: &VecDeque<InputLine>, max_lines: usize) -> usize {
     let mut bytes = 0;
     let fitting = pending.iter().take(max_lines).take_while(|line| {
         bytes += line.body.len();
@@ -394,18 +394,20 @@ fn max_batch_lines(topic_bytes: usize) -> usize {
     (MAX_ANSWERS_BYTES / (ANSWER_BYTES + topic_bytes)).clamp(1, MAX_BATCH_LINES)
 }
 
-fn outcome(line: &[u8]) -> Result<Outcome, Halt> {
+fn outcome(line: &[u8]) -> Result<LineOutcome, Halt> {
     #[derive(Deserialize)]
-    struct Answer {
+    struct PublishAnswer {
         success: bool,
         error: Option<ErrorBody>,
     }
     match serde_json::from_slice(line) {
-        Ok(Answer { success: true, .. }) => Ok(Outcome::Taken),
-        Ok(Answer { error: Some(error), .. }) if TEMPORARY.contains(&error.code.as_str()) => {
-            Ok(Outcome::Later)
+        Ok(PublishAnswer { success: true, .. }) => Ok(LineOutcome::Taken),
+        Ok(PublishAnswer { error: Some(error), .. })
+            if TEMPORARY.contains(&error.code.as_str()) =>
+        {
+            Ok(LineOutcome::Later)
         }
-        Ok(Answer { error: Some(error), .. }) => Ok(Outcome::Refused(error)),
+        Ok(PublishAnswer { error: Some(error), .. }) => Ok(LineOutcome::Refused(error)),
         Ok(_) => Err(Halt::Fatal(not_a_hub("an answer without success and error").to_string())),
         Err(error) => Err(Halt::Fatal(not_a_hub(error).to_string())),
     }
@@ -417,9 +419,9 @@ fn not_a_hub(why: impl std::fmt::Display) -> CliError {
 
 /// Parts answers, a line each. One that is cut off is none.
 #[derive(Default)]
-struct Answers(BytesMut);
+struct AnswerReader(BytesMut);
 
-impl Answers {
+impl AnswerReader {
     fn push(&mut self, chunk: &[u8]) -> Result<(), Halt> {
         if self.0.len() + chunk.len() > MAX_ANSWER_BYTES {
             return Err(Halt::Fatal(not_a_hub("its answer has no line ends").to_string()));

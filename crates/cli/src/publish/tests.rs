@@ -14,21 +14,21 @@ fn args(arguments: &[&str]) -> PublishArgs {
     Command::parse_from(["publish"].iter().chain(arguments)).args
 }
 
-fn publisher() -> Publisher {
+fn publisher() -> LinePublisher {
     let args = args(&["t", "--url", "http://127.0.0.1:1"]);
-    let client = Client::new(&args.hub).unwrap();
-    let mut publisher = Publisher::new(client, args);
+    let client = HubClient::new(&args.hub).unwrap();
+    let mut publisher = LinePublisher::new(client, args);
     for line in ["a", "b", "c"] {
         publisher.on_input(Ok(line.into())).unwrap();
     }
     publisher
 }
 
-fn refused(code: &str) -> Outcome {
-    Outcome::Refused(ErrorBody { code: code.into(), message: String::new() })
+fn refused(code: &str) -> LineOutcome {
+    LineOutcome::Refused(ErrorBody { code: code.into(), message: String::new() })
 }
 
-fn numbers(publisher: &Publisher) -> Vec<u64> {
+fn numbers(publisher: &LinePublisher) -> Vec<u64> {
     publisher.pending.iter().map(|line| line.number).collect()
 }
 
@@ -74,11 +74,11 @@ fn lines_lose_their_ends_and_empty_ones_count() {
 #[test]
 fn lines_that_were_not_taken_stay_in_order() {
     let mut publisher = publisher();
-    publisher.settle(3, vec![Outcome::Later, Outcome::Taken, Outcome::Later]);
+    publisher.settle(3, vec![LineOutcome::Later, LineOutcome::Taken, LineOutcome::Later]);
     assert_eq!(numbers(&publisher), [1, 3]);
     publisher.settle(1, vec![]);
     assert_eq!(numbers(&publisher), [1, 3]);
-    publisher.settle(2, vec![refused("bad_event"), Outcome::Taken]);
+    publisher.settle(2, vec![refused("bad_event"), LineOutcome::Taken]);
     assert_eq!(numbers(&publisher), [0_u64; 0]);
     assert_eq!((publisher.published_count, publisher.refused_count), (2, 1));
 }
@@ -104,8 +104,8 @@ fn ids_are_another_for_each_line_and_the_same_when_sent_again() {
 
 #[test]
 fn a_request_has_bounds_and_at_least_a_line() {
-    let pending = |sizes: &[usize]| -> VecDeque<Line> {
-        sizes.iter().map(|size| Line { number: 1, body: vec![b'x'; *size] }).collect()
+    let pending = |sizes: &[usize]| -> VecDeque<InputLine> {
+        sizes.iter().map(|size| InputLine { number: 1, body: vec![b'x'; *size] }).collect()
     };
     assert_eq!(batch_count(&pending(&[2 * MAX_BATCH_BYTES, 1]), 500), 1);
     assert_eq!(batch_count(&pending(&[1, 1, MAX_BATCH_BYTES]), 500), 2);
@@ -118,17 +118,17 @@ fn a_request_has_bounds_and_at_least_a_line() {
 fn answers_are_told_apart_by_success_and_code() {
     let is_later = |code: &str| {
         let line = format!(r#"{{"success":false,"error":{{"code":"{code}","message":"m"}}}}"#);
-        matches!(outcome(line.as_bytes()), Ok(Outcome::Later))
+        matches!(outcome(line.as_bytes()), Ok(LineOutcome::Later))
     };
     assert!(is_later("at_capacity") && is_later("rate_limited") && !is_later("bad_event"));
-    assert!(matches!(outcome(br#"{"success":true,"sequence":1}"#), Ok(Outcome::Taken)));
+    assert!(matches!(outcome(br#"{"success":true,"sequence":1}"#), Ok(LineOutcome::Taken)));
     assert!(matches!(outcome(b"<html>"), Err(Halt::Fatal(_))));
     assert!(matches!(outcome(br#"{"success":false}"#), Err(Halt::Fatal(_))));
 }
 
 #[test]
 fn answers_are_parted_at_line_ends_and_a_cut_one_is_none() {
-    let mut answers = Answers::default();
+    let mut answers = AnswerReader::default();
     assert!(answers.push(b"{}\n\n{\"a\"").is_ok());
     assert_eq!(answers.next().as_deref(), Some(&b"{}\n"[..]));
     assert_eq!(answers.next(), None);

@@ -14,10 +14,10 @@ use crate::{
     sse::control::Shutdown,
 };
 
-static NOTHING: LazyLock<Parts> = LazyLock::new(Parts::default);
+static NOTHING: LazyLock<BacklogParts> = LazyLock::new(BacklogParts::default);
 
 #[derive(Default)]
-pub(super) struct Parts {
+pub(super) struct BacklogParts {
     /// Partitions that have not reached the stream's epoch: their sequences mean nothing in
     /// it, and a cursor says so.
     pub behind: Vec<u16>,
@@ -35,7 +35,7 @@ pub(super) struct Parts {
     pub losses: Losses,
 }
 
-impl Parts {
+impl BacklogParts {
     fn is_empty(&self) -> bool {
         self.behind.is_empty()
             && self.prelude.is_empty()
@@ -50,7 +50,7 @@ impl Parts {
 
 /// All of it, or no memory. Changing any of it takes the memory for all.
 #[derive(Default)]
-pub(super) struct Backlog(Option<Box<Parts>>);
+pub(super) struct Backlog(Option<Box<BacklogParts>>);
 
 impl Backlog {
     /// Whether there is nothing, and no memory for it.
@@ -65,15 +65,15 @@ impl Backlog {
 }
 
 impl Deref for Backlog {
-    type Target = Parts;
+    type Target = BacklogParts;
 
-    fn deref(&self) -> &Parts {
+    fn deref(&self) -> &BacklogParts {
         self.0.as_deref().unwrap_or(&NOTHING)
     }
 }
 
 impl DerefMut for Backlog {
-    fn deref_mut(&mut self) -> &mut Parts {
+    fn deref_mut(&mut self) -> &mut BacklogParts {
         self.0.get_or_insert_default()
     }
 }

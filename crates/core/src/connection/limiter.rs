@@ -1,7 +1,7 @@
 //! A stream's rate limits (governor): its own, and those of the topic policies that have
 //! one. Time is told, not asked for.
 
-use std::{cell::Cell, num::NonZeroU32, time::Instant};
+use std::{cell::Cell, num::NonZeroU32, rc::Rc, time::Instant};
 
 use governor::{
     Quota, RateLimiter,
@@ -12,24 +12,29 @@ use governor::{
 
 use crate::policy::{Policy, Rate};
 
-thread_local! {
-    /// What the limiter that is being asked was told: it asks for nothing but that.
-    static TOLD: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// The clock that a limiter is told by its caller. It takes no memory in each of them.
+/// The clock of all limiters of a worker. It stands still until the worker sets it.
 #[derive(Debug, Clone)]
-struct ToldClock;
+pub(super) struct LimiterClock(Rc<Cell<Option<Instant>>>);
 
-impl Clock for ToldClock {
-    type Instant = Instant;
+impl LimiterClock {
+    pub fn new() -> Self {
+        Self(Rc::new(Cell::new(None)))
+    }
 
-    fn now(&self) -> Instant {
-        TOLD.get().expect("every call tells the time first")
+    fn set(&self, now: Instant) {
+        self.0.set(Some(now));
     }
 }
 
-type Bucket = RateLimiter<NotKeyed, InMemoryState, ToldClock, NoOpMiddleware<Instant>>;
+impl Clock for LimiterClock {
+    type Instant = Instant;
+
+    fn now(&self) -> Instant {
+        self.0.get().expect("the limiter sets the clock before it asks a bucket")
+    }
+}
+
+type Bucket = RateLimiter<NotKeyed, InMemoryState, LimiterClock, NoOpMiddleware<Instant>>;
 
 /// All limits of one stream.
 #[derive(Debug)]
@@ -44,47 +49,59 @@ pub struct Limiter {
 
 impl Limiter {
     /// A limiter for a stream that may get `rate`; none if that is zero.
-    pub fn new(rate: Rate, now: Instant) -> Self {
-        TOLD.set(Some(now));
-        Self { stream: bucket(rate), stream_credit: 0, policies: None }
+    pub fn new(rate: Rate, clock: &LimiterClock, now: Instant) -> Self {
+        clock.set(now);
+        Self { stream: bucket(rate, clock), stream_credit: 0, policies: None }
     }
 
     /// Takes `count` events of one policy now, all or none.
     ///
     /// # Errors
     /// When one of them may leave at the earliest.
-    pub fn take(&mut self, policy: &Policy, count: u32, now: Instant) -> Result<(), Instant> {
-        TOLD.set(Some(now));
+    pub fn take(
+        &mut self,
+        policy: &Policy,
+        count: u32,
+        clock: &LimiterClock,
+        now: Instant,
+    ) -> Result<(), Instant> {
+        clock.set(now);
         let credit = self.stream_credit.min(count);
         if let Some(bucket) = &self.stream {
             take(bucket, count - credit, now)?;
         }
         self.stream_credit -= credit;
-        let taken = self.take_of_policy(policy, count, now);
+        let taken = self.take_of_policy(policy, count, clock, now);
         if taken.is_err() {
             self.stream_credit += count;
         }
         taken
     }
 
-    fn take_of_policy(&mut self, policy: &Policy, count: u32, now: Instant) -> Result<(), Instant> {
+    fn take_of_policy(
+        &mut self,
+        policy: &Policy,
+        count: u32,
+        clock: &LimiterClock,
+        now: Instant,
+    ) -> Result<(), Instant> {
         let (Some(entry), Some(rate)) = (policy.entry, policy.rate) else { return Ok(()) };
         let policies = self.policies.get_or_insert_default();
         if let Some((_, bucket)) = policies.iter().find(|(other, _)| *other == entry) {
             return take(bucket, count, now);
         }
-        let Some(bucket) = bucket(rate) else { return Ok(()) };
+        let Some(bucket) = bucket(rate, clock) else { return Ok(()) };
         let taken = take(&bucket, count, now);
         policies.push((entry, bucket));
         taken
     }
 }
 
-fn bucket(rate: Rate) -> Option<Bucket> {
+fn bucket(rate: Rate, clock: &LimiterClock) -> Option<Bucket> {
     let per_second = NonZeroU32::new(rate.events_per_second)?;
     let burst = NonZeroU32::new(rate.burst)?;
     let quota = Quota::per_second(per_second).allow_burst(burst);
-    Some(RateLimiter::direct_with_clock(quota, ToldClock))
+    Some(RateLimiter::direct_with_clock(quota, clock.clone()))
 }
 
 fn take(bucket: &Bucket, count: u32, now: Instant) -> Result<(), Instant> {

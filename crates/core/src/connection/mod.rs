@@ -2,12 +2,13 @@
 //! what becomes of a client that reads too slowly. No socket in sight. What its transport
 //! then gets is in `take`.
 
-mod alike;
 mod backlog;
+mod encode_cache;
 mod limiter;
 mod order;
 mod take;
 mod view;
+mod worker;
 
 use std::{
     collections::BTreeSet,
@@ -19,11 +20,12 @@ use backlog::Backlog;
 use bytes::Bytes;
 use smallvec::SmallVec;
 pub use take::{Next, Piece};
+pub use worker::WorkerContext;
 
 use crate::{
     batch::Added,
     connection::{
-        limiter::Limiter,
+        limiter::{Limiter, LimiterClock},
         order::{Unsent, fitting, in_order, merged},
     },
     cursor::{Epoch, IN_ANOTHER_EPOCH, Positions},
@@ -38,7 +40,7 @@ use crate::{
         control::{Connected, Gap, Shutdown, names},
         encode,
     },
-    subscription::{Format, Wanted},
+    subscription::{Format, ResolvedSubscription},
     topic_manager::{Begin, Frame, Opening},
 };
 
@@ -80,7 +82,7 @@ pub struct ConnectionState {
     retry_ms: u32,
     /// That of what is taken; none before the stream is opened.
     epoch: Option<Epoch>,
-    wanted: Arc<Wanted>,
+    subscription: Arc<ResolvedSubscription>,
     /// What came in, up to where: all older events are ignored.
     seen: Positions,
     limiter: Limiter,
@@ -96,7 +98,8 @@ impl ConnectionState {
     pub fn new(
         spec: Arc<ConnectionSpec>,
         retry: Duration,
-        wanted: Arc<Wanted>,
+        subscription: Arc<ResolvedSubscription>,
+        worker: &WorkerContext,
         now: Instant,
     ) -> Self {
         // An hour at most.
@@ -104,11 +107,11 @@ impl ConnectionState {
         let mut backlog = Backlog::default();
         backlog.prelude.push_back(encode::retry(retry_ms.into()).into());
         Self {
-            limiter: Limiter::new(spec.rate, now),
+            limiter: Limiter::new(spec.rate, &worker.clock, now),
             spec,
             retry_ms,
             epoch: None,
-            wanted,
+            subscription,
             seen: Positions::default(),
             outbox: Outbox::default(),
             backlog,
@@ -126,11 +129,12 @@ impl ConnectionState {
         let replays = opening.replays;
         self.seen = replays.iter().map(|(number, r)| (*number, r.head)).collect();
         self.backlog.heads = self.seen.clone();
-        let result = match (&self.wanted.start, replays.iter().any(|(_, r)| r.missed.is_some())) {
-            (_, true) => ReplayResult::Gap,
-            (Start::Resume(_), false) => ReplayResult::Complete,
-            (_, false) => ReplayResult::None,
-        };
+        let result =
+            match (&self.subscription.start, replays.iter().any(|(_, r)| r.missed.is_some())) {
+                (_, true) => ReplayResult::Gap,
+                (Start::Resume(_), false) => ReplayResult::Complete,
+                (_, false) => ReplayResult::None,
+            };
         // They differ only while a new one spreads.
         self.epoch = replays.iter().map(|(_, replay)| replay.epoch).max();
         let is_behind = |replay: &Replay| Some(replay.epoch) != self.epoch;
@@ -139,7 +143,7 @@ impl ConnectionState {
         self.outbox.advance(replays.iter().map(|(number, _)| (*number, IN_ANOTHER_EPOCH)));
         self.advance(replays.iter().map(|(number, replay)| (*number, replay.start)));
         let id = self.cursor();
-        let topics: Vec<&str> = self.wanted.names().collect();
+        let topics: Vec<&str> = self.subscription.names().collect();
         let connected = Connected {
             client_id,
             timestamp,
@@ -150,7 +154,7 @@ impl ConnectionState {
             replay.missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch)
         };
         // A client that is cut before it has the gap must come back with what it came with.
-        let mut text = match &self.wanted.start {
+        let mut text = match &self.subscription.start {
             Start::Resume(cursor) if replays.iter().any(|(_, replay)| is_epoch(replay)) => {
                 connected.encode(&cursor.to_string())
             }
@@ -167,30 +171,35 @@ impl ConnectionState {
         }
         self.backlog.prelude.push_back(text.into());
         let events = replays.into_iter().flat_map(|(_, replay)| replay.events);
-        let events = events.filter(|event| self.wanted.wants_event(event)).collect();
+        let events = events.filter(|event| self.subscription.wants_event(event)).collect();
         self.backlog.replay = merged(in_order(events)).into();
         result
     }
 
     /// Frames of one turn. The stream must end if the client is too slow for them.
-    pub fn on_frames(&mut self, frames: &[Arc<Frame>], now: Instant) -> Result<(), ShutdownReason> {
+    pub fn on_frames(
+        &mut self,
+        frames: &[Arc<Frame>],
+        worker: &mut WorkerContext,
+        now: Instant,
+    ) -> Result<(), ShutdownReason> {
         if self.end.is_some() {
             return Ok(());
         }
         self.check_progress(now)?;
         let unsent = self.outbox.bytes();
         if frames.iter().any(|frame| frame.interruption.is_some()) {
-            self.push_interrupted(frames, now);
+            self.push_interrupted(frames, worker, now);
         } else {
-            self.push_frames(frames, now);
+            self.push_frames(frames, worker, now);
         }
         self.bound_waiting();
         self.bound_outbox(unsent)
     }
 
     /// The stream wants something else from now on, and may stand in one more partition.
-    pub fn on_change(&mut self, wanted: Arc<Wanted>, begin: Option<Begin>) {
-        self.wanted = wanted;
+    pub fn on_change(&mut self, subscription: Arc<ResolvedSubscription>, begin: Option<Begin>) {
+        self.subscription = subscription;
         let Some(Begin { partition, epoch, head }) = begin else { return };
         if self.seen.get(partition).is_some() {
             return;
@@ -264,20 +273,28 @@ impl ConnectionState {
     }
 
     /// Whether a frame can go as it is: bytes shared with every other such stream.
-    fn takes_whole(&mut self, frame: &Frame, now: Instant) -> bool {
+    fn takes_whole(&mut self, frame: &Frame, clock: &LimiterClock, now: Instant) -> bool {
         let newer = self.seen.get(frame.partition).is_some_and(|seen| seen < frame.oldest);
         newer
             && frame.bytes.len() <= self.max_segment_bytes()
             && self.seen.len() == 1
-            && self.wanted.format == Format::Events
-            && self.wanted.wants_all_types()
+            && self.subscription.format == Format::Events
+            && self.subscription.wants_all_types()
             && self.backlog.waiting.is_empty()
-            && self.limiter.take(&frame.events[0].policy, frame.events.len() as u32, now).is_ok()
+            && self
+                .limiter
+                .take(&frame.events[0].policy, frame.events.len() as u32, clock, now)
+                .is_ok()
     }
 
     /// An interruption parts the frames of its own partition only: those of others are in
     /// order only if they are taken together.
-    fn push_interrupted(&mut self, frames: &[Arc<Frame>], now: Instant) {
+    fn push_interrupted(
+        &mut self,
+        frames: &[Arc<Frame>],
+        worker: &mut WorkerContext,
+        now: Instant,
+    ) {
         let mut interrupted: BTreeSet<u16> = BTreeSet::new();
         let (mut together, mut parted) = (Vec::new(), Vec::new());
         for frame in frames.iter().cloned() {
@@ -287,22 +304,22 @@ impl ConnectionState {
             let is_parted = interrupted.contains(&frame.partition);
             if is_parted { parted.push(frame) } else { together.push(frame) }
         }
-        self.push_frames(&together, now);
+        self.push_frames(&together, worker, now);
         parted.sort_by_key(|frame| frame.partition);
         for run in parted.chunk_by(|_, next| next.interruption.is_none()) {
             let (first, later) = run.split_first().expect("a chunk has an element");
             if let Some(interruption) = &first.interruption {
                 self.push_gap(interruption);
             }
-            self.push_frames(later, now);
+            self.push_frames(later, worker, now);
         }
     }
 
-    fn push_frames(&mut self, frames: &[Arc<Frame>], now: Instant) {
+    fn push_frames(&mut self, frames: &[Arc<Frame>], worker: &mut WorkerContext, now: Instant) {
         match frames {
             [] => {}
-            [frame] if self.takes_whole(frame, now) => self.push_frame(frame),
-            frames => self.push_events(frames, now),
+            [frame] if self.takes_whole(frame, &worker.clock, now) => self.push_frame(frame),
+            frames => self.push_events(frames, worker, now),
         }
     }
 
@@ -316,7 +333,8 @@ impl ConnectionState {
             let waiting = self.backlog.waiting.take();
             self.push_segments(&waiting);
         }
-        let topics = topics.iter().filter(|topic| self.wanted.wants(topic)).cloned().collect();
+        let topics =
+            topics.iter().filter(|topic| self.subscription.wants(topic)).cloned().collect();
         let epoch = beginning.map(|(epoch, _)| epoch);
         let gap = GapHere { reason, partition, topics, epoch };
         let mut advances = SmallVec::new();
@@ -345,8 +363,8 @@ impl ConnectionState {
         });
     }
 
-    fn push_events(&mut self, frames: &[Arc<Frame>], now: Instant) {
-        let events = alike::ordered(frames);
+    fn push_events(&mut self, frames: &[Arc<Frame>], worker: &mut WorkerContext, now: Instant) {
+        let events = worker.cache.ordered(frames);
         let mut unsent = Unsent::after(&self.seen, &events);
         let mut coming: Vec<Arc<SequencedEvent>> = Vec::with_capacity(events.len());
         for event in &*events {
@@ -356,16 +374,18 @@ impl ConnectionState {
             }
             let event = unsent.of(event.clone());
             self.seen.set(event.partition, event.sequence);
-            if self.wanted.wants_event(&event) {
+            if self.subscription.wants_event(&event) {
                 coming.push(event);
             }
         }
-        if self.may_leave_together(&coming, now) {
+        if self.may_leave_together(&coming, &worker.clock, now) {
             return self.push_segments(&coming);
         }
         let mut leaving = Vec::with_capacity(coming.len());
         for event in coming {
-            if self.backlog.waiting.is_empty() && self.limiter.take(&event.policy, 1, now).is_ok() {
+            if self.backlog.waiting.is_empty()
+                && self.limiter.take(&event.policy, 1, &worker.clock, now).is_ok()
+            {
                 leaving.push(event);
             } else if self.backlog.waiting.push(event) != Added::Appended {
                 self.backlog.losses.conflated += 1;
@@ -375,11 +395,16 @@ impl ConnectionState {
     }
 
     /// Takes all of them from the rate limit at once, if they have one policy and it lets them.
-    fn may_leave_together(&mut self, events: &[Arc<SequencedEvent>], now: Instant) -> bool {
+    fn may_leave_together(
+        &mut self,
+        events: &[Arc<SequencedEvent>],
+        clock: &LimiterClock,
+        now: Instant,
+    ) -> bool {
         let Some((first, others)) = events.split_first() else { return true };
         self.backlog.waiting.is_empty()
             && others.iter().all(|event| Arc::ptr_eq(&event.policy, &first.policy))
-            && self.limiter.take(&first.policy, events.len() as u32, now).is_ok()
+            && self.limiter.take(&first.policy, events.len() as u32, clock, now).is_ok()
     }
 
     fn push_segments(&mut self, mut leaving: &[Arc<SequencedEvent>]) {

@@ -7,7 +7,7 @@ use std::{collections::VecDeque, sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use crate::{
-    connection::{ConnectionState, alike, view::View},
+    connection::{ConnectionState, WorkerContext, view::View},
     cursor::Epoch,
     event::SequencedEvent,
     outbox::{Content, Dropped, Popped, Segment},
@@ -57,14 +57,14 @@ enum Held {
 
 impl ConnectionState {
     /// The next piece for the socket.
-    pub fn next(&mut self, now: Instant) -> Next {
+    pub fn next(&mut self, worker: &mut WorkerContext, now: Instant) -> Next {
         self.last_taken = now;
         if !self.backlog.prelude.is_empty()
             && let Some(bytes) = self.backlog.prelude.pop_front()
         {
             return Next::Write(Piece::control(bytes));
         }
-        if let Some(next) = self.next_held_back(Held::Replay, now) {
+        if let Some(next) = self.next_held_back(Held::Replay, worker, now) {
             return next;
         }
         if !self.backlog.heads.is_empty() {
@@ -76,7 +76,7 @@ impl ConnectionState {
                 let bytes = self.gap_of(GapReason::Slow, &dropped);
                 return Next::Write(Piece::control(bytes));
             }
-            Some(Popped::Segment(segment)) => return Next::Write(self.take(segment)),
+            Some(Popped::Segment(segment)) => return Next::Write(self.take(segment, worker)),
             None => {}
         }
         if !self.backlog.waiting_dropped.is_empty() {
@@ -84,7 +84,7 @@ impl ConnectionState {
             let bytes = self.gap_of(GapReason::Rate, &dropped);
             return Next::Write(Piece::control(bytes));
         }
-        if let Some(next) = self.next_held_back(Held::Waiting, now) {
+        if let Some(next) = self.next_held_back(Held::Waiting, worker, now) {
             return next;
         }
         let shutdown = match self.backlog.shutdown {
@@ -105,13 +105,18 @@ impl ConnectionState {
     }
 
     fn gap_of(&self, reason: GapReason, dropped: &Dropped) -> Bytes {
-        let topics = self.wanted.only_topic();
+        let topics = self.subscription.only_topic();
         let gap = Gap { reason, partitions: &dropped.partitions, topics: topics.as_slice() };
         gap.encode(&self.cursor()).into()
     }
 
     /// What may leave of the replayed or the waiting events.
-    fn next_held_back(&mut self, held: Held, now: Instant) -> Option<Next> {
+    fn next_held_back(
+        &mut self,
+        held: Held,
+        worker: &mut WorkerContext,
+        now: Instant,
+    ) -> Option<Next> {
         let mut leaving: Vec<Arc<SequencedEvent>> = Vec::new();
         let mut bytes = 0;
         while bytes < PIECE_BYTES {
@@ -122,7 +127,7 @@ impl ConnectionState {
             let Some(front) = front else { break };
             // A stream that ends is sent all of it: the limit has lost its meaning.
             if self.end.is_none()
-                && let Err(at) = self.limiter.take(&front.policy, 1, now)
+                && let Err(at) = self.limiter.take(&front.policy, 1, &worker.clock, now)
             {
                 if leaving.is_empty() {
                     // Until then it is not the client who makes it wait.
@@ -149,15 +154,17 @@ impl ConnectionState {
                 self.backlog.replay = VecDeque::new();
             }
         }
-        Some(Next::Write(self.take(segment)))
+        Some(Next::Write(self.take(segment, worker)))
     }
 
     /// Encodes a segment, now that all that goes before is taken: so its ids say where the
     /// stream then stands.
-    fn take(&mut self, segment: Segment) -> Piece {
+    fn take(&mut self, segment: Segment, worker: &mut WorkerContext) -> Piece {
         let bytes = match segment.content {
             Content::Bytes(bytes) => bytes,
-            Content::Events(events) => alike::encoded(events, &self.view(), self.outbox.taken()),
+            Content::Events(events) => {
+                worker.cache.encoded(events, &self.view(), self.outbox.taken())
+            }
             Content::Gap(gap) => {
                 if let Some(epoch) = gap.epoch {
                     self.begin_epoch(gap.partition, epoch);
@@ -180,7 +187,7 @@ impl ConnectionState {
         View {
             epoch,
             behind: &self.backlog.behind,
-            format: self.wanted.format,
+            format: self.subscription.format,
             is_single: self.seen.len() == 1,
         }
     }

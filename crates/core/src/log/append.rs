@@ -5,7 +5,7 @@ use std::{any::Any, fmt, sync::Arc};
 use crate::{
     error::PublishError,
     event::Event,
-    fan_out::{FanOut, FannedOut},
+    fan_out::{FanOutPublish, FannedOut},
     publish::Published,
     topic::Topic,
 };
@@ -56,7 +56,7 @@ pub struct AppendEvent {
 /// One event for many topics.
 #[derive(Debug)]
 pub struct AppendFanOut {
-    pub fan_out: Arc<FanOut>,
+    pub fan_out: Arc<FanOutPublish>,
     pub topics: Vec<Topic>,
     pub permit: Option<Permit>,
     pub answer: Reply<Result<FannedOut, PublishError>>,

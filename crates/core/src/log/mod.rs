@@ -24,7 +24,8 @@ use std::fmt::Debug;
 
 pub use append::{Append, AppendEvent, AppendFanOut, Permit, PublishResult, Reply};
 pub use update::{
-    Acknowledged, Changed, Channel, Era, Head, News, Purpose, RelayedEvent, Request, TopicRead,
+    Acknowledged, Changed, Channel, Era, LogEvent, LogRequest, LogUpdate, PartitionHead, Purpose,
+    TopicRead,
 };
 
 use crate::{error::PublishError, future::BoxFuture, topic::Topic};
@@ -38,7 +39,7 @@ pub trait Log: Debug + Send + Sync {
 
     /// Subscribes, reads and lists on behalf of a partition. The log ignores requests of a
     /// `generation` other than the present link's.
-    fn request(&self, partition: u16, generation: u64, requests: Vec<Request>);
+    fn request(&self, partition: u16, generation: u64, requests: Vec<LogRequest>);
 
     /// Starts a new link for a rebuilt partition, so that the partition catches up.
     fn reconnect(&self, partition: u16);
@@ -70,7 +71,7 @@ pub trait Replicas: Send + Sync {
     fn apply(
         &self,
         partition: u16,
-        updates: Vec<News>,
+        updates: Vec<LogUpdate>,
     ) -> BoxFuture<'static, Result<(), HubStopped>>;
 
     /// Tells a partition that its link ended, without waiting.

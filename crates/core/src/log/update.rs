@@ -9,7 +9,7 @@ use crate::{cursor::Epoch, event::EventBody, topic::Topic};
 
 /// An event with its place in the partition and in its topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RelayedEvent {
+pub struct LogEvent {
     pub epoch: Epoch,
     pub sequence: u64,
     /// Sequence of the event before it of the same topic; 0 if there was none or it is not
@@ -23,7 +23,7 @@ pub struct RelayedEvent {
 /// Where a partition stands. As an answer it is a cut: every event pushed before it has a
 /// sequence up to this one, every later one a higher.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub struct PartitionHead {
     pub epoch: Epoch,
     /// The sequence that the epoch began after: 0 if numbers began anew with it.
     pub epoch_began_after: u64,
@@ -70,13 +70,13 @@ pub struct TopicRead {
     /// Highest sequence that a topic conflated by key has lost otherwise than by conflation.
     pub evicted_through: u64,
     /// In sequence order.
-    pub events: Vec<RelayedEvent>,
+    pub events: Vec<LogEvent>,
 }
 
 /// What a mirror asks of the log. All of a partition's requests are answered in order, on
 /// the connection that its events are pushed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
+pub enum LogRequest {
     /// Push the events of these topics from now on; not answered.
     Subscribe(Vec<Channel>),
     /// Push them no more; not answered.
@@ -110,7 +110,7 @@ pub enum Purpose {
 
 /// One thing that a mirror is told.
 #[derive(Debug)]
-pub enum News {
+pub enum LogUpdate {
     /// A connection is there. What was asked before will not be answered.
     LinkUp {
         generation: u64,
@@ -119,22 +119,22 @@ pub enum News {
     },
     /// There is no connection any more.
     LinkDown,
-    Event(RelayedEvent),
+    Event(LogEvent),
     /// One event for many topics, in sequence order.
-    FannedOut(Vec<RelayedEvent>),
+    FannedOut(Vec<LogEvent>),
     /// Asked for or not.
     Head {
         purpose: Option<Purpose>,
-        head: Head,
+        head: PartitionHead,
     },
     Changes {
         purpose: Purpose,
-        head: Head,
+        head: PartitionHead,
         changed: Changed,
     },
     Read {
         purpose: Purpose,
-        head: Head,
+        head: PartitionHead,
         topics: Vec<TopicRead>,
     },
 }

@@ -6,8 +6,8 @@ use crate::{
     cursor::Cursor,
     error::PublishError,
     event::{Event, EventBody, SequencedEvent},
-    fan_out::{FanOut, FannedOut},
-    idempotency::{Answer, Remembered, RememberedFanOuts},
+    fan_out::{FanOutPublish, FannedOut},
+    idempotency::{FanOutWindow, FirstAnswer, IdempotencyWindow},
     ids::ManagerId,
     partition::{Delivery, InterestChange, PartitionSpec, routing::Routing},
     partition_log::PartitionLog,
@@ -22,8 +22,8 @@ pub struct MemoryPartition<P> {
     log: PartitionLog,
     /// Whether the log is between two states: a panic then has spoilt it.
     log_is_changing: bool,
-    remembered: Remembered,
-    fan_outs: RememberedFanOuts,
+    remembered: IdempotencyWindow,
+    fan_outs: FanOutWindow,
     pub(super) routing: Routing<P>,
 }
 
@@ -41,11 +41,8 @@ impl<P: Clone> MemoryPartition<P> {
         Self {
             log: spec.log(spec.epoch, 0),
             log_is_changing: false,
-            remembered: Remembered::new(spec.idempotency_window, spec.remembered.clone()),
-            fan_outs: RememberedFanOuts::new(
-                spec.idempotency_window,
-                spec.remembered_fan_outs.clone(),
-            ),
+            remembered: IdempotencyWindow::new(spec.idempotency_window, spec.remembered.clone()),
+            fan_outs: FanOutWindow::new(spec.idempotency_window, spec.remembered_fan_outs.clone()),
             routing: Routing::default(),
             spec,
         }
@@ -93,7 +90,7 @@ impl<P: Clone> MemoryPartition<P> {
         let body = Arc::new(encode::body(event, 1));
         let (sequenced, trim) = self.append(topic, body, now);
         let receivers = self.route(&sequenced, permit);
-        let answer = Answer { sequence: sequenced.sequence, receivers };
+        let answer = FirstAnswer { sequence: sequenced.sequence, receivers };
         if let Some(id) = &event.id {
             self.remembered.insert(topic, id, answer, now);
         }
@@ -104,7 +101,7 @@ impl<P: Clone> MemoryPartition<P> {
     /// other partitions that must trim their history too.
     pub fn fan_out(
         &mut self,
-        fan_out: &FanOut,
+        fan_out: &FanOutPublish,
         topics: &[Topic],
         permit: Option<&P>,
         now: Instant,
@@ -213,7 +210,7 @@ impl<P: Clone> MemoryPartition<P> {
         receivers.stream_count
     }
 
-    fn published(&self, topic: &Topic, answer: Answer) -> Published {
+    fn published(&self, topic: &Topic, answer: FirstAnswer) -> Published {
         let partition = self.spec.partition;
         let cursor = Cursor::of_event(self.spec.epoch, partition, answer.sequence);
         Published {

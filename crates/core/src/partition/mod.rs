@@ -22,8 +22,8 @@ use crate::{
     cursor::Epoch,
     error::PublishError,
     event::{Event, SequencedEvent},
-    fan_out::{FanOut, FannedOut},
-    idempotency::RememberedBudget,
+    fan_out::{FanOutPublish, FannedOut},
+    idempotency::IdBudget,
     ids::{ManagerId, StreamId},
     interest::{Interest, StartFrom},
     partition_log::{MissedReason, PartitionLog, Replay},
@@ -79,9 +79,9 @@ pub struct PartitionSpec {
     pub budget: Arc<HistoryBudget>,
     pub max_idle_topics: usize,
     pub idempotency_window: Duration,
-    pub remembered: Arc<RememberedBudget>,
+    pub remembered: Arc<IdBudget>,
     /// Of followers whom fan-outs with an id have reached.
-    pub remembered_fan_outs: Arc<RememberedBudget>,
+    pub remembered_fan_outs: Arc<IdBudget>,
 }
 
 impl PartitionSpec {
@@ -142,7 +142,7 @@ impl<P: Clone> PartitionState<P> {
     /// Publishes one event to many topics.
     pub fn fan_out(
         &mut self,
-        fan_out: &FanOut,
+        fan_out: &FanOutPublish,
         topics: &[Topic],
         permit: Option<&P>,
         now: Instant,

@@ -14,7 +14,7 @@ use crate::{
     budget::{Excess, HistoryBudget},
     cursor::Epoch,
     event::SequencedEvent,
-    history::TopicHistory,
+    history::HistoryRing,
     interest::{Interest, StartFrom},
     policy::Policies,
     topic::Topic,
@@ -62,7 +62,7 @@ pub struct PartitionLog {
     sequence: u64,
     policies: Arc<Policies>,
     budget: Arc<HistoryBudget>,
-    topics: HashMap<Topic, TopicHistory>,
+    topics: HashMap<Topic, HistoryRing>,
     /// Every event in sequence order; some have left their topic's history meanwhile.
     order: VecDeque<(u64, Topic)>,
     kept_events: usize,
@@ -126,7 +126,7 @@ impl PartitionLog {
         &mut self,
         topic: &Topic,
         now: Instant,
-        build: impl FnOnce(u64, &TopicHistory) -> SequencedEvent,
+        build: impl FnOnce(u64, &HistoryRing) -> SequencedEvent,
     ) -> (Arc<SequencedEvent>, Option<u16>) {
         self.append_at(self.sequence + 1, topic, now, build)
     }
@@ -137,7 +137,7 @@ impl PartitionLog {
         sequence: u64,
         topic: &Topic,
         now: Instant,
-        build: impl FnOnce(u64, &TopicHistory) -> SequencedEvent,
+        build: impl FnOnce(u64, &HistoryRing) -> SequencedEvent,
     ) -> (Arc<SequencedEvent>, Option<u16>) {
         let history = self.history_of(topic);
         let event = Arc::new(build(sequence, history));
@@ -157,11 +157,11 @@ impl PartitionLog {
         (event, excess)
     }
 
-    fn history_of(&mut self, topic: &Topic) -> &mut TopicHistory {
+    fn history_of(&mut self, topic: &Topic) -> &mut HistoryRing {
         let policies = &self.policies;
         self.topics
             .entry(topic.clone())
-            .or_insert_with(|| TopicHistory::new(policies.of(topic.as_str()).clone()))
+            .or_insert_with(|| HistoryRing::new(policies.of(topic.as_str()).clone()))
     }
 
     fn list_to_expire(&mut self, topic: &Topic) {
@@ -273,7 +273,7 @@ impl PartitionLog {
     /// Keeps no topic any more but these.
     pub fn keep_topics(&mut self, mut is_kept: impl FnMut(&Topic) -> bool) {
         let dropped = self.topics.extract_if(|topic, _| !is_kept(topic));
-        let dropped: Vec<TopicHistory> = dropped.map(|(_, history)| history).collect();
+        let dropped: Vec<HistoryRing> = dropped.map(|(_, history)| history).collect();
         for history in dropped {
             self.count_out(&history.events().cloned().collect::<Vec<_>>());
         }
@@ -282,7 +282,7 @@ impl PartitionLog {
 
     /// A topic's history; none for one that has had no event since the log began, or is
     /// not remembered.
-    pub fn history(&self, topic: &Topic) -> Option<&TopicHistory> {
+    pub fn history(&self, topic: &Topic) -> Option<&HistoryRing> {
         self.topics.get(topic)
     }
 
@@ -331,7 +331,7 @@ impl PartitionLog {
         &self,
         interest: &Interest,
         after: u64,
-        wanted: impl Fn(&TopicHistory) -> bool,
+        wanted: impl Fn(&HistoryRing) -> bool,
     ) -> Vec<Arc<SequencedEvent>> {
         let mut events: Vec<_> = self
             .histories(interest, after)
@@ -350,12 +350,12 @@ impl PartitionLog {
         &'a self,
         interest: &'a Interest,
         after: u64,
-    ) -> impl Iterator<Item = &'a TopicHistory> {
+    ) -> impl Iterator<Item = &'a HistoryRing> {
         let exact = interest.topics.iter().filter_map(|topic| self.topics.get(topic));
         exact.chain(self.histories_by_pattern(interest, after))
     }
 
-    fn histories_by_pattern(&self, interest: &Interest, after: u64) -> Vec<&TopicHistory> {
+    fn histories_by_pattern(&self, interest: &Interest, after: u64) -> Vec<&HistoryRing> {
         if interest.patterns.is_empty() {
             return Vec::new();
         }

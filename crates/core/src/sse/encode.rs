@@ -104,7 +104,7 @@ pub fn push_id_line(out: &mut Vec<u8>, cursor: &[u8]) {
 /// `event` and `key` where the publisher named none.
 pub fn push_batch_item(out: &mut String, id: &str, event: &SequencedEvent) {
     #[derive(Serialize)]
-    struct Item<'a> {
+    struct JsonBatchItem<'a> {
         id: &'a str,
         topic: &'a str,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,7 +114,7 @@ pub fn push_batch_item(out: &mut String, id: &str, event: &SequencedEvent) {
         data: serde_json::Value,
     }
     let data = data_of(event);
-    let item = Item {
+    let item = JsonBatchItem {
         id,
         topic: event.topic.as_str(),
         event: event.event_type(),

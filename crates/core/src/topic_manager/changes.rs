@@ -9,7 +9,7 @@ use crate::{
     interest::{Interest, PatternSet, StartFrom, Topics},
     partition::InterestChange,
     partition_log::Replay,
-    subscription::{Change, Wanted},
+    subscription::{Change, ResolvedSubscription},
     topic::{Pattern, Topic},
     topic_manager::{
         ManagerState,
@@ -23,7 +23,7 @@ pub type Ticket = u64;
 
 /// What became of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ChangeOutcome {
     /// The stream now wants these.
     Changed(Box<[String]>),
     /// It would have had more topics than a stream may have; nothing was changed.
@@ -39,11 +39,11 @@ const LATER: StreamId = 1 << 63;
 #[derive(Debug, Default)]
 pub struct Changes {
     waiting: VecDeque<(Ticket, Change)>,
-    running: Option<Running>,
+    running: Option<RunningChange>,
 }
 
 #[derive(Debug)]
-struct Running {
+struct RunningChange {
     ticket: Ticket,
     /// Partitions that have not attached what was added.
     awaited: usize,
@@ -68,18 +68,18 @@ impl<O: Outlet> ManagerState<O> {
                 slot.changes.get_or_insert_default().waiting.push_back((ticket, change));
                 self.start_changes(reference, now);
             }
-            None => self.finished.push((ticket, Outcome::Ended)),
+            None => self.finished.push((ticket, ChangeOutcome::Ended)),
         }
     }
 
     /// The stream of this number and secret.
     pub fn find_stream(&self, stream: StreamId, secret: u64) -> Option<SlotRef> {
         let reference = self.streams.find(stream)?;
-        (self.streams.get(reference)?.wanted.secret == secret).then_some(reference)
+        (self.streams.get(reference)?.subscription.secret == secret).then_some(reference)
     }
 
     /// Takes the changes that are done.
-    pub fn take_finished(&mut self) -> Vec<(Ticket, Outcome)> {
+    pub fn take_finished(&mut self) -> Vec<(Ticket, ChangeOutcome)> {
         take(&mut self.finished)
     }
 
@@ -106,22 +106,23 @@ impl<O: Outlet> ManagerState<O> {
         let Change { add, remove, muted } = change;
         let add: Vec<Pattern> = add.into_iter().map(|name| self.known(name)).collect();
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        let Some(wanted) = slot.wanted.changed(&add, &remove, muted, self.spec.max_topics) else {
-            return self.finished.push((ticket, Outcome::TooManyTopics));
+        let Some(changed) = slot.subscription.changed(&add, &remove, muted, self.spec.max_topics)
+        else {
+            return self.finished.push((ticket, ChangeOutcome::TooManyTopics));
         };
-        let (gone, added) = Difference::between(&wanted, &slot.wanted);
-        let mutes_change = wanted.muted != slot.wanted.muted;
+        let (gone, added) = Difference::between(&changed, &slot.subscription);
+        let mutes_change = changed.muted != slot.subscription.muted;
         self.queue_pending(reference, now, |topic| mutes_change || gone.contains(topic));
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        slot.attachments.split(slot.stream, &slot.wanted, self.spec.partition_count);
-        slot.wanted = Arc::new(wanted);
-        slot.outlet.change(&slot.wanted, None);
-        let mut attach = added.interests(&slot.wanted, self.spec.partition_count);
+        slot.attachments.split(slot.stream, &slot.subscription, self.spec.partition_count);
+        slot.subscription = Arc::new(changed);
+        slot.outlet.change(&slot.subscription, None);
+        let mut attach = added.interests(&slot.subscription, self.spec.partition_count);
         // Detached only when all that comes is attached: it may be the same by another name.
         let detach = self.leave(reference, &gone, &mut attach);
         self.join(reference, &added);
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        let running = Running { ticket, awaited: attach.len(), detach };
+        let running = RunningChange { ticket, awaited: attach.len(), detach };
         slot.changes.get_or_insert_default().running = Some(running);
         for (partition, interest) in attach {
             self.attach(reference, partition, Arc::new(interest));
@@ -149,7 +150,7 @@ impl<O: Outlet> ManagerState<O> {
         }
         if let Some(slot) = self.streams.get_mut(reference) {
             // Events of what has gone may still be queued: so it is never taken back.
-            slot.may_interleave |= slot.topics.len() > 1 || !slot.wanted.patterns.is_empty();
+            slot.may_interleave |= slot.topics.len() > 1 || !slot.subscription.patterns.is_empty();
         }
     }
 
@@ -212,7 +213,7 @@ impl<O: Outlet> ManagerState<O> {
     ) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         let begin = Begin { partition, epoch: replay.epoch, head: replay.head };
-        slot.outlet.change(&slot.wanted, Some(begin));
+        slot.outlet.change(&slot.subscription, Some(begin));
         if let Some(running) = slot.changes.as_mut().and_then(|all| all.running.as_mut()) {
             running.awaited -= 1;
         }
@@ -224,8 +225,8 @@ impl<O: Outlet> ManagerState<O> {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         let Some(changes) = &mut slot.changes else { return };
         let Some(running) = changes.running.take_if(|running| running.awaited == 0) else { return };
-        let names = slot.wanted.names().map(str::to_owned).collect();
-        self.finished.push((running.ticket, Outcome::Changed(names)));
+        let names = slot.subscription.names().map(str::to_owned).collect();
+        self.finished.push((running.ticket, ChangeOutcome::Changed(names)));
         for gone in running.detach {
             self.detach(gone);
         }
@@ -297,7 +298,7 @@ impl<O: Outlet> ManagerState<O> {
             tickets.push(running.ticket);
             running.detach.into_iter().for_each(|attachment| self.detach(attachment));
         }
-        self.finished.extend(tickets.into_iter().map(|ticket| (ticket, Outcome::Ended)));
+        self.finished.extend(tickets.into_iter().map(|ticket| (ticket, ChangeOutcome::Ended)));
     }
 }
 
@@ -313,17 +314,21 @@ impl Difference {
     }
 
     /// What has gone, and what has come.
-    fn between(now: &Wanted, before: &Wanted) -> (Self, Self) {
-        let only = |here: &Wanted, there: &Wanted| Self {
+    fn between(now: &ResolvedSubscription, before: &ResolvedSubscription) -> (Self, Self) {
+        let only = |here: &ResolvedSubscription, there: &ResolvedSubscription| Self {
             topics: minus(here.topics.iter(), |topic| there.topics.binary_search(topic).is_ok()),
             patterns: minus(here.patterns.iter(), |one| there.patterns.iter().any(|o| o == *one)),
         };
         (only(before, now), only(now, before))
     }
 
-    fn interests(&self, wanted: &Wanted, partition_count: u16) -> Vec<(u16, Interest)> {
+    fn interests(
+        &self,
+        subscription: &ResolvedSubscription,
+        partition_count: u16,
+    ) -> Vec<(u16, Interest)> {
         let patterns = PatternSet::of(self.patterns.clone());
-        Interest::by_partition(&self.topics, &patterns, &wanted.types, partition_count, false)
+        Interest::by_partition(&self.topics, &patterns, &subscription.types, partition_count, false)
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     subscription::{Change, FeedOf},
     topic::Topic,
     topic_manager::{
-        ManagerState, Outcome, Ticket,
+        ChangeOutcome, ManagerState, Ticket,
         frame::Frames,
         streams::{Outlet, SlotRef},
     },
@@ -22,7 +22,7 @@ use crate::{
 pub(super) struct Feeds {
     slots: SmallVec<[SlotRef; 1]>,
     /// Streams that are about to open.
-    expected: Vec<Expected>,
+    expected: Vec<ExpectedFeed>,
     rereading: Rereading,
 }
 
@@ -39,7 +39,7 @@ enum Rereading {
 
 /// A stream that is about to open.
 #[derive(Debug)]
-struct Expected {
+struct ExpectedFeed {
     number: u64,
     /// What has changed since whom the user follows began to be read for it.
     changes: Vec<(Ticket, Change)>,
@@ -51,7 +51,7 @@ impl<O: Outlet> ManagerState<O> {
     /// A stream of this user's feed is about to open: changes from here on reach it. No two
     /// have the same number, even if this manager is one that was built anew.
     pub fn expect_feed(&mut self, feed: &FeedOf) {
-        let expected = Expected { number: feed.number, changes: Vec::new(), is_stale: false };
+        let expected = ExpectedFeed { number: feed.number, changes: Vec::new(), is_stale: false };
         self.feeds.entry(feed.user.clone()).or_default().expected.push(expected);
     }
 
@@ -59,7 +59,7 @@ impl<O: Outlet> ManagerState<O> {
     pub fn forget_expected(&mut self, feed: &FeedOf) {
         let changes = self.take_expected(feed).map(|expected| expected.changes);
         for (ticket, _) in changes.into_iter().flatten() {
-            self.finished.push((ticket, Outcome::Ended));
+            self.finished.push((ticket, ChangeOutcome::Ended));
         }
         self.drop_feeds_if_unused(&feed.user);
     }
@@ -93,8 +93,8 @@ impl<O: Outlet> ManagerState<O> {
         let Some(id) = self.topic_ids.get(topic) else { return Vec::new() };
         let slots = self.topics[*id].subscribers.iter();
         let feeds = slots.filter_map(|slot| {
-            let wanted = &self.streams.get(*slot)?.wanted;
-            Some((wanted.feed.as_ref()?.user.hash64(), wanted.mutes(kind)))
+            let subscription = &self.streams.get(*slot)?.subscription;
+            Some((subscription.feed.as_ref()?.user.hash64(), subscription.mutes(kind)))
         });
         feeds.collect()
     }
@@ -102,7 +102,7 @@ impl<O: Outlet> ManagerState<O> {
     pub(super) fn open_feed(&mut self, feed: &FeedOf, reference: SlotRef, now: Instant) {
         let expected = self.take_expected(feed);
         self.feeds.entry(feed.user.clone()).or_default().slots.push(reference);
-        let Some(Expected { changes, is_stale, .. }) = expected else {
+        let Some(ExpectedFeed { changes, is_stale, .. }) = expected else {
             // What has changed since is not known: the client comes back, and whom its user
             // follows is read again.
             if let Some(slot) = self.streams.get(reference) {
@@ -174,7 +174,7 @@ impl<O: Outlet> ManagerState<O> {
         for reference in feeds.slots.clone() {
             let slot = self.streams.get_mut(reference).filter(|slot| slot.is_rereading);
             let Some(slot) = slot else { continue };
-            if !read.is_some_and(|(topics, muted)| slot.wanted.is_feed_of(topics, muted)) {
+            if !read.is_some_and(|(topics, muted)| slot.subscription.is_feed_of(topics, muted)) {
                 slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
                 continue;
             }
@@ -192,7 +192,7 @@ impl<O: Outlet> ManagerState<O> {
     }
 
     /// What was kept for a stream; none if it was not expected here.
-    fn take_expected(&mut self, feed: &FeedOf) -> Option<Expected> {
+    fn take_expected(&mut self, feed: &FeedOf) -> Option<ExpectedFeed> {
         let feeds = self.feeds.get_mut(&feed.user)?;
         let index = feeds.expected.iter().position(|one| one.number == feed.number)?;
         Some(feeds.expected.swap_remove(index))

@@ -129,7 +129,7 @@ impl<O: Outlet> ManagerState<O> {
                 // As when all leave at one tick, which is the usual case.
                 continue;
             }
-            let waiting: SmallVec<[&Batch; 4]> = if slot.wanted.patterns.is_empty() {
+            let waiting: SmallVec<[&Batch; 4]> = if slot.subscription.patterns.is_empty() {
                 let own = slot.topics.iter().map(|id| *id as usize);
                 own.filter(|id| pending.contains(id)).map(|id| &self.topics[id].pending).collect()
             } else {
@@ -175,7 +175,7 @@ fn queue<O: Outlet>(
         return;
     }
     if frame.interruption.is_none()
-        && !frame.events.iter().any(|event| slot.wanted.wants_event(event))
+        && !frame.events.iter().any(|event| slot.subscription.wants_event(event))
     {
         return;
     }

@@ -17,7 +17,7 @@ use std::{
 };
 
 use changes::Changes;
-pub use changes::{Outcome, Ticket};
+pub use changes::{ChangeOutcome, Ticket};
 use feeds::FeedsByUser;
 pub use frame::{Begin, Frame, Frames, Opening};
 use slab::Slab;
@@ -34,7 +34,7 @@ use crate::{
     pattern_index::PatternIndex,
     policy::{Flush, Policy},
     sse::ShutdownReason,
-    subscription::Wanted,
+    subscription::ResolvedSubscription,
     timer_wheel::TimerWheel,
     topic::Topic,
     user::User,
@@ -108,7 +108,7 @@ pub struct ManagerState<O> {
     joining: HashMap<StreamId, SlotRef>,
     /// Number of the last such attachment.
     last_attachment: u64,
-    finished: Vec<(Ticket, Outcome)>,
+    finished: Vec<(Ticket, ChangeOutcome)>,
     /// Users whose feeds are to be read again.
     to_reread: VecDeque<User>,
 }
@@ -145,18 +145,18 @@ impl<O: Outlet> ManagerState<O> {
         &mut self,
         stream: StreamId,
         outlet: O,
-        wanted: &Arc<Wanted>,
+        subscription: &Arc<ResolvedSubscription>,
         jitter: f64,
         now: Instant,
     ) {
-        let interests = wanted.interests(self.spec.partition_count);
+        let interests = subscription.interests(self.spec.partition_count);
         let slot = self.streams.insert(Slot {
             stream,
             outlet,
             topics: SmallVec::new(),
-            may_interleave: !wanted.patterns.is_empty()
+            may_interleave: !subscription.patterns.is_empty()
                 || interests.iter().any(|(_, interest)| interest.topics.len() > 1),
-            wanted: wanted.clone(),
+            subscription: subscription.clone(),
             awaited: interests.len(),
             is_open: false,
             is_rereading: false,
@@ -167,12 +167,12 @@ impl<O: Outlet> ManagerState<O> {
             attachments: interests.iter().map(|(partition, _)| *partition).collect(),
             changes: None,
         });
-        for pattern in wanted.patterns.iter() {
+        for pattern in subscription.patterns.iter() {
             self.patterns.insert(pattern, slot);
         }
         let mut topics = SmallVec::new();
-        topics.reserve_exact(wanted.topics.len());
-        for topic in &wanted.topics {
+        topics.reserve_exact(subscription.topics.len());
+        for topic in &subscription.topics {
             let id = self.topic_id(topic);
             self.topics[id].subscribers.push(slot);
             topics.push(id as u32);
@@ -181,14 +181,14 @@ impl<O: Outlet> ManagerState<O> {
             slot.topics = topics;
         }
         for (partition, interest) in interests {
-            let from = wanted.start_in(partition);
+            let from = subscription.start_in(partition);
             self.changes[usize::from(partition)].push(InterestChange::Attach {
                 stream,
                 interest,
                 from,
             });
         }
-        if let Some(feed) = &wanted.feed {
+        if let Some(feed) = &subscription.feed {
             self.open_feed(feed, slot, now);
         }
         self.wheel.schedule(now + self.spec.heartbeat, Deadline::Heartbeat(slot));
@@ -211,14 +211,14 @@ impl<O: Outlet> ManagerState<O> {
             }
             self.drop_topic_if_unused(id);
         }
-        for pattern in slot.wanted.patterns.iter() {
+        for pattern in slot.subscription.patterns.iter() {
             self.patterns.remove(pattern, reference);
         }
-        slot.attachments.split(stream, &slot.wanted, self.spec.partition_count);
+        slot.attachments.split(stream, &slot.subscription, self.spec.partition_count);
         for attachment in slot.attachments.parts {
             self.detach(attachment);
         }
-        if let Some(feed) = &slot.wanted.feed {
+        if let Some(feed) = &slot.subscription.feed {
             self.close_feed(feed, reference);
         }
     }
@@ -394,7 +394,7 @@ impl<O: Outlet> ManagerState<O> {
             let is_attached =
                 slot.is_open || slot.opening.iter().any(|(attached, _)| *attached == partition);
             let touches = slot.attachments.touches(partition);
-            let wants = |topic| slot.wanted.wants(topic);
+            let wants = |topic| slot.subscription.wants(topic);
             let is_concerned =
                 interruption.topics.is_empty() || interruption.topics.iter().any(wants);
             if !is_attached && interruption.beginning.is_some() {

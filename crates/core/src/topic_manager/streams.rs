@@ -15,7 +15,7 @@ use crate::{
     interest::Interest,
     partition_log::Replay,
     sse::ShutdownReason,
-    subscription::Wanted,
+    subscription::ResolvedSubscription,
     topic::Topic,
     topic_manager::{
         Changes,
@@ -35,7 +35,7 @@ pub trait Outlet {
     fn deliver(&self, frames: Frames) -> Result<(), Frames>;
 
     /// The stream wants something else from now on, and stands in one more partition.
-    fn change(&self, wanted: &Arc<Wanted>, begin: Option<Begin>);
+    fn change(&self, subscription: &Arc<ResolvedSubscription>, begin: Option<Begin>);
 
     /// Nothing was written for the heartbeat's time.
     fn beat(&self);
@@ -50,7 +50,7 @@ pub struct Slot<O> {
     pub outlet: O,
     /// Numbers of the topics that it named.
     pub topics: SmallVec<[u32; 4]>,
-    pub wanted: Arc<Wanted>,
+    pub subscription: Arc<ResolvedSubscription>,
     pub attachments: Attachments,
     /// Changes of what it wants that are not done.
     pub changes: Option<Box<Changes>>,
@@ -84,14 +84,20 @@ pub struct Attachments {
 
 impl Attachments {
     /// All of them one by one: before what the stream wants changes, or as it ends.
-    pub fn split(&mut self, stream: StreamId, wanted: &Wanted, partition_count: u16) {
+    pub fn split(
+        &mut self,
+        stream: StreamId,
+        subscription: &ResolvedSubscription,
+        partition_count: u16,
+    ) {
         if self.whole.is_empty() {
             return;
         }
-        let mut interests: HashMap<_, _> = wanted.interests(partition_count).into_iter().collect();
+        let mut interests: HashMap<_, _> =
+            subscription.interests(partition_count).into_iter().collect();
         self.parts.extend(take(&mut self.whole).into_iter().map(|partition| {
             let interest = interests.remove(&partition);
-            let interest = interest.unwrap_or_else(|| Arc::new(wanted.no_interest()));
+            let interest = interest.unwrap_or_else(|| Arc::new(subscription.no_interest()));
             Attachment { partition, id: stream, interest }
         }));
     }
@@ -142,7 +148,7 @@ pub struct Attachment {
 impl<O> Slot<O> {
     /// Whether the stream named the topic or has a pattern that matches it.
     pub fn wants(&self, id: usize, topic: &Topic) -> bool {
-        self.topics.contains(&(id as u32)) || self.wanted.patterns.matches(topic)
+        self.topics.contains(&(id as u32)) || self.subscription.patterns.matches(topic)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     partition_log::Replay,
     policy::{Conflate, Flush, Policy},
     sse::ShutdownReason,
-    subscription::{Subscription, Wanted},
+    subscription::{ResolvedSubscription, Subscription},
     testing,
     topic_manager::{Begin, Frames, ManagerSpec, ManagerState, Opening, Outlet},
 };
@@ -51,7 +51,7 @@ impl Outlet for Inbox {
         Ok(())
     }
 
-    fn change(&self, _: &Arc<Wanted>, begin: Option<Begin>) {
+    fn change(&self, _: &Arc<ResolvedSubscription>, begin: Option<Begin>) {
         self.0.borrow_mut().push(Mail::Change(begin));
     }
 
@@ -96,8 +96,8 @@ impl Bench {
     fn open(&mut self, stream: u64, topics: &[&str]) -> Inbox {
         let inbox = Inbox::default();
         let subscription = Subscription::new().topics(topics.iter().copied());
-        let wanted = Arc::new(subscription.resolve(10, 0).unwrap());
-        self.manager.open(stream, inbox.clone(), &wanted, 0.5, self.start);
+        let resolved = Arc::new(subscription.resolve(10, 0).unwrap());
+        self.manager.open(stream, inbox.clone(), &resolved, 0.5, self.start);
         let replay =
             Replay { epoch: Epoch::new(1), start: 0, head: 0, events: Vec::new(), missed: None };
         self.manager.on_delivery(0, Delivery::<()>::Attached { stream, replay }, self.start);

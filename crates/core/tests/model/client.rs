@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
-use super::wishes::{Due, Wishes};
+use super::expectation::{Due, Expectation};
 
 /// An event that the client was told.
 #[derive(Debug)]
-pub struct Told {
+pub struct StreamTold {
     /// That of its data.
     pub number: usize,
     /// How many events it stands for.
@@ -25,13 +25,13 @@ struct Received {
 
 /// What a client wants, knows and got.
 #[derive(Debug)]
-pub struct Client {
-    pub wishes: Wishes,
+pub struct ModelClient {
+    pub expectation: Expectation,
     pub types: Option<Vec<&'static str>>,
     pub last_id: String,
     pub is_stalled: bool,
     /// All events that it was told, in order; which these are is said in `got`.
-    pub told: Vec<Told>,
+    pub told: Vec<StreamTold>,
     /// Their indices.
     pub got: Vec<usize>,
     pub is_got: HashSet<usize>,
@@ -48,7 +48,7 @@ pub struct Client {
     pub excused: HashSet<usize>,
     /// What the stream that is open now cannot be given: a `history` gap must come of it.
     pub lost: HashSet<usize>,
-    /// With Redis, what history lacked when the open stream began: a `history` gap excuses
+    /// With ModelRedis, what history lacked when the open stream began: a `history` gap excuses
     /// all of it.
     pub evicted: Option<HashSet<usize>>,
     /// Whether pushes to anybody were lost.
@@ -59,7 +59,7 @@ pub struct Client {
     pub epoch_gaps_at: Vec<usize>,
     /// Of how many of them account was taken.
     pub seen_epoch_gaps: usize,
-    /// How often Redis has been emptied.
+    /// How often ModelRedis has been emptied.
     pub present_era: u64,
     /// Last ids before and since each `connected`, and each gap that begins another epoch,
     /// that no account was taken of: these say where it stands without an event.
@@ -74,10 +74,10 @@ pub struct Client {
     block: Vec<String>,
 }
 
-impl Client {
-    pub fn new(wishes: Wishes, types: Option<Vec<&'static str>>) -> Self {
+impl ModelClient {
+    pub fn new(expectation: Expectation, types: Option<Vec<&'static str>>) -> Self {
         Self {
-            wishes,
+            expectation,
             types,
             last_id: String::new(),
             is_stalled: false,
@@ -181,7 +181,7 @@ impl Client {
         };
         let collapsed = data.get("collapsed").map(|count| count.as_u64().unwrap() as usize);
         assert!(collapsed.is_none_or(|count| count > 1), "collapsed into nothing: {data}");
-        self.told.push(Told { number, count: collapsed.unwrap_or(1), before, id });
+        self.told.push(StreamTold { number, count: collapsed.unwrap_or(1), before, id });
     }
 
     fn on_gap(&mut self, before: String, data: &str) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fanfare_core::topic_manager::Ticket;
 
-use super::wishes::Due;
+use super::expectation::Due;
 
 pub const USERS: [&str; 2] = ["u", "v"];
 pub const AUTHORS: [&str; 3] = ["a", "b", "c"];
@@ -20,19 +20,19 @@ pub enum What {
 
 /// A change that the graph has taken and that streams are being told.
 #[derive(Debug)]
-pub struct Call {
+pub struct GraphCall {
     pub number: usize,
     pub user: usize,
     pub what: What,
-    /// Managers that have not heard of it; with Redis they hear all at once.
+    /// Managers that have not heard of it; with ModelRedis they hear all at once.
     pub untold: Vec<usize>,
-    /// With Redis, instances that have not, and by which connection they are to.
+    /// With ModelRedis, instances that have not, and by which connection they are to.
     pub on_the_way: Vec<(usize, u64)>,
     /// What it waits for.
     pub tickets: BTreeSet<Ticket>,
 }
 
-impl Call {
+impl GraphCall {
     pub fn is_done(&self) -> bool {
         self.untold.is_empty() && self.on_the_way.is_empty() && self.tickets.is_empty()
     }
@@ -47,15 +47,15 @@ impl Call {
 }
 
 #[derive(Debug, Default)]
-pub struct Graph {
+pub struct ModelGraph {
     /// User and author.
     edges: BTreeSet<(usize, usize)>,
     muted: [BTreeSet<&'static str>; USERS.len()],
-    pub calls: Vec<Call>,
+    pub calls: Vec<GraphCall>,
     last_call: usize,
 }
 
-impl Graph {
+impl ModelGraph {
     /// At the beginning.
     pub fn follow(&mut self, user: usize, author: usize) {
         self.edges.insert((user, author));
@@ -92,7 +92,7 @@ impl Graph {
             What::Mute { now, .. } => self.muted[user] = now.clone(),
         }
         self.last_call += 1;
-        self.calls.push(Call {
+        self.calls.push(GraphCall {
             number: self.last_call,
             user,
             what,

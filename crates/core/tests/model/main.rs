@@ -7,11 +7,11 @@
 //! `FANFARE_MODEL_SEED=n cargo test model` runs that schedule again.
 
 mod client;
+mod expectation;
 mod graph;
 mod redis;
 mod reference;
 mod settings;
-mod wishes;
 mod world;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -40,7 +40,7 @@ fn run_all(has_redis: bool) {
             first..=first + SCHEDULES
         }
     };
-    let mut totals = world::Totals::default();
+    let mut totals = world::ModelTotals::default();
     for seed in seeds {
         let run = std::panic::catch_unwind(|| run(seed, has_redis));
         match run {
@@ -57,7 +57,7 @@ fn run_all(has_redis: bool) {
     }
 }
 
-fn run(seed: u64, has_redis: bool) -> world::Totals {
+fn run(seed: u64, has_redis: bool) -> world::ModelTotals {
     let mut world = World::new(StdRng::seed_from_u64(seed), has_redis);
     for _ in 0..STEPS {
         world.step();

@@ -1,4 +1,4 @@
-//! A Redis in a few lines: what the scripts do, and connections that keep order until they
+//! A ModelRedis in a few lines: what the scripts do, and connections that keep order until they
 //! break. What it may do beyond that is the schedule's choice: repeat a push, lose one, be
 //! emptied.
 
@@ -11,8 +11,11 @@ use std::{
 use fanfare_core::{
     cursor::Epoch,
     event::{Event, EventBody},
-    fan_out::FanOut,
-    log::{Acknowledged, Changed, Channel, Era, Head, News, RelayedEvent, Request, TopicRead},
+    fan_out::FanOutPublish,
+    log::{
+        Acknowledged, Changed, Channel, Era, LogEvent, LogRequest, LogUpdate, PartitionHead,
+        TopicRead,
+    },
     policy::{Conflate, Policies, Policy},
     sse::encode,
     topic::Topic,
@@ -20,43 +23,43 @@ use fanfare_core::{
 
 /// One topic's log.
 #[derive(Default)]
-struct TopicLog {
+struct ModelTopicLog {
     last: u64,
     evicted_through: u64,
-    events: Vec<RelayedEvent>,
+    events: Vec<LogEvent>,
 }
 
 /// One message on its way to an instance.
-pub enum Push {
+pub enum ModelPush {
     /// To the partition's mirror.
-    News(News),
+    Update(LogUpdate),
     /// To all its managers: what the call of this number changes.
     Call(usize),
 }
 
 /// An instance's connection, as far as one partition is concerned.
 #[derive(Default)]
-pub struct Line {
+pub struct InstanceLine {
     pub generation: u64,
     pub is_up: bool,
     pub channels: BTreeSet<Channel>,
-    /// On their way to Redis.
-    pub requests: VecDeque<Request>,
+    /// On their way to ModelRedis.
+    pub requests: VecDeque<LogRequest>,
     /// On their way to the instance.
-    pub news: VecDeque<Push>,
+    pub news: VecDeque<ModelPush>,
 }
 
-/// A partition in Redis.
+/// A partition in ModelRedis.
 pub struct RedisPartition {
     epoch: u64,
     epoch_began_after: u64,
     sequence: u64,
     lineage: Vec<Era>,
-    topics: BTreeMap<Topic, TopicLog>,
+    topics: BTreeMap<Topic, ModelTopicLog>,
     /// Which fan-outs have reached which topics.
     fanned_out: HashSet<(Arc<str>, Topic)>,
     /// By instance.
-    pub lines: Vec<Line>,
+    pub lines: Vec<InstanceLine>,
 }
 
 impl RedisPartition {
@@ -68,7 +71,7 @@ impl RedisPartition {
             lineage: vec![Era { server: "server 0".to_owned(), began_after: 0 }],
             topics: BTreeMap::new(),
             fanned_out: HashSet::new(),
-            lines: (0..instances).map(|_| Line::default()).collect(),
+            lines: (0..instances).map(|_| InstanceLine::default()).collect(),
         }
     }
 
@@ -103,24 +106,25 @@ impl RedisPartition {
     pub fn connect(&mut self, instance: usize, acknowledged: Option<Acknowledged>) {
         let line = &mut self.lines[instance];
         let generation = line.generation + 1;
-        let news = VecDeque::from([Push::News(News::LinkUp { generation, acknowledged })]);
-        *line = Line { generation, is_up: true, news, ..Line::default() };
+        let news =
+            VecDeque::from([ModelPush::Update(LogUpdate::LinkUp { generation, acknowledged })]);
+        *line = InstanceLine { generation, is_up: true, news, ..InstanceLine::default() };
     }
 
     /// What was on its way is lost.
     pub fn disconnect(&mut self, instance: usize) {
         let line = &mut self.lines[instance];
         let generation = line.generation;
-        let news = VecDeque::from([Push::News(News::LinkDown)]);
-        *line = Line { generation, news, ..Line::default() };
+        let news = VecDeque::from([ModelPush::Update(LogUpdate::LinkDown)]);
+        *line = InstanceLine { generation, news, ..InstanceLine::default() };
     }
 
     pub fn publish(&mut self, topic: &Topic, event: &Event, policy: &Policy, now: Instant) -> u64 {
-        let relayed = self.append(topic, encode::body(event, 1).into(), policy, now);
+        let event = self.append(topic, encode::body(event, 1).into(), policy, now);
         for line in self.lines.iter_mut().filter(|line| line.is_up) {
             for channel in [Channel::Topic(topic.clone()), Channel::All] {
                 if line.channels.contains(&channel) {
-                    line.news.push_back(Push::News(News::Event(relayed.clone())));
+                    line.news.push_back(ModelPush::Update(LogUpdate::Event(event.clone())));
                 }
             }
         }
@@ -131,7 +135,7 @@ impl RedisPartition {
     /// with its sequences.
     pub fn fan_out(
         &mut self,
-        fan_out: &FanOut,
+        fan_out: &FanOutPublish,
         topics: &[Topic],
         policies: &Policies,
         now: Instant,
@@ -146,7 +150,7 @@ impl RedisPartition {
         }
         if !events.is_empty() {
             for line in self.lines.iter_mut().filter(|line| line.is_up) {
-                line.news.push_back(Push::News(News::FannedOut(events.clone())));
+                line.news.push_back(ModelPush::Update(LogUpdate::FannedOut(events.clone())));
             }
         }
         events.into_iter().map(|event| (event.topic, event.sequence)).collect()
@@ -158,10 +162,10 @@ impl RedisPartition {
         body: Arc<EventBody>,
         policy: &Policy,
         now: Instant,
-    ) -> RelayedEvent {
+    ) -> LogEvent {
         self.sequence += 1;
         let log = self.topics.entry(topic.clone()).or_default();
-        let relayed = RelayedEvent {
+        let event = LogEvent {
             epoch: Epoch::new(self.epoch),
             sequence: self.sequence,
             previous: log.last,
@@ -170,7 +174,7 @@ impl RedisPartition {
             body,
         };
         log.last = self.sequence;
-        let body = &relayed.body;
+        let body = &event.body;
         match policy.conflate {
             Conflate::None => {}
             Conflate::Latest => log.events.clear(),
@@ -178,51 +182,58 @@ impl RedisPartition {
                 log.events.retain(|older| body.key.is_none() || older.body.key != body.key);
             }
         }
-        log.events.push(relayed.clone());
+        log.events.push(event.clone());
         while log.events.len() > policy.history_events {
             log.evicted_through = log.events.remove(0).sequence;
         }
-        relayed
+        event
     }
 
-    /// Redis does the next thing that an instance asks.
+    /// ModelRedis does the next thing that an instance asks.
     pub fn answer(&mut self, instance: usize) {
         let Some(request) = self.lines[instance].requests.pop_front() else { return };
         let head = self.head();
         let news = match request {
-            Request::Subscribe(channels) => {
+            LogRequest::Subscribe(channels) => {
                 self.lines[instance].channels.extend(channels);
                 return;
             }
-            Request::Unsubscribe(channels) => {
+            LogRequest::Unsubscribe(channels) => {
                 self.lines[instance].channels.retain(|channel| !channels.contains(channel));
                 return;
             }
-            Request::Head { purpose } => News::Head { purpose: Some(purpose), head },
-            Request::Changes { purpose, after } => {
+            LogRequest::Head { purpose } => LogUpdate::Head { purpose: Some(purpose), head },
+            LogRequest::Changes { purpose, after } => {
                 let changed = self.topics.iter().filter(|(_, log)| log.last > after);
                 let topics = changed.map(|(topic, log)| (topic.clone(), log.last)).collect();
-                News::Changes { purpose, head, changed: Changed { topics, forgotten_through: 0 } }
+                LogUpdate::Changes {
+                    purpose,
+                    head,
+                    changed: Changed { topics, forgotten_through: 0 },
+                }
             }
-            Request::Read { purpose, topics } => {
+            LogRequest::Read { purpose, topics } => {
                 let topics = topics.into_iter().map(|(topic, after)| self.read(topic, after));
-                News::Read { purpose, head, topics: topics.collect() }
+                LogUpdate::Read { purpose, head, topics: topics.collect() }
             }
-            Request::Renew { epoch, above } => {
+            LogRequest::Renew { epoch, above } => {
                 if epoch.number() == self.epoch {
                     self.epoch = self.epoch.max(above.number()) + 1;
                     self.epoch_began_after = self.sequence;
                 }
                 let epoch_began_after = self.epoch_began_after;
                 let epoch = Epoch::new(self.epoch);
-                News::Head { purpose: None, head: Head { epoch, epoch_began_after, ..head } }
+                LogUpdate::Head {
+                    purpose: None,
+                    head: PartitionHead { epoch, epoch_began_after, ..head },
+                }
             }
         };
-        self.lines[instance].news.push_back(Push::News(news));
+        self.lines[instance].news.push_back(ModelPush::Update(news));
     }
 
-    fn head(&self) -> Head {
-        Head {
+    fn head(&self) -> PartitionHead {
+        PartitionHead {
             epoch: Epoch::new(self.epoch),
             epoch_began_after: self.epoch_began_after,
             sequence: self.sequence,
@@ -235,7 +246,7 @@ impl RedisPartition {
     pub fn call(&mut self, number: usize) -> Vec<(usize, u64)> {
         let lines = self.lines.iter_mut().enumerate().filter(|(_, line)| line.is_up);
         let called = lines.map(|(instance, line)| {
-            line.news.push_back(Push::Call(number));
+            line.news.push_back(ModelPush::Call(number));
             (instance, line.generation)
         });
         called.collect()
@@ -249,7 +260,10 @@ impl RedisPartition {
         }
         let head = self.head();
         for line in self.lines.iter_mut().filter(|line| line.is_up) {
-            line.news.push_back(Push::News(News::Head { purpose: None, head: head.clone() }));
+            line.news.push_back(ModelPush::Update(LogUpdate::Head {
+                purpose: None,
+                head: head.clone(),
+            }));
         }
     }
 
@@ -278,8 +292,8 @@ impl RedisPartition {
     }
 }
 
-/// The Redis of a world with several instances.
-pub struct Redis {
+/// The ModelRedis of a world with several instances.
+pub struct ModelRedis {
     pub partitions: Vec<RedisPartition>,
     pub policies: Policies,
     /// The last of each instance's publishes that was answered, by partition.

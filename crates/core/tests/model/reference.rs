@@ -11,30 +11,30 @@ use fanfare_core::{
 };
 
 /// Topic, type and collapse key.
-pub type Item = (&'static str, Option<&'static str>, &'static str);
+pub type CollapsedItem = (&'static str, Option<&'static str>, &'static str);
 
 /// An event as its publisher knows it.
 #[derive(Debug)]
-pub struct Record {
+pub struct EventRecord {
     /// What its data says: one number for all topics of a fan-out.
     pub number: usize,
     pub topic: &'static str,
     pub partition: u16,
-    /// How often Redis was emptied before.
+    /// How often ModelRedis was emptied before.
     pub era: u64,
     pub sequence: u64,
     pub event_type: Option<&'static str>,
     pub key: Option<&'static str>,
     pub collapse: Option<&'static str>,
     pub at: Instant,
-    /// Whether Redis has lost it, though it was acknowledged.
+    /// Whether ModelRedis has lost it, though it was acknowledged.
     pub is_lost: bool,
 }
 
 /// Everything published so far.
 pub struct Reference {
     pub policies: Policies,
-    pub records: Vec<Record>,
+    pub records: Vec<EventRecord>,
     by_number: HashMap<usize, Vec<usize>>,
     by_place: HashMap<(&'static str, u64), usize>,
     held: HashMap<&'static str, Vec<usize>>,
@@ -78,7 +78,7 @@ impl Reference {
     }
 
     /// What an event merges with.
-    pub fn collapses_with(&self, index: usize) -> Option<Item> {
+    pub fn collapses_with(&self, index: usize) -> Option<CollapsedItem> {
         let record = &self.records[index];
         let is_collapsed = match self.policies.of(record.topic).conflate {
             Conflate::None => true,
@@ -95,7 +95,7 @@ impl Reference {
         data.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap()
     }
 
-    pub fn publish(&mut self, record: Record) {
+    pub fn publish(&mut self, record: EventRecord) {
         let now = record.at;
         self.expire(now);
         let index = self.records.len();
@@ -121,14 +121,15 @@ impl Reference {
     /// What came after a sequence of a partition is lost.
     pub fn lose(&mut self, partition: u16, kept: u64) {
         let records = &mut self.records;
-        let is_lost = |record: &Record| record.partition == partition && record.sequence > kept;
+        let is_lost =
+            |record: &EventRecord| record.partition == partition && record.sequence > kept;
         let lost = records.iter_mut().filter(|record| !record.is_lost && is_lost(record));
         let mut topics: HashSet<&str> = HashSet::new();
         for record in lost {
             record.is_lost = true;
             topics.insert(record.topic);
         }
-        // What a lost event had superseded does not come back in this Redis.
+        // What a lost event had superseded does not come back in this ModelRedis.
         topics.retain(|topic| self.policies.of(topic).conflates());
         for record in records.iter_mut().filter(|record| topics.contains(record.topic)) {
             record.is_lost = true;

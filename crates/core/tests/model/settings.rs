@@ -18,7 +18,7 @@ const HISTORY_TTL: Duration = Duration::from_secs(2);
 
 /// What a configuration would say.
 #[derive(Debug)]
-pub struct Settings {
+pub struct ModelSettings {
     pub max_topics: usize,
     pub history_events: usize,
     history_ttl: Duration,
@@ -26,7 +26,7 @@ pub struct Settings {
     max_batch_events: usize,
 }
 
-impl Settings {
+impl ModelSettings {
     pub fn new(rng: &mut StdRng) -> Self {
         Self {
             max_topics: any(rng, &[5, 100]),

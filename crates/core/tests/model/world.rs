@@ -18,8 +18,9 @@ use std::{
 
 use fanfare_core::{
     budget::HistoryBudget,
+    connection::WorkerContext,
     cursor::Epoch,
-    idempotency::RememberedBudget,
+    idempotency::IdBudget,
     ids::StreamId,
     partition::{MemoryPartition, PartitionSpec, PartitionState, Replica, ReplicaSpec},
     topic_manager::{ManagerSpec, ManagerState, Ticket},
@@ -28,19 +29,19 @@ use rand::{RngExt, rngs::StdRng};
 
 use self::{
     changes::Issued,
-    feeds::{Expected, Reread},
+    feeds::{ExpectedSession, Reread},
     nodes::{ManagerNode, PartitionNode, Session},
     publishing::Repeated,
 };
 use super::{
     any,
-    client::Client,
-    graph::{AUTHORS, Graph, USERS},
-    redis::{Redis, RedisPartition},
+    client::ModelClient,
+    expectation::Expectation,
+    graph::{AUTHORS, ModelGraph, USERS},
+    redis::{ModelRedis, RedisPartition},
     reference::Reference,
-    wishes::Wishes,
 };
-use crate::settings::{PARTITIONS, Settings};
+use crate::settings::{ModelSettings, PARTITIONS};
 
 const MANAGERS: usize = 2;
 const CLIENTS: usize = 4;
@@ -65,7 +66,7 @@ const KEYS: [Option<&str>; 4] = [None, Some("k1"), Some("k2"), Some("k3")];
 
 /// What the schedules reached, so that a check that nothing reaches is seen.
 #[derive(Debug, Default)]
-pub struct Totals {
+pub struct ModelTotals {
     got: usize,
     gaps: usize,
     shutdowns: usize,
@@ -94,7 +95,7 @@ pub struct Totals {
     fanned_out: usize,
 }
 
-impl Totals {
+impl ModelTotals {
     pub fn add(&mut self, other: &Self) {
         self.got += other.got;
         self.gaps += other.gaps;
@@ -141,23 +142,25 @@ impl Totals {
 pub struct World {
     rng: StdRng,
     now: Instant,
-    settings: Settings,
+    settings: ModelSettings,
+    /// One for all managers: the cache must never give a stream the bytes of another.
+    worker: WorkerContext,
     manager_spec: ManagerSpec,
-    /// By instance; a world without Redis has one.
+    /// By instance; a world without ModelRedis has one.
     instances: Vec<Vec<PartitionNode>>,
-    redis: Option<Redis>,
+    redis: Option<ModelRedis>,
     managers: Vec<ManagerNode>,
-    clients: Vec<Client>,
+    clients: Vec<ModelClient>,
     sessions: Vec<Option<Session>>,
     /// Feeds that are about to open.
-    expected: Vec<Option<Expected>>,
+    expected: Vec<Option<ExpectedSession>>,
     last_expected: u64,
     rereads: Vec<Reread>,
     has_feeds: bool,
     /// How many messages arrive in a step, and how likely a panic that is due happens.
     haste: usize,
     panics: f64,
-    graph: Graph,
+    graph: ModelGraph,
     tickets: BTreeMap<Ticket, Issued>,
     last_ticket: Ticket,
     fan_outs: Vec<Repeated>,
@@ -165,13 +168,13 @@ pub struct World {
     streams: BTreeMap<StreamId, usize>,
     reference: Reference,
     next_stream: StreamId,
-    totals: Totals,
+    totals: ModelTotals,
 }
 
 impl World {
-    /// A hub on its own, or two with a manager each and a Redis between them.
+    /// A hub on its own, or two with a manager each and a ModelRedis between them.
     pub fn new(mut rng: StdRng, has_redis: bool) -> Self {
-        let settings = Settings::new(&mut rng);
+        let settings = ModelSettings::new(&mut rng);
         let now = Instant::now();
         let epoch = Epoch::new(rng.random());
         let policies = Arc::new(settings.policies());
@@ -185,8 +188,8 @@ impl World {
                 budget: budget.clone(),
                 max_idle_topics: 100,
                 idempotency_window: Duration::from_secs(300),
-                remembered: Arc::new(RememberedBudget::new(10_000)),
-                remembered_fan_outs: Arc::new(RememberedBudget::new(10_000)),
+                remembered: Arc::new(IdBudget::new(10_000)),
+                remembered_fan_outs: Arc::new(IdBudget::new(10_000)),
             };
             let state = match has_redis {
                 false => PartitionState::Memory(Box::new(MemoryPartition::new(spec))),
@@ -201,7 +204,7 @@ impl World {
         };
         let instance_count = if has_redis { MANAGERS } else { 1 };
         let partitions = |_| (0..PARTITIONS).map(partition).collect();
-        let redis = has_redis.then(|| Redis {
+        let redis = has_redis.then(|| ModelRedis {
             partitions: (0..PARTITIONS).map(|_| RedisPartition::new(MANAGERS)).collect(),
             policies: settings.policies(),
             acknowledged: vec![vec![None; usize::from(PARTITIONS)]; MANAGERS],
@@ -213,8 +216,8 @@ impl World {
             state: ManagerState::new(manager_spec.clone()),
             to_partition: (0..PARTITIONS).map(|_| None).collect(),
         };
-        let clients: Vec<Client> = (0..CLIENTS).map(|_| client(&mut rng, &settings)).collect();
-        let mut graph = Graph::default();
+        let clients: Vec<ModelClient> = (0..CLIENTS).map(|_| client(&mut rng, &settings)).collect();
+        let mut graph = ModelGraph::default();
         for (user, author) in (0..USERS.len()).flat_map(|u| (0..AUTHORS.len()).map(move |a| (u, a)))
         {
             if rng.random_bool(0.5) {
@@ -227,7 +230,7 @@ impl World {
             redis,
             managers: (0..MANAGERS).map(manager).collect(),
             manager_spec,
-            has_feeds: clients.iter().any(|client| client.wishes.feed_of().is_some()),
+            has_feeds: clients.iter().any(|client| client.expectation.feed_of().is_some()),
             haste: any(&mut rng, &[1, 3, 10]),
             panics: any(&mut rng, &[0.1, 0.1, 1.0]),
             clients,
@@ -243,8 +246,9 @@ impl World {
             streams: BTreeMap::new(),
             reference: Reference::new(settings.policies()),
             settings,
+            worker: WorkerContext::new(),
             next_stream: 1,
-            totals: Totals::default(),
+            totals: ModelTotals::default(),
             rng,
         }
     }
@@ -318,16 +322,16 @@ impl World {
     }
 }
 
-fn client(rng: &mut StdRng, settings: &Settings) -> Client {
+fn client(rng: &mut StdRng, settings: &ModelSettings) -> ModelClient {
     let mut topics: Vec<&'static str> =
         (0..rng.random_range(1..4)).map(|_| any(rng, &TOPICS)).collect();
     if rng.random_bool(0.4) {
         topics = vec![any(rng, &PATTERNS), any(rng, &PATTERNS), any(rng, &TOPICS)];
     }
     let types = rng.random_bool(0.2).then(|| vec!["x", "message"]);
-    let wishes = match rng.random_bool(0.3) {
-        true => Wishes::Feed { user: rng.random_range(0..USERS.len()) },
-        false => Wishes::of(topics.into_iter().collect(), settings.max_topics),
+    let expectation = match rng.random_bool(0.3) {
+        true => Expectation::Feed { user: rng.random_range(0..USERS.len()) },
+        false => Expectation::of(topics.into_iter().collect(), settings.max_topics),
     };
-    Client::new(wishes, types)
+    ModelClient::new(expectation, types)
 }

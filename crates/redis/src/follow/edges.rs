@@ -15,7 +15,7 @@ use fanfare_core::{
 use redis::{FromRedisValue, Value};
 
 use crate::follow::{
-    Call, RedisFollows, broken, keys::shard, nodes::Failure, not_changed, scripts::Script,
+    FollowCall, RedisFollows, broken, keys::shard, nodes::CallFailure, not_changed, scripts::Script,
 };
 
 /// Edges that are changed together.
@@ -29,12 +29,12 @@ const MAX_ROUNDS: usize = 16;
 
 /// What becomes of edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum EdgeChange {
     Add,
     Remove,
 }
 
-impl Change {
+impl EdgeChange {
     fn word(self) -> &'static str {
         match self {
             Self::Add => "add",
@@ -55,7 +55,7 @@ impl RedisFollows {
     pub(super) async fn change(
         &self,
         mut edges: Vec<Follow>,
-        change: Change,
+        change: EdgeChange,
     ) -> Result<u64, GraphError> {
         let mut count = 0;
         for (index, edges) in edges.chunks_mut(MAX_EDGES).enumerate() {
@@ -72,31 +72,31 @@ impl RedisFollows {
         Ok(count)
     }
 
-    async fn change_some(&self, edges: &[&Follow], change: Change) -> Result<u64, GraphError> {
+    async fn change_some(&self, edges: &[&Follow], change: EdgeChange) -> Result<u64, GraphError> {
         let _place = self.nodes.place().await.map_err(not_changed)?;
         let changed = self.in_sets(edges, Direction::Followers, change.word()).await;
         let changed = changed.map_err(not_changed)?;
         self.agree(edges, change).await.map_err(|failure| match failure {
-            Failure::Away | Failure::Lost => GraphError::Unconfirmed,
-            Failure::Broken(error) => broken(error),
+            CallFailure::Away | CallFailure::Lost => GraphError::Unconfirmed,
+            CallFailure::Broken(error) => broken(error),
         })?;
         Ok(changed.into_iter().filter(|is_changed| *is_changed).count() as u64)
     }
 
     /// Has the followers' own sets agree with those of the authors.
-    async fn agree(&self, edges: &[&Follow], change: Change) -> Result<(), Failure> {
+    async fn agree(&self, edges: &[&Follow], change: EdgeChange) -> Result<(), CallFailure> {
         let (mut edges, mut change) = (edges.to_vec(), change);
         for _ in 0..MAX_ROUNDS {
             self.in_sets(&edges, Direction::Following, change.word()).await?;
             let holds = self.in_sets(&edges, Direction::Followers, "has").await?;
             let mut holds = holds.into_iter();
-            edges.retain(|_| holds.next() != Some(change == Change::Add));
+            edges.retain(|_| holds.next() != Some(change == EdgeChange::Add));
             if edges.is_empty() {
                 return Ok(());
             }
             change = change.opposite();
         }
-        Err(Failure::Lost)
+        Err(CallFailure::Lost)
     }
 
     /// Calls the script for each edge's set in one direction; its answers, by edge.
@@ -105,9 +105,9 @@ impl RedisFollows {
         edges: &[&Follow],
         direction: Direction,
         word: &str,
-    ) -> Result<Vec<bool>, Failure> {
+    ) -> Result<Vec<bool>, CallFailure> {
         let calls = self.group(edges, direction);
-        let made: Vec<Call> =
+        let made: Vec<FollowCall> =
             calls.iter().map(|parts| self.sets_call(parts, edges, direction, word)).collect();
         let answers = self.nodes.call(&made).await?;
         let mut by_edge = vec![false; edges.len()];
@@ -152,7 +152,7 @@ impl RedisFollows {
         edges: &[&Follow],
         direction: Direction,
         word: &str,
-    ) -> Call {
+    ) -> FollowCall {
         let keys: Vec<String> =
             parts.iter().flat_map(|part| self.keys.set(part.owner, direction)).collect();
         let counts: Vec<String> = parts.iter().map(|part| part.edges.len().to_string()).collect();
@@ -163,7 +163,7 @@ impl RedisFollows {
             words.extend(names);
         }
         let any = parts.first().map_or(0, |part| shard(part.owner));
-        Call::script(any, Script::Set, &keys, &words)
+        FollowCall::script(any, Script::Set, &keys, &words)
     }
 }
 
@@ -181,6 +181,6 @@ fn ends(edge: &Follow, direction: Direction) -> (&User, &User) {
     }
 }
 
-fn booleans(answer: Value) -> Result<Vec<bool>, Failure> {
-    Vec::from_redis_value(answer).map_err(|error| Failure::Broken(error.into()))
+fn booleans(answer: Value) -> Result<Vec<bool>, CallFailure> {
+    Vec::from_redis_value(answer).map_err(|error| CallFailure::Broken(error.into()))
 }

@@ -12,7 +12,7 @@ use tokio::{
 use crate::{
     follow::{
         keys::SHARD_COUNT,
-        nodes::{Node, Topology, Trouble},
+        nodes::{FollowNode, Topology, Trouble},
         scripts,
     },
     target::{Endpoint, Target},
@@ -30,7 +30,7 @@ pub(super) struct Keeper {
     target: Target,
     timeout: Duration,
     probe: Duration,
-    nodes: BTreeMap<Endpoint, Node>,
+    nodes: BTreeMap<Endpoint, FollowNode>,
     next_generation: u64,
     told: watch::Sender<Topology>,
     report: mpsc::Sender<Trouble>,
@@ -105,7 +105,7 @@ impl Keeper {
         let opening = missing.into_iter().zip(generations);
         let opened = join_all(opening.map(async |(endpoint, generation)| {
             let connection = self.open(endpoint, generation).await;
-            (endpoint.clone(), connection.map(|connection| Node { connection, generation }))
+            (endpoint.clone(), connection.map(|connection| FollowNode { connection, generation }))
         }))
         .await;
         let mut failed = None;

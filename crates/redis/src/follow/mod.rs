@@ -1,14 +1,13 @@
-//! Follower graph and preferences in Redis, for all instances of a cluster.
+//! Follow graph and preferences in Redis, for all instances of a cluster.
 //!
-//! | from | to | message | bound |
-//! |---|---|---|---|
-//! | whoever asks | `Nodes` | calls, in one go a node | 32 callers; past them one waits, `redis.timeout` at most |
-//! | `Nodes`, connections | `Keeper` | `Trouble` | 64; more say nothing new |
-//! | `Keeper` | `Nodes` | `Topology` | the latest alone |
+//! Bounds of the queues between callers, `Nodes` and the task of `Keeper`:
+//! - callers: 32 at once; further callers wait, `redis.timeout` at most;
+//! - reports of trouble to the keeper: 64; more say nothing new;
+//! - the keeper's view of the nodes: the latest only.
 //!
-//! A user's two sets lie in one slot, in small keys (`set.lua`). An edge is in two sets that
-//! may be on two nodes: the author's followers are what holds, and `edges` has the
-//! follower's own set agree with it, whoever else changes the same edge.
+//! A user's two sets lie in one slot, in small keys (`set.lua`). An edge is in two sets, maybe
+//! on two nodes. The author's set of followers is authoritative; `edges` makes the follower's
+//! own set agree with it, even if other instances change the same edge.
 
 mod edges;
 mod keeper;
@@ -27,10 +26,10 @@ use redis::{FromRedisValue, Value, from_redis_value};
 
 use crate::{
     follow::{
-        edges::Change,
+        edges::EdgeChange,
         keeper::Keeper,
         keys::{Keys, shard},
-        nodes::{Call, Failure, Nodes},
+        nodes::{CallFailure, FollowCall, Nodes},
         scripts::Script,
     },
     target::Target,
@@ -58,8 +57,8 @@ impl RedisFollows {
         Self { nodes, keys: Arc::new(Keys::new(prefix)), is_cluster }
     }
 
-    fn set_call(&self, user: &User, direction: Direction, words: &[&str]) -> Call {
-        Call::script(shard(user), Script::Set, &self.keys.set(user, direction), words)
+    fn set_call(&self, user: &User, direction: Direction, words: &[&str]) -> FollowCall {
+        FollowCall::script(shard(user), Script::Set, &self.keys.set(user, direction), words)
     }
 
     async fn page(
@@ -94,7 +93,7 @@ impl RedisFollows {
         for (index, user) in users.iter().enumerate() {
             by_shard.entry(shard(user)).or_default().push(index);
         }
-        let calls: Vec<Call> = by_shard
+        let calls: Vec<FollowCall> = by_shard
             .iter()
             .map(|(shard, indexes)| {
                 let mut command = redis::cmd("SMISMEMBER");
@@ -102,7 +101,7 @@ impl RedisFollows {
                 for index in indexes {
                     command.arg(users[*index].as_str());
                 }
-                Call { shard: *shard, command }
+                FollowCall { shard: *shard, command }
             })
             .collect();
         let answers = self.read(&calls).await?;
@@ -116,29 +115,29 @@ impl RedisFollows {
     }
 
     /// Makes calls that change nothing.
-    async fn read(&self, calls: &[Call]) -> Result<Vec<Value>, GraphError> {
+    async fn read(&self, calls: &[FollowCall]) -> Result<Vec<Value>, GraphError> {
         let made = async {
             let _place = self.nodes.place().await?;
             self.nodes.call(calls).await
         };
         made.await.map_err(|failure| match failure {
-            Failure::Away | Failure::Lost => GraphError::BridgeDown,
-            Failure::Broken(error) => broken(error),
+            CallFailure::Away | CallFailure::Lost => GraphError::BridgeDown,
+            CallFailure::Broken(error) => broken(error),
         })
     }
 
-    async fn read_one<T: FromRedisValue>(&self, call: Call) -> Result<T, GraphError> {
+    async fn read_one<T: FromRedisValue>(&self, call: FollowCall) -> Result<T, GraphError> {
         next(&mut self.read(&[call]).await?.into_iter())
     }
 }
 
 impl FollowGraph for RedisFollows {
     fn follow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
-        self.change(edges, Change::Add).boxed()
+        self.change(edges, EdgeChange::Add).boxed()
     }
 
     fn unfollow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
-        self.change(edges, Change::Remove).boxed()
+        self.change(edges, EdgeChange::Remove).boxed()
     }
 
     fn followers(
@@ -163,7 +162,7 @@ impl Preferences for RedisFollows {
     fn muted(&self, user: User) -> GraphFuture<'_, Vec<String>> {
         let mut command = redis::cmd("SMEMBERS");
         command.arg(self.keys.mutes(&user));
-        let call = Call { shard: shard(&user), command };
+        let call = FollowCall { shard: shard(&user), command };
         async {
             let mut kinds: Vec<String> = self.read_one(call).await?;
             kinds.sort_unstable();
@@ -177,7 +176,7 @@ impl Preferences for RedisFollows {
         let base = self.keys.muting(shard, "");
         let kinds = kinds.iter().map(String::as_str);
         let words: Vec<&str> = [base.as_str(), user.as_str()].into_iter().chain(kinds).collect();
-        let call = Call::script(shard, Script::Mute, &[self.keys.mutes(&user)], &words);
+        let call = FollowCall::script(shard, Script::Mute, &[self.keys.mutes(&user)], &words);
         async move {
             let made = async {
                 let _place = self.nodes.place().await?;
@@ -195,11 +194,11 @@ impl Preferences for RedisFollows {
 }
 
 /// What a first change that failed is told as.
-fn not_changed(failure: Failure) -> GraphError {
+fn not_changed(failure: CallFailure) -> GraphError {
     match failure {
-        Failure::Away => GraphError::BridgeDown,
-        Failure::Lost => GraphError::Unconfirmed,
-        Failure::Broken(error) => broken(error),
+        CallFailure::Away => GraphError::BridgeDown,
+        CallFailure::Lost => GraphError::Unconfirmed,
+        CallFailure::Broken(error) => broken(error),
     }
 }
 

@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection to a node.
 #[derive(Clone)]
-pub(super) struct Node {
+pub(super) struct FollowNode {
     pub connection: MultiplexedConnection,
     /// No other connection of this process has it.
     pub generation: u64,
@@ -39,11 +39,11 @@ pub(super) struct Topology {
     /// The node of each shard; empty while nothing is known.
     pub routes: Arc<[usize]>,
     /// None while it is away.
-    pub nodes: Vec<Option<Node>>,
+    pub nodes: Vec<Option<FollowNode>>,
 }
 
 impl Topology {
-    fn node(&self, shard: u16) -> Option<(usize, &Node)> {
+    fn node(&self, shard: u16) -> Option<(usize, &FollowNode)> {
         let node = *self.routes.get(usize::from(shard))?;
         Some((node, self.nodes.get(node)?.as_ref()?))
     }
@@ -59,12 +59,12 @@ pub(super) enum Trouble {
 }
 
 /// A command for the node of a shard.
-pub(super) struct Call {
+pub(super) struct FollowCall {
     pub shard: u16,
     pub command: Cmd,
 }
 
-impl Call {
+impl FollowCall {
     pub fn script(shard: u16, script: Script, keys: &[String], words: &[&str]) -> Self {
         Self { shard, command: scripts::call(script, keys, words) }
     }
@@ -72,7 +72,7 @@ impl Call {
 
 /// Why a call has no answer.
 #[derive(Debug)]
-pub(super) enum Failure {
+pub(super) enum CallFailure {
     /// Redis is away: none of the calls was made.
     Away,
     /// Some of the calls were made, or may have been.
@@ -90,7 +90,7 @@ pub(super) struct Nodes {
 }
 
 /// What became of one call.
-enum Outcome {
+enum CallOutcome {
     Answered(Value),
     /// Not made, and may be in a moment.
     NotYet,
@@ -110,13 +110,13 @@ impl Nodes {
     }
 
     /// A place among the callers, to be held while calls are made.
-    pub async fn place(&self) -> Result<SemaphorePermit<'_>, Failure> {
+    pub async fn place(&self) -> Result<SemaphorePermit<'_>, CallFailure> {
         let place = timeout(self.timeout, self.callers.acquire()).await;
-        place.ok().and_then(Result::ok).ok_or(Failure::Away)
+        place.ok().and_then(Result::ok).ok_or(CallFailure::Away)
     }
 
     /// Makes calls that do not depend on each other; their answers, in their order.
-    pub async fn call(&self, calls: &[Call]) -> Result<Vec<Value>, Failure> {
+    pub async fn call(&self, calls: &[FollowCall]) -> Result<Vec<Value>, CallFailure> {
         let deadline = Instant::now() + self.timeout;
         let mut answers: Vec<Option<Value>> = calls.iter().map(|_| None).collect();
         let mut pending: Vec<usize> = (0..calls.len()).collect();
@@ -126,22 +126,22 @@ impl Nodes {
             pending = Vec::new();
             for (index, outcome) in outcomes {
                 match outcome {
-                    Outcome::Answered(value) => answers[index] = Some(value),
-                    Outcome::NotYet => pending.push(index),
-                    Outcome::Refused => failure = failure.or(Some(Failure::Away)),
-                    Outcome::Lost => failure = Some(Failure::Lost),
-                    Outcome::Broken(error) => failure = Some(Failure::Broken(error)),
+                    CallOutcome::Answered(value) => answers[index] = Some(value),
+                    CallOutcome::NotYet => pending.push(index),
+                    CallOutcome::Refused => failure = failure.or(Some(CallFailure::Away)),
+                    CallOutcome::Lost => failure = Some(CallFailure::Lost),
+                    CallOutcome::Broken(error) => failure = Some(CallFailure::Broken(error)),
                 }
             }
             if failure.is_none() && pending.is_empty() {
                 return Ok(answers.into_iter().flatten().collect());
             }
             if failure.is_none() && Instant::now() >= deadline {
-                failure = Some(Failure::Away);
+                failure = Some(CallFailure::Away);
             }
             match failure {
-                Some(Failure::Away) if answers.iter().any(Option::is_some) => {
-                    return Err(Failure::Lost);
+                Some(CallFailure::Away) if answers.iter().any(Option::is_some) => {
+                    return Err(CallFailure::Lost);
                 }
                 Some(failure) => return Err(failure),
                 None => sleep(PAUSE).await,
@@ -150,16 +150,16 @@ impl Nodes {
     }
 
     /// Makes each of these calls once at most.
-    async fn attempt(&self, calls: &[Call], indexes: &[usize]) -> Vec<(usize, Outcome)> {
+    async fn attempt(&self, calls: &[FollowCall], indexes: &[usize]) -> Vec<(usize, CallOutcome)> {
         let topology = self.topology.borrow().clone();
         let mut outcomes = Vec::with_capacity(indexes.len());
-        let mut by_node: BTreeMap<usize, (&Node, Vec<usize>)> = BTreeMap::new();
+        let mut by_node: BTreeMap<usize, (&FollowNode, Vec<usize>)> = BTreeMap::new();
         for index in indexes {
             match topology.node(calls[*index].shard) {
                 Some((number, node)) => {
                     by_node.entry(number).or_insert((node, Vec::new())).1.push(*index);
                 }
-                None => outcomes.push((*index, Outcome::Refused)),
+                None => outcomes.push((*index, CallOutcome::Refused)),
             }
         }
         let sent = by_node.into_values().map(|(node, own)| self.send(node, calls, own));
@@ -167,7 +167,12 @@ impl Nodes {
         outcomes
     }
 
-    async fn send(&self, node: &Node, calls: &[Call], own: Vec<usize>) -> Vec<(usize, Outcome)> {
+    async fn send(
+        &self,
+        node: &FollowNode,
+        calls: &[FollowCall],
+        own: Vec<usize>,
+    ) -> Vec<(usize, CallOutcome)> {
         let mut pipeline = Pipeline::with_capacity(own.len());
         for index in &own {
             pipeline.add_command(calls[*index].command.clone());
@@ -185,32 +190,32 @@ impl Nodes {
             Err(error) => {
                 tracing::debug!(%error, "Redis does not answer what was asked of followers");
                 self.tell(Trouble::Lost { generation: node.generation });
-                own.into_iter().map(|index| (index, Outcome::Lost)).collect()
+                own.into_iter().map(|index| (index, CallOutcome::Lost)).collect()
             }
         }
     }
 
     /// What became of calls by their answers, and whether the node has forgotten the scripts.
-    fn judge(&self, values: Vec<Value>) -> (Vec<Outcome>, bool) {
+    fn judge(&self, values: Vec<Value>) -> (Vec<CallOutcome>, bool) {
         let mut must_load = false;
         let outcome = |value| {
-            let Value::ServerError(error) = value else { return Outcome::Answered(value) };
+            let Value::ServerError(error) = value else { return CallOutcome::Answered(value) };
             let error = RedisError::from(error);
             match error.kind() {
                 ErrorKind::Server(ServerErrorKind::NoScript) => {
                     must_load = true;
-                    Outcome::NotYet
+                    CallOutcome::NotYet
                 }
                 ErrorKind::Server(ServerErrorKind::Ask | ServerErrorKind::TryAgain) => {
-                    Outcome::NotYet
+                    CallOutcome::NotYet
                 }
                 _ if is_elsewhere(&error) => {
                     self.tell(Trouble::Moved);
-                    Outcome::NotYet
+                    CallOutcome::NotYet
                 }
-                _ if is_between_nodes(&error) => Outcome::NotYet,
-                _ if is_refused(&error) => Outcome::Refused,
-                _ => Outcome::Broken(error),
+                _ if is_between_nodes(&error) => CallOutcome::NotYet,
+                _ if is_refused(&error) => CallOutcome::Refused,
+                _ => CallOutcome::Broken(error),
             }
         };
         let outcomes = values.into_iter().map(outcome).collect();

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use fanfare_core::log::{Changed, Channel, Head, News, Purpose, Request};
+use fanfare_core::log::{Changed, Channel, LogRequest, LogUpdate, PartitionHead, Purpose};
 use futures_util::{FutureExt, future::BoxFuture};
 use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::time::Instant;
 
 use crate::{
-    link::{Link, check, command, pages::Pages, run_pipeline, words},
+    link::{NodeLink, check, command, pages::Pages, run_pipeline, words},
     publish_path::LinkError,
     script,
 };
@@ -35,7 +35,7 @@ pub(super) fn is_between_nodes(error: &RedisError) -> bool {
 }
 
 /// What a call's answer is to be read as.
-pub(super) enum Asked {
+pub(super) enum ExpectedAnswer {
     Nothing,
     Head {
         purpose: Option<Purpose>,
@@ -43,32 +43,32 @@ pub(super) enum Asked {
     /// A list in pages; what came before, if any.
     Changes {
         purpose: Purpose,
-        before: Option<(Head, Changed)>,
+        before: Option<(PartitionHead, Changed)>,
     },
     Read(Box<Pages>),
 }
 
 /// Commands that are sent together; the last one's answer is what was asked.
-pub(super) struct Call {
+pub(super) struct LinkCall {
     pub partition: u16,
     pub commands: Vec<Cmd>,
-    pub asked: Asked,
+    pub asked: ExpectedAnswer,
 }
 
-impl Call {
+impl LinkCall {
     fn load(script: &str) -> Self {
         let mut load = command("SCRIPT", "LOAD");
         load.arg(script);
-        Self { partition: 0, commands: vec![load], asked: Asked::Nothing }
+        Self { partition: 0, commands: vec![load], asked: ExpectedAnswer::Nothing }
     }
 }
 
 /// Calls with their answers, once they are there.
-pub(super) type Sent = BoxFuture<'static, Result<Vec<(Call, Vec<Value>)>, RedisError>>;
+pub(super) type Sent = BoxFuture<'static, Result<Vec<(LinkCall, Vec<Value>)>, RedisError>>;
 
-impl Link {
+impl NodeLink {
     /// Queues requests; their answers come in the same order.
-    pub(super) fn execute(&mut self, partition: u16, requests: Vec<Request>) {
+    pub(super) fn execute(&mut self, partition: u16, requests: Vec<LogRequest>) {
         let Some(names) = self.names.get(&partition) else { return };
         let name = |channel: &Channel| match channel {
             Channel::Topic(topic) => names.of(&format!("topic:{topic}")),
@@ -78,34 +78,37 @@ impl Link {
         for request in requests {
             let (commands, asked) = match request {
                 // A command a channel: each is confirmed by itself.
-                Request::Subscribe(channels) => {
+                LogRequest::Subscribe(channels) => {
                     let channels = channels.iter().map(name);
-                    (channels.map(|name| command("SSUBSCRIBE", &name)).collect(), Asked::Nothing)
+                    (
+                        channels.map(|name| command("SSUBSCRIBE", &name)).collect(),
+                        ExpectedAnswer::Nothing,
+                    )
                 }
-                Request::Unsubscribe(channels) => {
+                LogRequest::Unsubscribe(channels) => {
                     let channels: Vec<String> = channels.iter().map(name).collect();
                     self.leaving.extend(channels.iter().map(|name| name.clone().into_bytes()));
                     let commands = channels.iter().map(|name| command("SUNSUBSCRIBE", name));
-                    (commands.collect(), Asked::Nothing)
+                    (commands.collect(), ExpectedAnswer::Nothing)
                 }
-                Request::Head { purpose } => {
-                    (vec![read(&words(["head"]))], Asked::Head { purpose: Some(purpose) })
+                LogRequest::Head { purpose } => {
+                    (vec![read(&words(["head"]))], ExpectedAnswer::Head { purpose: Some(purpose) })
                 }
-                Request::Changes { purpose, after } => {
+                LogRequest::Changes { purpose, after } => {
                     let words = words(["changes", &after.to_string()]);
-                    (vec![read(&words)], Asked::Changes { purpose, before: None })
+                    (vec![read(&words)], ExpectedAnswer::Changes { purpose, before: None })
                 }
-                Request::Read { purpose, topics } => {
+                LogRequest::Read { purpose, topics } => {
                     let pages = Box::new(Pages::new(purpose, topics));
-                    (vec![pages.command(&self.read_sha, names)], Asked::Read(pages))
+                    (vec![pages.command(&self.read_sha, names)], ExpectedAnswer::Read(pages))
                 }
-                Request::Renew { epoch, above } => {
+                LogRequest::Renew { epoch, above } => {
                     let (epoch, above) = (epoch.number().to_string(), above.number().to_string());
                     let words = words(["renew", &epoch, "0", &above]);
-                    (vec![read(&words)], Asked::Head { purpose: None })
+                    (vec![read(&words)], ExpectedAnswer::Head { purpose: None })
                 }
             };
-            self.calls.push_back(Call { partition, commands, asked });
+            self.calls.push_back(LinkCall { partition, commands, asked });
         }
     }
 
@@ -120,13 +123,14 @@ impl Link {
         let mut pipeline = Pipeline::new();
         if std::mem::take(&mut self.must_load) {
             for script in [script::PUBLISH, script::READ] {
-                self.calls.push_front(Call::load(script));
+                self.calls.push_front(LinkCall::load(script));
             }
         }
-        let mut calls: Vec<Call> = Vec::new();
+        let mut calls: Vec<LinkCall> = Vec::new();
         while pipeline.len() < MAX_COMMANDS_AT_ONCE
             && calls.len() < MAX_CALLS_AT_ONCE
-            && calls.iter().filter(|call| matches!(call.asked, Asked::Read(_))).count() < MAX_PAGES
+            && calls.iter().filter(|call| matches!(call.asked, ExpectedAnswer::Read(_))).count()
+                < MAX_PAGES
             && let Some(call) = self.calls.pop_front()
         {
             call.commands.iter().for_each(|command| {
@@ -137,7 +141,7 @@ impl Link {
         let mut connection = self.subscribe.clone();
         let sent = async move {
             let mut values = run_pipeline(&mut connection, &pipeline).await?.into_iter();
-            let own = |call: Call| {
+            let own = |call: LinkCall| {
                 let own = values.by_ref().take(call.commands.len()).collect();
                 (call, own)
             };
@@ -148,7 +152,7 @@ impl Link {
 
     pub(super) fn take_answers(
         &mut self,
-        answers: Vec<(Call, Vec<Value>)>,
+        answers: Vec<(LinkCall, Vec<Value>)>,
     ) -> Result<(), LinkError> {
         let mut again = Vec::new();
         for (mut call, mut values) in answers {
@@ -163,9 +167,9 @@ impl Link {
                 // A slot is on its way to another node: nobody can tell for a moment.
                 Err(error) if is_between_nodes(&error) => {
                     match call.asked {
-                        Asked::Nothing => return Err(error.into()),
+                        ExpectedAnswer::Nothing => return Err(error.into()),
                         // The next probe asks again.
-                        Asked::Head { purpose: None } => {}
+                        ExpectedAnswer::Head { purpose: None } => {}
                         _ => {
                             self.pause_until = Some(Instant::now() + PAUSE);
                             again.push(call);
@@ -177,9 +181,11 @@ impl Link {
             }
             let (partition, Some(value)) = (call.partition, values.pop()) else { continue };
             let news = match call.asked {
-                Asked::Nothing => continue,
-                Asked::Head { purpose } => News::Head { purpose, head: script::head(value)?.0 },
-                Asked::Changes { purpose, before } => {
+                ExpectedAnswer::Nothing => continue,
+                ExpectedAnswer::Head { purpose } => {
+                    LogUpdate::Head { purpose, head: script::head(value)?.0 }
+                }
+                ExpectedAnswer::Changes { purpose, before } => {
                     let (head, _, rest) = script::head(value)?;
                     let (page, next) = script::changed(rest)?;
                     // What is newer than the first page's head comes as pushes.
@@ -194,28 +200,30 @@ impl Link {
                         let words = words(["changes", &after.to_string()]);
                         let names = &self.names[&partition];
                         call.commands = vec![script::read_call(&self.read_sha, names, &[], &words)];
-                        call.asked = Asked::Changes { purpose, before: Some((head, changed)) };
+                        call.asked =
+                            ExpectedAnswer::Changes { purpose, before: Some((head, changed)) };
                         again.push(call);
                         continue;
                     }
-                    News::Changes { purpose, head, changed }
+                    LogUpdate::Changes { purpose, head, changed }
                 }
-                Asked::Read(mut pages) => {
+                ExpectedAnswer::Read(mut pages) => {
                     pages.take(value, &self.spec.settings)?;
                     match pages.finish() {
                         Ok(news) => news,
                         Err(pages) => {
                             call.commands =
                                 vec![pages.command(&self.read_sha, &self.names[&partition])];
-                            call.asked = Asked::Read(pages);
+                            call.asked = ExpectedAnswer::Read(pages);
                             again.push(call);
                             continue;
                         }
                     }
                 }
             };
-            if let News::Head { head, .. } | News::Changes { head, .. } | News::Read { head, .. } =
-                &news
+            if let LogUpdate::Head { head, .. }
+            | LogUpdate::Changes { head, .. }
+            | LogUpdate::Read { head, .. } = &news
             {
                 self.note_epoch(partition, head);
             }

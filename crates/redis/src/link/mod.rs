@@ -14,7 +14,7 @@ use std::{
 };
 
 use actix::Recipient;
-use fanfare_core::log::{Head, News, Replicas, Request};
+use fanfare_core::log::{LogRequest, LogUpdate, PartitionHead, Replicas};
 use futures_util::future::{BoxFuture, join_all};
 use redis::{
     AsyncConnectionConfig, Cmd, Pipeline, RedisError, Value,
@@ -28,13 +28,13 @@ use tokio::{
 use crate::{
     clock::Clock,
     link::{
-        calls::{Asked, Call, Sent, is_between_nodes},
-        pushes::{Push, push_sender},
+        calls::{ExpectedAnswer, LinkCall, Sent, is_between_nodes},
+        pushes::{LinkPush, push_sender},
     },
     messages::{CallAnswered, CallReceived, LinkBegan},
     publish_path::{LinkError, PublishPath},
     script::{self, Names, PublishCall},
-    settings::Settings,
+    settings::BridgeSettings,
     target::Endpoint,
 };
 
@@ -59,18 +59,18 @@ pub(super) struct LinkSpec {
     pub partitions: Vec<u16>,
     pub replicas: Arc<dyn Replicas>,
     pub generation: u64,
-    pub settings: Arc<Settings>,
+    pub settings: Arc<BridgeSettings>,
     /// The bridge actor.
     pub bridge: BridgeRecipients,
     /// What mirrors ask.
-    pub requests: mpsc::UnboundedReceiver<(u16, Vec<Request>)>,
+    pub requests: mpsc::UnboundedReceiver<(u16, Vec<LogRequest>)>,
 }
 
 /// Runs until the link ends.
 pub(super) async fn run(spec: LinkSpec) -> LinkError {
     let max_open = spec.settings.timeout * 3;
     let open = async {
-        let mut link = Link::open(spec).await?;
+        let mut link = NodeLink::open(spec).await?;
         link.subscribe_own_channels().await?;
         link.agree_on_epoch().await?;
         Ok::<_, LinkError>(link)
@@ -83,17 +83,17 @@ pub(super) async fn run(spec: LinkSpec) -> LinkError {
     }
 }
 
-struct Link {
+struct NodeLink {
     spec: LinkSpec,
     names: BTreeMap<u16, Names>,
     publish: PublishPath,
     subscribe: MultiplexedConnection,
     read_sha: Arc<str>,
-    pushes: mpsc::UnboundedReceiver<Push>,
+    pushes: mpsc::UnboundedReceiver<LinkPush>,
     pushed_bytes: Arc<AtomicUsize>,
     clock: Clock,
     /// What is to be sent next, in order.
-    calls: VecDeque<Call>,
+    calls: VecDeque<LinkCall>,
     /// What was sent last: everything that had gathered, in one go.
     sent: Option<Sent>,
     /// Whether Redis has forgotten the scripts.
@@ -102,12 +102,12 @@ struct Link {
     pause_until: Option<Instant>,
     /// Channels that were given up and whose confirmation has not come.
     leaving: HashSet<Vec<u8>>,
-    news: BTreeMap<u16, Vec<News>>,
+    news: BTreeMap<u16, Vec<LogUpdate>>,
     probe_channel: String,
     probe_sent: Option<Instant>,
 }
 
-impl Link {
+impl NodeLink {
     async fn open(spec: LinkSpec) -> Result<Self, LinkError> {
         let settings = &spec.settings;
         let config = AsyncConnectionConfig::new()
@@ -172,7 +172,7 @@ impl Link {
         let acknowledged = acknowledged.await.map_err(|_| LinkError::Stopped)?;
         for partition in &self.spec.partitions {
             let acknowledged = acknowledged.get(partition).cloned();
-            let news = News::LinkUp { generation: self.spec.generation, acknowledged };
+            let news = LogUpdate::LinkUp { generation: self.spec.generation, acknowledged };
             self.news.entry(*partition).or_default().push(news);
         }
         self.hand_over().await?;
@@ -181,7 +181,7 @@ impl Link {
         loop {
             tokio::select! {
                 push = self.pushes.recv() => {
-                    self.take_push(push.unwrap_or(Push::Disconnected))?;
+                    self.take_push(push.unwrap_or(LinkPush::Disconnected))?;
                 }
                 request = self.spec.requests.recv() => {
                     let (partition, requests) = request.ok_or(LinkError::Stopped)?;
@@ -228,7 +228,7 @@ impl Link {
         Ok(())
     }
 
-    async fn heads(&mut self) -> Result<Vec<(u16, Head)>, LinkError> {
+    async fn heads(&mut self) -> Result<Vec<(u16, PartitionHead)>, LinkError> {
         let mut pipeline = redis::pipe();
         for names in self.names.values() {
             pipeline.add_command(self.publish_call(names).command(&[]));
@@ -260,7 +260,7 @@ impl Link {
         self.spec.settings.publish_call(&self.publish.sha, &self.publish.server, names)
     }
 
-    fn note_epoch(&self, partition: u16, head: &Head) {
+    fn note_epoch(&self, partition: u16, head: &PartitionHead) {
         self.spec.settings.epochs.note(partition, head.epoch.number());
     }
 
@@ -288,8 +288,8 @@ impl Link {
                 true => vec![self.renew_call(names, *partition)],
                 false => vec![self.publish_call(names).command(&[]), head],
             };
-            let asked = Asked::Head { purpose: None };
-            self.calls.push_back(Call { partition: *partition, commands, asked });
+            let asked = ExpectedAnswer::Head { purpose: None };
+            self.calls.push_back(LinkCall { partition: *partition, commands, asked });
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use fanfare_core::{
-    log::{Head, News, Purpose, TopicRead},
+    log::{LogUpdate, PartitionHead, Purpose, TopicRead},
     policy::Conflate,
     topic::Topic,
 };
@@ -12,7 +12,7 @@ use redis::{Cmd, RedisError, Value};
 use crate::{
     link::{pushes::PUSH_OVERHEAD_BYTES, words},
     script::{self, Names},
-    settings::Settings,
+    settings::BridgeSettings,
 };
 
 /// Topics that are read by one call of the script, which keeps Redis busy so long.
@@ -26,7 +26,7 @@ const MAX_BYTES_A_PAGE: &str = "262144";
 pub(super) struct Pages {
     purpose: Purpose,
     /// That of the first page: what is newer comes as pushes.
-    head: Option<Head>,
+    head: Option<PartitionHead>,
     /// Topics not wholly read, each with the sequence after which its next page begins.
     left: VecDeque<(Topic, u64)>,
     read: Vec<TopicRead>,
@@ -54,7 +54,7 @@ impl Pages {
     ///
     /// Past the bound nothing more is read: the topics left count as lost, and streams that
     /// want them are told.
-    pub fn take(&mut self, value: Value, settings: &Settings) -> Result<(), RedisError> {
+    pub fn take(&mut self, value: Value, settings: &BridgeSettings) -> Result<(), RedisError> {
         let (head, clock, rest) = script::head(value)?;
         self.head.get_or_insert(head);
         for (read, is_whole) in script::read(rest, &self.next(), &clock)? {
@@ -87,10 +87,10 @@ impl Pages {
     }
 
     /// All that was asked, or itself if a page is missing.
-    pub fn finish(self) -> Result<News, Box<Self>> {
+    pub fn finish(self) -> Result<LogUpdate, Box<Self>> {
         match self.head.clone() {
             Some(head) if self.left.is_empty() => {
-                Ok(News::Read { purpose: self.purpose, head, topics: self.read })
+                Ok(LogUpdate::Read { purpose: self.purpose, head, topics: self.read })
             }
             _ => Err(Box::new(self)),
         }
@@ -99,7 +99,7 @@ impl Pages {
 
 /// Two pages of a topic. If something between them was trimmed meanwhile, only the later
 /// one: what begins it then says what is lost.
-fn joined(mut first: TopicRead, second: TopicRead, settings: &Settings) -> TopicRead {
+fn joined(mut first: TopicRead, second: TopicRead, settings: &BridgeSettings) -> TopicRead {
     let last = first.events.last().map_or(first.after, |event| event.sequence);
     let is_torn = match settings.policies.of(second.topic.as_str()).conflate {
         Conflate::None => second.events.first().is_some_and(|event| event.previous > last),

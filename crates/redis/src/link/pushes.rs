@@ -5,12 +5,12 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use fanfare_core::log::News;
+use fanfare_core::log::LogUpdate;
 use redis::{PushInfo, PushKind, Value};
 use tokio::sync::mpsc;
 
 use crate::{
-    link::Link,
+    link::NodeLink,
     message,
     messages::{CallAnswered, CallReceived},
     publish_path::LinkError,
@@ -25,14 +25,14 @@ const MAX_PUSHED_BYTES: usize = 64 * 1024 * 1024;
 pub(super) const PUSH_OVERHEAD_BYTES: usize = 200;
 
 /// What the connection brings by itself.
-pub(super) enum Push {
+pub(super) enum LinkPush {
     Message { channel: Vec<u8>, payload: Vec<u8> },
     Unsubscribed { channel: Vec<u8> },
     Disconnected,
     Overflow,
 }
 
-impl Link {
+impl NodeLink {
     pub(super) fn take_pushes(&mut self, max_count: usize) -> Result<(), LinkError> {
         for _ in 0..max_count {
             match self.pushes.try_recv() {
@@ -46,13 +46,13 @@ impl Link {
         Ok(())
     }
 
-    pub(super) fn take_push(&mut self, push: Push) -> Result<(), LinkError> {
+    pub(super) fn take_push(&mut self, push: LinkPush) -> Result<(), LinkError> {
         let (channel, payload) = match push {
-            Push::Message { channel, payload } => (channel, payload),
-            Push::Unsubscribed { channel } if self.leaving.remove(&channel) => return Ok(()),
-            Push::Unsubscribed { .. } => return Err(LinkError::ChannelMoved),
-            Push::Disconnected => return Err(LinkError::Disconnected),
-            Push::Overflow => return Err(LinkError::Overflow),
+            LinkPush::Message { channel, payload } => (channel, payload),
+            LinkPush::Unsubscribed { channel } if self.leaving.remove(&channel) => return Ok(()),
+            LinkPush::Unsubscribed { .. } => return Err(LinkError::ChannelMoved),
+            LinkPush::Disconnected => return Err(LinkError::Disconnected),
+            LinkPush::Overflow => return Err(LinkError::Overflow),
         };
         let bytes = channel.len() + payload.len() + PUSH_OVERHEAD_BYTES;
         self.pushed_bytes.fetch_sub(bytes, Ordering::Relaxed);
@@ -76,10 +76,9 @@ impl Link {
                 self.on_answer(&payload);
                 Ok(None)
             }
-            "fanout" => {
-                message::parse_fan_out(&payload, &self.clock).map(|all| Some(News::FannedOut(all)))
-            }
-            _ => message::parse(&payload, &self.clock).map(|event| Some(News::Event(event))),
+            "fanout" => message::parse_fan_out(&payload, &self.clock)
+                .map(|all| Some(LogUpdate::FannedOut(all))),
+            _ => message::parse(&payload, &self.clock).map(|event| Some(LogUpdate::Event(event))),
         };
         let news = news.unwrap_or_else(|error| {
             tracing::error!(channel = &*channel, %error, "event passed over");
@@ -117,7 +116,7 @@ impl Link {
 
 /// Takes pushes as the connection reads them. It cannot wait, so it counts.
 pub(super) fn push_sender(
-    sender: mpsc::UnboundedSender<Push>,
+    sender: mpsc::UnboundedSender<LinkPush>,
     pushed_bytes: Arc<AtomicUsize>,
 ) -> impl Fn(PushInfo) -> Result<(), ()> + Send + Sync + 'static {
     move |push| {
@@ -131,13 +130,13 @@ pub(super) fn push_sender(
                 let (channel, payload) = (bytes(), bytes());
                 let size = channel.len() + payload.len() + PUSH_OVERHEAD_BYTES;
                 if pushed_bytes.fetch_add(size, Ordering::Relaxed) + size > MAX_PUSHED_BYTES {
-                    Push::Overflow
+                    LinkPush::Overflow
                 } else {
-                    Push::Message { channel, payload }
+                    LinkPush::Message { channel, payload }
                 }
             }
-            PushKind::SUnsubscribe => Push::Unsubscribed { channel: bytes() },
-            PushKind::Disconnection => Push::Disconnected,
+            PushKind::SUnsubscribe => LinkPush::Unsubscribed { channel: bytes() },
+            PushKind::Disconnection => LinkPush::Disconnected,
             _ => return Ok(()),
         };
         sender.send(push).map_err(|_| ())

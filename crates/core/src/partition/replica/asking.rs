@@ -4,12 +4,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use crate::{
     interest::StartFrom,
-    log::{Changed, Channel, Head, Purpose, Request, TopicRead},
+    log::{Changed, Channel, LogRequest, PartitionHead, Purpose, TopicRead},
     partition::{
         Delivery,
         replica::{
-            Link, Replica,
-            attach::{Needs, Verdict, Waiting},
+            LinkState, Replica,
+            attach::{AttachVerdict, Needs, PendingAttach},
             push_buffer::PushBuffer,
         },
     },
@@ -39,7 +39,7 @@ impl<P> Replica<P> {
             }
         }
         let has_all = channels.contains(&Channel::All);
-        self.requests.push(Request::Subscribe(channels));
+        self.requests.push(LogRequest::Subscribe(channels));
         if has_all {
             self.ask_changes(u64::MAX);
         }
@@ -50,7 +50,7 @@ impl<P> Replica<P> {
         self.serial += 1;
         self.listing.push((self.serial, after));
         let purpose = Purpose::Attach { serial: self.serial };
-        self.requests.push(Request::Changes { purpose, after });
+        self.requests.push(LogRequest::Changes { purpose, after });
     }
 
     pub(super) fn ask_reads(&mut self, topics: Vec<(Topic, u64)>) {
@@ -60,10 +60,15 @@ impl<P> Replica<P> {
         self.serial += 1;
         self.reading.extend(topics.iter().cloned());
         let purpose = Purpose::Attach { serial: self.serial };
-        self.requests.push(Request::Read { purpose, topics });
+        self.requests.push(LogRequest::Read { purpose, topics });
     }
 
-    pub(super) fn on_changes_for_streams(&mut self, serial: u64, head: &Head, changed: Changed) {
+    pub(super) fn on_changes_for_streams(
+        &mut self,
+        serial: u64,
+        head: &PartitionHead,
+        changed: Changed,
+    ) {
         let asked = self.listing.iter().position(|(asked, _)| *asked == serial);
         let after = asked.map(|index| self.listing.swap_remove(index).1);
         if !self.accepts(head) {
@@ -95,7 +100,7 @@ impl<P> Replica<P> {
     pub(super) fn on_read_for_streams(
         &mut self,
         serial: u64,
-        head: &Head,
+        head: &PartitionHead,
         reads: Vec<TopicRead>,
         now: Instant,
     ) {
@@ -138,7 +143,7 @@ impl<P> Replica<P> {
     /// Merges unconfirmed pushes of topics confirmed meanwhile. No open stream listens to these
     /// topics, so the events count as read.
     fn merge_unconfirmed(&mut self) {
-        let Link::Up { unconfirmed } = &mut self.link else { return };
+        let LinkState::Up { unconfirmed } = &mut self.link else { return };
         let mut still_unconfirmed = PushBuffer::default();
         for event in unconfirmed.take() {
             if self.coverage.topic_since(&event.topic).is_none() {
@@ -151,7 +156,7 @@ impl<P> Replica<P> {
                 self.log.advance(sequence);
             }
         }
-        self.link = Link::Up { unconfirmed: still_unconfirmed };
+        self.link = LinkState::Up { unconfirmed: still_unconfirmed };
     }
 
     /// Lets streams begin that can, and asks for what the others need.
@@ -164,16 +169,16 @@ impl<P> Replica<P> {
         let mut began = Vec::new();
         for mut waiting in std::mem::take(&mut self.waiting) {
             match self.judge(&waiting, &mut needs) {
-                Verdict::Begins(replay) => began.push((waiting, replay)),
-                Verdict::Waits => still.push(waiting),
-                Verdict::WaitsForRead => {
+                AttachVerdict::Begins(replay) => began.push((waiting, replay)),
+                AttachVerdict::Waits => still.push(waiting),
+                AttachVerdict::WaitsForRead => {
                     waiting.rounds += 1;
                     still.push(waiting);
                 }
             }
         }
         self.waiting = still;
-        for (Waiting { manager, stream, interest, .. }, replay) in began {
+        for (PendingAttach { manager, stream, interest, .. }, replay) in began {
             self.routing.listeners.attach(manager, &interest);
             self.queue(manager, Delivery::Attached { stream, replay });
         }
@@ -186,7 +191,7 @@ impl<P> Replica<P> {
             self.serial += 1;
             self.head_serial = self.serial;
             let purpose = Purpose::Attach { serial: self.serial };
-            self.requests.push(Request::Head { purpose });
+            self.requests.push(LogRequest::Head { purpose });
         }
         if let Some(after) = needs.changes_after
             && self.listing.iter().all(|(_, asked)| *asked > after)

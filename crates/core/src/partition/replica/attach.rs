@@ -19,7 +19,7 @@ const MAX_MISSED_TOPICS: usize = 100;
 
 /// A stream that is not attached yet.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct PendingAttach {
     pub manager: ManagerId,
     pub stream: StreamId,
     pub interest: Arc<Interest>,
@@ -53,7 +53,7 @@ impl Needs {
 }
 
 /// Whether a stream can begin.
-pub(super) enum Verdict {
+pub(super) enum AttachVerdict {
     Begins(Replay),
     Waits,
     /// For something that is asked for it now.
@@ -62,13 +62,15 @@ pub(super) enum Verdict {
 
 impl<P> Replica<P> {
     /// Looks at one waiting stream and notes what it still needs.
-    pub(super) fn judge(&self, waiting: &Waiting, needs: &mut Needs) -> Verdict {
-        let Waiting { interest, from, .. } = waiting;
+    pub(super) fn judge(&self, waiting: &PendingAttach, needs: &mut Needs) -> AttachVerdict {
+        let PendingAttach { interest, from, .. } = waiting;
         if channels_of(interest).any(|channel| self.coverage.since(&channel).is_none()) {
-            return Verdict::Waits;
+            return AttachVerdict::Waits;
         }
         let (after, is_foreign) = match *from {
-            StartFrom::Live => return Verdict::Begins(self.log.replay_with(interest, *from, None)),
+            StartFrom::Live => {
+                return AttachVerdict::Begins(self.log.replay_with(interest, *from, None));
+            }
             StartFrom::Snapshot | StartFrom::Earliest => (0, false),
             // Another instance may be ahead of this one.
             StartFrom::After { epoch, sequence }
@@ -76,7 +78,7 @@ impl<P> Replica<P> {
                     && (epoch, sequence) > (self.log.epoch(), self.log.sequence()) =>
             {
                 needs.head_after = needs.head_after.max(Some(waiting.came_after));
-                return Verdict::Waits;
+                return AttachVerdict::Waits;
             }
             StartFrom::After { epoch, sequence }
                 if epoch != self.log.epoch() || sequence > self.log.sequence() =>
@@ -86,16 +88,16 @@ impl<P> Replica<P> {
             StartFrom::After { sequence, .. } => (sequence, false),
         };
         let Some(topics) = self.topics_to_replay(waiting, after, needs) else {
-            return Verdict::Waits;
+            return AttachVerdict::Waits;
         };
         let lacking: Vec<&Topic> = topics.iter().filter(|topic| self.lacks(topic, after)).collect();
         let is_asked = |topic: &&Topic| self.reading.get(*topic).is_some_and(|at| *at <= after);
         if lacking.iter().any(is_asked) {
-            return Verdict::Waits;
+            return AttachVerdict::Waits;
         }
         if !lacking.is_empty() && waiting.rounds < MAX_ROUNDS {
             lacking.into_iter().for_each(|topic| needs.read(topic, after));
-            return Verdict::WaitsForRead;
+            return AttachVerdict::WaitsForRead;
         }
         let missed = match from {
             StartFrom::After { .. } if is_foreign => {
@@ -104,13 +106,13 @@ impl<P> Replica<P> {
             StartFrom::After { .. } => self.missed(&topics, waiting, after),
             StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => None,
         };
-        Verdict::Begins(self.log.replay_with(interest, *from, missed))
+        AttachVerdict::Begins(self.log.replay_with(interest, *from, missed))
     }
 
     /// The topics that the stream may lack something of; none if they must be asked for.
     fn topics_to_replay(
         &self,
-        waiting: &Waiting,
+        waiting: &PendingAttach,
         after: u64,
         needs: &mut Needs,
     ) -> Option<Vec<Topic>> {
@@ -144,7 +146,7 @@ impl<P> Replica<P> {
         }
     }
 
-    fn missed(&self, topics: &[Topic], waiting: &Waiting, after: u64) -> Option<Missed> {
+    fn missed(&self, topics: &[Topic], waiting: &PendingAttach, after: u64) -> Option<Missed> {
         let is_missed = |topic: &&Topic| match self.log.history(topic) {
             Some(history) => history.evicted_through() > after,
             None => self.begin_of(topic) > after,

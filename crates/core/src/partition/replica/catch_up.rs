@@ -8,10 +8,10 @@ use std::{
 };
 
 use crate::{
-    log::{Acknowledged, Changed, Head, Purpose, RelayedEvent, Request, TopicRead},
+    log::{Acknowledged, Changed, LogEvent, LogRequest, PartitionHead, Purpose, TopicRead},
     partition::{
         Delivery,
-        replica::{CatchingUp, Link, Replica, push_buffer::PushBuffer},
+        replica::{CatchingUp, LinkState, Replica, push_buffer::PushBuffer},
     },
     partition_log::MissedReason,
     policy::Conflate,
@@ -40,13 +40,13 @@ impl<P> Replica<P> {
         }
         let channels = self.coverage.channels();
         if !channels.is_empty() {
-            self.requests.push(Request::Subscribe(channels));
+            self.requests.push(LogRequest::Subscribe(channels));
         }
         self.catch_up();
     }
 
     pub(super) fn on_link_down(&mut self) {
-        self.link = Link::Down;
+        self.link = LinkState::Down;
         self.requests.clear();
         self.reading.clear();
         self.listing.clear();
@@ -61,22 +61,22 @@ impl<P> Replica<P> {
         self.coverage.ask_anew();
         self.serial += 1;
         let (held, is_renewing) = match take(&mut self.link) {
-            Link::Down => (PushBuffer::default(), false),
-            Link::CatchingUp(before) => (before.held, before.is_renewing),
-            Link::Up { unconfirmed } => (unconfirmed, false),
+            LinkState::Down => (PushBuffer::default(), false),
+            LinkState::CatchingUp(before) => (before.held, before.is_renewing),
+            LinkState::Up { unconfirmed } => (unconfirmed, false),
         };
         let serial = self.serial;
         // The request sent now also covers pushes dropped before it.
         let catching_up = CatchingUp { serial, held, has_dropped: false, is_renewing };
-        self.link = Link::CatchingUp(catching_up);
+        self.link = LinkState::CatchingUp(catching_up);
         let purpose = Purpose::CatchUp { serial };
         self.requests.push(match self.is_known {
-            true => Request::Changes { purpose, after: self.cut },
-            false => Request::Head { purpose },
+            true => LogRequest::Changes { purpose, after: self.cut },
+            false => LogRequest::Head { purpose },
         });
     }
 
-    pub(super) fn on_head(&mut self, purpose: Option<Purpose>, head: &Head, now: Instant) {
+    pub(super) fn on_head(&mut self, purpose: Option<Purpose>, head: &PartitionHead, now: Instant) {
         if !self.is_known {
             let Some(Purpose::CatchUp { serial }) = purpose else { return };
             if self.is_catching_up_by(serial) {
@@ -104,7 +104,7 @@ impl<P> Replica<P> {
     }
 
     /// The first contact: nothing was promised to any stream before.
-    fn begin(&mut self, head: &Head, now: Instant) {
+    fn begin(&mut self, head: &PartitionHead, now: Instant) {
         self.is_known = true;
         self.log = self.spec.partition.log(head.epoch, head.sequence);
         self.server = head.lineage.first().map(|era| era.server.clone());
@@ -114,16 +114,16 @@ impl<P> Replica<P> {
         held.into_iter().for_each(|event| self.on_event(event, now));
     }
 
-    fn take_held(&mut self) -> Vec<RelayedEvent> {
+    fn take_held(&mut self) -> Vec<LogEvent> {
         match &mut self.link {
-            Link::CatchingUp(catching_up) => catching_up.held.take(),
-            Link::Down | Link::Up { .. } => Vec::new(),
+            LinkState::CatchingUp(catching_up) => catching_up.held.take(),
+            LinkState::Down | LinkState::Up { .. } => Vec::new(),
         }
     }
 
     fn go_live(&mut self, sequence: u64, unconfirmed: PushBuffer) {
-        let link = replace(&mut self.link, Link::Up { unconfirmed });
-        if matches!(link, Link::CatchingUp(CatchingUp { has_dropped: true, .. })) {
+        let link = replace(&mut self.link, LinkState::Up { unconfirmed });
+        if matches!(link, LinkState::CatchingUp(CatchingUp { has_dropped: true, .. })) {
             // Dropped pushes are not accounted for.
             return self.catch_up();
         }
@@ -135,7 +135,7 @@ impl<P> Replica<P> {
 
     /// Whether the answer continues what this replica knows. If not, it is under way to what
     /// the log has become.
-    pub(super) fn accepts(&mut self, head: &Head) -> bool {
+    pub(super) fn accepts(&mut self, head: &PartitionHead) -> bool {
         if head.epoch < self.log.epoch() {
             // An older state of Redis came back: what it gives out now must not be taken
             // for what was given out since.
@@ -156,20 +156,22 @@ impl<P> Replica<P> {
     }
 
     /// Has another epoch begin, later than any that this replica knows.
-    fn renew(&mut self, head: &Head) {
+    fn renew(&mut self, head: &PartitionHead) {
         let mut catching_up = match take(&mut self.link) {
-            Link::Down => CatchingUp::default(),
-            Link::CatchingUp(catching_up) => catching_up,
-            Link::Up { unconfirmed } => CatchingUp { held: unconfirmed, ..CatchingUp::default() },
+            LinkState::Down => CatchingUp::default(),
+            LinkState::CatchingUp(catching_up) => catching_up,
+            LinkState::Up { unconfirmed } => {
+                CatchingUp { held: unconfirmed, ..CatchingUp::default() }
+            }
         };
         if !replace(&mut catching_up.is_renewing, true) {
-            self.requests.push(Request::Renew { epoch: head.epoch, above: self.log.epoch() });
+            self.requests.push(LogRequest::Renew { epoch: head.epoch, above: self.log.epoch() });
         }
-        self.link = Link::CatchingUp(catching_up);
+        self.link = LinkState::CatchingUp(catching_up);
     }
 
     /// Whether the log lacks events that this instance knows to have been given out.
-    fn has_lost_events(&self, head: &Head) -> bool {
+    fn has_lost_events(&self, head: &PartitionHead) -> bool {
         let highest = self.highest.max(self.log.sequence());
         let acknowledged = self.acknowledged.as_ref().filter(|one| one.epoch == head.epoch);
         self.server.as_ref().is_some_and(|server| has_lost(head, server, highest))
@@ -177,7 +179,7 @@ impl<P> Replica<P> {
     }
 
     /// Another epoch: streams are told, and get what the log then has.
-    pub(super) fn restart(&mut self, head: &Head) {
+    pub(super) fn restart(&mut self, head: &PartitionHead) {
         let position = self.log.sequence();
         // Numbers go on, or have begun anew.
         let after = if head.epoch_began_after >= position { position } else { 0 };
@@ -191,7 +193,7 @@ impl<P> Replica<P> {
         for waiting in &mut self.waiting {
             waiting.changed = None;
         }
-        if let Link::CatchingUp(catching_up) = &mut self.link {
+        if let LinkState::CatchingUp(catching_up) = &mut self.link {
             catching_up.is_renewing = false;
             let held = catching_up.held.take().into_iter();
             catching_up.held.extend(held.filter(|event| event.epoch == head.epoch));
@@ -201,8 +203,8 @@ impl<P> Replica<P> {
         self.catch_up();
     }
 
-    pub(super) fn hold(&mut self, event: RelayedEvent) {
-        let Link::CatchingUp(catching_up) = &mut self.link else { return };
+    pub(super) fn hold(&mut self, event: LogEvent) {
+        let LinkState::CatchingUp(catching_up) = &mut self.link else { return };
         if catching_up.held.is_over_full() {
             catching_up.held.take();
             catching_up.has_dropped = true;
@@ -212,7 +214,7 @@ impl<P> Replica<P> {
 
     /// Events that were missed, after newer ones of other topics have passed: no stream can
     /// get them in order any more, so those that want them are told.
-    pub(super) fn apply_late(&mut self, events: Vec<RelayedEvent>, now: Instant) {
+    pub(super) fn apply_late(&mut self, events: Vec<LogEvent>, now: Instant) {
         let topics: BTreeSet<Topic> = events.iter().map(|event| event.topic.clone()).collect();
         for event in events {
             let topic = event.topic.clone();
@@ -223,7 +225,7 @@ impl<P> Replica<P> {
         self.interrupt(MissedReason::History, topics.into_iter().collect(), None);
     }
 
-    pub(super) fn on_changes(&mut self, head: &Head, changed: &Changed, now: Instant) {
+    pub(super) fn on_changes(&mut self, head: &PartitionHead, changed: &Changed, now: Instant) {
         self.coverage.confirm_all(head.sequence);
         let reads: Vec<(Topic, u64)> = changed
             .topics
@@ -240,13 +242,18 @@ impl<P> Replica<P> {
         if reads.is_empty() {
             return self.finish_catching_up(head, Vec::new(), now);
         }
-        let Link::CatchingUp(CatchingUp { serial, .. }) = self.link else { return };
+        let LinkState::CatchingUp(CatchingUp { serial, .. }) = self.link else { return };
         let purpose = Purpose::CatchUp { serial };
-        self.requests.push(Request::Read { purpose, topics: reads });
+        self.requests.push(LogRequest::Read { purpose, topics: reads });
     }
 
-    pub(super) fn finish_catching_up(&mut self, head: &Head, reads: Vec<TopicRead>, now: Instant) {
-        let mut missing: BTreeMap<u64, RelayedEvent> = BTreeMap::new();
+    pub(super) fn finish_catching_up(
+        &mut self,
+        head: &PartitionHead,
+        reads: Vec<TopicRead>,
+        now: Instant,
+    ) {
+        let mut missing: BTreeMap<u64, LogEvent> = BTreeMap::new();
         let mut lost = Vec::new();
         for read in reads {
             let known = self.known_through(&read.topic);
@@ -297,9 +304,9 @@ impl<P> Replica<P> {
 
     /// What of a read is not too old, and up to which sequence the log has lost events that
     /// no later one superseded.
-    pub(super) fn split_expired(&self, read: &TopicRead, now: Instant) -> (Vec<RelayedEvent>, u64) {
+    pub(super) fn split_expired(&self, read: &TopicRead, now: Instant) -> (Vec<LogEvent>, u64) {
         let policy = self.spec.partition.policies.of(read.topic.as_str());
-        let is_expired = |event: &RelayedEvent| {
+        let is_expired = |event: &LogEvent| {
             event.published_at.checked_add(policy.history_ttl).is_some_and(|at| at <= now)
         };
         let first = read.events.iter().position(|event| !is_expired(event));
@@ -318,7 +325,7 @@ impl<P> Replica<P> {
 
 /// Whether what a server gave out up to a sequence is gone: the one that took over did not
 /// have it, or how the log came from there to where it is cannot be told.
-fn has_lost(head: &Head, server: &str, highest: u64) -> bool {
+fn has_lost(head: &PartitionHead, server: &str, highest: u64) -> bool {
     let known = head.lineage.iter().position(|era| era.server == *server);
     match known.map(|known| known.checked_sub(1)) {
         Some(None) => false,

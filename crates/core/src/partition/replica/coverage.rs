@@ -12,7 +12,7 @@ const MAX_UNWANTED: usize = 4096;
 
 /// How far a channel's subscription has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Progress {
+enum ChannelProgress {
     /// To be confirmed by an answer to a request of this serial or a later one.
     Asked(u64),
     /// To be confirmed by the answer that ends the catching up.
@@ -23,7 +23,7 @@ enum Progress {
 
 #[derive(Debug)]
 struct Entry {
-    progress: Progress,
+    progress: ChannelProgress,
     /// When its last stream left, if none came since.
     unwanted_since: Option<Instant>,
 }
@@ -44,7 +44,7 @@ impl Coverage {
             entry.unwanted_since = None;
             return false;
         }
-        let entry = Entry { progress: Progress::Asked(serial), unwanted_since: None };
+        let entry = Entry { progress: ChannelProgress::Asked(serial), unwanted_since: None };
         self.channels.insert(channel.clone(), entry);
         true
     }
@@ -95,9 +95,9 @@ impl Coverage {
     pub fn confirm(&mut self, channel: &Channel, serial: u64, sequence: u64) {
         let sequence = self.inherited(channel).unwrap_or(sequence);
         if let Some(entry) = self.channels.get_mut(channel)
-            && matches!(entry.progress, Progress::Asked(asked) if asked <= serial)
+            && matches!(entry.progress, ChannelProgress::Asked(asked) if asked <= serial)
         {
-            entry.progress = Progress::Since(sequence);
+            entry.progress = ChannelProgress::Since(sequence);
         }
     }
 
@@ -109,8 +109,8 @@ impl Coverage {
     /// What is asked for and not confirmed is confirmed by the answer to what is asked next.
     pub fn ask_anew(&mut self) {
         for entry in self.channels.values_mut() {
-            if matches!(entry.progress, Progress::Asked(_)) {
-                entry.progress = Progress::AskedAnew;
+            if matches!(entry.progress, ChannelProgress::Asked(_)) {
+                entry.progress = ChannelProgress::AskedAnew;
             }
         }
     }
@@ -119,8 +119,8 @@ impl Coverage {
     pub fn confirm_all(&mut self, sequence: u64) {
         let sequence = self.since(&Channel::All).unwrap_or(sequence);
         for entry in self.channels.values_mut() {
-            if entry.progress == Progress::AskedAnew {
-                entry.progress = Progress::Since(sequence);
+            if entry.progress == ChannelProgress::AskedAnew {
+                entry.progress = ChannelProgress::Since(sequence);
             }
         }
     }
@@ -128,7 +128,7 @@ impl Coverage {
     /// Sequences begin anew: everything after this one is to be had.
     pub fn restart(&mut self, sequence: u64) {
         for entry in self.channels.values_mut() {
-            if let Progress::Since(since) = &mut entry.progress {
+            if let ChannelProgress::Since(since) = &mut entry.progress {
                 *since = sequence;
             }
         }
@@ -144,8 +144,8 @@ impl Coverage {
     /// Since when the events of the channel are known, if they are.
     pub fn since(&self, channel: &Channel) -> Option<u64> {
         match self.channels.get(channel)?.progress {
-            Progress::Since(sequence) => Some(sequence),
-            Progress::Asked(_) | Progress::AskedAnew => None,
+            ChannelProgress::Since(sequence) => Some(sequence),
+            ChannelProgress::Asked(_) | ChannelProgress::AskedAnew => None,
         }
     }
 

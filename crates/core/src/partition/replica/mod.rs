@@ -27,11 +27,11 @@ use crate::{
     event::SequencedEvent,
     ids::{ManagerId, StreamId},
     interest::Interest,
-    log::{Acknowledged, Channel, News, Purpose, RelayedEvent, Request},
+    log::{Acknowledged, Channel, LogEvent, LogRequest, LogUpdate, Purpose},
     partition::{
         Delivery, InterestChange, Interruption, PartitionSpec,
         replica::{
-            attach::{Waiting, channels_of},
+            attach::{PendingAttach, channels_of},
             coverage::Coverage,
             push_buffer::PushBuffer,
         },
@@ -55,7 +55,7 @@ pub struct ReplicaSpec {
 
 /// The link to the log, as the replica sees it.
 #[derive(Debug, Default)]
-enum Link {
+enum LinkState {
     #[default]
     Down,
     CatchingUp(CatchingUp),
@@ -84,7 +84,7 @@ pub struct Replica<P> {
     log: PartitionLog,
     /// Whether the epoch is known: not before the first contact.
     is_known: bool,
-    link: Link,
+    link: LinkState,
     generation: u64,
     /// The server that this replica last heard of.
     server: Option<String>,
@@ -97,7 +97,7 @@ pub struct Replica<P> {
     /// The last sequence up to which all changes were accounted for.
     cut: u64,
     coverage: Coverage,
-    waiting: Vec<Waiting>,
+    waiting: Vec<PendingAttach>,
     /// What is being read for streams, and after which sequence.
     reading: HashMap<Topic, u64>,
     /// Requests for changes for streams: their serials, and after which sequences.
@@ -108,7 +108,7 @@ pub struct Replica<P> {
     head_serial: u64,
     pub(super) routing: Routing<P>,
     managers: BTreeSet<ManagerId>,
-    requests: Vec<Request>,
+    requests: Vec<LogRequest>,
     trims: Vec<u16>,
     refill_count: u64,
 }
@@ -118,7 +118,7 @@ impl<P> Replica<P> {
         Self {
             log: spec.partition.log(spec.partition.epoch, 0),
             is_known: false,
-            link: Link::default(),
+            link: LinkState::default(),
             generation: 0,
             server: None,
             acknowledged: None,
@@ -175,7 +175,7 @@ impl<P> Replica<P> {
                             new_channels.push(channel);
                         }
                     }
-                    self.waiting.push(Waiting {
+                    self.waiting.push(PendingAttach {
                         manager,
                         stream,
                         interest,
@@ -197,39 +197,41 @@ impl<P> Replica<P> {
                 }
             }
         }
-        if !matches!(self.link, Link::Down) && !new_channels.is_empty() {
+        if !matches!(self.link, LinkState::Down) && !new_channels.is_empty() {
             self.subscribe(new_channels);
         }
         self.answer_waiting();
     }
 
     /// Takes what a connection brings, or that there is none, in the order it came.
-    pub fn on_news(&mut self, news: News, now: Instant) {
+    pub fn on_update(&mut self, news: LogUpdate, now: Instant) {
         match news {
-            News::LinkUp { generation, acknowledged } => self.on_link_up(generation, acknowledged),
-            News::LinkDown => self.on_link_down(),
-            _ if matches!(self.link, Link::Down) => {}
-            News::Event(event) => self.on_event(event, now),
-            News::FannedOut(events) => {
+            LogUpdate::LinkUp { generation, acknowledged } => {
+                self.on_link_up(generation, acknowledged)
+            }
+            LogUpdate::LinkDown => self.on_link_down(),
+            _ if matches!(self.link, LinkState::Down) => {}
+            LogUpdate::Event(event) => self.on_event(event, now),
+            LogUpdate::FannedOut(events) => {
                 // Most of the followers are not here.
                 let wanted = events.into_iter().filter(|one| self.coverage.covers(&one.topic));
                 wanted.collect::<Vec<_>>().into_iter().for_each(|one| self.on_event(one, now));
             }
-            News::Head { purpose, head } => self.on_head(purpose, &head, now),
-            News::Changes { purpose: Purpose::CatchUp { serial }, head, changed } => {
+            LogUpdate::Head { purpose, head } => self.on_head(purpose, &head, now),
+            LogUpdate::Changes { purpose: Purpose::CatchUp { serial }, head, changed } => {
                 if self.accepts(&head) && self.is_catching_up_by(serial) {
                     self.on_changes(&head, &changed, now);
                 }
             }
-            News::Changes { purpose: Purpose::Attach { serial }, head, changed } => {
+            LogUpdate::Changes { purpose: Purpose::Attach { serial }, head, changed } => {
                 self.on_changes_for_streams(serial, &head, changed);
             }
-            News::Read { purpose: Purpose::CatchUp { serial }, head, topics } => {
+            LogUpdate::Read { purpose: Purpose::CatchUp { serial }, head, topics } => {
                 if self.accepts(&head) && self.is_catching_up_by(serial) {
                     self.finish_catching_up(&head, topics, now);
                 }
             }
-            News::Read { purpose: Purpose::Attach { serial }, head, topics } => {
+            LogUpdate::Read { purpose: Purpose::Attach { serial }, head, topics } => {
                 self.on_read_for_streams(serial, &head, topics, now);
             }
         }
@@ -237,7 +239,7 @@ impl<P> Replica<P> {
     }
 
     /// What is to be asked, in this order, and of which connection.
-    pub fn take_requests(&mut self) -> (u64, Vec<Request>) {
+    pub fn take_requests(&mut self) -> (u64, Vec<LogRequest>) {
         (self.generation, std::mem::take(&mut self.requests))
     }
 
@@ -285,7 +287,7 @@ impl<P> Replica<P> {
         // Not those either whose own subscription is not in force yet: what comes meanwhile
         // would be missing in between.
         self.log.keep_topics(|topic| coverage.topic_since(topic).is_some());
-        self.requests.push(Request::Unsubscribe(gone));
+        self.requests.push(LogRequest::Unsubscribe(gone));
     }
 
     /// How many topics are known here.
@@ -299,7 +301,8 @@ impl<P> Replica<P> {
     }
 
     fn detach(&mut self, manager: ManagerId, stream: StreamId, interest: &Interest, now: Instant) {
-        let is_it = |waiting: &Waiting| waiting.manager == manager && waiting.stream == stream;
+        let is_it =
+            |waiting: &PendingAttach| waiting.manager == manager && waiting.stream == stream;
         match self.waiting.iter().position(is_it) {
             Some(index) => {
                 self.waiting.swap_remove(index);
@@ -316,7 +319,7 @@ impl<P> Replica<P> {
         }
     }
 
-    fn on_event(&mut self, event: RelayedEvent, now: Instant) {
+    fn on_event(&mut self, event: LogEvent, now: Instant) {
         if self.is_known && event.epoch < self.log.epoch() {
             return;
         }
@@ -329,7 +332,7 @@ impl<P> Replica<P> {
         self.hold(event);
     }
 
-    fn pass(&mut self, event: RelayedEvent, now: Instant) {
+    fn pass(&mut self, event: LogEvent, now: Instant) {
         if self.coverage.topic_since(&event.topic).is_none() {
             return self.hold_unconfirmed(event);
         }
@@ -351,8 +354,8 @@ impl<P> Replica<P> {
 
     /// Keeps a push of a topic whose subscription is not confirmed yet: the topic's read is in
     /// flight, and brings this event or older ones.
-    fn hold_unconfirmed(&mut self, event: RelayedEvent) {
-        let Link::Up { unconfirmed } = &mut self.link else { return };
+    fn hold_unconfirmed(&mut self, event: LogEvent) {
+        let LinkState::Up { unconfirmed } = &mut self.link else { return };
         if self.coverage.covers(&event.topic) {
             unconfirmed.push(event);
         }
@@ -362,12 +365,12 @@ impl<P> Replica<P> {
     }
 
     fn is_up(&self) -> bool {
-        matches!(self.link, Link::Up { .. })
+        matches!(self.link, LinkState::Up { .. })
     }
 
     /// Whether the answer to the request of this number ends the present catching up.
     fn is_catching_up_by(&self, serial: u64) -> bool {
-        matches!(&self.link, Link::CatchingUp(catching_up) if catching_up.serial == serial)
+        matches!(&self.link, LinkState::CatchingUp(catching_up) if catching_up.serial == serial)
     }
 
     /// Events of the topic up to here have come, or came before anybody wanted them.
@@ -379,7 +382,7 @@ impl<P> Replica<P> {
         }
     }
 
-    fn apply(&mut self, event: RelayedEvent, now: Instant) {
+    fn apply(&mut self, event: LogEvent, now: Instant) {
         if self.log.history(&event.topic).is_none() {
             let begin = self.begin_of(&event.topic);
             self.log.begin_topic(&event.topic, begin);
@@ -396,7 +399,7 @@ impl<P> Replica<P> {
         }
     }
 
-    fn merge(&mut self, topic: &Topic, events: Vec<RelayedEvent>, after: u64, lost_through: u64) {
+    fn merge(&mut self, topic: &Topic, events: Vec<LogEvent>, after: u64, lost_through: u64) {
         let begin = self.begin_of(topic);
         if self.log.history(topic).is_none() {
             self.log.begin_topic(topic, begin);
@@ -440,11 +443,11 @@ impl<P> Replica<P> {
 
 /// The event as this instance keeps and sends it.
 fn sequenced(
-    relayed: RelayedEvent,
+    event: LogEvent,
     partition: u16,
     policy: Arc<crate::policy::Policy>,
 ) -> SequencedEvent {
-    let RelayedEvent { epoch, sequence, published_at, topic, body, .. } = relayed;
+    let LogEvent { epoch, sequence, published_at, topic, body, .. } = event;
     SequencedEvent {
         topic,
         partition,

@@ -1,6 +1,6 @@
 //! Events that wait for news of others, and their size.
 
-use crate::log::RelayedEvent;
+use crate::log::LogEvent;
 
 /// Bytes of events that wait in one place, about. Past that they are dropped, and read
 /// afterwards.
@@ -9,22 +9,22 @@ const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// What an event takes beside its data and its topic's name, about.
 const BOOKKEEPING_BYTES: usize = 300;
 
-/// Waiting events in the order they came.
+/// PendingAttach events in the order they came.
 #[derive(Debug, Default)]
 pub(super) struct PushBuffer {
-    events: Vec<RelayedEvent>,
+    events: Vec<LogEvent>,
     bytes: usize,
 }
 
 impl PushBuffer {
-    pub fn push(&mut self, event: RelayedEvent) {
+    pub fn push(&mut self, event: LogEvent) {
         let text_bytes = event.body.lines.len() + event.topic.as_str().len();
         self.bytes += text_bytes + BOOKKEEPING_BYTES;
         self.events.push(event);
     }
 
     /// Takes all of them.
-    pub fn take(&mut self) -> Vec<RelayedEvent> {
+    pub fn take(&mut self) -> Vec<LogEvent> {
         self.bytes = 0;
         std::mem::take(&mut self.events)
     }
@@ -35,8 +35,8 @@ impl PushBuffer {
     }
 }
 
-impl Extend<RelayedEvent> for PushBuffer {
-    fn extend<I: IntoIterator<Item = RelayedEvent>>(&mut self, events: I) {
+impl Extend<LogEvent> for PushBuffer {
+    fn extend<I: IntoIterator<Item = LogEvent>>(&mut self, events: I) {
         events.into_iter().for_each(|event| self.push(event));
     }
 }

@@ -4,16 +4,16 @@ use fanfare_core::{
     ids::StreamId,
     subscription::Change,
     topic::Pattern,
-    topic_manager::{Outcome, Ticket},
+    topic_manager::{ChangeOutcome, Ticket},
 };
 use rand::RngExt;
 
 use super::{PATTERNS, TOPICS, World, any};
-use crate::wishes::{Asked, Wishes};
+use crate::expectation::{AskedChange, Expectation};
 
 /// Who waits for a change.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Waiting {
+pub(super) enum IssuedChange {
     /// A client, for its stream.
     Client { client: usize, stream: StreamId },
     /// A call that changes a user's feed.
@@ -24,7 +24,7 @@ pub(super) enum Waiting {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Issued {
     pub manager: usize,
-    pub waiting: Waiting,
+    pub waiting: IssuedChange,
 }
 
 fn parsed(names: &[&str]) -> Vec<Pattern> {
@@ -35,7 +35,7 @@ impl World {
     /// A client has its open stream changed.
     pub(super) fn ask_change(&mut self, client: usize) {
         let Some(session) = &self.sessions[client] else { return };
-        let Wishes::List { list, .. } = &self.clients[client].wishes else { return };
+        let Expectation::List { list, .. } = &self.clients[client].expectation else { return };
         let known: Vec<&'static str> = list.iter().copied().collect();
         let mut some = |pool: &[&'static str], max: usize| -> Vec<&'static str> {
             let count = self.rng.random_range(0..=max.min(pool.len()));
@@ -52,12 +52,12 @@ impl World {
         self.last_ticket += 1;
         let ticket = self.last_ticket;
         let change = Change { add: parsed(&add), remove: parsed(&remove), muted: None };
-        if let Wishes::List { asked, .. } = &mut self.clients[client].wishes {
+        if let Expectation::List { asked, .. } = &mut self.clients[client].expectation {
             self.totals.queued_changes += usize::from(!asked.is_empty());
-            asked.push(Asked { ticket, add, remove });
+            asked.push(AskedChange { ticket, add, remove });
         }
         self.revise(client);
-        let waiting = Waiting::Client { client, stream };
+        let waiting = IssuedChange::Client { client, stream };
         self.tickets.insert(ticket, Issued { manager, waiting });
         self.managers[manager].state.change(ticket, reference, change, self.now);
     }
@@ -67,10 +67,10 @@ impl World {
         for (ticket, outcome) in self.managers[manager].state.take_finished() {
             let issued = self.tickets.remove(&ticket).expect("a ticket is answered once");
             match issued.waiting {
-                Waiting::Client { client, stream } => {
+                IssuedChange::Client { client, stream } => {
                     self.on_client_changed(client, stream, ticket, &outcome);
                 }
-                Waiting::Call => self.on_call_answered(ticket, &outcome),
+                IssuedChange::Call => self.on_call_answered(ticket, &outcome),
             }
         }
     }
@@ -80,8 +80,10 @@ impl World {
         let gone = self.tickets.extract_if(.., |_, issued| issued.manager == manager);
         for (ticket, issued) in gone.collect::<Vec<_>>() {
             match issued.waiting {
-                Waiting::Client { client, .. } => self.clients[client].wishes.forget(ticket),
-                Waiting::Call => self.on_call_answered(ticket, &Outcome::Ended),
+                IssuedChange::Client { client, .. } => {
+                    self.clients[client].expectation.forget(ticket)
+                }
+                IssuedChange::Call => self.on_call_answered(ticket, &ChangeOutcome::Ended),
             }
         }
     }
@@ -91,24 +93,24 @@ impl World {
         client: usize,
         stream: StreamId,
         ticket: Ticket,
-        outcome: &Outcome,
+        outcome: &ChangeOutcome,
     ) {
         let session = self.sessions[client].as_ref();
         let is_stale = session.is_some_and(|session| session.stream != stream);
-        let wishes = &mut self.clients[client].wishes;
+        let expectation = &mut self.clients[client].expectation;
         match outcome {
-            Outcome::Changed(names) if !is_stale => {
+            ChangeOutcome::Changed(names) if !is_stale => {
                 // None if the client has connected again since it asked.
-                if let Some(list) = wishes.acknowledge(ticket) {
+                if let Some(list) = expectation.acknowledge(ticket) {
                     assert!(list.iter().copied().eq(names.iter().map(String::as_str)));
                     self.totals.changed += 1;
                 }
             }
-            Outcome::TooManyTopics => {
-                wishes.forget(ticket);
+            ChangeOutcome::TooManyTopics => {
+                expectation.forget(ticket);
                 self.totals.refused_changes += 1;
             }
-            Outcome::Changed(_) | Outcome::Ended => wishes.forget(ticket),
+            ChangeOutcome::Changed(_) | ChangeOutcome::Ended => expectation.forget(ticket),
         }
     }
 }

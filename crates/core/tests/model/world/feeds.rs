@@ -3,26 +3,26 @@
 use std::collections::BTreeSet;
 
 use fanfare_core::{
-    subscription::{Change, FeedOf, Wanted},
+    subscription::{Change, FeedOf, ResolvedSubscription},
     topic::{Pattern, Topic},
-    topic_manager::{Outcome, Ticket},
+    topic_manager::{ChangeOutcome, Ticket},
     user::User,
 };
 use rand::RngExt;
 
 use super::{
     MANAGERS, PARTITIONS, World, any,
-    changes::{Issued, Waiting},
+    changes::{Issued, IssuedChange},
 };
-use crate::graph::{AUTHORS, Graph, NOTIFICATIONS, POSTS, USERS, What};
+use crate::graph::{AUTHORS, ModelGraph, NOTIFICATIONS, POSTS, USERS, What};
 
 const KINDS: [&str; 3] = ["message", "x", "y"];
 
 /// A feed's stream that is about to open.
-pub(super) struct Expected {
+pub(super) struct ExpectedSession {
     manager: usize,
     feed: FeedOf,
-    page: Page,
+    page: GraphPage,
     muted: Option<BTreeSet<&'static str>>,
 }
 
@@ -30,19 +30,19 @@ pub(super) struct Expected {
 pub(super) struct Reread {
     manager: usize,
     user: usize,
-    page: Page,
+    page: GraphPage,
     muted: Option<BTreeSet<&'static str>>,
 }
 
 /// What is read of whom a user follows.
-struct Page {
+struct GraphPage {
     next_author: usize,
     topics: Vec<&'static str>,
 }
 
-impl Page {
+impl GraphPage {
     /// Reads some more; whether there was more.
-    fn read(&mut self, graph: &Graph, user: usize, count: usize) -> bool {
+    fn read(&mut self, graph: &ModelGraph, user: usize, count: usize) -> bool {
         let end = (self.next_author + count).min(AUTHORS.len());
         let authors = (self.next_author..end).filter(|author| graph.follows(user, *author));
         self.topics.extend(authors.map(|author| POSTS[author]));
@@ -62,8 +62,8 @@ impl World {
             self.last_expected += 1;
             let feed = FeedOf { user: user_named(user), number: self.last_expected };
             self.managers[manager].state.expect_feed(&feed);
-            let page = Page { next_author: 0, topics: vec![NOTIFICATIONS[user]] };
-            self.expected[client] = Some(Expected { manager, feed, page, muted: None });
+            let page = GraphPage { next_author: 0, topics: vec![NOTIFICATIONS[user]] };
+            self.expected[client] = Some(ExpectedSession { manager, feed, page, muted: None });
             return;
         };
         let count = self.rng.random_range(1..3);
@@ -77,14 +77,15 @@ impl World {
         self.expected[client] = Some(expected);
     }
 
-    fn open_expected(&mut self, client: usize, expected: Expected) {
-        let Expected { manager, feed, page: Page { topics, .. }, muted } = expected;
+    fn open_expected(&mut self, client: usize, expected: ExpectedSession) {
+        let ExpectedSession { manager, feed, page: GraphPage { topics, .. }, muted } = expected;
         let muted = muted.unwrap_or_default();
         let names = topics.iter().map(|topic| Topic::parse(topic).unwrap()).collect();
         let kinds = muted.iter().map(|kind| (*kind).to_owned()).collect();
         let (options, secret) = (self.options(client), self.rng.random());
         let max_topics = self.settings.max_topics;
-        let wanted = Wanted::feed(feed, names, kinds, options, max_topics, secret).unwrap();
+        let wanted =
+            ResolvedSubscription::feed(feed, names, kinds, options, max_topics, secret).unwrap();
         self.open_stream(client, manager, wanted);
         self.totals.feeds += 1;
         self.promise_at_open(client, |record| {
@@ -97,7 +98,7 @@ impl World {
     pub(super) fn take_rereads(&mut self, manager: usize) {
         while let Some(user) = self.managers[manager].state.next_to_reread() {
             let number = USERS.iter().position(|name| *name == user.as_str()).unwrap();
-            let page = Page { next_author: 0, topics: vec![NOTIFICATIONS[number]] };
+            let page = GraphPage { next_author: 0, topics: vec![NOTIFICATIONS[number]] };
             self.rereads.push(Reread { manager, user: number, page, muted: None });
         }
     }
@@ -128,7 +129,7 @@ impl World {
 
     /// A client that was about to open its feed goes away.
     pub(super) fn give_up(&mut self, client: usize) {
-        if let Some(Expected { manager, feed, .. }) = self.expected[client].take() {
+        if let Some(ExpectedSession { manager, feed, .. }) = self.expected[client].take() {
             self.managers[manager].state.forget_expected(&feed);
         }
     }
@@ -157,7 +158,7 @@ impl World {
 
     fn clients_of(&self, user: usize) -> Vec<usize> {
         let clients = self.clients.iter().enumerate();
-        let its = clients.filter(|(_, client)| client.wishes.feed_of() == Some(user));
+        let its = clients.filter(|(_, client)| client.expectation.feed_of() == Some(user));
         its.map(|(number, _)| number).collect()
     }
 
@@ -238,15 +239,15 @@ impl World {
         let first = self.last_ticket + 1;
         self.last_ticket += state.feed_count(&user) as Ticket;
         for ticket in first..=self.last_ticket {
-            self.tickets.insert(ticket, Issued { manager, waiting: Waiting::Call });
+            self.tickets.insert(ticket, Issued { manager, waiting: IssuedChange::Call });
             call.tickets.insert(ticket);
         }
         state.change_feeds(&user, &change, &mut (first..=self.last_ticket), self.now);
         self.end_calls();
     }
 
-    pub(super) fn on_call_answered(&mut self, ticket: Ticket, outcome: &Outcome) {
-        assert_ne!(*outcome, Outcome::TooManyTopics);
+    pub(super) fn on_call_answered(&mut self, ticket: Ticket, outcome: &ChangeOutcome) {
+        assert_ne!(*outcome, ChangeOutcome::TooManyTopics);
         self.graph.calls.iter_mut().for_each(|call| {
             call.tickets.remove(&ticket);
         });

@@ -1,13 +1,13 @@
-//! A world with a Redis in it: what travels to and fro, and what goes wrong there.
+//! A world with a ModelRedis in it: what travels to and fro, and what goes wrong there.
 
-use fanfare_core::log::News;
+use fanfare_core::log::LogUpdate;
 use rand::RngExt;
 
 use super::{MANAGERS, PARTITIONS, Reference, World, any};
-use crate::redis::{Push, RedisPartition};
+use crate::redis::{ModelPush, RedisPartition};
 
 impl World {
-    /// Something goes wrong between Redis and an instance, or with Redis.
+    /// Something goes wrong between ModelRedis and an instance, or with ModelRedis.
     pub(super) fn disturb_redis(&mut self) {
         let Some(redis) = &mut self.redis else { return };
         let (instance, partition) =
@@ -15,7 +15,10 @@ impl World {
         let line = &mut redis.partitions[partition].lines[instance];
         let pushes: Vec<usize> = (0..line.news.len())
             .filter(|place| {
-                matches!(line.news[*place], Push::News(News::Event(_) | News::FannedOut(_)))
+                matches!(
+                    line.news[*place],
+                    ModelPush::Update(LogUpdate::Event(_) | LogUpdate::FannedOut(_))
+                )
             })
             .collect();
         match self.rng.random_range(0..10) {
@@ -35,8 +38,8 @@ impl World {
                 // Whoever has had a later event of another topic can come back with its id
                 // before the hole is found. So this one may be missing, but no other.
                 let lost = match line.news.remove(any(&mut self.rng, &pushes)) {
-                    Some(Push::News(News::Event(event))) => vec![event],
-                    Some(Push::News(News::FannedOut(events))) => events,
+                    Some(ModelPush::Update(LogUpdate::Event(event))) => vec![event],
+                    Some(ModelPush::Update(LogUpdate::FannedOut(events))) => events,
                     _ => return,
                 };
                 let reference = &self.reference;
@@ -53,18 +56,20 @@ impl World {
                 // Repeated, now or later.
                 let place = any(&mut self.rng, &pushes);
                 let repeated = match &line.news[place] {
-                    Push::News(News::Event(event)) => News::Event(event.clone()),
-                    Push::News(News::FannedOut(events)) => News::FannedOut(events.clone()),
+                    ModelPush::Update(LogUpdate::Event(event)) => LogUpdate::Event(event.clone()),
+                    ModelPush::Update(LogUpdate::FannedOut(events)) => {
+                        LogUpdate::FannedOut(events.clone())
+                    }
                     _ => return,
                 };
                 let later = self.rng.random_range(place..line.news.len());
-                line.news.insert(later + 1, Push::News(repeated));
+                line.news.insert(later + 1, ModelPush::Update(repeated));
             }
             _ => redis.partitions[partition].disconnect(instance),
         }
     }
 
-    /// News and requests travel a little between Redis and an instance's partition.
+    /// LogUpdate and requests travel a little between ModelRedis and an instance's partition.
     pub(super) fn relay(&mut self, instance: usize, partition: usize, count: usize) {
         let Some(redis) = &mut self.redis else { return };
         if self.rng.random_bool(0.05) {
@@ -81,8 +86,8 @@ impl World {
         for _ in 0..count {
             log.answer(instance);
             match log.lines[instance].news.pop_front() {
-                Some(Push::News(news)) => replica.on_news(news, self.now),
-                Some(Push::Call(number)) => calls.push(number),
+                Some(ModelPush::Update(news)) => replica.on_update(news, self.now),
+                Some(ModelPush::Call(number)) => calls.push(number),
                 None => {}
             }
             replica.expire(self.now);
@@ -100,7 +105,7 @@ impl World {
         }
     }
 
-    /// Lets all that is on its way to and from Redis arrive.
+    /// Lets all that is on its way to and from ModelRedis arrive.
     pub(super) fn run_redis(&mut self) {
         if self.redis.is_none() {
             return;

@@ -13,27 +13,27 @@ use fanfare_core::{
     ids::StreamId,
     partition::{Delivery, InterestChange, PartitionState},
     sse::ShutdownReason,
-    subscription::Wanted,
+    subscription::ResolvedSubscription,
     topic_manager::{Begin, Frames, ManagerState, Opening, Outlet},
 };
 
 use super::{MAILBOX, MANAGERS};
 
-pub(super) enum Mail {
+pub(super) enum ConnectionMail {
     Open(Opening),
     Frames(Frames),
     Beat,
-    Change(Arc<Wanted>, Option<Begin>),
+    Change(Arc<ResolvedSubscription>, Option<Begin>),
     End(ShutdownReason),
 }
 
 /// A connection's mailbox.
 #[derive(Clone, Default)]
-pub(super) struct Mailbox(pub Rc<RefCell<VecDeque<Mail>>>, pub Rc<RefCell<usize>>);
+pub(super) struct Mailbox(pub Rc<RefCell<VecDeque<ConnectionMail>>>, pub Rc<RefCell<usize>>);
 
 impl Outlet for Mailbox {
     fn open(&self, opening: Opening) {
-        self.0.borrow_mut().push_back(Mail::Open(opening));
+        self.0.borrow_mut().push_back(ConnectionMail::Open(opening));
     }
 
     fn deliver(&self, frames: Frames) -> Result<(), Frames> {
@@ -42,22 +42,22 @@ impl Outlet for Mailbox {
             *self.1.borrow_mut() += 1;
             return Err(frames);
         }
-        mails.push_back(Mail::Frames(frames));
+        mails.push_back(ConnectionMail::Frames(frames));
         Ok(())
     }
 
-    fn change(&self, wanted: &Arc<Wanted>, begin: Option<Begin>) {
-        self.0.borrow_mut().push_back(Mail::Change(wanted.clone(), begin));
+    fn change(&self, subscription: &Arc<ResolvedSubscription>, begin: Option<Begin>) {
+        self.0.borrow_mut().push_back(ConnectionMail::Change(subscription.clone(), begin));
     }
 
     fn beat(&self) {
         if self.0.borrow().len() < MAILBOX {
-            self.0.borrow_mut().push_back(Mail::Beat);
+            self.0.borrow_mut().push_back(ConnectionMail::Beat);
         }
     }
 
     fn end(&self, reason: ShutdownReason, _: Option<Duration>, _: Frames) {
-        self.0.borrow_mut().push_back(Mail::End(reason));
+        self.0.borrow_mut().push_back(ConnectionMail::End(reason));
     }
 }
 

@@ -11,19 +11,19 @@ use fanfare_core::cursor::Cursor;
 
 use super::World;
 use crate::{
-    client::{Client, Told},
-    graph::Graph,
-    reference::{Record, Reference},
-    wishes::Due,
+    client::{ModelClient, StreamTold},
+    expectation::Due,
+    graph::ModelGraph,
+    reference::{EventRecord, Reference},
 };
 
 /// What a client wants of an event now.
-fn due_now(client: &Client, graph: &Graph, record: &Record) -> Due {
+fn due_now(client: &ModelClient, graph: &ModelGraph, record: &EventRecord) -> Due {
     let type_filter = match client.wants_type(record.event_type) {
-        true => client.wishes.kind(graph, record.event_type),
+        true => client.expectation.kind(graph, record.event_type),
         false => Due::Not,
     };
-    client.wishes.topic(graph, record.topic).and(type_filter)
+    client.expectation.topic(graph, record.topic).and(type_filter)
 }
 
 impl World {
@@ -33,7 +33,7 @@ impl World {
         for client in &mut self.clients {
             let due = due_now(client, &self.graph, record);
             client.due.push(due);
-            client.topic_due.push(client.wishes.topic(&self.graph, record.topic));
+            client.topic_due.push(client.expectation.topic(&self.graph, record.topic));
         }
     }
 
@@ -44,7 +44,7 @@ impl World {
         for (index, record, due) in self.untold(number) {
             let client = &self.clients[number];
             let now = due_now(client, &self.graph, record);
-            let kind = client.wishes.kind(&self.graph, record.event_type);
+            let kind = client.expectation.kind(&self.graph, record.event_type);
             let has_arrived = arrived.is_some_and(|arrived| arrived.contains(&index));
             // One that was muted waits with the others of its topic, and may be heard now.
             let is_queued = has_arrived && client.topic_due[index] != Due::Not;
@@ -64,7 +64,7 @@ impl World {
     }
 
     /// The client has connected with a list that says of each event whether it wants it.
-    pub(super) fn promise_at_open(&mut self, number: usize, wants: impl Fn(&Record) -> bool) {
+    pub(super) fn promise_at_open(&mut self, number: usize, wants: impl Fn(&EventRecord) -> bool) {
         let client = &self.clients[number];
         let cursor = client.last_id.parse::<Cursor>().ok();
         let (mut revised, mut unnamed) = (Vec::new(), 0);
@@ -127,7 +127,7 @@ impl World {
                 let due = &mut client.due[index];
                 match position(&since) {
                     Some(since) if (record.era, record.sequence) <= (first_era, since) => {
-                        // With Redis it may come again with the next epoch.
+                        // With ModelRedis it may come again with the next epoch.
                         *due = if self.redis.is_none() { Due::Not } else { due.and(Due::May) };
                     }
                     // Nor has it an id of this one now.
@@ -176,7 +176,7 @@ impl World {
         }
     }
 
-    fn untold(&self, number: usize) -> impl Iterator<Item = (usize, &Record, Due)> {
+    fn untold(&self, number: usize) -> impl Iterator<Item = (usize, &EventRecord, Due)> {
         let client = &self.clients[number];
         let all = self.reference.records.iter().zip(&client.due).enumerate();
         all.filter(|(index, _)| !client.is_got.contains(index))
@@ -189,7 +189,7 @@ impl World {
 
     /// Whether an event that was not wanted may come after all, as its topic is wanted now:
     /// whether it is newer than where the client stands.
-    fn may_come(&self, number: usize, record: &Record) -> bool {
+    fn may_come(&self, number: usize, record: &EventRecord) -> bool {
         if let Some(redis) = &self.redis
             && (redis.era > 0 || redis.loses_tails)
         {
@@ -212,7 +212,7 @@ impl World {
 
 /// Which event it is that a client was told: of a fan-out, the one that its id has come to.
 /// None if the id does not tell, as while a partition is behind in another epoch.
-fn which(reference: &Reference, told: &Told) -> Option<usize> {
+fn which(reference: &Reference, told: &StreamTold) -> Option<usize> {
     let all = reference.of_number(told.number);
     if let [only] = all {
         return Some(*only);

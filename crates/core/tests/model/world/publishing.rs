@@ -2,19 +2,19 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fanfare_core::{event::Event, fan_out::FanOut, sse::encode, topic::Topic};
+use fanfare_core::{event::Event, fan_out::FanOutPublish, sse::encode, topic::Topic};
 use rand::RngExt;
 use serde_json::json;
 
 use super::{COLLAPSE, KEYS, MANAGERS, PARTITIONS, TOPICS, TYPES, World, any};
 use crate::{
     graph::{NOTIFICATIONS, POSTS},
-    reference::Record,
+    reference::EventRecord,
 };
 
 /// A fan-out that is done again now and then, as when its answer was lost.
 pub(super) struct Repeated {
-    fan_out: FanOut,
+    fan_out: FanOutPublish,
     number: usize,
     collapse: Option<&'static str>,
     event_type: Option<&'static str>,
@@ -78,7 +78,7 @@ impl World {
                 sequence
             }
         };
-        self.note_published(Record {
+        self.note_published(EventRecord {
             key,
             ..self.record(number, topic, sequence, event_type, collapse)
         });
@@ -95,7 +95,7 @@ impl World {
             let event = event(number, event_type, None, collapse);
             let body = Arc::new(encode::body(&event, 2));
             let id = Some(format!("fan-out {number}").into());
-            let fan_out = FanOut { id, event, body };
+            let fan_out = FanOutPublish { id, event, body };
             let reached = Vec::new();
             self.fan_outs.push(Repeated { fan_out, number, collapse, event_type, reached });
         }
@@ -156,8 +156,8 @@ impl World {
         sequence: u64,
         event_type: Option<&'static str>,
         collapse: Option<&'static str>,
-    ) -> Record {
-        Record {
+    ) -> EventRecord {
+        EventRecord {
             number,
             topic,
             partition: Topic::parse(topic).unwrap().partition(PARTITIONS),
@@ -171,7 +171,7 @@ impl World {
         }
     }
 
-    fn note_published(&mut self, record: Record) {
+    fn note_published(&mut self, record: EventRecord) {
         self.reference.publish(record);
         self.promise();
     }

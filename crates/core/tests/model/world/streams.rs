@@ -11,16 +11,16 @@ use fanfare_core::{
     connection::{ConnectionState, Next},
     event::SequencedEvent,
     sse::ShutdownReason,
-    subscription::{Format, StreamOptions, Subscription, Wanted},
+    subscription::{Format, ResolvedSubscription, StreamOptions, Subscription},
     topic_manager::ManagerState,
 };
 use rand::RngExt;
 
 use super::{
     CLIENTS, MANAGERS, PARTITIONS, TOPICS, World, any,
-    nodes::{Mail, Mailbox, Session},
+    nodes::{ConnectionMail, Mailbox, Session},
 };
-use crate::wishes::{Wishes, covers};
+use crate::expectation::{Expectation, covers};
 
 impl World {
     pub(super) fn run_connection(&mut self, client: usize) {
@@ -30,27 +30,33 @@ impl World {
                 continue;
             }
             let events: Vec<&Arc<SequencedEvent>> = match &mail {
-                Mail::Open(opening) => {
+                ConnectionMail::Open(opening) => {
                     opening.replays.iter().flat_map(|(_, replay)| &replay.events).collect()
                 }
-                Mail::Frames(frames) => frames.iter().flat_map(|frame| &frame.events).collect(),
-                Mail::Beat | Mail::Change(..) | Mail::End(_) => Vec::new(),
+                ConnectionMail::Frames(frames) => {
+                    frames.iter().flat_map(|frame| &frame.events).collect()
+                }
+                ConnectionMail::Beat | ConnectionMail::Change(..) | ConnectionMail::End(_) => {
+                    Vec::new()
+                }
             };
             for event in events.into_iter().filter(|event| event.body.collapse.is_some()) {
                 session.handed.extend(self.reference.all_in(event));
             }
             let result = match mail {
-                Mail::Open(opening) => {
+                ConnectionMail::Open(opening) => {
                     session.state.on_opened(opening, "client", 0);
                     Ok(())
                 }
-                Mail::Frames(frames) => session.state.on_frames(&frames, self.now),
-                Mail::Change(wanted, begin) => {
+                ConnectionMail::Frames(frames) => {
+                    session.state.on_frames(&frames, &mut self.worker, self.now)
+                }
+                ConnectionMail::Change(wanted, begin) => {
                     session.state.on_change(wanted, begin);
                     Ok(())
                 }
-                Mail::Beat => session.state.on_heartbeat(self.now),
-                Mail::End(reason) => Err(reason),
+                ConnectionMail::Beat => session.state.on_heartbeat(self.now),
+                ConnectionMail::End(reason) => Err(reason),
             };
             if let Err(reason) = result {
                 session.state.end(reason, None);
@@ -71,7 +77,7 @@ impl World {
             return;
         }
         loop {
-            match session.state.next(self.now) {
+            match session.state.next(&mut self.worker, self.now) {
                 Next::Write(piece) => session.wire.extend(&piece.bytes),
                 Next::Finished => {
                     session.is_finished = true;
@@ -100,12 +106,12 @@ impl World {
         if self.sessions[client].is_some() {
             return;
         }
-        match &mut self.clients[client].wishes {
-            Wishes::Feed { user } => {
+        match &mut self.clients[client].expectation {
+            Expectation::Feed { user } => {
                 let user = *user;
                 self.open_feed(client, user);
             }
-            Wishes::List { list, .. } => {
+            Expectation::List { list, .. } => {
                 if list.is_empty() {
                     list.insert(any(&mut self.rng, &TOPICS));
                 }
@@ -121,24 +127,35 @@ impl World {
         }
     }
 
-    pub(super) fn open_stream(&mut self, client: usize, manager: usize, wanted: Wanted) {
-        let wanted = Arc::new(wanted);
+    pub(super) fn open_stream(
+        &mut self,
+        client: usize,
+        manager: usize,
+        subscription: ResolvedSubscription,
+    ) {
+        let subscription = Arc::new(subscription);
         let stream = self.next_stream;
         self.next_stream += 1;
         self.streams.insert(stream, client);
         let mailbox = Mailbox::default();
-        self.managers[manager].state.open(stream, mailbox.clone(), &wanted, 0.5, self.now);
+        self.managers[manager].state.open(stream, mailbox.clone(), &subscription, 0.5, self.now);
         let spec = Arc::new(self.settings.connection.clone());
         let reader = &mut self.clients[client];
         reader.reconnect();
-        reader.wishes.forget_all();
+        reader.expectation.forget_all();
         self.totals.resumed += usize::from(!reader.last_id.is_empty());
         self.sessions[client] = Some(Session {
             stream,
             manager,
             mailbox,
-            secret: wanted.secret,
-            state: ConnectionState::new(spec, Duration::from_secs(1), wanted, self.now),
+            secret: subscription.secret,
+            state: ConnectionState::new(
+                spec,
+                Duration::from_secs(1),
+                subscription,
+                &self.worker,
+                self.now,
+            ),
             is_actor_alive: true,
             is_finished: false,
             wire: VecDeque::new(),

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{PARTITIONS, Totals, World};
-use crate::{client::Client, reference::Item, wishes::Due};
+use super::{ModelTotals, PARTITIONS, World};
+use crate::{client::ModelClient, expectation::Due, reference::CollapsedItem};
 
 impl World {
     /// Compares what clients got with what was promised to them.
-    pub fn check(mut self) -> Totals {
+    pub fn check(mut self) -> ModelTotals {
         assert!(self.tickets.is_empty() && self.graph.calls.is_empty(), "unanswered changes");
         for number in 0..self.clients.len() {
             let client = &self.clients[number];
@@ -18,7 +18,7 @@ impl World {
             let client = &self.clients[number];
             let is_post =
                 |index: &&usize| self.reference.records[**index].topic.starts_with("posts");
-            let is_feed = client.wishes.feed_of().is_some();
+            let is_feed = client.expectation.feed_of().is_some();
             self.totals.posts += client.got.iter().filter(is_post).count() * usize::from(is_feed);
             self.totals.got += client.is_got.len();
             self.totals.gaps += client.gap_count;
@@ -29,13 +29,13 @@ impl World {
 
     /// Where in what a client got it may have begun anew: after a gap of another epoch it
     /// gets again what was left.
-    fn restarts<'a>(&self, client: &'a Client) -> &'a [usize] {
+    fn restarts<'a>(&self, client: &'a ModelClient) -> &'a [usize] {
         let loses_tails = self.redis.as_ref().is_some_and(|redis| redis.loses_tails);
         if loses_tails { &client.epoch_gaps_at } else { &[] }
     }
 
     /// Each partition in order, nothing twice, nothing unasked.
-    fn check_order(&self, number: usize, client: &Client) {
+    fn check_order(&self, number: usize, client: &ModelClient) {
         let mut last = [(0, 0); PARTITIONS as usize];
         let mut run: HashSet<usize> = HashSet::new();
         for (place, index) in client.got.iter().enumerate() {
@@ -65,8 +65,8 @@ impl World {
 
     /// An event stands for itself and for those of its key since the one before that was
     /// told: for all that had to be told, and for none that must not.
-    fn check_counts(&self, number: usize, client: &Client) {
-        let mut before: BTreeMap<Item, usize> = BTreeMap::new();
+    fn check_counts(&self, number: usize, client: &ModelClient) {
+        let mut before: BTreeMap<CollapsedItem, usize> = BTreeMap::new();
         let is_blurred =
             |index: usize| client.blurred.contains(&self.reference.records[index].number);
         for (place, index) in client.got.iter().enumerate() {
@@ -103,7 +103,7 @@ impl World {
     }
 
     /// What had to be told was, or something else stood for it.
-    fn check_promises(&self, number: usize, client: &Client) -> usize {
+    fn check_promises(&self, number: usize, client: &ModelClient) -> usize {
         let mut superseded = 0;
         let untold = (0..client.due.len()).filter(|index| !client.is_got.contains(index));
         for index in untold.filter(|index| self.is_due(client, *index)) {
@@ -132,7 +132,7 @@ impl World {
     }
 
     /// Whether an event has to be told and no gap has excused it.
-    fn is_due(&self, client: &Client, index: usize) -> bool {
+    fn is_due(&self, client: &ModelClient, index: usize) -> bool {
         let record = &self.reference.records[index];
         let is_excused = client.excused.contains(&index)
             || client.dropped_in.contains(&record.partition)

@@ -27,7 +27,7 @@ use super::{
     head::{StreamHead, request_timeout},
     streams::Routes,
 };
-use crate::transport::{Look, MAX_HEAD_BYTES, RawStream, limit_unsent, look};
+use crate::transport::{MAX_HEAD_BYTES, RawStream, Sniffed, limit_unsent, look};
 
 /// Looks that a head may need: large ones, with many cookies, come in several packets.
 const MAX_LOOKS: usize = 4;
@@ -36,14 +36,14 @@ const MAX_LOOKS: usize = 4;
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Makes a worker's [`Door`].
-pub(super) struct Intake<F> {
+pub(super) struct SnifferFactory<F> {
     ordinary: F,
     routes: Arc<Routes>,
     head_timeout: Duration,
     stopping: GracefulShutdownSignal,
 }
 
-impl<F> Intake<F> {
+impl<F> SnifferFactory<F> {
     /// `ordinary` takes the connections that are not streams for the bare socket.
     pub fn new(
         ordinary: F,
@@ -55,7 +55,7 @@ impl<F> Intake<F> {
     }
 }
 
-impl<F> ServiceFactory<TcpStream> for Intake<F>
+impl<F> ServiceFactory<TcpStream> for SnifferFactory<F>
 where
     F: ServiceFactory<TcpStream, Config = (), Response = ()>,
     F::Future: 'static,
@@ -65,38 +65,39 @@ where
     type Response = ();
     type Error = F::Error;
     type Config = ();
-    type Service = Door<F::Service>;
+    type Service = HeadSniffer<F::Service>;
     type InitError = F::InitError;
     type Future = LocalBoxFuture<'static, Result<Self::Service, Self::InitError>>;
 
     fn new_service(&self, (): ()) -> Self::Future {
         let ordinary = self.ordinary.new_service(());
-        let desk = Desk {
+        let desk = SnifferShared {
             routes: self.routes.clone(),
             stream_head: StreamHead::new(),
             head_timeout: self.head_timeout,
             stopping: self.stopping.clone(),
         };
-        let door =
-            async move { Ok(Door { ordinary: Rc::new(ordinary.await?), desk: Rc::new(desk) }) };
+        let door = async move {
+            Ok(HeadSniffer { ordinary: Rc::new(ordinary.await?), desk: Rc::new(desk) })
+        };
         door.boxed_local()
     }
 }
 
 /// Takes a worker's connections.
-pub(super) struct Door<S> {
+pub(super) struct HeadSniffer<S> {
     ordinary: Rc<S>,
-    desk: Rc<Desk>,
+    desk: Rc<SnifferShared>,
 }
 
-impl<S> Service<TcpStream> for Door<S>
+impl<S> Service<TcpStream> for HeadSniffer<S>
 where
     S: Service<TcpStream, Response = ()>,
 {
     type Response = ();
     type Error = S::Error;
     /// One pointer: the server's task of a connection has it twice.
-    type Future = Pin<Box<Connection<S>>>;
+    type Future = Pin<Box<ServerConnection<S>>>;
 
     fn poll_ready(&self, task: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.ordinary.poll_ready(task)
@@ -104,10 +105,10 @@ where
 
     fn call(&self, socket: TcpStream) -> Self::Future {
         Box::pin(match self.desk.routes.is_empty() {
-            true => Connection::Ordinary(Box::pin(self.ordinary.call(socket))),
+            true => ServerConnection::Ordinary(Box::pin(self.ordinary.call(socket))),
             false => {
                 let received = self.desk.clone().receive(socket).boxed_local();
-                Connection::New(self.ordinary.clone(), received)
+                ServerConnection::New(self.ordinary.clone(), received)
             }
         })
     }
@@ -115,13 +116,13 @@ where
 
 /// A connection, whatever it is by now. What is not a stream has memory of its own, so that
 /// streams do not have to have room for it.
-pub(super) enum Connection<S: Service<TcpStream>> {
-    New(Rc<S>, LocalBoxFuture<'static, Received>),
+pub(super) enum ServerConnection<S: Service<TcpStream>> {
+    New(Rc<S>, LocalBoxFuture<'static, SniffedConnection>),
     Ordinary(Pin<Box<S::Future>>),
     Stream(RawStream),
 }
 
-impl<S> Future for Connection<S>
+impl<S> Future for ServerConnection<S>
 where
     S: Service<TcpStream, Response = ()>,
 {
@@ -131,9 +132,11 @@ where
         loop {
             *self = match &mut *self {
                 Self::New(ordinary, received) => match ready!(received.as_mut().poll(task)) {
-                    Received::Ordinary(socket) => Self::Ordinary(Box::pin(ordinary.call(socket))),
-                    Received::Stream(stream) => Self::Stream(stream),
-                    Received::Gone => return Poll::Ready(Ok(())),
+                    SniffedConnection::Ordinary(socket) => {
+                        Self::Ordinary(Box::pin(ordinary.call(socket)))
+                    }
+                    SniffedConnection::Stream(stream) => Self::Stream(stream),
+                    SniffedConnection::Gone => return Poll::Ready(Ok(())),
                 },
                 Self::Ordinary(ordinary) => return ordinary.as_mut().poll(task),
                 Self::Stream(stream) => return Pin::new(stream).poll(task).map(Ok),
@@ -143,63 +146,65 @@ where
 }
 
 /// What a new connection turned out to be.
-pub(super) enum Received {
+pub(super) enum SniffedConnection {
     Ordinary(TcpStream),
     Stream(RawStream),
     Gone,
 }
 
 /// What all connections of a worker have in common.
-struct Desk {
+struct SnifferShared {
     routes: Arc<Routes>,
     stream_head: StreamHead,
     head_timeout: Duration,
     stopping: GracefulShutdownSignal,
 }
 
-impl Desk {
+impl SnifferShared {
     /// Waits for the request's head and decides by it.
-    async fn receive(self: Rc<Self>, socket: TcpStream) -> Received {
+    async fn receive(self: Rc<Self>, socket: TcpStream) -> SniffedConnection {
         let looked = {
             let stopped = pin!(self.stopping.notified());
             let looked = pin!(timeout(self.head_timeout, self.look(&socket)));
             match select(looked, stopped).await {
                 Either::Left((looked, _)) => looked,
                 // The framework is told to stop too, and ends what has not begun.
-                Either::Right(_) => Ok(Ok(Look::Other)),
+                Either::Right(_) => Ok(Ok(Sniffed::Other)),
             }
         };
         let head = match looked {
-            Ok(Ok(Look::Plain(head))) => head,
-            Ok(Ok(Look::Partial | Look::Other)) => return Received::Ordinary(socket),
-            Ok(Err(_)) => return Received::Gone,
+            Ok(Ok(Sniffed::Plain(head))) => head,
+            Ok(Ok(Sniffed::Partial | Sniffed::Other)) => {
+                return SniffedConnection::Ordinary(socket);
+            }
+            Ok(Err(_)) => return SniffedConnection::Gone,
             Err(_) => {
                 // Whether or not the client takes it, it is gone.
                 let _ = socket.try_write(request_timeout().as_bytes());
-                return Received::Gone;
+                return SniffedConnection::Gone;
             }
         };
         self.open(socket, *head).await
     }
 
-    async fn open(&self, socket: TcpStream, mut head: RequestHead) -> Received {
+    async fn open(&self, socket: TcpStream, mut head: RequestHead) -> SniffedConnection {
         head.peer_addr = socket.peer_addr().ok();
         let Some(stream) = self.routes.open(&head).await else {
-            return Received::Ordinary(socket);
+            return SniffedConnection::Ordinary(socket);
         };
         limit_unsent(&socket, self.routes.write_timeout());
         // What a stream writes at once is whole: nothing comes that it could wait for.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "small writes may be delayed");
         }
-        Received::Stream(RawStream::new(socket, stream, self.stream_head.now()))
+        SniffedConnection::Stream(RawStream::new(socket, stream, self.stream_head.now()))
     }
 
     /// Waits for the client's first bytes and, if they are a part of a head, a moment for
     /// its rest.
-    async fn look(&self, socket: &TcpStream) -> io::Result<Look> {
+    async fn look(&self, socket: &TcpStream) -> io::Result<Sniffed> {
         let (look, mut count) = self.look_once(socket).await?;
-        if !matches!(look, Look::Partial) {
+        if !matches!(look, Sniffed::Partial) {
             return Ok(look);
         }
         let rest = async {
@@ -208,18 +213,18 @@ impl Desk {
                     break;
                 }
                 let (look, more) = self.look_once(socket).await?;
-                if !matches!(look, Look::Partial) {
+                if !matches!(look, Sniffed::Partial) {
                     return Ok(look);
                 }
                 count = more;
             }
-            Ok(Look::Other)
+            Ok(Sniffed::Other)
         };
-        timeout(REST_TIMEOUT, rest).await.unwrap_or(Ok(Look::Other))
+        timeout(REST_TIMEOUT, rest).await.unwrap_or(Ok(Sniffed::Other))
     }
 
     /// What there is to be read, and how many bytes it has.
-    async fn look_once(&self, socket: &TcpStream) -> io::Result<(Look, usize)> {
+    async fn look_once(&self, socket: &TcpStream) -> io::Result<(Sniffed, usize)> {
         poll_fn(|task| {
             let mut buffer = [MaybeUninit::uninit(); MAX_HEAD_BYTES];
             let mut buffer = ReadBuf::uninit(&mut buffer);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use fanfare_core::topic_manager::Ticket;
 
-use super::graph::Graph;
+use super::graph::ModelGraph;
 
 /// What is promised of an event, or how sure it is that a client wants it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,13 +42,13 @@ pub type List = BTreeSet<&'static str>;
 
 /// A change of the list that is not acknowledged.
 #[derive(Debug)]
-pub struct Asked {
+pub struct AskedChange {
     pub ticket: Ticket,
     pub add: Vec<&'static str>,
     pub remove: Vec<&'static str>,
 }
 
-impl Asked {
+impl AskedChange {
     /// The list then: the same if it would be too long.
     fn apply(&self, list: &List, max_names: usize) -> List {
         let left = list.iter().filter(|one| !self.remove.contains(one));
@@ -59,24 +59,24 @@ impl Asked {
 
 /// What a client wants.
 #[derive(Debug)]
-pub enum Wishes {
+pub enum Expectation {
     List {
         /// As acknowledged: what the client connects with.
         list: List,
-        asked: Vec<Asked>,
+        asked: Vec<AskedChange>,
         max_names: usize,
     },
     /// The feed of a user.
     Feed { user: usize },
 }
 
-impl Wishes {
+impl Expectation {
     pub fn of(list: List, max_names: usize) -> Self {
         Self::List { list, asked: Vec::new(), max_names }
     }
 
     /// Whether the client wants a topic: whatever has become of the changes under way.
-    pub fn topic(&self, graph: &Graph, topic: &str) -> Due {
+    pub fn topic(&self, graph: &ModelGraph, topic: &str) -> Due {
         match self {
             Self::List { list, asked, max_names } => {
                 let (mut all, mut any) = (covers(list, topic), covers(list, topic));
@@ -94,7 +94,7 @@ impl Wishes {
     }
 
     /// Whether its user has not muted a type.
-    pub fn kind(&self, graph: &Graph, event_type: Option<&str>) -> Due {
+    pub fn kind(&self, graph: &ModelGraph, event_type: Option<&str>) -> Due {
         match self {
             Self::List { .. } => Due::Must,
             Self::Feed { user } => graph.wants_kind(*user, event_type),
