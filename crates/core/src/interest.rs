@@ -141,11 +141,13 @@ pub struct TypeFilter(pub Option<Arc<[String]>>);
 impl TypeFilter {
     /// Whether the stream wants the event. One without a type is of type `message`, as the
     /// standard has it (WHATWG HTML §9.2.6).
+    #[inline]
     pub fn wants(&self, event: &SequencedEvent) -> bool {
         self.wants_type(event.event_type())
     }
 
     /// Whether it wants events of this type.
+    #[inline]
     pub fn wants_type(&self, event_type: Option<&str>) -> bool {
         let Some(types) = &self.0 else { return true };
         let event_type = event_type.unwrap_or("message");

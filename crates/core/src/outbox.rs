@@ -92,6 +92,7 @@ impl Dropped {
         }
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.event_count == 0
     }
@@ -120,6 +121,7 @@ impl Outbox {
     }
 
     /// Unsent bytes.
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes
     }

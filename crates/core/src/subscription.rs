@@ -268,6 +268,7 @@ impl ResolvedSubscription {
     }
 
     /// Whether the stream wants an event of one of its topics.
+    #[inline]
     pub fn wants_event(&self, event: &SequencedEvent) -> bool {
         self.types.wants(event) && !self.mutes(event.event_type().unwrap_or("message"))
     }

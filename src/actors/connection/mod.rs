@@ -142,7 +142,7 @@ impl Connection {
     fn decide<R>(
         &mut self,
         ctx: &mut ConnectionContext,
-        work: impl FnOnce(&mut ConnectionState) -> Result<R, ShutdownReason>,
+        work: impl FnOnce(&mut ConnectionState, &mut WorkerContext) -> Result<R, ShutdownReason>,
     ) -> Option<R> {
         if self.pipe.borrow().is_closed() {
             ctx.stop();
@@ -158,7 +158,7 @@ impl Connection {
             None => {
                 self.host.metrics.actor_panics.fetch_add(1, Ordering::Relaxed);
                 // What it was changing is not to be trusted; the client resumes.
-                catch("connection", || self.pipe.borrow_mut().change(ConnectionState::forget));
+                catch("connection", || self.pipe.borrow_mut().change(|state, _| state.forget()));
                 self.end(ctx, ShutdownReason::Drain, None);
                 None
             }
@@ -166,8 +166,7 @@ impl Connection {
     }
 
     fn on_frames(&mut self, ctx: &mut ConnectionContext, frames: &[Arc<Frame>]) {
-        let worker = self.worker.clone();
-        self.decide(ctx, |state| state.on_frames(frames, &mut worker.context.borrow_mut(), now()));
+        self.decide(ctx, |state, worker| state.on_frames(frames, worker, now()));
     }
 
     fn end(
@@ -177,7 +176,7 @@ impl Connection {
         reconnect: Option<Duration>,
     ) {
         catch("connection", || {
-            self.pipe.borrow_mut().change(|state| state.end(reason, reconnect));
+            self.pipe.borrow_mut().change(|state, _| state.end(reason, reconnect));
         });
         ctx.stop();
     }
@@ -235,7 +234,7 @@ impl Handler<OpenedStream> for Connection {
         let timestamp = since_1970.as_millis() as u64;
         let client_id = self.client_id();
         let result =
-            self.decide(ctx, |state| Ok(state.on_opened(message.0, &client_id, timestamp)));
+            self.decide(ctx, |state, _| Ok(state.on_opened(message.0, &client_id, timestamp)));
         if let Some(result) = result {
             self.host.metrics.count_replay(result);
         }
@@ -260,7 +259,7 @@ impl Handler<ChangeTopics> for Connection {
         self.worker.metrics.remove_subscriptions(before);
         self.worker.topics.borrow_mut().leave(self.subscription.topics.len());
         self.subscription = subscription.clone();
-        self.decide(ctx, |state| {
+        self.decide(ctx, |state, _| {
             state.on_change(subscription, begin);
             Ok(())
         });
@@ -271,7 +270,7 @@ impl Handler<BeatHeart> for Connection {
     type Result = ();
 
     fn handle(&mut self, _: BeatHeart, ctx: &mut Self::Context) {
-        self.decide(ctx, |state| state.on_heartbeat(now()));
+        self.decide(ctx, |state, _| state.on_heartbeat(now()));
     }
 }
 
@@ -299,6 +298,6 @@ impl Handler<Panic> for Connection {
     type Result = ();
 
     fn handle(&mut self, _: Panic, ctx: &mut Self::Context) {
-        self.decide::<()>(ctx, |_| panic!("asked to"));
+        self.decide::<()>(ctx, |_, _| panic!("asked to"));
     }
 }

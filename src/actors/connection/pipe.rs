@@ -14,7 +14,7 @@ use std::{
 use actix::Addr;
 use bytes::Bytes;
 use fanfare_core::{
-    connection::{ConnectionState, Next, Piece},
+    connection::{ConnectionState, Next, Piece, WorkerContext},
     sse::ShutdownReason,
 };
 use tokio::time::Sleep;
@@ -43,9 +43,12 @@ impl Pipe {
     }
 
     /// Lets the connection change its state, and wakes the transport.
-    pub fn change<R>(&mut self, change: impl FnOnce(&mut ConnectionState) -> R) -> R {
+    pub fn change<R>(
+        &mut self,
+        change: impl FnOnce(&mut ConnectionState, &mut WorkerContext) -> R,
+    ) -> R {
         let before = self.state.unsent_bytes();
-        let result = change(&mut self.state);
+        let result = change(&mut self.state, &mut self.worker.context.borrow_mut());
         self.worker.metrics.count_unsent(before, self.state.unsent_bytes());
         self.worker.metrics.count_losses(&self.state.take_losses());
         if !self.is_blocked || self.state.ended().is_some() {

@@ -54,6 +54,7 @@ pub(super) struct Backlog(Option<Box<BacklogParts>>);
 
 impl Backlog {
     /// Whether there is nothing, and no memory for it.
+    #[inline]
     pub fn is_none(&self) -> bool {
         self.0.is_none()
     }

@@ -177,6 +177,7 @@ impl ConnectionState {
     }
 
     /// Frames of one turn. The stream must end if the client is too slow for them.
+    #[inline]
     pub fn on_frames(
         &mut self,
         frames: &[Arc<Frame>],
@@ -250,6 +251,7 @@ impl ConnectionState {
     }
 
     /// Why the stream ends, once it does.
+    #[inline]
     pub fn ended(&self) -> Option<ShutdownReason> {
         self.end
     }
@@ -260,11 +262,13 @@ impl ConnectionState {
     }
 
     /// Bytes encoded and not taken.
+    #[inline]
     pub fn unsent_bytes(&self) -> usize {
         self.outbox.bytes()
     }
 
     /// Takes what was lost since it was last asked.
+    #[inline]
     pub fn take_losses(&mut self) -> Losses {
         match self.backlog.is_none() {
             true => Losses::default(),

@@ -57,6 +57,7 @@ enum Held {
 
 impl ConnectionState {
     /// The next piece for the socket.
+    #[inline]
     pub fn next(&mut self, worker: &mut WorkerContext, now: Instant) -> Next {
         self.last_taken = now;
         if !self.backlog.prelude.is_empty()
@@ -100,6 +101,7 @@ impl ConnectionState {
     }
 
     /// Whether [`Self::next`] has nothing to give or to do.
+    #[inline]
     pub fn is_idle(&self) -> bool {
         self.backlog.is_none() && self.outbox.is_empty() && self.end.is_none()
     }
