@@ -1,7 +1,7 @@
 //! The hub: starts the actors, and is the cheap handle held by applications.
 
 mod builder;
-mod fanout;
+mod fan_out;
 mod feeds;
 mod follows;
 mod live_topics;
@@ -36,7 +36,7 @@ use crate::{
     },
     config::Config,
     error::StartError,
-    fan_out::FanoutRouter,
+    fan_out::FanOutRouter,
     instances::{Instances, MAX_ASKS, TopicStatus},
     lifecycle::Lifecycle,
     log::LogSource,
@@ -73,12 +73,12 @@ pub(crate) struct HubParts {
     pub metrics: Arc<Metrics>,
     pub lifecycle: Arc<Lifecycle>,
     pub started_at: Instant,
-    /// Streams whose transport still has bytes to write. They hold sockets and memory, so
-    /// `hub.max_connections` bounds them.
+    /// Streams with bytes still to write. They hold sockets and memory, so `hub.max_connections`
+    /// bounds them.
     pub bodies: TaskTracker,
     connections: Arc<ConnectionHost>,
     managers: Arc<ManagerHost>,
-    router: Addr<FanoutRouter>,
+    router: Addr<FanOutRouter>,
     /// `fanout.max_pending` permits for running and waiting fan-outs.
     fan_outs: Arc<Semaphore>,
 }
@@ -90,18 +90,18 @@ thread_local! {
 }
 
 impl Hub {
-    /// Starts a hub. It binds no socket and sets no global logger or metrics; its partitions
-    /// run on threads of their own (`hub.threads`), so it can be started under any runtime
-    /// or none. Streams are opened on actix-web's workers.
+    /// Starts a hub. It binds no socket and sets no global logger or metrics. Its partitions run on
+    /// threads of their own (`hub.threads`), so any runtime or none is fine. Streams are opened on
+    /// actix-web's workers.
     ///
     /// # Errors
-    /// A configuration that does not hold, or no threads to be had.
+    /// The configuration is invalid, or threads cannot be started.
     pub fn start(config: Config) -> Result<Self, StartError> {
         Self::builder(config).start()
     }
 
-    /// A hub that keeps followers and preferences elsewhere than it would by itself: in
-    /// Redis if it has one, else in memory.
+    /// A builder, for an application with its own follow graph or preferences. Otherwise the hub
+    /// keeps both in Redis if configured, else in memory.
     pub fn builder(config: Config) -> HubBuilder {
         HubBuilder::new(config)
     }
@@ -120,9 +120,9 @@ impl Hub {
         publisher.publish(publisher.check(topic.as_ref(), event)?).await
     }
 
-    /// Refuses new streams and publishes from now on, delivers what was published, and ends
-    /// every stream with a `shutdown` that spreads the clients' return over the window.
-    /// Returns when all streams are written to their clients, or after the window.
+    /// Refuses new streams and publishes, delivers the published events, and ends every stream with
+    /// a `shutdown`. The clients' returns are spread over the window. Ready when all streams are
+    /// written to their clients, or after the window.
     pub async fn drain(&self, window: Duration) {
         let parts = self.parts();
         parts.lifecycle.begin_drain();

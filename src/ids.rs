@@ -1,4 +1,4 @@
-//! Numbers for streams and managers, and the ids by which clients name their streams.
+//! Numbers for streams and managers, and the ids of clients for their streams.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -86,9 +86,9 @@ impl Instances {
         manager
     }
 
-    /// Changes streams on every instance, and returns when it is in force. It goes by a
-    /// partition's link: an instance that loses it also loses what is published there, and
-    /// looks again at both.
+    /// Changes streams on every instance. Ready when the change is in force. The call takes a
+    /// partition's link: an instance losing it also loses the events of the partition, and looks
+    /// again at both.
     pub async fn change_everywhere(
         &self,
         partition: u16,
@@ -105,8 +105,8 @@ impl Instances {
         Ok(outcomes)
     }
 
-    /// The users who have a feed on any instance that wants a topic, by a hash of their
-    /// names, and whether they have muted the kind.
+    /// The users with a feed on any instance subscribed to a topic, by a hash of their names, each
+    /// with whether the kind is muted.
     pub async fn feed_users_everywhere(
         &self,
         topic: &Topic,
@@ -143,7 +143,7 @@ impl Instances {
         Some(TopicStatus { instances, subscribers, sequence: sequence.ok()?? })
     }
 
-    /// What every instance answers.
+    /// The answers of all instances.
     async fn everywhere(
         &self,
         partition: u16,
@@ -153,7 +153,7 @@ impl Instances {
         if answered.are_all { Ok(answered.answers) } else { Err(ChangeError::Unconfirmed) }
     }
 
-    /// Does what an instance is asked.
+    /// Executes a call on this instance.
     async fn execute(&self, call: InstanceCall) -> InstanceAnswer {
         let _permit = self.asks.acquire().await;
         let answer = async {
@@ -172,7 +172,7 @@ impl Instances {
         let changes: Arc<[_]> = changes.iter().filter_map(|change| self.read(change)).collect();
         let managers = self.managers();
         let asked = managers.iter().map(|manager| manager.send(ChangeStreams(changes.clone())));
-        // A worker that has ended has no streams.
+        // An ended worker has no streams.
         let outcomes = join_all(asked).await.into_iter().filter_map(Result::ok).flatten();
         InstanceAnswer::Changed(outcomes.map(stream_outcome).collect())
     }

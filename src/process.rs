@@ -1,4 +1,4 @@
-//! What the kernel says of this process. Zero where it says nothing (not on Linux).
+//! The kernel's figures for this process. Zero if unavailable (not on Linux).
 
 use std::fs;
 

@@ -215,8 +215,8 @@ impl Publisher {
         permits.map_err(|_| PublishError::Draining)
     }
 
-    /// Waits for the permits of a fan-out's chunk in one partition. Only a chunk that may still
-    /// be refused gives up after `publish.max_wait`.
+    /// Waits for the permits of a fan-out's chunk in one partition. Only a chunk open to refusal
+    /// gives up after `publish.max_wait`.
     pub async fn fan_out_permits(
         &self,
         partition: u16,

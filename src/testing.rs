@@ -12,7 +12,7 @@ use crate::{
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// A stream and what it has said so far.
+/// A stream and its text so far.
 pub(crate) struct TestReader {
     reader: PipeReader,
     pub text: String,
@@ -43,7 +43,7 @@ impl TestReader {
         }
     }
 
-    /// The data of all events that are not the hub's own.
+    /// The data of all events except the hub's own.
     pub fn data(&self) -> Vec<&str> {
         let blocks = self.text.split("\n\n").filter(|block| block.starts_with("data: "));
         blocks.map(|block| block.lines().next().unwrap().trim_start_matches("data: ")).collect()

@@ -41,8 +41,8 @@ pub(crate) fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
 
-/// Runs a piece of an actor that may panic; a panic is logged and gives `None`. What the
-/// piece was changing is then not to be trusted: the caller rebuilds it.
+/// Runs a piece of an actor and catches a panic: logs it and returns `None`. The state changed by
+/// the piece is then unreliable, and the caller rebuilds it.
 pub(crate) fn catch<R>(actor: &'static str, work: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => Some(result),

@@ -1,4 +1,4 @@
-//! Actors that panic, in a running hub.
+//! Panicking actors in a running hub.
 
 use std::{
     sync::atomic::Ordering,
@@ -25,8 +25,8 @@ fn topic() -> Subscription {
     Subscription::new().topic("topic")
 }
 
-/// What follows a panic: the stream has ended with `shutdown`, its client comes back with
-/// its last id and misses nothing, and new events arrive.
+/// After a panic: the stream has ended with `shutdown`, its client resumes with its last id and
+/// misses nothing, and new events arrive.
 async fn resumes_without_loss(hub: &Hub, mut broken: TestReader) {
     broken.read_to_end().await;
     assert!(broken.text.contains("event: shutdown\n"), "{}", broken.text);

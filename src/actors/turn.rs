@@ -1,9 +1,9 @@
-//! The end of an actor's turn: what is done once, after the mailbox was drained and before
-//! the actor sleeps, and when it wants to be woken again.
+//! The end of an actor's turn: work done once, after the mailbox is drained and before the actor
+//! sleeps, and the time of the next turn.
 //!
-//! A mailbox is drained before anything else of an actor is polled. So work that gathers
-//! while messages are handled (batches, interest changes) is sent here, once per turn; and
-//! a flooded actor looks at its deadlines from its handlers too.
+//! actix drains a mailbox before it polls anything else of the actor. So work gathered while
+//! messages are handled (batches, interest changes) is sent here, once a turn, and a flooded actor
+//! checks its deadlines in its handlers too.
 
 use std::{
     future::Future,
@@ -15,9 +15,9 @@ use std::{
 use actix::{Actor, ActorFuture, AsyncContext};
 use tokio::time::Sleep;
 
-/// An actor that ends its turns.
+/// An actor with an end of turn.
 pub(crate) trait Turn: Actor {
-    /// Sends what gathered. Returns when the next turn is due at the latest.
+    /// Sends everything gathered. Returns the latest time of the next turn.
     fn end_turn(&mut self, ctx: &mut Self::Context) -> Option<Instant>;
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct TurnLoop {
 }
 
 impl TurnLoop {
-    /// Starts ending the turns of the actor that the context belongs to.
+    /// Starts the turn loop of the context's actor.
     pub fn spawn<A>(ctx: &mut A::Context)
     where
         A: Turn,
@@ -46,7 +46,7 @@ impl<A: Turn> ActorFuture<A> for TurnLoop {
         ctx: &mut A::Context,
         task: &mut Context<'_>,
     ) -> Poll<()> {
-        // A turn that asks for the next one at once still lets other tasks run.
+        // A turn due at once again still lets other tasks run.
         let Some(due) = actor.end_turn(ctx) else { return Poll::Pending };
         self.sleep.as_mut().reset(due.into());
         if self.sleep.as_mut().poll(task).is_ready() {

@@ -1,5 +1,4 @@
-//! `[delivery]`: when a topic's events leave and which of them, unless the topic's
-//! policy says otherwise.
+//! `[delivery]`: flush and conflation of topics without a policy of their own.
 
 use std::time::Duration;
 
@@ -18,7 +17,7 @@ pub struct Delivery {
     /// When events leave.
     #[serde(deserialize_with = "units::word")]
     pub flush: Flush,
-    /// Which events of one tick leave.
+    /// The events of one tick to send.
     #[serde(deserialize_with = "units::word")]
     pub conflate: Conflate,
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::units;
 
-/// What is kept for replay.
+/// The history kept for replay.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [history] section")]
 pub struct History {
@@ -17,7 +17,7 @@ pub struct History {
     /// Events kept per topic; 0 keeps none.
     #[serde(deserialize_with = "units::count")]
     pub events: usize,
-    /// Age at which an event is forgotten; zero keeps none.
+    /// The age of an event at its expiry; zero keeps none.
     #[serde(deserialize_with = "units::duration")]
     pub ttl: Duration,
 }

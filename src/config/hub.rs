@@ -1,5 +1,5 @@
-//! `[hub]`: how large the hub may grow and on how many threads it runs. What one
-//! stream or one publisher may do has sections of its own.
+//! `[hub]`: the size of the hub and its threads. Limits of one stream or one publisher have
+//! sections of their own.
 
 use serde::Deserialize;
 
@@ -13,16 +13,16 @@ pub struct HubLimits {
     /// and for as long as its cursors live.
     #[serde(deserialize_with = "units::count")]
     pub partitions: u16,
-    /// Threads that the hub owns and its partitions run on, 1 to `partitions`.
+    /// The hub's own threads for its partitions, 1 to `partitions`.
     #[serde(deserialize_with = "units::count")]
     pub threads: usize,
     /// Streams open at once; past it a new one is refused with `at_capacity`.
     #[serde(deserialize_with = "units::count")]
     pub max_connections: usize,
-    /// Topics and patterns that one stream may name.
+    /// Topics and patterns named by one stream.
     #[serde(deserialize_with = "units::count")]
     pub max_topics_per_stream: usize,
-    /// Topics without history that the hub remembers as tombstones.
+    /// Topics without history remembered as tombstones.
     #[serde(deserialize_with = "units::count")]
     pub max_idle_topics: usize,
 }

@@ -1,6 +1,5 @@
-//! Reads the layers over the defaults: a file, the environment, flags. Each becomes
-//! leaves that remember their place; whether a key exists and a value fits is not
-//! decided here.
+//! Reads the layers over the defaults: a file, the environment, flags. Each becomes leaves with
+//! their place. Existence of keys and validity of values are checked elsewhere.
 
 use std::{fs, path::Path};
 
@@ -13,19 +12,18 @@ use super::{
     tree::{self, Key},
 };
 
-/// What every variable of fanfare's begins with; the rest is the key, its parts parted
-/// by [`SEPARATOR`].
+/// The prefix of every variable; the rest is the key, its parts separated by [`SEPARATOR`].
 const PREFIX: &str = "FANFARE__";
 const SEPARATOR: &str = "__";
 
-/// Where a configuration comes from, besides the defaults. Later fields win.
+/// The layers of a configuration, besides the defaults. Later fields win.
 #[derive(Debug, Default)]
 pub struct Sources<'a> {
     /// A TOML file.
     pub file: Option<&'a Path>,
     /// Environment variables, name and value; those not of fanfare's are passed over.
     pub environment: Vec<(String, String)>,
-    /// Flags that were given: key like `server.listen`, value, name like `--listen`.
+    /// The given flags: key like `server.listen`, value, name like `--listen`.
     pub flags: Vec<(&'static str, String, &'static str)>,
 }
 
@@ -40,14 +38,14 @@ pub fn process_environment() -> Vec<(String, String)> {
         .collect()
 }
 
-/// One key that a layer sets.
+/// One key set by a layer.
 pub(super) struct Leaf {
     pub(super) place: String,
     pub(super) key: Key,
     pub(super) value: Value,
 }
 
-/// All that `sources` set, the lowest layer first, and why that is without the file.
+/// Everything set by `sources`, the lowest layer first, and the reason for a missing file.
 pub(super) fn read(sources: &Sources<'_>) -> (Vec<Leaf>, Option<Problem>) {
     let file = sources.file.map_or(Ok(Vec::new()), read_file);
     let (mut leaves, problem) = match file {
@@ -102,7 +100,7 @@ pub(super) fn parse(text: &str) -> Result<Value, String> {
         .map_err(|error| error.to_string())
 }
 
-/// A TOML error without its excerpt of the file, which may hold a secret.
+/// A TOML error without its excerpt of the file: the excerpt may hold a secret.
 fn on_one_line(error: &str) -> String {
     let is_excerpt = |line: &str| {
         let mark = |c: char| c.is_ascii_digit() || c == ' ';

@@ -19,15 +19,15 @@ use super::{
 const DEFAULTS: &str = include_str!("../../config/fanfare.toml");
 
 const PATTERN: &[&str] = &["pattern"];
-/// What a topic's entry needs; under `rate` only where it has a rate.
+/// The required keys of a topic's entry; those under `rate` only if it has a rate.
 const REQUIRED: [&[&str]; 3] = [PATTERN, &["rate", "events_per_second"], &["rate", "burst"]];
 
 impl Config {
-    /// The defaults under what `sources` say, checked by [`Config::validate`] too.
+    /// The defaults, overridden by `sources`, and checked by [`Config::validate`].
     ///
     /// # Errors
-    /// All problems of all layers at once. Beside a file that can't be read or parsed,
-    /// ranges are not checked: what it would have set is unknown.
+    /// All problems of all layers at once. Ranges are not checked beside an unreadable file: its
+    /// values are unknown.
     pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigProblems> {
         let (leaves, without_file) = layers::read(sources);
         let mut merge = Merge::over(defaults());
@@ -42,7 +42,7 @@ impl Config {
 }
 
 impl Default for Config {
-    /// What `config/fanfare.toml` says.
+    /// The values of `config/fanfare.toml`.
     fn default() -> Self {
         Self::deserialize(defaults()).expect("a unit test deserializes the defaults")
     }
@@ -54,13 +54,13 @@ fn defaults() -> Value {
 
 /// The layers so far.
 struct Merge {
-    /// The defaults and one complete topic entry, over which a leaf is tried.
+    /// The defaults and one complete topic entry, to try a leaf on.
     trial: Value,
     /// The defaults and all good leaves.
     tree: Value,
-    /// Who set a key last, and how late.
+    /// The last setter of a key, and its layer.
     places: BTreeMap<String, (usize, String)>,
-    /// Keys that have a problem: what stands in `tree` in their place is nobody's wish.
+    /// Keys with a problem: their value in `tree` is a stand-in.
     bad: BTreeSet<String>,
     /// Whether a layer is missing, so that values can't be judged together.
     lacks_file: bool,
@@ -84,8 +84,7 @@ impl Merge {
         }
     }
 
-    /// Gives each topic entry what it needs, to be overlaid by what it has, and reports
-    /// what it has not.
+    /// Gives each topic entry the required keys as stand-ins, and reports the missing ones.
     fn complete_entries(&mut self, leaves: &[Leaf]) {
         let entries: BTreeMap<&KeySegment, &str> = leaves
             .iter()
@@ -176,12 +175,12 @@ impl Merge {
         }
     }
 
-    /// Whether a finding rests on values that are not what anybody asked for.
+    /// Whether a finding rests on stand-in values.
     fn is_moot(&self, finding: &Finding) -> bool {
         self.lacks_file || finding.keys.iter().any(|key| self.bad.contains(key))
     }
 
-    /// Where several keys disagree, the one that was set last is named.
+    /// If several keys disagree, the one set last is named.
     fn locate(&self, finding: Finding) -> Problem {
         let placed = |key: &String| Some((self.places.get(key)?, key.clone()));
         match finding.keys.iter().filter_map(placed).max() {
@@ -199,7 +198,7 @@ fn entry(index: usize, names: &[&str]) -> Key {
     key
 }
 
-/// A value that fits where a required one is missing or bad.
+/// A valid value in place of a missing or bad required one.
 fn stand_in(required: &[&str]) -> Value {
     if required == PATTERN { json!("stand-in") } else { json!(1) }
 }
@@ -210,7 +209,7 @@ fn sets_in(leaves: &[Leaf], section: &Key) -> bool {
     leaves.iter().any(|leaf| inside(leaf) && (leaf.key != *section || leaf.value.is_object()))
 }
 
-/// The same key in the entry that `Merge::trial` has.
+/// The same key in the entry of `Merge::trial`.
 fn in_first_entry(key: &Key) -> Key {
     let mut key = key.clone();
     if let Some(KeySegment::Index(index)) = key.0.get_mut(1) {
@@ -219,7 +218,7 @@ fn in_first_entry(key: &Key) -> Key {
     key
 }
 
-/// Serde's message in our words: what was expected, then what was found.
+/// Serde's message in plain words: the expected, then the found value.
 fn explain(error: &str, found: &str) -> String {
     match error.rsplit_once("expected ") {
         Some((start, expected)) if start.starts_with("unknown field") => {

@@ -1,6 +1,5 @@
-//! What can be configured: one struct per section of `config/fanfare.toml`, which is
-//! the single source of the defaults. Reading the layers is `load`, judging the values
-//! is `validate`; what the values do is the business of whoever takes them.
+//! The configuration: one struct per section of `config/fanfare.toml`, the single source of the
+//! defaults. `load` reads the layers, `validate` judges the values.
 
 mod delivery;
 mod fanout;
@@ -36,10 +35,10 @@ pub use server::{Server, Transport};
 pub use stream::Stream;
 pub use topics::{TopicHistory, TopicPolicy};
 
-/// Everything that a hub and the server around it can be told.
+/// The whole configuration of a hub and of the server around it.
 ///
-/// Every key but `topics` is required when it is deserialized; to change a few, start
-/// from [`Config::default`].
+/// Deserializing requires every key except `topics`. To change a few keys, start from
+/// [`Config::default`].
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table of sections")]
 pub struct Config {
@@ -49,19 +48,19 @@ pub struct Config {
     pub hub: HubLimits,
     /// Every stream: heartbeat, retry, lifetime, rate.
     pub stream: Stream,
-    /// What a stream may leave unread.
+    /// The bound on a stream's unread bytes.
     pub outbox: Outbox,
-    /// What can be replayed.
+    /// The history for replay.
     pub history: History,
-    /// What publishers may do.
+    /// The limits of publishers.
     pub publish: Publish,
     /// How events reach an author's followers.
     pub fanout: FanOut,
-    /// The Redis that links this instance to others.
+    /// The Redis linking this instance to others.
     pub redis: Redis,
     /// How events leave, unless a topic's policy says otherwise.
     pub delivery: Delivery,
-    /// Policies by pattern; the first whose pattern matches a topic is the topic's.
+    /// Policies by pattern; the first matching pattern wins.
     #[serde(default)]
     pub topics: Vec<TopicPolicy>,
 }

@@ -1,4 +1,4 @@
-//! `[outbox]`: how much a stream may leave unread, and what then becomes of it.
+//! `[outbox]`: the bound on a stream's unread bytes, and the action at the bound.
 
 use fanfare_core::policy::SlowConsumer;
 use serde::Deserialize;
@@ -12,7 +12,7 @@ pub struct Outbox {
     /// Unsent bytes of one stream, at least 4 KiB.
     #[serde(deserialize_with = "units::size")]
     pub max_bytes: usize,
-    /// What happens to a stream past `max_bytes`.
+    /// The action for a stream past `max_bytes`.
     #[serde(deserialize_with = "units::word")]
     pub slow_consumer: SlowConsumer,
 }

@@ -1,5 +1,5 @@
-//! What is wrong with a configuration, one line each, and how a value is shown in it.
-//! Finding the problems is done in `load` and `validate`.
+//! The problems of a configuration, one line each, and the display of a value in them. `load` and
+//! `validate` find the problems.
 
 use std::fmt;
 
@@ -12,13 +12,12 @@ pub struct ConfigProblems(pub Vec<Problem>);
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where the value came from: a file, an environment variable, a flag, `defaults`;
-    /// empty where that is unknown, as for a [`Config`](super::Config) built in code.
+    /// The place of the value: a file, an environment variable, a flag, `defaults`; empty if
+    /// unknown, as for a [`Config`](super::Config) built in code.
     pub place: String,
-    /// The key, like `stream.heartbeat` or `topics[2].flush`; empty where the whole
-    /// file is at fault.
+    /// The key, like `stream.heartbeat` or `topics[2].flush`; empty if the whole file is at fault.
     pub key: String,
-    /// What was expected, and what was found.
+    /// The expected and the found value.
     pub message: String,
 }
 

@@ -1,5 +1,4 @@
-//! `[publish]`: what publishers may send, how long they wait for a place, and how long
-//! a publish is remembered by its id.
+//! `[publish]`: limits of publishers, their wait for a publish permit, and the idempotency window.
 
 use std::time::Duration;
 

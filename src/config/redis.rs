@@ -1,4 +1,4 @@
-//! `[redis]`: the Redis that links this instance to others.
+//! `[redis]`: the Redis linking this instance to others.
 
 use std::time::Duration;
 
@@ -6,17 +6,16 @@ use serde::Deserialize;
 
 use super::units;
 
-/// Where Redis is and how it is used.
+/// The location of Redis, and its use.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [redis] section")]
 pub struct Redis {
     /// `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`; empty for a hub on
     /// its own.
     pub url: String,
-    /// What all keys and channels begin with: 1 to 100 letters, digits, `_`, `-`, `.` or `:`.
+    /// Prefix of all keys and channels: 1 to 100 letters, digits, `_`, `-`, `.` or `:`.
     pub prefix: String,
-    /// A file of certificates (PEM), one of which must have signed the server's; empty for
-    /// the system's.
+    /// A file of accepted certificate authorities (PEM); empty for the system's.
     pub tls_ca: String,
     /// How long Redis may take to answer before it counts as away.
     #[serde(deserialize_with = "units::duration")]
@@ -29,7 +28,7 @@ pub struct Redis {
     pub interest_grace: Duration,
 }
 
-/// Without the URL, which may hold a password.
+/// Without the URL: it may hold a password.
 impl std::fmt::Debug for Redis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Redis")

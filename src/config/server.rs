@@ -1,5 +1,5 @@
-//! `[server]`: the process around the hub. Only `fanfare serve` reads it; an
-//! application that embeds the hub binds its own sockets.
+//! `[server]`: the process around the hub. Only `fanfare serve` reads it; an embedding application
+//! binds its own sockets.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -17,30 +17,30 @@ pub struct Server {
     /// Worker threads; 0 is one per core.
     #[serde(deserialize_with = "units::count")]
     pub workers: usize,
-    /// Connections that the kernel holds per listener until they are accepted.
+    /// Connections held by the kernel per listener before they are accepted.
     #[serde(deserialize_with = "units::count")]
     pub backlog: u32,
-    /// Sockets that share the address (`SO_REUSEPORT`), at least 1: the accept queue
-    /// is `listeners × backlog`.
+    /// Sockets sharing the address (`SO_REUSEPORT`), at least 1: the accept queue is `listeners ×
+    /// backlog`.
     #[serde(deserialize_with = "units::count")]
     pub listeners: u32,
-    /// What carries streams.
+    /// The transport of streams.
     #[serde(deserialize_with = "units::word")]
     pub transport: Transport,
-    /// Whether an address that other machines reach is allowed without authentication.
+    /// Whether an address reachable by other machines is allowed without authentication.
     #[serde(deserialize_with = "units::switch")]
     pub open_to_network: bool,
-    /// The window over which streams are ended, and told to return, at shutdown.
+    /// The drain window: at shutdown, streams end and their clients return spread over it.
     #[serde(deserialize_with = "units::duration")]
     pub drain: Duration,
 }
 
-/// What carries a stream's bytes. Streams are the same over both.
+/// The transport of a stream's bytes. Streams are the same over both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
-    /// The bare socket, where a plain `GET` comes first on a plain-text connection; all
-    /// other requests go the framework's way.
+    /// The bare socket, if a plain `GET` comes first on a plain-text connection. All other requests
+    /// go through the framework.
     Raw,
     /// The framework's body, with its buffers.
     Body,

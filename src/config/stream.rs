@@ -1,5 +1,5 @@
-//! `[stream]`: what holds for every stream, whatever its topics. What it may leave
-//! unread is `[outbox]`; when events leave is `[delivery]`.
+//! `[stream]`: limits and times of every stream. Its unread bytes are in `[outbox]`, its flush in
+//! `[delivery]`.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{rate::RateTable, units};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [stream] section")]
 pub struct Stream {
-    /// Quiet time after which a heartbeat comment is written.
+    /// Quiet time before a heartbeat comment.
     #[serde(deserialize_with = "units::duration")]
     pub heartbeat: Duration,
     /// Least value of a stream's random `retry:`.
@@ -24,19 +24,19 @@ pub struct Stream {
     /// How long a write may make no progress before the client counts as gone.
     #[serde(deserialize_with = "units::duration")]
     pub write_timeout: Duration,
-    /// Age at which a stream is ended and its client told to return; zero is never.
+    /// The maximum age of a stream; its client then reconnects. Zero turns the limit off.
     #[serde(deserialize_with = "units::duration")]
     pub max_lifetime: Duration,
     /// Most that is added to `max_lifetime` at random, per stream.
     #[serde(deserialize_with = "units::duration")]
     pub max_lifetime_jitter: Duration,
-    /// Events that one connection may be sent.
+    /// Events sent to one connection.
     #[serde(with = "RateTable")]
     pub rate: Rate,
-    /// Events of a topic's pending batch that make it leave before its tick.
+    /// Events filling a topic's pending batch: it then leaves before its tick.
     #[serde(deserialize_with = "units::count")]
     pub max_batch_events: usize,
-    /// Bytes of a topic's pending batch that make it leave before its tick.
+    /// Bytes filling a topic's pending batch: it then leaves before its tick.
     #[serde(deserialize_with = "units::size")]
     pub max_batch_bytes: usize,
 }

@@ -66,8 +66,7 @@ fn the_defaults_parse_and_are_valid() {
 #[test]
 fn every_key_of_the_defaults_file_is_known_and_every_known_key_is_in_it() {
     let tree = layers::parse(DEFAULTS).expect("the defaults parse");
-    // Unknown keys are refused, so that parsing proves the one half; the other is that
-    // no key could be left out.
+    // Unknown keys are errors, so parsing proves one half; the other half: no key may be left out.
     assert!(Config::deserialize(&tree).is_ok());
     for (key, _) in leaves(&tree) {
         let pointer = format!("/{}", key.to_string().replace('.', "/"));
@@ -299,7 +298,7 @@ fn of_keys_that_disagree_the_one_set_last_is_named() {
     ];
     let problems = Config::load(&sources).expect_err("they still disagree").0;
     assert_eq!(problems[0].place, "--retry-max");
-    // A bad value is replaced by nobody's wish, which nothing has to agree with.
+    // A stand-in replaces a bad value, and no rule applies to it.
     sources.environment = variables(&[("FANFARE__STREAM__RETRY_MAX", "2")]);
     sources.flags = vec![("stream.retry_min", "5s".into(), "--retry")];
     let problems = Config::load(&sources).expect_err("one has no unit").0;

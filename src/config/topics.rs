@@ -1,5 +1,5 @@
-//! `[[topics]]`: policies by pattern. What a policy leaves out comes from `[delivery]`
-//! and `[history]`; finding a topic's policy is not done here.
+//! `[[topics]]`: policies by pattern. Omitted keys come from `[delivery]` and `[history]`. Finding
+//! a topic's policy is done elsewhere.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{rate, units};
 
-/// The policy of the topics that match `pattern`, where no earlier policy does.
+/// The policy of the topics matching `pattern`, unless an earlier policy matches.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [[topics]] entry")]
 pub struct TopicPolicy {
@@ -20,26 +20,26 @@ pub struct TopicPolicy {
     /// Time between two ticks, 1 ms to 1 h; else `delivery.tick`.
     #[serde(default, deserialize_with = "units::given_duration")]
     pub tick: Option<Duration>,
-    /// Which events of one tick leave; else `delivery.conflate`.
+    /// The events of one tick to send; else `delivery.conflate`.
     #[serde(default, deserialize_with = "units::given_word")]
     pub conflate: Option<Conflate>,
-    /// What is kept for replay.
+    /// The history kept for replay.
     #[serde(default)]
     pub history: TopicHistory,
-    /// Events of all topics under this entry that one stream may be sent; else no limit but
-    /// the stream's own.
+    /// Events sent to one stream from all topics of this entry; else only the stream's own limit
+    /// applies.
     #[serde(default, deserialize_with = "rate::given")]
     pub rate: Option<Rate>,
 }
 
-/// What is kept of a topic; what is left out comes from `[history]`.
+/// The history of a topic; omitted keys come from `[history]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a history like { events = 100, ttl = \"1h\" }")]
 pub struct TopicHistory {
     /// Events kept per topic; 0 keeps none.
     #[serde(default, deserialize_with = "units::given_count")]
     pub events: Option<usize>,
-    /// Age at which an event is forgotten; zero keeps none.
+    /// The age of an event at its expiry; zero keeps none.
     #[serde(default, deserialize_with = "units::given_duration")]
     pub ttl: Option<Duration>,
 }

@@ -1,11 +1,11 @@
-//! A layer as a tree: its leaves, each under its full key, and laying one leaf over
-//! another tree. Knows nothing of which keys exist, but that `topics` is a list.
+//! A layer as a tree: its leaves by full key, and overlaying a leaf on another tree. It knows no
+//! keys, except that `topics` is a list.
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-/// The list whose entries have keys of their own; any other list is a value.
+/// The list with entries of keys; any other list is a value.
 pub(super) const LIST: &str = "topics";
 
 /// One step of a key.

@@ -1,7 +1,6 @@
 //! Values as people write them: `"100ms"`, `"64KiB"`, `4096`. Each function is a
-//! `deserialize_with` that also takes a number or a truth as text, which is how the
-//! environment and flags give them, and whose error says what was expected. Whether a
-//! value is sensible is decided in `validate`.
+//! `deserialize_with`. It also takes a number or a boolean as text, as the environment and flags
+//! give them, and its error names the expected form. `validate` checks ranges.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
@@ -11,8 +10,8 @@ use serde::{
     de::{Error, IntoDeserializer, Unexpected, Visitor, value::StrDeserializer},
 };
 
-/// A duration like `"100ms"`, `"5m"` or `"1h 30m"`; never a bare number, whose unit
-/// would be a guess.
+/// A duration like `"100ms"`, `"5m"` or `"1h 30m"`; never a bare number, since its unit would be a
+/// guess.
 pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     read(from, "a duration like \"100ms\"", |given| match given {
         Given::Text(text) => humantime::parse_duration(text).ok(),
@@ -32,7 +31,7 @@ pub(super) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error
     })
 }
 
-/// A whole number that fits the field.
+/// A whole number in the field's range.
 pub(super) fn count<'de, D: Deserializer<'de>, T: TryFrom<u64>>(from: D) -> Result<T, D::Error> {
     let number = read(from, "a whole number", |given| match given {
         Given::Text(text) => text.parse().ok(),
@@ -70,21 +69,21 @@ pub(super) fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> R
     T::deserialize(word)
 }
 
-/// [`duration`], where the key may be left out.
+/// [`duration`] for an optional key.
 pub(super) fn given_duration<'de, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Duration>, D::Error> {
     duration(from).map(Some)
 }
 
-/// [`count`], where the key may be left out.
+/// [`count`] for an optional key.
 pub(super) fn given_count<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {
     count(from).map(Some)
 }
 
-/// [`word`], where the key may be left out.
+/// [`word`] for an optional key.
 pub(super) fn given_word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     from: D,
 ) -> Result<Option<T>, D::Error> {

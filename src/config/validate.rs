@@ -1,5 +1,4 @@
-//! Which values make sense, alone and together. Types and units are checked before, in
-//! `load`; here every value is a value.
+//! Ranges of values, alone and together. `load` checks types and units before.
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
@@ -10,8 +9,8 @@ use super::{
     Server, Stream, TopicPolicy,
 };
 
-/// Streams of one instance: more than a machine has open files for, and what sums of it
-/// stay far below the largest number.
+/// Streams of one instance: more than a machine's open files, and sums of it stay far below the
+/// largest number.
 const MAX_CONNECTIONS: usize = 10_000_000;
 
 /// Publishes under way in a partition: each is in memory.
@@ -24,11 +23,11 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// Below this, heartbeats and timeouts cost more than they find out.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3600);
-/// Long enough for any purpose, and far from where adding it to a time overflows.
+/// Long enough for any purpose, and far from overflow when added to a time.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A cursor names every partition and has to stay a short line.
 const MAX_PARTITIONS: u16 = 256;
-/// What one large event and its head need.
+/// Room for one large event and its head.
 const MIN_OUTBOX_BYTES: usize = 4 * 1024;
 /// Past this an event belongs in a store, and its URL in the event.
 const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
@@ -46,7 +45,7 @@ impl Config {
         if problems.is_empty() { Ok(()) } else { Err(ConfigProblems(problems)) }
     }
 
-    /// What [`Config::validate`] finds, in the order of the sections.
+    /// The findings of [`Config::validate`], in the order of the sections.
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut findings = Findings(Vec::new());
         findings.server(&self.server);
@@ -65,9 +64,9 @@ impl Config {
     }
 }
 
-/// A value that makes no sense, alone or beside others.
+/// An invalid value, alone or beside others.
 pub(super) struct Finding {
-    /// The keys that take part, the likeliest culprit first; never empty.
+    /// The keys involved, the likeliest culprit first; never empty.
     pub(super) keys: Vec<String>,
     pub(super) message: String,
 }

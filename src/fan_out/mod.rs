@@ -1,10 +1,10 @@
-//! Follower fan-out: the router actor, and what a fan-out is asked and reports.
+//! Follower fan-out: the router actor, its modes and its report.
 
 mod messages;
 mod router;
 
 pub(crate) use messages::FanOutToFollowers;
-pub(crate) use router::{FanoutRouter, RouterHost};
+pub(crate) use router::{FanOutRouter, RouterHost};
 use serde::{Deserialize, Serialize};
 
 /// How an event reaches an author's followers.
@@ -13,27 +13,26 @@ use serde::{Deserialize, Serialize};
 pub enum FanOutMode {
     /// It is published to each follower's topic `notifications:<user>`.
     Push,
-    /// It is published once to `posts:<author>`, which the followers' feeds listen to.
+    /// It is published once to `posts:<author>`, a topic of the followers' feeds.
     Pull,
     /// Push for up to `fanout.pull_above` followers, pull for more.
     #[default]
     Auto,
 }
 
-/// Whom a fan-out has reached: `followers` are those online, those who have muted the kind,
-/// and the rest, who find it when they come back. What could not be counted of a pull is
-/// left out.
+/// The reach of a fan-out. `followers` counts all: online, muted, and offline ones; offline
+/// followers find the event on their return. A count unavailable for a pull is omitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct FanOutReport {
     /// Push or pull.
     pub mode: FanOutMode,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub followers: Option<u64>,
-    /// Followers with an open stream of their own notifications, or if they pull of their
-    /// feed, on any instance; those aside who have muted the kind.
+    /// Followers with an open stream of their own notifications (push) or an open feed (pull) on
+    /// any instance, without those muting the kind.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub online: Option<u64>,
-    /// Followers who have muted the kind; if they pull, of those with an open feed.
+    /// Followers muting the kind; for a pull, only those with an open feed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub muted: Option<u64>,
 }

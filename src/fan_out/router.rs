@@ -39,12 +39,12 @@ pub(crate) struct RouterHost {
 }
 
 /// The actor.
-pub(crate) struct FanoutRouter {
+pub(crate) struct FanOutRouter {
     host: Arc<RouterHost>,
     running: Arc<Semaphore>,
 }
 
-impl FanoutRouter {
+impl FanOutRouter {
     /// A router running `fanout.max_running` fan-outs at once; the others wait in order.
     pub fn new(host: RouterHost) -> Self {
         let running = Arc::new(Semaphore::new(host.config.max_running));
@@ -52,11 +52,11 @@ impl FanoutRouter {
     }
 }
 
-impl Actor for FanoutRouter {
+impl Actor for FanOutRouter {
     type Context = Context<Self>;
 }
 
-impl Handler<FanOutToFollowers> for FanoutRouter {
+impl Handler<FanOutToFollowers> for FanOutRouter {
     type Result = ();
 
     fn handle(&mut self, message: FanOutToFollowers, ctx: &mut Self::Context) {
@@ -69,7 +69,7 @@ impl Handler<FanOutToFollowers> for FanoutRouter {
             let internal = |_| Err(FanOutError::Partly(Box::new(PublishError::Internal.into())));
             let report = report.unwrap_or_else(internal);
             drop(permit);
-            // Whoever asked may have gone: it is done all the same.
+            // The caller may be gone: the fan-out is done all the same.
             let _ = answer.send(report);
         }));
     }
@@ -91,12 +91,12 @@ impl RouterHost {
         }
     }
 
-    /// Publishes once, to the topic that the followers' feeds have.
+    /// Publishes once, to a topic of the followers' feeds.
     async fn pull(&self, author: User, event: Event) -> Result<FanOutReport, FanOutError> {
         let kind = event.event_type.clone().unwrap_or_else(|| "message".to_owned());
         let posts = author.posts();
         self.publisher.publish_to(posts.clone(), event).await?;
-        // It is there: what cannot be counted now does not make it undone.
+        // The event is published: a failed count does not undo it.
         let followers = self.feeds.graph.counts(author).await.ok().map(|counts| counts.followers);
         let users = self.instances.feed_users_everywhere(&posts, &kind).await.ok();
         let muted =
@@ -138,7 +138,7 @@ impl RouterHost {
         }
     }
 
-    /// Reads a chunk of followers; and where the next one begins, if there is one.
+    /// Reads a chunk of followers, and the start of the next one, if any.
     async fn read_chunk(
         &self,
         author: &User,

@@ -1,5 +1,5 @@
-//! Who follows whom, and the kinds of events that each user muted: the store in memory, and
-//! the contract suite for every store. The seams themselves are in `fanfare_core::follow`.
+//! The follow graph and the muted kinds of each user: the store in memory, and the contract suite
+//! for every store. The seams themselves are in `fanfare_core::follow`.
 
 pub mod contract;
 mod feed_reader;

@@ -56,7 +56,7 @@ async fn read_all(mut payload: Payload, max_bytes: usize) -> Result<Bytes, Refus
     Ok(body.freeze())
 }
 
-/// Reads a JSON object. A list is refused, which serde would take for a struct's fields.
+/// Reads a JSON object. A list is refused: serde would take it for a struct's fields.
 pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Result<T> {
     match json.trim_ascii_start().first() {
         Some(b'[') => Err(serde_json::Error::custom("expected a JSON object")),
@@ -71,14 +71,14 @@ pub(crate) struct BodyLine {
     pub bytes: Result<Bytes, Refusal>,
 }
 
-/// The lines of a body; empty ones are counted and left out. A line that is too long is the
-/// last: where the next begins is not known.
+/// The lines of a body; empty ones count, but are left out. An overlong line is the last: the start
+/// of the next is unknown.
 pub(crate) struct BodyLines {
     payload: Payload,
     /// BodyLines before the next.
     count: u64,
     buffer: BytesMut,
-    /// Bytes at the front that hold no line end.
+    /// Bytes at the front without a line end.
     searched: usize,
     max_line_bytes: usize,
     is_finished: bool,
@@ -106,14 +106,14 @@ impl BodyLines {
         }
     }
 
-    /// The last line, which has no end.
+    /// The last line, without a line end.
     fn take_rest(&mut self) -> Option<Bytes> {
         let rest = self.buffer.split().freeze();
         self.searched = 0;
         (!rest.trim_ascii().is_empty()).then_some(rest)
     }
 
-    /// Gives up on what the body still has.
+    /// Stops reading the body.
     fn refuse(&mut self, refusal: Refusal) -> Result<Bytes, Refusal> {
         self.is_finished = true;
         self.buffer.clear();

@@ -11,10 +11,9 @@ use crate::{hub::Hub, transport};
 
 impl Hub {
     /// All endpoints under a prefix, for [`actix_web::App::configure`]: `/stream`, `/publish`,
-    /// `/streams/{clientId}/topics`, `/topics/{topic}`, `/fanout`, `/feed`, those of followers
-    /// and preferences, `/health/live`, `/health/ready`, `/stats` and `/metrics`. Whoever
-    /// reaches them may use them: what is not for everybody belongs behind the application's
-    /// own login.
+    /// `/streams/{clientId}/topics`, `/topics/{topic}`, `/fanout`, `/feed`, followers and
+    /// preferences, `/health/live`, `/health/ready`, `/stats` and `/metrics`. Anybody with access
+    /// to the paths may use them: put the application's own login in front of private ones.
     pub fn routes(&self, prefix: &str) -> impl FnOnce(&mut ServiceConfig) + use<> {
         routes(self.clone(), prefix.to_owned())
     }
@@ -33,12 +32,11 @@ impl Hub {
         move |config| operations(config, &hub, &prefix)
     }
 
-    /// Opens a stream as the answer to a request. The topics are the subscription's alone;
-    /// from the request come `Last-Event-ID` and, where the subscription leaves them open,
-    /// the query's `types`, `batch` and `snapshot`.
+    /// Opens a stream as the answer to a request. Its topics are the subscription's. From the
+    /// request come `Last-Event-ID` and, if the subscription leaves them open, the query's `types`,
+    /// `batch` and `snapshot`.
     ///
-    /// To be called on an actix-web worker. The answer is the stream, or the refusal that
-    /// the contract names.
+    /// Call it on an actix-web worker. The response is the stream, or a refusal with a stable code.
     pub fn stream(&self, request: &HttpRequest, subscription: Subscription) -> HttpResponse {
         let answer = stream::answer(self, request, subscription);
         answer.unwrap_or_else(|refusal| refusal.error_response())
@@ -52,10 +50,9 @@ impl Hub {
         answer.unwrap_or_else(|refusal| refusal.error_response())
     }
 
-    /// For [`actix_web::HttpServer::on_connect`]: has the kernel end a connection whose client
-    /// acknowledges nothing, or has no room, for `stream.write_timeout`. Without it, one that
-    /// vanished without a word holds its socket for a quarter of an hour, and one that
-    /// stopped reading for ever.
+    /// For [`actix_web::HttpServer::on_connect`]: the kernel then ends a connection whose client
+    /// acknowledges nothing, or has no room, for `stream.write_timeout`. Without it, a vanished
+    /// client holds its socket for a quarter of an hour, and a client not reading holds it forever.
     pub fn on_connect(&self) -> impl Fn(&dyn Any, &mut Extensions) + Send + Sync + 'static + use<> {
         let timeout = self.parts().config.stream.write_timeout;
         move |connection, _| transport::limit_unsent(connection, timeout)

@@ -1,5 +1,5 @@
-//! `POST /follows`: who follows whom, a line each without end. BodyLines are stored while they
-//! are read, some hundred at a time, so no more than a few thousand are in memory.
+//! `POST /follows`: edges, one a line, without a limit. Lines are stored while they are read, some
+//! hundred at a time, so at most a few thousand are in memory.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -20,7 +20,7 @@ use crate::hub::Hub;
 /// Longest line: two names, every byte escaped, and room.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
-/// BodyLines that are stored with one call.
+/// Lines stored by one call.
 const MAX_BATCH_LINES: usize = 1024;
 
 /// Calls under way: one is answered while the next is read.
@@ -29,7 +29,7 @@ const MAX_BATCHES: usize = 4;
 /// BodyLines between two reports.
 const REPORT_LINES: u64 = 10_240;
 
-/// What a line says.
+/// One line of the body.
 #[derive(Deserialize)]
 struct Edge<'a> {
     #[serde(borrow)]
@@ -65,12 +65,12 @@ enum ImportLine {
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct ImportReport {
     processed: u64,
-    /// Edges that are new.
+    /// New edges.
     followed: u64,
     refused: u64,
 }
 
-/// BodyLines that are stored together.
+/// Lines stored together.
 #[derive(Default)]
 struct ImportBatch {
     edges: Vec<Follow>,
@@ -81,7 +81,7 @@ struct ImportBatch {
     broken: Option<(u64, Refusal)>,
 }
 
-/// A batch that was stored, and how many of its edges are new; or why it was not.
+/// A stored batch with its number of new edges, or the refusal.
 struct Stored {
     batch: ImportBatch,
     followed: Result<u64, Refusal>,
@@ -102,7 +102,7 @@ pub(crate) async fn post(
     Ok(answer_lines(answers(stored.buffered(MAX_BATCHES))))
 }
 
-/// What is told of batches: refused lines, progress, and how it ended.
+/// The lines of the answer: refused lines, progress, and the end.
 fn answers(stored: impl Stream<Item = Stored> + 'static) -> impl Stream<Item = ImportLine> {
     let (stored, report) = (stored.boxed_local(), ImportReport::default());
     let import = Import { stored, report, reported: 0, is_finished: false };
@@ -123,7 +123,7 @@ struct Import {
 }
 
 impl Import {
-    /// What is to be told next; none at the end.
+    /// The next lines of the answer; none at the end.
     async fn next(&mut self) -> Option<Vec<ImportLine>> {
         if self.is_finished {
             return None;

@@ -18,7 +18,7 @@ use crate::hub::Hub;
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
-/// What a query says.
+/// The query.
 #[derive(Deserialize)]
 struct PageQuery {
     after: Option<String>,

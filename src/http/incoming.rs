@@ -13,7 +13,7 @@ use super::{
 };
 use crate::fan_out::FanOutMode;
 
-/// What a publish body says, by all its names.
+/// The body of a publish, with all aliases.
 #[derive(Deserialize)]
 struct PublishBody<'a> {
     #[serde(alias = "channel")]
@@ -30,7 +30,7 @@ struct PublishBody<'a> {
     id: Option<String>,
 }
 
-/// What a fan-out's body says.
+/// The body of a fan-out.
 #[derive(Deserialize)]
 struct FanOutBody<'a> {
     author: String,
@@ -99,8 +99,8 @@ pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
     Ok(Incoming { topics, has_list, event })
 }
 
-/// Valid JSON without the white space between its tokens. Numbers and the order of keys
-/// stay to the letter, which going through a value would not keep.
+/// Valid JSON without the white space between tokens. Numbers and the order of keys stay literally;
+/// a JSON value would not keep them.
 fn compact(json: &str) -> String {
     let mut compact = String::with_capacity(json.len());
     let mut copied = 0;

@@ -1,14 +1,14 @@
-//! Answers in NDJSON, which begin while the request is still being read.
+//! NDJSON answers, beginning while the request is still being read.
 
 use actix_web::{HttpResponse, web::Bytes};
 use futures_util::{Stream, StreamExt, stream::poll_fn};
 use serde::Serialize;
 use tokio::sync::mpsc;
 
-/// Answers of one request that its client has not read: some 20 MB.
+/// Unread answers of one request: some 20 MB.
 const MAX_UNREAD_ANSWERS: usize = 100_000;
 
-/// Answers that are written in one piece, if so many are there.
+/// Answers written in one piece, if so many are ready.
 const MAX_LINES_AT_ONCE: usize = 64;
 
 const NDJSON: &str = "application/x-ndjson";
@@ -28,7 +28,7 @@ where
     actix_web::rt::spawn(async move {
         while let Some(answer) = answers.next().await {
             if sender.send(answer).await.is_err() {
-                // The client is gone: what it has not sent is not taken.
+                // The client is gone: the rest of its request is not accepted.
                 return;
             }
         }
@@ -38,7 +38,7 @@ where
     HttpResponse::Ok().content_type(NDJSON).streaming(body)
 }
 
-/// The same where all answers are there.
+/// The same with all answers ready.
 pub(crate) fn answer_all_lines(answers: &[impl Serialize]) -> HttpResponse {
     match to_lines(answers) {
         Ok(lines) => HttpResponse::Ok().content_type(NDJSON).body(lines),

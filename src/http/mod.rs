@@ -2,7 +2,7 @@
 
 mod body;
 mod embed;
-mod fanout;
+mod fan_out;
 pub(crate) mod feed;
 mod follow_import;
 mod followers;
@@ -37,7 +37,7 @@ fn routes(hub: Hub, prefix: String) -> impl FnOnce(&mut ServiceConfig) {
     }
 }
 
-/// Subscribing, publishing, and what there is to know of a topic.
+/// Subscribing, publishing, and the status of topics.
 fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     let topic = web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(topics::get);
     let stream =
@@ -52,13 +52,13 @@ fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
             [web::post().to(stream_topics::post)],
         ))
         .service(resource(hub, prefix, "/topics/{topic}", &["GET", "HEAD"], [topic]))
-        .service(resource(hub, prefix, "/fanout", &["POST"], [web::post().to(fanout::post)]))
+        .service(resource(hub, prefix, "/fanout", &["POST"], [web::post().to(fan_out::post)]))
         .service(resource(hub, prefix, "/feed", &["GET"], [web::get().to(feed::get)]))
         .service(resource(hub, prefix, "/publish", &["POST"], [web::post().to(publish::post)]));
     follows(config, hub, prefix);
 }
 
-/// Who follows whom, and what users have muted.
+/// Followers and muted kinds.
 fn follows(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     let get = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     let edge = [web::put().to(follows::put), web::delete().to(follows::delete)];
@@ -88,8 +88,8 @@ fn operations(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
         .service(get("/metrics", web::to(stats::metrics)));
 }
 
-/// A resource of this hub, whatever other hubs the application has, that refuses other
-/// methods by name.
+/// A resource of this hub, even beside other hubs in the application. It refuses other methods by
+/// name.
 fn resource<const N: usize>(
     hub: &Hub,
     prefix: &str,

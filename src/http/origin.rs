@@ -1,12 +1,12 @@
-//! Where a request comes from, as browsers say.
+//! The origin of a request, as reported by browsers.
 
 use actix_web::HttpRequest;
 use fanfare_core::error::ErrorCode;
 
 use super::refusal::Refusal;
 
-/// Refuses a change that another site's page asks for: it can send a body of a simple type
-/// without its browser asking the hub first. Its browser says so.
+/// Refuses a change requested by another site's page. A page can send a body of a simple type
+/// without its browser asking the hub first, but its browser reports the site.
 pub(crate) fn refuse_other_sites(request: &HttpRequest) -> Result<(), Refusal> {
     let site = request.headers().get("sec-fetch-site");
     if site.is_some_and(|site| site == "cross-site") {

@@ -1,4 +1,4 @@
-//! `GET` and `PUT /preferences/{user}`: the kinds of events that a user has muted.
+//! `GET` and `PUT /preferences/{user}`: the kinds of events muted by a user.
 
 use actix_web::{
     HttpRequest,
@@ -17,7 +17,7 @@ use crate::hub::Hub;
 /// Longest body: 64 kinds of 256 bytes, every byte escaped.
 const MAX_BODY_BYTES: usize = 128 * 1024;
 
-/// What a body says.
+/// The body of a `PUT`.
 #[derive(Deserialize)]
 struct PreferencesBody {
     muted: Vec<String>,

@@ -24,17 +24,17 @@ use super::{
 };
 use crate::{hub::Hub, publisher::CheckedPublish};
 
-/// BodyLines of one NDJSON request that are handed over together, if so many have arrived.
+/// Lines of one NDJSON request handed over together, if so many have arrived.
 const MAX_LINES_AT_ONCE: usize = 64;
 
-/// How many times that many may be awaited.
+/// Multiple of that number allowed in flight.
 const MAX_AWAITED: usize = 4;
 
 /// How long the rest of a request is waited for before its answer begins. Many clients send
 /// its head and its body apart.
 const PATIENCE: Duration = Duration::from_millis(10);
 
-/// What one event was answered.
+/// The answer to one event.
 #[derive(Debug, Serialize)]
 pub(crate) struct EventAnswer {
     success: bool,
@@ -172,11 +172,11 @@ async fn array(hub: &Hub, body: &[u8]) -> Result<Vec<PostAnswer>, Refusal> {
     Ok(answers)
 }
 
-/// PostAnswer line by line while the request is still being read. One that has arrived as a whole
-/// is answered as a whole: an answer that begins before its request has ended costs HTTP/1.1
-/// the connection, and the publisher the time to make another.
+/// Answers line by line while the request is still being read. A request arrived as a whole is
+/// answered as a whole: an answer begun before the end of its request costs HTTP/1.1 the
+/// connection, and the publisher the time for another.
 async fn lines(hub: Hub, mut lines: BodyLines) -> HttpResponse {
-    // The framework hands over what came along with the head only after this.
+    // The framework hands over the bytes received with the head only after this.
     yield_once().await;
     let mut arrived = Vec::new();
     let is_whole = timeout(PATIENCE, async {
@@ -206,7 +206,7 @@ fn answer_as_read(hub: Hub, lines: impl Stream<Item = BodyLine> + 'static) -> Ht
     answer_lines(answers.buffered(MAX_AWAITED).flat_map(stream::iter))
 }
 
-/// Lets whatever runs this go on before this does.
+/// Lets other tasks of this thread run once.
 async fn yield_once() {
     let mut has_yielded = false;
     poll_fn(|task| {
@@ -230,8 +230,8 @@ async fn enqueue_lines(hub: &Hub, lines: Vec<BodyLine>) -> BoxFuture<'static, Ve
     answers.boxed()
 }
 
-/// Of an event for several topics: if some have taken it and others not, whoever is told
-/// that it was refused would publish it to the first again.
+/// For an event to several topics, accepted by only some of them: a plain refusal would make the
+/// publisher repeat it for all.
 fn all_or_refusal(
     answers: Vec<Result<Published, PublishError>>,
 ) -> Result<Vec<Published>, PublishError> {

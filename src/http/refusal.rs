@@ -1,5 +1,4 @@
-//! Refusals: JSON with a stable code, and the form in which a browser can take a temporary
-//! one.
+//! Refusals: JSON with a stable code, and the form of a temporary refusal for browsers.
 
 use std::{fmt, time::Duration};
 
@@ -21,7 +20,7 @@ use serde::{Serialize, Serializer};
 
 use super::publish::PostAnswer;
 
-/// Seconds after which a temporarily refused client should try again, before jitter.
+/// Base of `Retry-After` for a temporary refusal, in seconds, before jitter.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// `{"error":{"code":…,"message":…}}`, the answer to a refused request.
@@ -110,8 +109,8 @@ pub(crate) fn bad_json(error: serde_json::Error) -> Refusal {
     Refusal::new(ErrorCode::BadJson, error.to_string())
 }
 
-/// The answer to a stream that is not opened. A browser's `EventSource` gives up for good on
-/// any status but 200, so a temporary refusal reaches it as a stream that ends at once.
+/// The answer to a refused stream. A browser's `EventSource` gives up for good on any status except
+/// 200, so a temporary refusal reaches it as a short stream.
 pub(crate) fn stream_refusal(head: &RequestHead, error: SubscribeError) -> HttpResponse {
     let reason = match &error {
         SubscribeError::AtCapacity => ShutdownReason::Capacity,
@@ -142,7 +141,7 @@ pub(crate) fn stream_head() -> actix_web::HttpResponseBuilder {
     head
 }
 
-/// 405 with the methods that are allowed.
+/// 405 with the allowed methods.
 pub(crate) fn method_not_allowed(methods: &[&str]) -> HttpResponse {
     let methods = methods.join(", ");
     let message = format!("this resource takes {methods}");

@@ -1,4 +1,4 @@
-//! `/stats` for people and `/metrics` for Prometheus: the same counters.
+//! `/stats` for people and `/metrics` for Prometheus: the same table of counters.
 
 use actix_web::{
     HttpResponse,
@@ -6,98 +6,91 @@ use actix_web::{
 };
 use fanfare_core::cluster::ClusterStatus;
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     hub::Hub,
-    metrics::{Scrape, render},
+    metrics::{Gauges, Row, Value, render},
     process::Process,
 };
 
+/// Quantiles of a histogram in `/stats`, by their keys.
+const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
+
 /// The answer of `/stats`. Counters count since the start.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Stats {
     version: &'static str,
     uptime_seconds: u64,
     epoch: Option<String>,
-    connections: usize,
-    topics: usize,
-    subscriptions: i64,
-    published: u64,
-    delivered: u64,
-    conflated: u64,
-    dropped: DroppedCounts,
-    latency_ms: LatencyQuantiles,
-    outbox_bytes: i64,
-    history_bytes: usize,
-    resident_bytes: u64,
-    open_files: usize,
-    actor_panics: u64,
+    #[serde(flatten)]
+    rows: StatRows,
     bridge: ClusterStatus,
 }
 
-/// Events dropped from streams that then got a `gap`.
-#[derive(Debug, Serialize)]
-struct DroppedCounts {
-    slow: u64,
-    rate: u64,
-}
+/// The rows with a key in `/stats`.
+struct StatRows(Vec<Row>);
 
-/// From publish to socket write, of the oldest event of each write.
-#[derive(Debug, Serialize)]
-struct LatencyQuantiles {
-    p50: f64,
-    p95: f64,
-    p99: f64,
-    #[serde(rename = "p99.9")]
-    p999: f64,
-}
-
-impl LatencyQuantiles {
-    fn of(micros: &Histogram<u64>) -> Self {
-        let at = |quantile| micros.value_at_quantile(quantile) as f64 / 1000.0;
-        Self { p50: at(0.5), p95: at(0.95), p99: at(0.99), p999: at(0.999) }
+impl Serialize for StatRows {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        for row in &self.0 {
+            let Some(key) = row.stat else { continue };
+            match &row.value {
+                Value::Counter(count) => map.serialize_entry(key, count)?,
+                Value::Gauge(level) => map.serialize_entry(key, level)?,
+                Value::Seconds(seconds) => map.serialize_entry(key, seconds)?,
+                Value::Labelled(_, counts) => map.serialize_entry(key, &Entries(counts))?,
+                Value::Histogram { recorded, .. } => {
+                    let quantiles = QUANTILES.map(|(key, at)| (key, millis_at(recorded, at)));
+                    map.serialize_entry(key, &Entries(&quantiles))?;
+                }
+            }
+        }
+        map.end()
     }
 }
 
-/// Everything that is counted, now.
+/// Pairs as a JSON object.
+struct Entries<'a, T>(&'a [(&'static str, T)]);
+
+impl<T: Serialize> Serialize for Entries<'_, T> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+/// A quantile of recorded microseconds, in milliseconds.
+fn millis_at(recorded: &Histogram<u64>, quantile: f64) -> f64 {
+    recorded.value_at_quantile(quantile) as f64 / 1000.0
+}
+
+/// Every reading with a key in `/stats`.
 pub(crate) async fn stats(hub: Data<Hub>) -> Json<Stats> {
     let parts = hub.parts();
-    let snapshot = parts.metrics.snapshot();
-    let process = Process::now();
     Json(Stats {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: parts.started_at.elapsed().as_secs(),
         epoch: parts.log.epoch().map(|epoch| epoch.to_string()),
-        connections: parts.open_streams(),
-        topics: snapshot.topics,
-        subscriptions: snapshot.subscriptions,
-        published: snapshot.published,
-        delivered: snapshot.delivered,
-        conflated: snapshot.conflated,
-        dropped: DroppedCounts { slow: snapshot.dropped_slow, rate: snapshot.dropped_rate },
-        latency_ms: LatencyQuantiles::of(&snapshot.latencies),
-        outbox_bytes: snapshot.unsent_bytes,
-        history_bytes: parts.budget.used_bytes(),
-        resident_bytes: process.resident_bytes,
-        open_files: process.open_files,
-        actor_panics: snapshot.actor_panics,
+        rows: StatRows(rows(&hub)),
         bridge: parts.instances.cluster.status(),
     })
 }
 
-/// The same for Prometheus.
+/// Every reading, for Prometheus.
 pub(crate) async fn metrics(hub: Data<Hub>) -> HttpResponse {
-    let parts = hub.parts();
-    let scrape = Scrape {
-        snapshot: parts.metrics.snapshot(),
-        connections: parts.open_streams(),
-        history_bytes: parts.budget.used_bytes(),
-        bridge: parts.instances.cluster.status(),
-        process: Process::now(),
-    };
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(render(scrape))
+        .body(render(rows(&hub)))
+}
+
+fn rows(hub: &Hub) -> Vec<Row> {
+    let parts = hub.parts();
+    parts.metrics.rows(&Gauges {
+        connections: parts.open_streams(),
+        history_bytes: parts.budget.used_bytes(),
+        cluster: parts.instances.cluster.status(),
+        process: Process::now(),
+    })
 }

@@ -104,8 +104,8 @@ fn open_by_query(hub: &Hub, request: &HttpRequest) -> Result<HttpResponse, Refus
     Ok(answer_with(hub, request.head(), subscription))
 }
 
-/// Creates a stream for a transport that runs its connection: of the given topics, or of the
-/// query's. `None` if it is refused: then the endpoint answers.
+/// Creates a stream for a transport with its own loop: of the given topics, or of the query's.
+/// `None` if it is refused: then the endpoint answers.
 pub(crate) fn create(
     hub: &Hub,
     head: &RequestHead,
@@ -192,8 +192,8 @@ pub(crate) fn query(head: &RequestHead) -> Result<StreamQuery, Refusal> {
     query.map(|query| query.0).map_err(|error| Refusal::new(ErrorCode::BadQuery, error.to_string()))
 }
 
-/// Whether what is percent-encoded is UTF-8: form decoding would put U+FFFD in its place,
-/// and a client would wait for events of a topic that it did not name.
+/// Whether the percent-encoded bytes are UTF-8. Form decoding would replace invalid ones by U+FFFD,
+/// and a client would wait for events of another topic.
 fn is_utf8(query: &str) -> bool {
     let mut bytes = Vec::with_capacity(query.len());
     let mut rest = query.as_bytes();

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::hub::Hub;
 
-/// What a body says.
+/// The body.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TopicsBody {
@@ -26,7 +26,7 @@ struct TopicsBody {
 #[derive(Serialize)]
 pub(crate) struct TopicsAnswer {
     success: bool,
-    /// All that the stream has now.
+    /// All topics of the stream.
     topics: Vec<String>,
 }
 

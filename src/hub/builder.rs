@@ -24,7 +24,7 @@ use crate::{
     cluster::LocalCluster,
     config::Config,
     error::StartError,
-    fan_out::{FanoutRouter, RouterHost},
+    fan_out::{FanOutRouter, RouterHost},
     follow::{FeedReader, FollowGraph, Preferences, memory::MemoryFollows},
     ids::Ids,
     instances::{Executor, Instances},
@@ -98,9 +98,9 @@ impl HubBuilder {
         };
         let capacity = config.fanout.max_pending + 1;
         let router = start_alone("fanfare-fanout", &stop, move || {
-            FanoutRouter::create(|ctx| {
+            FanOutRouter::create(|ctx| {
                 ctx.set_mailbox_capacity(capacity);
-                FanoutRouter::new(router)
+                FanOutRouter::new(router)
             })
         })?;
         unless_started.disarm();

@@ -1,4 +1,4 @@
-//! Feeds: streams whose topics follow from the authors followed by their user.
+//! Feeds: streams with topics derived from the authors followed by their user.
 
 use actix::Addr;
 use fanfare_core::{

@@ -1,4 +1,4 @@
-//! Who follows whom, and what users have muted, as applications and endpoints ask for it.
+//! Following and muting, as applications and endpoints ask for it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,10 +19,10 @@ use crate::{
     instances::Instances,
 };
 
-/// Kinds that a user may mute: each costs something at every event of its kind.
+/// Bound on the kinds muted by a user: each costs time at every event of its kind.
 pub(crate) const MAX_MUTED_KINDS: usize = 64;
 
-/// Edges that are stored and told together.
+/// Edges stored and announced together.
 const MAX_EDGES: usize = 1024;
 
 impl Hub {
@@ -39,10 +39,10 @@ impl Hub {
         Ok(self.follow_all(vec![edge]).await? > 0)
     }
 
-    /// Ends that a user follows an author; whether it did.
+    /// Removes an edge. Returns whether it existed.
     ///
     /// # Errors
-    /// See [`FollowError`]. It may be called again.
+    /// See [`FollowError`]. Repeating it is safe.
     pub async fn unfollow(
         &self,
         follower: impl AsRef<str>,
@@ -78,8 +78,8 @@ impl Hub {
         followed.await
     }
 
-    /// A page of an author's followers, of at most `limit` (at least 1). `after` is what the
-    /// page before named as `next`.
+    /// A page of an author's followers, of at most `limit` (at least 1). `after` is the `next` of
+    /// the page before.
     ///
     /// # Errors
     /// See [`FollowError`].
@@ -93,7 +93,7 @@ impl Hub {
         Ok(self.parts().follows.feeds.graph.followers(author, after, limit.max(1)).await?)
     }
 
-    /// A page of the authors that a user follows, as [`Self::followers`].
+    /// A page of the authors followed by a user, as [`Self::followers`].
     ///
     /// # Errors
     /// See [`FollowError`].
@@ -145,7 +145,7 @@ impl Hub {
         muted.await
     }
 
-    /// The kinds that a user has muted, sorted.
+    /// The kinds muted by a user, sorted.
     ///
     /// # Errors
     /// See [`FollowError`].
@@ -169,8 +169,8 @@ impl Follows {
         Self { feeds, instances, partition_count, turns }
     }
 
-    /// Changes the open feeds of followers: when this returns, whatever an author that is
-    /// followed publishes from now on reaches them.
+    /// Changes the open feeds of followers. After this, every event of a followed author reaches
+    /// them.
     async fn change_feeds(&self, edges: &[Follow], change: FeedChange) -> Result<(), ChangeError> {
         let mut by_partition: BTreeMap<u16, BTreeMap<&User, Vec<String>>> = BTreeMap::new();
         for Follow { follower, author } in edges {
@@ -183,14 +183,13 @@ impl Follows {
             self.instances.change_everywhere(partition, changes.collect())
         });
         for changed in join_all(all).await {
-            // A feed that would have too many topics goes on with those that it has.
+            // A feed with too many topics keeps its present ones.
             changed?;
         }
         Ok(())
     }
 
-    /// Whoever changes what these users follow or mute waits for those who do so already: so
-    /// their open feeds come to what was stored last.
+    /// Changes of the same users take turns: so their open feeds reach the state stored last.
     async fn turns<'a>(&self, users: impl Iterator<Item = &'a User>) -> Vec<MutexGuard<'_, ()>> {
         let indexes = users.map(|user| user.hash64() as usize % self.turns.len());
         // In ascending order, so that no two wait for each other.
@@ -203,7 +202,7 @@ impl Follows {
     }
 }
 
-/// Does it whether or not whoever asked still waits: what is stored must be told to feeds.
+/// Runs to the end even if the caller stops waiting: stored changes must reach the feeds.
 async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, FollowError>> + Send + 'static,
 ) -> Result<T, FollowError> {
@@ -212,7 +211,7 @@ async fn to_the_end<T: Send + 'static>(
     done.unwrap_or(Err(FollowError::Feeds(ChangeError::Unconfirmed)))
 }
 
-/// What becomes of edges.
+/// A change of edges.
 #[derive(Clone, Copy)]
 enum FeedChange {
     Follow,

@@ -1,5 +1,4 @@
-//! The promises of every log, as tests: a log passes if it passes all of these, with
-//! one instance or several that it links.
+//! The promises of every log, as tests, for one instance or several linked ones.
 
 use std::time::Duration;
 
@@ -7,7 +6,7 @@ use futures_util::future::join_all;
 
 use crate::{Config, Event, Hub, PublishError, Subscription, testing::TestReader};
 
-/// What the instances under test are started with.
+/// The configuration of the instances under test.
 pub(crate) fn config() -> Config {
     let mut config = Config::default();
     config.delivery.tick = Duration::from_millis(5);
@@ -63,7 +62,7 @@ async fn refused_means_not_taken(instances: &[Hub]) {
     let max_payload = here.parts().config.publish.max_payload;
     let refused = here.publish("refused", Event::text("x".repeat(max_payload + 1))).await;
     assert_eq!(refused.unwrap_err().code(), "payload_too_large");
-    // All places are taken, as by publishes that no worker takes.
+    // All permits are taken, as by publishes stuck at a worker.
     let topic = crate::Topic::parse("refused").unwrap();
     let partition = topic.partition(here.parts().config.hub.partitions);
     let places = here.parts().publisher.take_all_permits(partition).await;

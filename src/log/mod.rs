@@ -1,4 +1,5 @@
-//! Where the logs of a hub's partitions are, and how a log elsewhere reaches the partitions.
+//! The location of the logs of a hub's partitions, and the way from a log elsewhere to the
+//! partitions.
 
 #[cfg(test)]
 pub(crate) mod contract;
@@ -15,7 +16,7 @@ use futures_util::FutureExt;
 
 use crate::actors::partition::{ApplyLogUpdates, Partition};
 
-/// Where the logs are.
+/// The location of the logs.
 #[derive(Debug, Clone)]
 pub(crate) enum LogSource {
     /// In the partitions, in memory.

@@ -1,9 +1,10 @@
-//! What the hub counts. Counters on an event's way are per worker, so that no cache line
-//! goes back and forth between cores; they are added up when somebody asks.
+//! The hub's counters. Counters on an event's way are per worker, so no cache line moves between
+//! cores; a scrape adds them up.
 //!
-//! How they are shown is the business of `prometheus` and of `http::stats`.
+//! `table` lists them for `prometheus` and `http::stats`.
 
 mod prometheus;
+mod table;
 
 use std::{
     collections::BTreeMap,
@@ -20,13 +21,20 @@ use fanfare_core::{
 };
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-pub(crate) use prometheus::{Scrape, render};
+
+pub(crate) use self::{
+    prometheus::render,
+    table::{Gauges, Row, Value},
+};
 
 /// Histograms keep two significant digits: a value is at most 1 % off.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
-/// Who or what ends streams: `client`, or a `shutdown`'s reason.
+/// The end of a stream: `client`, or a `shutdown`'s reason.
 const CLOSE_REASONS: [&str; 5] = ["client", "drain", "capacity", "lifetime", "slow"];
+
+/// Locked to record a value, or by a scrape.
+type SharedHistogram = Mutex<Histogram<u64>>;
 
 /// Counters of the whole hub, off an event's way.
 #[derive(Debug)]
@@ -41,7 +49,7 @@ pub(crate) struct Metrics {
     topics: Box<[AtomicUsize]>,
     refills: Box<[AtomicU64]>,
     closed: Mutex<BTreeMap<&'static str, u64>>,
-    durations: Mutex<Histogram<u64>>,
+    durations: SharedHistogram,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
 }
 
@@ -54,34 +62,8 @@ pub(crate) struct WorkerMetrics {
     dropped_rate: AtomicU64,
     subscriptions: AtomicI64,
     unsent_bytes: AtomicI64,
-    latencies: Mutex<Histogram<u64>>,
-    batches: Mutex<Histogram<u64>>,
-}
-
-/// All counters at one moment.
-#[derive(Debug)]
-pub(crate) struct Snapshot {
-    pub opened: u64,
-    pub opened_raw: u64,
-    pub closed: BTreeMap<&'static str, u64>,
-    pub published: u64,
-    pub delivered: u64,
-    pub conflated: u64,
-    pub dropped_slow: u64,
-    pub dropped_rate: u64,
-    pub replays_complete: u64,
-    pub replays_gap: u64,
-    pub actor_panics: u64,
-    pub topics: usize,
-    pub refills: u64,
-    pub subscriptions: i64,
-    pub unsent_bytes: i64,
-    /// Microseconds from publish to socket write.
-    pub latencies: Histogram<u64>,
-    /// Events in a batch.
-    pub batches: Histogram<u64>,
-    /// Milliseconds that closed streams were open.
-    pub durations: Histogram<u64>,
+    latencies: SharedHistogram,
+    batches: SharedHistogram,
 }
 
 impl Metrics {
@@ -114,7 +96,7 @@ impl Metrics {
         record(&self.durations, duration.as_millis() as u64);
     }
 
-    /// A stream has opened, from where its client said.
+    /// A stream opened; `result` describes its resume.
     pub fn count_replay(&self, result: ReplayResult) {
         let counter = match result {
             ReplayResult::None => return,
@@ -132,44 +114,6 @@ impl Metrics {
     /// A partition says how often it has caught up with its log in Redis.
     pub fn set_refills(&self, partition: u16, count: u64) {
         self.refills[usize::from(partition)].store(count, Ordering::Relaxed);
-    }
-
-    /// All counters now.
-    pub fn snapshot(&self) -> Snapshot {
-        let workers = self.workers.lock().clone();
-        let sum = |counter: fn(&WorkerMetrics) -> &AtomicU64| {
-            workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
-        };
-        let gauge = |counter: fn(&WorkerMetrics) -> &AtomicI64| {
-            workers.iter().map(|worker| counter(worker).load(Ordering::Relaxed)).sum()
-        };
-        let merge = |part: fn(&WorkerMetrics) -> &Mutex<Histogram<u64>>| {
-            let mut all = histogram();
-            for worker in &workers {
-                all.add(&*part(worker).lock()).expect("an auto-resizing histogram takes all");
-            }
-            all
-        };
-        Snapshot {
-            opened: self.opened.load(Ordering::Relaxed),
-            opened_raw: self.opened_raw.load(Ordering::Relaxed),
-            closed: self.closed.lock().clone(),
-            published: self.published.load(Ordering::Relaxed),
-            delivered: sum(|worker| &worker.delivered),
-            conflated: sum(|worker| &worker.conflated),
-            dropped_slow: sum(|worker| &worker.dropped_slow),
-            dropped_rate: sum(|worker| &worker.dropped_rate),
-            replays_complete: self.replays_complete.load(Ordering::Relaxed),
-            replays_gap: self.replays_gap.load(Ordering::Relaxed),
-            actor_panics: self.actor_panics.load(Ordering::Relaxed),
-            topics: self.topics.iter().map(|count| count.load(Ordering::Relaxed)).sum(),
-            refills: self.refills.iter().map(|count| count.load(Ordering::Relaxed)).sum(),
-            subscriptions: gauge(|worker| &worker.subscriptions),
-            unsent_bytes: gauge(|worker| &worker.unsent_bytes),
-            latencies: merge(|worker| &worker.latencies),
-            batches: merge(|worker| &worker.batches),
-            durations: self.durations.lock().clone(),
-        }
     }
 }
 
@@ -239,6 +183,6 @@ fn histogram() -> Histogram<u64> {
     histogram
 }
 
-fn record(histogram: &Mutex<Histogram<u64>>, value: u64) {
+fn record(histogram: &SharedHistogram, value: u64) {
     histogram.lock().record(value).expect("an auto-resizing histogram takes all");
 }

@@ -14,7 +14,7 @@ use fanfare_redis::{Target, follow::RedisFollows};
 use super::tests::TestRedis;
 use crate::{Config, follow::contract};
 
-/// Two instances that are asked in turns.
+/// Two instances used in turns.
 struct Turns {
     instances: [RedisFollows; 2],
     count: AtomicUsize,

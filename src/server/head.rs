@@ -1,4 +1,4 @@
-//! Heads of answers that the framework does not write.
+//! Heads of answers written without the framework.
 
 use std::time::SystemTime;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::http::refusal::stream_head;
 
-/// What a client is told that has sent no whole head in time, as the framework does.
+/// The answer to a client without a whole head in time, as the framework's.
 pub(super) fn request_timeout() -> String {
     format!(
         "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\ndate: {}\r\n\r\n",

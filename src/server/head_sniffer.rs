@@ -1,5 +1,5 @@
-//! What becomes of an accepted connection: a stream on its bare socket, or one of the
-//! framework's, which then knows nothing of the look that was taken.
+//! Head sniffing: an accepted connection becomes a stream on its bare socket, or one of the
+//! framework's. The framework reads the same bytes anew, so it does not notice.
 
 use std::{
     future::{Future, poll_fn},
@@ -29,10 +29,10 @@ use super::{
 };
 use crate::transport::{MAX_HEAD_BYTES, RawStream, Sniffed, limit_unsent, look};
 
-/// Looks that a head may need: large ones, with many cookies, come in several packets.
+/// Peeks at a head: large ones, with many cookies, come in several packets.
 const MAX_LOOKS: usize = 4;
 
-/// How long to wait for the rest of a head of which a part has come: some round trips.
+/// Wait for the rest of an incomplete head: some round trips.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Makes a worker's [`Door`].
@@ -44,7 +44,7 @@ pub(super) struct SnifferFactory<F> {
 }
 
 impl<F> SnifferFactory<F> {
-    /// `ordinary` takes the connections that are not streams for the bare socket.
+    /// `ordinary` takes all other connections.
     pub fn new(
         ordinary: F,
         routes: Arc<Routes>,
@@ -114,8 +114,8 @@ where
     }
 }
 
-/// A connection, whatever it is by now. What is not a stream has memory of its own, so that
-/// streams do not have to have room for it.
+/// A connection in its present role. Other roles than a stream are boxed, so streams need no room
+/// for them.
 pub(super) enum ServerConnection<S: Service<TcpStream>> {
     New(Rc<S>, LocalBoxFuture<'static, SniffedConnection>),
     Ordinary(Pin<Box<S::Future>>),
@@ -145,14 +145,14 @@ where
     }
 }
 
-/// What a new connection turned out to be.
+/// The role of a sniffed connection.
 pub(super) enum SniffedConnection {
     Ordinary(TcpStream),
     Stream(RawStream),
     Gone,
 }
 
-/// What all connections of a worker have in common.
+/// Common to all connections of a worker.
 struct SnifferShared {
     routes: Arc<Routes>,
     stream_head: StreamHead,
@@ -168,7 +168,7 @@ impl SnifferShared {
             let looked = pin!(timeout(self.head_timeout, self.look(&socket)));
             match select(looked, stopped).await {
                 Either::Left((looked, _)) => looked,
-                // The framework is told to stop too, and ends what has not begun.
+                // The framework also learns of the stop, and ends unstarted connections.
                 Either::Right(_) => Ok(Ok(Sniffed::Other)),
             }
         };
@@ -193,7 +193,7 @@ impl SnifferShared {
             return SniffedConnection::Ordinary(socket);
         };
         limit_unsent(&socket, self.routes.write_timeout());
-        // What a stream writes at once is whole: nothing comes that it could wait for.
+        // A stream's writes are complete, so delaying them (Nagle) gains nothing.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "small writes may be delayed");
         }
@@ -223,7 +223,7 @@ impl SnifferShared {
         timeout(REST_TIMEOUT, rest).await.unwrap_or(Ok(Sniffed::Other))
     }
 
-    /// What there is to be read, and how many bytes it has.
+    /// Peeks at the available bytes, and counts them.
     async fn look_once(&self, socket: &TcpStream) -> io::Result<(Sniffed, usize)> {
         poll_fn(|task| {
             let mut buffer = [MaybeUninit::uninit(); MAX_HEAD_BYTES];
@@ -242,8 +242,8 @@ impl SnifferShared {
 /// Waits until there are more than so many bytes to be read; false if the client has ended
 /// before.
 async fn until_more(socket: &TcpStream, count: usize) -> io::Result<bool> {
-    // The socket counts as readable for what was seen already. Only when a look has found
-    // no more is the next news waited for; of which the first is more, or the end.
+    // The socket counts as readable for bytes already seen. Only after a peek without more bytes
+    // does `readable` wait for new ones: the first new thing is more, or the end.
     for _ in 0..2 {
         socket.readable().await?;
         let more = socket.try_io(Interest::READABLE, || {

@@ -7,14 +7,14 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Binds several sockets to one address, so that the accept queue is as many times what the
-/// kernel allows for one.
+/// Binds several sockets to one address: the accept queue is then a multiple of the kernel's bound
+/// for one.
 ///
 /// # Errors
-/// The address is in use, also by another process that shares it in the same way.
+/// The address is in use, also by another process sharing it in the same way.
 pub(crate) fn bind(address: SocketAddr, count: u32, backlog: u32) -> io::Result<Vec<TcpListener>> {
-    // Sockets that share an address would not notice a stranger who shares it too: so this
-    // one, which shares nothing, asks first and keeps the port if the kernel chose it.
+    // Sockets sharing an address would not notice another process sharing it too. So a probe
+    // without sharing binds first, and keeps the port chosen by the kernel.
     let probe = socket(address)?;
     probe.bind(&address.into())?;
     let address = probe.local_addr()?.as_socket().unwrap_or(address);

@@ -1,5 +1,5 @@
-//! A server that runs a whole actix-web application and, beside it on the same port, answers
-//! streams on the bare socket.
+//! A server for a whole actix-web application; on the same port it answers streams on the bare
+//! socket.
 
 mod head;
 mod head_sniffer;
@@ -29,7 +29,7 @@ use self::{
 };
 use crate::{Hub, Subscription};
 
-/// Connections that the kernel holds until they are accepted: room for a storm, as far as
+/// Connections held by the kernel before they are accepted: room for a storm, as far as
 /// `net.core.somaxconn` allows.
 const BACKLOG: u32 = 4096;
 
@@ -71,7 +71,7 @@ pub struct Server<F> {
 }
 
 impl<F> Server<F> {
-    /// A server for the applications that the factory makes, one a worker.
+    /// A server for the applications made by the factory, one a worker.
     pub fn new(hub: &Hub, factory: F) -> Self {
         Self {
             factory,
@@ -84,15 +84,15 @@ impl<F> Server<F> {
         }
     }
 
-    /// Answers the streams at this path on the bare socket, with the topics that the query
-    /// names: for the route `{prefix}/stream` of [`Hub::routes`].
+    /// Answers the streams at this path on the bare socket, with the topics of the query: for the
+    /// route `{prefix}/stream` of [`Hub::routes`].
     pub fn streams_at(self, path: impl Into<String>) -> Self {
         self.route(path.into(), RouteKind::Topics(None))
     }
 
-    /// Answers the streams at this path on the bare socket, with the topics of the
-    /// subscription that belongs to the request. Where there is none, as when nobody is
-    /// logged in, the application answers. It runs on a worker: it must not wait.
+    /// Answers the streams at this path on the bare socket, with the topics of the request's
+    /// subscription. For `None`, as without a login, the application answers. The function runs on
+    /// a worker and must not block.
     pub fn streams_for(
         self,
         path: impl Into<String>,
@@ -101,14 +101,14 @@ impl<F> Server<F> {
         self.route(path.into(), RouteKind::Topics(Some(Arc::new(subscription))))
     }
 
-    /// Answers the feeds at this path on the bare socket, of the user that the query names:
-    /// for the route `{prefix}/feed` of [`Hub::routes`].
+    /// Answers the feeds at this path on the bare socket, of the query's user: for the route
+    /// `{prefix}/feed` of [`Hub::routes`].
     pub fn feeds_at(self, path: impl Into<String>) -> Self {
         self.route(path.into(), RouteKind::Feed(None))
     }
 
-    /// Answers the feeds at this path on the bare socket, of the user to whom the request
-    /// belongs, as [`Self::streams_for`] does.
+    /// Answers the feeds at this path on the bare socket, of the request's user, as
+    /// [`Self::streams_for`] does.
     pub fn feeds_for(
         self,
         path: impl Into<String>,
@@ -128,8 +128,8 @@ impl<F> Server<F> {
         self
     }
 
-    /// Connections of all kinds that one worker has at once, 25,600 by default. Further ones
-    /// wait to be accepted.
+    /// Connections of all kinds on one worker at once, 25,600 by default. Further ones wait to be
+    /// accepted.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.builder = self.builder.max_concurrent_connections(count);
         self
@@ -153,17 +153,16 @@ impl<F> Server<F> {
         self
     }
 
-    /// Leaves signals to the application, which stops the server by its handle.
+    /// Leaves signals to the application: it stops the server by its handle.
     pub fn disable_signals(mut self) -> Self {
         self.builder = self.builder.disable_signals();
         self
     }
 
-    /// Listens on each of these addresses that can be had, as a name may stand for one of
-    /// IPv4 and one of IPv6.
+    /// Listens on each available address: a name may stand for one of IPv4 and one of IPv6.
     ///
     /// # Errors
-    /// None of them can be had.
+    /// None is available.
     pub fn bind(mut self, addresses: impl ToSocketAddrs) -> io::Result<Self> {
         let mut bound = Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no address"));
         for address in addresses.to_socket_addrs()? {
@@ -200,16 +199,16 @@ impl<F> Server<F> {
         self
     }
 
-    /// Where the server listens.
+    /// The server's addresses.
     pub fn addrs(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
-    /// Starts the workers. What comes back is the running server, as
-    /// [`actix_web::HttpServer::run`] gives it: to be awaited, and stopped by its handle.
+    /// Starts the workers. Returns the running server, as [`actix_web::HttpServer::run`] does:
+    /// await it, and stop it by its handle.
     ///
     /// # Errors
-    /// A socket cannot be accepted from.
+    /// A socket cannot accept.
     pub fn run<I, S, B>(self) -> io::Result<actix_web::dev::Server>
     where
         F: Fn() -> I + Send + Clone + 'static,
@@ -240,8 +239,7 @@ impl<F> Server<F> {
                     })
                     .keep_alive(keep_alive)
                     .client_request_timeout(head_timeout)
-                    // A client that has said its last word is gone: nothing more can be
-                    // asked of its stream.
+                    // A half-closed client is gone: it can ask nothing more of its stream.
                     .h1_allow_half_closed(false)
                     .tcp_nodelay(true)
                     .local_addr(address)

@@ -1,4 +1,4 @@
-//! Which requests are streams for the bare socket, and how they are opened.
+//! The requests answered as streams on the bare socket, and their opening.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -9,24 +9,24 @@ use actix_web::dev::RequestHead;
 
 use crate::{Hub, Subscription, http, transport::NewStream};
 
-/// What a request's head says; none where that is the application's to say.
+/// Reads a request's head; `None` leaves the request to the application.
 type HeadFn<T> = Arc<dyn Fn(&RequestHead) -> Option<T> + Send + Sync>;
 
-/// What kind of stream a path has.
+/// The kind of a path's streams.
 pub(super) enum RouteKind {
-    /// Of the topics that the query names, or of those of the subscription.
+    /// Topics from the query, or from the application's function.
     Topics(Option<HeadFn<Subscription>>),
-    /// Of the user that the query names, or that is logged in.
+    /// The user from the query, or from the application's function.
     Feed(Option<HeadFn<String>>),
 }
 
-/// A path whose streams may be answered on the bare socket.
+/// A path with streams for the bare socket.
 pub(super) struct Route {
     pub path: String,
     pub kind: RouteKind,
 }
 
-/// All of them, and the hub that they are of.
+/// All such paths, and their hub.
 pub(super) struct Routes {
     pub hub: Hub,
     pub routes: Vec<Route>,
@@ -46,8 +46,7 @@ impl Routes {
         self.hub.parts().config.stream.write_timeout
     }
 
-    /// Opens the stream that a request asks for. None if the application is to answer: also
-    /// with a refusal, which it will find for itself.
+    /// Opens the requested stream. `None` if the application must answer, also with a refusal.
     pub async fn open(&self, head: &RequestHead) -> Option<NewStream> {
         let route = self.routes.iter().find(|route| route.path == head.uri.path())?;
         let stream = match &route.kind {

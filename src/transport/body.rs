@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::actors::connection::PipeReader;
 
-/// An endless body that ends when its stream does.
+/// A body ending with its stream.
 pub(crate) struct EventStreamBody(PipeReader);
 
 impl EventStreamBody {

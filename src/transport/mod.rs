@@ -1,7 +1,7 @@
-//! What carries a stream's bytes. A transport takes them from the connection's
-//! [`PipeReader`](crate::actors::connection::PipeReader) when its socket has room, ends
-//! when the reader says so, and drops the reader when the client is gone. The connection is
-//! a task of its own or, if the transport polls it, a part of the transport's.
+//! Transports: the carriers of a stream's bytes. A transport takes bytes from the connection's
+//! [`PipeReader`](crate::actors::connection::PipeReader) when its socket has room, ends with the
+//! reader, and drops the reader when the client is gone. The connection is a task of its own, or
+//! part of a transport with its own loop.
 
 mod body;
 mod raw;
@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 
 pub(crate) use crate::actors::connection::{NewStream, PipeReader};
 
-/// Has the kernel end an accepted connection that makes no progress for this long.
+/// The kernel then ends an accepted connection without progress for this long.
 pub(crate) fn limit_unsent(connection: &dyn Any, timeout: Duration) {
     if let Some(stream) = connection.downcast_ref::<TcpStream>()
         && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(timeout))

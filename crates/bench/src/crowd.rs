@@ -1,5 +1,5 @@
-//! The streams of a run: threads that read them, each with a runtime, a buffer and a totals of
-//! its own, so that no event takes a lock.
+//! The reader threads of a run. Each thread has its own runtime, buffer and totals, so no event
+//! takes a lock.
 
 use std::{cell::RefCell, rc::Rc, sync::Arc, thread};
 
@@ -16,23 +16,23 @@ use super::{
 };
 use crate::BenchError;
 
-/// What a thread is to do next.
+/// A command to a reader thread.
 enum ThreadOrder {
-    /// Open the stream of this number.
+    /// Open the stream with this number.
     Open(usize),
-    /// Cut all streams, and answer when that is done.
+    /// Cut all streams, and answer once they are cut.
     Cut(oneshot::Sender<()>),
-    /// Open again all that were cut, at once.
+    /// Reopen all cut streams at once.
     ComeBack,
 }
 
-/// All streams. They end with [`finish`](Self::finish), or with it.
+/// All reader threads. [`finish`](Self::finish) or dropping this closes the streams.
 pub(super) struct ReaderThreads {
     threads: Vec<(mpsc::UnboundedSender<ThreadOrder>, thread::JoinHandle<Totals>)>,
 }
 
 impl ReaderThreads {
-    /// Starts the threads; there are no streams yet.
+    /// Starts the threads, without streams.
     pub fn start(run: &Arc<Run>) -> Result<Self, BenchError> {
         let threads = (0..run.settings.thread_count).map(|number| {
             let (sender, receiver) = mpsc::unbounded_channel();
@@ -44,14 +44,14 @@ impl ReaderThreads {
             Ok((sender, thread))
         });
         let threads: Result<_, std::io::Error> = threads.collect();
-        let failed = |error| BenchError::Failed(format!("no threads to read streams: {error}"));
+        let failed = |error| BenchError::Failed(format!("cannot start reader threads: {error}"));
         Ok(Self { threads: threads.map_err(failed)? })
     }
 
-    /// Begins to open a stream, on the thread whose turn it is.
+    /// Begins to open a stream. Streams are spread over the threads in turn.
     pub fn open(&self, number: usize) {
         let (sender, _) = &self.threads[number % self.threads.len()];
-        // A thread that is gone has panicked, which `finish` tells.
+        // Sending fails only after a panic of the thread; `finish` reports it.
         let _ = sender.send(ThreadOrder::Open(number));
     }
 
@@ -66,14 +66,14 @@ impl ReaderThreads {
         if all.iter().any(Result::is_err) { Err(panicked()) } else { Ok(()) }
     }
 
-    /// Begins to open again all that were cut.
+    /// Begins to reopen all cut streams.
     pub fn come_back(&self) {
         for (sender, _) in &self.threads {
             let _ = sender.send(ThreadOrder::ComeBack);
         }
     }
 
-    /// Closes all streams and says what they had.
+    /// Closes all streams and returns their totals.
     pub fn finish(self) -> Result<Totals, BenchError> {
         let mut all = Totals::new();
         for (sender, thread) in self.threads {
@@ -85,10 +85,10 @@ impl ReaderThreads {
 }
 
 fn panicked() -> BenchError {
-    BenchError::Failed("a thread that reads streams panicked".to_owned())
+    BenchError::Failed("a reader thread panicked".to_owned())
 }
 
-/// Does as it is told, and reads streams until nothing more can be asked.
+/// Executes orders and reads streams until the order channel closes.
 async fn work(run: Arc<Run>, mut orders: mpsc::UnboundedReceiver<ThreadOrder>) -> Totals {
     let buffer = RefCell::new(vec![0; BUFFER_BYTES].into_boxed_slice());
     let state = Rc::new(ReaderThread { run, buffer, totals: RefCell::new(Totals::new()) });
@@ -104,7 +104,7 @@ async fn work(run: Arc<Run>, mut orders: mpsc::UnboundedReceiver<ThreadOrder>) -
             }
             ThreadOrder::Cut(done) => {
                 streams.shutdown().await;
-                // The run may be over.
+                // The receiver is gone if the run is over.
                 let _ = done.send(());
             }
             ThreadOrder::ComeBack => {

@@ -1,4 +1,4 @@
-//! Requests of the load tool that have an answer with an end, one at a time over a connection.
+//! Requests of the load tool with a finite response, one at a time on a connection.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -17,16 +17,16 @@ use crate::BenchError;
 /// From connecting to the answer's last byte.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// After which an idle connection is not used again: servers close them, often after 5 s, and
-/// whether a request that crosses with that was taken cannot be known.
+/// Longest idle time of a reused connection. Servers close idle connections, often after 5 s. If
+/// a request crosses with the close, it is unknown whether the server accepted it.
 const MAX_IDLE: Duration = Duration::from_secs(2);
 
-/// Longest answer: that of some hundred published events.
+/// Longest response body. A response to a few hundred published events is far shorter.
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Why there is no answer. Whether the request was taken is not known.
+/// Why there is no answer. The server may have accepted the request.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ExchangeError {
     #[error("{0}")]
@@ -39,13 +39,13 @@ pub(super) enum ExchangeError {
     Silent,
 }
 
-/// Addresses to try, and the one that answers.
+/// Resolves the host, and returns its first address accepting a connection.
 pub(super) async fn resolve(place: &PublishEndpoint) -> Result<SocketAddr, BenchError> {
     let failed = |error: io::Error| {
         BenchError::Failed(format!("cannot connect to http://{}: {error}", place.authority))
     };
     let found = tokio::net::lookup_host((place.host.as_str(), place.port)).await.map_err(failed)?;
-    let mut last = io::Error::other("the name has no address");
+    let mut last = io::Error::other("the host name has no address");
     for address in found {
         let late = || io::Error::new(io::ErrorKind::TimedOut, "no answer");
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
@@ -57,7 +57,7 @@ pub(super) async fn resolve(place: &PublishEndpoint) -> Result<SocketAddr, Bench
     Err(failed(last))
 }
 
-/// A connection that is opened when it is needed, and again when it was closed.
+/// A connection, opened on the first request and again after it was closed or idle.
 pub(super) struct Exchange {
     address: SocketAddr,
     open: Option<(TcpStream, Instant)>,
@@ -68,7 +68,7 @@ impl Exchange {
         Self { address, open: None }
     }
 
-    /// Sends a request and gives the answer's status and body.
+    /// Sends a request. Returns the status and the body of the response.
     pub async fn ask(&mut self, request: &[u8]) -> Result<(u16, Vec<u8>), ExchangeError> {
         let asking = timeout(ANSWER_TIMEOUT, self.ask_in_time(request));
         asking.await.unwrap_or(Err(ExchangeError::Silent))
@@ -107,7 +107,7 @@ impl Exchange {
     }
 }
 
-/// The conflated events that a hub counts at its `/stats`. None of what is no fanfare hub.
+/// The count of conflated events from the hub's `/stats`. None for another hub.
 pub(super) async fn conflated(address: SocketAddr, place: &PublishEndpoint) -> Option<u64> {
     let request = format!("GET {} HTTP/1.1\r\nhost: {}\r\n\r\n", place.path, place.authority);
     let (status, body) = Exchange::new(address).ask(request.as_bytes()).await.ok()?;

@@ -1,15 +1,15 @@
-//! What the kernel counts of connections that did not open at the first attempt: a SYN that
-//! finds an accept queue full is dropped, and sent again after a second.
+//! The kernel's counts of connections not opened at the first attempt. A full accept queue drops
+//! a SYN; the client's kernel retries it after a second.
 
 use std::{fs, ops::Sub};
 
 use serde::Serialize;
 
-/// Since the machine started, or between two looks.
+/// Counts since the machine started, or between two reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct Handshakes {
     pub syn_retransmissions: u64,
-    /// Of accept queues.
+    /// Connections dropped by a full accept queue.
     pub listen_overflows: u64,
 }
 

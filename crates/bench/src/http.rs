@@ -1,22 +1,22 @@
-//! As much of HTTP/1.1 as the load tool reads (RFC 9112), from bytes in pieces of any size: an
-//! answer's head, and the parts of its body. A client library would cost each of very many
-//! streams its buffers, and its time would be measured with the hub's.
+//! The part of HTTP/1.1 (RFC 9112) needed by the load tool: parses the head and the body of a
+//! response from pieces of any size. A client library would allocate buffers for each of very many
+//! streams, and its time would add to the hub's latency.
 
-/// Longest head that is read.
+/// Longest head accepted.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
 
-/// Header fields of an answer.
+/// Most header fields of a response.
 const MAX_HEADERS: usize = 64;
 
-/// Longest line of a chunk's size, or of a trailer.
+/// Longest chunk size line or trailer line.
 const MAX_CHUNK_LINE_BYTES: usize = 1024;
 
-/// An answer that is none.
+/// Not a valid response.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("what answers is no HTTP/1.1 server: {0}")]
+#[error("invalid HTTP/1.1 response: {0}")]
 pub(super) struct BadResponse(pub &'static str);
 
-/// The first lines of an answer, as far as they matter here.
+/// The relevant facts of a response head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ResponseHead {
     pub status: u16,
@@ -26,7 +26,7 @@ pub(super) struct ResponseHead {
 }
 
 impl ResponseHead {
-    /// Whether the body says where it ends; else it ends with the connection.
+    /// Whether the body has a length or chunks; otherwise it ends with the connection.
     pub fn has_end(&self) -> bool {
         self.framing != Framing::UntilClose
     }
@@ -39,22 +39,22 @@ enum Framing {
     UntilClose,
 }
 
-/// One answer: first its head, then its body.
+/// The parser of one response: first the head, then the body.
 #[derive(Debug, Default)]
 pub(super) struct ParsedResponse {
-    /// Bytes of a head that is not complete.
+    /// Bytes of the incomplete head.
     start: Vec<u8>,
     head: Option<Box<ResponseHead>>,
 }
 
 impl ParsedResponse {
-    /// Once it has arrived.
+    /// The head. None before it is complete.
     pub fn head(&self) -> Option<&ResponseHead> {
         self.head.as_deref()
     }
 
-    /// Takes the next bytes and gives what is body of them, in parts. True once the body is
-    /// complete: what follows is not looked at.
+    /// Parses the next bytes and passes their body bytes to `part`. True once the body is complete;
+    /// later bytes are ignored.
     pub fn feed(
         &mut self,
         bytes: &[u8],
@@ -68,14 +68,14 @@ impl ParsedResponse {
             let Some((mut head, length)) = parse_head(&self.start)? else {
                 let is_too_long = self.start.len() > MAX_HEAD_BYTES;
                 return if is_too_long {
-                    Err(BadResponse("its head has no end"))
+                    Err(BadResponse("head exceeds 64 KiB"))
                 } else {
                     Ok(false)
                 };
             };
             let rest = std::mem::take(&mut self.start).split_off(length);
             if (100..200).contains(&head.status) {
-                // The answer is still to come.
+                // An interim response (1xx): the final one follows.
                 self.start = rest;
                 continue;
             }
@@ -93,7 +93,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadResponse
     let length = match response.parse(bytes) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(_) => return Err(BadResponse("its head is not valid")),
+        Err(_) => return Err(BadResponse("malformed head")),
     };
     let value = |name: &str| {
         let header = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
@@ -106,7 +106,7 @@ fn parse_head(bytes: &[u8]) -> Result<Option<(ResponseHead, usize)>, BadResponse
     } else if value("transfer-encoding").is_some_and(|value| value.ends_with("chunked")) {
         Framing::Chunked(Chunks::default())
     } else if let Some(length) = value("content-length") {
-        Framing::Length(length.parse().map_err(|_| BadResponse("its length is no number"))?)
+        Framing::Length(length.parse().map_err(|_| BadResponse("invalid content-length"))?)
     } else {
         Framing::UntilClose
     };
@@ -145,12 +145,12 @@ fn give(bytes: &[u8], part: &mut impl FnMut(&[u8])) {
     }
 }
 
-/// A chunked body, RFC 9112 §7.1.
+/// The parser state of a chunked body (RFC 9112 §7.1).
 #[derive(Debug, Default, PartialEq, Eq)]
 enum Chunks {
     #[default]
     Start,
-    /// The digits so far, whether they have ended, and the line's length.
+    /// The size so far, whether its digits have ended, and the length of the line.
     Size {
         size: u64,
         has_ended: bool,
@@ -159,7 +159,7 @@ enum Chunks {
     Data(u64),
     /// The line end after a chunk's data.
     DataEnd,
-    /// A line of the trailer, and its length without CR.
+    /// Length of the current trailer line, without CR.
     Trailer(usize),
     Complete,
 }
@@ -190,13 +190,13 @@ impl Chunks {
                 },
                 Self::DataEnd if *first == b'\n' => Self::Start,
                 Self::DataEnd if *first == b'\r' => Self::DataEnd,
-                Self::DataEnd => return Err(BadResponse("a chunk is longer than it says")),
+                Self::DataEnd => return Err(BadResponse("chunk longer than its size")),
                 Self::Trailer(length) => match first {
                     b'\n' if length == 0 => Self::Complete,
                     b'\n' => Self::Trailer(0),
                     b'\r' => Self::Trailer(length),
                     _ if length > MAX_CHUNK_LINE_BYTES => {
-                        return Err(BadResponse("a trailer has no end"));
+                        return Err(BadResponse("trailer line too long"));
                     }
                     _ => Self::Trailer(length + 1),
                 },
@@ -207,12 +207,12 @@ impl Chunks {
     }
 }
 
-/// A byte of a chunk's first line: a digit of its size, or of what follows the size.
+/// Handles a byte of a chunk size line: a digit of the size, or a byte of an extension.
 fn size_digit(size: u64, has_ended: bool, length: usize, byte: u8) -> Result<Chunks, BadResponse> {
     let digit = char::from(byte).to_digit(16).filter(|_| !has_ended);
     let is_first = length == 0;
     if length > MAX_CHUNK_LINE_BYTES || size > u64::MAX >> 8 || (is_first && digit.is_none()) {
-        return Err(BadResponse("a chunk has no size"));
+        return Err(BadResponse("invalid chunk size"));
     }
     let length = length + 1;
     Ok(match digit {
@@ -227,7 +227,7 @@ fn size_digit(size: u64, has_ended: bool, length: usize, byte: u8) -> Result<Chu
 mod tests {
     use super::*;
 
-    /// Status, body, and whether it is complete, whatever the pieces.
+    /// Status, body, and completeness. Checks that pieces of any size give the same result.
     fn answer(bytes: &[u8]) -> Result<(u16, String, bool), BadResponse> {
         let read = |piece_bytes: usize| {
             let (mut answer, mut body, mut is_complete) =

@@ -1,4 +1,4 @@
-//! The address of a hub and the token for it, as the commands take them.
+//! The options for the address of a hub and its token, shared by the commands.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use crate::BenchError;
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
-/// Which hub, and as whom.
+/// Address and token of a hub.
 #[derive(Debug, clap::Args)]
 pub struct HubArgs {
     /// Address of the hub, http:// only
@@ -20,12 +20,12 @@ pub struct HubArgs {
     pub token: Option<Token>,
 }
 
-/// A secret: it is in no debug output.
+/// A secret: debug output hides it.
 #[derive(Clone)]
 pub struct Token(String);
 
 impl Token {
-    /// As an environment variable that is set to nothing gives it: no token.
+    /// An empty environment variable gives an empty token: send no token then.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -43,7 +43,7 @@ impl fmt::Debug for Token {
     }
 }
 
-/// `{"code":…,"message":…}`, as all refusals have it.
+/// The error object of every refusal: `{"code":…,"message":…}`.
 #[derive(Debug, Deserialize)]
 pub struct ErrorBody {
     pub code: String,
@@ -51,11 +51,14 @@ pub struct ErrorBody {
     pub message: String,
 }
 
-/// The address without the slash at its end.
+/// The address without the slashes at its end.
+///
+/// # Errors
+/// Not an `http://` URL, or one with a user name, a query or a fragment.
 pub fn base_url(url: &str) -> Result<String, BenchError> {
     let usage = |problem: &str| Err(BenchError::Usage(format!("--url {url}: {problem}")));
     let Ok(parsed) = url.parse::<Uri>() else {
-        return usage("this is not a URL");
+        return usage("invalid URL");
     };
     match parsed.scheme_str() {
         Some("http") => {}
@@ -64,23 +67,26 @@ pub fn base_url(url: &str) -> Result<String, BenchError> {
                 "TLS is not built in; use http://, or a proxy on this host that adds TLS",
             );
         }
-        _ => return usage("the address has to begin with http://"),
+        _ => return usage("the address must begin with http://"),
     }
     if parsed.authority().is_none_or(|authority| authority.as_str().contains('@')) {
-        return usage("no user name here; authentication is by --token");
+        return usage("the address must have no user name; use --token to authenticate");
     }
     if parsed.query().is_some() || url.contains('#') {
-        return usage("the address ends with its path, without ? and #");
+        return usage("the address must not contain ? or #");
     }
     Ok(url.trim_end_matches('/').to_owned())
 }
 
-/// The header's value.
+/// The value of the `Authorization` header.
+///
+/// # Errors
+/// The token contains characters other than printable ASCII.
 pub fn authorization(token: &Token) -> Result<HeaderValue, BenchError> {
     let is_sendable = token.0.bytes().all(|byte| byte.is_ascii_graphic());
     let value = HeaderValue::from_str(&format!("Bearer {}", token.0)).ok();
     value.filter(|_| is_sendable).ok_or_else(|| {
-        BenchError::Usage("the token holds characters that no token can have".to_owned())
+        BenchError::Usage("the token contains characters other than printable ASCII".to_owned())
     })
 }
 

@@ -1,26 +1,26 @@
-//! What one stream has had of one topic: whether every number came, once and in order. Pure.
+//! The ledger of one stream and topic: checks that every number arrives once and in order. Pure.
 
-/// Holes that are remembered, so that a number that comes late is told from one that comes
-/// twice. Past it the oldest is forgotten, and what fills it then counts as twice.
+/// Most holes remembered. A hole distinguishes a late number from a repeated one. Over the limit
+/// the oldest hole is dropped, and late numbers in it count as repeated.
 const MAX_HOLES: usize = 64;
 
-/// Numbers of one topic as they come; the first is 0.
+/// The numbers of one topic in their order of arrival; the first is 0.
 #[derive(Debug, Default)]
 pub(super) struct TopicRecord {
-    /// The lowest number that none has come from or beyond.
+    /// One more than the highest number received.
     next: u64,
-    /// Below `next`.
+    /// Count of missing numbers below `next`.
     missing: u64,
     twice: u64,
     out_of_order: u64,
-    /// Missing numbers below `next`: first and past the last, in order.
+    /// Ranges of missing numbers below `next`, in order: first number, and one past the last.
     holes: Vec<(u64, u64)>,
 }
 
-/// What a stream's topic came to.
+/// The result of a ledger.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Loss {
-    /// Missing although confirmed.
+    /// Missing, although the hub confirmed the event.
     pub lost: u64,
     pub twice: u64,
     pub out_of_order: u64,
@@ -35,7 +35,7 @@ impl std::ops::AddAssign for Loss {
 }
 
 impl TopicRecord {
-    /// Whether it came for the first time, as far as is remembered.
+    /// Records a number. True if it is new, as far as the remembered holes show.
     pub fn on_number(&mut self, number: u64) -> bool {
         if number < self.next {
             return self.on_late(number);
@@ -66,8 +66,8 @@ impl TopicRecord {
         true
     }
 
-    /// What it comes to, once `published` numbers were given out, of which the hub did not
-    /// confirm `unconfirmed`: those may be missing.
+    /// The result after `published` numbers. Up to `unconfirmed` of them may be missing, because
+    /// the hub did not confirm them.
     pub fn loss(&self, published: u64, unconfirmed: u64) -> Loss {
         let missing = self.missing + published.saturating_sub(self.next);
         Loss {

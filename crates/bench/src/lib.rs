@@ -1,6 +1,6 @@
-//! `fanfare bench`: the load tool. Opens streams, publishes to their topics, and tells what
-//! arrived, how late, and what it cost the server. This file is a run's life; the streams are
-//! read by threads of their own (`crowd`), the events are published from here.
+//! `fanfare bench`: the load tool. It opens streams, publishes to their topics, and reports
+//! deliveries, latency and the server's cost. This file owns the life of a run and starts the
+//! publishers; reader threads (`crowd`) own the streams.
 
 mod crowd;
 mod exchange;
@@ -64,30 +64,34 @@ pub enum BenchError {
     Failed(String),
 }
 
-/// Files that are not streams: runtimes, publishers' connections, `/proc`.
+/// Open files besides the streams: runtimes, publishers' connections, `/proc`.
 const SPARE_FILES: u64 = 64;
 
-/// StreamsReport that are open before the server's memory is looked at first, at most: what is
-/// allocated once is not theirs.
+/// Most streams opened before the first memory measurement. One-time allocations of the server
+/// fall before it and do not count as memory of a stream.
 const MAX_WARM_STREAMS: usize = 200;
 
-/// How long nothing may arrive before what is missing is taken for lost. Longer than any tick.
+/// After this long without a delivery, missing events count as lost. Longer than any tick.
 const MAX_QUIET: Duration = Duration::from_secs(2);
 
-/// How long all that is still under way may take to arrive.
+/// Time limit for all events in flight to arrive.
 const MAX_SETTLING: Duration = Duration::from_secs(60);
 
-/// What a stream may take from its head to being in place, where nothing says when: one of
-/// another hub, or one that is not read.
+/// Wait after opening streams without a visible `connected` event: streams of another hub, and
+/// stalled streams. In this time the hub completes their subscriptions.
 const UNSEEN_DELAY: Duration = Duration::from_secs(1);
 
-/// How often is looked at the counters.
+/// Interval between two reads of the counters.
 const POLL: Duration = Duration::from_millis(5);
 
-/// Measures, prints, and fails if anything was lost.
+/// Measures and prints the report.
+///
+/// # Errors
+/// Invalid flags, a failed run, or a failed check: loss, duplicates, wrong order, gaps, streams
+/// ended early. The report is printed before a failed check is returned.
 pub async fn run(args: BenchArgs) -> Result<(), BenchError> {
     let settings = args.settings()?;
-    // The soft limit is often 1,024, for the sake of old programs.
+    // The soft limit is often 1,024, for compatibility with old programs.
     let open_files = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
     check_open_files(&settings, open_files)?;
     let publish_address = exchange::resolve(&settings.publishing.place).await?;
@@ -108,14 +112,14 @@ pub async fn run(args: BenchArgs) -> Result<(), BenchError> {
     if problems.is_empty() { Ok(()) } else { Err(BenchError::Failed(problems.join("\n"))) }
 }
 
-/// What is measured beside the streams.
+/// Measurements besides those of the reader threads.
 struct Times {
     to_open: Duration,
     conflated: Option<u64>,
-    /// The server's, within the window.
+    /// CPU time of the server within the window.
     cpu: Option<Duration>,
     storm: Option<Storm>,
-    /// Of the streams that were not read, those that the server ended.
+    /// Stalled streams ended by the server.
     stalled_ended: u64,
 }
 
@@ -126,7 +130,7 @@ fn check_open_files(settings: &BenchSettings, limit: u64) -> Result<(), BenchErr
         return Ok(());
     }
     Err(BenchError::Failed(format!(
-        "too few open files: {needed} are needed for {} streams and the limit is {limit}; \
+        "too few open files: {} streams need {needed}, the limit is {limit}; \
          raise it (ulimit -n) or open fewer streams",
         streams
     )))
@@ -171,7 +175,7 @@ async fn conflated(run: &Run) -> Option<u64> {
     exchange::conflated(run.stream_address, place).await
 }
 
-/// Opens all streams, and weighs those past the first.
+/// Opens all streams. Memory per connection is measured over all but the first, warm ones.
 async fn open_streams(
     run: &Run,
     crowd: &ReaderThreads,
@@ -199,10 +203,10 @@ async fn open_streams(
     })
 }
 
-/// Waits until so many streams are counted as open.
+/// Waits until the counter reaches `count`.
 ///
 /// # Errors
-/// A stream is refused: a run with fewer than was asked for would tell of something else.
+/// A stream was refused: with fewer streams, the run would measure something else.
 async fn until_open(
     run: &Run,
     counter: &AtomicU64,
@@ -213,7 +217,7 @@ async fn until_open(
         let opened = counter.load(Relaxed);
         if let Some(why) = run.counters.first_refusal.lock().clone() {
             let asked = run.stream_count();
-            let message = format!("a stream was not opened (of {asked}, {opened} were): {why}");
+            let message = format!("a stream failed to open ({opened} of {asked} opened): {why}");
             return Err(BenchError::Failed(message));
         }
         if opened >= count as u64 {
@@ -224,7 +228,7 @@ async fn until_open(
     }
 }
 
-/// Publishes through warm-up and window, and says what the server's CPU was in the latter.
+/// Publishes during warm-up and window. Returns the server's CPU time within the window too.
 async fn publish(
     run: &Arc<Run>,
     processes: &ServerProcesses,
@@ -252,7 +256,7 @@ fn micros(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Returns earlier if the run is over.
+/// Waits until `time`, or until the run is over.
 async fn wait_until(
     run: &Run,
     start: Instant,
@@ -269,7 +273,7 @@ async fn wait_until(
     }
 }
 
-/// Waits for what is under way, as long as anything of it arrives.
+/// Waits for the events in flight, at most [`MAX_QUIET`] from one delivery to the next.
 async fn settle(run: &Run) {
     let counters = &run.counters;
     let start = Instant::now();
@@ -343,7 +347,7 @@ fn report(
     }
 }
 
-/// What all streams lack of what was confirmed.
+/// The loss of all streams together.
 fn loss(run: &Run, totals: &Totals, logs: &[PublishLog]) -> Loss {
     let topics = &run.settings.topics;
     let mut published = vec![PublishedTopic::default(); topics.count as usize];

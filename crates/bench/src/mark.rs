@@ -1,28 +1,27 @@
-//! What each event of the load tool carries in its payload: whose it is, its topic, its number
-//! in that topic, and when it was sent. Its characters pass through JSON, URLs and other hubs
-//! unchanged.
+//! The mark in the payload of each event: its run, its topic, its number in the topic, and its
+//! send time. The characters of a mark pass through JSON, URLs and other hubs unchanged.
 
 use memchr::memmem::Finder;
 
-/// Shortest payload: room for a mark with the largest numbers that a run reaches.
+/// Shortest payload: room for a mark with the largest numbers of a run.
 pub(super) const MIN_PAYLOAD_BYTES: usize = 64;
 
 const PREFIX: &str = "~fb~";
 
-/// An event, as its payload names it.
+/// The decoded mark of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
     pub topic: u32,
     /// Counts from 0 in each topic.
     pub number: u64,
-    /// On this process's clock, since the run began.
+    /// Microseconds since the start of the run, on this process's clock.
     pub sent_micros: u64,
 }
 
-/// Tells the events of one run from those of others on the same topics.
+/// Writes and finds the marks of one run. Events of other runs on the same topics have no mark.
 #[derive(Debug, Clone)]
 pub(super) struct Marker {
-    /// Up to the topic.
+    /// The mark's prefix, up to the topic.
     start: String,
     finder: Finder<'static>,
 }
@@ -43,10 +42,10 @@ impl Marker {
         payload
     }
 
-    /// The mark in a line, wherever in it. None where the event is another's.
+    /// The mark at any position in a line. None for an event of another publisher.
     pub fn find(&self, line: &[u8]) -> Option<Mark> {
         let start = self.start.as_bytes();
-        // Most hubs put it first, and there it costs nothing to find.
+        // Most hubs send the payload unchanged: checking the start first avoids the search.
         let unwrapped = line.strip_prefix(b" ").unwrap_or(line).strip_prefix(start);
         let mut fields = match unwrapped {
             Some(fields) => fields,
@@ -57,7 +56,7 @@ impl Marker {
     }
 }
 
-/// Takes the number that the line begins with, and the `~` after it.
+/// Takes the number at the start of the line, and the `~` after it.
 fn number(fields: &mut &[u8]) -> Option<u64> {
     let mut number: u64 = 0;
     for (at, byte) in fields.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! How far a run is, on standard error if that is a terminal, and nowhere else.
+//! The progress of a run, on standard error. Without a terminal it shows nothing.
 
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
@@ -9,12 +9,12 @@ use super::run::Run;
 /// Wide enough for the names of the steps.
 const TEMPLATE: &str = "{prefix:9} [{bar:30}] {pos}/{len} {msg}";
 
-/// One bar, a step after the other.
+/// One bar, reused by all steps.
 pub(super) struct ProgressLine(ProgressBar);
 
 impl ProgressLine {
     pub fn new() -> Self {
-        // What is no terminal gets nothing.
+        // This target stays silent without a terminal.
         let bar = ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr());
         let style = ProgressStyle::with_template(TEMPLATE);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

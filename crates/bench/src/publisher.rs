@@ -1,6 +1,6 @@
-//! Publishes the events of a run: each topic over one connection, so that its numbers keep
-//! their order, at the asked rate or as fast as it goes. One request is under way at a time;
-//! what came due meanwhile goes together in the next.
+//! Publishes the events of a run, at a rate or as fast as they are answered and delivered. Each
+//! topic uses one connection, so its numbers keep their order. A connection has one request in
+//! flight; the next request carries all events due by then.
 
 use std::{
     net::SocketAddr,
@@ -13,76 +13,76 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{exchange::Exchange, mark::Mark, run::Run};
 
-/// Events of one request. The hub answers while it reads, and we read when all is sent: the
-/// answers have to fit into the sockets' buffers.
+/// Most events of one request. The hub answers while it reads, and the tool reads only after it
+/// has sent everything, so all answers must fit into the sockets' buffers.
 const MAX_BATCH_EVENTS: usize = 256;
 const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
-/// The same where no rate is asked for.
+/// Most events of one request without a rate.
 const UNBOUNDED_BATCH_EVENTS: usize = 32;
 
-/// With no rate, how far the streams may be behind: a hub drops or ends streams that are
-/// further behind than its own bound, often 1 MiB.
+/// Without a rate, the most a stream may be behind. A hub drops events or ends streams beyond its
+/// own bound, often 1 MiB.
 const MAX_BEHIND_BYTES: usize = 256 * 1024;
 const MAX_BEHIND_EVENTS: usize = 256;
 
-/// An event's lines around its data, about.
+/// Approximate bytes of an event besides its data.
 const EVENT_OVERHEAD_BYTES: usize = 100;
 
-/// How long the streams may not catch up before what they lack is taken for conflated or lost.
+/// After this long, missing deliveries count as conflated or lost, and publishing continues.
 const CATCH_UP_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How often is looked whether they have.
+/// Interval between two checks of the deliveries behind.
 const CATCH_UP_POLL: Duration = Duration::from_millis(1);
 
-/// The fractions of its multiples fill the space between 0 and 1 as evenly as any can.
+/// The fractions of its multiples fill the range from 0 to 1 with the best evenness.
 const GOLDEN_RATIO: f64 = 0.618_033_988_749_894_9;
 
-/// What became of the events of one topic.
+/// The outcome of one topic's events.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct PublishedTopic {
-    /// Numbers given out.
+    /// Count of numbers assigned; the next event gets this number.
     pub numbers: u64,
-    /// Of them those that the server refused, or did not answer: they may not arrive.
+    /// Events refused or not answered by the server: they may be missing.
     pub unconfirmed: u64,
 }
 
-/// What became of the events of one connection.
+/// The outcome of one connection's events.
 #[derive(Debug, Default)]
 pub(super) struct PublishLog {
     pub topics: Vec<(u32, PublishedTopic)>,
     pub confirmed: u64,
-    /// Of them those that were sent within the window.
+    /// Confirmed events sent within the window.
     pub measured: u64,
     pub unconfirmed: u64,
     pub first_refusal: Option<String>,
-    /// Why publishing ended before its time.
+    /// Why publishing ended early.
     pub broken: Option<String>,
 }
 
 pub(super) struct LoadPublisher {
     run: Arc<Run>,
     exchange: Exchange,
-    /// StreamsReport of each topic.
+    /// Number of streams on each topic.
     receivers: Arc<[u64]>,
-    /// Its own topics.
+    /// The topics of this publisher.
     topics: Vec<u32>,
-    /// Events begun so far.
+    /// Events sent so far, answered or not.
     event_count: u64,
     log: PublishLog,
-    /// Deliveries that are no longer waited for.
+    /// Missing deliveries given up by the wait for slow streams.
     written_off: u64,
 }
 
 impl LoadPublisher {
-    /// As many as the run asks for.
+    /// All publishers of the run.
     pub fn all(run: &Arc<Run>, address: SocketAddr) -> Vec<Self> {
         let receivers: Arc<[u64]> = run.settings.topics.receivers(run.settings.stream_count).into();
         let numbers = 0..run.settings.publisher_count;
         numbers.map(|number| Self::new(run.clone(), address, receivers.clone(), number)).collect()
     }
 
-    /// Takes the topics whose turn is this publisher's.
+    /// Topics are assigned to publishers in turn.
     fn new(run: Arc<Run>, address: SocketAddr, receivers: Arc<[u64]>, number: u32) -> Self {
         let settings = &run.settings;
         let step = settings.publisher_count as usize;
@@ -107,8 +107,8 @@ impl LoadPublisher {
         self.log
     }
 
-    /// Publishes so many events to each topic, as fast as they are answered: to streams that
-    /// are not there, or are not far behind with so few.
+    /// Publishes `events` to each topic as fast as they are answered. It does not wait for slow
+    /// streams, so it is for cut streams and for few events.
     pub async fn publish_each(&mut self, events: u64) {
         let mut left = events * self.topics.len() as u64;
         let most = self.batch_of(MAX_BATCH_EVENTS) as u64;
@@ -132,7 +132,7 @@ impl LoadPublisher {
         })
     }
 
-    /// At most so many events, as far as they fit into one request.
+    /// The number of events for one request: at most `most`, bounded by the bytes, at least 1.
     fn batch_of(&self, most: usize) -> usize {
         let settings = &self.run.settings;
         let most = if settings.publishing.takes_lines { most } else { 1 };
@@ -140,7 +140,7 @@ impl LoadPublisher {
         most.min(MAX_BATCH_BYTES / bytes).max(1)
     }
 
-    /// Waits for the next event's time, and says how many are due by then.
+    /// Waits until the next event is due. Returns the number of events due by then.
     async fn due(&self, rate: f64, start: Instant, end: Instant) -> usize {
         let next = self.due_at(self.event_count, rate, start);
         if next >= end {
@@ -154,9 +154,9 @@ impl LoadPublisher {
         1 + later.count()
     }
 
-    /// When this publisher's event of that number is due: the topics take turns, whosever they
-    /// are, each somewhere within its share of time, or a hub's ticks would always be met at
-    /// the same phase.
+    /// The due time of this publisher's event number `event`. All topics of the run take turns.
+    /// The golden ratio shifts each event within its turn; otherwise all events would meet a hub's
+    /// ticks at the same phase.
     fn due_at(&self, event: u64, rate: f64, start: Instant) -> Instant {
         let own = self.topics.len() as u64;
         let round = event / own * u64::from(self.run.settings.topics.count);
@@ -165,7 +165,7 @@ impl LoadPublisher {
         start + Duration::try_from_secs_f64(turn / rate).unwrap_or(Duration::MAX / 4)
     }
 
-    /// Waits until the streams are not far behind.
+    /// Waits until few deliveries are missing. Returns the number of events to send next.
     async fn after_catching_up(&mut self) -> usize {
         let settings = &self.run.settings;
         let event_bytes = settings.payload_bytes + EVENT_OVERHEAD_BYTES;
@@ -186,7 +186,7 @@ impl LoadPublisher {
         }
     }
 
-    /// Publishes the next events. False if there is no sense in going on.
+    /// Publishes the next events. False to stop publishing.
     async fn send(&mut self, count: usize) -> bool {
         let sent_micros = self.run.micros();
         let mut slots = Vec::with_capacity(count);
@@ -283,7 +283,7 @@ impl LoadPublisher {
         slots.iter().for_each(|slot| self.log.topics[*slot].1.unconfirmed += 1);
     }
 
-    /// Whether to go on.
+    /// Records a refusal. True to continue publishing.
     fn on_refused(&mut self, why: String, is_temporary: bool) -> bool {
         if !is_temporary {
             self.log.broken.get_or_insert_with(|| format!("an event was refused: {why}"));
@@ -293,7 +293,7 @@ impl LoadPublisher {
     }
 }
 
-/// Codes of events that were not taken and would be later.
+/// Codes of temporary refusals: a later publish may succeed.
 const TEMPORARY: [&str; 5] =
     ["at_capacity", "rate_limited", "draining", "bridge_down", "unconfirmed"];
 
@@ -301,10 +301,10 @@ fn is_temporary(status: u16) -> bool {
     matches!(status, 429 | 503)
 }
 
-/// What a hub's line says of an event.
+/// The hub's answer to one event.
 enum PublishVerdict {
     Taken,
-    /// With its code.
+    /// The error code.
     Refused(String),
     None,
 }
@@ -320,7 +320,7 @@ impl PublishVerdict {
         match serde_json::from_slice(line) {
             Ok(Line { success: true, .. }) => Self::Taken,
             Ok(Line { error: Some(error), .. }) => Self::Refused(error.code),
-            _ => Self::Refused("what answers at this address is no hub".to_owned()),
+            _ => Self::Refused("no fanfare hub at this address".to_owned()),
         }
     }
 }

@@ -1,49 +1,49 @@
-//! One stream's bytes to what the load tool wants of them: that it is open, its data lines, and
-//! what a hub says of itself. Keeps nothing of an event but a line that is not complete.
+//! Decodes the bytes of one stream: its opening, data lines, ids, and the hub's control events.
+//! Stores no events, only an incomplete line.
 
 use memchr::memchr;
 
 use super::http::{BadResponse, ParsedResponse};
 
-/// Longest line that is kept while it is incomplete: more than any hub's largest payload.
+/// Longest incomplete line kept in memory: more than any hub's largest payload.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 
-/// What is read of a refusal.
+/// Bytes kept of a refusal's body.
 const MAX_REFUSAL_BYTES: usize = 300;
 
-/// How a stream says that it is in place.
+/// The sign of an open stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Greeting {
-    /// By the event `connected`, as fanfare's own do.
+    /// The event `connected`, sent by fanfare.
     Connected,
-    /// By its head.
+    /// The response head: streams of other hubs, and stalled streams.
     Head,
 }
 
-/// What a stream said.
+/// One decoded item of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Said<'a> {
     Opened,
-    /// A `data:` line of an event that is not the hub's own.
+    /// A `data:` line of a published event.
     Data(&'a [u8]),
-    /// What an `id:` line says.
+    /// The value of an `id:` line.
     Id(&'a [u8]),
-    /// The hub tells of events that were missed.
+    /// The hub reports missed events.
     Gap,
-    /// The hub ends the stream, and says why.
+    /// The hub ends the stream; the data holds its reason.
     Shutdown(&'a [u8]),
 }
 
-/// Why there is nothing more to read.
+/// Why reading ended.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum ReadError {
     #[error(transparent)]
     BadResponse(#[from] BadResponse),
     #[error("the server answered HTTP {status}{}{body}", if .body.is_empty() { "" } else { ": " })]
     Refused { status: u16, body: String },
-    #[error("what answers at this address is no hub: it sends no event stream")]
+    #[error("no hub at this address: the response is not an event stream")]
     NoEventStream,
-    #[error("a line of the stream has no end")]
+    #[error("a line of the stream is too long")]
     EndlessLine,
     #[error("the server ended the stream")]
     Ended,
@@ -67,7 +67,7 @@ impl StreamReader {
         }
     }
 
-    /// Takes the next bytes. After an error there is nothing more to read.
+    /// Decodes the next bytes. An error ends the stream.
     pub fn feed(&mut self, bytes: &[u8], on: &mut impl FnMut(Said<'_>)) -> Result<(), ReadError> {
         let lines = &mut self.lines;
         if !self.is_open {
@@ -77,7 +77,7 @@ impl StreamReader {
         self.lines.check(is_complete)
     }
 
-    /// The bytes that end the connection's opening may hold events, too.
+    /// Decodes until the stream is open. The last of these bytes may contain events too.
     fn feed_opening(
         &mut self,
         bytes: &[u8],
@@ -106,7 +106,7 @@ impl StreamReader {
         self.lines.check(is_complete)
     }
 
-    /// What the end of the connection means, of which the stream itself may have said nothing.
+    /// The meaning of a closed connection. A refusal with an incomplete body is reported here.
     pub fn end(&self) -> ReadError {
         match self.answer.head() {
             Some(head) if head.status != 200 => ReadError::Refused {
@@ -118,7 +118,7 @@ impl StreamReader {
     }
 }
 
-/// Of which event the lines are.
+/// The kind of event the current lines belong to.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum BlockKind {
     #[default]
@@ -130,7 +130,7 @@ enum BlockKind {
 
 #[derive(Debug, Default)]
 struct LineReader {
-    /// The line that has not ended yet, without memory of its own if there is none.
+    /// The incomplete line. Without one, no memory is allocated: thousands of readers exist.
     line: Vec<u8>,
     kind: BlockKind,
 }
@@ -183,7 +183,8 @@ impl LineReader {
         Ok(())
     }
 
-    /// Gathers what a refusal says, and gives it once it is complete or long enough.
+    /// Collects the body of a refusal. Returns it as the error once it is complete, or
+    /// [`MAX_REFUSAL_BYTES`] long.
     fn refused(&mut self, status: u16, body: &[u8], is_complete: bool) -> Result<(), ReadError> {
         let room = MAX_REFUSAL_BYTES.saturating_sub(self.line.len());
         self.line.extend_from_slice(&body[..body.len().min(room)]);
@@ -201,7 +202,7 @@ mod tests {
 
     const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
 
-    /// What a stream says, whatever the pieces.
+    /// Decodes the bytes, and checks that pieces of any size give the same items.
     fn said(greeting: Greeting, bytes: &str) -> (Vec<String>, Option<ReadError>) {
         let read = |piece_bytes: usize| {
             let mut reader = StreamReader::new(greeting);

@@ -6,32 +6,32 @@ use hdrhistogram::Histogram;
 
 use crate::{ledger::TopicRecord, run::Run};
 
-/// What is read at once.
+/// Read buffer of a thread, shared by its streams.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
 
-/// Longest latency that is told from longer ones.
+/// Longest latency in the histogram; longer ones are recorded as this.
 const MAX_LATENCY_MICROS: u64 = 600_000_000;
 
-/// What a stream had, over all its connections.
+/// The record of a stream, over all its connections.
 pub(super) struct StreamRecord {
-    /// Among those of the run.
+    /// The number of the stream in the run.
     pub number: usize,
-    /// Of its topics.
+    /// One ledger per topic of the stream.
     pub ledgers: Box<[TopicRecord]>,
-    /// What its last `id:` line said, if it is to come back with it.
+    /// The value of its last `id:` line; kept only for a reconnect storm.
     pub last_id: Vec<u8>,
 }
 
-/// What the streams of a thread had.
+/// The totals of a thread's streams.
 pub(super) struct Totals {
     pub streams: Vec<StreamRecord>,
-    /// Deliveries that arrived within the window.
+    /// Deliveries within the window.
     pub delivered: u64,
-    /// Of events that were sent within the window, in microseconds.
+    /// Latencies in microseconds, of events sent after the start of the window.
     pub latencies: Histogram<u64>,
-    /// Times that a hub told of missed events.
+    /// Gap events.
     pub gaps: u64,
-    /// Events of topics that the stream had not asked for.
+    /// Events of topics without a subscription.
     pub strays: u64,
 }
 
@@ -47,7 +47,7 @@ impl Totals {
         }
     }
 
-    /// Takes what another thread had.
+    /// Adds the totals of another thread.
     pub fn add(&mut self, other: Self) {
         self.streams.extend(other.streams);
         self.delivered += other.delivered;
@@ -57,7 +57,7 @@ impl Totals {
     }
 }
 
-/// What the streams of one thread share.
+/// The state shared by the streams of one thread.
 pub(super) struct ReaderThread {
     pub run: Arc<Run>,
     pub buffer: RefCell<Box<[u8]>>,
@@ -65,7 +65,7 @@ pub(super) struct ReaderThread {
 }
 
 impl ReaderThread {
-    /// A place for a stream's totals.
+    /// Adds a record for a stream. Returns its index.
     pub fn add(&self, number: usize) -> usize {
         let topics = self.run.settings.topics.per_stream;
         let ledgers = (0..topics).map(|_| TopicRecord::default()).collect();

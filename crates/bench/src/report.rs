@@ -1,4 +1,4 @@
-//! What a run came to: as a table, and as JSON whose keys are stable.
+//! The report of a run: as a table, and as JSON with stable keys.
 
 use std::{fmt, time::Duration};
 
@@ -8,11 +8,11 @@ use serde::Serialize;
 
 use super::{ledger::Loss, storm::Storm};
 
-/// All of it. What could not be measured is `null`, or `unknown` in the table.
+/// The whole report. A figure without a measurement is `null`, or `unknown` in the table.
 #[derive(Debug, Serialize)]
 pub(super) struct BenchReport {
     pub url: String,
-    /// Measured, warm-up aside.
+    /// Measured time, without the warm-up.
     pub seconds: f64,
     pub payload_bytes: usize,
     pub topics: u32,
@@ -31,7 +31,7 @@ pub(super) struct BenchReport {
 pub(super) struct StreamsReport {
     pub asked: u64,
     pub opened: u64,
-    /// Ended before the run did, by the server or with the connection.
+    /// Streams ended before the end of the run, by the server or by a broken connection.
     pub ended: u64,
     pub first_end: Option<String>,
     pub seconds_to_open: f64,
@@ -39,12 +39,12 @@ pub(super) struct StreamsReport {
 
 #[derive(Debug, Serialize)]
 pub(super) struct PublishReport {
-    /// None for as fast as it goes.
+    /// None without a rate.
     pub asked_per_second: Option<f64>,
     pub per_second: f64,
-    /// Events that the server confirmed, warm-up included.
+    /// Events confirmed by the server, warm-up included.
     pub confirmed: u64,
-    /// Events that it refused or did not answer.
+    /// Events refused or not answered.
     pub unconfirmed: u64,
     pub first_refusal: Option<String>,
 }
@@ -54,21 +54,21 @@ pub(super) struct Deliveries {
     pub per_second: f64,
     /// Warm-up included.
     pub total: u64,
-    /// Those that confirmed events should have led to.
+    /// One for each confirmed event and each stream on its topic.
     pub expected: u64,
 }
 
 #[derive(Debug, Serialize)]
 pub(super) struct LossReport {
-    /// Whether missing numbers are losses: not where the hub conflates, which leaves some out.
+    /// Whether missing numbers are losses. False if the hub conflated: conflation skips events.
     pub is_checked: bool,
     #[serde(flatten)]
     pub loss: Loss,
-    /// Times that the hub told a stream of missed events.
+    /// Gap events of all streams.
     pub gaps: u64,
-    /// Events that reached streams of other topics.
+    /// Events delivered to streams of other topics.
     pub strays: u64,
-    /// Deliveries that the hub says it conflated.
+    /// Deliveries conflated, by the hub's own count.
     pub conflated: Option<u64>,
 }
 
@@ -82,18 +82,18 @@ pub(super) struct LatencyReport {
     pub max: Option<f64>,
 }
 
-/// A reconnect storm. Its times are from the first stream that comes back.
+/// A reconnect storm. Its times start with the first reconnect.
 #[derive(Debug, Serialize)]
 pub(super) struct Reconnect {
-    /// Of each topic, that were published while nobody listened.
+    /// Events of each topic, published while no stream was open.
     pub events: u64,
-    /// Deliveries that they led to.
+    /// Deliveries of these events, over all streams.
     pub missed: u64,
     pub seconds_to_open: f64,
-    /// Until every stream had what it missed; null if one never had.
+    /// Until every stream had its missed events; null if one never had.
     pub seconds_to_catch_up: Option<f64>,
     pub cpu_micros_per_stream: Option<f64>,
-    /// Of the whole machine, meanwhile.
+    /// Of the whole machine, during the reconnects.
     pub syn_retransmissions: Option<u64>,
     pub listen_overflows: Option<u64>,
 }
@@ -115,7 +115,7 @@ impl Reconnect {
     fn rows(&self) -> [(&'static str, String); 3] {
         let again = match (self.syn_retransmissions, self.listen_overflows) {
             (Some(syns), Some(overflows)) => {
-                format!("{syns} SYNs again, {overflows} queue overflows")
+                format!("{syns} SYN retries, {overflows} queue overflows")
             }
             _ => "SYNs unknown".to_owned(),
         };
@@ -136,25 +136,26 @@ impl Reconnect {
     }
 }
 
-/// StreamsReport that were not read.
+/// Streams opened and never read.
 #[derive(Debug, Serialize)]
 pub(super) struct StalledStreams {
     pub asked: u64,
-    /// By the server, before the end of the run.
+    /// Ended by the server before the end of the run.
     pub ended: u64,
 }
 
-/// What the kernel says of the server's processes.
+/// The kernel's figures about the server's processes.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct ServerReport {
     pub pids: Vec<u32>,
-    /// Pss with all streams open, before anything was published, and at the end.
+    /// Pss with all streams open, before the first publish.
     pub memory_bytes: Option<u64>,
+    /// Pss at the end of the run.
     pub memory_bytes_at_end: Option<u64>,
     pub memory_bytes_per_connection: Option<f64>,
-    /// Of one core.
+    /// Percent of one core.
     pub cpu_percent: Option<f64>,
-    /// Each second.
+    /// CPU time of each connection per second.
     pub cpu_micros_per_connection: Option<f64>,
     pub cpu_micros_per_delivery: Option<f64>,
 }
@@ -169,7 +170,7 @@ impl LatencyReport {
 }
 
 impl BenchReport {
-    /// What is wrong with the run, if it is to count as failed.
+    /// The failed checks, a line each. None if the run passed.
     pub fn failure(&self) -> Option<String> {
         let LossReport { is_checked, loss, gaps, strays, .. } = &self.loss;
         let mut problems = Vec::new();
@@ -183,7 +184,7 @@ impl BenchReport {
         let counts = [
             (loss.twice, "deliveries came twice"),
             (loss.out_of_order, "deliveries came out of order"),
-            (*gaps, "gaps were told"),
+            (*gaps, "gaps reported by the hub"),
             (*strays, "deliveries reached streams of other topics"),
         ];
         let counts = counts.into_iter().filter(|(count, _)| *count > 0);
@@ -246,7 +247,7 @@ fn known<T>(value: Option<T>, text: impl Fn(T) -> String) -> String {
 }
 
 impl fmt::Display for BenchReport {
-    /// Markdown, with columns that align.
+    /// A Markdown table with aligned columns.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rows = [("measured at", self.url.clone())].into_iter().chain(self.rows());
         for (number, (name, value)) in rows.enumerate() {
@@ -264,7 +265,7 @@ impl fmt::Display for PublishReport {
         write!(f, "{:.1} ", self.per_second)?;
         match self.asked_per_second {
             Some(rate) => write!(f, "(asked {rate})"),
-            None => f.write_str("(as fast as it goes)"),
+            None => f.write_str("(no rate limit)"),
         }
     }
 }
@@ -278,7 +279,7 @@ impl fmt::Display for LossReport {
             let conflated = self.conflated.unwrap_or_default();
             write!(f, "not checked, the hub conflates ({conflated}; {lost} missing), ")?;
         }
-        write!(f, "{twice} twice, {out_of_order} out of order, {gaps} gaps told")
+        write!(f, "{twice} twice, {out_of_order} out of order, {gaps} gaps")
     }
 }
 
@@ -293,7 +294,7 @@ impl fmt::Display for LatencyReport {
     }
 }
 
-/// What the server took, between two looks at it.
+/// The server's CPU time within the window, and the counts to divide it by.
 pub(super) struct Cost {
     pub cpu: Option<Duration>,
     pub window: Duration,
@@ -302,7 +303,7 @@ pub(super) struct Cost {
 }
 
 impl Cost {
-    /// Completes what is known of the server.
+    /// Fills in the CPU figures; they stay unknown without a CPU time.
     pub fn put_into(&self, server: &mut ServerReport) {
         let Some(cpu) = self.cpu.filter(|_| !self.window.is_zero()) else {
             return;

@@ -1,4 +1,4 @@
-//! What the threads of a run share: its clock, its counters and when is measured.
+//! The state shared by the threads of a run: clock, counters, measuring window.
 
 use std::{
     net::SocketAddr,
@@ -14,48 +14,50 @@ use tokio::sync::Semaphore;
 
 use super::{mark::Marker, settings::BenchSettings};
 
-/// Connections that are being opened at once, except in a storm: so few that no server's accept queue overflows,
-/// for then the kernel's retransmissions would be measured.
+/// Most connections opening at once, except in a storm. With more, a server's accept queue could
+/// overflow, and the run would measure the kernel's retransmissions.
 const MAX_CONNECTING: usize = 256;
 
 /// One run of the load tool.
 pub(super) struct Run {
     pub settings: BenchSettings,
-    /// Where the streams are, once resolved.
+    /// The resolved address of the streams.
     pub stream_address: SocketAddr,
     pub marker: Marker,
     pub connecting: Arc<Semaphore>,
-    /// Events sent within it are measured.
+    /// Events sent and received in this window are measured.
     pub window: Window,
     pub counters: Counters,
-    /// Nothing more is to be published.
+    /// Set to stop all publishers.
     pub is_over: AtomicBool,
     start: Instant,
 }
 
-/// Counted since the run began, warm-up included.
+/// Counts since the start of the run, warm-up included.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub opened: AtomicU64,
-    /// StreamsReport that never opened.
+    /// Streams refused or failed before they were open.
     pub refused: AtomicU64,
-    /// StreamsReport that are open again after they were cut.
+    /// Cut streams open again.
     pub returned: AtomicU64,
-    /// When the last of them was, and when the last delivery came, on the run's clock.
+    /// Time of the last reopened stream, on the run's clock.
     pub last_return_micros: AtomicU64,
+    /// Time of the last delivery, on the run's clock.
     pub last_delivery_micros: AtomicU64,
-    /// StreamsReport that ended by themselves after they had opened.
+    /// Open streams ended by the server or by a broken connection.
     pub ended: AtomicU64,
-    /// Without those that came again.
+    /// Deliveries, without repeated ones.
     pub delivered: AtomicU64,
-    /// Deliveries that the confirmed events lead to.
+    /// Deliveries due: one for each confirmed event and each stream on its topic.
     pub expected: AtomicU64,
-    /// Why the first stream did not open, and why the first one ended.
+    /// Reason of the first stream not opened.
     pub first_refusal: Mutex<Option<String>>,
+    /// Reason of the first stream ended early.
     pub first_end: Mutex<Option<String>>,
 }
 
-/// From and until when is measured, in microseconds of the run's clock.
+/// Start and end of the measurement, in microseconds of the run's clock.
 #[derive(Debug)]
 pub(super) struct Window {
     from: AtomicU64,
@@ -63,7 +65,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Before it is set, nothing is measured.
+    /// A window in the far future: before [`Window::set`], nothing is measured.
     fn new() -> Self {
         Self { from: AtomicU64::new(u64::MAX), until: AtomicU64::new(u64::MAX) }
     }
@@ -73,7 +75,7 @@ impl Window {
         self.until.store(until_micros, Relaxed);
     }
 
-    /// The run ended before its time.
+    /// Ends the window now, if it has not ended yet.
     pub fn cut(&self, now_micros: u64) {
         self.until.fetch_min(now_micros, Relaxed);
     }
@@ -110,7 +112,7 @@ impl Run {
         u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX)
     }
 
-    /// Whether there is nobody left to publish for, or no sense in it.
+    /// Whether to stop publishing: a publisher failed for good, or all streams ended.
     pub fn is_over(&self) -> bool {
         self.is_over.load(Relaxed) || self.counters.ended.load(Relaxed) >= self.stream_count()
     }

@@ -1,12 +1,11 @@
-//! What the kernel says of the server's processes: their memory and their time on cores. The
-//! server is on this machine, or nothing is known.
+//! Memory and CPU time of the server's processes, read from `/proc`. For a server on another
+//! machine, both are unknown.
 
 use std::{collections::HashSet, fs, net::SocketAddr, path::Path, time::Duration};
 
 use tokio::net::TcpStream;
 
-/// Processes that serve together, such as a master and its workers. None if it is not known
-/// which they are.
+/// The processes of one server, such as a master and its workers. Empty if they are unknown.
 #[derive(Debug)]
 pub(super) struct ServerProcesses(Vec<u32>);
 
@@ -14,7 +13,7 @@ pub(super) struct ServerProcesses(Vec<u32>);
 const LISTENING: &str = "0A";
 
 impl ServerProcesses {
-    /// Those that are named, or those that listen at the address, if it is this machine's.
+    /// The named processes. Without names: the listeners at the address, if it is local.
     pub async fn find(named: &[u32], address: SocketAddr) -> Self {
         if !named.is_empty() {
             return Self(named.to_vec());
@@ -31,7 +30,7 @@ impl ServerProcesses {
         &self.0
     }
 
-    /// Proportional set size of all: pages that they share count once.
+    /// Proportional set size of all processes: shared pages count once.
     pub fn memory_bytes(&self) -> Option<u64> {
         self.sum(|pid| {
             let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).ok()?;
@@ -41,7 +40,7 @@ impl ServerProcesses {
         })
     }
 
-    /// Time on a core so far, of all threads that there are.
+    /// CPU time so far, of all running threads.
     pub fn cpu(&self) -> Option<Duration> {
         let nanos = self.sum(|pid| {
             let tasks = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
@@ -59,7 +58,7 @@ impl ServerProcesses {
     }
 }
 
-/// Processes with a socket that listens at the port.
+/// Processes with a listening socket at the port.
 fn listening(port: u16) -> Vec<u32> {
     let sockets: HashSet<String> = ["/proc/net/tcp", "/proc/net/tcp6"]
         .into_iter()
@@ -74,7 +73,7 @@ fn listening(port: u16) -> Vec<u32> {
     pids.filter(|pid| has_one_of(*pid, &sockets)).collect()
 }
 
-/// Of the sockets in a table of the kernel that listen at the port.
+/// The inodes of sockets listening at the port, from a table of the kernel.
 fn inodes(table: &str, port: u16) -> impl Iterator<Item = String> + '_ {
     table.lines().filter_map(move |line| {
         let fields: Vec<&str> = line.split_whitespace().collect();

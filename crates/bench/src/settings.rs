@@ -1,4 +1,4 @@
-//! What is asked of `fanfare bench`, and whether it makes sense: [`Settings`] holds.
+//! The options of `fanfare bench` and their checks: [`BenchSettings`] is always valid.
 
 use std::time::Duration;
 
@@ -10,46 +10,46 @@ use crate::{
     hub_address::{HubArgs, authorization, base_url},
 };
 
-/// Longest run: the marks of the events have room for its times.
+/// Longest run: the shortest payload has room for marks with its times.
 const MAX_DURATION: Duration = Duration::from_secs(24 * 3600);
 
-/// A stream's topics are in its URL, which servers take to some 60 KB.
+/// The URL of a stream contains its topics, and servers accept URLs of about 60 KB.
 const MAX_TOPICS_PER_STREAM: u32 = 1000;
 
-/// As many as fit between the ports of all addresses that streams are opened from.
+/// Bounded by the ports of all source addresses.
 const MAX_STREAMS: usize = 1_000_000;
 
-/// Events of a topic that a stream may miss: more than hubs keep.
+/// Most missed events of a topic: more than a hub's history.
 const MAX_MISSED_EVENTS: u64 = 1_000_000;
 
 const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
 
 #[derive(Debug, clap::Args)]
 pub struct BenchArgs {
-    /// StreamsReport to open
+    /// Streams to open
     #[arg(long, value_name = "N", default_value_t = 1000)]
     streams: usize,
-    /// Events a second, over all topics; 0 is as fast as they are answered and delivered
+    /// Events per second over all topics; 0 is as fast as they are answered and delivered
     #[arg(long, value_name = "EVENTS", default_value_t = 10.0)]
     rate: f64,
-    /// How long is measured
+    /// Measured time
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
-    /// How long is published before that, checked but not measured
+    /// Publishing before the measured time: checked, not measured
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     warmup: Duration,
     /// Bytes of each event's data
     #[arg(long, value_name = "BYTES", default_value_t = 100)]
     payload: usize,
-    /// TopicNames to publish to, in turn
+    /// Topics to publish to, in turn
     #[arg(long, value_name = "N", default_value_t = 1)]
     topics: u32,
-    /// TopicNames of each stream
+    /// Topics of each stream
     #[arg(long, value_name = "N", default_value_t = 1)]
     topics_per_stream: u32,
-    /// Instead of publishing at a rate, a reconnect storm: all streams are cut (RST) after their
-    /// first event, EVENTS are published to each topic, and all streams come back at once with
-    /// Last-Event-ID; measured is until they are open and have what they missed
+    /// Measure a reconnect storm instead of a rate: cut all streams (RST) after their first event,
+    /// publish EVENTS to each topic, reopen all streams at once with Last-Event-ID, and measure
+    /// until all are open and have their missed events
     #[arg(
         long,
         value_name = "EVENTS",
@@ -57,32 +57,32 @@ pub struct BenchArgs {
         conflicts_with_all = ["rate", "duration", "warmup"]
     )]
     reconnect: Option<u64>,
-    /// Further streams that are never read and count in nothing; how many of them the server
-    /// has ended by the end of the run is told
+    /// Further streams, never read and not counted in other figures; the report says how many of
+    /// them the server ended
     #[arg(long, value_name = "N", default_value_t = 0)]
     stalled: usize,
     /// The topics are named PREFIX:0, PREFIX:1 and so on
     #[arg(long, value_name = "PREFIX", default_value = "bench")]
     topic: String,
-    /// Connections that publish; a topic is always published over the same
+    /// Publishing connections; a topic always uses the same one
     #[arg(long, value_name = "N", default_value_t = 4)]
     publishers: u32,
-    /// Threads that read streams; 0 is one per core
+    /// Threads reading streams; 0 is one per core
     #[arg(long, value_name = "N", default_value_t = 0)]
     threads: usize,
-    /// The server's process; may be repeated [default: whoever listens at the address here]
+    /// The server's process; can be repeated [default: the listener at the address, if local]
     #[arg(long, value_name = "PID")]
     pid: Vec<u32>,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
-    /// StreamsReport of another hub: its URL with {topic} or {topics}, a list with commas
+    /// Stream URL of another hub, with {topic}, or with {topics} for a list separated by commas
     #[arg(long, value_name = "URL")]
     stream_url: Option<String>,
-    /// PublishSettings to another hub, an event a POST: its URL, where {topic} may stand
+    /// Publish URL of another hub, optionally with {topic}; each event is one POST
     #[arg(long, value_name = "URL")]
     publish_url: Option<String>,
-    /// What is posted to --publish-url, where {topic} and {data} may stand
+    /// Body of each POST to --publish-url, with {data} and optionally {topic}
     #[arg(long, value_name = "TEXT", default_value = "{data}", requires = "publish_url")]
     publish_body: String,
     /// Content type of --publish-body
@@ -92,17 +92,18 @@ pub struct BenchArgs {
     hub: HubArgs,
 }
 
-/// A run that can be tried.
+/// The valid settings of a run.
 #[derive(Debug)]
 pub(super) struct BenchSettings {
     pub stream_count: usize,
-    /// None is as fast as it goes.
+    /// None publishes as fast as events are answered and delivered.
     pub events_per_second: Option<f64>,
     pub duration: Duration,
     pub warmup: Duration,
-    /// Events of each topic to miss in a reconnect storm, which takes the place of the above.
+    /// Events of each topic to miss in a reconnect storm. If set, rate, duration and warm-up are
+    /// unused.
     pub reconnect: Option<u64>,
-    /// StreamsReport that are not read, on top of the others.
+    /// Streams never read, in addition to `stream_count`.
     pub stalled_count: usize,
     pub payload_bytes: usize,
     pub topics: TopicNames,
@@ -113,9 +114,9 @@ pub(super) struct BenchSettings {
     pub streams: PublishEndpoint,
     pub greeting: Greeting,
     pub publishing: PublishSettings,
-    /// Where a fanfare hub counts what it conflates; none of another hub.
+    /// The `/stats` of a fanfare hub, with its count of conflated events. None for another hub.
     pub stats: Option<PublishEndpoint>,
-    /// A header line, or nothing.
+    /// The `authorization` header line with its line end, or empty.
     pub authorization: String,
 }
 
@@ -125,23 +126,25 @@ pub(super) struct PublishSettings {
     pub place: PublishEndpoint,
     pub body: String,
     pub content_type: String,
-    /// Whether one request takes many events, a line each.
+    /// Whether one request carries many events, one per line.
     pub takes_lines: bool,
 }
 
-/// An `http://` URL in its parts; the path may hold `{topic}` and `{topics}`.
+/// The parts of an `http://` URL. The path may contain `{topic}` and `{topics}`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PublishEndpoint {
     pub host: String,
     pub port: u16,
-    /// As the `Host` header has it.
+    /// The value of the `Host` header.
     pub authority: String,
     pub path: String,
 }
 
 impl BenchArgs {
+    /// Checks all options.
+    ///
     /// # Errors
-    /// Every problem, a line each.
+    /// All problems, one per line.
     pub(super) fn settings(self) -> Result<BenchSettings, BenchError> {
         let mut problems = self.problems();
         let mut collect =
@@ -212,12 +215,12 @@ impl BenchArgs {
             && self.topic.split(':').all(|segment| !segment.is_empty());
         let checks = [
             ((1..=MAX_STREAMS).contains(&self.streams), format!("--streams: 1 to {MAX_STREAMS}")),
-            (self.stalled <= MAX_STREAMS, format!("--stalled: {MAX_STREAMS} at most")),
+            (self.stalled <= MAX_STREAMS, format!("--stalled: at most {MAX_STREAMS}")),
             (self.rate.is_finite() && self.rate >= 0.0, "--rate: 0 or more".to_owned()),
             (
                 !self.duration.is_zero()
                     && self.duration.saturating_add(self.warmup) <= MAX_DURATION,
-                "--duration: more than 0, and with --warmup a day at most".to_owned(),
+                "--duration: more than 0, and at most a day together with --warmup".to_owned(),
             ),
             (
                 (MIN_PAYLOAD_BYTES..=MAX_PAYLOAD_BYTES).contains(&self.payload),
@@ -229,21 +232,21 @@ impl BenchArgs {
             (self.topics > 0, "--topics: 1 or more".to_owned()),
             (
                 (1..=self.topics.clamp(1, MAX_TOPICS_PER_STREAM)).contains(&self.topics_per_stream),
-                format!("--topics-per-stream: 1 to --topics, and {MAX_TOPICS_PER_STREAM} at most"),
+                format!("--topics-per-stream: 1 to --topics, at most {MAX_TOPICS_PER_STREAM}"),
             ),
             (
                 is_name,
                 "--topic: letters, digits, `:`, `_`, `.` and `-`, no empty segment".to_owned(),
             ),
             ((1..=1000).contains(&self.publishers), "--publishers: 1 to 1000".to_owned()),
-            (self.threads <= 1000, "--threads: 1000 at most".to_owned()),
+            (self.threads <= 1000, "--threads: at most 1000".to_owned()),
             (
                 self.publish_type.bytes().all(|byte| (b' '..0x7f).contains(&byte)),
                 "--publish-type: printable ASCII".to_owned(),
             ),
             (
                 self.publish_url.is_none() || self.publish_body.contains("{data}"),
-                "--publish-body: {data} has to stand in it".to_owned(),
+                "--publish-body: must contain {data}".to_owned(),
             ),
         ];
         checks.into_iter().filter(|(holds, _)| !holds).map(|(_, problem)| problem).collect()
@@ -261,15 +264,15 @@ impl PublishEndpoint {
     fn parse(option: &str, url: &str) -> Result<Self, String> {
         let problem = |what: &str| format!("{option} {url}: {what}");
         let sample = url.replace("{topics}", "t").replace("{topic}", "t");
-        let uri: Uri = sample.parse().map_err(|_| problem("this is not a URL"))?;
+        let uri: Uri = sample.parse().map_err(|_| problem("invalid URL"))?;
         if uri.scheme_str() != Some("http") {
-            return Err(problem("the address has to begin with http://"));
+            return Err(problem("the address must begin with http://"));
         }
         let rest = url.strip_prefix("http://").unwrap_or_default();
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
         if host.is_empty() || authority.contains(['{', '@']) {
-            return Err(problem("the address has no host, or a placeholder or user in it"));
+            return Err(problem("the host is missing, or contains a placeholder or user name"));
         }
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         Ok(Self {
@@ -280,7 +283,7 @@ impl PublishEndpoint {
         })
     }
 
-    /// The path, with these topics' names in it.
+    /// The path with `{topic}` and `{topics}` replaced by these names.
     pub fn path_of(&self, names: &[String]) -> String {
         let first = names.first().map_or("", String::as_str);
         self.path.replace("{topics}", &names.join(",")).replace("{topic}", first)

@@ -1,5 +1,5 @@
-//! StreamsReport that are opened and then not read: what a hub does with such, and whether others
-//! feel it. They count in nothing else.
+//! Stalled streams: opened and never read. They show the hub's handling of slow readers, and the
+//! effect on other streams. No other figure counts them.
 
 use std::{io, time::Duration};
 
@@ -18,25 +18,25 @@ use super::{
 };
 use crate::BenchError;
 
-/// What the kernel takes for a stream that is not read; it doubles that.
+/// Receive buffer of a stalled stream. The kernel doubles it.
 const KERNEL_BUFFER_BYTES: u32 = 4096;
 
-/// The same when they are read at last.
+/// Receive buffer for reading the streams at the end of the run.
 const LAST_KERNEL_BUFFER_BYTES: usize = 1024 * 1024;
 
-/// Longest head that is looked at.
+/// Longest head accepted.
 const PEEK_BYTES: usize = 2048;
 
-/// After this long without a byte, the server has not ended a stream that is read again.
+/// After this long without a byte at the end of the run, a stream counts as not ended.
 const MAX_SILENCE: Duration = Duration::from_secs(1);
 
-/// How long one may go on sending.
+/// Time limit for reading one stream at the end of the run.
 const MAX_DRAINING: Duration = Duration::from_secs(20);
 
 pub(super) struct Stalled(Vec<TcpStream>);
 
 impl Stalled {
-    /// Opens as many as the run asks for.
+    /// Opens the stalled streams of the run.
     pub async fn open(run: &Run) -> Result<Self, BenchError> {
         let first = run.settings.stream_count;
         let numbers = first..first + run.settings.stalled_count;
@@ -46,7 +46,7 @@ impl Stalled {
             opened.unwrap_or(Err(StreamError::Silent))
         });
         let failed =
-            |error| BenchError::Failed(format!("a --stalled stream was not opened: {error}"));
+            |error| BenchError::Failed(format!("a --stalled stream failed to open: {error}"));
         Ok(Self(try_join_all(opening).await.map_err(failed)?))
     }
 
@@ -54,8 +54,8 @@ impl Stalled {
         self.0.is_empty()
     }
 
-    /// How many the server has ended. They are read now, for the kernel tells of an end only
-    /// behind what was sent before it.
+    /// Counts the streams ended by the server. It reads them first: the kernel reports an end
+    /// only after the bytes sent before it.
     pub async fn count_ended(self) -> u64 {
         let drained = self.0.into_iter().map(|socket| timeout(MAX_DRAINING, has_ended(socket)));
         let drained = join_all(drained).await;
@@ -63,7 +63,7 @@ impl Stalled {
     }
 }
 
-/// Looks for the head, and leaves it where it is.
+/// Opens a stream. It peeks at the head, so not even the head is read.
 async fn open(run: &Run, number: usize) -> Result<TcpStream, StreamError> {
     let mut socket = stream::connect(run, number, Some(KERNEL_BUFFER_BYTES)).await?;
     socket.write_all(stream::request(run, number, &[]).as_bytes()).await?;
@@ -83,7 +83,7 @@ async fn open(run: &Run, number: usize) -> Result<TcpStream, StreamError> {
 }
 
 async fn has_ended(mut socket: TcpStream) -> bool {
-    // With the small one it would only take longer.
+    // The small buffer would only slow the reading down.
     let _: io::Result<()> =
         socket2::SockRef::from(&socket).set_recv_buffer_size(LAST_KERNEL_BUFFER_BYTES);
     let mut buffer = [0; 16 * 1024];

@@ -1,4 +1,4 @@
-//! A reconnect storm: all streams are cut, miss events, and come back at once.
+//! A reconnect storm: the tool cuts all streams, publishes events, and reopens all at once.
 
 use std::{
     net::SocketAddr,
@@ -20,29 +20,29 @@ use super::{
 };
 use crate::BenchError;
 
-/// What a hub has to notice that its streams are gone, before more is published: of what is
-/// on its way to those nobody could say whether they missed it.
+/// Time for the hub to notice the cut streams before the next publish. An event in flight to a
+/// cut stream would be neither missed nor received for certain.
 const NOTICE: Duration = Duration::from_secs(1);
 
-/// How long is read on after every stream has what it missed: some of it could come twice.
+/// Time of reading on after all streams caught up, to detect events delivered twice.
 const AFTERMATH: Duration = Duration::from_millis(500);
 
-/// How it went.
+/// The measurements of a storm.
 pub(super) struct Storm {
-    /// Of each topic, while nobody listened.
+    /// Events of each topic, published while no stream was open.
     pub events: u64,
-    /// Deliveries that this led to.
+    /// Deliveries of these events, over all streams.
     pub missed: u64,
     pub to_open: Duration,
-    /// Until every stream had what it missed. None if some never had it.
+    /// Until every stream had its missed events. None if a stream never had.
     pub to_catch_up: Option<Duration>,
-    /// The server's.
+    /// CPU time of the server, from the first reconnect until all have caught up.
     pub cpu: Option<Duration>,
-    /// Of this whole machine, while the streams came back. None where the kernel does not say.
+    /// Of the whole machine, during the reconnects. None if the kernel has no such counters.
     pub handshakes: Option<Handshakes>,
 }
 
-/// Runs it, with all streams open.
+/// Runs the storm. All streams must be open.
 pub(super) async fn measure(
     run: &Arc<Run>,
     crowd: &ReaderThreads,
@@ -52,7 +52,7 @@ pub(super) async fn measure(
     events: u64,
 ) -> Result<(Vec<PublishLog>, Storm), BenchError> {
     let mut publishers = LoadPublisher::all(run, publish_address);
-    // So that each has an id to come back with.
+    // Every stream needs a last event id to resume from.
     publish_each(&mut publishers, 1).await;
     settle(run).await;
     crowd.cut().await?;
@@ -63,6 +63,7 @@ pub(super) async fn measure(
     let missed = counters.expected.load(Relaxed) - before;
 
     let (handshakes, cpu, start) = (Handshakes::now(), processes.cpu(), run.micros());
+    // The window opens before the first reconnect: its deliveries are the missed events.
     run.window.set(start, u64::MAX);
     crowd.come_back();
     until_open(run, &counters.returned, run.settings.stream_count, progress).await?;

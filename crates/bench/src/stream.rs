@@ -1,4 +1,4 @@
-//! One stream of a run: opens it, reads it to its end, and keeps count of what it had.
+//! One stream of a run: opens it, reads it to its end, and counts its deliveries.
 
 use std::{
     future::poll_fn,
@@ -26,14 +26,14 @@ use super::{
     run::Run,
 };
 
-/// From the connection's first packet to the stream being in place.
+/// From the first packet of the connection to the open stream.
 pub(super) const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// StreamsReport from one address of this machine to a server on it: the kernel has some 28,000
-/// ports for them.
+/// Streams from one source address to a server on this machine. The kernel has about 28,000 ports
+/// for them.
 const STREAMS_PER_SOURCE: usize = 20_000;
 
-/// Why a stream was not opened, or ended.
+/// Why a stream failed to open, or ended.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StreamError {
     #[error("the connection failed: {0}")]
@@ -46,8 +46,8 @@ pub(super) enum StreamError {
     Shutdown(String),
 }
 
-/// Opens a stream and reads it. The permit is given back once it is open; one that comes back
-/// after it was cut has none.
+/// Opens a stream and reads it. Returns the permit once the stream is open. A stream reopened
+/// after a cut has no permit.
 pub(super) async fn follow(
     thread: Rc<ReaderThread>,
     slot: usize,
@@ -93,10 +93,10 @@ struct BenchStream<'a> {
     socket: TcpStream,
     reader: StreamReader,
     first_topic: u32,
-    /// Its place in the thread's totals.
+    /// Index of its record in the thread's totals.
     slot: usize,
     is_open: bool,
-    /// What the hub said when it ended the stream.
+    /// The data of the hub's `shutdown` event.
     shutdown: Option<String>,
 }
 
@@ -120,12 +120,12 @@ impl<'a> BenchStream<'a> {
         })
     }
 
-    /// Reads once, and counts what came.
+    /// Reads once, and counts the items of this read.
     async fn read(&mut self) -> Result<(), StreamError> {
         let thread = self.thread;
         poll_fn(|cx| {
-            // No task of this thread runs between here and the end: the buffer is free again
-            // then.
+            // All streams of the thread share one buffer. No other task of the thread runs during
+            // this poll, and the borrow ends with it.
             let mut buffer = thread.buffer.borrow_mut();
             let mut bytes = ReadBuf::new(&mut buffer);
             ready!(Pin::new(&mut self.socket).poll_read(cx, &mut bytes))?;
@@ -175,15 +175,15 @@ impl<'a> BenchStream<'a> {
     }
 }
 
-/// What one read brought. Millions of events a second pass through here.
+/// The events of one read. Millions of events per second pass through here.
 struct DeliveryBatch<'a> {
     run: &'a Run,
     first_topic: u32,
     ledgers: &'a mut [TopicRecord],
     latencies: &'a mut Histogram<u64>,
     now_micros: u64,
-    /// When the last events were sent, and how many of them: those of one request follow each
-    /// other, and are recorded together.
+    /// Send time of the last events, and their count. Events of one request have the same send
+    /// time and arrive one after the other, so the histogram records them together.
     alike: (u64, u64),
     delivered: u64,
     strays: u64,
@@ -219,7 +219,7 @@ impl DeliveryBatch<'_> {
     }
 }
 
-/// Connects to where the streams are; the kernel's buffer may be set for what is not read.
+/// Connects to the address of the streams. Stalled streams set the size of the kernel's buffer.
 pub(super) async fn connect(
     run: &Run,
     number: usize,
@@ -234,26 +234,26 @@ pub(super) async fn connect(
         socket.bind(source)?;
     }
     if let Some(bytes) = kernel_buffer_bytes {
-        // Before it connects: the first window is offered then.
+        // Before the connect, because the handshake offers the first window.
         socket.set_recv_buffer_size(bytes)?;
     }
     let socket = socket.connect(address).await?;
     if run.settings.reconnect.is_some() {
-        // Cut by RST: else the ports of all streams would wait for a minute to be used again.
+        // Closing sends RST. Otherwise TIME_WAIT would block the ports of all streams for a minute.
         socket.set_zero_linger()?;
     }
     Ok(socket)
 }
 
-/// The address to open a stream from, where one does not have ports enough: all of 127/8 is
-/// this machine's.
+/// A further source address, if one address has too few ports. On loopback, all of 127/8 belongs
+/// to this machine.
 fn source(address: SocketAddr, number: usize) -> Option<SocketAddr> {
     let more = u8::try_from(number / STREAMS_PER_SOURCE).ok().filter(|more| *more > 0)?;
     let is_loopback = matches!(address.ip(), IpAddr::V4(ip) if ip.is_loopback());
     is_loopback.then(|| SocketAddr::from((Ipv4Addr::new(127, 1, 0, more), 0)))
 }
 
-/// Asks for the stream of this number, after the id that it had last, if any.
+/// The request for the stream with this number. A non-empty `last_id` resumes it.
 pub(super) fn request(run: &Run, number: usize, last_id: &[u8]) -> String {
     let settings = &run.settings;
     let topics = &settings.topics;

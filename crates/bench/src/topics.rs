@@ -1,6 +1,6 @@
-//! Which stream is on which topics: an even share of streams to each, by arithmetic alone.
+//! The assignment of topics to streams: every topic gets an even share, by arithmetic alone.
 
-/// TopicNames, numbered from 0, and how many of them each stream is on.
+/// The topics, numbered from 0, and the number of topics per stream.
 #[derive(Debug, Clone)]
 pub(super) struct TopicNames {
     pub prefix: String,
@@ -14,21 +14,21 @@ impl TopicNames {
         format!("{}:{topic}", self.prefix)
     }
 
-    /// The topics of a stream; neighbours begin where the one before them ends.
+    /// The topics of a stream. They continue after the last topic of the previous stream.
     pub fn of_stream(&self, stream: usize) -> impl Iterator<Item = u32> {
         let (first, count) = (self.first(stream), self.count);
         (0..self.per_stream).map(move |position| (first + position) % count)
     }
 
-    /// Where a topic is among those of a stream that begin with this one, if it is.
+    /// The index of `topic` among a stream's topics, given the stream's `first` topic.
     pub fn position(&self, first: u32, topic: u32) -> Option<usize> {
-        // Asked for every event: so without a division.
+        // Runs for every event, so it avoids a division.
         let from_first = if topic >= first { topic } else { topic.wrapping_add(self.count) };
         let position = from_first.wrapping_sub(first);
         (topic < self.count && position < self.per_stream).then_some(position as usize)
     }
 
-    /// How many of so many streams are on each topic.
+    /// The number of streams on each topic, given the number of all streams.
     pub fn receivers(&self, streams: usize) -> Vec<u64> {
         let mut receivers = vec![0; self.count as usize];
         for topic in (0..streams).flat_map(|stream| self.of_stream(stream)) {

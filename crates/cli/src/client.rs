@@ -1,5 +1,5 @@
-//! HTTP to a hub, for the commands that talk to one: its address, the token, deadlines and
-//! refusals. Knows no endpoint's format and never retries; [`Backoff`] is for those who do.
+//! The HTTP client of `publish` and `tail`: address, token, deadlines and refusals. It knows no
+//! endpoint's format and never retries; callers retry with [`Backoff`].
 
 use std::{fmt, io::Write, pin::Pin, time::Duration};
 
@@ -28,28 +28,27 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// From the request's last byte to the answer's head, connecting included.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Slowest upload that is waited for: a request's deadline grows with its body.
+/// Slowest accepted upload: the deadline of a request grows with its body.
 const MIN_UPLOAD_BYTES_PER_SECOND: usize = 16 * 1024;
 
-/// What is read of a refusal's body; a hub's are some hundred bytes.
+/// Bytes read of a refusal's body. A hub sends a few hundred.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 
-/// Why there is no answer, or no more of it.
+/// Why there is no response, or only a part of it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HubError {
-    /// No connection, or it broke, or the hub is silent. Whether it took the request is not
-    /// known.
+    /// No connection, a lost connection, or a silent hub. The hub may have accepted the request.
     #[error("{0}")]
     Broken(String),
     #[error(transparent)]
     Refused(#[from] HubRefusal),
 }
 
-/// A status that is not 2xx, and what the hub said with it.
+/// A status other than 2xx, with the hub's error.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct HubRefusal {
     pub status: StatusCode,
-    /// Empty where the answer is not a hub's.
+    /// Empty if the response is not from a hub.
     pub code: String,
     pub message: String,
     pub retry_after: Option<Duration>,
@@ -74,7 +73,7 @@ impl fmt::Display for HubRefusal {
 }
 
 impl HubRefusal {
-    /// The hub has not taken the request and would take it later.
+    /// Whether a retry can succeed: 429 and 503. The hub has not accepted the request.
     pub fn is_temporary(&self) -> bool {
         matches!(self.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE)
     }
@@ -89,36 +88,36 @@ impl HubRefusal {
             Ok(body) => body.error,
             Err(_) => {
                 let location = header(LOCATION).filter(|_| status.is_redirection());
-                let message = location.map(|to| format!("it is at {to}")).unwrap_or_default();
+                let message = location.map(|to| format!("moved to {to}")).unwrap_or_default();
                 ErrorBody { code: String::new(), message }
             }
         };
-        // The other form, a date, no hub sends.
+        // A hub sends seconds, never a date.
         let seconds = header(RETRY_AFTER).and_then(|value| value.trim().parse().ok());
         let retry_after = seconds.map(Duration::from_secs);
         Self { status, code: error.code, message: error.message, retry_after }
     }
 }
 
-/// A body to send.
+/// One POST request.
 pub(crate) struct HubRequest {
-    /// Below the hub's address, with the first slash.
+    /// Below the hub's address, with the leading slash.
     pub path: &'static str,
     pub content_type: &'static str,
     pub body: Bytes,
 }
 
-/// Connections to one hub. Lives in an actix runtime.
+/// Connections to one hub. Needs a local runtime.
 pub(crate) struct HubClient {
     http: awc::Client,
     base: String,
 }
 
 impl HubClient {
-    /// Checks address and token; connects to nothing yet.
+    /// Checks address and token, without connecting.
     pub fn new(args: &HubArgs) -> Result<Self, CliError> {
         let base = base_url(&args.url)?;
-        // The deadlines are ours: awc's own would also end a stream after five seconds.
+        // This module sets its own deadlines: awc's timeout would end a stream after 5 s.
         let mut http = awc::Client::builder()
             .connector(Connector::new().timeout(CONNECT_TIMEOUT))
             .disable_timeout()
@@ -131,7 +130,10 @@ impl HubClient {
         Ok(Self { http: http.finish(), base })
     }
 
-    /// Sends a request and waits for the answer's head. All but 2xx is an error.
+    /// Sends a request and waits for the response head.
+    ///
+    /// # Errors
+    /// A status other than 2xx, a connection error, or no head before the deadline.
     pub async fn post(&self, request: HubRequest) -> Result<HubResponse, HubError> {
         let seconds = request.body.len() / MIN_UPLOAD_BYTES_PER_SECOND;
         let deadline = HEAD_TIMEOUT + Duration::from_secs(seconds as u64);
@@ -160,12 +162,12 @@ impl HubClient {
                 format!("{} closed the connection without an answer", self.base)
             }
             SendRequestError::Connect(error) => format!("cannot connect to {}: {error}", self.base),
-            error => format!("the connection to {} broke: {error}", self.base),
+            error => format!("connection to {} lost: {error}", self.base),
         }
     }
 }
 
-/// A head that has arrived, and a body that arrives.
+/// A response: its head, and its body as a stream.
 pub(crate) struct HubResponse {
     pub status: StatusCode,
     headers: HeaderMap,
@@ -179,18 +181,18 @@ impl HubResponse {
         essence.is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream"))
     }
 
-    /// The next bytes; none at the end. A body that is cut short may end as if it were whole:
-    /// what it holds has to show.
+    /// The next bytes; None at the end. A truncated body can look complete, so the caller must
+    /// check its content.
     pub async fn next_chunk(&mut self, max_silence: Duration) -> Result<Option<Bytes>, HubError> {
         match timeout(max_silence, self.body.next()).await {
             Ok(None) => Ok(None),
             Ok(Some(Ok(chunk))) => Ok(Some(chunk)),
-            Ok(Some(Err(error))) => Err(HubError::Broken(format!("the connection broke: {error}"))),
-            Err(_) => Err(HubError::Broken(format!("the hub was silent for {max_silence:?}"))),
+            Ok(Some(Err(error))) => Err(HubError::Broken(format!("connection lost: {error}"))),
+            Err(_) => Err(HubError::Broken(format!("no data from the hub for {max_silence:?}"))),
         }
     }
 
-    /// The whole body. A longer one is cut.
+    /// The whole body, truncated at `max_bytes`.
     pub async fn read(mut self, max_bytes: usize) -> Result<Bytes, HubError> {
         let mut body = BytesMut::new();
         while let Some(chunk) = self.next_chunk(HEAD_TIMEOUT).await? {
@@ -206,13 +208,13 @@ impl HubResponse {
     async fn into_refusal(mut self) -> HubRefusal {
         let headers = std::mem::take(&mut self.headers);
         let status = self.status;
-        // The status says enough if the body does not come.
+        // Without a body, the status alone describes the refusal.
         let body = self.read(MAX_REFUSAL_BYTES).await.unwrap_or_default();
         HubRefusal::new(status, &headers, &body)
     }
 }
 
-/// Waits that double, each a random part of its bound, so that clients that lost the hub
+/// Waits with doubling bounds. Each wait is a random part of its bound, so clients disconnected
 /// together do not return together.
 #[derive(Debug)]
 pub(crate) struct Backoff {
@@ -226,12 +228,12 @@ impl Backoff {
         Self { first, max, attempt_count: 0 }
     }
 
-    /// Something worked: the next wait is a short one.
+    /// Starts again with the shortest bound, after a success.
     pub fn reset(&mut self) {
         self.attempt_count = 0;
     }
 
-    /// How long to wait now; never less than what the hub asked for.
+    /// The next wait, never shorter than `at_least`, the hub's `Retry-After`.
     pub fn next(&mut self, at_least: Option<Duration>) -> Duration {
         let factor = 2_u32.saturating_pow(self.attempt_count);
         self.attempt_count = self.attempt_count.saturating_add(1);
@@ -240,7 +242,7 @@ impl Backoff {
     }
 }
 
-/// Prints a line for the user. That standard error is closed is no reason to stop.
+/// Prints a line on standard error. A closed standard error is ignored.
 pub(crate) fn note(line: impl fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! The `fanfare` command: what it can do, and how it ends. A file a subcommand.
+//! The `fanfare` command: its subcommands (one file each), its runtime and its exit codes.
 
 #![forbid(unsafe_code)]
 
@@ -16,7 +16,7 @@ use fanfare_bench::{BenchArgs, BenchError};
 use tikv_jemallocator::Jemalloc;
 use tokio::runtime::{Builder, LocalOptions};
 
-/// Chosen by measurement, see the book (internals, memory).
+/// Chosen by measurement; see the book (internals, memory).
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
@@ -24,7 +24,7 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 #[derive(Debug, Parser)]
 #[command(version, about, max_term_width = 100)]
 struct Arguments {
-    /// Without one, `serve`.
+    /// None means `serve`.
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -37,13 +37,14 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Follows topics; reconnects and resumes by itself.
     Tail(tail::TailArgs),
-    /// Measures a hub under load: opens streams, publishes, and tells what arrived and its cost.
+    /// Measures a hub under load: opens streams, publishes, and reports loss, latency and cost.
     Bench(BenchArgs),
-    /// Plans capacity: servers, memory, open files and bandwidth for so many connections.
+    /// Plans capacity: servers, memory, open files and bandwidth for a number of connections.
     Plan(plan::PlanArgs),
 }
 
-/// How a command failed: 1 while it ran, 2 for bad usage or configuration.
+/// How a command failed. Exit code 1: failed while running. Exit code 2: invalid usage or
+/// configuration.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CliError {
     #[error("{0}")]
@@ -84,8 +85,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Not on an actix system: without one, workers run their tasks on their runtimes themselves,
-/// and not by a set of local tasks, through which each wake takes a detour.
+/// Runs without an actix system. Inside one, workers run their tasks in a set of local tasks, and
+/// each wake takes a detour through the set. Without one, workers run them directly.
 fn run(command: Command) -> Result<(), CliError> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     let runtime = runtime.map_err(|error| CliError::Failed(error.to_string()))?;

@@ -1,4 +1,4 @@
-//! `fanfare serve`: the life of the server.
+//! `fanfare serve`: the life of the server, from the configuration to the drain.
 
 use std::{
     io::Write,
@@ -24,21 +24,21 @@ use tokio::time::{sleep, timeout};
 
 use super::{CliError, demo};
 
-/// Files that are not streams: listeners, logs, event queues, connections being refused.
+/// Open files besides the streams: listeners, logs, event queues, connections being refused.
 const SPARE_FILES: u64 = 200;
 
-/// How long a client may take to send a request's head.
+/// Time limit for a client to send a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long at least new requests are answered with 503 before the listeners close.
+/// Shortest time of answering new requests with 503 before the listeners close.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What may come on top of the drain window.
+/// Additional time after the drain window, before connections are cut.
 const DRAIN_GRACE: Duration = Duration::from_millis(800);
 
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct ServeArgs {
-    /// Configuration file (TOML); see config/fanfare.toml for every key.
+    /// Configuration file (TOML); config/fanfare.toml lists every key.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Address and port [default: 127.0.0.1:8080].
@@ -47,21 +47,24 @@ pub(crate) struct ServeArgs {
     /// Worker threads; 0 is one per core.
     #[arg(long, value_name = "N")]
     workers: Option<String>,
-    /// Redis that links this instance to others.
+    /// Redis linking this instance to others.
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// Allows an address that other machines reach: there is no authentication yet.
+    /// Allows an address reachable by other machines: the command has no authentication.
     #[arg(long)]
     open_to_network: bool,
-    /// Leaves out the demo's data.
+    /// Publishes no demo data.
     #[arg(long)]
     no_demo: bool,
-    /// Only checks the configuration.
+    /// Checks the configuration and exits.
     #[arg(long)]
     check: bool,
 }
 
-/// Runs the server until it is told to stop and has drained.
+/// Runs the server until a signal, and then the drain.
+///
+/// # Errors
+/// An invalid configuration, no listener, a server error, or a second signal during the drain.
 pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     let with_demo_data =
         !arguments.no_demo && arguments.config.is_none() && arguments.redis.is_none();
@@ -91,7 +94,7 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     }
     tokio::select! {
         () = drain(&hub, config.server.drain, &handle) => Ok(()),
-        () = told_to_stop() => Err(CliError::Failed("stopped before it had drained".to_owned())),
+        () = told_to_stop() => Err(CliError::Failed("stopped before the drain ended".to_owned())),
     }
 }
 
@@ -115,7 +118,7 @@ fn load(arguments: &ServeArgs) -> Result<Config, CliError> {
         Config::load(&sources).map_err(|problems| CliError::Usage(problems.to_string()))?;
     if !config.server.listen.ip().is_loopback() && !config.server.open_to_network {
         let message = format!(
-            "server.listen: {} can be reached by other machines, and there is no authentication; \
+            "server.listen: {} is reachable by other machines, without authentication; \
              --open-to-network allows it",
             config.server.listen
         );
@@ -145,7 +148,8 @@ fn start(hub: &Hub, config: &Config) -> Result<(actix_web::dev::Server, SocketAd
     .disable_signals()
     .client_request_timeout(HEAD_TIMEOUT)
     .shutdown_timeout(settings.drain.as_secs().max(1))
-    // Beyond the streams' own bound there must be room for those that are told so.
+    // More than the limit of streams: the server must accept a further connection to answer it
+    // with a refusal.
     .max_connections(config.hub.max_connections + SPARE_FILES as usize / 2);
     if settings.transport == Transport::Raw {
         server = server.streams_at("/events/stream").feeds_at("/events/feed");
@@ -171,11 +175,12 @@ fn announce(config: &Config, address: SocketAddr, open_files: u64) {
          curl -N 'http://{address}/events/stream?topic=demo:ticker:*'\n\
          limits: {open_files} open files, {max_connections} streams\n"
     );
-    // Whether or not anybody reads it, the hub runs.
+    // A closed standard output must not stop the hub.
     let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
-/// The soft limit is often 1,024, for the sake of old programs; ours can use the hard one.
+/// Raises the limit of open files to the hard limit, and returns it. The soft limit is often
+/// 1,024, for compatibility with old programs.
 pub(crate) fn raise_open_files() -> u64 {
     rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
 }
@@ -183,7 +188,7 @@ pub(crate) fn raise_open_files() -> u64 {
 async fn told_to_stop() {
     let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
     let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
-        tracing::error!("no signal handlers: only SIGKILL will end this process");
+        tracing::error!("signal handlers unavailable: only SIGKILL ends this process");
         return std::future::pending().await;
     };
     tokio::select! {
@@ -192,17 +197,17 @@ async fn told_to_stop() {
     }
 }
 
-/// Ends all streams, then the server, within the window and a little.
+/// Ends all streams, then the server: within the drain window and [`DRAIN_GRACE`].
 async fn drain(hub: &Hub, window: Duration, server: &ServerHandle) {
     tracing::info!(window_ms = window.as_millis() as u64, streams = hub.connections(), "draining");
     let start = Instant::now();
     let stop = async {
-        // Long enough for balancers to read that this instance is not ready.
+        // The listeners stay open for a while, so load balancers see the failing readiness check.
         tokio::join!(hub.drain(window), sleep(LINGER.min(window / 2)));
         server.stop(true).await;
     };
     if timeout(window + DRAIN_GRACE, stop).await.is_err() {
-        tracing::warn!("some connections were cut");
+        tracing::warn!("drain window over, remaining connections cut");
     }
     tracing::info!(duration_ms = start.elapsed().as_millis() as u64, "drained");
 }

@@ -1,5 +1,5 @@
-//! `fanfare tail`: follows topics, reconnects for ever and resumes. Events go to standard
-//! output, all else to standard error.
+//! `fanfare tail`: follows topics, reconnects without a limit, and resumes. Events go to standard
+//! output, everything else to standard error.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -19,25 +19,25 @@ use super::{
     client::{Backoff, HubClient, HubError, HubRequest, HubResponse, note},
 };
 
-/// A hub writes a heartbeat every 15 s: after four that did not come, the connection is dead.
+/// A hub writes a heartbeat every 15 s. After four missing heartbeats, the connection is dead.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
 
-/// Wait before reconnecting to a hub that named none; browsers take about as long.
+/// Wait before a reconnect, if the hub sent no `retry:`. Browsers wait about as long.
 const DEFAULT_RETRY: Duration = Duration::from_secs(3);
 
-/// Waits while the hub cannot be reached or takes nobody.
+/// Bounds of the waits while the hub is unavailable or refuses streams.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const MAX_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Topics of a stream that are named on standard error; the others are counted.
+/// Most topics of a stream named on standard error; further ones are counted.
 const MAX_NAMED_TOPICS: usize = 5;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct TailArgs {
-    /// Topics to follow; `*` stands for a segment, a last `**` for one or more
+    /// Topics to follow; `*` stands for one segment, a last `**` for one or more
     #[arg(required = true, value_name = "TOPIC")]
     topics: Vec<String>,
-    /// Begin after the event with this id, or with the `earliest` there is
+    /// Start after the event with this id; `earliest` starts with the oldest stored event
     #[arg(long, value_name = "ID")]
     from: Option<String>,
     /// Print each event as a JSON object with its id, topic, type and key
@@ -47,8 +47,10 @@ pub(crate) struct TailArgs {
     hub: HubArgs,
 }
 
-/// Follows until the hub refuses for good, says that there is nothing more (204), or nobody
-/// reads standard output any more.
+/// Follows until the hub answers 204 (no more events) or standard output is closed.
+///
+/// # Errors
+/// The hub refuses for good, an event is too large, or standard output fails.
 pub(crate) async fn run(args: TailArgs) -> Result<(), CliError> {
     let client = HubClient::new(&args.hub)?;
     let output = TailOutput { out: BufWriter::new(io::stdout()), is_json: args.json };
@@ -68,7 +70,7 @@ pub(crate) async fn run(args: TailArgs) -> Result<(), CliError> {
 
 /// How a connection ended.
 enum Ending {
-    /// There is nothing more to follow, or nobody to print it for.
+    /// No more events, or standard output is closed.
     Done,
     Again {
         why: String,
@@ -79,9 +81,9 @@ enum Ending {
 struct Tail<W> {
     client: HubClient,
     topics: Vec<String>,
-    /// Of the last event that was printed, or where to begin.
+    /// The id of the last printed event; at first, the id to start after.
     last_id: Option<String>,
-    /// As the hub last asked for.
+    /// The last `retry:` of the hub.
     retry: Duration,
     backoff: Backoff,
     output: TailOutput<W>,
@@ -97,7 +99,7 @@ impl<W: Write> Tail<W> {
             let Ending::Again { why, after } = ending else {
                 return Ok(());
             };
-            note(format_args!("disconnected: {why}; back in {} ms", after.as_millis()));
+            note(format_args!("disconnected: {why}; reconnecting in {} ms", after.as_millis()));
             tokio::time::sleep(after).await;
         }
     }
@@ -140,7 +142,7 @@ impl<W: Write> Tail<W> {
             return Ok(Ending::Done);
         }
         if !answer.is_event_stream() {
-            let message = "what answers at this address is no hub: it sends no event stream";
+            let message = "no fanfare hub at this address: the response is not an event stream";
             return Err(CliError::Failed(message.to_owned()));
         }
         self.backoff.reset();
@@ -152,7 +154,7 @@ impl<W: Write> Tail<W> {
                 Ok(None) => break "the stream ended".to_owned(),
                 Err(error) => break error.to_string(),
             };
-            // Coming back would not help: the same event would come again.
+            // No reconnect after this error: the hub would send the same event again.
             stream.push(&chunk).map_err(|error| CliError::Failed(error.to_string()))?;
             match self.print(&mut stream) {
                 Ok(asked) => reconnect_in = asked.or(reconnect_in),
@@ -163,8 +165,8 @@ impl<W: Write> Tail<W> {
         Ok(Ending::Again { why, after: reconnect_in.unwrap_or(self.retry) })
     }
 
-    /// Prints what is complete, and only then takes its ids for seen. Answers with the wait
-    /// that a `shutdown` asked for.
+    /// Prints the complete events, and updates the last id only after the flush: an event counts
+    /// as seen once it is printed. Returns the wait requested by a `shutdown` event.
     fn print(&mut self, stream: &mut Decoder) -> io::Result<Option<Duration>> {
         let mut reconnect_in = None;
         while let Some(decoded) = stream.pop() {
@@ -205,19 +207,19 @@ impl<W: Write> TailOutput<W> {
                 items.into_iter().try_for_each(|item| writeln!(self.out, "{}", one_line(item)))
             }
             _ => {
-                note(format_args!("left out: a `{event_type}` event that is not a JSON batch"));
+                note(format_args!("skipping a `{event_type}` event: it is not a JSON batch"));
                 Ok(())
             }
         }
     }
 }
 
-/// JSON has line ends only where white space may be.
+/// The JSON on one line. Line ends occur in JSON only as white space, so spaces replace them.
 pub(crate) fn one_line(json: &RawValue) -> String {
     json.get().replace(['\n', '\r'], " ")
 }
 
-/// What the hub's own events say; each has some of it.
+/// The fields of the hub's control events. Each event has some of them.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct Control {
@@ -230,7 +232,7 @@ struct Control {
 }
 
 impl Control {
-    /// None for an event of a publisher.
+    /// None for a published event.
     fn parse(event_type: &str, data: &str) -> Option<Self> {
         matches!(event_type, "connected" | "gap" | "shutdown")
             .then(|| serde_json::from_str(data).unwrap_or_default())
@@ -248,7 +250,7 @@ impl Control {
             "gap" => format!("gap: reason {reason}; partitions {:?}", self.partitions),
             _ => {
                 let reconnect_ms = self.reconnect_ms.unwrap_or_default();
-                format!("shutdown: {reason}; back in {reconnect_ms} ms")
+                format!("shutdown: {reason}; reconnect in {reconnect_ms} ms")
             }
         }
     }
@@ -263,8 +265,8 @@ fn name_some(topics: &[String]) -> String {
     }
 }
 
-/// Ends when nobody reads standard output any more. A write would say so too, but on a quiet
-/// topic `fanfare tail … | head -1` would wait for one.
+/// Ends once the reader of standard output is gone. A write would fail too, but on a quiet topic
+/// `fanfare tail … | head -1` would wait for the next event.
 async fn stdout_closed() {
     #[cfg(unix)]
     if let Ok(pipe) = watch_stdout()
@@ -275,8 +277,11 @@ async fn stdout_closed() {
     std::future::pending().await
 }
 
-/// Standard output as a pipe to be watched, not written: it stays blocking, as the processes
-/// that share it expect. What is no pipe is not watched.
+/// Standard output as a pipe, to watch and not to write. The pipe stays blocking, as expected by
+/// other processes sharing it.
+///
+/// # Errors
+/// Standard output is not a pipe.
 #[cfg(unix)]
 fn watch_stdout() -> io::Result<tokio::net::unix::pipe::Sender> {
     use std::{
@@ -331,7 +336,7 @@ mod tests {
         );
         assert_eq!(
             describe("shutdown", r#"{"reason":"drain","reconnectMs":120}"#).unwrap(),
-            "shutdown: drain; back in 120 ms"
+            "shutdown: drain; reconnect in 120 ms"
         );
         assert_eq!(describe("like", "{}"), None);
     }

@@ -1,5 +1,5 @@
-//! A batch: the events of a topic, or of a stream, that wait to leave, conflated where the
-//! policy says so. When it leaves is decided elsewhere.
+//! A batch: waiting events of a topic or of a stream, conflated by the policy. The caller decides
+//! when a batch leaves.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::{event::SequencedEvent, policy::Conflate, topic::Topic};
 
-/// What a later event of the same item supersedes, or merges with.
+/// Identifies an item: a later event supersedes or merges with the earlier event of its item.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct BatchItem {
     topic: Topic,
@@ -19,7 +19,8 @@ struct BatchItem {
 enum ItemName {
     Topic,
     Key(Box<str>),
-    /// Of one type: whoever does not want a type must not miss events of others with it.
+    /// Of one type: a stream without this type in its filter must not miss events of other types
+    /// merged with it.
     Collapse {
         key: Box<str>,
         event_type: Option<Box<str>>,
@@ -27,8 +28,8 @@ enum ItemName {
 }
 
 impl BatchItem {
-    /// `None` for an event that supersedes nothing: the policy keeps all, or conflates by
-    /// key and the event has none, and it has no collapse key either.
+    /// `None` for an event without an item: the policy keeps all events, or the event lacks a key,
+    /// and it has no collapse key.
     fn of(event: &SequencedEvent) -> Option<Self> {
         let collapse = || {
             let key = event.body.collapse.clone()?;
@@ -50,7 +51,7 @@ pub fn is_merged(one: &SequencedEvent, other: &SequencedEvent) -> bool {
     })
 }
 
-/// Events in the order they came, without those that a later one has superseded.
+/// Events in arrival order, without superseded ones.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Superseded places are empty until they reach the front.
@@ -63,12 +64,12 @@ pub struct Batch {
     bytes: usize,
 }
 
-/// What adding an event did.
+/// The effect of adding an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
     /// It is one more.
     Appended,
-    /// It took the place of an older event, which leaves no more.
+    /// It replaced an older event. The older event never leaves.
     Superseded,
     /// It took the place of an older event and stands for it too.
     Merged,
@@ -140,7 +141,7 @@ impl Batch {
         self.len == 0
     }
 
-    /// Encoded bytes of all that waits.
+    /// Encoded bytes of all waiting events.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

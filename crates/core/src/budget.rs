@@ -1,7 +1,7 @@
-//! The byte budget that the histories of all partitions share.
+//! The byte budget shared by the histories of all partitions.
 //!
-//! Each partition counts its own bytes in and out and says how old its oldest event is; so
-//! whoever goes over the budget knows which partition must forget first. No lock.
+//! Each partition counts its own bytes in and out and reports the age of its oldest event. So a
+//! partition over the budget knows the partition due to evict first. No lock.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -16,14 +16,14 @@ pub struct HistoryBudget {
     start: Instant,
     /// Microseconds from `start` to each partition's oldest event; `u64::MAX` for none.
     oldest: Box<[AtomicU64]>,
-    /// Which partitions have been asked to forget and have not answered.
+    /// Partitions asked to evict, without an answer so far.
     is_asked: Box<[AtomicBool]>,
 }
 
-/// Where the oldest events are, when the budget is exceeded.
+/// The owner of the oldest events while the budget is exceeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Excess {
-    /// In the partition that asked.
+    /// The asking partition.
     Own,
     /// In another one.
     Other(u16),
@@ -60,14 +60,14 @@ impl HistoryBudget {
         !self.is_asked[usize::from(partition)].swap(true, Ordering::Relaxed)
     }
 
-    /// Says that a partition that was asked has done so.
+    /// An asked partition has evicted.
     pub fn answer(&self, partition: u16) {
         self.is_asked[usize::from(partition)].store(false, Ordering::Relaxed);
     }
 
-    /// Who must forget its oldest event, if the budget is exceeded. A partition that asks
-    /// while the excess is beyond an eighth of the budget must help itself: the one with
-    /// the oldest events has not kept up.
+    /// The partition due to evict its oldest event, if the budget is exceeded. Past an eighth of
+    /// the budget the asking partition evicts its own events: the partition with the oldest events
+    /// has not kept up.
     pub fn excess(&self, asking: u16) -> Option<Excess> {
         let used = self.used_bytes();
         if used <= self.max_bytes {

@@ -60,7 +60,7 @@ pub enum InstanceCall {
     ChangeStreams(Vec<StreamChange>),
     /// How many streams listen to this topic?
     CountSubscribers { topic: String },
-    /// Which users have a feed that wants this topic?
+    /// List the users with a feed subscribed to this topic.
     ListFeedUsers { topic: String, kind: String },
 }
 
@@ -71,22 +71,22 @@ pub struct StreamChange {
     pub user: Option<String>,
     pub add: Vec<String>,
     pub remove: Vec<String>,
-    /// The kinds that are muted from now on, if that changes.
+    /// The new list of muted kinds, if it changes.
     pub muted: Option<Vec<String>>,
 }
 
-/// What instances have answered in time.
+/// The answers of instances received in time.
 #[derive(Debug, Default)]
 pub struct InstanceAnswers {
     pub answers: Vec<InstanceAnswer>,
-    /// Whether every instance that was asked has.
+    /// Whether every asked instance answered.
     pub are_all: bool,
 }
 
-/// What an instance answers.
+/// The answer of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InstanceAnswer {
-    /// What became of each stream that is here.
+    /// The outcome for each stream on this instance.
     Changed(Vec<StreamOutcome>),
     Subscribers(usize),
     /// By a hash of their names, and whether they have muted the kind.
@@ -95,7 +95,7 @@ pub enum InstanceAnswer {
     Failed,
 }
 
-/// What became of a change of a stream.
+/// The outcome of changing one stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamOutcome {
     /// It now has these topics.

@@ -1,15 +1,15 @@
-//! Epoch and cursor: where a stream stands, and its text form in `id:` lines.
+//! Epoch and cursor: the position of a stream, and its text form in `id:` lines.
 //!
-//! The text is opaque to clients. It is `EEEEEEEE` (the epoch, eight digits) and then, for
-//! each partition in ascending order, `.<partition>:<sequence>`; digits are those of
-//! [`DIGITS`], most significant first. Sixteen partitions take at most 200 bytes.
+//! The text is opaque to clients. It is `EEEEEEEE` (the epoch, eight digits) and then, for each
+//! partition in ascending order, `.<partition>:<sequence>`. Digits come from [`DIGITS`], most
+//! significant first. Sixteen partitions take at most 200 bytes.
 
 use std::{fmt, ops::Range, str::FromStr};
 
 use smallvec::SmallVec;
 
-/// Base 64 in an order that makes small numbers look like numbers. All are safe in a
-/// header, in a query and in an `id:` line.
+/// Base 64 in an order making small numbers look like numbers. All digits are safe in a header, in
+/// a query and in an `id:` line.
 const DIGITS: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_";
 
 /// Digits of an epoch in the text form.
@@ -25,8 +25,8 @@ const SEQUENCE_BITS: usize = 6 * MAX_SEQUENCE_DIGITS;
 
 const MAX_SEQUENCE: u64 = (1 << SEQUENCE_BITS) - 1;
 
-/// The sequence that a cursor gives for a partition that has not reached its epoch yet: as
-/// no partition is so far, a stream that comes back with it is told by a gap.
+/// The sequence in a cursor for a partition of another epoch. No partition ever reaches it, so a
+/// stream resuming with it gets a gap.
 pub const IN_ANOTHER_EPOCH: u64 = MAX_SEQUENCE;
 
 /// Highest number of partitions a hub can have.
@@ -65,10 +65,10 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// The last sequence of each partition that a stream was sent, ascending by partition.
+/// The last sequence of each partition sent to a stream, ascending by partition.
 ///
-/// A partition that is absent is one that the stream does not touch. Most streams touch one:
-/// its position takes no memory of its own.
+/// A missing partition is not part of the stream. Most streams have one partition: its position
+/// needs no heap memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Positions(SmallVec<[Position; 2]>);
 
@@ -163,19 +163,18 @@ pub fn write_cursor(out: &mut impl fmt::Write, epoch: Epoch, positions: &Positio
     Ok(())
 }
 
-/// The text of a cursor that moves on, a partition at a time: as a rule only that one's digits
-/// change.
+/// The text of an advancing cursor. Usually only the digits of one partition change.
 #[derive(Debug)]
 pub struct CursorText {
     epoch: Epoch,
     positions: Positions,
     text: Vec<u8>,
-    /// Where each position's sequence stands in it.
+    /// The range of each position's sequence in the text.
     sequences: SmallVec<[Range<usize>; 16]>,
 }
 
 impl CursorText {
-    /// Of a stream that stands there.
+    /// The text for these positions.
     pub fn new(epoch: Epoch, positions: &Positions) -> Self {
         let (text, sequences) = (Vec::new(), SmallVec::new());
         let mut cursor = Self { epoch, positions: positions.clone(), text, sequences };
@@ -222,7 +221,7 @@ impl fmt::Display for Cursor {
     }
 }
 
-/// The text is not that of a cursor (`bad_cursor`).
+/// The text is no cursor (`bad_cursor`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the last event id is not one that this hub gave out")]
 pub struct CursorError;

@@ -1,4 +1,4 @@
-//! Errors that callers match on. Each names its stable [`ErrorCode`].
+//! Errors for callers to match on. Each names its stable [`ErrorCode`].
 
 use std::error::Error;
 
@@ -105,8 +105,8 @@ impl SubscribeError {
     }
 }
 
-/// Why a fan-out failed. No follower got the event, except after [`Self::Partly`] and where
-/// [`PublishError`] says so.
+/// Why a fan-out failed. No follower got the event, except after [`Self::Partly`] and the
+/// exceptions of [`PublishError`].
 #[derive(Debug, thiserror::Error)]
 pub enum FanOutError {
     #[error(transparent)]
@@ -177,7 +177,7 @@ pub enum GraphError {
     /// The application's own store failed; a change may have been made (`graph_down`).
     #[error("follow graph unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// A page was asked for that begins nowhere (`bad_page`).
+    /// The requested page begins nowhere (`bad_page`).
     #[error("the page does not begin where one of this graph ended")]
     BadPage,
 }

@@ -12,10 +12,10 @@ use crate::{cursor::Epoch, policy::Policy, topic::Topic};
 /// Longest event type, key, collapse key or publish id, in bytes.
 pub const MAX_FIELD_BYTES: usize = 256;
 
-/// Types that only the hub itself sends.
+/// Types reserved for the hub's own events.
 const CONTROL_TYPES: [&str; 3] = ["connected", "gap", "shutdown"];
 
-/// One event to publish: its data and, where wanted, type, key and id.
+/// One event to publish: its data and, optionally, type, key and id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     pub data: EventData,
@@ -25,7 +25,7 @@ pub struct Event {
     pub id: Option<String>,
 }
 
-/// What an event carries.
+/// The data of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventData {
     /// Sent as it is; line ends become several `data:` lines.
@@ -43,16 +43,16 @@ impl EventData {
 }
 
 impl Event {
-    /// An event whose data is sent as it is.
+    /// An event with this text, sent unchanged.
     pub fn text(data: impl Into<String>) -> Self {
         Self::new(EventData::Text(data.into()))
     }
 
-    /// An event whose data is the compact JSON of `value`.
+    /// An event with the compact JSON of `value` as data.
     ///
     /// # Errors
-    /// As [`serde_json::to_string`]: a map with keys that are not strings, or a `Serialize`
-    /// implementation that fails.
+    /// As [`serde_json::to_string`]: a map with keys other than strings, or a failing `Serialize`
+    /// implementation.
     pub fn json(value: &impl Serialize) -> Result<Self, serde_json::Error> {
         Ok(Self::new(EventData::Json(serde_json::to_string(value)?)))
     }
@@ -69,16 +69,16 @@ impl Event {
         self
     }
 
-    /// Names the item that the event is news of, for conflation by key: 1 to 256 bytes.
+    /// Names the item updated by this event, for conflation by key: 1 to 256 bytes.
     #[must_use]
     pub fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
     }
 
-    /// Merges the event with those of the same collapse key, type and topic that a stream has
-    /// not been sent yet: it gets the newest of them, with `"collapsed":n` at the end of its
-    /// data, where n is how many there were. The data must be a JSON object. 1 to 256 bytes.
+    /// Merges the event with unsent events of the same collapse key, type and topic. The stream
+    /// gets the newest of them, with `"collapsed":n` at the end of its data: n events in one. The
+    /// data must be a JSON object. 1 to 256 bytes.
     #[must_use]
     pub fn collapse(mut self, key: impl Into<String>) -> Self {
         self.collapse = Some(key.into());
@@ -150,7 +150,7 @@ pub enum EventError {
     PayloadTooLarge { max_bytes: usize },
 }
 
-/// An event that has its place in a partition.
+/// An event with its place in a partition.
 #[derive(Debug, Clone)]
 pub struct SequencedEvent {
     pub topic: Topic,
@@ -160,19 +160,20 @@ pub struct SequencedEvent {
     pub published_at: Instant,
     pub policy: Arc<Policy>,
     pub body: Arc<EventBody>,
-    /// Sequences of older events that were merged into this one, ascending.
+    /// Sequences of older events merged into this one, ascending.
     pub collapsed: Option<Box<[u64]>>,
 }
 
-/// What all streams see alike of an event, encoded once; of a fan-out, for all followers.
+/// The part of an event common to all streams, encoded once; for a fan-out, common to all
+/// followers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventBody {
     pub event_type: Option<Box<str>>,
     pub key: Option<Box<str>>,
     pub collapse: Option<Box<str>>,
-    /// `event:` line where there is a type, and `data:` lines.
+    /// The `event:` line, if there is a type, and the `data:` lines.
     pub lines: Bytes,
-    /// Where the first `data:` line begins.
+    /// The offset of the first `data:` line.
     pub data_at: usize,
     /// Whether the data is JSON (on one line) or text.
     pub is_json: bool,
@@ -192,15 +193,15 @@ impl SequencedEvent {
         self.body.key.as_deref()
     }
 
-    /// Bytes that it takes in a stream, about, and in memory while it waits: it knows what was
-    /// merged into it.
+    /// Approximate bytes in a stream, and in memory while the event waits with the sequences merged
+    /// into it.
     pub fn stream_bytes(&self) -> usize {
         let merged = self.collapsed.as_ref().map_or(0, |older| 8 * older.len());
         self.body.lines.len() + ID_LINE_BYTES + merged
     }
 
-    /// What the event costs in memory, about: its bytes, the names it owns, and the
-    /// bookkeeping of maps and rings around it.
+    /// Approximate memory of the event: its bytes, its own names, and the bookkeeping of maps and
+    /// rings around it.
     pub fn size_bytes(&self) -> usize {
         const BOOKKEEPING: usize = 300;
         let own = self.body.lines.len().div_ceil(self.body.topic_count);
@@ -226,7 +227,7 @@ impl SequencedEvent {
         Self { collapsed: Some(collapsed), ..self.clone() }
     }
 
-    /// As a stream gets it that has been sent everything up to a sequence.
+    /// The event for a stream already sent everything up to `sequence`.
     pub fn unsent_after(self: &Arc<Self>, sequence: u64) -> Arc<Self> {
         match &self.collapsed {
             Some(older) if self.oldest_sequence() <= sequence => {

@@ -11,26 +11,26 @@ use crate::{
 /// One event for many topics.
 #[derive(Debug)]
 pub struct FanOutPublish {
-    /// By which it is known that a topic has it already.
+    /// Identifies the fan-out: a repeated one skips the topics reached before.
     pub id: Option<Arc<str>>,
     pub event: Event,
     /// The event, encoded once for all.
     pub body: Arc<EventBody>,
 }
 
-/// What became of one event for many topics of a partition.
+/// The result of one event for many topics of a partition.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FannedOut {
-    /// Topics that have not had it before.
+    /// Topics reached for the first time.
     pub new: usize,
-    /// Topics that a stream has named and has open.
+    /// Topics named by an open stream.
     pub online: usize,
 }
 
 /// A chunk of followers, by the partitions of their topics.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Chunk {
-    /// The topics of the followers who are told, ascending by partition.
+    /// The topics of the followers to notify, ascending by partition.
     pub topics: BTreeMap<u16, Vec<Topic>>,
     pub muted_count: usize,
 }

@@ -1,5 +1,5 @@
-//! The seams to the follow graph and to the preferences of users, wherever an application
-//! keeps them.
+//! The seams to the follow graph and to the preferences of users. An application can implement both
+//! over its own store.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ impl Follow {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
     pub users: Vec<User>,
-    /// Where the next page begins; none if this is the last. To be passed on as it is.
+    /// The start of the next page; none after the last page. Pass it on unchanged.
     pub next: Option<String>,
 }
 
@@ -44,35 +44,33 @@ pub struct Counts {
     pub following: u64,
 }
 
-/// Which of a user's two sets.
+/// One of a user's two sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
     Followers,
     Following,
 }
 
-/// What a graph answers.
+/// The answer of a graph.
 pub type GraphFuture<'a, T> = BoxFuture<'a, Result<T, GraphError>>;
 
-/// Who follows whom. An application that keeps this in a database of its own implements
-/// the trait over it, and calls `Hub::follow` and `Hub::unfollow` for
-/// every change, so that open streams change too.
+/// The follow graph. An application with its own database implements the trait over it, and calls
+/// `Hub::follow` and `Hub::unfollow` for every change: these also change open streams.
 ///
-/// A walk (page after page, each beginning where the one before ended) yields everybody who
-/// is there from its beginning to its end exactly once, and nobody twice, whatever changes
-/// meanwhile.
+/// A walk goes page by page, each page starting at the end of the page before. It yields every user
+/// present during the whole walk exactly once, and nobody twice, under any concurrent changes.
 pub trait FollowGraph: Send + Sync + 'static {
-    /// Adds edges; those that are there already are no error. Returns how many are new.
+    /// Adds edges and returns the number of new ones. Existing edges are no error.
     fn follow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64>;
 
-    /// Removes edges; those that are not there are no error. Returns how many were there.
+    /// Removes edges and returns the number of removed ones. Missing edges are no error.
     fn unfollow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64>;
 
     /// A page of an author's followers, of at most `limit` (at least 1).
     fn followers(&self, author: User, after: Option<String>, limit: usize)
     -> GraphFuture<'_, Page>;
 
-    /// A page of the authors that a user follows, of at most `limit` (at least 1).
+    /// A page of the authors followed by a user, of at most `limit` (at least 1).
     fn following(&self, user: User, after: Option<String>, limit: usize) -> GraphFuture<'_, Page>;
 
     /// How many follow a user, and how many the user follows.
@@ -107,9 +105,9 @@ impl<G: FollowGraph + ?Sized> FollowGraph for Arc<G> {
     }
 }
 
-/// The kinds of events (their types) that each user does not want to hear.
+/// The kinds of events (their types) muted by each user.
 pub trait Preferences: Send + Sync + 'static {
-    /// The kinds that a user has muted, sorted; none for a user never heard of.
+    /// The kinds muted by a user, sorted; empty for an unknown user.
     fn muted(&self, user: User) -> GraphFuture<'_, Vec<String>>;
 
     /// Mutes these kinds and no others.

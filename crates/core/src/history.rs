@@ -1,5 +1,5 @@
-//! The history of one topic: the events that a stream can still resume over, and how far
-//! back it is whole. A conflating topic keeps its conflated view.
+//! The history of one topic: the events available for resume, and the bound below which events are
+//! missing. A conflating topic keeps its conflated view.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -13,7 +13,7 @@ use crate::{
     policy::{Conflate, Policy},
 };
 
-/// Event types of a topic whose evictions are told apart.
+/// Event types of a topic with separately recorded evictions.
 const MAX_TYPES: usize = 16;
 
 /// A topic's events in sequence order.
@@ -21,16 +21,16 @@ const MAX_TYPES: usize = 16;
 pub struct HistoryRing {
     pub policy: Arc<Policy>,
     events: VecDeque<Arc<SequencedEvent>>,
-    /// Sequence of each key's event, where the policy conflates by key.
+    /// Sequence of each key's event, if the policy conflates by key.
     keys: HashMap<Box<str>, u64>,
-    /// Highest sequence that left other than by conflation: a stream that stands before it
-    /// has missed something.
+    /// Highest sequence removed by other means than conflation. A stream at a lower position has
+    /// missed something.
     evicted_through: u64,
-    /// The part of it that no other log holds either: what the policy let go. Of a log in
-    /// Redis more may be had than is kept here.
+    /// Highest sequence lost in every log: the policy removed it. A log in Redis may hold more than
+    /// this ring.
     lost_through: u64,
-    /// Like `evicted_through` for each event type, so that a stream that wants few is not told of a gap
-    /// in others; at most [`MAX_TYPES`], further ones count as wanted by all.
+    /// As `evicted_through`, for each event type: a stream with a type filter gets no gap for other
+    /// types. At most [`MAX_TYPES`] entries; further types count as wanted by all streams.
     evicted_types: Vec<(Option<Box<str>>, u64)>,
     evicted_other_types: u64,
     /// Sequence of the topic's last event.
@@ -57,7 +57,7 @@ impl HistoryRing {
         }
     }
 
-    /// Keeps a new event and returns what had to leave for it.
+    /// Keeps a new event and returns the events removed for it.
     pub fn push(&mut self, event: Arc<SequencedEvent>) -> Vec<Arc<SequencedEvent>> {
         self.last = event.sequence;
         let mut left = self.supersede(&event);
@@ -71,14 +71,14 @@ impl HistoryRing {
         left
     }
 
-    /// Says that nothing through this sequence is kept here, though another log may have it.
+    /// Records that this ring has nothing through `sequence`. Another log may have it.
     pub fn begin_after(&mut self, sequence: u64) {
         self.evicted_through = self.evicted_through.max(sequence);
     }
 
-    /// Takes in what another log holds of the topic after `after`, and all events up to a
-    /// sequence that this one has had too; `lost_through` is what that log has lost. Returns
-    /// all that was kept before: the caller counts it out and what is kept now in.
+    /// Merges the events of another log after `after`. `lost_through` is the loss of that log.
+    /// Returns all events kept before: the caller counts them out of the budget, and the present
+    /// events in.
     pub fn merge(
         &mut self,
         older: Vec<Arc<SequencedEvent>>,
@@ -99,7 +99,7 @@ impl HistoryRing {
         before
     }
 
-    /// Forgets the oldest event: a stream that has not had it will be told.
+    /// Removes the oldest event. A stream without it gets a gap later.
     pub fn evict_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
         let event = self.events.pop_front()?;
         self.evicted_through = self.evicted_through.max(event.sequence);
@@ -115,7 +115,7 @@ impl HistoryRing {
         Some(event)
     }
 
-    /// Forgets the events that are older than the policy allows.
+    /// Removes events older than the policy's time to live.
     pub fn expire(&mut self, now: Instant) -> Vec<Arc<SequencedEvent>> {
         let mut left = Vec::new();
         while self.expires_at().is_some_and(|at| at <= now) {
@@ -127,7 +127,7 @@ impl HistoryRing {
     /// When the oldest event will have to be forgotten.
     pub fn expires_at(&self) -> Option<Instant> {
         let oldest = self.events.front()?;
-        // A time to live beyond what the clock can say never ends.
+        // A time to live beyond the range of the clock never ends.
         oldest.published_at.checked_add(self.policy.history_ttl)
     }
 
@@ -137,7 +137,7 @@ impl HistoryRing {
         self.events.range(first..)
     }
 
-    /// Whether nothing that a stream standing at `sequence` wants has been forgotten.
+    /// Whether all wanted events after `sequence` are still here.
     pub fn reaches_back_to(&self, sequence: u64, types: &TypeFilter) -> bool {
         self.evicted_through <= sequence
             || (!types.is_all()
@@ -147,12 +147,12 @@ impl HistoryRing {
                 }))
     }
 
-    /// Highest sequence that left other than by conflation.
+    /// Highest sequence removed by other means than conflation.
     pub fn evicted_through(&self) -> u64 {
         self.evicted_through
     }
 
-    /// Whether another log may hold some of what a stream standing at `sequence` lacks here.
+    /// Whether another log may hold events after `sequence` missing here.
     pub fn may_reach_back_elsewhere(&self, sequence: u64) -> bool {
         self.evicted_through > sequence.max(self.lost_through)
     }
@@ -172,7 +172,7 @@ impl HistoryRing {
         self.events.front().map(|event| event.sequence)
     }
 
-    /// Whether the event of that sequence is kept.
+    /// Whether the event of this sequence is kept.
     pub fn holds(&self, sequence: u64) -> bool {
         self.events.binary_search_by_key(&sequence, |event| event.sequence).is_ok()
     }

@@ -1,5 +1,5 @@
-//! The publishes that are remembered by their id, so that a repeated one is answered as the
-//! first was and delivers nothing.
+//! The idempotency window: answers to publishes by their id. A repeated publish gets the first
+//! answer and delivers nothing.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -13,7 +13,7 @@ use std::{
 
 use crate::topic::Topic;
 
-/// What a publish with an id was answered.
+/// The first answer to a publish with an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstAnswer {
     pub sequence: u64,
@@ -43,7 +43,7 @@ pub struct IdempotencyWindow {
     window: Duration,
     budget: Arc<IdBudget>,
     answers: HashMap<Key, FirstAnswer>,
-    /// In the order of their expiry, which is that of their arrival.
+    /// In order of expiry, equal to the order of arrival.
     expiries: VecDeque<(Instant, Key)>,
 }
 
@@ -52,7 +52,7 @@ impl IdempotencyWindow {
         Self { window, budget, answers: HashMap::new(), expiries: VecDeque::new() }
     }
 
-    /// The answer that a publish with this id got.
+    /// The first answer to a publish with this id.
     pub fn get(&mut self, topic: &Topic, id: &str, now: Instant) -> Option<FirstAnswer> {
         self.expire(now);
         self.answers.get(&(topic.clone(), id.into())).copied()
@@ -71,7 +71,7 @@ impl IdempotencyWindow {
         self.budget.count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Forgets what the window has left behind.
+    /// Forgets answers older than the window.
     pub fn expire(&mut self, now: Instant) {
         while self.expiries.front().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, key)) = self.expiries.pop_front() {
@@ -88,8 +88,8 @@ impl Drop for IdempotencyWindow {
     }
 }
 
-/// Which topics of a partition each fan-out with an id has reached, and whether it is a pull,
-/// for the length of the window since it was last asked. It has a budget of its own.
+/// The topics of a partition reached by each fan-out with an id, and its mode, for the length of
+/// the window since its last use. It has a budget of its own.
 #[derive(Debug)]
 pub struct FanOutWindow {
     window: Duration,
@@ -125,7 +125,7 @@ impl FanOutWindow {
         used.saturating_add(topics.iter().filter(is_new).count()) <= self.budget.max_count
     }
 
-    /// Remembers that a fan-out has reached a topic. Returns whether that is new.
+    /// Records a topic reached by a fan-out. Returns whether it is new.
     pub fn insert(&mut self, id: &Arc<str>, topic: &Topic, now: Instant) -> bool {
         let hash = self.hasher.hash_one(topic);
         let is_new = self.memory(id, now).topics.insert(hash);
@@ -149,7 +149,7 @@ impl FanOutWindow {
         memory
     }
 
-    /// Forgets what the window has left behind.
+    /// Forgets fan-outs older than the window.
     pub fn expire(&mut self, now: Instant) {
         while self.expiries.front().is_some_and(|(at, _)| *at <= now) {
             let Some((_, id)) = self.expiries.pop_front() else { return };
@@ -212,7 +212,7 @@ mod tests {
         assert!(remembered.settle(&id, true, later) && remembered.settle(&id, false, later));
         assert!(!remembered.insert(&id, &here, start + window));
         assert!(remembered.insert(&id, &there, start + window));
-        // What is known needs no room.
+        // A recorded topic needs no room.
         let both = [here.clone(), there];
         assert!(remembered.has_room(&id, &both, start + window));
         assert!(!remembered.has_room(&"ada 2".into(), &both, start + window));

@@ -1,4 +1,4 @@
-//! Numbers that name managers and streams within their hub.
+//! Numbers of managers and streams within their hub.
 
 /// Names a topic manager within its hub.
 pub type ManagerId = u64;

@@ -1,4 +1,4 @@
-//! What a stream wants: topics, patterns, event types, and from where.
+//! The interest of a stream: topics, patterns, event types, and its start.
 
 use std::{
     collections::BTreeMap,
@@ -15,13 +15,13 @@ use crate::{
     topic::{Pattern, Topic},
 };
 
-/// Topics of one stream. Most have one: that takes no memory of its own, nor do two.
+/// Topics of one stream. One or two topics, the usual case, need no heap memory.
 pub type Topics = SmallVec<[Topic; 2]>;
 
-/// What one stream wants of one partition.
+/// The interest of one stream in one partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interest {
-    /// Topics of this partition, none of which a pattern of the same stream covers.
+    /// Topics of this partition not covered by a pattern of the same stream.
     pub topics: Topics,
     /// All patterns of the stream; each may match topics of any partition.
     pub patterns: Arc<PatternSet>,
@@ -29,8 +29,8 @@ pub struct Interest {
 }
 
 impl Interest {
-    /// What a stream wants of each partition, ascending: of those that its topics lie in, or
-    /// of all.
+    /// A stream's interest in each partition, ascending: in the partitions of its topics, or in
+    /// all.
     pub fn by_partition(
         topics: &[Topic],
         patterns: &Arc<PatternSet>,
@@ -52,7 +52,7 @@ impl Interest {
         by_partition.into_iter().map(|(number, topics)| (number, interest(topics))).collect()
     }
 
-    /// This without one of its topics, and that topic alone.
+    /// This interest without one of its topics, and an interest in that topic alone.
     pub fn without(&self, topic: &Topic) -> (Self, Self) {
         let left = self.topics.iter().filter(|other| *other != topic).cloned().collect();
         let (patterns, types) = (self.patterns.clone(), self.types.clone());
@@ -83,13 +83,13 @@ pub struct PatternSet {
 }
 
 impl PatternSet {
-    /// That of no patterns: one for all streams.
+    /// The empty set, one for all streams.
     pub fn none() -> Arc<Self> {
         static NONE: LazyLock<Arc<PatternSet>> = LazyLock::new(Arc::default);
         NONE.clone()
     }
 
-    /// Patterns that are to be matched together.
+    /// A set matched together.
     pub fn of(patterns: Vec<Pattern>) -> Arc<Self> {
         if patterns.is_empty() { Self::none() } else { Arc::new(Self::new(patterns)) }
     }
@@ -134,7 +134,7 @@ impl Hash for PatternSet {
     }
 }
 
-/// The event types that a stream wants; `None` is all of them.
+/// The event types wanted by a stream; `None` for all of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct TypeFilter(pub Option<Arc<[String]>>);
 
@@ -159,21 +159,21 @@ impl TypeFilter {
     }
 }
 
-/// Where a stream begins in one partition.
+/// The start of a stream in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartFrom {
-    /// With what is published from now on.
+    /// With events published from now on.
     Live,
     /// With the history of conflated topics, then live.
     Snapshot,
-    /// With all that history holds.
+    /// With everything in history.
     Earliest,
-    /// With what came after a sequence of an epoch. If the partition is in another, with
-    /// all that history holds, after a gap.
+    /// With the events after a sequence of an epoch. If the partition has another epoch: a gap,
+    /// then everything in history.
     After { epoch: Epoch, sequence: u64 },
 }
 
-/// Where a stream begins, as its client said.
+/// The start of a stream, as requested by its client.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Start {
     #[default]

@@ -8,6 +8,7 @@
 //! Applications depend on `fanfare`. The items here carry no promise of stability.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests start their own clock"))]
 
 pub mod batch;
 pub mod budget;

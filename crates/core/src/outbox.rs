@@ -1,5 +1,5 @@
-//! The outbox of one stream: encoded bytes that wait for the socket, bounded, with a gap in
-//! place of what was dropped.
+//! The outbox of one stream: encoded bytes waiting for the socket, bounded, with a gap in place of
+//! dropped events.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -13,26 +13,25 @@ use crate::{
     topic::Topic,
 };
 
-/// Events that are written in one piece.
+/// Events written in one piece.
 #[derive(Debug, Clone)]
 pub struct Segment {
     pub content: Content,
-    /// Bytes that it will take on the wire, about.
+    /// Approximate bytes on the wire.
     pub size_bytes: usize,
     pub event_count: u32,
     /// When the oldest of its events was published.
     pub published_at: Option<Instant>,
-    /// Where the stream stands once this is written, per partition that changes.
+    /// The new position in each changed partition, once the segment is written.
     pub advances: SmallVec<[(u16, u64); 1]>,
 }
 
-/// Bytes that are ready, or what is encoded when it is taken: both are shared with other
-/// streams until then.
+/// Encoded bytes, or events encoded when taken. Until then both are shared with other streams.
 #[derive(Debug, Clone)]
 pub enum Content {
     Bytes(Bytes),
     Events(Box<[Arc<SequencedEvent>]>),
-    /// Events are missing here, other than those that this outbox dropped.
+    /// Events are missing here, other than those dropped by this outbox.
     Gap(Box<GapHere>),
 }
 
@@ -43,7 +42,7 @@ pub struct GapHere {
     pub partition: u16,
     /// As far as they are known.
     pub topics: Vec<Topic>,
-    /// The epoch that begins here.
+    /// The epoch beginning here.
     pub epoch: Option<Epoch>,
 }
 
@@ -67,7 +66,7 @@ impl Segment {
     }
 }
 
-/// What comes next out of an outbox.
+/// The next output of an outbox.
 #[derive(Debug)]
 pub enum Popped {
     /// Events were dropped here.
@@ -75,7 +74,7 @@ pub enum Popped {
     Segment(Segment),
 }
 
-/// What dropping the oldest events did.
+/// The effect of dropping the oldest events.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Dropped {
     pub event_count: u64,
@@ -84,7 +83,7 @@ pub struct Dropped {
 }
 
 impl Dropped {
-    /// Adds what was dropped of one segment.
+    /// Adds the dropped events of one segment.
     pub fn add(&mut self, event_count: u64, partition: u16) {
         self.event_count += event_count;
         if let Err(index) = self.partitions.binary_search(&partition) {
@@ -103,9 +102,9 @@ impl Dropped {
 pub struct Outbox {
     segments: VecDeque<Segment>,
     bytes: usize,
-    /// Where the stream stands by what was taken so far.
+    /// The positions of the stream after all taken segments.
     taken: Positions,
-    /// What was dropped in front of the first segment.
+    /// The events dropped in front of the first segment.
     dropped: Option<Box<Dropped>>,
 }
 
@@ -145,7 +144,7 @@ impl Outbox {
                 continue;
             }
             for (place, (partition, _)) in segment.advances.iter().enumerate() {
-                // The count is the segment's, whatever partitions it touches.
+                // The count belongs to the segment, not to each of its partitions.
                 let count = if place == 0 { u64::from(segment.event_count) } else { 0 };
                 self.dropped.get_or_insert_default().add(count, *partition);
             }
@@ -161,8 +160,8 @@ impl Outbox {
         self.dropped.as_ref().map_or(0, |dropped| dropped.event_count)
     }
 
-    /// Takes the next segment, or the gap in front of it. Whoever takes a segment says by
-    /// [`Self::advance`] that it is on its way.
+    /// Takes the next segment, or the gap in front of it. The caller then reports the new position
+    /// by [`Self::advance`].
     pub fn pop(&mut self) -> Option<Popped> {
         if let Some(dropped) = self.dropped.take() {
             return Some(Popped::Gap(*dropped));
@@ -176,17 +175,17 @@ impl Outbox {
         Some(Popped::Segment(segment))
     }
 
-    /// Where the stream stands by what was taken so far.
+    /// The positions of the stream after all taken segments.
     pub fn taken(&self) -> &Positions {
         &self.taken
     }
 
-    /// Says that what comes before these positions is on its way to the client.
+    /// Records that everything before these positions is on its way to the client.
     pub fn advance(&mut self, positions: impl Iterator<Item = (u16, u64)>) {
         positions.for_each(|(partition, sequence)| self.taken.set(partition, sequence));
     }
 
-    /// Drops all that is not sent, as for a stream that ends.
+    /// Drops all unsent segments, for a stream about to end.
     pub fn clear(&mut self) {
         *self = Self { taken: std::mem::take(&mut self.taken), ..Self::default() };
     }

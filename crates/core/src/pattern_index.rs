@@ -1,5 +1,5 @@
-//! Finds the patterns that match a topic in the time its segments take, however many
-//! patterns there are: a trie over their first segments.
+//! Finds the patterns matching a topic. The time depends on the topic's segments, not on the number
+//! of patterns: a trie over the first segments.
 
 use std::collections::HashMap;
 
@@ -16,16 +16,16 @@ struct PatternNode<V> {
     literal: HashMap<Box<str>, PatternNode<V>>,
     /// Behind `*`.
     any: Option<Box<PatternNode<V>>>,
-    /// Of patterns that end here.
+    /// Values of patterns ending here.
     here: Vec<V>,
-    /// Of patterns that end here in `**`.
+    /// Values of patterns ending here in `**`.
     rest: Vec<V>,
-    /// Of patterns that go deeper than the trie, looked at one by one: a node for every
-    /// segment of long patterns would let few of them take much memory.
+    /// Patterns deeper than the trie, tried one by one. A node for every segment of long patterns
+    /// would let a few patterns take much memory.
     deep: Vec<(Pattern, V)>,
 }
 
-/// Segments that the trie tells apart: more than topics usually have.
+/// Depth of the trie: more segments than topics usually have.
 const MAX_DEPTH: usize = 6;
 
 impl<V> Default for PatternIndex<V> {
@@ -68,7 +68,7 @@ impl<V: Copy + Eq> PatternIndex<V> {
         self.root.remove(0, pattern, &mut pattern.as_str().split(':'), value);
     }
 
-    /// Calls `found` with each value whose pattern matches.
+    /// Calls `found` with the value of each matching pattern.
     pub fn for_each_match(&self, topic: &Topic, mut found: impl FnMut(V)) {
         self.root.visit(topic, topic.as_str(), &mut found);
     }
@@ -80,7 +80,7 @@ impl<V: Copy + Eq> PatternIndex<V> {
 }
 
 impl<V: Copy + Eq> PatternNode<V> {
-    /// `remaining` is what of the topic lies below this node.
+    /// `remaining` is the part of the topic below this node.
     fn visit(&self, topic: &Topic, remaining: &str, found: &mut impl FnMut(V)) {
         self.rest.iter().copied().for_each(&mut *found);
         for (pattern, value) in &self.deep {
@@ -100,7 +100,7 @@ impl<V: Copy + Eq> PatternNode<V> {
         }
     }
 
-    /// Removes, and drops the nodes that hold nothing any more.
+    /// Removes a value, and the nodes left empty.
     fn remove<'a>(
         &mut self,
         depth: usize,

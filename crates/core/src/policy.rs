@@ -1,5 +1,5 @@
-//! Topic policies: when events leave, which of them, what is kept, how fast one stream
-//! may get them. Resolved once per topic from the configuration; first match wins.
+//! Topic policies: flush, conflation, history and rate. Resolved once per topic from the
+//! configuration; the first match wins.
 
 use std::{
     sync::Arc,
@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::topic::Pattern;
 
-/// Phases that the ticks of workers may have.
+/// Phases of the workers' ticks.
 pub const PHASES: u32 = 10;
 
 /// When the events of a topic leave.
@@ -25,7 +25,7 @@ pub enum Flush {
     Leading,
 }
 
-/// Which events of one tick leave.
+/// The events of one tick to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Conflate {
@@ -57,7 +57,7 @@ pub struct Rate {
     pub burst: u32,
 }
 
-/// What happens to a stream whose outbox is full.
+/// The treatment of a stream with a full outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SlowConsumer {
@@ -70,14 +70,14 @@ pub enum SlowConsumer {
 /// How the events of a topic are treated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
-    /// Which `[[topics]]` entry this is, for limiters kept per policy; the default has none.
+    /// Index of the `[[topics]]` entry, for limiters kept per policy; none for the default.
     pub entry: Option<usize>,
     pub flush: Flush,
     pub tick: Duration,
     pub conflate: Conflate,
     pub history_events: usize,
     pub history_ttl: Duration,
-    /// Bound on what one stream gets of all topics under this entry.
+    /// Rate limit of one stream over all topics of this entry.
     pub rate: Option<Rate>,
 }
 
@@ -87,8 +87,8 @@ impl Policy {
         self.conflate != Conflate::None
     }
 
-    /// The first tick after `now`: the same moments for all topics of a worker that share a
-    /// tick. Workers that have different phases, in [`PHASES`] of a tick, do not send at once.
+    /// The first tick after `now`: the same moments for all topics of a worker with this tick.
+    /// Workers have different phases, in [`PHASES`] of a tick, so they do not send at once.
     pub fn next_tick(&self, ticks_from: Instant, phase: u32, now: Instant) -> Instant {
         next_multiple(self.tick, ticks_from + self.tick / PHASES * phase, now)
     }

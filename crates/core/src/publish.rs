@@ -12,6 +12,6 @@ pub struct Published {
     pub partition: u16,
     /// The event's number in its partition, from 1.
     pub sequence: u64,
-    /// Streams of this instance for which the event was queued.
+    /// Streams of this instance with the event in their queue.
     pub receivers: usize,
 }

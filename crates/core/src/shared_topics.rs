@@ -1,14 +1,14 @@
-//! Each topic's name once, for all streams of a worker that have it.
+//! One copy of each topic's name for all streams of a worker.
 
 use std::collections::HashSet;
 
 use crate::topic::Topic;
 
-/// Topics by their names. Those that nobody has any more are forgotten some time after.
+/// Topics by name. A sweep forgets unused topics some time later.
 #[derive(Debug, Default)]
 pub struct SharedTopics {
     topics: HashSet<Topic>,
-    /// Topics that streams have left since it was looked which are left by all.
+    /// Topics dropped by streams since the last sweep.
     left_count: usize,
 }
 

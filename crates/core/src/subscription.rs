@@ -1,4 +1,4 @@
-//! What a stream asks for: the builder for embedders, and what the hub makes of it.
+//! Subscriptions: the builder for embedders, and the resolved form in the hub.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -11,8 +11,8 @@ use crate::{
     user::User,
 };
 
-/// The topics of a stream, and the options left open to the request: `types`, `batch`,
-/// `snapshot`, and where to resume.
+/// The topics of a stream. The request decides the options left open here: `types`, `batch`,
+/// `snapshot` and the resume position.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subscription {
     topics: Vec<String>,
@@ -28,7 +28,7 @@ pub struct StreamOptions {
     pub snapshot: Option<bool>,
 }
 
-/// The user of a feed, and the number by which the feed's worker expects the stream.
+/// The user of a feed, and the number of the expected stream on its worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FeedOf {
     pub user: User,
@@ -72,8 +72,8 @@ impl Subscription {
         self
     }
 
-    /// Begins after the event of this id, or with `earliest` at the beginning of history,
-    /// whatever the request says.
+    /// Begins after the event of this id, or with `earliest` at the beginning of history. Overrides
+    /// the request.
     #[must_use]
     pub fn last_event_id(mut self, id: impl Into<String>) -> Self {
         self.options.last_event_id = Some(id.into());
@@ -178,7 +178,7 @@ pub enum Format {
     /// Each as an event of its own.
     #[default]
     Events,
-    /// Those of one tick as one `batch` whose data is a JSON array.
+    /// The events of one tick as one `batch` with a JSON array as data.
     JsonBatch,
 }
 
@@ -188,17 +188,17 @@ pub struct ResolvedSubscription {
     /// Topics and patterns as the client spelt them, each once, sorted; unless that is just
     /// the topics, as it mostly is.
     names: Option<Box<[Pattern]>>,
-    /// Topics that no pattern of the stream covers, each once, sorted.
+    /// Topics not covered by a pattern of the stream, each once, sorted.
     pub topics: Topics,
     pub patterns: Arc<PatternSet>,
     pub types: TypeFilter,
     pub start: Start,
     pub format: Format,
-    /// Whose feed it is, if it is one.
+    /// The user and number, if the stream is a feed.
     pub feed: Option<FeedOf>,
-    /// Event types that the user of the feed does not want.
+    /// Event types muted by the user of the feed.
     pub muted: Option<Arc<[String]>>,
-    /// What makes the client's id one that nobody can guess.
+    /// Makes the client's id unguessable.
     pub secret: u64,
 }
 
@@ -246,22 +246,22 @@ impl ResolvedSubscription {
         self.names.as_ref().map_or(self.topics.len(), |names| names.len())
     }
 
-    /// Has the stream's topics stand where those of other streams stand already.
+    /// Replaces each topic by the worker's shared copy.
     pub fn share_topics(&mut self, shared: &mut SharedTopics) {
         self.topics.iter_mut().for_each(|topic| shared.share(topic));
     }
 
-    /// What the stream wants of each partition that it touches, ascending.
+    /// The stream's interest in each of its partitions, ascending.
     pub fn interests(&self, partition_count: u16) -> Vec<(u16, Arc<Interest>)> {
-        // A feed stands in all partitions, so that it finds what an author has posted whom
-        // the user began to follow while away.
+        // A feed has all partitions: its cursor then covers authors followed while the client was
+        // away.
         let (topics, patterns, types) = (&self.topics, &self.patterns, &self.types);
         let is_everywhere = self.feed.is_some();
         let all = Interest::by_partition(topics, patterns, types, partition_count, is_everywhere);
         all.into_iter().map(|(number, interest)| (number, Arc::new(interest))).collect()
     }
 
-    /// What it wants of a partition in which it has no topic.
+    /// The interest in a partition without topics of the stream.
     pub fn no_interest(&self) -> Interest {
         let (patterns, types) = (PatternSet::none(), self.types.clone());
         Interest { topics: Topics::new(), patterns, types }
@@ -311,7 +311,7 @@ impl ResolvedSubscription {
             true => self.patterns.clone(),
             false => PatternSet::of(patterns.into_iter().collect()),
         };
-        // Topics that a pattern covered are wanted by themselves once it is gone.
+        // Topics covered by a removed pattern become topics of their own.
         let named = names.iter().filter(|_| self.feed.is_none()).chain(add);
         let added = named.filter_map(Pattern::to_topic).filter(|topic| !patterns.matches(topic));
         let removed = remove.iter().filter_map(Pattern::to_topic);
@@ -342,13 +342,13 @@ impl ResolvedSubscription {
         })
     }
 
-    /// Where the stream begins in a partition.
+    /// The stream's start in a partition.
     pub fn start_in(&self, partition: u16) -> StartFrom {
         match &self.start {
             Start::Live => StartFrom::Live,
             Start::Snapshot => StartFrom::Snapshot,
             Start::Earliest => StartFrom::Earliest,
-            // A partition that the cursor does not name was not touched before.
+            // A partition missing in the cursor was not part of the stream before.
             Start::Resume(cursor) => match cursor.positions.get(partition) {
                 Some(sequence) => StartFrom::After { epoch: cursor.epoch, sequence },
                 None => StartFrom::Live,
@@ -356,12 +356,12 @@ impl ResolvedSubscription {
         }
     }
 
-    /// Whether the stream has named the topic or has a pattern that matches it.
+    /// Whether the topic is named, or matched by a pattern.
     pub fn wants(&self, topic: &Topic) -> bool {
         self.topics.binary_search(topic).is_ok() || self.patterns.matches(topic)
     }
 
-    /// The topic of a stream that has just one.
+    /// The topic of a stream with exactly one.
     pub fn only_topic(&self) -> Option<&str> {
         match &*self.topics {
             [topic] if self.patterns.is_empty() => Some(topic.as_str()),
@@ -369,7 +369,7 @@ impl ResolvedSubscription {
         }
     }
 
-    /// The names, cut where a log line would grow without bound.
+    /// The names, cut to a bounded length for log lines.
     pub fn names_for_log(&self) -> String {
         const MAX_NAMES: usize = 10;
         let names: Vec<&str> = self.names().take(MAX_NAMES).collect();

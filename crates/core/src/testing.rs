@@ -12,7 +12,7 @@ use crate::{
     topic::Topic,
 };
 
-/// A policy that conflates so, and keeps all.
+/// A policy with this conflation and an unbounded history.
 pub fn policy(conflate: Conflate) -> Arc<Policy> {
     Arc::new(Policy {
         entry: None,

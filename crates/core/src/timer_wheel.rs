@@ -1,7 +1,7 @@
 //! A timer wheel: one structure for the deadlines of all streams of a worker.
 //!
-//! Deadlines are rounded up to the wheel's resolution, so a storm of streams that opened
-//! together costs one wake-up.
+//! Deadlines are rounded up to the wheel's resolution, so a storm of streams opened together costs
+//! one wake-up.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ pub struct TimerWheel<T> {
 }
 
 impl<T> TimerWheel<T> {
-    /// An empty wheel whose slots are `resolution` wide.
+    /// An empty wheel with slots of the width `resolution`.
     pub fn new(start: Instant, resolution: Duration) -> Self {
         Self { start, resolution: resolution.max(Duration::from_millis(1)), slots: BTreeMap::new() }
     }
@@ -34,7 +34,7 @@ impl<T> TimerWheel<T> {
         Some(self.start + Duration::from_nanos(self.resolution.as_nanos() as u64 * slot))
     }
 
-    /// Takes the items that are due.
+    /// Takes the due items.
     pub fn expire(&mut self, now: Instant) -> Vec<T> {
         let later = self.slots.split_off(&(self.slot(now) + 1));
         let due = std::mem::replace(&mut self.slots, later);

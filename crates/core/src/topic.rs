@@ -1,6 +1,6 @@
-//! Topic names and subscription patterns: what is valid, what matches, which partition.
+//! Topic names and subscription patterns: validity, matching, and the partition of a topic.
 //!
-//! Not here: who listens to a topic (`actors`), and what happens to its events (`policy`).
+//! Listeners of a topic are in `partition`, its treatment in `policy`.
 
 use std::fmt;
 
@@ -35,11 +35,11 @@ pub enum TopicError {
 pub struct Topic(ArcStr);
 
 impl Topic {
-    /// Checks a name: 1 to 256 bytes, segments parted by `:`, no empty segment, no white
-    /// space, comma or control character, no leading `$`, no segment that is a wildcard.
+    /// Checks a name: 1 to 256 bytes, segments separated by `:`, no empty segment, no white space,
+    /// comma or control character, no leading `$`, no wildcard segment.
     ///
     /// # Errors
-    /// The first rule that the name breaks.
+    /// The first broken rule.
     pub fn parse(name: &str) -> Result<Self, TopicError> {
         check_name(name)?;
         if name.split(':').any(|segment| matches!(segment, "*" | "**")) {
@@ -58,9 +58,9 @@ impl Topic {
         ArcStr::strong_count(&self.0).is_some_and(|count| count > 1)
     }
 
-    /// The partition that this topic belongs to, for `partition_count` partitions (a power
-    /// of two). Stable across versions, machines and programming languages: FNV-1a of 32
-    /// bits over the name's bytes, its halves folded by exclusive or, its low bits taken.
+    /// The topic's partition among `partition_count` (a power of two). Stable across versions,
+    /// machines and programming languages: FNV-1a of 32 bits over the name's bytes, its halves
+    /// folded by exclusive or, its low bits taken.
     pub fn partition(&self, partition_count: u16) -> u16 {
         partition_of(&self.0, partition_count)
     }
@@ -78,7 +78,7 @@ impl fmt::Display for Topic {
     }
 }
 
-/// Which of so many parts (a power of two) a name belongs to.
+/// The part of a name among `count` parts (a power of two).
 pub fn partition_of(name: &str, count: u16) -> u16 {
     debug_assert!(count.is_power_of_two());
     let hash = fnv1a(name.as_bytes());
@@ -94,7 +94,7 @@ fn fnv1a(bytes: &[u8]) -> u32 {
 }
 
 /// A subscription's pattern: `*` is one whole segment, a last `**` is one or more. A pattern
-/// without wildcards matches just the topic of that name. Cheap to clone.
+/// without wildcards matches just the topic of the same name. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern(ArcStr);
 
@@ -102,7 +102,7 @@ impl Pattern {
     /// Checks a pattern by the rules of [`Topic::parse`], wildcards allowed.
     ///
     /// # Errors
-    /// The first rule that the pattern breaks.
+    /// The first broken rule.
     pub fn parse(pattern: &str) -> Result<Self, TopicError> {
         check_name(pattern)?;
         let mut segments = pattern.rsplit(':').skip(1);
@@ -127,7 +127,7 @@ impl Pattern {
         self.0.split(':').any(|segment| matches!(segment, "*" | "**"))
     }
 
-    /// Whether the topic is one that this pattern stands for.
+    /// Whether the pattern matches the topic.
     pub fn matches(&self, topic: &str) -> bool {
         let mut segments = topic.split(':');
         for wanted in self.0.split(':') {

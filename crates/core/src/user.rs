@@ -1,4 +1,4 @@
-//! A user's name, and the topics that follow from it.
+//! A user's name, and the user's topics.
 
 use std::{fmt, sync::Arc};
 
@@ -9,7 +9,7 @@ use crate::topic::{MAX_TOPIC_BYTES, Topic, TopicError};
 /// The topic of a user's own notifications, without the user.
 const NOTIFICATIONS: &str = "notifications:";
 
-/// The topic of an author's posts that followers pull, without the author.
+/// Prefix of the topic for pulled posts, without the author.
 const POSTS: &str = "posts:";
 
 /// Longest name of a user, in bytes of UTF-8: both topics have room for it.
@@ -25,7 +25,7 @@ impl User {
     /// Checks a name.
     ///
     /// # Errors
-    /// It is empty, too long, or has what a topic cannot have (`bad_user`).
+    /// It is empty, too long, or breaks a rule of topic names (`bad_user`).
     pub fn parse(name: &str) -> Result<Self, UserError> {
         if name.len() > MAX_USER_BYTES {
             return Err(UserError::TooLong(name.len()));
@@ -52,8 +52,7 @@ impl User {
         self.topic(NOTIFICATIONS)
     }
 
-    /// The topic that an author's posts are published to when followers pull them,
-    /// `posts:<author>`.
+    /// The topic of an author's pulled posts, `posts:<author>`.
     pub fn posts(&self) -> Topic {
         self.topic(POSTS)
     }

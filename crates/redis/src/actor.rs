@@ -1,5 +1,5 @@
-//! The bridge actor: knows which node holds which partition, keeps a link to each, and
-//! sends publishes on. It starts links again for ever.
+//! The bridge actor: knows the node of each partition, keeps a link to each node, and sends
+//! publishes. It restarts links forever.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -38,13 +38,13 @@ use crate::{
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// A link that lived so long was none that fails again and again.
+/// A link of at least this age resets the back-off.
 const LASTING: Duration = Duration::from_secs(2);
 
-/// Before a publish that Redis could not take is tried again.
+/// Pause before a publish temporarily refused by Redis is retried.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// A node that holds partitions.
+/// A node with partitions.
 struct RedisNode {
     partitions: Vec<u16>,
     generation: u64,
@@ -65,7 +65,7 @@ pub struct RedisBridge {
     failures: u32,
     is_discovering: bool,
     was_up: bool,
-    /// Whether it was said that Redis cannot be reached.
+    /// Whether the current outage was logged.
     has_failed: bool,
 }
 
@@ -91,7 +91,7 @@ impl RedisBridge {
         })
     }
 
-    /// Finds out which node holds what, after a while that grows with each failure.
+    /// Finds the node of each partition, after a pause growing with each failure.
     fn discover(&mut self, ctx: &mut Context<Self>) {
         if std::mem::replace(&mut self.is_discovering, true) {
             return;
@@ -176,7 +176,7 @@ impl RedisBridge {
         self.note_status();
     }
 
-    /// Says once that the bridge works, or does not any more.
+    /// Logs once that the bridge is up, or down.
     fn note_status(&mut self) {
         let is_up = self.queues.iter().all(|queue| queue.path.is_some());
         if is_up == std::mem::replace(&mut self.was_up, is_up) {
@@ -362,7 +362,7 @@ impl Handler<RequestFromRedis> for RedisBridge {
         let RequestFromRedis { partition, generation, requests } = message;
         let node = self.nodes.values().find(|node| node.generation == generation);
         if let Some(node) = node {
-            // A link that has ended is followed by one that begins anew.
+            // A new link follows an ended one, so its request may be dropped.
             let _ = node.requests.send((partition, requests));
         }
     }
@@ -371,8 +371,7 @@ impl Handler<RequestFromRedis> for RedisBridge {
 impl Handler<ReconnectPartition> for RedisBridge {
     type Result = ();
 
-    /// Its node's link begins anew: that is the one way in which a mirror comes to know what
-    /// it has missed.
+    /// Its node's link restarts: the only way for a replica to learn of missed events.
     fn handle(&mut self, message: ReconnectPartition, ctx: &mut Self::Context) {
         let node = self.nodes.values().find(|node| node.partitions.contains(&message.0));
         if let Some(generation) = node.map(|node| node.generation) {

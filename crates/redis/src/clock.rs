@@ -20,13 +20,13 @@ impl Clock {
         Self { at, micros }
     }
 
-    /// What it says if its clock is right by ours.
+    /// The clock before the first answer: assumes Redis' clock equals ours.
     pub fn local() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::new(now(), since_1970.as_micros() as u64)
     }
 
-    /// The moment of Redis' time; one that our clock cannot name is taken for the present.
+    /// The moment of Redis' time. A time outside our clock's range counts as the present.
     pub fn at(&self, micros: u64) -> Instant {
         match micros.checked_sub(self.micros) {
             Some(later) => self.at + Duration::from_micros(later.min(1 << 50)),

@@ -36,7 +36,7 @@ impl Handler<CallReceived> for RedisBridge {
         let CallReceived { partition, question, instance, call } = message;
         let channel = self.channel(partition, &format!("answers:{instance}"));
         let Some((mut path, channel)) = channel else { return };
-        // Before the hub is there it has no streams; whoever asks is told so by no answer.
+        // Before the hub starts it has no streams. No answer tells the caller.
         let Some(handler) = &self.pending.handler else { return };
         let execute = handler.handle(call);
         let answer = async move {
@@ -44,7 +44,7 @@ impl Handler<CallReceived> for RedisBridge {
             let text = serde_json::to_string(&answer).expect("plain texts and numbers serialize");
             let mut publish = redis::cmd("SPUBLISH");
             publish.arg(channel).arg(format!("answer {question} {text}"));
-            // Should it fail, whoever asked is told by the missing answer.
+            // On failure the caller learns by the missing answer.
             let _ = path.connection.req_packed_command(&publish).await;
         };
         ctx.spawn(answer.into_actor(self));

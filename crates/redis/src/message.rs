@@ -1,11 +1,11 @@
-//! The form in which events are pushed and logged, as `publish.lua` writes it:
-//! `1 <epoch> <sequence> <previous> <microseconds since 1970> <text|json> <bytes of topic>
-//! <of type> <of key>`, a line end, then topic, type, key and data without separators. With
-//! `2` in front a collapse key stands behind the key.
+//! The form of pushed and logged events, as `publish.lua` writes it: `1 <epoch> <sequence>
+//! <previous> <microseconds since 1970> <text|json> <bytes of topic> <of type> <of key>`, a line
+//! end, then topic, type, key and data without separators. With `2` in front a collapse key follows
+//! the key.
 //!
-//! One event for many topics is pushed as `1 <epoch> <microseconds> <text|json> <bytes of
-//! type> <of key> <of collapse key> <of data> <topics>`, a line end, these four, and
-//! for each topic `<sequence> <previous> <bytes of topic> <topic>`.
+//! One event for many topics is pushed as `1 <epoch> <microseconds> <text|json> <bytes of type> <of
+//! key> <of collapse key> <of data> <topics>`, a line end, these four, and for each topic
+//! `<sequence> <previous> <bytes of topic> <topic>`.
 
 use std::sync::Arc;
 
@@ -87,7 +87,7 @@ impl<'a> MessageParts<'a> {
         Ok(part)
     }
 
-    /// What stands before the next space.
+    /// The text before the next space.
     fn word(&mut self) -> Result<&'a str, BadMessage> {
         let (word, after) = self.0.split_once(' ').ok_or(BadMessage)?;
         self.0 = after;
@@ -110,7 +110,7 @@ fn event(
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let (event_type, key, collapse) = (some(event_type), some(key), some(collapse));
     let event = Event { data, event_type, key, collapse, id: None };
-    // Whatever wrote it: nothing that a stream could not carry goes further.
+    // Any program may have written it: drop everything a stream could not carry.
     event.validate(usize::MAX).map_err(|_| BadMessage)?;
     Ok(event)
 }

@@ -33,7 +33,7 @@ pub(crate) struct AppendToRedis {
     pub publishes: Vec<Append>,
 }
 
-/// What a mirror asks of the link of that generation.
+/// A replica's requests for the link of that generation.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct RequestFromRedis {
@@ -56,7 +56,7 @@ pub(crate) struct LinkBegan {
     pub path: PublishPath,
 }
 
-/// Who executes what other instances ask, and this one of itself.
+/// The handler of calls, those of this instance included.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ServeCalls(pub Box<dyn HandleCall>);
@@ -78,7 +78,7 @@ pub(crate) struct CallInstances {
 pub(crate) struct CallReceived {
     pub partition: u16,
     pub question: u64,
-    /// Who asks.
+    /// The calling instance.
     pub instance: String,
     pub call: InstanceCall,
 }
@@ -91,7 +91,7 @@ pub(crate) struct CallAnswered {
     pub answer: InstanceAnswer,
 }
 
-/// Which is the last sequence of a topic? None if Redis is away.
+/// Query the last sequence of a topic. `None` if Redis is unavailable.
 #[derive(Message)]
 #[rtype(result = "Option<u64>")]
 pub(crate) struct QueryLastSequence(pub Topic);

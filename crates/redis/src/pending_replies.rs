@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 /// Calls in flight at once.
 pub(crate) const MAX_CALLS: usize = 1024;
 
-/// What is in flight, and who executes what others ask.
+/// Calls in flight, and the handler of other instances' calls.
 #[derive(Default)]
 pub(crate) struct PendingReplies {
     pub handler: Option<Box<dyn HandleCall>>,
@@ -28,7 +28,7 @@ impl PendingReply {
         if self.asked.is_some_and(|asked| self.answers.len() >= asked)
             && let Some(done) = self.done.take()
         {
-            // Whoever asked may have gone.
+            // The caller may be gone.
             let _ = done.send(());
         }
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use redis::{RedisError, aio::MultiplexedConnection};
 
-/// A link that works, as publishes use it.
+/// A working link, as publishes use it.
 #[derive(Clone)]
 pub(crate) struct PublishPath {
     pub connection: MultiplexedConnection,
     pub sha: Arc<str>,
     pub server: Arc<str>,
-    /// That of the link.
+    /// The generation of the link.
     pub generation: u64,
 }
 

@@ -1,5 +1,4 @@
-//! A partition's way of publishing: batches, one at a time, so that order holds whatever
-//! has to be tried again.
+//! A partition's publish queue: batches, one at a time, so order holds across retries.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -31,13 +30,13 @@ const MAX_BATCH_BYTES: usize = 1024 * 1024;
 pub(super) struct PublishQueue {
     pub waiting: VecDeque<Append>,
     pub is_busy: bool,
-    /// Where they go; none while there is no link.
+    /// The link for publishes; none while there is none.
     pub path: Option<PublishPath>,
-    /// The last publish that was answered.
+    /// The last answered publish.
     pub acknowledged: Option<Acknowledged>,
 }
 
-/// What goes in one call.
+/// The content of one call.
 enum BatchContents {
     Publishes(Vec<AppendEvent>),
     FanOut(AppendFanOut),
@@ -50,7 +49,7 @@ pub(super) struct PublishBatch {
     pub began: Instant,
 }
 
-/// What became of a call.
+/// The outcome of a call.
 pub(super) enum BatchOutcome {
     /// The last of it, unless all were repeated.
     Done(Option<Acknowledged>),
@@ -75,7 +74,7 @@ impl PublishQueue {
         Some((PublishBatch { contents, began: Instant::now() }, path))
     }
 
-    /// A publish and those behind it that fit into one call with it.
+    /// A publish, and the following ones fitting into the same call.
     fn publishes_from(&mut self, first: AppendEvent) -> Vec<AppendEvent> {
         let mut bytes = first.event.data.as_str().len();
         let mut publishes = vec![first];
@@ -93,7 +92,7 @@ impl PublishQueue {
         publishes
     }
 
-    /// Refuses everything that waits.
+    /// Refuses all waiting publishes.
     pub fn refuse(&mut self) {
         for event in self.waiting.drain(..) {
             let contents = match event {
@@ -186,7 +185,7 @@ impl PublishBatch {
     }
 }
 
-/// What Redis answered.
+/// The answer of Redis.
 enum BatchAnswer {
     Publishes(Epoch, Vec<script::PublishedEvent>),
     FanOut(Epoch, FannedOut, u64),
@@ -221,7 +220,7 @@ impl BatchContents {
         }
     }
 
-    /// Answers every publisher; one that has gone does not want to know.
+    /// Answers every publisher.
     fn answer(self, partition: u16, done: BatchAnswer, settings: &BridgeSettings) {
         let published = &settings.published;
         match (self, done) {
@@ -242,7 +241,7 @@ impl BatchContents {
                 published.count_published(fanned_out.new as u64);
                 fan_out.answer.send(Ok(fanned_out));
             }
-            // Each is read as what it is.
+            // Each batch is read by its own kind.
             (Self::Publishes(_), BatchAnswer::FanOut(..))
             | (Self::FanOut(_), BatchAnswer::Publishes(..)) => {}
         }
@@ -274,7 +273,7 @@ fn is_temporary(error: &RedisError) -> bool {
     )
 }
 
-/// Whether Redis has not run the script: its errors for that come before the first write.
+/// Whether Redis refused to run the script: these errors come before the first write.
 fn is_refused(error: &RedisError) -> bool {
     let codes = ["OOM", "MISCONF", "NOREPLICAS", "BUSY", "NOAUTH", "NOPERM", "WRONGPASS"];
     error.code().is_some_and(|code| codes.contains(&code))

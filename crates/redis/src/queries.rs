@@ -1,4 +1,4 @@
-//! Single commands that the hub has Redis answer.
+//! Single commands answered by Redis for the hub.
 
 use actix::{Handler, ResponseFuture};
 use fanfare_core::error::PublishError;

@@ -1,4 +1,4 @@
-//! The calls of the two scripts: their arguments, and what comes back.
+//! Calls of the two scripts: their arguments and answers.
 
 use fanfare_core::{
     cursor::Epoch,
@@ -15,10 +15,10 @@ use crate::{
     message,
 };
 
-/// What publishes. A public interface, see its head.
+/// The publishing script. A public interface, see its head.
 pub(super) const PUBLISH: &str = include_str!("publish.lua");
 
-/// What reads.
+/// The reading script.
 pub(super) const READ: &str = include_str!("read.lua");
 
 /// Topics in one page of a list, as `read.lua` gives them.
@@ -47,7 +47,7 @@ impl Names {
     }
 }
 
-/// The partition that a channel belongs to, and the channel's name within it.
+/// The partition of a channel, and the channel's name within it.
 pub(super) fn channel_parts<'a>(prefix: &str, channel: &'a str) -> Option<(u16, &'a str)> {
     let rest = channel.strip_prefix(prefix)?.strip_prefix(":{")?;
     let (partition, name) = rest.split_once("}:")?;
@@ -62,14 +62,14 @@ pub(super) struct ScriptPublish<'a> {
     pub policy: &'a Policy,
 }
 
-/// What a publish call of a partition needs beside its events.
+/// The arguments of a publish call beside its events.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PublishCall<'a> {
     pub sha: &'a str,
     pub names: &'a Names,
     /// The server's `run_id`; empty if it does not tell.
     pub server: &'a str,
-    /// The latest epoch known: one that begins now must be later.
+    /// The latest known epoch: a new one must be later.
     pub latest_epoch: u64,
     pub max_topics: usize,
     pub window_ms: u64,
@@ -136,7 +136,7 @@ fn kind_and_data(event: &Event) -> (&'static str, &str) {
     }
 }
 
-/// Reads the answer to a fan-out: the epoch, what became of it, and the last sequence.
+/// Reads the answer to a fan-out: the epoch, the result, and the last sequence.
 pub(super) fn fanned_out(answer: Value) -> Result<(Epoch, FannedOut, u64), RedisError> {
     let mut parts = array(answer)?.into_iter();
     let epoch: u64 = next(&mut parts)?;
@@ -144,7 +144,7 @@ pub(super) fn fanned_out(answer: Value) -> Result<(Epoch, FannedOut, u64), Redis
     Ok((Epoch::new(epoch), FannedOut { new, online }, last))
 }
 
-/// What a publish of one event was answered.
+/// The answer to a publish of one event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PublishedEvent {
     pub sequence: u64,
@@ -163,7 +163,7 @@ pub(super) fn published(answer: Value) -> Result<(Epoch, Vec<PublishedEvent>), R
     Ok((Epoch::new(epoch), events.collect::<Result<_, RedisError>>()?))
 }
 
-/// A call of the script that reads.
+/// A call of the reading script.
 pub(super) fn read_call(sha: &str, names: &Names, logs: &[(Topic, u64)], words: &[String]) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(sha).arg(5 + logs.len()).arg(&names.heads()[..]);
@@ -178,7 +178,7 @@ pub(super) fn read_call(sha: &str, names: &Names, logs: &[(Topic, u64)], words: 
     command
 }
 
-/// Reads an answer's head and leaves what was asked; the server's clock is on the way.
+/// Reads an answer's head and the server's clock; returns the rest of the answer.
 pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), RedisError> {
     let mut parts = array(answer)?.into_iter();
     let epoch: String = next(&mut parts)?;
@@ -201,8 +201,8 @@ pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), Redis
     Ok((head, Clock::new(now(), seconds * MICROS + micros), rest))
 }
 
-/// Reads a page of the topics that changed, and after which sequence the next one begins, if
-/// there is one. Names that no topic can have are passed over.
+/// Reads a page of changed topics, and the position of the next page, if there is one. Skips
+/// invalid topic names.
 pub(super) fn changed(answer: Value) -> Result<(Changed, Option<u64>), RedisError> {
     let mut parts = array(answer)?.into_iter();
     // Name and score in turn.
@@ -221,8 +221,7 @@ pub(super) fn changed(answer: Value) -> Result<(Changed, Option<u64>), RedisErro
     Ok((Changed { topics, forgotten_through }, is_full.then_some(last_read)))
 }
 
-/// Reads what the logs hold, and whether that is all of each topic. Messages that are none
-/// are passed over, and logged.
+/// Reads topics' events, and whether each topic is complete. Skips and logs unreadable events.
 pub(super) fn read(
     answer: Value,
     asked: &[(Topic, u64)],

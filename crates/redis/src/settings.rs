@@ -39,11 +39,11 @@ pub trait CountPublished: std::fmt::Debug + Send + Sync {
     fn count_published(&self, count: u64);
 }
 
-/// What is read at once at least, however little history an instance keeps in memory: a
-/// topic of the default policy with the largest events.
+/// Lower bound of a read's size, independent of the instance's memory: a topic of the default
+/// policy with the largest events.
 pub(crate) const MIN_READ_BYTES: usize = 64 * 1024 * 1024;
 
-/// What all parts of the bridge know.
+/// Common to all parts of the bridge.
 #[derive(Debug)]
 pub(crate) struct BridgeSettings {
     pub target: Target,
@@ -53,10 +53,10 @@ pub(crate) struct BridgeSettings {
     /// A name of this instance's own.
     pub instance: String,
     pub partition_count: u16,
-    /// Topics that a partition remembers.
+    /// Topics remembered by a partition.
     pub max_topics: usize,
     pub window_ms: u64,
-    /// Bytes that are read at once for the streams of a partition.
+    /// Bytes read at once for the streams of a partition.
     pub max_read_bytes: usize,
     pub policies: Arc<Policies>,
     pub epochs: Arc<Epochs>,
@@ -77,7 +77,7 @@ impl BridgeSettings {
     }
 }
 
-/// The epochs that were last seen. All partitions are to have the latest.
+/// The last seen epochs. All partitions should have the latest.
 #[derive(Debug)]
 pub(crate) struct Epochs(Box<[AtomicU64]>);
 
@@ -94,12 +94,12 @@ impl Epochs {
         self.0.iter().map(|epoch| epoch.load(Ordering::Relaxed)).max().unwrap_or_default()
     }
 
-    /// That of a partition, and the latest of all.
+    /// A partition's epoch, and the latest of all.
     pub fn of(&self, partition: u16) -> (u64, u64) {
         (self.0[usize::from(partition)].load(Ordering::Relaxed), self.latest())
     }
 
-    /// Those of the partitions that are behind.
+    /// The partitions with an older epoch.
     pub fn lagging(&self, partitions: impl Iterator<Item = u16>) -> Vec<u16> {
         let is_behind = |partition: &u16| {
             let (own, latest) = self.of(*partition);
@@ -109,7 +109,7 @@ impl Epochs {
     }
 }
 
-/// How the bridge fares, for whoever asks.
+/// The state of the bridge, for status requests.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
     pub is_up: AtomicBool,

@@ -1,4 +1,4 @@
-//! Which Redis: what a URL says, and which nodes it stands for at the moment.
+//! The target: a URL, and its present nodes.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -7,10 +7,10 @@ use redis::{
     Value, aio::MultiplexedConnection, from_redis_value,
 };
 
-/// The name that Sentinel knows a master by, if the URL gives none.
+/// Sentinel's name of the master if the URL gives none.
 const DEFAULT_MASTER: &str = "mymaster";
 
-/// Where Redis is.
+/// The location of Redis.
 #[derive(Clone)]
 pub struct Target {
     kind: TargetKind,
@@ -21,7 +21,7 @@ pub struct Target {
     tls: Option<Authorities>,
 }
 
-/// Who may have signed a server's certificate: these (PEM), or whom the system trusts.
+/// The accepted certificate authorities (PEM), or the system's.
 #[derive(Clone)]
 #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "TLS is left out"))]
 struct Authorities(Option<Vec<u8>>);
@@ -56,7 +56,7 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Why a URL does not say where Redis is.
+/// Why a URL is no target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     #[error(
@@ -72,9 +72,9 @@ pub enum TargetError {
 }
 
 impl Target {
-    /// Reads `redis://[user:password@]host:port[/db]`, and with several addresses
-    /// `redis+sentinel://…/master` or `redis+cluster://…`. `tls_ca` is the path of a file of
-    /// certificates that a server's must be signed by; if it is empty, the system's are.
+    /// Parses `redis://[user:password@]host:port[/db]`, and with several addresses
+    /// `redis+sentinel://…/master` or `redis+cluster://…`. `tls_ca` is the path of a file with the
+    /// accepted certificate authorities; if it is empty, the system's apply.
     pub fn parse(url: &str, tls_ca: &str) -> Result<Self, TargetError> {
         let (scheme, rest) = url.split_once("://").ok_or(TargetError::Scheme)?;
         let (tls, mode) = match scheme.split_once('+').unwrap_or((scheme, "")) {
@@ -117,10 +117,10 @@ impl Target {
         self.kind == TargetKind::Cluster
     }
 
-    /// The nodes that hold the partitions now, and which each holds.
+    /// The present nodes, each with its partitions.
     ///
     /// # Errors
-    /// No seed answers, or what it says leaves a partition out.
+    /// No seed answers, or the answer lacks a partition.
     pub async fn discover(
         &self,
         partitions: u16,
@@ -240,7 +240,7 @@ fn read_certificates(path: &str) -> Result<Authorities, TargetError> {
     Ok(Authorities(root_cert))
 }
 
-/// Asks a node of a cluster which node holds each partition's slot.
+/// Asks a cluster node for the node of each partition's slot.
 async fn cluster(
     seed: &mut MultiplexedConnection,
     partitions: u16,

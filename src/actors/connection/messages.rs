@@ -1,4 +1,4 @@
-//! What a connection is told.
+//! The messages of a connection.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use fanfare_core::{
 #[rtype(result = "()")]
 pub(crate) struct OpenedStream(pub Opening);
 
-/// All that the stream gets in one turn.
+/// All frames for the stream in one turn.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct DeliverFrames(pub Frames);
@@ -39,7 +39,7 @@ pub(crate) struct EndStream {
     pub reason: ShutdownReason,
     /// When the client should come back; the stream's own retry time if none is given.
     pub reconnect: Option<Duration>,
-    /// What is still to be sent before.
+    /// Frames to send before the end.
     pub frames: Frames,
 }
 
@@ -48,7 +48,7 @@ pub(crate) struct EndStream {
 #[rtype(result = "()")]
 pub(crate) struct CloseTransport;
 
-/// Panics, as a bug would, to show that only this stream ends.
+/// Panics like a bug, to show that only this stream ends.
 #[cfg(test)]
 #[derive(Message)]
 #[rtype(result = "()")]

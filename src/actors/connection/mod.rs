@@ -1,4 +1,4 @@
-//! The connection actor: one per stream, on the worker that owns its socket.
+//! The connection actor: one per stream, on the worker of its socket.
 
 mod messages;
 mod pipe;
@@ -48,7 +48,7 @@ use crate::{
 pub(crate) struct ConnectionHost {
     pub ids: Arc<Ids>,
     pub metrics: Arc<Metrics>,
-    /// Streams whose connections run.
+    /// Streams with a running connection.
     pub open_count: AtomicUsize,
     /// The bounds of a stream's `retry:`.
     pub retry_min: Duration,
@@ -63,11 +63,11 @@ impl ConnectionHost {
     }
 }
 
-/// Messages that wait while the connection's task has not run: a turn's frames each. Past
-/// that, frames stay with the manager.
+/// Messages waiting while the connection's task has not run: a turn's frames each. Further frames
+/// stay with the manager.
 pub(crate) const MAILBOX_CAPACITY: usize = 16;
 
-/// What the streams of one worker have in common.
+/// Common to all streams of one worker.
 pub(crate) struct Worker {
     pub manager: Addr<TopicManager>,
     pub metrics: Arc<WorkerMetrics>,
@@ -87,15 +87,14 @@ pub(crate) struct Connection {
     opened_at: Instant,
 }
 
-/// A stream that has begun: its connection, which is still to be run, and what comes out of
-/// it.
+/// A new stream: its connection, not running yet, and the reader of its bytes.
 pub(crate) struct NewStream {
     pub connection: RunningConnection,
     pub reader: PipeReader,
 }
 
 impl NewStream {
-    /// Runs the connection as a task of its own. The reader is what keeps it.
+    /// Runs the connection as a task of its own. The reader keeps the connection alive.
     pub fn spawn(self) -> PipeReader {
         let Self { connection, mut reader } = self;
         reader.attach(connection.address());
@@ -132,8 +131,8 @@ impl Connection {
         }
     }
 
-    /// By which the client can be named. Nobody keeps it: it is asked for at the beginning and
-    /// the end.
+    /// The id of the stream's client. Computed when needed, at the start and at the end, to save
+    /// memory.
     fn client_id(&self) -> String {
         self.host.ids.client_id(self.stream, self.subscription.secret)
     }
@@ -157,7 +156,7 @@ impl Connection {
             }
             None => {
                 self.host.metrics.actor_panics.fetch_add(1, Ordering::Relaxed);
-                // What it was changing is not to be trusted; the client resumes.
+                // The state is unreliable after a panic: drop it, and let the client resume.
                 catch("connection", || self.pipe.borrow_mut().change(|state, _| state.forget()));
                 self.end(ctx, ShutdownReason::Drain, None);
                 None
@@ -195,7 +194,7 @@ impl Actor for Connection {
             "stream opened"
         );
         if self.worker.manager.connected() {
-            // Once a stream, as is `CloseStream`: the bound is that of streams.
+            // Once a stream, as is `CloseStream`: the bound on streams bounds both.
             self.worker.manager.do_send(OpenStream {
                 stream: self.stream,
                 connection: ctx.address(),

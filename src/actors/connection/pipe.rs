@@ -1,5 +1,5 @@
-//! The seam between a connection and what carries its bytes: the connection decides and
-//! fills, the transport takes. Both live on one thread; nothing is locked, copied or sent.
+//! The seam between a connection and its transport: the connection decides and fills, the transport
+//! takes. Both live on one thread; nothing is locked, copied or sent.
 
 use std::{
     cell::RefCell,
@@ -23,10 +23,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use super::{Connection, Worker, messages::CloseTransport};
 use crate::actors::now;
 
-/// What connection and transport share.
+/// The state shared by connection and transport.
 pub(crate) struct Pipe {
     state: ConnectionState,
-    /// The transport that waits for bytes.
+    /// The transport waiting for bytes.
     waker: Option<Waker>,
     /// Whether it waits for the stream's end only: its client takes nothing.
     is_blocked: bool,
@@ -67,7 +67,7 @@ impl Pipe {
         self.state.ended()
     }
 
-    /// Published events that the transport took.
+    /// Published events taken by the transport.
     pub fn delivered(&self) -> u64 {
         self.delivered
     }
@@ -100,11 +100,11 @@ impl Drop for Pipe {
     }
 }
 
-/// The transport's end. Dropping it tells the connection that the client is gone.
+/// The transport's end. Dropping it tells the connection of its client's disconnect.
 pub(crate) struct PipeReader {
     pipe: Rc<RefCell<Pipe>>,
-    /// The connection, unless it is a part of the transport's own task: that one runs the
-    /// connection, and then looks here.
+    /// The connection's address; none if the transport runs the connection in its own task and then
+    /// looks here by itself.
     connection: Option<Addr<Connection>>,
     /// Made when the rate limit first holds something back, or the client the stream's end.
     sleep: Option<Pin<Box<Sleep>>>,
@@ -127,9 +127,8 @@ impl PipeReader {
         self.connection.as_ref()
     }
 
-    /// The next bytes to write, in one piece; `None` once the stream has ended. To be called
-    /// when there is room for them: that a transport does not call says that its client
-    /// does not read.
+    /// The next bytes to write, in one piece; `None` once the stream has ended. The transport calls
+    /// this when it has room for them: no call means a client not reading.
     pub fn poll_next(&mut self, task: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut pipe = self.pipe.borrow_mut();
         pipe.is_blocked = false;
@@ -151,14 +150,14 @@ impl PipeReader {
         Poll::Pending
     }
 
-    /// Whether there is surely nothing to take: what [`Self::poll_next`] would say, for less.
-    /// Only for who runs the connection, and so need not be woken for its news.
+    /// Whether there is surely nothing to take: the answer of [`Self::poll_next`] at lower cost.
+    /// Only for a transport running the connection itself, since it needs no waker.
     pub fn has_nothing_more(&self) -> bool {
         self.connection.is_none() && self.pipe.borrow().state.is_idle()
     }
 
-    /// For a transport whose client does not take what it was given last: ready when the
-    /// stream has ended and the client has had its time to take the rest.
+    /// For a transport whose client does not take the last bytes: ready when the stream has ended
+    /// and the client has used up its time.
     pub fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<()> {
         let mut pipe = self.pipe.borrow_mut();
         pipe.is_blocked = true;
@@ -186,7 +185,7 @@ fn poll_sleep(
 impl Drop for PipeReader {
     fn drop(&mut self) {
         self.pipe.borrow_mut().is_closed = true;
-        // A full mailbox means that the actor runs soon, and it looks at `is_closed` then.
+        // With a full mailbox the actor runs soon, and then checks `is_closed`.
         if let Some(connection) = &self.connection {
             let _ = connection.try_send(CloseTransport);
         }

@@ -1,9 +1,7 @@
-//! A connection at work: its mailbox and what turns it, as a future that can be a part of
-//! another.
+//! A running connection: its mailbox and its loop, as a future fit to be part of another future.
 //!
-//! The stock context and its future have room for futures that an actor spawns and waits
-//! for. A connection does neither, and of what each of very many streams keeps that would be
-//! a sixth.
+//! The stock context and its future have room for futures spawned and awaited by an actor. A
+//! connection does neither; this room would be a sixth of an idle stream's memory.
 
 use std::{
     future::Future,
@@ -23,7 +21,7 @@ use futures_util::Stream;
 
 use super::{Connection, MAILBOX_CAPACITY};
 
-/// Where a connection is in its life, and how it is reached.
+/// The state of a connection's life, and its address.
 pub(crate) struct ConnectionContext {
     state: ActorState,
     address: WeakAddr<Connection>,

@@ -1,5 +1,5 @@
-//! The answers to publishes that were handed over together: they come back in one piece, so
-//! whoever waits for them is woken once.
+//! Answers to publishes handed over together. They come back in one piece, so the waiting caller
+//! wakes once.
 
 use std::{mem::take, sync::Arc};
 
@@ -7,10 +7,10 @@ use fanfare_core::log::PublishResult;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// In the order of the publishes; none where it is not known.
+/// In the order of the publishes; `None` for an unknown answer.
 pub(crate) type PublishResults = Vec<Option<PublishResult>>;
 
-/// Where one publish is answered. Dropping it says that it never will be.
+/// The slot of one publish's answer. Dropping it marks the answer as unknown.
 #[derive(Debug)]
 pub(crate) struct AnswerSlot {
     answers: Arc<Gathered>,
@@ -30,7 +30,7 @@ pub(crate) struct AnswerSlots {
 }
 
 impl AnswerSlots {
-    /// Places for so many, and what they are once the last of them and this are gone.
+    /// Slots for `count` answers. The receiver resolves once all slots and this value are gone.
     pub fn new(count: usize) -> (Self, oneshot::Receiver<PublishResults>) {
         let (done, is_done) = oneshot::channel();
         let results = Mutex::new((0..count).map(|_| None).collect());

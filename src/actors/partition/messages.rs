@@ -1,4 +1,4 @@
-//! What a partition is told, and what it tells topic managers.
+//! The messages of a partition, and its messages to topic managers.
 
 use std::sync::Arc;
 
@@ -73,12 +73,12 @@ pub(crate) struct RecordFanOutMode {
     pub is_pull: bool,
 }
 
-/// What a manager's streams want has changed, in this order.
+/// The interest of a manager's streams changed, in this order.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ChangeInterest {
     pub manager: ManagerId,
-    /// Where this manager takes its deliveries.
+    /// The manager's mailbox for deliveries.
     pub deliveries: Recipient<Deliver>,
     pub changes: Vec<InterestChange>,
 }
@@ -88,7 +88,7 @@ pub(crate) struct ChangeInterest {
 #[rtype(result = "()")]
 pub(crate) struct TrimHistory;
 
-/// A manager has taken what it was sent last, and more waits for it.
+/// A manager has taken the last message, and more deliveries wait.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct DeliveriesTaken;
@@ -103,7 +103,7 @@ pub(crate) struct Deliver {
     pub in_flight: Arc<InFlight>,
 }
 
-/// Panics, as a bug would, to show that the partition is rebuilt.
+/// Panics like a bug, to show that the partition is rebuilt.
 #[cfg(test)]
 #[derive(Message)]
 #[rtype(result = "()")]

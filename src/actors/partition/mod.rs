@@ -40,7 +40,7 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// Publishes that are handled before others get a turn: some hundred microseconds of work.
+/// Publishes handled before others get a turn: some hundred microseconds of work.
 const MAX_PUBLISHES_A_TURN: usize = 256;
 
 /// How often expired events are forgotten when nothing else asks for it.
@@ -53,7 +53,7 @@ pub(crate) struct Partition {
     state: Option<PartitionState<PublishPermit>>,
     /// The log elsewhere, if this partition is a replica.
     log: Option<Arc<dyn Log>>,
-    /// Publishes for that log, sent at the end of the turn.
+    /// Appends for that log, sent at the end of the turn.
     appends: Vec<Append>,
     managers: HashMap<ManagerId, ManagerLink>,
     others: Arc<OnceLock<Vec<Addr<Partition>>>>,
@@ -66,7 +66,7 @@ pub(crate) struct Partition {
 struct ManagerLink {
     deliveries: Recipient<Deliver>,
     in_flight: Arc<InFlight>,
-    /// Whether the manager must learn that this partition was rebuilt.
+    /// Whether the manager must learn of the partition's rebuild.
     must_restart: bool,
 }
 
@@ -120,7 +120,7 @@ impl Partition {
         result
     }
 
-    /// Sends what gathered for the log elsewhere and for other partitions.
+    /// Sends everything gathered for the log elsewhere and for other partitions.
     fn send_to_log(&mut self) {
         let Some(log) = &self.log else { return };
         if !self.appends.is_empty() {
@@ -164,7 +164,7 @@ impl Partition {
         }
     }
 
-    /// Forgets managers whose threads have ended.
+    /// Forgets managers of ended threads.
     fn drop_dead_managers(&mut self) {
         let dead = self.managers.iter().filter(|(_, link)| !link.deliveries.connected());
         for manager in dead.map(|(manager, _)| *manager).collect::<Vec<_>>() {
@@ -342,7 +342,7 @@ impl Handler<ChangeInterest> for Partition {
 impl Handler<DeliveriesTaken> for Partition {
     type Result = ();
 
-    /// The end of the turn sends what waits.
+    /// The end of the turn sends the waiting deliveries.
     fn handle(&mut self, _: DeliveriesTaken, _: &mut Self::Context) {}
 }
 

@@ -1,4 +1,4 @@
-//! What a topic manager is told. What it tells connections is theirs (`connection`).
+//! The messages of a topic manager. Its messages to connections are in `connection`.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(crate) struct CloseStream {
     pub stream: StreamId,
 }
 
-/// Whose streams are changed.
+/// The streams to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Whose {
     /// The one stream of this number and secret, as its client's id names it.
@@ -38,8 +38,8 @@ pub(crate) enum Whose {
     Feed(User),
 }
 
-/// Change what open streams want, in this order. Answered once all of it is in force, with
-/// what became of each stream that was found.
+/// Change open streams, in this order. Answered once everything is in force, with the outcome for
+/// each stream found.
 #[derive(Message)]
 #[rtype(result = "Vec<ChangeOutcome>")]
 pub(crate) struct ChangeStreams(pub Arc<[(Whose, Change)]>);
@@ -49,13 +49,13 @@ pub(crate) struct ChangeStreams(pub Arc<[(Whose, Change)]>);
 #[rtype(result = "FeedOf")]
 pub(crate) struct ExpectFeed(pub User);
 
-/// The stream that was expected will not come.
+/// The expected stream will not come.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ForgetFeed(pub FeedOf);
 
-/// Which users have a feed here that wants this topic? By a hash of their names, and whether
-/// they have muted the kind.
+/// List the users with a feed here subscribed to this topic, by a hash of their names, each with
+/// whether the kind is muted.
 #[derive(Message)]
 #[rtype(result = "Vec<(u64, bool)>")]
 pub(crate) struct ListFeedUsers {
@@ -63,7 +63,7 @@ pub(crate) struct ListFeedUsers {
     pub kind: String,
 }
 
-/// Send what is pending, then end every stream, each to return at a moment of its own
+/// Send pending events, then end every stream. Each client is told to return at a moment of its own
 /// within the window.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -71,7 +71,7 @@ pub(crate) struct Drain {
     pub window: std::time::Duration,
 }
 
-/// Panics, as a bug would, to show that the manager is rebuilt.
+/// Panics like a bug, to show that the manager is rebuilt.
 #[cfg(test)]
 #[derive(Message)]
 #[rtype(result = "()")]

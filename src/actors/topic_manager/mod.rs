@@ -57,7 +57,7 @@ pub(crate) struct ManagerHost {
     pub metrics: Arc<Metrics>,
 }
 
-/// Feeds that are read again at once.
+/// Feeds reread at once.
 const MAX_REREADING: usize = 32;
 
 /// How long a feed waits to be read again before it ends.
@@ -71,11 +71,11 @@ pub(crate) struct TopicManager {
     state: Option<ManagerState<ConnectionOutlet>>,
     /// Per partition, whether a change of interest is not answered yet.
     is_awaited: Vec<bool>,
-    /// Partitions whose deliveries were taken in this turn.
+    /// Partitions with deliveries taken in this turn.
     taken: Vec<(u16, Arc<InFlight>)>,
-    /// Feeds that are being read again.
+    /// Feeds being reread.
     rereading: usize,
-    /// Who waits for changes of streams.
+    /// Callers waiting for changes of streams.
     tickets: HashMap<Ticket, oneshot::Sender<ChangeOutcome>>,
     last_ticket: Ticket,
     host: Arc<ManagerHost>,
@@ -118,7 +118,7 @@ impl TopicManager {
         self.tickets.clear();
     }
 
-    /// Reads again whom users follow, some at a time.
+    /// Rereads feeds, some at a time.
     fn reread_feeds(&mut self, ctx: &mut Context<Self>) {
         while self.rereading < MAX_REREADING {
             let next = self.state.as_mut().and_then(ManagerState::next_to_reread);
@@ -147,12 +147,12 @@ impl TopicManager {
         (self.last_ticket, receiver)
     }
 
-    /// Tells whoever waits for changes that they are done.
+    /// Answers the callers of finished changes.
     fn answer_changes(&mut self) {
         let finished = self.state.as_mut().map(ManagerState::take_finished).unwrap_or_default();
         for (ticket, outcome) in finished {
             if let Some(waiting) = self.tickets.remove(&ticket) {
-                // Whoever asked may have gone.
+                // The caller may be gone.
                 let _ = waiting.send(outcome);
             }
         }
@@ -181,7 +181,7 @@ impl TopicManager {
     }
 }
 
-/// Phases that are far from each other, for managers that start one after the other.
+/// Phases far apart, for managers started one after the other.
 fn tick_phase(number: usize) -> u32 {
     (number % PHASES as usize) as u32 * 3 % PHASES
 }
@@ -272,7 +272,7 @@ impl Handler<ChangeStreams> for TopicManager {
         }
         self.answer_changes();
         let outcomes = join_all(waiting);
-        // A ticket that was not used, or went down with its stream.
+        // A missing answer: the ticket was unused, or its stream ended.
         Box::pin(outcomes.map(|all| all.into_iter().filter_map(Result::ok).collect()))
     }
 }
@@ -359,7 +359,7 @@ impl Outlet for ConnectionOutlet {
     }
 
     fn change(&self, subscription: &Arc<ResolvedSubscription>, begin: Option<Begin>) {
-        // A few a change that was asked for; it must arrive, and before what is delivered later.
+        // A few per requested change. It must arrive, and before later deliveries.
         self.0.do_send(ChangeTopics { subscription: subscription.clone(), begin });
     }
 

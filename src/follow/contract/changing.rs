@@ -1,4 +1,4 @@
-//! What must hold while edges change.
+//! Promises under concurrent changes of edges.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::{Follow, FollowGraph, Walked, answered, counts, edge, page, user, walk};
 
-/// Followers that stay, and others that come and go.
+/// Followers present all the time, and others coming and going.
 const STAYING: usize = 700;
 const PASSING: usize = 700;
 
@@ -17,9 +17,9 @@ const WALKS: u64 = 20;
 /// Changes between two pages.
 const CHANGES: usize = 60;
 
-/// Whoever stays is met once, whoever comes and goes once at most.
+/// A walk meets a stable follower once, and an unstable one at most once.
 pub(super) async fn walks_are_stable_while_edges_change(graph: &dyn FollowGraph) {
-    // The names of both mix, in whatever order a store has them.
+    // Both kinds of names mix in any store's order.
     let names: Vec<String> = (0..STAYING + PASSING).map(|number| format!("w{number:04}")).collect();
     let mut shuffled: Vec<&String> = names.iter().collect();
     shuffled.shuffle(&mut StdRng::seed_from_u64(3));
@@ -63,7 +63,7 @@ async fn change_some(graph: &dyn FollowGraph, passing: &[&String], random: &mut 
     let count = random.random_range(0..CHANGES);
     let pick = |random: &mut StdRng| edge(passing[random.random_range(0..passing.len())], "walked");
     let edges: Vec<Follow> = (0..count).map(|_| pick(random)).collect();
-    // Whole runs too: sets that are kept in parts lose some of them.
+    // Whole runs too: sets kept in parts lose some of them.
     let first = random.random_range(0..passing.len());
     let run = passing[first..].iter().take(count * 4).map(|name| edge(name, "walked")).collect();
     match random.random_range(0..4) {
@@ -74,7 +74,7 @@ async fn change_some(graph: &dyn FollowGraph, passing: &[&String], random: &mut 
     };
 }
 
-/// Whatever wins, a follower follows whom it is a follower of.
+/// After concurrent changes both directions agree.
 pub(super) async fn both_directions_agree_after_concurrent_changes(graph: &dyn FollowGraph) {
     let names = ["c0", "c1", "c2"];
     let mut random = StdRng::seed_from_u64(4);

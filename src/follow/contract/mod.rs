@@ -23,8 +23,8 @@ use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 /// Followers of one author, in the tests of large sets.
 const MANY: usize = 10_000;
 
-/// Names that a store may stumble over: quotes, wildcards and braces, other alphabets, names
-/// that begin with each other, the longest.
+/// Names likely to break a store: quotes, wildcards and braces, other alphabets, names beginning
+/// with each other, the longest.
 const ODD_NAMES: [&str; 14] =
     ["{a}", "a{b}c", "'", "\"", "%", "_", "\\", "a:b", "a", "ab", "A", "élan", "用户", "🎺🎺"];
 
@@ -52,7 +52,7 @@ fn edge(follower: &str, author: &str) -> Follow {
     Follow { follower: user(follower), author: user(author) }
 }
 
-/// Takes an answer that must come.
+/// Takes an answer, failing on an error.
 #[track_caller]
 fn answered<T>(answer: Result<T, GraphError>) -> T {
     answer.unwrap_or_else(|error| panic!("the store answers: {error}"))
@@ -63,7 +63,7 @@ async fn counts(graph: &dyn FollowGraph, name: &str) -> (u64, u64) {
     (followers, following)
 }
 
-/// Which of a user's two sets is walked.
+/// The walked one of a user's two sets.
 #[derive(Debug, Clone, Copy)]
 enum Walked {
     Followers,
@@ -200,7 +200,7 @@ async fn muted_kinds_are_replaced(preferences: &dyn Preferences) {
     let muted = async || answered(preferences.muted(user("ann")).await);
     assert_eq!(muted().await, [""; 0]);
     for kinds in [&["like"][..], &["a kind", "{b}:*", "用户"], &["a kind", "zoo"], &[]] {
-        // In whatever order, and even twice.
+        // In any order, and even twice.
         let wanted: Vec<String> = kinds.iter().rev().chain(kinds).map(|&k| k.to_owned()).collect();
         answered(preferences.set_muted(user("ann"), wanted).await);
         assert_eq!(muted().await, kinds);

@@ -1,7 +1,7 @@
-//! Who follows whom, as plain data in memory.
+//! The follow graph, as plain data in memory.
 //!
-//! Users are numbered, in ascending order and no number twice, so a walk in the order of
-//! numbers is stable: whoever comes, or comes back, after it began has a number past its end.
+//! Users have ascending, unique numbers, so a walk in their order is stable: a user coming or
+//! returning after its start has a number past its end.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -16,7 +16,7 @@ use fanfare_core::{
 /// Four bytes, as every edge is two of them.
 type Id = u32;
 
-/// A user that has an edge.
+/// A user with an edge.
 struct UserNode {
     user: User,
     followers: BTreeSet<Id>,
@@ -41,17 +41,17 @@ pub(super) struct EdgeStore {
     numbering: u32,
 }
 
-/// Where a walk is.
+/// The position of a walk.
 #[derive(Debug, PartialEq, Eq)]
 struct PageWalk {
     numbering: u32,
-    /// The first number that was not given out when the walk began.
+    /// The first number not given out at the start of the walk.
     end: Id,
     last: Option<Id>,
 }
 
 impl PageWalk {
-    /// Reads what [`Self::text`] gave.
+    /// Parses the text of [`Self::text`].
     fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split('-').map(|digits| u32::from_str_radix(digits, 16).ok());
         let (numbering, end, last) = (numbers.next()??, numbers.next()??, numbers.next()??);
@@ -64,7 +64,7 @@ impl PageWalk {
 }
 
 impl EdgeStore {
-    /// `numbering` should be random: a walk of an earlier process is then told that it ended.
+    /// `numbering` should be random: then a walk of an earlier process gets an error.
     pub fn new(numbering: u32) -> Self {
         Self { ids: HashMap::new(), nodes: HashMap::new(), next_id: 0, numbering }
     }
@@ -154,7 +154,7 @@ impl EdgeStore {
             && let Some(node) = self.nodes.remove(&id)
         {
             self.ids.remove(&node.user);
-            // The maps keep their room for those who come next, but not for ever.
+            // The maps keep their room for later users, but not forever.
             if self.nodes.len() < self.nodes.capacity() / 8 {
                 self.nodes.shrink_to(self.nodes.len() * 2);
                 self.ids.shrink_to(self.ids.len() * 2);

@@ -1,5 +1,5 @@
-//! What the actor that holds the graph in memory is asked. Each message holds its place
-//! among the calls that may be under way.
+//! The messages of the actor with the graph in memory. Each holds one permit of the calls in
+//! flight.
 
 use actix::Message;
 use fanfare_core::{
@@ -8,7 +8,7 @@ use fanfare_core::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-/// What becomes of edges.
+/// An operation on edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EdgeOperation {
     Add,
@@ -43,7 +43,7 @@ pub(super) struct CountEdges {
     pub _place: OwnedSemaphorePermit,
 }
 
-/// Reads what a user has muted.
+/// Reads a user's muted kinds.
 #[derive(Message)]
 #[rtype(result = "Vec<String>")]
 pub(super) struct ReadMuted {
@@ -60,7 +60,7 @@ pub(super) struct SetMuted {
     pub _place: OwnedSemaphorePermit,
 }
 
-/// Asks which of these users mute a kind.
+/// Asks for each of these users whether the kind is muted.
 #[derive(Message)]
 #[rtype(result = "Vec<bool>")]
 pub(super) struct AskWhoMutes {

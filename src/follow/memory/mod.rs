@@ -30,7 +30,7 @@ use self::{
     mutes::Mutes,
 };
 
-/// Calls that may be with the actor at once.
+/// Calls in flight to the actor.
 const MAX_CALLS: usize = 256;
 
 /// Edges in one message: other calls come in between.

@@ -1,10 +1,10 @@
-//! What users do not want to hear, as plain data in memory.
+//! Muted kinds of users, as plain data in memory.
 
 use std::collections::{HashMap, HashSet};
 
 use fanfare_core::user::User;
 
-/// The preferences. Who mutes nothing is not in them.
+/// The preferences. A user without muted kinds has no entry.
 #[derive(Default)]
 pub(super) struct Mutes {
     /// Sorted, without repetition, never empty.
@@ -19,7 +19,7 @@ impl Mutes {
         self.by_user.is_empty()
     }
 
-    /// The kinds that a user has muted, sorted.
+    /// The kinds muted by a user, sorted.
     pub fn of(&self, user: &User) -> Vec<String> {
         let kinds = self.by_user.get(user).map(AsRef::as_ref).unwrap_or_default();
         kinds.iter().map(|kind| kind.to_string()).collect()

@@ -1,5 +1,5 @@
-//! What goes to the socket at once: shared slices between the few bytes of HTTP's chunked
-//! coding (RFC 9112 §7.1).
+//! One write to the socket: shared slices between the few bytes of HTTP's chunked coding (RFC 9112
+//! §7.1).
 
 use std::{
     io::{self, IoSlice},
@@ -13,19 +13,19 @@ use tokio::{io::AsyncWrite, net::TcpStream};
 
 use crate::actors::connection::PipeReader;
 
-/// Bytes after which no more are taken for one write: what is taken counts as sent.
+/// Bytes filling one write: taken bytes count as sent.
 const ENOUGH_BYTES: usize = 16 * 1024;
 
-/// Slices of one write, far below what the kernel takes.
+/// Slices of one write, far below the kernel's bound.
 const MAX_PIECES: usize = 16;
 
-/// Up to here copying costs less than that the kernel looks at each slice.
+/// Up to this size, copying is cheaper than passing the kernel several slices.
 const MAX_COPIED_BYTES: usize = 512;
 
 /// A `usize` in hexadecimal, and a line end.
 const MAX_SIZE_BYTES: usize = 2 * size_of::<usize>() + 2;
 
-/// One write, or what is left of it.
+/// One write, or the rest of it.
 #[derive(Debug, Default)]
 pub(super) struct WriteChunk {
     /// The response's head, if it goes before.
@@ -40,7 +40,7 @@ pub(super) struct WriteChunk {
 }
 
 impl WriteChunk {
-    /// A write that begins with the response's head.
+    /// A write beginning with the response's head.
     pub fn behind(head: Bytes) -> Self {
         Self { head, ..Self::default() }
     }
@@ -54,7 +54,7 @@ impl WriteChunk {
         self.head.is_empty() && self.pieces.is_empty() && !self.is_last
     }
 
-    /// Takes what the stream has, unless this has been done. Returns whether it may have more.
+    /// Takes the stream's available bytes, once. Returns whether the stream may have more.
     pub fn fill(&mut self, reader: &mut PipeReader, task: &mut Context<'_>) -> bool {
         if self.is_last || !self.pieces.is_empty() {
             return true;
@@ -135,7 +135,7 @@ impl Copied {
     }
 }
 
-/// Writes what `write` leaves of so many bytes, from where the last write ended.
+/// Writes the rest of `write` after the bytes written before.
 fn poll_write_all(
     written_bytes: &mut usize,
     total_bytes: usize,
@@ -150,7 +150,7 @@ fn poll_write_all(
     Poll::Ready(Ok(()))
 }
 
-/// The line before a chunk's bytes. Formatting is too slow for what stands before each write.
+/// The line before a chunk's bytes. Formatting would be too slow for every write.
 fn size_line(bytes: usize, room: &mut [u8; MAX_SIZE_BYTES]) -> &[u8] {
     let mut left = bytes;
     let mut first = MAX_SIZE_BYTES - 2;

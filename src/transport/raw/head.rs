@@ -1,5 +1,5 @@
-//! Whether a request may be answered on the bare socket. What is odd in a head, or merely
-//! unusual, is left to the framework, which is the judge of HTTP here.
+//! Whether a request may be answered on the bare socket. Odd or unusual heads are left to the
+//! framework, the judge of HTTP here.
 
 use actix_web::{
     dev::RequestHead,
@@ -16,18 +16,18 @@ pub(crate) const MAX_HEAD_BYTES: usize = 8 * 1024;
 /// More than browsers and proxies send.
 const MAX_HEADERS: usize = 64;
 
-/// What a client's first bytes are.
+/// A client's first bytes.
 #[derive(Debug)]
 pub(crate) enum Sniffed {
     /// A plain `GET` with nothing behind it.
     Plain(Box<RequestHead>),
-    /// What may become one.
+    /// Possibly the beginning of a plain `GET`.
     Partial,
     /// Anything else.
     Other,
 }
 
-/// Looks at a client's first bytes. Of the paths only those that are wanted can be plain.
+/// Judges a client's first bytes. Only wanted paths can be plain.
 pub(crate) fn look(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Sniffed {
     const METHOD: &[u8] = b"GET /";
     let common = bytes.len().min(METHOD.len());
@@ -68,12 +68,12 @@ fn plain_headers(parsed: &[httparse::Header<'_>]) -> Option<HeaderMap> {
         let name = HeaderName::from_bytes(parsed.name.as_bytes()).ok()?;
         let value = HeaderValue::from_bytes(parsed.value).ok()?;
         match name {
-            // Two are refused: it would be anyone's guess which is meant.
+            // Two are refused: either could be meant.
             header::HOST if headers.contains_key(header::HOST) => return None,
-            // A body, which is the framework's to read, or to refuse.
+            // A body: the framework reads or refuses it.
             header::CONTENT_LENGTH | header::TRANSFER_ENCODING => return None,
             header::EXPECT | header::UPGRADE => return None,
-            // From another origin: what it may read is the application's to say.
+            // From another origin: the application decides about its access.
             header::ORIGIN => return None,
             header::CONNECTION if !is_plain_connection(&value) => return None,
             _ => headers.append(name, value),

@@ -17,25 +17,25 @@ use tokio::{
 use super::{MAX_HEAD_BYTES, chunk::WriteChunk};
 use crate::actors::connection::{NewStream, PipeReader, RunningConnection};
 
-/// Bytes that a client may send beside the request's head. There is nothing that it could
-/// have to say: past this it is broken, or means to keep us busy.
+/// Bytes accepted from a client beside the request's head. A client of a stream has nothing to
+/// send: past this bound it is broken or hostile.
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
-/// Runs a stream's connection, and writes what comes out of it to its socket, until one of
-/// the two ends. While nothing is to be written it owns no buffer.
+/// Runs a stream's connection and writes its output to its socket, until one of the two ends. Idle,
+/// it owns no buffer.
 pub(crate) struct RawStream {
     socket: TcpStream,
-    /// It stops before the transport does where the client is slow to take the rest.
+    /// It may stop before the transport, if the client takes the rest slowly.
     connection: RunningConnection,
     reader: PipeReader,
-    /// What the socket has not taken.
+    /// Bytes not taken by the socket.
     unsent: Option<Box<WriteChunk>>,
-    /// What the client may still send; the request's head is the first of it.
+    /// Bytes the client may still send; the request's head comes first.
     ignores_bytes: usize,
 }
 
 impl RawStream {
-    /// The answer to a request whose head is still to be read from the socket.
+    /// The answer to a request with its head still unread in the socket.
     pub fn new(socket: TcpStream, stream: NewStream, head: Bytes) -> Self {
         let NewStream { connection, reader } = stream;
         let unsent = Some(Box::new(WriteChunk::behind(head)));
@@ -43,7 +43,7 @@ impl RawStream {
         Self { socket, connection, reader, unsent, ignores_bytes }
     }
 
-    /// Reads and drops what the client sends. Ready once it is gone, or sends too much.
+    /// Reads and drops the client's bytes. Ready once the client is gone, or sends too much.
     fn poll_gone(&mut self, task: &mut Context<'_>) -> Poll<()> {
         let mut buffer = [MaybeUninit::uninit(); MAX_HEAD_BYTES];
         loop {
@@ -60,7 +60,7 @@ impl RawStream {
     /// Ready once all is written, or cannot be.
     fn poll_written(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            // What is taken from the stream counts as sent: so only when there is room.
+            // Bytes taken from the stream count as sent: so take them only with room.
             if self.socket.poll_write_ready(task)?.is_pending() {
                 return self.poll_given_up(task);
             }
@@ -83,7 +83,7 @@ impl RawStream {
         }
     }
 
-    /// Ready once the stream has ended and its client takes nothing of what is left.
+    /// Ready once the stream has ended and its client takes nothing of the rest.
     fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.reader.poll_given_up(task));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -94,7 +94,7 @@ impl Future for RawStream {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
-        // What it has for the client is then in the reader.
+        // Its output for the client is then in the reader.
         let _ = Pin::new(&mut self.connection).poll(task);
         if self.poll_gone(task).is_ready() {
             return Poll::Ready(());

@@ -14,10 +14,16 @@ const PROGRAMS: [(&str, &str); 2] = [
 /// Runs a program to its end; what it printed.
 async fn run((interpreter, program): (&str, &str), redis: &str, arguments: &[&str]) -> Value {
     let repository = repository();
-    let mut command = Command::new(interpreter);
+    // A path is below the repository; a name is looked up by the system.
+    let interpreter = match interpreter.contains('/') {
+        true => repository.join(interpreter),
+        false => interpreter.into(),
+    };
+    let mut command = Command::new(&interpreter);
     command.current_dir(repository).arg(program).args(arguments).args(["--redis", redis]);
     let output = command.output().await;
-    let output = output.unwrap_or_else(|error| panic!("{interpreter}: {error}: run scripts/test"));
+    let output = output
+        .unwrap_or_else(|error| panic!("{}: {error}: run scripts/test", interpreter.display()));
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{program}: {complaint}");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{program}: {error}"))

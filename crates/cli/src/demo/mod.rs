@@ -1,4 +1,4 @@
-//! The demo: a page that shows a hub at work, and the data that it shows.
+//! The demo: a page showing the hub at work, and the publisher of its data.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -14,17 +14,17 @@ use fanfare::{
 use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
-/// Real month-end prices; `examples/data/README.md` says where they come from.
+/// Real month-end prices; `examples/data/README.md` names their source.
 const PRICES: &str = include_str!("../../../../examples/data/stocks.csv");
 
-/// Ten events a second: one look at the page shows it moving, and a pass takes a minute.
+/// Ten events per second: the page visibly moves, and a pass over the data takes a minute.
 const PUBLISH_INTERVAL: Duration = Duration::from_millis(100);
 
-/// More than a symbol has in one pass, so that the page's charts fill at once.
+/// More than the events of a symbol in one pass, so the page's charts fill at once.
 const HISTORY_EVENTS: usize = 125;
 
-/// Prices that are published at once at the start, the first five years: so that the page's
-/// charts have something to show, of all five symbols.
+/// Prices published at once at the start: the first five years, so the page's charts of all five
+/// symbols start with data.
 const HEAD_START: usize = 250;
 
 const MONTHS: [&str; 12] =
@@ -40,7 +40,7 @@ const FILES: [(&str, &str, &str); 6] = [
     ("/demo/status.js", "text/javascript; charset=utf-8", include_str!("status.js")),
 ];
 
-/// The page's files.
+/// Adds the routes of the page's files.
 pub(crate) fn pages(config: &mut ServiceConfig) {
     for (path, content_type, text) in FILES {
         config.route(path, web::get().to(move || async move { file(content_type, text) }));
@@ -59,7 +59,7 @@ fn file(content_type: &'static str, text: &'static str) -> HttpResponse {
         .body(text)
 }
 
-/// Keeps one pass of prices for those who come later.
+/// The policy of the demo topics: its history holds one pass of prices for new streams.
 pub(crate) fn policy() -> TopicPolicy {
     TopicPolicy {
         pattern: "demo:ticker:*".to_owned(),
@@ -76,11 +76,11 @@ struct DemoPrice {
     symbol: &'static str,
     date: &'static str,
     price: f64,
-    /// Milliseconds since 1970 when it was published.
+    /// Time of the publish, in milliseconds since 1970.
     at: u64,
 }
 
-/// Publishes the prices, month after month, over and over, for as long as the hub takes them.
+/// Publishes the prices by month, in a loop, until the hub drains.
 pub(crate) async fn publish(hub: Hub) {
     let prices = prices();
     let mut interval = tokio::time::interval(PUBLISH_INTERVAL);
@@ -102,14 +102,14 @@ pub(crate) async fn publish(hub: Hub) {
     }
 }
 
-/// The prices by date, symbols of one month together.
+/// The prices in order of their month.
 fn prices() -> Vec<DemoPrice> {
     let mut rows: Vec<_> = PRICES.lines().skip(1).filter_map(price).collect();
     rows.sort_by_key(|(month, _)| *month);
     rows.into_iter().map(|(_, price)| price).collect()
 }
 
-/// A row `symbol,Mon D YYYY,price`, with its place in time.
+/// Parses a row `symbol,Mon D YYYY,price`. The first value sorts the rows by month.
 fn price(row: &'static str) -> Option<((u32, usize), DemoPrice)> {
     let mut fields = row.split(',');
     let (symbol, date, price) = (fields.next()?, fields.next()?, fields.next()?);

@@ -1,36 +1,35 @@
-//! The arithmetic of a capacity plan: from what is wanted and what things cost to how many
-//! servers that takes, and why. Pure.
+//! The arithmetic of a capacity plan: from the requirements and the costs to the number of servers
+//! and the limiting resource. Pure.
 
 use serde::Serialize;
 
 use super::constants as costs;
 
-/// What is wanted, and of what machines.
+/// The requirements, and the size of one server.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct PlanInput {
     pub connections: u64,
-    /// Events a second of each topic.
+    /// Events per second of each topic.
     pub rate: f64,
     pub topics_per_connection: u64,
     pub payload_bytes: u64,
-    /// Of one server.
+    /// Cores of one server; memory, open files and history are of one server too.
     pub cores: u64,
     pub memory_bytes: u64,
     pub open_files: u64,
-    /// Kept for history by each server.
     pub history_bytes: u64,
-    /// Of the topics' ticks; 0 where each event leaves at once.
+    /// The topics' tick; 0 if each event leaves at once.
     pub tick_seconds: f64,
     pub heartbeat_seconds: f64,
 }
 
-/// What is counted with.
+/// The costs and shares of the calculation.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Constants {
     pub bytes_per_stream: u64,
     pub bytes_per_further_topic: u64,
     pub bytes_per_server: u64,
-    /// On a server of few streams, and of many.
+    /// On a server with few streams, and with many.
     pub cpu_micros_per_delivery: [f64; 2],
     pub few_streams: u64,
     pub cpu_micros_per_idle_stream_second: f64,
@@ -56,7 +55,7 @@ impl Default for Constants {
     }
 }
 
-/// What decides how many servers it takes.
+/// The resource limiting the connections of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Bound {
@@ -65,8 +64,8 @@ pub(super) enum Bound {
     OpenFiles,
 }
 
-/// The plan. Rates are of all servers together, `_per_server` of one where the streams are
-/// spread evenly.
+/// The plan. Rates are of all servers together. Figures ending in `_per_server` are of one server,
+/// with the streams spread evenly.
 #[derive(Debug, Serialize)]
 pub(super) struct CapacityPlan {
     pub servers: u64,
@@ -74,27 +73,27 @@ pub(super) struct CapacityPlan {
     pub connections_per_server: u64,
     pub open_files_per_server: u64,
     pub memory_bytes_per_server: u64,
-    /// In use, of those that a server has.
+    /// Cores in use.
     pub cores_per_server: f64,
     pub deliveries_per_second: f64,
-    /// Writes to sockets: those of one tick are one.
+    /// Writes to sockets. All events of a stream in one tick share a write.
     pub writes_per_second: f64,
     pub cpu_micros_per_delivery: f64,
     pub bits_per_second: f64,
     pub bits_per_second_per_server: f64,
 }
 
-/// Why there is no plan.
+/// Why a server is too small for any plan.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Impossible {
-    #[error("--open-files: a server needs more than {} for itself", costs::SPARE_FILES)]
+    #[error("--open-files: more than {}, which a server needs besides streams", costs::SPARE_FILES)]
     OpenFiles,
     #[error(
-        "--memory: a server needs more for itself, its history and one stream ({needed_bytes} \
-         bytes, of which {share_percent} % are planned for)"
+        "--memory: too small: a server with its history and one stream needs {needed_bytes} \
+         bytes, and the plan uses {share_percent} % of the memory"
     )]
     Memory { needed_bytes: u64, share_percent: u64 },
-    #[error("one stream alone is more than --cores can do")]
+    #[error("--cores: too few for a single stream")]
     Cores,
 }
 
@@ -145,8 +144,8 @@ impl PlanInput {
         }
     }
 
-    /// A server of few streams does more deliveries than one of many: so few are only planned
-    /// where many would not do.
+    /// A delivery costs less on a server with few streams. The figure for few streams counts only
+    /// if it allows more streams than the figure for many.
     fn streams_by_cores(&self, constants: &Constants) -> Result<u64, Impossible> {
         let usable = self.cores as f64 * constants.cpu_share;
         let [few, many] = constants.cpu_micros_per_delivery;
@@ -168,8 +167,8 @@ impl PlanInput {
         self.rate * self.topics_per_connection as f64
     }
 
-    /// Events that come at random are alone in their tick or not: what matters is how many
-    /// ticks have any.
+    /// Events arrive at random, and events in the same tick share a write. Writes per second are
+    /// therefore the ticks with at least one event.
     fn writes_of_stream(&self) -> f64 {
         let deliveries = self.deliveries_of_stream();
         if self.tick_seconds <= 0.0 {
@@ -183,7 +182,7 @@ impl PlanInput {
         (delivering + constants.cpu_micros_per_idle_stream_second) / 1e6
     }
 
-    /// On the wire, sent by the server, heartbeats where nothing else is sent.
+    /// Bytes on the wire, sent by the server. A heartbeat counts only without other writes.
     fn bytes_per_stream_second(&self) -> f64 {
         let heartbeats =
             if self.heartbeat_seconds > 0.0 { 1.0 / self.heartbeat_seconds } else { 0.0 };

@@ -1,5 +1,5 @@
-//! `fanfare plan`: how many servers so many connections take, and what each of them needs. The
-//! arithmetic is in `capacity`, what it counts with in `constants`.
+//! `fanfare plan`: the number of servers for a number of connections, and the resources of each.
+//! `capacity` owns the arithmetic, `constants` the measured costs.
 
 mod capacity;
 mod constants;
@@ -14,10 +14,10 @@ use super::CliError;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct PlanArgs {
-    /// Streams that are open at once
+    /// Streams open at once
     #[arg(long, value_name = "N")]
     connections: u64,
-    /// Events a second of each topic
+    /// Events per second of each topic of a stream
     #[arg(long, value_name = "EVENTS")]
     rate: f64,
     /// Topics of each stream
@@ -35,13 +35,13 @@ pub(crate) struct PlanArgs {
     /// Open files of a server's process; systemd allows as many
     #[arg(long, value_name = "N", default_value_t = 524_288)]
     open_files: u64,
-    /// What a server keeps as history (`history.max_bytes`)
+    /// History of a server (`history.max_bytes`)
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     history: ByteSize,
-    /// The topics' tick (`delivery.tick`); 0s where each event leaves at once
+    /// The topics' tick (`delivery.tick`); 0s if each event leaves at once
     #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
     tick: Duration,
-    /// Between two heartbeats of a quiet stream (`stream.heartbeat`)
+    /// Time between two heartbeats of a quiet stream (`stream.heartbeat`)
     #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
     heartbeat: Duration,
     /// Memory of a stream, measured by `fanfare bench` [default: as printed]
@@ -55,7 +55,10 @@ pub(crate) struct PlanArgs {
     json: bool,
 }
 
-/// Counts and prints.
+/// Calculates the plan and prints it.
+///
+/// # Errors
+/// Invalid options, too small servers, or a closed standard output.
 pub(crate) fn run(args: &PlanArgs) -> Result<(), CliError> {
     let problems = args.problems();
     if !problems.is_empty() {
@@ -71,7 +74,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), CliError> {
         )
     } else {
         table(&rows(&wanted, &plan))
-            + "\ncounted with:\n\n"
+            + "\ncalculated with:\n\n"
             + &table(&constant_rows(&constants, args))
     };
     let failed = |error| CliError::Failed(format!("standard output: {error}"));
@@ -89,13 +92,13 @@ impl PlanArgs {
                 (1..=1_000_000).contains(&self.topics_per_connection),
                 "--topics-per-connection: 1 to 1000000",
             ),
-            (self.payload <= most, "--payload: too large"),
+            (self.payload <= most, "--payload: at most 10^12 bytes"),
             ((1..=100_000).contains(&self.cores), "--cores: 1 to 100000"),
-            (self.memory.as_u64() <= most * 1000, "--memory: too large"),
-            (self.history.as_u64() <= most * 1000, "--history: too large"),
+            (self.memory.as_u64() <= most * 1000, "--memory: at most 10^15 bytes"),
+            (self.history.as_u64() <= most * 1000, "--history: at most 10^15 bytes"),
             (
                 self.bytes_per_stream.is_none_or(|size| (1..=most).contains(&size.as_u64())),
-                "--bytes-per-stream: more than 0, and not absurd",
+                "--bytes-per-stream: 1 to 10^12 bytes",
             ),
             (
                 self.cpu_per_delivery.is_none_or(|micros| is_count(micros) && micros > 0.0),
@@ -140,7 +143,7 @@ fn rows(wanted: &PlanInput, plan: &CapacityPlan) -> Vec<(&'static str, String)> 
     };
     let memory = ByteSize(plan.memory_bytes_per_server);
     vec![
-        ("servers", format!("{} ({decided_by} decide)", plan.servers)),
+        ("servers", format!("{} (limited by {decided_by})", plan.servers)),
         (
             "connections a server",
             format!("{} of {}", plan.connections_per_server, wanted.connections),
@@ -182,9 +185,9 @@ fn constant_rows(constants: &Constants, args: &PlanArgs) -> Vec<(&'static str, S
             ),
         ),
         (
-            "around an event",
+            "protocol overhead",
             format!(
-                "{} bytes of SSE; a write {} of HTTP; a packet {} of TCP, IP and Ethernet",
+                "SSE {} bytes an event; HTTP {} a write; TCP, IP and Ethernet {} a packet",
                 constants::SSE_BYTES_PER_EVENT,
                 constants::HTTP_BYTES_PER_WRITE,
                 constants::NETWORK_BYTES_PER_PACKET

@@ -1,4 +1,4 @@
-//! `fanfare publish`: one event, or one per line of standard input as it comes.
+//! `fanfare publish`: publishes one event, or one per line of standard input as lines arrive.
 
 use std::{
     collections::VecDeque,
@@ -21,53 +21,53 @@ use super::{
 
 const PATH: &str = "/events/publish";
 
-/// Bounds of one request of lines. The bytes are what proxies take by default.
+/// Bounds of one request of lines. Proxies accept this many bytes by default.
 const MAX_BATCH_LINES: usize = 500;
 const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
-/// AnswerReader that one request may lead to. The hub answers while it reads, and we read only when
-/// all is sent: what it answers until then has to fit into the sockets' buffers.
+/// Most bytes of the answers to one request. The hub answers while it reads, and the command reads
+/// only after it has sent everything, so these answers must fit into the sockets' buffers.
 const MAX_ANSWERS_BYTES: usize = 96 * 1024;
 
-/// An answer without its topic.
+/// Bytes of an answer without its topic.
 const ANSWER_BYTES: usize = 160;
 
-/// Longest line of input, and longest answer: what is kept in memory.
+/// Longest line of input and longest answer kept in memory.
 const MAX_LINE_BYTES: u64 = 16 * 1024 * 1024;
 const MAX_ANSWER_BYTES: usize = 1024 * 1024;
 
-/// How long an answer may take.
+/// Longest wait for the next bytes of an answer.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
 
-/// How long the hub may be away before we give up. A hub remembers ids for five minutes: up
-/// to then, sending again delivers nothing twice.
+/// Longest outage before the command gives up. The hub's idempotency window is five minutes;
+/// within it, a retry delivers nothing twice.
 const MAX_BROKEN: Duration = Duration::from_secs(60);
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
-/// Codes of lines that were not taken and will be later.
+/// Codes of temporary refusals: the line is sent again.
 const TEMPORARY: [&str; 4] = ["at_capacity", "rate_limited", "draining", "bridge_down"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct PublishArgs {
     /// Topic to publish to
     topic: String,
-    /// The event's data: JSON other than a string is published as such, all else as text.
+    /// The event's data, published as JSON if it is JSON other than a string, otherwise as text.
     /// Without it, each line of standard input is an event
     #[arg(allow_negative_numbers = true)]
     data: Option<String>,
     /// Event type
     #[arg(long, value_name = "TYPE")]
     event: Option<String>,
-    /// Names the item for conflation
+    /// Key of the event, for conflation
     #[arg(long)]
     key: Option<String>,
     #[command(flatten)]
     hub: HubArgs,
 }
 
-/// Publishes, and returns when the hub has all of it in history.
+/// Publishes, and returns once the hub has accepted all events into its history.
 pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
     let client = HubClient::new(&args.hub)?;
     match &args.data {
@@ -77,7 +77,7 @@ pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
 }
 
 impl PublishArgs {
-    /// The event as the hub takes it, on one line if `data` is.
+    /// The JSON body of a publish. It is one line if `data` is one line.
     fn body(&self, data: &str, id: Option<&str>) -> Vec<u8> {
         #[derive(Serialize)]
         struct PublishBody<'a> {
@@ -99,13 +99,14 @@ impl PublishArgs {
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Data<'a> {
-    /// To the letter: going through a value would change numbers.
+    /// The unchanged text: a parsed value would change numbers.
     Json(&'a RawValue),
     Text(&'a str),
 }
 
 impl<'a> Data<'a> {
-    /// A JSON string stays text, quotes included: nobody would see that they went.
+    /// A JSON string is published as text with its quotes. Parsing it would drop the quotes
+    /// silently.
     fn new(text: &'a str) -> Self {
         let json = serde_json::from_str::<&RawValue>(text).ok();
         json.filter(|json| !json.get().starts_with('"')).map_or(Self::Text(text), Self::Json)
@@ -118,16 +119,16 @@ async fn publish_one(client: &HubClient, body: Vec<u8>) -> Result<(), CliError> 
     let answer = client.post(request).await.map_err(failed)?;
     let answer = answer.read(MAX_ANSWER_BYTES).await.map_err(failed)?;
     let answer = serde_json::from_slice::<&RawValue>(&answer).map_err(not_a_hub)?;
-    // The event is published, whether or not anybody reads so.
+    // The event is published, so a closed standard output is no error.
     let _ = writeln!(io::stdout(), "{}", one_line(answer));
     Ok(())
 }
 
 async fn publish_lines(client: HubClient, args: PublishArgs) -> Result<(), CliError> {
     if io::stdin().is_terminal() {
-        note("publishing what you type, an event a line; Ctrl-D ends");
+        note("publishing each typed line as an event; Ctrl-D ends");
     }
-    // On a thread of its own, so that lines gather while a request is under way.
+    // A thread reads the lines, so the next batch fills while a request is in flight.
     let (sender, mut input) = mpsc::channel(MAX_BATCH_LINES);
     thread::Builder::new()
         .name("stdin".to_owned())
@@ -147,8 +148,8 @@ async fn publish_lines(client: HubClient, args: PublishArgs) -> Result<(), CliEr
 
 type Input = Result<Vec<u8>, String>;
 
-/// Sends each line without its end. Ends with the input, at an error, or when nobody wants
-/// more.
+/// Sends each line without its line end. Ends with the input, at an error, or once the receiver
+/// is gone.
 fn read_lines(mut from: impl BufRead, to: &mpsc::Sender<Input>) {
     loop {
         let mut line = Vec::new();
@@ -156,7 +157,7 @@ fn read_lines(mut from: impl BufRead, to: &mpsc::Sender<Input>) {
         let input = match read {
             Ok(0) => return,
             Ok(_) if line.len() as u64 == MAX_LINE_BYTES && !line.ends_with(b"\n") => {
-                Err(format!("a line has more than {MAX_LINE_BYTES} bytes"))
+                Err(format!("a line exceeds {MAX_LINE_BYTES} bytes"))
             }
             Ok(_) => Ok(without_end(line)),
             Err(error) => Err(error.to_string()),
@@ -178,28 +179,28 @@ fn without_end(mut line: Vec<u8>) -> Vec<u8> {
     line
 }
 
-/// A line that the hub has not taken yet.
+/// A line not yet accepted by the hub.
 struct InputLine {
-    /// From 1, as editors count.
+    /// Line number, from 1.
     number: u64,
     /// The event with its id, and the line end.
     body: Vec<u8>,
 }
 
-/// What became of a line.
+/// The hub's answer to a line. `Later` asks for a retry.
 enum LineOutcome {
     Taken,
     Refused(ErrorBody),
     Later,
 }
 
-/// Why lines of a request are left.
+/// Why lines of a request are still pending.
 enum Halt {
-    /// The hub has not taken them.
+    /// The hub has not accepted them: retry.
     Busy { why: String, retry_after: Option<Duration> },
-    /// The hub may have taken them.
+    /// The hub may have accepted them: retry with the same ids, for a limited time.
     Broken(String),
-    /// It will never take them.
+    /// The hub will never accept them.
     Fatal(String),
 }
 
@@ -216,20 +217,21 @@ impl From<HubError> for Halt {
     }
 }
 
-/// Sends lines in requests of what is at hand, and again what was not taken.
+/// Sends all available lines in one request, and retries the lines not accepted.
 struct LinePublisher {
     client: HubClient,
     args: PublishArgs,
-    /// Makes the ids of this run its own.
+    /// Random prefix of this run's event ids.
     id_prefix: String,
     read_count: u64,
     published_count: u64,
     refused_count: u64,
     pending: VecDeque<InputLine>,
     backoff: Backoff,
-    /// Since when the hub has been away.
+    /// Start of the current outage.
     broken_since: Option<Instant>,
-    /// An address that never answered is more likely wrong than restarting.
+    /// Whether the hub has ever answered. Without any answer there is no retry: the address is
+    /// more likely wrong than the hub restarting.
     was_answered: bool,
 }
 
@@ -262,8 +264,8 @@ impl LinePublisher {
         Ok(())
     }
 
-    /// Waits for a line and takes what others there are. False at the end of input, when
-    /// nothing is left to send.
+    /// Waits for a line, and takes further available lines. False at the end of the input with no
+    /// line left to send.
     async fn fill(&mut self, input: &mut mpsc::Receiver<Input>) -> Result<bool, CliError> {
         while self.pending.is_empty() {
             match input.recv().await {
@@ -301,8 +303,8 @@ impl LinePublisher {
         note(format_args!("line {number}: {why}"));
     }
 
-    /// Sends the first lines in one request and gathers their answers as they come: if the
-    /// connection breaks, those until then count.
+    /// Sends the first lines in one request, and collects their answers as they arrive. After a
+    /// lost connection, the answers received before it still count.
     async fn send(&mut self, count: usize, outcomes: &mut Vec<LineOutcome>) -> Result<(), Halt> {
         let lines: Vec<&[u8]> =
             self.pending.iter().take(count).map(|line| line.body.as_slice()).collect();
@@ -322,15 +324,15 @@ impl LinePublisher {
                 Err(Halt::Broken(why))
             }
             _ if outcomes.iter().any(|outcome| matches!(outcome, LineOutcome::Later)) => {
-                let why = "the hub has not taken all lines".to_owned();
+                let why = "the hub has not accepted all lines".to_owned();
                 Err(Halt::Busy { why, retry_after: None })
             }
             _ => Ok(()),
         }
     }
 
-    /// Takes the lines of a request off those that are pending, but for the ones to be sent
-    /// again.
+    /// Removes the answered lines of a request from the pending ones. Lines without an answer, and
+    /// lines with [`LineOutcome::Later`], stay in order at the front.
     fn settle(&mut self, count: usize, outcomes: Vec<LineOutcome>) {
         let sent: Vec<InputLine> = self.pending.drain(..count).collect();
         let outcomes = outcomes.into_iter().chain(std::iter::repeat_with(|| LineOutcome::Later));
@@ -369,18 +371,18 @@ impl LinePublisher {
             }
         };
         let after = self.backoff.next(retry_after);
-        note(format_args!("{why}; sending again in {} ms", after.as_millis()));
+        note(format_args!("{why}; retrying in {} ms", after.as_millis()));
         tokio::time::sleep(after).await;
         Ok(())
     }
 
     fn give_up(&self, why: &str) -> CliError {
-        let at = self.pending.front().map(|line| format!("line {} and on: ", line.number));
+        let at = self.pending.front().map(|line| format!("from line {} on: ", line.number));
         CliError::Failed(format!("{}{why}", at.unwrap_or_default()))
     }
 }
 
-/// How many of the first lines make a request: at least one.
+/// The number of first lines for one request, at least one.
 fn batch_count(pending: &VecDeque<InputLine>, max_lines: usize) -> usize {
     let mut bytes = 0;
     let fitting = pending.iter().take(max_lines).take_while(|line| {
@@ -408,23 +410,23 @@ fn outcome(line: &[u8]) -> Result<LineOutcome, Halt> {
             Ok(LineOutcome::Later)
         }
         Ok(PublishAnswer { error: Some(error), .. }) => Ok(LineOutcome::Refused(error)),
-        Ok(_) => Err(Halt::Fatal(not_a_hub("an answer without success and error").to_string())),
+        Ok(_) => Err(Halt::Fatal(not_a_hub("an answer without success or error").to_string())),
         Err(error) => Err(Halt::Fatal(not_a_hub(error).to_string())),
     }
 }
 
 fn not_a_hub(why: impl std::fmt::Display) -> CliError {
-    CliError::Failed(format!("what answers at this address is no hub: {why}"))
+    CliError::Failed(format!("no fanfare hub at this address: {why}"))
 }
 
-/// Parts answers, a line each. One that is cut off is none.
+/// Splits the response into answers, one per line. A truncated last line is not an answer.
 #[derive(Default)]
 struct AnswerReader(BytesMut);
 
 impl AnswerReader {
     fn push(&mut self, chunk: &[u8]) -> Result<(), Halt> {
         if self.0.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(Halt::Fatal(not_a_hub("its answer has no line ends").to_string()));
+            return Err(Halt::Fatal(not_a_hub("an answer line is too long").to_string()));
         }
         self.0.extend_from_slice(chunk);
         Ok(())

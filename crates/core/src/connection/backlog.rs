@@ -1,5 +1,5 @@
-//! What a stream has only while it is not up to date: of very many streams, nearly none has
-//! any of it at a time. So it has memory of its own, which goes back.
+//! The part of a stream's state needed only while the stream is behind. Of very many streams,
+//! nearly none has it at a time, so it is one box, freed when empty.
 
 use std::{
     collections::VecDeque,
@@ -18,16 +18,16 @@ static NOTHING: LazyLock<BacklogParts> = LazyLock::new(BacklogParts::default);
 
 #[derive(Default)]
 pub(super) struct BacklogParts {
-    /// Partitions that have not reached the stream's epoch: their sequences mean nothing in
-    /// it, and a cursor says so.
+    /// Partitions still in an older epoch. Their sequences mean nothing in the stream's epoch; a
+    /// cursor marks them.
     pub behind: Vec<u16>,
-    /// The hub's own bytes that go first.
+    /// The hub's own bytes, sent first.
     pub prelude: VecDeque<Bytes>,
     /// Replayed events: shared with history, encoded as the client takes them.
     pub replay: VecDeque<Arc<SequencedEvent>>,
-    /// Where the stream stands once the replay is taken; empty when it is.
+    /// The stream's positions after the replay; empty once they apply.
     pub heads: Positions,
-    /// Live events that the rate limit holds back.
+    /// Live events held back by the rate limit.
     pub waiting: Batch,
     pub waiting_dropped: Dropped,
     /// The stream's last event, until it is taken.

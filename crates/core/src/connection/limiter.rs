@@ -1,5 +1,5 @@
-//! A stream's rate limits (governor): its own, and those of the topic policies that have
-//! one. Time is told, not asked for.
+//! A stream's rate limits (governor): its own, and those of topic policies. The caller passes the
+//! time.
 
 use std::{cell::Cell, num::NonZeroU32, rc::Rc, time::Instant};
 
@@ -40,7 +40,7 @@ type Bucket = RateLimiter<NotKeyed, InMemoryState, LimiterClock, NoOpMiddleware<
 #[derive(Debug)]
 pub struct Limiter {
     stream: Option<Bucket>,
-    /// Taken of the stream's limit for events that a policy's then refused.
+    /// Permits of the stream's limit left over from events refused by a policy's limit.
     stream_credit: u32,
     /// By the policy's entry, made when the stream gets its first event under it.
     #[expect(clippy::box_collection, reason = "most streams have none: one word, not three")]
@@ -48,7 +48,7 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// A limiter for a stream that may get `rate`; none if that is zero.
+    /// A limiter for a stream with this `rate`; zero turns the stream's own limit off.
     pub fn new(rate: Rate, clock: &LimiterClock, now: Instant) -> Self {
         clock.set(now);
         Self { stream: bucket(rate, clock), stream_credit: 0, policies: None }

@@ -1,6 +1,5 @@
-//! What a connection decides: which events its stream still lacks, when they may leave, and
-//! what becomes of a client that reads too slowly. No socket in sight. What its transport
-//! then gets is in `take`.
+//! The decisions of a connection: the events still missing in its stream, the moment they may
+//! leave, and the treatment of a slow client. No socket here. `take` has the transport's side.
 
 mod backlog;
 mod encode_cache;
@@ -67,7 +66,7 @@ pub enum ReplayResult {
     Gap,
 }
 
-/// What happened since it was last asked, for the metrics.
+/// Counts since the last call, for the metrics.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Losses {
     pub conflated: u64,
@@ -78,12 +77,12 @@ pub struct Losses {
 /// The state of one stream.
 pub struct ConnectionState {
     spec: Arc<ConnectionSpec>,
-    /// What the stream was told in its `retry:` line, in milliseconds.
+    /// The stream's `retry:` value, in milliseconds.
     retry_ms: u32,
-    /// That of what is taken; none before the stream is opened.
+    /// The epoch of the taken output; none before the stream is opened.
     epoch: Option<Epoch>,
     subscription: Arc<ResolvedSubscription>,
-    /// What came in, up to where: all older events are ignored.
+    /// The last sequence received in each partition. Older events are ignored.
     seen: Positions,
     limiter: Limiter,
     outbox: Outbox,
@@ -94,7 +93,7 @@ pub struct ConnectionState {
 }
 
 impl ConnectionState {
-    /// A stream whose first bytes, the `retry:` line, are ready to be written.
+    /// A stream with its first bytes, the `retry:` line, ready to be written.
     pub fn new(
         spec: Arc<ConnectionSpec>,
         retry: Duration,
@@ -120,8 +119,8 @@ impl ConnectionState {
         }
     }
 
-    /// The first news: where the stream begins and what it gets before live events.
-    /// `timestamp` is in milliseconds since 1970.
+    /// The stream starts: its positions, and its replay before live events. `timestamp` is in
+    /// milliseconds since 1970.
     pub fn on_opened(&mut self, opening: Opening, client_id: &str, timestamp: u64) -> ReplayResult {
         if self.end.is_some() {
             return ReplayResult::None;
@@ -153,7 +152,8 @@ impl ConnectionState {
         let is_epoch = |replay: &Replay| {
             replay.missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch)
         };
-        // A client that is cut before it has the gap must come back with what it came with.
+        // A client cut before it reads the gap must return with its old cursor, or it would never
+        // learn of the gap.
         let mut text = match &self.subscription.start {
             Start::Resume(cursor) if replays.iter().any(|(_, replay)| is_epoch(replay)) => {
                 connected.encode(&cursor.to_string())
@@ -227,8 +227,8 @@ impl ConnectionState {
         Ok(())
     }
 
-    /// Ends the stream behind all that it was sent; a slow client's unsent events are
-    /// dropped, since it can resume. Says nothing twice.
+    /// Ends the stream after everything sent so far. A slow client's unsent events are dropped: the
+    /// client can resume. Further calls change nothing.
     pub fn end(&mut self, reason: ShutdownReason, reconnect: Option<Duration>) {
         if self.end.is_some() {
             return;
@@ -242,8 +242,7 @@ impl ConnectionState {
         self.backlog.shutdown = Some(Shutdown { reason, reconnect_ms });
     }
 
-    /// Drops all that is not sent. The stream stands where the last piece that was taken
-    /// left it, so that is the last id.
+    /// Drops everything unsent. The last id then names the end of the last piece taken.
     pub fn forget(&mut self) {
         let waiting = &mut self.backlog;
         (waiting.replay, waiting.heads, waiting.waiting) = Default::default();
@@ -256,7 +255,7 @@ impl ConnectionState {
         self.end
     }
 
-    /// When a client that takes nothing more is given up.
+    /// The deadline for a client taking nothing more.
     pub fn gives_up_at(&self) -> Instant {
         self.last_taken + self.spec.write_timeout
     }
@@ -267,7 +266,7 @@ impl ConnectionState {
         self.outbox.bytes()
     }
 
-    /// Takes what was lost since it was last asked.
+    /// Takes the losses counted since the last call.
     #[inline]
     pub fn take_losses(&mut self) -> Losses {
         match self.backlog.is_none() {
@@ -327,7 +326,7 @@ impl ConnectionState {
         }
     }
 
-    /// Events are missing here. What the rate limit holds back is older, and goes first.
+    /// Events are missing here. Events held back by the rate limit are older and leave first.
     fn push_gap(&mut self, interruption: &Interruption) {
         let Interruption { partition, reason, ref topics, beginning } = *interruption;
         if self.seen.get(partition).is_none() {
@@ -419,15 +418,14 @@ impl ConnectionState {
         }
     }
 
-    /// Says that what comes before these positions is on its way to the client.
+    /// Records that everything before these positions is on its way to the client.
     fn advance(&mut self, positions: impl Iterator<Item = (u16, u64)>) {
         let behind = &self.backlog.behind;
         self.outbox.advance(positions.filter(|(partition, _)| !behind.contains(partition)));
     }
 
-    /// Where the stream stands, as a client would come back with it. A stream that stands
-    /// nowhere yet has no id to give: it would make its client forget the one that it came
-    /// with.
+    /// The stream's cursor. A stream without a position gives no id: an empty one would erase the
+    /// id its client came with.
     fn cursor(&self) -> String {
         let positions = self.outbox.taken();
         let epoch = self.epoch.filter(|_| !positions.is_empty());
@@ -447,8 +445,8 @@ impl ConnectionState {
         }
     }
 
-    /// A transport takes whole segments, so none is large; and where the oldest are dropped
-    /// they are small beside the outbox, so that the newest are left.
+    /// A transport takes whole segments, so none is large. With `drop-oldest`, segments are small
+    /// beside the outbox: dropping one then keeps the newest events.
     fn max_segment_bytes(&self) -> usize {
         match self.spec.slow_consumer {
             SlowConsumer::Disconnect => MAX_SEGMENT_BYTES,
@@ -456,7 +454,7 @@ impl ConnectionState {
         }
     }
 
-    /// Past the bound, what waits longest for the rate limit is dropped.
+    /// Past the bound, the events waiting longest for the rate limit are dropped.
     fn bound_waiting(&mut self) {
         while self.backlog.waiting.bytes() > self.spec.max_outbox_bytes {
             let Some(event) = self.backlog.waiting.pop() else { return };
@@ -465,7 +463,7 @@ impl ConnectionState {
         }
     }
 
-    /// What one turn brings may exceed the bound alone; but not while earlier bytes wait.
+    /// One turn alone may exceed the bound, but not while earlier bytes wait.
     fn bound_outbox(&mut self, unsent_before: usize) -> Result<(), ShutdownReason> {
         if unsent_before == 0 || self.outbox.bytes() <= self.spec.max_outbox_bytes {
             return Ok(());
@@ -480,7 +478,7 @@ impl ConnectionState {
         }
     }
 
-    /// A client that takes nothing for the write timeout is gone or as good as gone.
+    /// A client taking nothing for the write timeout counts as gone.
     fn check_progress(&mut self, now: Instant) -> Result<(), ShutdownReason> {
         if self.is_drained() {
             self.last_taken = now;

@@ -1,5 +1,4 @@
-//! Which events of a turn or a replay go together, in which order, and for how many each
-//! stands.
+//! Grouping and order of the events of a turn or a replay, and the counts of merged events.
 
 use std::{sync::Arc, time::Instant};
 
@@ -9,18 +8,18 @@ use crate::{
     event::SequencedEvent,
 };
 
-/// What of merged events a stream has not been told yet. Those that were merged may be older
-/// than other events of the same turn that go before them.
+/// The unsent part of merged events. Merged events may be older than other events sent before them
+/// in the same turn.
 #[derive(Default)]
 pub(super) struct Unsent {
-    /// Where the stream stood before the turn.
+    /// The stream's positions before the turn.
     before: Positions,
     /// The turn's events with a collapse key so far.
     passed: Vec<Arc<SequencedEvent>>,
 }
 
 impl Unsent {
-    /// After what the stream has seen, of a turn's events.
+    /// For the events of a turn, received after `seen`.
     pub fn after(seen: &Positions, events: &[Arc<SequencedEvent>]) -> Self {
         match events.iter().any(|event| event.collapsed.is_some()) {
             true => Self { before: seen.clone(), passed: Vec::new() },
@@ -41,8 +40,8 @@ impl Unsent {
     }
 }
 
-/// Each partition's events in sequence order, and those of several about in the order they
-/// were published. Where the log is in Redis, clocks of several machines have stamped them.
+/// Each partition's events in sequence order, events of several partitions roughly in publish
+/// order. With the log in Redis, clocks of several machines stamped them.
 pub(super) fn in_order(mut events: Vec<Arc<SequencedEvent>>) -> Vec<Arc<SequencedEvent>> {
     events.sort_unstable_by_key(|event| (event.partition, event.sequence));
     let mut latest = None;

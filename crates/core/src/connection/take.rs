@@ -1,6 +1,6 @@
-//! What a stream's transport takes: the hub's own first, then the replay, the outbox, and
-//! what the rate limit let wait. Events are encoded here, so an id says where the stream
-//! stands once it is written.
+//! The transport's input: the hub's own bytes first, then the replay, the outbox, and the events
+//! held back by the rate limit. Events are encoded here, so an id names the stream's position after
+//! the write.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// Bytes of replayed or waiting events that are encoded in one piece.
+/// Bytes of replayed or waiting events encoded in one piece.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// Bytes for the socket.
@@ -36,7 +36,7 @@ impl Piece {
     }
 }
 
-/// What there is to write.
+/// The next output.
 #[derive(Debug)]
 pub enum Next {
     Write(Piece),
@@ -48,7 +48,7 @@ pub enum Next {
     Finished,
 }
 
-/// Events that are encoded when the client takes them.
+/// Events encoded only when the client takes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Held {
     Replay,
@@ -112,7 +112,7 @@ impl ConnectionState {
         gap.encode(&self.cursor()).into()
     }
 
-    /// What may leave of the replayed or the waiting events.
+    /// Takes the replayed or waiting events allowed to leave now.
     fn next_held_back(
         &mut self,
         held: Held,
@@ -127,12 +127,13 @@ impl ConnectionState {
                 Held::Waiting => self.backlog.waiting.front(),
             };
             let Some(front) = front else { break };
-            // A stream that ends is sent all of it: the limit has lost its meaning.
+            // An ending stream is sent everything: the rate limit has no purpose any more.
             if self.end.is_none()
                 && let Err(at) = self.limiter.take(&front.policy, 1, &worker.clock, now)
             {
                 if leaving.is_empty() {
-                    // Until then it is not the client who makes it wait.
+                    // Until then the rate limit delays the stream, not the client, so the write
+                    // timeout must not count.
                     self.last_taken = at;
                     return Some(Next::WaitUntil(at));
                 }
@@ -159,8 +160,8 @@ impl ConnectionState {
         Some(Next::Write(self.take(segment, worker)))
     }
 
-    /// Encodes a segment, now that all that goes before is taken: so its ids say where the
-    /// stream then stands.
+    /// Encodes a segment after everything before it is taken. So its ids name the stream's position
+    /// at this point.
     fn take(&mut self, segment: Segment, worker: &mut WorkerContext) -> Piece {
         let bytes = match segment.content {
             Content::Bytes(bytes) => bytes,

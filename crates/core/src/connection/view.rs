@@ -1,5 +1,5 @@
-//! How one stream sees events: shared bytes where it touches one partition, its own `id:`
-//! lines where it touches several, or a JSON batch.
+//! Events as one stream sees them: shared bytes in a stream of one partition, `id:` lines of its
+//! own in a stream of several, or a JSON batch.
 
 use std::sync::Arc;
 
@@ -12,18 +12,18 @@ use crate::{
     subscription::Format,
 };
 
-/// What the look of an event in a stream depends on.
+/// Everything deciding the bytes of an event in a stream.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     pub epoch: Epoch,
-    /// Partitions that have not reached that epoch: their positions stay as they are.
+    /// Partitions still in an older epoch. Their positions stay unchanged.
     pub behind: &'a [u16],
     pub format: Format,
     /// Whether the stream touches one partition only.
     pub is_single: bool,
 }
 
-/// All that a view's look depends on, kept.
+/// An owned copy of a view, to compare with later views.
 #[derive(Debug)]
 pub struct ViewKey {
     epoch: Epoch,
@@ -46,7 +46,7 @@ impl ViewKey {
 }
 
 impl View<'_> {
-    /// Encodes events in one piece; `positions` is where the stream stands before it.
+    /// Encodes events in one piece; `positions` are the stream's before it.
     pub fn encode(&self, events: &[Arc<SequencedEvent>], mut positions: Positions) -> Bytes {
         match self.format {
             Format::Events if self.is_single => encode::events(events.iter().map(|event| &**event)),

@@ -16,7 +16,7 @@ pub type PublishResult = Result<Published, PublishError>;
 /// A publish permit. The log drops it with the answer.
 pub type Permit = Arc<dyn Any + Send + Sync>;
 
-/// Takes one answer. Dropping it unused tells the publisher that no answer will come.
+/// Takes one answer. Dropped unused, it tells the publisher to expect none.
 pub struct Reply<T>(Box<dyn FnOnce(T) + Send>);
 
 impl<T> Reply<T> {
@@ -47,7 +47,7 @@ pub enum Append {
 pub struct AppendEvent {
     pub topic: Topic,
     pub event: Event,
-    /// Streams of this instance for which the event will be queued.
+    /// Streams of this instance with the event in their queue.
     pub receivers: usize,
     pub permit: Option<Permit>,
     pub answer: Reply<PublishResult>,

@@ -74,7 +74,7 @@ pub trait Replicas: Send + Sync {
         updates: Vec<LogUpdate>,
     ) -> BoxFuture<'static, Result<(), HubStopped>>;
 
-    /// Tells a partition that its link ended, without waiting.
+    /// Tells a partition about the end of its link, without waiting.
     fn link_down(&self, partition: u16);
 }
 

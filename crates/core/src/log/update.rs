@@ -1,7 +1,6 @@
-//! What an instance is told of a partition whose log is in Redis.
+//! The updates of a log kept elsewhere, and the requests of its replicas.
 //!
-//! How it is asked for and looks in bytes is the business of `bridge::redis`; what becomes
-//! of it that of `actors::partition::mirror`.
+//! `fanfare-redis` has their form in bytes; `partition::replica` decides by them.
 
 use std::{sync::Arc, time::Instant};
 
@@ -20,15 +19,15 @@ pub struct LogEvent {
     pub body: Arc<EventBody>,
 }
 
-/// Where a partition stands. As an answer it is a cut: every event pushed before it has a
-/// sequence up to this one, every later one a higher.
+/// The head of a partition. As an answer it is a cut: every event pushed before it has at most this
+/// sequence, every later one a higher sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionHead {
     pub epoch: Epoch,
-    /// The sequence that the epoch began after: 0 if numbers began anew with it.
+    /// The last sequence before the epoch: 0 if numbers restarted with it.
     pub epoch_began_after: u64,
     pub sequence: u64,
-    /// The servers that the partition has lived on, the present one first.
+    /// The servers of the partition over time, the present one first.
     pub lineage: Vec<Era>,
 }
 
@@ -41,57 +40,57 @@ pub struct Era {
     pub began_after: u64,
 }
 
-/// An event that Redis has confirmed.
+/// An event confirmed by Redis.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Acknowledged {
     pub epoch: Epoch,
     pub sequence: u64,
-    /// The `run_id` of the server that has confirmed it.
+    /// The `run_id` of the confirming server.
     pub server: String,
 }
 
-/// The topics of a partition that have had events after a sequence.
+/// The topics of a partition with events after a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
     /// With the sequence of each one's last event.
     pub topics: Vec<(Topic, u64)>,
-    /// Topics whose last event is up to here may be missing in any list.
+    /// A list may lack topics with a last sequence up to this one.
     pub forgotten_through: u64,
 }
 
-/// What the log holds of one topic.
+/// One topic's events in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicRead {
     pub topic: Topic,
-    /// It was asked what came after this sequence.
+    /// The request asked for events after this sequence.
     pub after: u64,
     /// Sequence of the last event, held or not.
     pub last: u64,
-    /// Highest sequence that a topic conflated by key has lost otherwise than by conflation.
+    /// Highest sequence lost by a topic conflated by key, other than by conflation.
     pub evicted_through: u64,
     /// In sequence order.
     pub events: Vec<LogEvent>,
 }
 
-/// What a mirror asks of the log. All of a partition's requests are answered in order, on
-/// the connection that its events are pushed on.
+/// A replica's request to the log. The log answers all requests of a partition in order, on the
+/// connection of its pushes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogRequest {
     /// Push the events of these topics from now on; not answered.
     Subscribe(Vec<Channel>),
     /// Push them no more; not answered.
     Unsubscribe(Vec<Channel>),
-    /// Where does the partition stand?
+    /// Ask for the partition's head.
     Head { purpose: Purpose },
-    /// And which topics have changed since?
+    /// Also ask for the topics changed since.
     Changes { purpose: Purpose, after: u64 },
-    /// What came of these topics, each after its sequence? `u64::MAX` asks for no events.
+    /// Read these topics, each after its sequence. `u64::MAX` asks for no events.
     Read { purpose: Purpose, topics: Vec<(Topic, u64)> },
     /// Let another epoch begin, if this one still holds: a later one than `above` too.
     Renew { epoch: Epoch, above: Epoch },
 }
 
-/// What pushes come by.
+/// A channel of pushes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Channel {
     Topic(Topic),
@@ -99,22 +98,22 @@ pub enum Channel {
     All,
 }
 
-/// What an answer is for; numbered, so that none is taken for that of a later request.
+/// The purpose of an answer, numbered: an answer is never taken for the answer to a later request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To continue where the connection was lost, or a hole found.
+    /// To continue after a lost connection or a missing push.
     CatchUp { serial: u64 },
     /// To let streams begin.
     Attach { serial: u64 },
 }
 
-/// One thing that a mirror is told.
+/// One update for a replica.
 #[derive(Debug)]
 pub enum LogUpdate {
-    /// A connection is there. What was asked before will not be answered.
+    /// A link is up. Earlier requests stay unanswered.
     LinkUp {
         generation: u64,
-        /// The last publish of this instance that was answered.
+        /// The last answered publish of this instance.
         acknowledged: Option<Acknowledged>,
     },
     /// There is no connection any more.

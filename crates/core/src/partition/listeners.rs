@@ -1,4 +1,4 @@
-//! Which managers have streams that listen to a topic, and how many streams each.
+//! The managers with streams listening to a topic, and the number of these streams.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
     topic::Topic,
 };
 
-/// Streams of one manager that want the same types.
+/// Streams of one manager with the same type filter.
 #[derive(Debug)]
 struct Group {
     manager: ManagerId,
@@ -20,8 +20,8 @@ struct Group {
     stream_count: usize,
 }
 
-/// What names a group of streams with patterns: the whole set, so that a stream two of
-/// whose patterns match an event is counted once.
+/// Identifies a group of streams with patterns by the whole set. So a stream counts once if two of
+/// its patterns match an event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct PatternGroup {
     manager: ManagerId,
@@ -38,7 +38,7 @@ pub struct Listeners {
     patterns: PatternIndex<usize>,
 }
 
-/// Who gets an event.
+/// The receivers of an event.
 #[derive(Debug, Default)]
 pub struct Receivers {
     pub managers: SmallVec<[ManagerId; 4]>,
@@ -81,7 +81,7 @@ impl Listeners {
         self.group_keys.insert(key, group);
     }
 
-    /// Removes a stream that was attached with this interest.
+    /// Removes a stream attached with this interest.
     pub fn detach(&mut self, manager: ManagerId, interest: &Interest) {
         for topic in &interest.topics {
             let Some(groups) = self.topics.get_mut(topic) else { continue };
@@ -128,12 +128,12 @@ impl Listeners {
         !self.patterns.is_empty()
     }
 
-    /// Streams that listen to the topic, whatever types they want.
+    /// Streams listening to the topic, with any type filter.
     pub fn subscriber_count(&self, topic: &Topic) -> usize {
         self.select(topic, |_| true).stream_count
     }
 
-    /// Who gets an event of this topic and type.
+    /// The receivers of an event of this topic and type.
     pub fn receivers(&self, topic: &Topic, event_type: Option<&str>) -> Receivers {
         self.select(topic, |types| types.wants_type(event_type))
     }

@@ -1,4 +1,5 @@
-//! What a partition decides: the sequence of its events, what is kept, who gets what.
+//! The decisions of a partition with its log in memory: sequences, history, idempotency and
+//! routing.
 
 use std::{sync::Arc, time::Instant};
 
@@ -27,10 +28,10 @@ pub struct MemoryPartition<P> {
     pub(super) routing: Routing<P>,
 }
 
-/// A publish that was taken.
+/// An accepted publish.
 pub struct Taken {
     pub published: Published,
-    /// The partition that must trim its history, if another one must.
+    /// Another partition due to trim its history, if any.
     pub trim: Option<u16>,
     /// Whether the event is new, not a repeated publish.
     pub is_new: bool,
@@ -48,9 +49,9 @@ impl<P: Clone> MemoryPartition<P> {
         }
     }
 
-    /// Builds the partition anew with what the log holds. Who listens is forgotten. A log
-    /// that the panic has spoilt is begun anew behind its last sequence, so that every
-    /// stream that has missed something is told.
+    /// Builds the partition anew around its log, without listeners. If the panic came while the log
+    /// was changing, the log restarts behind its last sequence: then every stream with missed
+    /// events gets a gap.
     pub fn rebuild(self) -> Self {
         let log = match self.log_is_changing {
             false => self.log,
@@ -70,7 +71,7 @@ impl<P: Clone> MemoryPartition<P> {
         }
     }
 
-    /// Gives the event its sequence, keeps it and queues it for the managers that listen.
+    /// Gives the event its sequence, stores it and queues it for the managers of its listeners.
     pub fn publish(
         &mut self,
         topic: &Topic,
@@ -97,8 +98,8 @@ impl<P: Clone> MemoryPartition<P> {
         Ok(Taken { published: self.published(topic, answer), trim, is_new: true })
     }
 
-    /// Does the same for each of these topics, with one body for all of them. Returns the
-    /// other partitions that must trim their history too.
+    /// Does the same for each of these topics, with one body for all. Returns the other partitions
+    /// due to trim their history.
     pub fn fan_out(
         &mut self,
         fan_out: &FanOutPublish,
@@ -184,7 +185,7 @@ impl<P: Clone> MemoryPartition<P> {
         let _ = self.log.trim();
     }
 
-    /// Forgets what time has overtaken.
+    /// Forgets expired events, ids and fan-outs.
     pub fn expire(&mut self, now: Instant) {
         self.log.expire(now);
         self.remembered.expire(now);

@@ -1,4 +1,4 @@
-//! A partition's decisions, and the types that partitions and topic managers exchange.
+//! A partition's decisions, and the types exchanged between partitions and topic managers.
 //!
 //! [`MemoryPartition`] keeps its log itself; [`Replica`] caches a log kept elsewhere. Both route
 //! events by [`Routing`].
@@ -34,7 +34,7 @@ use crate::{
 /// One stream comes or goes.
 #[derive(Debug)]
 pub enum InterestChange {
-    /// Replay what the stream lacks and route live events from here on.
+    /// Replay the events missing in the stream, and route live events from here on.
     Attach { stream: StreamId, interest: Arc<Interest>, from: StartFrom },
     /// Route no more for this stream.
     Detach { stream: StreamId, interest: Arc<Interest> },
@@ -45,32 +45,32 @@ pub enum InterestChange {
 /// One piece of news. `P` is a publish permit.
 #[derive(Debug)]
 pub enum Delivery<P> {
-    /// An event that streams of this manager listen to.
+    /// An event for streams of this manager.
     Event { event: Arc<SequencedEvent>, permit: Option<P> },
     /// A stream is attached: its replay, and every later event follows.
     Attached { stream: StreamId, replay: Replay },
     /// Streams have missed something, or numbers begin anew.
     Interrupted(Arc<Interruption>),
-    /// The link to other instances was away and is there again: what they said meanwhile was
-    /// not heard. What was published meanwhile follows.
+    /// The link to other instances is back after an outage: their calls in between are lost. Events
+    /// published in between follow.
     Relinked,
-    /// The partition was rebuilt and has forgotten who listens.
+    /// The partition was rebuilt and has no listeners any more.
     Restarted,
 }
 
-/// What open streams have missed of a partition and cannot be given in order any more.
+/// Events of a partition missed by open streams, and impossible to deliver in order now.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Interruption {
     pub partition: u16,
     pub reason: MissedReason,
-    /// Only streams that listen to one of these are concerned; if empty, all that touch the
+    /// Concerns only streams listening to one of these topics; if empty, all streams of the
     /// partition.
     pub topics: Vec<Topic>,
-    /// The epoch that begins, and the sequence after which its first event will come.
+    /// The new epoch, and the sequence before its first event.
     pub beginning: Option<(Epoch, u64)>,
 }
 
-/// What a partition is built from, at its start and after a panic.
+/// The parts of a partition, at its start and after a panic.
 #[derive(Debug, Clone)]
 pub struct PartitionSpec {
     pub partition: u16,
@@ -80,12 +80,12 @@ pub struct PartitionSpec {
     pub max_idle_topics: usize,
     pub idempotency_window: Duration,
     pub remembered: Arc<IdBudget>,
-    /// Of followers whom fan-outs with an id have reached.
+    /// Bounds the followers recorded for fan-outs with an id.
     pub remembered_fan_outs: Arc<IdBudget>,
 }
 
 impl PartitionSpec {
-    /// An empty log that begins after a sequence.
+    /// An empty log starting after a sequence.
     pub fn log(&self, epoch: Epoch, sequence: u64) -> PartitionLog {
         PartitionLog::new(
             epoch,
@@ -104,7 +104,7 @@ pub enum PartitionState<P> {
     Replica(Box<Replica<P>>),
 }
 
-/// What becomes of a publish.
+/// The result of a publish.
 pub enum Publishing<T> {
     /// The partition decided: the event is stored and queued for its streams, or refused.
     Decided(Result<T, PublishError>),

@@ -1,4 +1,5 @@
-//! Where a partition's events go: its listeners, and the deliveries queued for their managers.
+//! The routing of a partition's events: its listeners, and the deliveries queued for their
+//! managers.
 
 use std::collections::HashMap;
 

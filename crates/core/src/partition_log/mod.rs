@@ -1,7 +1,7 @@
-//! The log of one partition: it numbers events, keeps their history, and answers what a
-//! stream at a given place has missed.
+//! The log of one partition: it numbers events, keeps their history, and computes the events missed
+//! by a stream.
 //!
-//! Not here: who listens (`actors::partition`), and how an event looks in bytes (`wire`).
+//! Listeners are in `partition`, an event's bytes in `sse`.
 
 use std::{
     cmp::Reverse,
@@ -20,21 +20,21 @@ use crate::{
     topic::Topic,
 };
 
-/// What an attach or a resume is answered with.
+/// The answer to an attach or a resume.
 #[derive(Debug)]
 pub struct Replay {
     pub epoch: Epoch,
-    /// Where the stream stands before the first of `events`.
+    /// The stream's position before the first of `events`.
     pub start: u64,
-    /// Where it stands after the last: all that is newer arrives live.
+    /// The position after the last: all newer events arrive live.
     pub head: u64,
-    /// What it gets before live events, in sequence order.
+    /// The events before live ones, in sequence order.
     pub events: Vec<Arc<SequencedEvent>>,
-    /// What it lacked and `events` does not hold, if anything.
+    /// The missed events not in `events`, if any.
     pub missed: Option<Missed>,
 }
 
-/// What a replay could not give back.
+/// The part a replay could not restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missed {
     pub reason: MissedReason,
@@ -74,13 +74,12 @@ pub struct PartitionLog {
     max_idle_topics: usize,
     /// Highest last sequence of a topic that is not remembered any more.
     forgotten_through: u64,
-    /// Highest sequence that left any topic's history other than by conflation.
+    /// Highest sequence removed from any topic's history other than by conflation.
     evicted_through: u64,
 }
 
 impl PartitionLog {
-    /// An empty log that begins after `sequence`; a stream that stands before it has
-    /// missed what was there.
+    /// An empty log starting after `sequence`. Streams at lower positions have missed events.
     pub fn new(
         epoch: Epoch,
         partition: u16,
@@ -117,11 +116,11 @@ impl PartitionLog {
         self.topics.len()
     }
 
-    /// Gives the next sequence to the event that `build` makes of it, and keeps it.
-    /// `build` runs before anything changes, so a panic in it leaves the log as it was.
+    /// Gives the next sequence to the event made by `build`, and stores it. `build` runs before
+    /// anything changes, so a panic in it leaves the log unchanged.
     ///
-    /// Returns the event, and the partition that must forget its oldest event if the
-    /// budget is exceeded and this one is not the one.
+    /// Returns the event, and another partition due to evict its oldest event, if the budget is
+    /// exceeded.
     pub fn append(
         &mut self,
         topic: &Topic,
@@ -131,7 +130,7 @@ impl PartitionLog {
         self.append_at(self.sequence + 1, topic, now, build)
     }
 
-    /// The same for an event that has its sequence, which is higher than the last.
+    /// The same for an event with a given sequence, higher than the last.
     pub fn append_at(
         &mut self,
         sequence: u64,
@@ -174,11 +173,11 @@ impl PartitionLog {
         }
     }
 
-    /// What a stream with this interest gets before live events.
+    /// The replay for a stream with this interest.
     pub fn replay(&mut self, interest: &Interest, from: StartFrom, now: Instant) -> Replay {
         self.expire(now);
         let head = self.sequence;
-        // Only a cursor that this log did not give out claims more than there is.
+        // Only a cursor from elsewhere can be past the head.
         let missed = match from {
             StartFrom::After { epoch, sequence } if epoch != self.epoch || sequence > head => {
                 Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() })
@@ -189,7 +188,7 @@ impl PartitionLog {
         self.replay_with(interest, from, missed)
     }
 
-    /// The same for a caller who knows what the stream has missed.
+    /// The same for a caller with its own knowledge of the missed events.
     pub fn replay_with(
         &self,
         interest: &Interest,
@@ -228,14 +227,14 @@ impl PartitionLog {
         }
     }
 
-    /// Does what another partition asked for: forgets the oldest events. Returns the
-    /// partition that must forget then, if another must.
+    /// Evicts the oldest events at the request of another partition. Returns the next partition due
+    /// to evict, if any.
     pub fn trim(&mut self) -> Option<u16> {
         self.budget.answer(self.partition);
         self.keep_within_budget()
     }
 
-    /// Forgets what is older than its topic's policy allows.
+    /// Forgets events older than their topic's policy allows.
     pub fn expire(&mut self, now: Instant) {
         while let Some(Reverse((at, _))) = self.expiries.peek()
             && *at <= now
@@ -252,14 +251,14 @@ impl PartitionLog {
         self.tidy();
     }
 
-    // What follows is for a log that is a part of another one, in Redis.
+    // The rest is for a log caching a part of another log, in Redis.
 
     /// The epoch of the sequences.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// Says that nothing new came up to this sequence.
+    /// Records that nothing new came up to this sequence.
     pub fn advance(&mut self, sequence: u64) {
         self.sequence = self.sequence.max(sequence);
     }
@@ -280,8 +279,7 @@ impl PartitionLog {
         self.tidy();
     }
 
-    /// A topic's history; none for one that has had no event since the log began, or is
-    /// not remembered.
+    /// A topic's history; none for a topic without events since the log began, or a forgotten one.
     pub fn history(&self, topic: &Topic) -> Option<&HistoryRing> {
         self.topics.get(topic)
     }
@@ -291,13 +289,13 @@ impl PartitionLog {
         self.forgotten_through
     }
 
-    /// Whether all topics together still have all that came after a sequence.
+    /// Whether all topics together still have every event after a sequence.
     pub fn is_whole_after(&self, sequence: u64) -> bool {
         self.evicted_through <= sequence
     }
 
-    /// Adds older events of a topic, see [`TopicHistory::merge`]. The budget is kept at the
-    /// next [`Self::trim`], so that what was fetched for a stream is there to be replayed.
+    /// Adds older events of a topic, see [`HistoryRing::merge`]. The budget applies at the next
+    /// [`Self::trim`], so events read for a stream stay until its replay.
     pub fn merge(
         &mut self,
         topic: &Topic,
@@ -344,8 +342,8 @@ impl PartitionLog {
         events
     }
 
-    /// The histories of an interest's topics; those that patterns find may lack topics
-    /// without an event after the sequence.
+    /// The histories of an interest's topics. Pattern matches may lack topics without an event
+    /// after the sequence.
     fn histories<'a>(
         &'a self,
         interest: &'a Interest,
@@ -431,8 +429,8 @@ impl PartitionLog {
         self.budget.release(bytes);
     }
 
-    /// Drops what no longer stands for anything: stale places at the front of `order`, all
-    /// of them once they outnumber the others, and the oldest tombstones past the bound.
+    /// Drops stale bookkeeping: stale entries at the front of `order`, all of them once they
+    /// outnumber the others, and the oldest tombstones past the bound.
     fn tidy(&mut self) {
         let topics = &self.topics;
         let kept = |(sequence, topic): &(u64, Topic)| {
@@ -448,8 +446,8 @@ impl PartitionLog {
         self.forget_idle_topics();
     }
 
-    /// Forgets the topics that were idle longest, past the bound. One that had events since
-    /// it was listed gets a second chance; so the work per call is bounded too.
+    /// Forgets the longest idle topics past the bound. A topic with events since its listing gets a
+    /// second chance. So the work per call is bounded too.
     fn forget_idle_topics(&mut self) {
         const MAX_LOOKS: usize = 8;
         for _ in 0..MAX_LOOKS {

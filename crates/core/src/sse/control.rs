@@ -31,7 +31,7 @@ impl From<MissedReason> for GapReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ShutdownReason {
-    /// The instance stops, or rebuilds what the stream hung on.
+    /// The instance stops, or rebuilds a part the stream depends on.
     Drain,
     /// The instance has no room for the stream.
     Capacity,
@@ -71,7 +71,7 @@ impl Connected<'_> {
     }
 }
 
-/// Events were missed that cannot be replayed.
+/// Events were missed and cannot be replayed.
 #[derive(Serialize)]
 pub struct Gap<'a> {
     pub reason: GapReason,

@@ -3,25 +3,25 @@
 
 use std::{collections::VecDeque, mem, time::Duration};
 
-/// Most bytes of one event that are kept while it is incomplete. A hub's payloads are far
-/// smaller; the bound keeps a stream without line ends from taking all memory.
+/// Bound on the bytes of one incomplete event. A hub's payloads are far smaller; without the bound
+/// a stream without line ends would take all memory.
 const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// What a stream said.
+/// One decoded piece of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded {
     Event {
-        /// `message` where the stream named none.
+        /// `message` if the stream named none.
         event_type: String,
         data: String,
-        /// The last event id: this event's own, or that of the last event that had one.
+        /// The last event id: this event's own, or the most recent one before it.
         id: String,
     },
     /// How long to wait before reconnecting.
     Retry(Duration),
-    /// A line that says nothing but that the stream is alive.
+    /// A comment line; it only shows that the stream is alive.
     Comment,
 }
 
@@ -32,13 +32,13 @@ pub struct DecodeError {
     max_bytes: usize,
 }
 
-/// One per connection. What is incomplete when the stream ends is to be dropped with it.
+/// One decoder per connection. Drop it with the connection, together with any incomplete event.
 #[derive(Debug)]
 pub struct Decoder {
-    /// The line that has not ended yet.
+    /// The unfinished line.
     line: Vec<u8>,
     is_first_line: bool,
-    /// The last byte was a CR: an LF that comes next belongs to it.
+    /// The last byte was a CR, so a following LF belongs to it.
     is_after_cr: bool,
     event_type: String,
     /// With an LF after each line.
@@ -67,8 +67,8 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Takes the next bytes. What they complete is had from [`next`](Self::next), which is to
-    /// be emptied before the next push: what waits there is not bounded.
+    /// Takes the next bytes. Read the completed pieces by [`pop`](Self::pop) before the next push:
+    /// their queue is unbounded.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), DecodeError> {
         while let Some(first) = bytes.first() {
             if mem::take(&mut self.is_after_cr) && *first == b'\n' {
@@ -86,13 +86,13 @@ impl Decoder {
         Ok(())
     }
 
-    /// What the bytes so far completed, in order.
+    /// The next completed piece, in order.
     pub fn pop(&mut self) -> Option<Decoded> {
         self.decoded.pop_front()
     }
 
-    /// The last event id of the blocks that are complete: also of those without data, which
-    /// are no events. Empty if there was none.
+    /// The last event id of all complete blocks, blocks without data included. Empty if there was
+    /// none.
     pub fn last_event_id(&self) -> &str {
         &self.last_event_id
     }
@@ -111,7 +111,7 @@ impl Decoder {
         if mem::take(&mut self.is_first_line) {
             line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         }
-        // Line by line gives what decoding all of it would: no broken sequence spans a line end.
+        // Decoding line by line gives the same text: no broken sequence spans a line end.
         self.on_line(&String::from_utf8_lossy(line));
         kept.clear();
         self.line = kept;

@@ -1,4 +1,4 @@
-//! What the hub writes: events, control events, comments.
+//! Encoding: events, control events, comments.
 
 use std::fmt::Write as _;
 
@@ -13,12 +13,13 @@ use crate::{
 /// Why writing text into memory does not fail.
 const ANY_TEXT: &str = "memory takes any text";
 
-/// The comment that keeps an idle stream alive.
+/// The comment sent to an idle stream.
 pub const HEARTBEAT: &[u8] = b": heartbeat\n";
 
-/// Encodes what all streams see alike of an event, for so many topics at least: everything but the `id:` line, which
-/// comes last. Some clients take an id over when they read its line, and would miss the
-/// event if the connection were cut between there and the blank line.
+/// Encodes the part of an event common to all streams, for `topic_count` topics at least:
+/// everything except the `id:` line. The `id:` line comes last in the block: some clients store an
+/// id when they read its line, and would miss the event if the connection were cut before the blank
+/// line.
 pub fn body(event: &Event, topic_count: usize) -> EventBody {
     let payload = event.data.as_str();
     let mut text = String::with_capacity(payload.len() + 48);
@@ -54,7 +55,7 @@ pub fn push_lines(out: &mut Vec<u8>, event: &SequencedEvent) {
     writeln!(Text(out), "{comma}\"collapsed\":{}}}", event.count()).expect(ANY_TEXT);
 }
 
-/// An event as a stream gets it that touches just its partition.
+/// An event for a stream of just its partition.
 pub fn push_event(out: &mut Vec<u8>, event: &SequencedEvent) {
     push_lines(out, event);
     let cursor = Cursor::of_event(event.epoch, event.partition, event.sequence);
@@ -81,7 +82,8 @@ pub fn control_event(name: &str, id: &str, data: &impl Serialize) -> String {
     text
 }
 
-/// The `retry:` line that opens a stream: no block of its own, the event after it ends it.
+/// The `retry:` line at the start of a stream. It is not a block of its own: the next event's blank
+/// line ends it.
 pub fn retry(millis: u64) -> String {
     format!("retry: {millis}\n")
 }
@@ -93,15 +95,15 @@ pub fn cursor_text(epoch: Epoch, positions: &Positions) -> String {
     text
 }
 
-/// The `id:` line of a stream over several partitions, and the blank line that ends the event.
+/// The `id:` line of a stream over several partitions, and the blank line ending the event.
 pub fn push_id_line(out: &mut Vec<u8>, cursor: &[u8]) {
     out.extend_from_slice(b"id: ");
     out.extend_from_slice(cursor);
     out.extend_from_slice(b"\n\n");
 }
 
-/// One event of a JSON batch: `{"id":…,"topic":…,"event":…,"key":…,"data":…}`, without
-/// `event` and `key` where the publisher named none.
+/// One event of a JSON batch: `{"id":…,"topic":…,"event":…,"key":…,"data":…}`, without `event` and
+/// `key` if the publisher named none.
 pub fn push_batch_item(out: &mut String, id: &str, event: &SequencedEvent) {
     #[derive(Serialize)]
     struct JsonBatchItem<'a> {
@@ -132,7 +134,7 @@ pub fn push_batch_item(out: &mut String, id: &str, event: &SequencedEvent) {
     out.push('}');
 }
 
-/// The data that an event carries in a stream, its line ends all LF.
+/// The data of an event in a stream, with LF line ends only.
 fn data_of(event: &SequencedEvent) -> String {
     let mut lines = Vec::with_capacity(event.body.lines.len());
     push_lines(&mut lines, event);
@@ -141,8 +143,8 @@ fn data_of(event: &SequencedEvent) -> String {
     values.collect::<Vec<_>>().join("\n")
 }
 
-/// Splits where the standard ends a line: LF, CRLF or CR. A last empty line counts, so
-/// that data that ends in a line end comes out as it went in.
+/// Splits at the line ends of the standard: LF, CRLF or CR. A last empty line counts, so data
+/// ending in a line end is unchanged.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {

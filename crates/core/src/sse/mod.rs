@@ -1,6 +1,6 @@
-//! The bytes of an event stream (WHATWG HTML §9.2): what the hub writes, and what the
-//! command-line client reads. Lines end in LF only, and nothing is written between events
-//! but single comment lines without a blank line: some clients make an empty message of one.
+//! The bytes of an event stream (WHATWG HTML §9.2), as the hub writes and the command reads them.
+//! Lines end in LF only. Between events the hub writes only single comment lines without a blank
+//! line: some clients turn a blank line into an empty message.
 
 pub mod control;
 pub mod decode;

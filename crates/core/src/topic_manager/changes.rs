@@ -1,6 +1,6 @@
-//! Changes of what an open stream wants: topics added and removed, kinds muted. One at a
-//! time for each stream; a change is done when every partition has attached what was added,
-//! so whatever is published after that reaches the stream.
+//! Changes of an open stream's subscription: topics added and removed, kinds muted. A stream has
+//! one change at a time. A change is done when every partition has attached the added topics, so
+//! events published later reach the stream.
 
 use std::{collections::VecDeque, mem::take, sync::Arc, time::Instant};
 
@@ -18,10 +18,10 @@ use crate::{
     },
 };
 
-/// Names a change to whoever waits for it.
+/// Names a change to the waiting caller.
 pub type Ticket = u64;
 
-/// What became of a change.
+/// The outcome of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeOutcome {
     /// The stream now wants these.
@@ -32,7 +32,7 @@ pub enum ChangeOutcome {
     Ended,
 }
 
-/// Marks the numbers that attachments of later topics have instead of their stream's.
+/// Marks the ids of attachments added later; they differ from their stream's id.
 const LATER: StreamId = 1 << 63;
 
 /// The changes of one stream.
@@ -45,9 +45,9 @@ pub struct Changes {
 #[derive(Debug)]
 struct RunningChange {
     ticket: Ticket,
-    /// Partitions that have not attached what was added.
+    /// Partitions yet to attach the added topics.
     awaited: usize,
-    /// What is not wanted any more once they have.
+    /// Attachments to detach after that.
     detach: Vec<Attachment>,
 }
 
@@ -61,7 +61,7 @@ impl Changes {
 }
 
 impl<O: Outlet> ManagerState<O> {
-    /// Has a stream's wishes changed, after those changes that wait already.
+    /// Changes a stream's subscription, after earlier changes still waiting.
     pub fn change(&mut self, ticket: Ticket, reference: SlotRef, change: Change, now: Instant) {
         match self.streams.get_mut(reference) {
             Some(slot) => {
@@ -78,12 +78,12 @@ impl<O: Outlet> ManagerState<O> {
         (self.streams.get(reference)?.subscription.secret == secret).then_some(reference)
     }
 
-    /// Takes the changes that are done.
+    /// Takes the finished changes.
     pub fn take_finished(&mut self) -> Vec<(Ticket, ChangeOutcome)> {
         take(&mut self.finished)
     }
 
-    /// Starts what waits, unless a change runs or the stream has not begun.
+    /// Starts the next waiting change, unless one runs or the stream has not begun.
     pub(super) fn start_changes(&mut self, reference: SlotRef, now: Instant) {
         loop {
             let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0)
@@ -118,7 +118,8 @@ impl<O: Outlet> ManagerState<O> {
         slot.subscription = Arc::new(changed);
         slot.outlet.change(&slot.subscription, None);
         let mut attach = added.interests(&slot.subscription, self.spec.partition_count);
-        // Detached only when all that comes is attached: it may be the same by another name.
+        // Old attachments go only after all new ones are in place: a topic may be in both, and
+        // detaching first would open a hole.
         let detach = self.leave(reference, &gone, &mut attach);
         self.join(reference, &added);
         let Some(slot) = self.streams.get_mut(reference) else { return };
@@ -136,7 +137,7 @@ impl<O: Outlet> ManagerState<O> {
         topic.map_or(name, |(topic, _)| topic.clone().into())
     }
 
-    /// The stream is among the subscribers of what it wants in addition.
+    /// Adds the stream to the subscribers of the added topics and patterns.
     fn join(&mut self, reference: SlotRef, added: &Difference) {
         for pattern in &added.patterns {
             self.patterns.insert(pattern, reference);
@@ -149,13 +150,13 @@ impl<O: Outlet> ManagerState<O> {
             }
         }
         if let Some(slot) = self.streams.get_mut(reference) {
-            // Events of what has gone may still be queued: so it is never taken back.
+            // Events of removed topics may still be queued, so this never turns back to false.
             slot.may_interleave |= slot.topics.len() > 1 || !slot.subscription.patterns.is_empty();
         }
     }
 
-    /// The stream is no more among the subscribers of what has gone. Returns what is to be
-    /// detached; `attach` gets what is left of sets of patterns.
+    /// Removes the stream from the subscribers of the removed topics. Returns the attachments to
+    /// detach; `attach` gets the rest of split pattern sets.
     fn leave(
         &mut self,
         reference: SlotRef,
@@ -173,8 +174,8 @@ impl<O: Outlet> ManagerState<O> {
         detach
     }
 
-    /// What was published before a change is treated as it was then: so it goes to the
-    /// connection now, which also leaves out what is still muted.
+    /// Events published before a change are treated by the old subscription: so they go to the
+    /// connection now, and the connection drops muted ones.
     fn queue_pending(
         &mut self,
         reference: SlotRef,
@@ -195,7 +196,7 @@ impl<O: Outlet> ManagerState<O> {
         self.last_attachment += 1;
         let id = LATER | self.last_attachment;
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        // Those that are empty by now would gather with every change.
+        // Remove empty entries here, or they would accumulate with every change.
         slot.attachments.parts.retain(|one| one.partition != partition || !one.interest.is_empty());
         slot.attachments.parts.push(Attachment { partition, id, interest: interest.clone() });
         self.joining.insert(id, reference);
@@ -203,7 +204,7 @@ impl<O: Outlet> ManagerState<O> {
         self.changes[usize::from(partition)].push(attach);
     }
 
-    /// A partition has attached what a stream began to want.
+    /// A partition has attached the added topics of a stream.
     pub(super) fn on_joined(
         &mut self,
         partition: u16,
@@ -232,8 +233,7 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Nothing of a topic that was named reaches the stream any more. Returns what is to be
-    /// detached.
+    /// Removes a named topic from the stream. Returns the attachments to detach.
     fn leave_topic(&mut self, reference: SlotRef, topic: &Topic) -> Option<Attachment> {
         let slot = self.streams.get_mut(reference)?;
         let id = self.topic_ids.get(topic).copied()?;
@@ -252,8 +252,8 @@ impl<O: Outlet> ManagerState<O> {
         part
     }
 
-    /// Patterns are attached as sets. Where some of a set go, what is left of it is attached
-    /// anew, and only then the old one detached: so nothing is missed in between.
+    /// Patterns are attached as sets. If a part of a set is removed, the rest is attached anew and
+    /// only then the old set detached: so nothing is missed in between.
     fn renew_patterns(
         &mut self,
         reference: SlotRef,
@@ -289,7 +289,7 @@ impl<O: Outlet> ManagerState<O> {
         self.changes[usize::from(partition)].push(InterestChange::Detach { stream, interest });
     }
 
-    /// Whoever waits for a change of a stream that has ended waits no more.
+    /// Callers waiting for changes of an ended stream are answered.
     pub(super) fn end_changes(&mut self, slot: &mut Slot<O>) {
         let Some(changes) = slot.changes.take() else { return };
         let Changes { waiting, running } = *changes;
@@ -302,7 +302,7 @@ impl<O: Outlet> ManagerState<O> {
     }
 }
 
-/// What one subscription has and another has not.
+/// The difference between two subscriptions.
 struct Difference {
     topics: Vec<Topic>,
     patterns: Vec<Pattern>,
@@ -313,7 +313,7 @@ impl Difference {
         self.topics.contains(topic) || self.patterns.iter().any(|one| one.matches(topic.as_str()))
     }
 
-    /// What has gone, and what has come.
+    /// The removed and the added part.
     fn between(now: &ResolvedSubscription, before: &ResolvedSubscription) -> (Self, Self) {
         let only = |here: &ResolvedSubscription, there: &ResolvedSubscription| Self {
             topics: minus(here.topics.iter(), |topic| there.topics.binary_search(topic).is_ok()),

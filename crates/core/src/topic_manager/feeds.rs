@@ -1,5 +1,4 @@
-//! The feeds of a worker: which streams are whose, so that who follows or mutes changes them
-//! at once.
+//! The feeds of a worker by user, so follows and mutes change open feeds at once.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -21,12 +20,12 @@ use crate::{
 #[derive(Debug, Default)]
 pub(super) struct Feeds {
     slots: SmallVec<[SlotRef; 1]>,
-    /// Streams that are about to open.
+    /// Streams about to open.
     expected: Vec<ExpectedFeed>,
     rereading: Rereading,
 }
 
-/// How far the reading again of whom a user follows has come.
+/// The progress of rereading a user's followed authors.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Rereading {
     #[default]
@@ -41,21 +40,21 @@ enum Rereading {
 #[derive(Debug)]
 struct ExpectedFeed {
     number: u64,
-    /// What has changed since whom the user follows began to be read for it.
+    /// Changes since the read of the user's followed authors began.
     changes: Vec<(Ticket, Change)>,
-    /// Whether something may have changed that was not heard here.
+    /// Whether this instance may have missed a change.
     is_stale: bool,
 }
 
 impl<O: Outlet> ManagerState<O> {
-    /// A stream of this user's feed is about to open: changes from here on reach it. No two
-    /// have the same number, even if this manager is one that was built anew.
+    /// A stream of this user's feed is about to open: changes from here on are kept for it. Numbers
+    /// are unique, even across a rebuilt manager.
     pub fn expect_feed(&mut self, feed: &FeedOf) {
         let expected = ExpectedFeed { number: feed.number, changes: Vec::new(), is_stale: false };
         self.feeds.entry(feed.user.clone()).or_default().expected.push(expected);
     }
 
-    /// A stream that was expected will not come.
+    /// An expected stream will not come.
     pub fn forget_expected(&mut self, feed: &FeedOf) {
         let changes = self.take_expected(feed).map(|expected| expected.changes);
         for (ticket, _) in changes.into_iter().flatten() {
@@ -87,8 +86,8 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// The users, by a hash of their names, who have a feed here that wants a topic; and of
-    /// each whether the kind is muted.
+    /// The users with a feed here subscribed to a topic, by a hash of their names, each with
+    /// whether the kind is muted.
     pub fn feed_users(&self, topic: &Topic, kind: &str) -> Vec<(u64, bool)> {
         let Some(id) = self.topic_ids.get(topic) else { return Vec::new() };
         let slots = self.topics[*id].subscribers.iter();
@@ -103,8 +102,8 @@ impl<O: Outlet> ManagerState<O> {
         let expected = self.take_expected(feed);
         self.feeds.entry(feed.user.clone()).or_default().slots.push(reference);
         let Some(ExpectedFeed { changes, is_stale, .. }) = expected else {
-            // What has changed since is not known: the client comes back, and whom its user
-            // follows is read again.
+            // Changes in between are unknown, so the stream ends: the client returns, and its feed
+            // is read again.
             if let Some(slot) = self.streams.get(reference) {
                 slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
             }
@@ -118,8 +117,7 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Changes may have been made that this instance was not told of: so what follows is read
-    /// again, and until then no feed goes on.
+    /// This instance may have missed changes: so all feeds are read again, and wait until then.
     pub(super) fn reread_feeds(&mut self) {
         let mut users = Vec::new();
         for (user, feeds) in &mut self.feeds {
@@ -135,7 +133,7 @@ impl<O: Outlet> ManagerState<O> {
         for reference in slots {
             if let Some(slot) = self.streams.get_mut(*reference) {
                 slot.awaited += usize::from(!std::mem::replace(&mut slot.is_rereading, true));
-                // What gathers meanwhile is bounded.
+                // Events gathering meanwhile are bounded.
                 slot.is_held = true;
             }
         }
@@ -146,7 +144,7 @@ impl<O: Outlet> ManagerState<O> {
                 Rereading::Queued
             }
             Rereading::Queued => Rereading::Queued,
-            // What it reads may be older than this.
+            // The running read may be older than this change.
             Rereading::Running | Rereading::RunningInVain => Rereading::RunningInVain,
         };
     }
@@ -162,8 +160,8 @@ impl<O: Outlet> ManagerState<O> {
         None
     }
 
-    /// What was read again; none if it cannot be had. Streams that have just that go on; the
-    /// others end, and come back with what they have been sent, so that they miss nothing.
+    /// A feed was read again; `None` if that failed. Streams with exactly this feed go on. The
+    /// others end and resume after their last id, so they miss nothing.
     pub fn on_reread(&mut self, user: &User, read: Option<(&[Topic], &[String])>, now: Instant) {
         let Some(feeds) = self.feeds.get_mut(user) else { return };
         if feeds.rereading != Rereading::Running {
@@ -191,7 +189,7 @@ impl<O: Outlet> ManagerState<O> {
         self.drop_feeds_if_unused(&feed.user);
     }
 
-    /// What was kept for a stream; none if it was not expected here.
+    /// The changes kept for a stream; none if it was not expected here.
     fn take_expected(&mut self, feed: &FeedOf) -> Option<ExpectedFeed> {
         let feeds = self.feeds.get_mut(&feed.user)?;
         let index = feeds.expected.iter().position(|one| one.number == feed.number)?;

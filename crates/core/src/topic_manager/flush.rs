@@ -20,10 +20,10 @@ use crate::{
     },
 };
 
-/// Frames that wait for one stream over more than a turn: references to what all share.
+/// Frames waiting for one stream longer than a turn: references to shared frames.
 const MAX_HELD_FRAMES: usize = 100_000;
 
-/// When a stream whose mailbox was full is tried again.
+/// Delay before a stream with a full mailbox is tried again.
 const RETRY: Duration = Duration::from_millis(10);
 
 impl<O: Outlet> ManagerState<O> {
@@ -36,8 +36,8 @@ impl<O: Outlet> ManagerState<O> {
         let mut ids = Vec::new();
         for (at, candidates) in due {
             for id in candidates {
-                // An entry may speak of a time that was brought forward since, or of a topic
-                // that is gone and whose number another has.
+                // An entry may be stale: the topic's time moved forward, or the topic is gone and
+                // its number reused.
                 if let Some(entry) = self.topics.get_mut(id)
                     && entry.due == Some(at)
                 {
@@ -78,7 +78,7 @@ impl<O: Outlet> ManagerState<O> {
         self.hand_over(dirty, now);
     }
 
-    /// Hands over what is queued for these streams, to each in one message.
+    /// Hands queued frames to these streams, one message each.
     pub(super) fn hand_over(&mut self, dirty: Vec<SlotRef>, now: Instant) {
         for reference in dirty {
             self.pull_ahead(reference);
@@ -87,7 +87,7 @@ impl<O: Outlet> ManagerState<O> {
                 continue;
             }
             if slot.is_held && slot.queued.len() > MAX_HELD_FRAMES {
-                // Its task has not run for so long that only a resume can help.
+                // The connection's task has not run for so long that only a resume can help.
                 slot.queued = Frames::new();
                 slot.outlet.end(ShutdownReason::Slow, None, Frames::new());
                 continue;
@@ -107,9 +107,9 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Order holds per partition and stream. So where a stream gets an event while older
-    /// ones of the same partition, of its other topics, still wait for their tick, those go
-    /// with it; the cursor makes it ignore them when their tick comes.
+    /// Order holds per partition and stream. If a stream gets an event while older events of the
+    /// same partition wait for the tick of other topics, those leave with it. At their own tick the
+    /// cursor makes the stream ignore them.
     fn pull_ahead(&mut self, reference: SlotRef) {
         let Some(slot) = self.streams.get(reference) else { return };
         if !slot.may_interleave || slot.awaited > 0 {
@@ -126,7 +126,7 @@ impl<O: Outlet> ManagerState<O> {
         for (partition, last) in newest {
             let pending = &self.pending[usize::from(partition)];
             if pending.is_empty() {
-                // As when all leave at one tick, which is the usual case.
+                // The usual case: all leave at one tick.
                 continue;
             }
             let waiting: SmallVec<[&Batch; 4]> = if slot.subscription.patterns.is_empty() {
@@ -148,8 +148,8 @@ impl<O: Outlet> ManagerState<O> {
     }
 }
 
-/// The last sequence that leaves if everything older than `last` does: an event into which
-/// such were merged goes with them, and then what is older than that one.
+/// The last sequence to leave with everything older than `last`: an event merged from such older
+/// events leaves too, then everything older than that one.
 fn last_with_merged(waiting: &[&Batch], mut last: u64) -> u64 {
     loop {
         let leaving = waiting.iter().flat_map(|batch| batch.iter());
@@ -162,8 +162,8 @@ fn last_with_merged(waiting: &[&Batch], mut last: u64) -> u64 {
     }
 }
 
-/// Queues a frame for a stream that wants something of it, once, whichever of its patterns
-/// and topics matched.
+/// Queues a frame for a stream that wants one of its events: once, even if several patterns and
+/// topics matched.
 fn queue<O: Outlet>(
     streams: &mut Streams<O>,
     dirty: &mut Vec<SlotRef>,
@@ -179,7 +179,7 @@ fn queue<O: Outlet>(
     {
         return;
     }
-    // One that waits for something else is seen again too: so its bound is looked at.
+    // A waiting stream is visited again too, so its bound is checked.
     if slot.queued.is_empty() || slot.awaited > 0 {
         dirty.push(reference);
     }

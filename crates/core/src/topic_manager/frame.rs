@@ -1,4 +1,4 @@
-//! What a topic manager hands to connections.
+//! The data handed from a topic manager to connections.
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,8 +10,8 @@ use crate::{
     sse::encode,
 };
 
-/// The events of one topic that leave together, shared by all streams that get them; or,
-/// between events, that some are missing.
+/// The events of one topic sent together, shared by all receiving streams; or a notice that some
+/// are missing.
 #[derive(Debug)]
 pub struct Frame {
     pub partition: u16,
@@ -19,9 +19,9 @@ pub struct Frame {
     pub interruption: Option<Arc<Interruption>>,
     /// In sequence order, at least one unless this is an interruption.
     pub events: Box<[Arc<SequencedEvent>]>,
-    /// The lowest sequence of these, and of what was merged into them.
+    /// The lowest sequence of these events and of those merged into them.
     pub oldest: u64,
-    /// All events' bytes, with the `id:` lines of a stream that touches just this partition.
+    /// All events' bytes, with the `id:` lines for streams of just this partition.
     pub bytes: Bytes,
 }
 
@@ -36,7 +36,7 @@ impl Frame {
         Some(Arc::new(Self { partition, interruption: None, oldest, events, bytes }))
     }
 
-    /// What some streams have missed.
+    /// Events missed by some streams.
     pub fn interruption(interruption: Arc<Interruption>) -> Arc<Self> {
         Arc::new(Self {
             partition: interruption.partition,
@@ -58,10 +58,10 @@ impl Frame {
     }
 }
 
-/// All frames that one stream gets in one turn.
+/// All frames for one stream in one turn.
 pub type Frames = SmallVec<[Arc<Frame>; 1]>;
 
-/// Where an open stream stands in a partition that it did not touch before.
+/// An open stream's position in a partition added to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Begin {
     pub partition: u16,
@@ -69,7 +69,7 @@ pub struct Begin {
     pub head: u64,
 }
 
-/// How a stream begins: what each of its partitions answered.
+/// The start of a stream: the answers of its partitions.
 #[derive(Debug)]
 pub struct Opening {
     /// Ascending by partition.

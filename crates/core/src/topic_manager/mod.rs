@@ -1,5 +1,5 @@
-//! What a topic manager decides: which stream gets which events of its worker, and when.
-//! How they then leave is in `flush`.
+//! The decisions of a topic manager: which stream gets which events of its worker, and when.
+//! `flush` has the way out.
 
 mod changes;
 mod feeds;
@@ -44,7 +44,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct ManagerSpec {
     pub start: Instant,
-    /// From which ticks are counted, on all workers and in partitions.
+    /// The start of all ticks, on all workers and in partitions.
     pub ticks_from: Instant,
     /// By how many steps of each tick later, see [`Policy::next_tick`].
     pub tick_phase: u32,
@@ -58,30 +58,30 @@ pub struct ManagerSpec {
     pub max_topics: usize,
 }
 
-/// What the wheel turns up.
+/// The deadlines on the wheel.
 #[derive(Debug, Clone, Copy)]
 enum Deadline {
     Heartbeat(SlotRef),
     Lifetime(SlotRef),
 }
 
-/// A topic that has subscribers here, or pending events.
+/// A topic with subscribers here, or with pending events.
 struct TopicEntry {
     topic: Topic,
-    /// Streams that named the topic; some have left meanwhile.
+    /// Streams naming the topic; some have left.
     subscribers: SmallVec<[SlotRef; 2]>,
     left_count: usize,
     pending: Batch,
-    /// When the pending events leave; of a topic that leads and has none, when it will have
-    /// been quiet for a tick.
+    /// The moment the pending events leave. For a leading topic without any: the moment it will
+    /// have been quiet for a tick.
     due: Option<Instant>,
 }
 
-/// What happened since it was last asked, for the metrics.
+/// Counts since the last call, for the metrics.
 #[derive(Debug, Default)]
 pub struct Activity {
     pub conflated: u64,
-    /// Events in each frame that was made.
+    /// Events in each frame made.
     pub batch_events: Vec<usize>,
 }
 
@@ -96,27 +96,27 @@ pub struct ManagerState<O> {
     due: BTreeMap<Instant, Vec<usize>>,
     /// Per partition, the topics with pending events.
     pending: Vec<HashSet<usize>>,
-    /// Per partition, what its listeners have to be told.
+    /// Per partition, changes of interest to send.
     changes: Vec<Vec<InterestChange>>,
-    /// Streams with frames that are not handed over.
+    /// Streams with frames not handed over yet.
     undelivered: Vec<SlotRef>,
     retry_at: Option<Instant>,
     wheel: TimerWheel<Deadline>,
     activity: Activity,
     feeds: FeedsByUser,
-    /// Streams by what partitions are to attach for them while they are open.
+    /// Streams by the id of an attachment added while they are open.
     joining: HashMap<StreamId, SlotRef>,
     /// Number of the last such attachment.
     last_attachment: u64,
     finished: Vec<(Ticket, ChangeOutcome)>,
-    /// Users whose feeds are to be read again.
+    /// Users with feeds to reread.
     to_reread: VecDeque<User>,
 }
 
 impl<O: Outlet> ManagerState<O> {
     pub fn new(spec: ManagerSpec) -> Self {
         let partitions = usize::from(spec.partition_count);
-        // Fine enough that a heartbeat is at most a fiftieth late.
+        // Fine enough for heartbeats at most a fiftieth late.
         let resolution = (spec.heartbeat / 50).min(Duration::from_secs(1));
         Self {
             streams: Streams::default(),
@@ -223,7 +223,7 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Takes what a partition's listeners have to be told.
+    /// Takes the changes of interest for a partition.
     pub fn take_changes(&mut self, partition: u16) -> Vec<InterestChange> {
         take(&mut self.changes[usize::from(partition)])
     }
@@ -249,7 +249,7 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Does what is due: sends batches, heartbeats, ends lifetimes.
+    /// Does all due work: sends batches and heartbeats, ends lifetimes.
     pub fn on_time(&mut self, now: Instant) {
         self.flush(now);
         if self.retry_at.is_some_and(|at| at <= now) {
@@ -287,21 +287,21 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Has the partitions forget all streams of the manager that this one is built for.
+    /// Makes the partitions forget all streams of the manager replaced by this one.
     pub fn reset_interest(&mut self) {
         for changes in &mut self.changes {
             changes.push(InterestChange::DetachAll);
         }
     }
 
-    /// Ends every stream, as when this manager is rebuilt and has forgotten what they want.
+    /// Ends every stream, for a manager about to be rebuilt without its subscriptions.
     pub fn end_all(&self, reason: ShutdownReason) {
         for slot in self.streams.iter() {
             slot.outlet.end(reason, None, Frames::new());
         }
     }
 
-    /// Takes what happened since it was last asked.
+    /// Takes the activity since the last call.
     pub fn take_activity(&mut self) -> Activity {
         take(&mut self.activity)
     }
@@ -364,7 +364,7 @@ impl<O: Outlet> ManagerState<O> {
         self.go_on(reference, now);
     }
 
-    /// Hands a stream what it waited for, once it waits for nothing more.
+    /// Hands a stream its waiting frames once nothing holds it back.
     fn go_on(&mut self, reference: SlotRef, now: Instant) {
         let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0) else {
             return;
@@ -381,8 +381,8 @@ impl<O: Outlet> ManagerState<O> {
         self.start_changes(reference, now);
     }
 
-    /// What was published before goes first. Streams that the partition has not attached yet
-    /// will begin behind it.
+    /// Events published before leave first. Streams not attached yet will begin behind the
+    /// interruption.
     fn on_interrupted(&mut self, interruption: &Arc<Interruption>, now: Instant) {
         let partition = interruption.partition;
         let pending = self.pending[usize::from(partition)].iter().copied().collect();
@@ -398,7 +398,7 @@ impl<O: Outlet> ManagerState<O> {
             let is_concerned =
                 interruption.topics.is_empty() || interruption.topics.iter().any(wants);
             if !is_attached && interruption.beginning.is_some() {
-                // Its replay will be of the new epoch, in which these sequences mean nothing.
+                // The stream's replay will be of the new epoch; these sequences mean nothing there.
                 slot.queued.retain(|frame| frame.partition != partition);
             }
             if is_attached && touches && is_concerned {
@@ -409,10 +409,10 @@ impl<O: Outlet> ManagerState<O> {
         self.hand_over(dirty, now);
     }
 
-    /// The partition has forgotten who listens. Its streams end; they must not be detached
-    /// one by one later, which would count against streams that attach from now on.
+    /// The partition has forgotten its listeners. Its streams end. Detaching them one by one later
+    /// would count against streams attached from now on.
     fn on_partition_restarted(&mut self, partition: u16, now: Instant) {
-        // Streams to come may stand in another epoch, where these sequences mean nothing.
+        // Later streams may be in another epoch, so pending sequences would mean nothing there.
         let pending = self.pending[usize::from(partition)].iter().copied().collect();
         self.send(pending, now);
         self.changes[usize::from(partition)] = vec![InterestChange::DetachAll];

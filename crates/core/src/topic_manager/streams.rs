@@ -1,4 +1,4 @@
-//! The streams of one worker, by a reference that cannot come to mean another stream.
+//! The streams of one worker. A reference never comes to mean another stream.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ use crate::{
 
 /// How a manager reaches a connection. Nothing here waits.
 pub trait Outlet {
-    /// The first message: where the stream begins.
+    /// The first message: the stream's start.
     fn open(&self, opening: Opening);
 
     /// Frames of one turn.
@@ -40,7 +40,7 @@ pub trait Outlet {
     /// Nothing was written for the heartbeat's time.
     fn beat(&self);
 
-    /// The last message: the stream ends, after what was delivered before and these frames.
+    /// The last message: the stream ends after earlier deliveries and these frames.
     fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>, frames: Frames);
 }
 
@@ -48,16 +48,16 @@ pub trait Outlet {
 pub struct Slot<O> {
     pub stream: StreamId,
     pub outlet: O,
-    /// Numbers of the topics that it named.
+    /// Numbers of its named topics.
     pub topics: SmallVec<[u32; 4]>,
     pub subscription: Arc<ResolvedSubscription>,
     pub attachments: Attachments,
-    /// Changes of what it wants that are not done.
+    /// Unfinished changes of its subscription.
     pub changes: Option<Box<Changes>>,
     /// Whether it may have several topics in one partition.
     pub may_interleave: bool,
-    /// What it waits for before it is handed anything: partitions that have not attached it,
-    /// and its feed's being read again.
+    /// Reasons to wait before the stream gets anything: partitions yet to attach it, and a running
+    /// reread of its feed.
     pub awaited: usize,
     /// Whether it has begun.
     pub is_open: bool,
@@ -65,25 +65,25 @@ pub struct Slot<O> {
     pub is_rereading: bool,
     pub opening: Vec<(u16, Replay)>,
     pub queued: Frames,
-    /// Whether what is queued waits for more than the end of this turn.
+    /// Whether its queue waits for more than the end of this turn.
     pub is_held: bool,
     pub last_write: Instant,
 }
 
-/// What partitions have attached of a stream, or were asked to.
+/// The stream's attachments in partitions, requested ones included.
 #[derive(Debug, Default)]
 pub struct Attachments {
-    /// Partitions that have all that the stream wants of them: that is told by what it wants,
-    /// so for most streams nothing more is kept.
+    /// Partitions with all of the stream's interest attached. The subscription tells the interest,
+    /// so most streams need nothing more.
     whole: SmallVec<[u16; 8]>,
-    /// One by one, while what the stream wants changes.
+    /// Separate attachments, while the subscription changes.
     pub parts: Vec<Attachment>,
-    /// Whether a partition has forgotten what it had of the stream.
+    /// Whether a partition has forgotten its attachment of the stream.
     is_forgotten: bool,
 }
 
 impl Attachments {
-    /// All of them one by one: before what the stream wants changes, or as it ends.
+    /// Splits all attachments into single ones, before the subscription changes or the stream ends.
     pub fn split(
         &mut self,
         stream: StreamId,
@@ -102,8 +102,8 @@ impl Attachments {
         }));
     }
 
-    /// Whole again, once all that has changed is attached. Patterns stay as they are: they are
-    /// attached in sets, of which what the stream wants does not tell.
+    /// Unites attachments once all changes are attached. Patterns stay separate: they are attached
+    /// in sets unknown to the subscription.
     pub fn unite(&mut self) {
         if !self.is_forgotten && self.parts.iter().all(|one| one.interest.patterns.is_empty()) {
             let partitions = take(&mut self.parts).into_iter().map(|one| one.partition);
@@ -113,8 +113,8 @@ impl Attachments {
         }
     }
 
-    /// A partition has forgotten what it had of the stream: that is not detached any more,
-    /// unlike what it may yet be asked to attach.
+    /// A partition has forgotten its attachment of the stream: it must not be detached later.
+    /// Attachments still to be requested stay.
     pub fn forget(&mut self, partition: u16) -> Vec<Attachment> {
         self.is_forgotten = true;
         self.whole.retain(|other| *other != partition);
@@ -136,17 +136,17 @@ impl FromIterator<u16> for Attachments {
     }
 }
 
-/// What a partition has attached of a stream, or was asked to.
+/// One attachment in a partition, requested ones included.
 #[derive(Debug)]
 pub struct Attachment {
     pub partition: u16,
-    /// The stream's number, or one of its own for what was added later.
+    /// The stream's id, or an id of its own if it was added later.
     pub id: StreamId,
     pub interest: Arc<Interest>,
 }
 
 impl<O> Slot<O> {
-    /// Whether the stream named the topic or has a pattern that matches it.
+    /// Whether the topic is named, or matched by a pattern.
     pub fn wants(&self, id: usize, topic: &Topic) -> bool {
         self.topics.contains(&(id as u32)) || self.subscription.patterns.matches(topic)
     }

@@ -1,4 +1,4 @@
-//! The manager alone, in time that the test tells.
+//! The manager alone, in time told by the test.
 
 use std::{
     cell::RefCell,
@@ -111,7 +111,7 @@ impl Bench {
         self.manager.on_delivery(0, Delivery::<()>::Event { event, permit: None }, now);
     }
 
-    /// Ends a turn at every moment at which the manager wants one, as its shell does.
+    /// Ends a turn at every moment requested by the manager, as its shell does.
     fn run_until(&mut self, millis: u64) {
         while let Some(due) = self.manager.next_due().filter(|due| *due <= self.at(millis)) {
             self.manager.on_time(due);

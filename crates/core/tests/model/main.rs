@@ -6,6 +6,8 @@
 //! actors panic and are rebuilt, time passes. A failure prints its seed;
 //! `FANFARE_MODEL_SEED=n cargo test model` runs that schedule again.
 
+#![allow(clippy::disallowed_methods, reason = "the schedule's clock starts at a real moment")]
+
 mod client;
 mod expectation;
 mod graph;

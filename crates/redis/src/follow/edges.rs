@@ -1,10 +1,10 @@
-//! Changing edges. Each is in two sets, which may be on two nodes, so there is no moment at
-//! which both change, and others may change the same edge meanwhile.
+//! Changing edges. An edge is in two sets, maybe on two nodes: they never change together, and
+//! others may change the same edge in between.
 //!
-//! The author's followers are what holds: they are changed first. Then the follower's own set
-//! is made the same, and the author's is read again. If it says otherwise by now, the
-//! follower's is changed again, until both agree. So whoever writes a follower's set last has
-//! seen after it that it is right, or writes again.
+//! The author's set of followers is authoritative and changes first. Then the follower's own set is
+//! made equal, and the author's set is read again. If it differs by now, the follower's set changes
+//! again, until both agree. So the last writer of a follower's set has verified it afterwards, or
+//! writes again.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ use crate::follow::{
     FollowCall, RedisFollows, broken, keys::shard, nodes::CallFailure, not_changed, scripts::Script,
 };
 
-/// Edges that are changed together.
+/// Edges changed together.
 const MAX_EDGES: usize = 1024;
 
 /// Names in one call: Redis is busy with them for a millisecond at most.
@@ -27,7 +27,7 @@ const MAX_NAMES: usize = 256;
 /// How often others may change the same edges while they are changed here.
 const MAX_ROUNDS: usize = 16;
 
-/// What becomes of edges.
+/// An operation on edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EdgeChange {
     Add,
@@ -64,7 +64,7 @@ impl RedisFollows {
             edges.dedup();
             let changed = self.change_some(&edges, change).await;
             count += changed.map_err(|error| match error {
-                // What came before is there.
+                // The earlier edges are stored.
                 GraphError::BridgeDown if index > 0 => GraphError::Unconfirmed,
                 error => error,
             })?;
@@ -120,14 +120,14 @@ impl RedisFollows {
         Ok(by_edge)
     }
 
-    /// Which edges go into which set, and which sets into which call: as many as may be.
+    /// Groups edges by set, and sets into as few calls as possible.
     fn group<'a>(&self, edges: &[&'a Follow], direction: Direction) -> Vec<Vec<Part<'a>>> {
         let mut sets: HashMap<&User, Vec<usize>> = HashMap::new();
         for (index, edge) in edges.iter().enumerate() {
             sets.entry(ends(edge, direction).0).or_default().push(index);
         }
         let mut calls: Vec<Vec<Part<'a>>> = Vec::new();
-        // By shard, the call that has room.
+        // By shard, the call with room.
         let mut open: HashMap<u16, (usize, usize)> = HashMap::new();
         for (owner, indexes) in sets {
             let together = if self.is_cluster { shard(owner) } else { 0 };
@@ -173,7 +173,7 @@ struct Part<'a> {
     edges: Vec<usize>,
 }
 
-/// Whose set an edge is in, and the name in it.
+/// The owner of the set, and the name in it.
 fn ends(edge: &Follow, direction: Direction) -> (&User, &User) {
     match direction {
         Direction::Followers => (&edge.author, &edge.follower),

@@ -1,4 +1,4 @@
-//! Keeps a connection to each node, for ever, and tells callers where shards are.
+//! Keeps a connection to each node, forever, and publishes the location of shards to callers.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,14 +18,14 @@ use crate::{
     target::{Endpoint, Target},
 };
 
-/// Between two attempts, and between two looks at where shards are.
+/// Pauses between two attempts, and between two discoveries of shards.
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// Troubles that wait to be looked at; more of them say nothing new.
+/// Bound on reports of trouble; more say nothing new.
 const MAX_TROUBLES: usize = 64;
 
-/// What it is started with, and what it knows.
+/// The keeper's settings and its knowledge.
 pub(super) struct Keeper {
     target: Target,
     timeout: Duration,
@@ -38,7 +38,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper that is to [`Self::run`], what it tells, and where it is told of trouble.
+    /// A keeper to [`Self::run`], its view of the nodes, and the sender for reports of trouble.
     pub fn new(
         target: Target,
         timeout: Duration,
@@ -73,7 +73,7 @@ impl Keeper {
                 }
                 Err(error) => {
                     failures += 1;
-                    // Once an outage: what follows is the same.
+                    // Logged once an outage: later errors are the same.
                     if failures == 1 {
                         tracing::warn!(%error, "followers: Redis cannot be reached");
                     }
@@ -83,7 +83,7 @@ impl Keeper {
         }
     }
 
-    /// Waits; what is lost meanwhile is told at once all the same.
+    /// Waits. A lost connection in between is published at once.
     async fn pause(&mut self, wait: Duration) {
         let end = Instant::now() + wait;
         while let Ok(Some(trouble)) = timeout_at(end, self.troubles.recv()).await {
@@ -93,8 +93,8 @@ impl Keeper {
         }
     }
 
-    /// Finds out where shards are and opens what connections are missing. What can be reached
-    /// is told, also if not all can be.
+    /// Finds the shards and opens missing connections. Reachable nodes are published even if others
+    /// fail.
     async fn connect(&mut self) -> Result<(), RedisError> {
         let places = self.target.discover(SHARD_COUNT, self.timeout).await?;
         self.nodes.retain(|endpoint, _| places.contains_key(endpoint));
@@ -189,7 +189,7 @@ impl Keeper {
         if self.nodes.len() == count {
             return false;
         }
-        // Callers are told at once, and where the others are has not changed.
+        // Callers learn of it at once; other nodes are unaffected.
         self.told.send_modify(|topology| {
             for node in &mut topology.nodes {
                 if node.as_ref().is_some_and(|node| node.generation == generation) {
@@ -215,7 +215,7 @@ impl Keeper {
     }
 }
 
-/// A replica answers, but not with what was changed last.
+/// A replica answers too, but may lack the latest changes.
 async fn refuse_replica(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
     let mut command = redis::cmd("INFO");
     command.arg("replication");

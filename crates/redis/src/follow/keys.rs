@@ -1,18 +1,18 @@
-//! The names of keys, and which of them lie together.
+//! Names of keys, and their placement in slots.
 
 use fanfare_core::{follow::Direction, topic::partition_of, user::User};
 
-/// Parts that users are spread over: what is of one part is in one slot of a cluster. A
-/// power of two, and the same on every instance for ever.
+/// Shards of users: one shard is in one slot of a cluster. A power of two, equal on all instances
+/// forever.
 pub(super) const SHARD_COUNT: u16 = 1024;
 
-/// The part that a user belongs to.
+/// The shard of a user.
 pub(super) fn shard(user: &User) -> u16 {
     partition_of(user.as_str(), SHARD_COUNT)
 }
 
-/// Makes names of keys. All are `<prefix>:{<shard>}:<what>:<whose>`, and names in them may
-/// have braces: a slot is that of the first pair.
+/// Builds key names, `<prefix>:{<shard>}:<kind>:<owner>`. Names in them may have braces: the slot
+/// comes from the first pair.
 #[derive(Debug)]
 pub(super) struct Keys {
     prefix: String,
@@ -36,12 +36,12 @@ impl Keys {
         names.map(|what| self.key(shard(user), what, user.as_str()))
     }
 
-    /// The kinds that a user has muted.
+    /// The kinds muted by a user.
     pub fn mutes(&self, user: &User) -> String {
         self.key(shard(user), "mutes", user.as_str())
     }
 
-    /// The users of a shard that have muted a kind.
+    /// The users of a shard with a kind muted.
     pub fn muting(&self, shard: u16, kind: &str) -> String {
         self.key(shard, "muting", kind)
     }

@@ -48,7 +48,7 @@ pub struct RedisFollows {
 }
 
 impl RedisFollows {
-    /// Starts the task that keeps connections, on this thread.
+    /// Starts the task keeping the connections, on this thread.
     pub fn start(target: Target, prefix: String, timeout: Duration, probe: Duration) -> Self {
         let is_cluster = target.is_cluster();
         let (keeper, topology, troubles) = Keeper::new(target, timeout, probe);
@@ -114,7 +114,7 @@ impl RedisFollows {
         Ok(muted)
     }
 
-    /// Makes calls that change nothing.
+    /// Makes read-only calls.
     async fn read(&self, calls: &[FollowCall]) -> Result<Vec<Value>, GraphError> {
         let made = async {
             let _place = self.nodes.place().await?;
@@ -193,7 +193,7 @@ impl Preferences for RedisFollows {
     }
 }
 
-/// What a first change that failed is told as.
+/// The error of a failed first change.
 fn not_changed(failure: CallFailure) -> GraphError {
     match failure {
         CallFailure::Away => GraphError::BridgeDown,
@@ -215,12 +215,12 @@ fn from_answer<T: FromRedisValue>(answer: Value) -> Result<T, GraphError> {
     from_redis_value(answer).map_err(broken)
 }
 
-/// Where the page after this name begins: in hexadecimal, as it stands in URLs.
+/// The start of the page after this name, in hexadecimal, for URLs.
 fn page_after(name: &str) -> String {
     name.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The name that [`page_after`] was given.
+/// The name passed to [`page_after`].
 fn last_name(page: &str) -> Option<String> {
     let digits = page.as_bytes().chunks(2);
     let byte = |pair: &[u8]| {

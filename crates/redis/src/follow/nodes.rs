@@ -1,5 +1,5 @@
-//! Calls to the nodes that hold users: each to the node of its shard, all for one node in one
-//! go, again if Redis could not take it for the moment.
+//! Calls to the nodes of users: each to the node of its shard, all calls for a node in one
+//! pipeline, repeated while Redis refuses them temporarily.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +19,10 @@ use tokio::{
 
 use crate::follow::scripts::{self, Script};
 
-/// Callers that may be served at once. Past them one waits.
+/// Callers served at once. Further callers wait.
 const MAX_CALLERS: usize = 32;
 
-/// Before a call that no node could take is made again.
+/// Pause before a call refused by every node is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection to a node.
@@ -33,7 +33,7 @@ pub(super) struct FollowNode {
     pub generation: u64,
 }
 
-/// Where shards are at the moment.
+/// The location of shards.
 #[derive(Clone, Default)]
 pub(super) struct Topology {
     /// The node of each shard; empty while nothing is known.
@@ -49,12 +49,12 @@ impl Topology {
     }
 }
 
-/// What callers have found out.
+/// Trouble found by callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
     /// A connection gives no answers.
     Lost { generation: u64 },
-    /// A node does not hold what it held, or may not write.
+    /// A node lost a shard, or became read-only.
     Moved,
 }
 
@@ -77,7 +77,7 @@ pub(super) enum CallFailure {
     Away,
     /// Some of the calls were made, or may have been.
     Lost,
-    /// Redis answered what it should not.
+    /// Redis sent an unexpected answer.
     Broken(RedisError),
 }
 
@@ -89,7 +89,7 @@ pub(super) struct Nodes {
     timeout: Duration,
 }
 
-/// What became of one call.
+/// The outcome of one call.
 enum CallOutcome {
     Answered(Value),
     /// Not made, and may be in a moment.
@@ -115,7 +115,7 @@ impl Nodes {
         place.ok().and_then(Result::ok).ok_or(CallFailure::Away)
     }
 
-    /// Makes calls that do not depend on each other; their answers, in their order.
+    /// Makes independent calls; the answers come in their order.
     pub async fn call(&self, calls: &[FollowCall]) -> Result<Vec<Value>, CallFailure> {
         let deadline = Instant::now() + self.timeout;
         let mut answers: Vec<Option<Value>> = calls.iter().map(|_| None).collect();
@@ -195,7 +195,7 @@ impl Nodes {
         }
     }
 
-    /// What became of calls by their answers, and whether the node has forgotten the scripts.
+    /// The outcomes of calls, and whether the node has forgotten the scripts.
     fn judge(&self, values: Vec<Value>) -> (Vec<CallOutcome>, bool) {
         let mut must_load = false;
         let outcome = |value| {
@@ -237,8 +237,8 @@ fn is_elsewhere(error: &RedisError) -> bool {
     )
 }
 
-/// Whether a script met a key that is on its way to another node, or is there already. It has
-/// changed nothing of that name then.
+/// Whether a script met a key moving to another node, or moved already. Then it has changed nothing
+/// of this name.
 fn is_between_nodes(error: &RedisError) -> bool {
     error.to_string().contains("non local key")
 }

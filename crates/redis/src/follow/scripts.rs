@@ -4,12 +4,12 @@ use std::sync::LazyLock;
 
 use redis::{Cmd, RedisError, aio::MultiplexedConnection};
 
-/// What Redis runs.
+/// The scripts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Script {
     /// A set of followers, or of followed authors.
     Set,
-    /// What a user has muted.
+    /// Muted kinds of a user.
     Mute,
 }
 
@@ -23,7 +23,7 @@ impl Script {
         }
     }
 
-    /// What Redis calls it.
+    /// The script's hash in Redis.
     fn hash(self) -> &'static str {
         static HASHES: LazyLock<[redis::Script; 2]> =
             LazyLock::new(|| Script::ALL.map(|script| redis::Script::new(script.text())));
@@ -31,7 +31,7 @@ impl Script {
     }
 }
 
-/// A call of a script that the node has.
+/// A call of a script loaded on the node.
 pub(super) fn call(script: Script, keys: &[String], words: &[&str]) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(script.hash()).arg(keys.len()).arg(keys).arg(words);

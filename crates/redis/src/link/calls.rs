@@ -1,4 +1,4 @@
-//! What goes over a link to be answered: queued, sent in one go, read in order.
+//! Calls over a link: queued, sent in one pipeline, answered in order.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use crate::{
     script,
 };
 
-/// Commands that are sent in one go.
+/// Commands in one pipeline.
 const MAX_COMMANDS_AT_ONCE: usize = 4096;
 
 /// Redis does not know a script.
 const NO_SCRIPT: redis::ErrorKind = redis::ErrorKind::Server(redis::ServerErrorKind::NoScript);
 
-/// Calls that are sent in one go: their answers, a page each at most, gather in Redis.
+/// Calls in one pipeline: their answers, at most a page each, gather in Redis.
 const MAX_CALLS_AT_ONCE: usize = 32;
 
 /// Pages of events among them.
 const MAX_PAGES: usize = 2;
 
-/// Before a call that no node could take is made again.
+/// Pause before a call refused by every node is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Whether a slot is being moved, so that its keys are partly here and partly there.
@@ -34,13 +34,13 @@ pub(super) fn is_between_nodes(error: &RedisError) -> bool {
     matches!(error.kind(), redis::ErrorKind::Server(Ask | TryAgain))
 }
 
-/// What a call's answer is to be read as.
+/// How to read a call's answer.
 pub(super) enum ExpectedAnswer {
     Nothing,
     Head {
         purpose: Option<Purpose>,
     },
-    /// A list in pages; what came before, if any.
+    /// A list in pages, with the pages before, if any.
     Changes {
         purpose: Purpose,
         before: Option<(PartitionHead, Changed)>,
@@ -48,7 +48,7 @@ pub(super) enum ExpectedAnswer {
     Read(Box<Pages>),
 }
 
-/// Commands that are sent together; the last one's answer is what was asked.
+/// Commands sent together; the answer to the last one counts.
 pub(super) struct LinkCall {
     pub partition: u16,
     pub commands: Vec<Cmd>,
@@ -112,8 +112,8 @@ impl NodeLink {
         }
     }
 
-    /// Sends all that has gathered, once what was sent before is answered: so the order is
-    /// that of the requests, whatever happens, and a delay is paid once for all of them.
+    /// Sends all gathered calls once the previous pipeline is answered. So answers keep the order
+    /// of the requests, and a network delay is paid once for all of them.
     pub(super) fn send_calls(&mut self) {
         let is_paused = self.pause_until.is_some_and(|until| until > Instant::now());
         if self.sent.is_some() || self.calls.is_empty() || is_paused {
@@ -188,7 +188,7 @@ impl NodeLink {
                 ExpectedAnswer::Changes { purpose, before } => {
                     let (head, _, rest) = script::head(value)?;
                     let (page, next) = script::changed(rest)?;
-                    // What is newer than the first page's head comes as pushes.
+                    // Newer topics arrive as pushes, so the first page's head stays valid.
                     let (head, changed) = match before {
                         Some((first, mut changed)) => {
                             changed.topics.extend(page.topics);

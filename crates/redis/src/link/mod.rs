@@ -1,7 +1,7 @@
-//! The link to one Redis node: two connections that live and die together. On one go
-//! publishes; on the other come pushes, and the answers to what mirrors ask, in one order.
+//! The link to one Redis node: two connections with one fate. One carries publishes; the other
+//! carries pushes and the answers to replicas' requests, in one order.
 //!
-//! Whatever is odd ends the link: a new one begins by catching up, so nothing is lost by it.
+//! Anything odd ends the link. The next link begins by catching up, so nothing is lost.
 
 mod calls;
 mod pages;
@@ -38,11 +38,11 @@ use crate::{
     target::Endpoint,
 };
 
-/// Pushes that are handed over in one go.
+/// Pushes handed over in one turn.
 const MAX_PUSHES_A_TURN: usize = 1024;
 
-/// Answers may be large: a connection that gives none for this long is given up. A stalled
-/// one is found earlier, by the probe.
+/// Answers may be large, so a connection may be silent this long. The probe finds a stalled
+/// connection earlier.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The bridge actor, as a link reaches it.
@@ -52,7 +52,7 @@ pub(crate) struct BridgeRecipients {
     pub call_answered: Recipient<CallAnswered>,
 }
 
-/// What a link is started with.
+/// The settings of a link.
 pub(super) struct LinkSpec {
     pub endpoint: Endpoint,
     /// The partitions on its node.
@@ -62,7 +62,7 @@ pub(super) struct LinkSpec {
     pub settings: Arc<BridgeSettings>,
     /// The bridge actor.
     pub bridge: BridgeRecipients,
-    /// What mirrors ask.
+    /// Requests of replicas.
     pub requests: mpsc::UnboundedReceiver<(u16, Vec<LogRequest>)>,
 }
 
@@ -92,15 +92,15 @@ struct NodeLink {
     pushes: mpsc::UnboundedReceiver<LinkPush>,
     pushed_bytes: Arc<AtomicUsize>,
     clock: Clock,
-    /// What is to be sent next, in order.
+    /// The calls to send next, in order.
     calls: VecDeque<LinkCall>,
-    /// What was sent last: everything that had gathered, in one go.
+    /// The pipeline in flight.
     sent: Option<Sent>,
     /// Whether Redis has forgotten the scripts.
     must_load: bool,
     /// Before this moment nothing is sent: a slot is on its way.
     pause_until: Option<Instant>,
-    /// Channels that were given up and whose confirmation has not come.
+    /// Channels unsubscribed without confirmation so far.
     leaving: HashSet<Vec<u8>>,
     news: BTreeMap<u16, Vec<LogUpdate>>,
     probe_channel: String,
@@ -215,7 +215,7 @@ impl NodeLink {
         Ok(())
     }
 
-    /// Makes sure that each partition has an epoch, and all the same: the latest.
+    /// Makes sure all partitions have the same, the latest, epoch.
     async fn agree_on_epoch(&mut self) -> Result<(), LinkError> {
         for (partition, head) in self.heads().await? {
             self.note_epoch(partition, &head);
@@ -264,8 +264,7 @@ impl NodeLink {
         self.spec.settings.epochs.note(partition, head.epoch.number());
     }
 
-    /// Sends something around, so that a connection that is dead without a word is found,
-    /// and looks whether all partitions are what they were.
+    /// Sends a probe to find a dead connection, and checks the head of every partition.
     fn probe(&mut self) -> Result<(), LinkError> {
         self.take_pushes(usize::MAX)?;
         if self.probe_sent.is_some_and(|sent| sent.elapsed() > self.spec.settings.timeout) {
@@ -294,7 +293,7 @@ impl NodeLink {
         Ok(())
     }
 
-    /// Waits until the partitions have taken all news, which is what bounds them.
+    /// Waits until the partitions have applied all updates: the bound on their number.
     async fn hand_over(&mut self) -> Result<(), LinkError> {
         if self.news.is_empty() {
             return Ok(());
@@ -316,7 +315,7 @@ async fn resumed(pause_until: Option<Instant>) {
     }
 }
 
-/// The answer to what was sent.
+/// The answer to the pipeline in flight.
 async fn wait<T>(sent: &mut Option<BoxFuture<'static, T>>) -> T {
     match sent {
         Some(sent) => sent.await,
@@ -350,7 +349,7 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).into()
 }
 
-/// So that an operator sees whose connection it is. Not every login may do so.
+/// Names the connection for operators. A login may lack this right.
 async fn set_name(connection: &mut MultiplexedConnection, name: &str) {
     let mut command = redis::cmd("CLIENT");
     command.arg("SETNAME").arg(name);
@@ -375,6 +374,6 @@ async fn server_id(connection: &mut MultiplexedConnection) -> Result<String, Lin
     if field("role:") == Some("slave") {
         return Err(LinkError::Replica);
     }
-    // Not `master_replid`: a server that stays the same has another one once it is replicated.
+    // Not `master_replid`: it changes when the same server becomes a replica's master.
     Ok(field("run_id:").unwrap_or_default().to_owned())
 }

@@ -15,19 +15,19 @@ use crate::{
     settings::BridgeSettings,
 };
 
-/// Topics that are read by one call of the script, which keeps Redis busy so long.
+/// Topics read by one script call: Redis is busy for its duration.
 const MAX_TOPICS_A_PAGE: usize = 128;
 
-/// Bytes of events after which a page ends. Small beside the output that Redis lets gather
-/// for a subscriber (`client-output-buffer-limit pubsub`, 8 MB for a minute by default).
+/// Bytes of events ending a page. Small beside Redis' output limit for a subscriber
+/// (`client-output-buffer-limit pubsub`, 8 MB for a minute by default).
 const MAX_BYTES_A_PAGE: &str = "262144";
 
-/// What was asked, and what came of it so far.
+/// A read in pages: its request and its result so far.
 pub(super) struct Pages {
     purpose: Purpose,
-    /// That of the first page: what is newer comes as pushes.
+    /// The first page's head: newer events arrive as pushes.
     head: Option<PartitionHead>,
-    /// Topics not wholly read, each with the sequence after which its next page begins.
+    /// Topics still to read, each after a sequence.
     left: VecDeque<(Topic, u64)>,
     read: Vec<TopicRead>,
     /// The read under way of the first topic left.
@@ -50,10 +50,10 @@ impl Pages {
         script::read_call(sha, names, &self.next(), &words(["read", MAX_BYTES_A_PAGE]))
     }
 
-    /// Takes the answer to the next page: whole topics, and the last perhaps in part.
+    /// Takes the next page's answer: whole topics, the last one perhaps in part.
     ///
-    /// Past the bound nothing more is read: the topics left count as lost, and streams that
-    /// want them are told.
+    /// Past the bound nothing more is read. The remaining topics count as lost, and their streams
+    /// get a gap.
     pub fn take(&mut self, value: Value, settings: &BridgeSettings) -> Result<(), RedisError> {
         let (head, clock, rest) = script::head(value)?;
         self.head.get_or_insert(head);
@@ -86,7 +86,7 @@ impl Pages {
         Ok(())
     }
 
-    /// All that was asked, or itself if a page is missing.
+    /// The whole result, or itself while pages are missing.
     pub fn finish(self) -> Result<LogUpdate, Box<Self>> {
         match self.head.clone() {
             Some(head) if self.left.is_empty() => {
@@ -97,13 +97,13 @@ impl Pages {
     }
 }
 
-/// Two pages of a topic. If something between them was trimmed meanwhile, only the later
-/// one: what begins it then says what is lost.
+/// Joins two pages of a topic. If events between them were trimmed, only the later page counts: its
+/// first event then reveals the loss.
 fn joined(mut first: TopicRead, second: TopicRead, settings: &BridgeSettings) -> TopicRead {
     let last = first.events.last().map_or(first.after, |event| event.sequence);
     let is_torn = match settings.policies.of(second.topic.as_str()).conflate {
         Conflate::None => second.events.first().is_some_and(|event| event.previous > last),
-        // Of these logs, holes are what superseded events leave.
+        // In these logs, superseded events leave holes.
         Conflate::Latest | Conflate::LatestByKey => second.evicted_through > last,
     };
     if is_torn {

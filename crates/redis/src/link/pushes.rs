@@ -1,4 +1,4 @@
-//! What a link brings by itself: events, control, and bad news.
+//! Pushes of a link: events, control messages, and disconnects.
 
 use std::sync::{
     Arc,
@@ -17,14 +17,14 @@ use crate::{
     script,
 };
 
-/// Pushed bytes that partitions have not taken. Past that the link ends and catches up
-/// later, which takes no more memory than the log has events.
+/// Bound on pushed bytes not yet applied. Past it the link ends and catches up later, which takes
+/// no more memory than the log's events.
 const MAX_PUSHED_BYTES: usize = 64 * 1024 * 1024;
 
-/// What a push costs beside its bytes.
+/// Memory of a push beside its bytes.
 pub(super) const PUSH_OVERHEAD_BYTES: usize = 200;
 
-/// What the connection brings by itself.
+/// A push of the connection.
 pub(super) enum LinkPush {
     Message { channel: Vec<u8>, payload: Vec<u8> },
     Unsubscribed { channel: Vec<u8> },
@@ -94,7 +94,7 @@ impl NodeLink {
         let mut words = text.splitn(3, ' ');
         let (question, instance) = (words.next()?.parse().ok()?, words.next()?.to_owned());
         let call = serde_json::from_str(words.next()?).ok()?;
-        // Whoever asks has a bounded number under way.
+        // Every caller has a bounded number of calls in flight.
         self.spec.bridge.call_received.do_send(CallReceived {
             partition,
             question,

@@ -1,4 +1,4 @@
-//! What is asked so that streams can begin, and what the answers bring.
+//! Requests for streams waiting to begin, and the answers to them.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -17,8 +17,9 @@ use crate::{
 };
 
 impl<P> Replica<P> {
-    /// Subscribes to channels, and asks what confirms that they are in force: for topics
-    /// their reads, be it for nothing, so that what streams lack of them comes with it.
+    /// Subscribes to channels and reads their topics, maybe for no events: the read's answer
+    /// confirms the subscription. Reading from the lowest position of the waiting streams brings
+    /// their missing events in the same answer.
     pub(super) fn subscribe(&mut self, channels: Vec<Channel>) {
         let mut reads: BTreeMap<Topic, u64> = BTreeMap::new();
         for channel in &channels {
@@ -82,7 +83,7 @@ impl<P> Replica<P> {
         let changed = Arc::new(changed);
         for waiting in &mut self.waiting {
             let from = match waiting.from {
-                // One that claims more than there is gets all that is left.
+                // A cursor past the head gets everything left in history.
                 StartFrom::After { epoch, sequence }
                     if epoch == head.epoch && sequence <= head.sequence =>
                 {
@@ -122,7 +123,8 @@ impl<P> Replica<P> {
             self.coverage.confirm(&channel, serial, head.sequence);
             let is_wanted = self.coverage.topic_since(&read.topic).is_some();
             if read.after == u64::MAX || !is_wanted || !self.is_up() {
-                // While catching up nothing may pass what is held; it is read again then.
+                // While catching up no event may overtake held pushes. The topic is read again
+                // later.
                 continue;
             }
             let (mut events, lost_through) = self.split_expired(&read, now);
@@ -135,7 +137,8 @@ impl<P> Replica<P> {
             self.log.advance(head.sequence);
             self.answer_waiting();
         }
-        // What was read is kept within the budget only now that streams have got it.
+        // The budget applies only now: before, it would have evicted events just read for these
+        // streams.
         self.trims.extend(self.log.trim());
         self.log.expire(now);
     }
@@ -159,7 +162,7 @@ impl<P> Replica<P> {
         self.link = LinkState::Up { unconfirmed: still_unconfirmed };
     }
 
-    /// Lets streams begin that can, and asks for what the others need.
+    /// Starts the streams ready to begin, and requests the missing data of the others.
     pub(super) fn answer_waiting(&mut self) {
         if !self.is_up() {
             return;
@@ -185,7 +188,7 @@ impl<P> Replica<P> {
         self.ask(needs);
     }
 
-    /// Asks for what is not being asked for already.
+    /// Sends the requests not already in flight.
     pub(super) fn ask(&mut self, needs: Needs) {
         if needs.head_after.is_some_and(|after| self.head_serial <= after) {
             self.serial += 1;

@@ -1,4 +1,4 @@
-//! Streams that wait to begin, and what must be had before they can.
+//! Streams waiting to begin, and the conditions for their start.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,7 +11,7 @@ use crate::{
     topic::Topic,
 };
 
-/// How often something is read again that went out of memory before it was used.
+/// How often evicted data is read again for one stream.
 const MAX_ROUNDS: u8 = 3;
 
 /// A gap names no more topics than this, so that it stays a small event.
@@ -24,7 +24,7 @@ pub(super) struct PendingAttach {
     pub stream: StreamId,
     pub interest: Arc<Interest>,
     pub from: StartFrom,
-    /// What its patterns may have missed, once it is known.
+    /// The topics changed for its patterns, once known.
     pub changed: Option<Arc<Changed>>,
     /// Number of the last request before it came.
     pub came_after: u64,
@@ -34,12 +34,12 @@ pub(super) struct PendingAttach {
     pub rounds: u8,
 }
 
-/// What has to be asked so that waiting streams can begin.
+/// The requests needed by waiting streams.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
     /// The head, asked for after the request of this number.
     pub head_after: Option<u64>,
-    /// The lowest sequence after which the changed topics are wanted.
+    /// The lowest position needing the list of changed topics.
     pub changes_after: Option<u64>,
     /// Topics to be read, each after the lowest sequence wanted.
     pub reads: BTreeMap<Topic, u64>,
@@ -61,7 +61,7 @@ pub(super) enum AttachVerdict {
 }
 
 impl<P> Replica<P> {
-    /// Looks at one waiting stream and notes what it still needs.
+    /// Decides about one waiting stream, and adds its needs.
     pub(super) fn judge(&self, waiting: &PendingAttach, needs: &mut Needs) -> AttachVerdict {
         let PendingAttach { interest, from, .. } = waiting;
         if channels_of(interest).any(|channel| self.coverage.since(&channel).is_none()) {
@@ -109,7 +109,7 @@ impl<P> Replica<P> {
         AttachVerdict::Begins(self.log.replay_with(interest, *from, missed))
     }
 
-    /// The topics that the stream may lack something of; none if they must be asked for.
+    /// The topics with possibly missing events; `None` if the list must be requested first.
     fn topics_to_replay(
         &self,
         waiting: &PendingAttach,
@@ -159,14 +159,14 @@ impl<P> Replica<P> {
             .then_some(Missed { reason: MissedReason::History, topics: missed })
     }
 
-    /// The sequence through which nothing is known of a topic that is not in the log.
+    /// The sequence before the known part of a topic missing in the log.
     pub(super) fn begin_of(&self, topic: &Topic) -> u64 {
         let since = self.coverage.topic_since(topic).unwrap_or_else(|| self.log.sequence());
         since.max(self.log.forgotten_through())
     }
 }
 
-/// The channels that a stream needs.
+/// The channels needed by a stream.
 pub(super) fn channels_of(interest: &Interest) -> impl Iterator<Item = Channel> {
     let all = (!interest.patterns.is_empty()).then_some(Channel::All);
     interest.topics.iter().cloned().map(Channel::Topic).chain(all)

@@ -1,5 +1,5 @@
-//! How a replica comes to know what it has missed: after a connection was lost, where a push
-//! is missing, and when another epoch begins.
+//! Catching up: how a replica learns of missed events after a lost connection, after a missing
+//! push, and at the start of another epoch.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -31,7 +31,8 @@ impl<P> Replica<P> {
             } else if epoch == self.log.epoch() && self.server.as_ref() == Some(&server) {
                 self.highest = self.highest.max(sequence);
             } else {
-                // Of a server that this replica has not heard of, or not any more.
+                // Another server than the replica's last one confirmed it. Keep it: the lineage
+                // tells later whether the event survived.
                 self.acknowledged = Some(Acknowledged { epoch, sequence, server });
             }
         }
@@ -133,12 +134,12 @@ impl<P> Replica<P> {
         self.answer_waiting();
     }
 
-    /// Whether the answer continues what this replica knows. If not, it is under way to what
-    /// the log has become.
+    /// Whether the answer continues this replica's state. If not, the replica starts over from the
+    /// log's new state.
     pub(super) fn accepts(&mut self, head: &PartitionHead) -> bool {
         if head.epoch < self.log.epoch() {
-            // An older state of Redis came back: what it gives out now must not be taken
-            // for what was given out since.
+            // Redis came back in an older state. A new epoch keeps its new sequences apart from
+            // those already given out.
             self.renew(head);
             return false;
         }
@@ -147,7 +148,8 @@ impl<P> Replica<P> {
             return false;
         }
         if self.has_lost_events(head) {
-            // Events that were given out are gone: nobody may take the log for whole.
+            // Sequences already given out are missing in the log, so the log must not count as
+            // complete: a new epoch tells the streams.
             self.renew(head);
             return false;
         }
@@ -155,7 +157,7 @@ impl<P> Replica<P> {
         true
     }
 
-    /// Has another epoch begin, later than any that this replica knows.
+    /// Requests a new epoch, later than any known to this replica.
     fn renew(&mut self, head: &PartitionHead) {
         let mut catching_up = match take(&mut self.link) {
             LinkState::Down => CatchingUp::default(),
@@ -170,7 +172,7 @@ impl<P> Replica<P> {
         self.link = LinkState::CatchingUp(catching_up);
     }
 
-    /// Whether the log lacks events that this instance knows to have been given out.
+    /// Whether the log lacks events known to this instance.
     fn has_lost_events(&self, head: &PartitionHead) -> bool {
         let highest = self.highest.max(self.log.sequence());
         let acknowledged = self.acknowledged.as_ref().filter(|one| one.epoch == head.epoch);
@@ -178,7 +180,7 @@ impl<P> Replica<P> {
             || acknowledged.is_some_and(|one| has_lost(head, &one.server, one.sequence))
     }
 
-    /// Another epoch: streams are told, and get what the log then has.
+    /// Another epoch began: streams get a gap, and then the log's present events.
     pub(super) fn restart(&mut self, head: &PartitionHead) {
         let position = self.log.sequence();
         // Numbers go on, or have begun anew.
@@ -212,8 +214,8 @@ impl<P> Replica<P> {
         catching_up.held.push(event);
     }
 
-    /// Events that were missed, after newer ones of other topics have passed: no stream can
-    /// get them in order any more, so those that want them are told.
+    /// Missed events older than events of other topics already routed. No stream can get them in
+    /// order any more, so their streams get a gap.
     pub(super) fn apply_late(&mut self, events: Vec<LogEvent>, now: Instant) {
         let topics: BTreeSet<Topic> = events.iter().map(|event| event.topic.clone()).collect();
         for event in events {
@@ -259,11 +261,11 @@ impl<P> Replica<P> {
             let known = self.known_through(&read.topic);
             let (events, lost_through) = self.split_expired(&read, now);
             if lost_through > known {
-                // Streams that come later have missed it too.
+                // Record the loss: later streams have missed these events too.
                 self.merge(&read.topic, Vec::new(), u64::MAX, lost_through);
                 lost.push(read.topic.clone());
             }
-            // What is newer than the cut is held, with what else came then.
+            // Newer events are among the held pushes.
             let wanted = known + 1..=head.sequence;
             let newer = events.into_iter().filter(|event| wanted.contains(&event.sequence));
             missing.extend(newer.map(|event| (event.sequence, event)));
@@ -282,7 +284,7 @@ impl<P> Replica<P> {
         let (before, after): (Vec<_>, Vec<_>) = held
             .into_iter()
             .partition(|event| event.epoch == head.epoch && event.sequence <= head.sequence);
-        // One that the log does not hold any more was pushed all the same.
+        // An event trimmed from the log was pushed all the same.
         for event in before {
             if event.epoch != self.log.epoch() || event.sequence <= position {
                 continue;
@@ -302,8 +304,8 @@ impl<P> Replica<P> {
         }
     }
 
-    /// What of a read is not too old, and up to which sequence the log has lost events that
-    /// no later one superseded.
+    /// The unexpired events of a read, and the highest sequence lost in the log without a later
+    /// event superseding it.
     pub(super) fn split_expired(&self, read: &TopicRead, now: Instant) -> (Vec<LogEvent>, u64) {
         let policy = self.spec.partition.policies.of(read.topic.as_str());
         let is_expired = |event: &LogEvent| {
@@ -323,8 +325,8 @@ impl<P> Replica<P> {
     }
 }
 
-/// Whether what a server gave out up to a sequence is gone: the one that took over did not
-/// have it, or how the log came from there to where it is cannot be told.
+/// Whether events up to `highest`, given out by `server`, are gone. They are if its successor
+/// started below, or if the lineage does not name the server.
 fn has_lost(head: &PartitionHead, server: &str, highest: u64) -> bool {
     let known = head.lineage.iter().position(|era| era.server == *server);
     match known.map(|known| known.checked_sub(1)) {

@@ -1,4 +1,4 @@
-//! Which channels a replica listens on, and since when it knows what comes by them.
+//! The channels subscribed by a replica, and the sequence since which each is complete.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::{log::Channel, topic::Topic};
 
-/// Channels of one partition that are kept for the sake of streams that may come back.
+/// Bound on the channels kept for returning streams.
 const MAX_UNWANTED: usize = 4096;
 
 /// How far a channel's subscription has come.
@@ -15,7 +15,7 @@ const MAX_UNWANTED: usize = 4096;
 enum ChannelProgress {
     /// To be confirmed by an answer to a request of this serial or a later one.
     Asked(u64),
-    /// To be confirmed by the answer that ends the catching up.
+    /// The answer ending the catch-up confirms it.
     AskedAnew,
     /// Nothing after this sequence is missed.
     Since(u64),
@@ -69,8 +69,7 @@ impl Coverage {
         is_over || self.unwanted.len() > MAX_UNWANTED
     }
 
-    /// Forgets the channels that no stream has wanted for the grace period; `is_wanted` is
-    /// asked once more.
+    /// Drops the channels unused for the grace period, unless `is_wanted` claims them.
     pub fn expire(
         &mut self,
         now: Instant,
@@ -90,8 +89,8 @@ impl Coverage {
         gone
     }
 
-    /// A request is answered: a subscription asked for before it is in force, and what came
-    /// up to the sequence is not awaited.
+    /// An answer confirms the subscriptions requested before it. Events up to the sequence are
+    /// accounted for.
     pub fn confirm(&mut self, channel: &Channel, serial: u64, sequence: u64) {
         let sequence = self.inherited(channel).unwrap_or(sequence);
         if let Some(entry) = self.channels.get_mut(channel)
@@ -101,12 +100,12 @@ impl Coverage {
         }
     }
 
-    /// A topic that came by the channel of all topics already goes on from there.
+    /// A topic continues from its coverage by the channel of all topics.
     fn inherited(&self, channel: &Channel) -> Option<u64> {
         matches!(channel, Channel::Topic(_)).then(|| self.since(&Channel::All)).flatten()
     }
 
-    /// What is asked for and not confirmed is confirmed by the answer to what is asked next.
+    /// The answer to the next request confirms all requested channels.
     pub fn ask_anew(&mut self) {
         for entry in self.channels.values_mut() {
             if matches!(entry.progress, ChannelProgress::Asked(_)) {
@@ -115,7 +114,7 @@ impl Coverage {
         }
     }
 
-    /// That answer is there.
+    /// The answer to that request arrived.
     pub fn confirm_all(&mut self, sequence: u64) {
         let sequence = self.since(&Channel::All).unwrap_or(sequence);
         for entry in self.channels.values_mut() {

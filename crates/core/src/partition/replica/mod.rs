@@ -1,14 +1,13 @@
-//! A partition whose log is in Redis, as this instance sees it: a recent part of the log,
-//! kept up to date by pushes, and the streams that listen here.
+//! A replica: the recent part of a log kept elsewhere, up to date by pushes, with the streams
+//! listening on this instance.
 //!
-//! Pushes and answers come in one order, that in which Redis did them (a connection keeps
-//! it). So an answer is a cut: what was pushed before it is older than the head it names,
-//! what comes after is newer. A push may be missing only where a connection was lost, and
-//! each says which event of its topic came before it, so a hole is found even if it should
-//! not be there. Then, and after every reconnect, the replica **catches up**: pushes are
-//! held, what changed since the last cut is read, and both go on in sequence order.
+//! Pushes and answers arrive in the order of Redis' execution, since they share a connection. So an
+//! answer is a cut: pushes before it are older than its head, pushes after it newer. Only a lost
+//! connection can swallow a push. Each push names its topic's previous sequence, so a hole is found
+//! in any case. After a hole, and after every reconnect, the replica **catches up**: it holds
+//! pushes, reads everything changed since the last cut, and continues in sequence order.
 //!
-//! A stream begins once all its channels are subscribed and what it lacks is here.
+//! A stream begins once its channels are subscribed and its missing events are here.
 
 mod asking;
 mod attach;
@@ -41,11 +40,11 @@ use crate::{
     topic::Topic,
 };
 
-/// Deliveries that a manager may leave untaken: references to events, of which the log keeps
-/// most anyway.
+/// Bound on the deliveries queued for a manager: references to events, most of them in the log
+/// anyway.
 const MAX_QUEUED_DELIVERIES: usize = 100_000;
 
-/// What a replica is built from, at its start and after a panic.
+/// The parts of a replica, at its start and after a panic.
 #[derive(Debug, Clone)]
 pub struct ReplicaSpec {
     pub partition: PartitionSpec,
@@ -60,7 +59,7 @@ enum LinkState {
     Down,
     CatchingUp(CatchingUp),
     Up {
-        /// Pushes of topics whose subscription is not confirmed yet.
+        /// Pushes of topics with an unconfirmed subscription.
         unconfirmed: PushBuffer,
     },
 }
@@ -68,7 +67,7 @@ enum LinkState {
 /// The replica waits for the events it missed.
 #[derive(Debug, Default)]
 struct CatchingUp {
-    /// Number of the request whose answer ends it; 0 while the epoch is being renewed first.
+    /// Number of the request ending it; 0 while a new epoch is requested first.
     serial: u64,
     /// Pushes held until the missing events are here.
     held: PushBuffer,
@@ -86,23 +85,23 @@ pub struct Replica<P> {
     is_known: bool,
     link: LinkState,
     generation: u64,
-    /// The server that this replica last heard of.
+    /// The last known server.
     server: Option<String>,
-    /// The last publish of this instance that another server answered than that one.
+    /// The last publish of this instance confirmed by another server than that.
     acknowledged: Option<Acknowledged>,
-    /// Managers that do not take what is queued for them.
+    /// Managers with too many untaken deliveries.
     overflowed: BTreeSet<ManagerId>,
-    /// Highest sequence that this instance knows to have been given out.
+    /// Highest sequence known to be given out.
     highest: u64,
-    /// The last sequence up to which all changes were accounted for.
+    /// All changes up to this sequence are accounted for.
     cut: u64,
     coverage: Coverage,
     waiting: Vec<PendingAttach>,
-    /// What is being read for streams, and after which sequence.
+    /// Topics being read for streams, each after a sequence.
     reading: HashMap<Topic, u64>,
-    /// Requests for changes for streams: their serials, and after which sequences.
+    /// Requests for changed topics for streams: their serials and positions.
     listing: Vec<(u64, u64)>,
-    /// Number of the last request that has one.
+    /// Number of the last numbered request.
     serial: u64,
     /// Number of the last request for the head that is under way; 0 if none is.
     head_serial: u64,
@@ -140,8 +139,8 @@ impl<P> Replica<P> {
         }
     }
 
-    /// Builds the replica anew. It waits for a new connection, and remembers what was given
-    /// out, so that a loss is still noticed.
+    /// Builds the replica anew. It waits for a new link, and keeps the highest sequence given out:
+    /// so a loss is still noticed.
     pub fn rebuild(self) -> Self {
         let (epoch, position) = (self.log.epoch(), self.log.sequence());
         let (server, highest) = (self.server, self.highest.max(position));
@@ -165,7 +164,7 @@ impl<P> Replica<P> {
             self.queue(manager, Delivery::Relinked);
         }
         let mut new_channels = Vec::new();
-        // That of the requests that will follow the subscription.
+        // The number of the first request after the subscription.
         let serial = self.serial + 1;
         for change in changes {
             match change {
@@ -190,7 +189,7 @@ impl<P> Replica<P> {
                     self.detach(manager, stream, &interest, now);
                 }
                 InterestChange::DetachAll => {
-                    // What is queued for it stays: where an epoch ends, the manager must know.
+                    // Its queued deliveries stay: the manager must learn of an ended epoch.
                     self.routing.listeners.remove_manager(manager);
                     self.waiting.retain(|waiting| waiting.manager != manager);
                     self.coverage.leave_all(now);
@@ -203,7 +202,7 @@ impl<P> Replica<P> {
         self.answer_waiting();
     }
 
-    /// Takes what a connection brings, or that there is none, in the order it came.
+    /// Applies one update of the link, in order.
     pub fn on_update(&mut self, news: LogUpdate, now: Instant) {
         match news {
             LogUpdate::LinkUp { generation, acknowledged } => {
@@ -238,12 +237,12 @@ impl<P> Replica<P> {
         self.drop_overflowed(now);
     }
 
-    /// What is to be asked, in this order, and of which connection.
+    /// The pending requests in order, and the generation of their link.
     pub fn take_requests(&mut self) -> (u64, Vec<LogRequest>) {
         (self.generation, std::mem::take(&mut self.requests))
     }
 
-    /// Other partitions that must trim their history.
+    /// Other partitions due to trim their history.
     pub fn take_trims(&mut self) -> Vec<u16> {
         std::mem::take(&mut self.trims)
     }
@@ -260,11 +259,11 @@ impl<P> Replica<P> {
         self.trims.extend(self.log.trim());
     }
 
-    /// Forgets what time has overtaken, and channels that nobody wants any more.
+    /// Forgets expired events and unused channels.
     pub fn expire(&mut self, now: Instant) {
         self.log.expire(now);
         if !self.is_up() {
-            // What is known of a topic may rest on what is still held.
+            // Coverage may rest on pushes still held.
             return;
         }
         if !self.coverage.has_expired(now, self.spec.interest_grace) {
@@ -284,8 +283,7 @@ impl<P> Replica<P> {
             return;
         }
         let coverage = &self.coverage;
-        // Not those either whose own subscription is not in force yet: what comes meanwhile
-        // would be missing in between.
+        // Also drop topics with an unconfirmed subscription: their history would have a hole.
         self.log.keep_topics(|topic| coverage.topic_since(topic).is_some());
         self.requests.push(LogRequest::Unsubscribe(gone));
     }
@@ -295,7 +293,7 @@ impl<P> Replica<P> {
         self.log.topic_count()
     }
 
-    /// How often what was missing was read after a connection was lost or a hole found.
+    /// How often the replica caught up.
     pub fn refill_count(&self) -> u64 {
         self.refill_count
     }
@@ -352,8 +350,8 @@ impl<P> Replica<P> {
         }
     }
 
-    /// Keeps a push of a topic whose subscription is not confirmed yet: the topic's read is in
-    /// flight, and brings this event or older ones.
+    /// Keeps a push of a topic with an unconfirmed subscription. The topic's read in flight brings
+    /// this event or older ones, so applying the push now could open a hole.
     fn hold_unconfirmed(&mut self, event: LogEvent) {
         let LinkState::Up { unconfirmed } = &mut self.link else { return };
         if self.coverage.covers(&event.topic) {
@@ -411,7 +409,7 @@ impl<P> Replica<P> {
         self.log.merge(topic, events.collect(), after, lost_through);
     }
 
-    /// Tells streams that they have missed something, or that sequences begin anew.
+    /// Tells streams about missed events or a new epoch.
     fn interrupt(
         &mut self,
         reason: MissedReason,
@@ -431,8 +429,8 @@ impl<P> Replica<P> {
         }
     }
 
-    /// Lets go of managers that do not take their deliveries: nobody can be asked to publish
-    /// less, as the events come from other instances. Their streams end, and resume.
+    /// Drops managers not taking their deliveries: the events come from other instances, so no
+    /// publisher can be slowed down. Their streams end and resume.
     fn drop_overflowed(&mut self, now: Instant) {
         for manager in std::mem::take(&mut self.overflowed) {
             self.change_interest(manager, vec![InterestChange::DetachAll], now);

@@ -1,12 +1,11 @@
-//! Events that wait for news of others, and their size.
+//! Buffered pushes and their size.
 
 use crate::log::LogEvent;
 
-/// Bytes of events that wait in one place, about. Past that they are dropped, and read
-/// afterwards.
+/// Approximate bound on buffered bytes. Beyond it the pushes are dropped and read later.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// What an event takes beside its data and its topic's name, about.
+/// Approximate memory of an event beside its data and its topic's name.
 const BOOKKEEPING_BYTES: usize = 300;
 
 /// PendingAttach events in the order they came.
