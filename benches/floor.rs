@@ -1,9 +1,9 @@
-//! The least that pushing an event to many streams can cost: `scripts/compare` measures the
-//! others against this. One thread, one epoll instance, one `write` of the same bytes to
-//! each socket; no topics beyond a map, no queue beyond the bytes that a socket has not
-//! taken, no history, no limits, no chunked coding, no heartbeat. It is no server to use.
+//! The floor: the least possible cost of pushing an event to many streams. `scripts/compare`
+//! measures the other systems against it. One thread, one epoll instance, one `write` of the same
+//! bytes to each socket. The topics are a map, and the only queue is the unsent bytes of a socket.
+//! No history, no limits, no chunked coding, no heartbeat: not a server for real use.
 //!
-//! `GET /sub/TOPIC,TOPIC` opens a stream, `POST /pub/TOPIC` sends its body to those of a topic.
+//! `GET /sub/TOPIC,TOPIC` opens a stream, `POST /pub/TOPIC` sends its body to a topic's streams.
 //!
 //! ```sh
 //! cargo bench --bench floor -- --listen 127.0.0.1:8090
@@ -24,7 +24,7 @@ use socket2::{Domain, Socket, Type};
 
 const LISTENER: Token = Token(usize::MAX);
 
-/// Connections that come at once wait there, as with the others.
+/// Room for all connections opened at once.
 const BACKLOG: i32 = 16_384;
 
 const STREAM_HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\
@@ -34,7 +34,7 @@ const TAKEN: &str = "HTTP/1.1 204 No Content\r\n\r\n";
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().collect();
-    // `cargo test --benches` runs this too, and has nothing to listen on.
+    // `cargo test --benches` runs this too, without an address.
     let Some(at) = arguments.iter().position(|argument| argument == "--listen") else {
         return Ok(());
     };
@@ -46,20 +46,20 @@ struct Floor {
     poll: Poll,
     listener: TcpListener,
     connections: Slab<Connection>,
-    /// Who gets what is published to a topic.
+    /// The connections of each topic's streams.
     topics: HashMap<String, Vec<usize>>,
-    /// Events so far.
+    /// Count of published events.
     sequence: u64,
 }
 
 #[derive(Debug)]
 struct Connection {
     socket: TcpStream,
-    /// What of a request has arrived.
+    /// Bytes of incomplete requests.
     request: Vec<u8>,
-    /// What the socket has not taken.
+    /// Bytes not yet accepted by the socket.
     unsent: Vec<u8>,
-    /// Those of a stream.
+    /// The topics of a stream; empty for a publisher.
     topics: Vec<String>,
 }
 
@@ -118,7 +118,7 @@ impl Floor {
         }
     }
 
-    /// Whether the connection lasts.
+    /// Reads and answers requests. False if the connection is to be closed.
     fn read(&mut self, number: usize) -> bool {
         let mut buffer = [0; 16 * 1024];
         loop {
@@ -136,7 +136,7 @@ impl Floor {
         }
     }
 
-    /// A request that has arrived whole.
+    /// The next complete request.
     fn take_request(&mut self, number: usize) -> Option<Request> {
         let bytes = &mut self.connections.get_mut(number)?.request;
         let (request, length) = Request::parse(bytes)?;
@@ -182,7 +182,7 @@ impl Floor {
 }
 
 impl Connection {
-    /// Whether the connection lasts.
+    /// Writes, or queues the bytes not accepted by the socket. False if the connection failed.
     fn write(&mut self, bytes: &[u8]) -> bool {
         if !self.unsent.is_empty() {
             self.unsent.extend_from_slice(bytes);
@@ -205,7 +205,7 @@ struct Request {
 }
 
 impl Request {
-    /// The first request of these bytes and its length, once all of it is there.
+    /// The first request of these bytes and its length. None if it is incomplete.
     fn parse(bytes: &[u8]) -> Option<(Self, usize)> {
         let mut headers = [httparse::EMPTY_HEADER; 32];
         let mut request = httparse::Request::new(&mut headers);

@@ -1,18 +1,17 @@
-//! What linking instances by Redis costs: `cargo bench --bench redis`.
+//! The cost of linking instances by Redis: `cargo bench --bench redis`.
 //!
-//! Starts a real `redis-server` that keeps everything in memory, and two instances that it
-//! links, each as a process of its own; needs `redis-server` and `redis-benchmark`. Prints,
-//! as Markdown:
-//! - events a second that one instance publishes, over NDJSON, on topics of all partitions;
-//!   and the CPU time an event of Redis, of that instance, and of another instance that has
-//!   a stream, but of another topic;
-//! - the same script called by `redis-benchmark`, an event a call: what Redis alone does.
-//!   Both take turns in one run, so that a slow moment of the machine meets both;
-//! - latency from the publish call at one instance to the bytes of a stream of the other,
-//!   flushed at once, and the round trip of a `PING` from this process.
+//! Starts a real `redis-server` without disk storage and two instances linked by it, each in its
+//! own process. Needs `redis-server` and `redis-benchmark`. Prints, as Markdown:
+//! - events per second published by one instance, over NDJSON, on topics of all partitions; and
+//!   the CPU time per event of Redis, of this instance, and of another instance with a stream of
+//!   another topic;
+//! - the same for the script called by `redis-benchmark`, one event per call: Redis alone. Both
+//!   take turns in one run, so a slow moment of the machine affects both;
+//! - latency from the publish call at one instance to the bytes of a stream of the other, flushed
+//!   at once, and the round trip of a `PING` from this process.
 //!
-//! Redis' CPU time is what it says itself (`INFO cpu`), that of an instance the kernel's. All
-//! processes share the machine's cores, this one among them: rates are of the whole.
+//! Redis reports its own CPU time (`INFO cpu`), the kernel reports the instances'. All processes
+//! share the machine's cores, this one included: rates are of the whole.
 
 mod support;
 
@@ -35,47 +34,47 @@ use tokio::{
 
 use support::{Crowd, DEADLINE, PAYLOAD_BYTES, Server, histogram, publish, quantiles, row};
 
-/// The interface that other programs publish by.
+/// The publish script, the interface for other programs.
 const SCRIPT: &str = include_str!("../crates/redis/src/publish.lua");
 
-/// What both ways of publishing have in turn.
+/// Rounds of each way of publishing, in turn.
 const ROUNDS: usize = 3;
 const EVENTS_A_ROUND: usize = 200_000;
 
-/// Connections that publish NDJSON. Each may have 256 answers outstanding.
+/// Connections publishing NDJSON. Each may have 256 events in flight.
 const CONNECTIONS: usize = 8;
 
-/// Enough for several in each partition.
+/// Enough for several topics in each partition.
 const TOPICS: usize = 64;
 const PARTITIONS: usize = 16;
 
-/// Lines that are written at once.
+/// Lines per write.
 const LINES_A_WRITE: usize = 100;
 
-/// The topic that latency is measured by. All others are as they come.
+/// The policy of the topic for latency. All other topics have the defaults.
 const CONFIG: &str = "[[topics]]\npattern = \"bench\"\nflush = \"immediate\"\n";
 
-/// Events, and pings, that latency is measured by; about 200 a second.
+/// Events and pings of the latency measurement; about 200 per second.
 const TIMED: usize = 4000;
 const PAUSE: Duration = Duration::from_millis(4);
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    // `cargo test --all-targets` runs benches too, and is no place for figures.
+    // `cargo test --all-targets` runs benches too, but must not measure.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
     let mut redis = Redis::start().await;
     let publisher = instance(&redis).await;
     let other = instance(&redis).await;
-    // So that the other instance is subscribed, though to nothing that the rounds publish.
+    // The other instance has a subscription, but to no topic of the throughput rounds.
     let crowd = Crowd::open(other.address, 1).await;
     println!("| measured | value |\n|---|---|");
     throughput(&mut redis, &publisher, &other).await;
     latency(&redis, publisher.address, &crowd).await;
 }
 
-/// An instance that is ready.
+/// Starts an instance and waits until it is ready.
 async fn instance(redis: &Redis) -> Server {
     let (url, config) = (format!("redis://{}", redis.address), redis.directory.join("config.toml"));
     fs::write(&config, CONFIG).expect("a directory of its own");
@@ -99,7 +98,7 @@ async fn is_ready(address: SocketAddr) -> bool {
     answer.starts_with(b"HTTP/1.1 200")
 }
 
-/// What some rounds took.
+/// The cost of some rounds.
 #[derive(Default)]
 struct Spent {
     events: usize,
@@ -126,7 +125,7 @@ impl Spent {
         self.events as f64 / self.time.as_secs_f64()
     }
 
-    /// CPU time an event.
+    /// CPU time per event, in microseconds.
     fn micros(&self, cpu: Duration) -> f64 {
         cpu.as_secs_f64() * 1e6 / self.events as f64
     }
@@ -136,11 +135,11 @@ impl Spent {
     }
 }
 
-/// Publishing through an instance, and by `redis-benchmark`.
+/// Throughput and CPU time of publishing through an instance and by `redis-benchmark`.
 async fn throughput(redis: &mut Redis, publisher: &Server, other: &Server) {
     let sha = redis.load_script().await;
     let server = redis.field("replication", "master_replid").await;
-    // Connections, the script, and histories that are as full as they get.
+    // Warm-up: connections, the script, and full histories.
     publish_lines(publisher.address, 2000 * TOPICS).await;
     let (mut fanfare, mut alone, mut idle) = (Spent::default(), Spent::default(), Spent::default());
     for _ in 0..ROUNDS {
@@ -180,7 +179,7 @@ async fn throughput(redis: &mut Redis, publisher: &Server, other: &Server) {
     );
 }
 
-/// What some work takes.
+/// Runs `work` and returns its cost.
 async fn spent(
     redis: &mut Redis,
     publisher: &Server,
@@ -215,7 +214,8 @@ async fn publish_lines(address: SocketAddr, count: usize) {
         let connection = TcpStream::connect(address).await.expect("the server listens");
         connection.set_nodelay(true).expect("a TCP socket");
         let (reader, mut writer) = connection.into_split();
-        // The writing half lives as long as the reading one: its end is the client's.
+        // Keep the writing half as long as the reading one: dropping it closes the connection for
+        // writing, and the server would see the client leave.
         tasks
             .spawn(async move { tokio::join!(send(&mut writer, share), receive(reader, share)).1 });
     }
@@ -238,7 +238,7 @@ async fn send(writer: &mut tcp::OwnedWriteHalf, count: usize) {
     writer.write_all(b"0\r\n\r\n").await.expect("the server reads");
 }
 
-/// Reads the answers, and tells the partitions that they name.
+/// Reads the answers, and returns the partitions named in them.
 async fn receive(reader: tcp::OwnedReadHalf, count: usize) -> BTreeSet<Vec<u8>> {
     let mut reader = BufReader::with_capacity(64 * 1024, reader);
     let (mut partitions, mut answers, mut line) = (BTreeSet::new(), 0, Vec::new());
@@ -246,7 +246,7 @@ async fn receive(reader: tcp::OwnedReadHalf, count: usize) -> BTreeSet<Vec<u8>> 
         line.clear();
         let read = timeout(DEADLINE, reader.read_until(b'\n', &mut line)).await;
         assert_ne!(read.expect("answers in time").expect("an open socket"), 0, "answers to all");
-        // Between them stand the response's head and the sizes of chunks.
+        // Skip the response head and the chunk sizes.
         if !line.starts_with(b"{") {
             continue;
         }
@@ -261,8 +261,8 @@ async fn receive(reader: tcp::OwnedReadHalf, count: usize) -> BTreeSet<Vec<u8>> 
     partitions
 }
 
-/// Calls the script with one event, as an instance with the default settings does; below a
-/// prefix that is as long as theirs.
+/// Calls the script with one event per call and the arguments of an instance with default settings.
+/// The key prefix is as long as an instance's.
 async fn redis_benchmark(address: SocketAddr, sha: &str, server: &str) {
     let (base, topic, data) = ("benches:{0}:", topic(0), "x".repeat(PAYLOAD_BYTES));
     let heads =
@@ -363,7 +363,7 @@ impl Redis {
         line.unwrap_or_else(|| panic!("no {name} in {text}")).to_owned()
     }
 
-    /// Time on a core, of all threads.
+    /// CPU time of all threads so far.
     async fn cpu(&mut self) -> Duration {
         let mut sum = Duration::ZERO;
         for name in ["used_cpu_user", "used_cpu_sys"] {
@@ -373,7 +373,7 @@ impl Redis {
         sum
     }
 
-    /// Calls of scripts. Those that read are few.
+    /// Calls of all scripts; almost all are publishes.
     async fn calls(&mut self) -> f64 {
         let text = self.field("commandstats", "cmdstat_evalsha").await;
         let calls = text.split([',', '=']).nth(1).expect("calls=…");

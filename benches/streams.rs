@@ -1,11 +1,13 @@
-//! What a stream and a delivery cost: `cargo bench --bench streams`.
+//! The cost of a stream and of a delivery: `cargo bench --bench streams`.
 //!
-//! Starts the real server as a process of its own and opens streams over TCP from this one.
-//! Prints, as Markdown: memory a stream at 10,000 idle streams, before and after each had some
-//! events, idle CPU, CPU time a delivery at 1,000 and 10,000 streams, all that over both
-//! transports, and latency in the three flush modes. CPU time is the server's alone; latency
-//! is from the publish call to the bytes read here, and includes this process, which shares
-//! the machine's cores with the server.
+//! Starts the real server in its own process, opens streams over TCP from this process, and prints
+//! as Markdown:
+//! - for both transports: memory per stream at 10,000 idle streams, before and after a few events
+//!   each; idle CPU; CPU time per delivery at 1,000 and 10,000 streams;
+//! - latency in the three flush modes.
+//!
+//! CPU time is the server's alone. Latency is from the publish call to the read of the bytes. It
+//! includes this process, sharing the machine's cores with the server.
 
 mod support;
 
@@ -20,7 +22,7 @@ use support::{Crowd, Server, publish, quantiles, row};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    // `cargo test --all-targets` runs benches too, and is no place for figures.
+    // `cargo test --all-targets` runs benches too, but must not measure.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -37,10 +39,10 @@ async fn main() {
     }
 }
 
-/// Memory and CPU of streams that have nothing to say.
+/// Memory and CPU of idle streams.
 async fn idle(transport: &str, count: usize) {
     let server = server(transport, "tick");
-    // What is allocated once, by the first streams, is not theirs.
+    // The first streams cause one-time allocations; do not count them as memory of a stream.
     let warm = Crowd::open(server.address, 200).await;
     drop(warm);
     let before = memory_bytes(&server);
@@ -61,7 +63,7 @@ async fn idle(transport: &str, count: usize) {
     memory(", 5 events each");
 }
 
-/// CPU time a delivery, one topic, an event a write.
+/// CPU time per delivery: one topic, one event per write.
 async fn cost(transport: &str, count: usize) {
     let server = server(transport, "immediate");
     let crowd = Crowd::open(server.address, count).await;
@@ -79,8 +81,8 @@ async fn cost(transport: &str, count: usize) {
     );
 }
 
-/// From publish to the client's bytes, 100 streams, 4 publishes a second: a topic that is
-/// mostly quiet, as notifications are, so that leading differs from the tick.
+/// From publish to the client's bytes: 100 streams, 4 publishes per second. The topic is mostly
+/// quiet, like notifications, so the flush `leading` differs from `tick`.
 async fn latency(flush: &str) {
     let server = server("raw", flush);
     let crowd = Crowd::open(server.address, 100).await;

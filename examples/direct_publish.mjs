@@ -11,7 +11,7 @@ import { readFile } from 'node:fs/promises';
 import { parseArgs } from 'node:util';
 import { createClient } from 'redis';
 
-const SCRIPT = await readFile(new URL('../src/bridge/redis/publish.lua', import.meta.url), 'utf8');
+const SCRIPT = await readFile(new URL('../crates/redis/src/publish.lua', import.meta.url), 'utf8');
 const SHA = createHash('sha1').update(SCRIPT).digest('hex');
 
 // As the instances have them in their configuration.

@@ -13,7 +13,7 @@ import pathlib
 
 import redis
 
-SCRIPT = pathlib.Path(__file__).parent.parent / "src/bridge/redis/publish.lua"
+SCRIPT = pathlib.Path(__file__).parent.parent / "crates/redis/src/publish.lua"
 
 # As the instances have them in their configuration.
 PREFIX = "fanfare"

@@ -1,5 +1,5 @@
-"""What `scripts/compare` is made of.
+"""The parts of `scripts/compare`.
 
-`works` says what is measured, `systems` on what; `machine` and `children` prepare the ground, `run`
-measures one work on one system; `targets`, `report` and `chart` make of it what people read.
+`works` lists the works, `systems` the systems; `machine` and `children` prepare programs and processes;
+`run` measures one work on one system; `targets`, `report` and `chart` present the results.
 """

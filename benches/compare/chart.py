@@ -48,7 +48,7 @@ class Panel:
 
 
 def draw(results: list[Result]) -> str:
-    """Empty if nothing was measured that it shows."""
+    """The SVG; empty without a measurement for any panel."""
     figures = Figures(results)
     panels = [
         panel("Memory a stream, 10,000 idle streams", "KiB", "a", figures.memory_kib),

@@ -1,4 +1,4 @@
-"""Child processes: started in groups of their own, and ended whatever happens here."""
+"""Child processes: each starts in its own process group, and ends with this program in every case."""
 
 import contextlib
 import ctypes
@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-# How long a server may take until it listens, and to end after it was asked to.
+# Time limits for a server to start listening, and to end after SIGTERM.
 START_SECONDS = 20
 END_SECONDS = 3
 
@@ -23,13 +23,13 @@ class ServerFailed(Exception):
 
 
 def end_with_parent() -> None:
-    """Runs in the child: the kernel ends it should this program be killed."""
+    """Runs in the child: the kernel ends it if this program is killed."""
     LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextlib.contextmanager
 def child(command: list[str], **options) -> Iterator[subprocess.Popen]:
-    """A process that does not outlive the block, nor do its children."""
+    """A process, ended with its children at the end of the block."""
     process = subprocess.Popen(command, start_new_session=True, preexec_fn=end_with_parent, **options)
     try:
         yield process
@@ -57,7 +57,7 @@ def signal_group(process: subprocess.Popen, number: signal.Signals) -> None:
 def server(
     command: list[str], environment: dict[str, str], port: int, process_count: int, log: Path
 ) -> Iterator[list[int]]:
-    """A server that listens at the port; gives the numbers of all its processes, once there are as many."""
+    """A server listening at the port. Yields the pids of all its processes, once `process_count` are running."""
     with log.open("wb") as errors, child(
         command,
         env={**os.environ, **environment},
@@ -76,7 +76,7 @@ def wait_until_ready(process: subprocess.Popen, port: int, process_count: int, l
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise ServerFailed(f"ended with {process.returncode} before it listened{tail(log)}")
-        # A master listens before it has its workers.
+        # A master listens before it has started its workers.
         if is_listening(port) and len(family(process.pid)) == process_count:
             return
         time.sleep(0.02)
@@ -92,7 +92,7 @@ def is_listening(port: int) -> bool:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all below it, such as a master and its workers."""
+    """The pids of a process and all its descendants, such as a master and its workers."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *(member for child_pid in children for member in family(int(child_pid)))]
 

@@ -1,4 +1,4 @@
-"""What a comparison needs of this machine: packages, binaries, open files; and what it is."""
+"""The machine of a comparison: its packages, binaries and open files, and its description."""
 
 import datetime
 import json
@@ -12,20 +12,20 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Debian puts it here; another place can be named in the environment.
+# The directory on Debian; the environment can name another one.
 NGINX_MODULES = Path(os.environ.get("NGINX_MODULES", "/usr/lib/nginx/modules"))
 
-# fanfare's promises are for this many in a process, whatever the machine allows.
+# fanfare's targets assume this many per process, even if the machine allows more.
 MAX_OPEN_FILES = 20_000
 
 
 class CannotCompare(Exception):
-    """Something is missing; the message says what, and what to do."""
+    """Something is missing; the message names it and the remedy."""
 
 
 @dataclass
 class Programs:
-    """Where the servers and the load tool are."""
+    """Paths of the servers and of the load tool; empty if not needed."""
 
     fanfare: str
     nginx: str
@@ -35,7 +35,7 @@ class Programs:
 
 
 def raise_open_files() -> int:
-    """The limit that every child inherits."""
+    """Raises the limit of open files, inherited by every child, and returns it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
@@ -43,7 +43,7 @@ def raise_open_files() -> int:
 
 
 def prepare(systems: set[str]) -> Programs:
-    """Installs and builds what these systems need."""
+    """Installs and builds the programs for these systems."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"  # nginx lives there
     install_missing_packages(systems)
     benches = [name for name, of in (("floor", "floor"), ("actix_broadcast", "actix")) if of in systems]
@@ -80,9 +80,9 @@ def install_missing_packages(systems: set[str]) -> None:
 
 
 def build(benches: list[str]) -> dict[str, str]:
-    """Builds fanfare and the servers that stand in benches/, optimized: name to path.
+    """Builds fanfare and the servers in benches/, optimized. Returns their paths by name.
 
-    In one go: built alone, fanfare's dependencies would be compiled again, with other features.
+    One build for all: a separate build of fanfare would compile its dependencies again, with other features.
     """
     command = ["cargo", "build", "--release", "--bin", "fanfare", "--message-format=json-render-diagnostics"]
     command += [argument for name in benches for argument in ("--bench", name)]
@@ -98,7 +98,7 @@ def build(benches: list[str]) -> dict[str, str]:
 
 
 def describe(programs: Programs, open_files: int) -> dict[str, str]:
-    """The machine and what runs on it, for whoever reads the figures."""
+    """Describes the machine and the versions of the systems, for readers of the figures."""
     cpu = first_match(Path("/proc/cpuinfo").read_text(), "model name")
     memory = first_match(Path("/proc/meminfo").read_text(), "MemTotal").split()[0]
     about = {

@@ -1,4 +1,4 @@
-"""The results as tables: Markdown, which reads well on a terminal too."""
+"""The results as Markdown tables, also readable on a terminal."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +22,7 @@ def figure(*path: str, decimals: int = 0, divisor: float = 1) -> Cell:
 
 
 def lost(result: Result) -> str:
-    """Deliveries, and streams that ended early: theirs count as lost, too."""
+    """Lost deliveries. The missing deliveries of streams ended early count too."""
     count, expected = value_at(result, ("loss", "lost")), value_at(result, ("deliveries", "expected"))
     if not count:
         return "none"
@@ -102,7 +102,7 @@ def ordered(results: list[Result]) -> list[Result]:
 
 
 def without_history(work: Work, results: list[Result]) -> list[str]:
-    """Systems that cannot do the work; shown, so that nobody looks for them."""
+    """Systems without a history, in a work needing one. The table lists them without figures."""
     has_result = {result.system for result in results}
     return [it.title for it in SYSTEMS if work.needs_history and not it.has_history and it.name not in has_result]
 
@@ -117,7 +117,7 @@ def row(result: Result, columns: list[tuple[str, Cell]]) -> list[str]:
 
 
 def aligned(rows: list[list[str]]) -> str:
-    """A Markdown table: the first column to the left, figures to the right."""
+    """A Markdown table: first column aligned left, figures aligned right."""
     widths = [max(len(row[at]) for row in rows) for at in range(len(rows[0]))]
 
     def line(cells: list[str]) -> str:
@@ -164,7 +164,7 @@ def outcome(it: Verdict) -> str:
 
 
 def remarks(results: list[Result]) -> str:
-    """What went wrong in single runs."""
+    """Failures and problems of single runs."""
     lines = []
     for result in results:
         where = f"({result.work}) {result.system} {result.phase}".strip()

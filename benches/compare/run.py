@@ -1,4 +1,4 @@
-"""One work on one system: a fresh server, the load tool beside it, and what came of it."""
+"""One work on one system: starts a fresh server and the load tool, and collects the result."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from .machine import Programs
 from .systems import System
 from .works import Work
 
-# Of the load tool, from the first stream to the last event of the slowest system.
+# Time limit of the load tool, from the first stream to the last event of the slowest system.
 MAX_SECONDS = 180
 
 
@@ -22,15 +22,15 @@ class Result:
     work: str
     system: str
     phase: str = ""
-    """`before` or `after` for the floor, which is measured twice."""
+    """`before` or `after` for the floor, measured twice."""
     bench: dict[str, Any] = field(default_factory=dict)
-    """What `fanfare bench --json` printed."""
+    """The output of `fanfare bench --json`."""
     problems: list[str] = field(default_factory=list)
-    """What the load tool found wrong: a result, not a failure."""
+    """Failed checks of the load tool: a result, not a failure."""
     failure: str = ""
     """Why there is no result."""
     overflows: int = 0
-    """Connections that found the accept queue full; each waits a second for its next attempt."""
+    """Connections refused by a full accept queue; each waits a second for its next attempt."""
 
     def as_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -70,7 +70,7 @@ def run(result: Result, work: Work, system: System, programs: Programs, is_quick
 
 
 def accept_overflows() -> int:
-    """Of the whole machine, since it started."""
+    """Accept queue overflows of the whole machine since its start."""
     lines = [line.split() for line in Path("/proc/net/netstat").read_text().splitlines()]
     names, values = next(pair for pair in zip(lines[::2], lines[1::2]) if pair[0][0] == "TcpExt:")
     return int(values[names.index("ListenOverflows")])

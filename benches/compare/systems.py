@@ -1,4 +1,4 @@
-"""The systems that are compared: how each is started, and where it is subscribed and published to."""
+"""The compared systems: how to start each, and its URLs for streams and publishes."""
 
 import getpass
 import os
@@ -30,7 +30,7 @@ class System:
         raise NotImplementedError
 
     def load_arguments(self, work: Work, port: int) -> list[str]:
-        """Where `fanfare bench` finds streams and takes events; an event is a POST."""
+        """The options of `fanfare bench` for streams and publishes; each event is one POST."""
         base = f"http://127.0.0.1:{port}"
         return [f"--stream-url={base}/sub/{{topics}}", f"--publish-url={base}/pub/{{topic}}"]
 
@@ -40,8 +40,8 @@ class Fanfare(System):
     transport: str = ""
 
     def start(self, programs: Programs, work: Work, port: int, directory: Path) -> Start:
-        # As it comes, but for the transport, when events leave, and the log: by default it has a
-        # line for every stream, and the others have none.
+        # Defaults, except for the transport, the flush and the log: the default log has a line for
+        # every stream, and the other systems have none.
         environment = {
             "FANFARE__SERVER__TRANSPORT": self.transport,
             "FANFARE__DELIVERY__FLUSH": work.flush,
@@ -63,7 +63,7 @@ class Fanfare(System):
 
 class Nchan(System):
     def start(self, programs: Programs, work: Work, port: int, directory: Path) -> Start:
-        # Workers of a master that is root would be another user, whose memory cannot be read.
+        # With a root master, workers would run as another user, and their memory would be unreadable.
         user = f"user {getpass.getuser()};" if os.geteuid() == 0 else ""
         values = {
             "MODULES": NGINX_MODULES,

@@ -1,4 +1,4 @@
-"""What fanfare has to reach, and whether it does."""
+"""fanfare's targets, and the verdicts on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +12,12 @@ KIB = 1024
 @dataclass(frozen=True)
 class Target:
     work: str
-    """The name of the work in which it is judged."""
+    """The name of the work to judge."""
     text: str
     limit: float
     unit: str
     of: Callable[["Figures"], float]
-    """The figure; KeyError if something of it was not measured."""
+    """The figure; KeyError if a part of it was not measured."""
     is_least: bool = False
 
 
@@ -46,7 +46,7 @@ class Verdict:
 
 
 class Figures:
-    """The results by work and system; the floor's are the mean of before and after."""
+    """The results by work and system. The floor's figures are the mean of before and after."""
 
     def __init__(self, results: list[Result]):
         self.results = results
@@ -72,7 +72,7 @@ class Figures:
         return self.of(work, system, "loss", "lost") + self.of(work, system, "streams", "ended")
 
     def noise(self, work: str, *path: str) -> float:
-        """How far the floor's second measurement is from its first: 0.1 is a tenth."""
+        """The relative change from the floor's first measurement to its second: 0.1 is 10 %."""
         both = [it for it in self.results if (it.work, it.system) == (work, "floor")]
         values = [value_at(it, path) for it in sorted(both, key=lambda it: it.phase, reverse=True)]
         if len(values) != 2 or not all(values):
@@ -89,7 +89,7 @@ def value_at(result: Result, path: tuple[str, ...]) -> float | None:
 
 
 def judge(results: list[Result]) -> list[Verdict]:
-    """Of all targets whose works were run."""
+    """The verdicts on all targets with measured works."""
     figures, works = Figures(results), {result.work for result in results}
     return [Verdict(target, figure_or_none(target, figures)) for target in TARGETS if target.work in works]
 
@@ -124,7 +124,7 @@ def none_lost(work: str) -> Target:
 
 
 def undisturbed(work: str, other: str) -> Target:
-    """Beside a stalled reader, the others fare as in the other work, but for what the floor's p99 varies by."""
+    """Beside a stalled reader, the p99 is the same as in the work `other`, apart from the noise of the floor's p99."""
 
     def excess(it: Figures) -> float:
         try:
@@ -136,10 +136,10 @@ def undisturbed(work: str, other: str) -> Target:
     return Target(work, f"raw: p99 to that of ({other}) times the noise of p99, at most 1 ×", 1, "×", excess)
 
 
-# p99 of a few hundred events varies by so much on a machine that does nothing else.
+# The p99 of a few hundred events varies by this much on an idle machine.
 LEAST_NOISE = 0.1
 
-# An event's deliveries may lie on both sides of the window's end.
+# The deliveries of one event may lie on both sides of the window's end.
 WINDOW_ERROR = 0.99
 
 TARGETS: list[Target] = [

@@ -1,4 +1,4 @@
-"""The works: what is asked of every system, and which of its figures are shown."""
+"""The works: the load on every system, and the figures shown for it."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ class Work:
     """One run of the load tool against each system."""
 
     name: str
-    """As `--only` takes it: its letter, and more where a letter has several."""
+    """The name for `--only`: a letter, with a suffix if several works share the letter."""
     title: str
     streams: int
     shown: str
-    """Which columns its table has, of `report.COLUMNS`."""
+    """The columns of its table, a key of `report.COLUMNS`."""
     rate: float = 10
-    """Events a second over all topics; 0 is as fast as they are answered and delivered."""
+    """Events per second over all topics; 0 is as fast as they are answered and delivered."""
     seconds: float = 4
     warmup_seconds: float = 1
     payload_bytes: int = 100
@@ -21,17 +21,17 @@ class Work:
     topics_per_stream: int = 1
     publishers: int = 1
     flush: str = "immediate"
-    """fanfare's policy; the others have none."""
+    """fanfare's flush policy; the other systems have none."""
     fanfare_takes_lines: bool = False
-    """Whether fanfare is published to by NDJSON lines, many a request; else by an event a POST, as all."""
+    """Whether fanfare gets NDJSON, many events per request; otherwise one event per POST, like the others."""
     systems: frozenset[str] = frozenset()
-    """Empty: all."""
+    """The measured systems; empty means all."""
     shows_noise: bool = False
     """Whether the floor is measured again at the end."""
     missed_events: int = 0
-    """Instead of a rate: all streams are cut, miss so many, and return. Needs a history."""
+    """Instead of a rate: all streams are cut, miss this many events, and return. Needs a history."""
     stalled_streams: int = 0
-    """Streams beside the others that are never read."""
+    """Further streams, never read."""
     note: str = ""
 
     @property
@@ -61,7 +61,7 @@ class Work:
         return [f"--rate={self.rate}", f"--duration={seconds}s", f"--warmup={warmup}s"]
 
 
-# So seldom that the only event is the first, which is published at once, in the warm-up.
+# So rare that the only event is the first one, published at once in the warm-up.
 ONE_EVENT = 0.001
 
 FLAT_OUT = (

@@ -1,4 +1,4 @@
-//! The clients: feeds that are read, and whoever posts.
+//! The clients: readers of feeds, and publishers of posts.
 
 use std::{
     collections::HashSet,
@@ -20,17 +20,17 @@ use tokio::{
 
 use super::support::{DEADLINE, histogram};
 
-/// Posts say how long after this they were made.
+/// Posts carry their send time relative to this.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 static POSTS: AtomicU64 = AtomicU64::new(0);
 
-/// The data of a new post: whose, its number, and when.
+/// The data of a new post: its author, number and send time.
 fn post(author: usize) -> String {
     let (number, at) = (POSTS.fetch_add(1, Relaxed), START.elapsed().as_nanos());
     format!("post {author} {number} {at} {}", "x".repeat(60))
 }
 
-/// What all feeds have got.
+/// All open feeds, and the totals of their posts.
 pub struct Feeds {
     totals: Arc<Totals>,
 }
@@ -38,7 +38,7 @@ pub struct Feeds {
 struct Totals {
     connected: AtomicUsize,
     received: AtomicUsize,
-    /// Of small authors.
+    /// Posts of small authors.
     small: AtomicUsize,
     twice: AtomicUsize,
     latencies: Mutex<Histogram<u64>>,
@@ -58,14 +58,14 @@ impl Feeds {
         for user in users {
             tokio::spawn(read(address, user, totals.clone()));
             count += 1;
-            // Few enough under way that this process does not measure its own queue.
+            // Few enough opening at once, or this process would measure its own queue.
             until("feeds open", || totals.connected.load(Relaxed) + 200 > count).await;
         }
         until("all feeds open", || totals.connected.load(Relaxed) == count).await;
         Self { totals }
     }
 
-    /// Posts that all feeds have got so far.
+    /// Posts received by all feeds so far.
     pub fn received(&self) -> usize {
         self.totals.received.load(Relaxed)
     }
@@ -74,7 +74,7 @@ impl Feeds {
         until("every feed has every post", || self.received() >= goal).await;
     }
 
-    /// Waits until so many posts of small authors have come since the latencies were reset.
+    /// Waits for `goal` posts of small authors since the last reset of the latencies.
     pub async fn wait_for_small(&self, goal: usize) {
         until("every small post arrives", || self.totals.small.load(Relaxed) >= goal).await;
     }
@@ -84,7 +84,7 @@ impl Feeds {
         self.totals.small.store(0, Relaxed);
     }
 
-    /// From publish to arrival of small authors' posts, in microseconds.
+    /// Latencies of small authors' posts, from publish to arrival, in microseconds.
     pub fn latencies(&self) -> Histogram<u64> {
         self.totals.latencies.lock().clone()
     }
@@ -110,7 +110,7 @@ async fn read(address: SocketAddr, user: usize, totals: Arc<Totals>) {
     socket.write_all(request.as_bytes()).await.expect("the server reads");
     let (mut rest, mut seen) = (Vec::new(), HashSet::new());
     loop {
-        // Only once there is something to read does it need room.
+        // Allocate only with bytes to read: most of many feeds are idle.
         socket.readable().await.expect("an open socket");
         let mut buffer = [0; 4096];
         let count = match socket.try_read(&mut buffer) {
@@ -150,7 +150,7 @@ fn take_line(line: &[u8], seen: &mut HashSet<u64>, totals: &Totals) {
     }
 }
 
-/// Whoever posts, over one connection.
+/// A publisher with one connection.
 pub struct Client {
     socket: TcpStream,
     address: SocketAddr,
@@ -171,13 +171,13 @@ impl Client {
     }
 
     pub async fn publish_to(&mut self, user: usize) {
-        // Counted as the celebrity's.
+        // Author 0 is the celebrity, so latencies skip this post.
         let data = post(0);
         let body = format!(r#"{{"topic":"notifications:u{user}","data":"{data}"}}"#);
         self.ask("/events/publish", "application/json", &body).await;
     }
 
-    /// Publishes a line to each of so many users.
+    /// Publishes one line to each of `users` users.
     pub async fn publish_lines(&mut self, users: usize) {
         let data = post(0);
         let line = |user| format!("{{\"topic\":\"notifications:u{user}\",\"data\":\"{data}\"}}\n");
@@ -197,7 +197,7 @@ impl Client {
         Self::send_lines(self.address, "/events/follows", &body).await;
     }
 
-    /// Sends NDJSON over a connection of its own, and reads all that is answered meanwhile.
+    /// Sends NDJSON on a new connection, and reads the answers at the same time.
     async fn send_lines(address: SocketAddr, path: &str, body: &str) {
         let socket = TcpStream::connect(address).await.expect("the server listens");
         let (mut from, mut to) = socket.into_split();

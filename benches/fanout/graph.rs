@@ -1,6 +1,6 @@
-//! Who follows whom: the n-th author has a follower for every n^0.9 users, so everybody
-//! follows the first, and most have a handful. Who they are is spread by a multiplication,
-//! the same in every run.
+//! The follow graph. The n-th author has one follower per n^0.9 users: all users follow the first
+//! author, and most authors have a handful of followers. A multiplication spreads the followers
+//! over the users, identically in every run.
 
 use super::feeds::Client;
 
@@ -26,7 +26,7 @@ impl Graph {
         self.followers.iter().sum()
     }
 
-    /// Followers among every so many users.
+    /// Followers with an open feed: every `step`-th user has one.
     pub fn online_followers(&self, author: usize, step: usize) -> usize {
         self.of(author).filter(|user| user % step == 0).count()
     }
@@ -42,7 +42,7 @@ impl Graph {
 
     fn of(&self, author: usize) -> impl Iterator<Item = usize> {
         let users = self.users;
-        // The multiplier shares no factor with the number of users, so nobody comes twice.
+        // The multiplier shares no factor with the number of users, so no follower repeats.
         (0..self.followers[author]).map(move |place| (author + place * SPREAD) % users)
     }
 }

@@ -1,10 +1,10 @@
-//! What follower fan-out costs: `cargo bench --bench fanout`.
+//! The cost of a fan-out: `cargo bench --bench fanout`.
 //!
-//! A graph of the shape of real ones (Zipf: 100,000 users, some two million edges, an author
-//! whom everybody follows), and 10,000 feeds open. Prints, as Markdown, what a fan-out costs
-//! beside one publish a follower, and how soon small authors' posts arrive alone and beside
-//! the celebrity's. CPU time is the server's alone; times are taken in this process, which
-//! shares the machine's cores with the server. Every feed must get each post once.
+//! The graph has a realistic shape (Zipf): 100,000 users, about two million edges, and a celebrity
+//! followed by all users. 10,000 feeds are open. Prints, as Markdown: the cost of a fan-out against
+//! one publish per follower, and the latency of small authors' posts, alone and beside the
+//! celebrity's. CPU time is the server's alone. This process measures the times, and shares the
+//! machine's cores with the server. Every feed must get each post once.
 
 #[path = "../support/mod.rs"]
 #[allow(dead_code, reason = "other benchmarks use the rest")]
@@ -33,7 +33,7 @@ const RATE: usize = 100;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    // `cargo test --all-targets` runs benches too, and is no place for figures.
+    // `cargo test --all-targets` runs benches too, but must not measure.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -54,7 +54,7 @@ async fn main() {
     let opened = peak_bytes(&server, "VmRSS");
     row(&format!("resident memory, and {FEEDS} feeds"), &mebibytes(opened));
 
-    // An idle connection would have been closed by now.
+    // A new connection: the server closes idle ones, and opening the feeds takes long.
     let mut client = Client::connect(server.address).await;
     let push = celebrity(&server, &feeds, &graph, "push", &mut client).await;
     celebrity(&server, &feeds, &graph, "pull", &mut client).await;
@@ -74,7 +74,7 @@ async fn main() {
     feeds.assert_each_once();
 }
 
-/// Posts of the one whom everybody follows.
+/// Fan-outs of the celebrity. Returns the CPU time per follower in µs.
 async fn celebrity(
     server: &Server,
     feeds: &Feeds,
@@ -99,7 +99,8 @@ async fn celebrity(
     cpu
 }
 
-/// The same by a loop: a request for each follower, one after the other.
+/// The same by one request per follower, one after the other, and by one NDJSON line per follower.
+/// Returns the CPU time per follower in µs of the first.
 async fn one_publish_a_follower(
     server: &Server,
     feeds: &Feeds,
@@ -123,7 +124,7 @@ async fn one_publish_a_follower(
     each
 }
 
-/// A thousand small authors, one post each; the p99 in ms.
+/// A thousand small authors, one post each. Returns the p99 in ms.
 async fn small_authors(server: &Server, feeds: &Feeds, graph: &Graph) -> f64 {
     let followers: usize = SMALL.map(|author| graph.followers(author)).sum();
     let cpu = server.cpu();
@@ -133,7 +134,7 @@ async fn small_authors(server: &Server, feeds: &Feeds, graph: &Graph) -> f64 {
     report(feeds, "small authors' posts alone")
 }
 
-/// The same while the celebrity posts without a pause.
+/// The same, while the celebrity posts without a pause.
 async fn beside_celebrity(server: &Server, feeds: &Feeds, graph: &Graph) -> f64 {
     let address = server.address;
     let celebrity = tokio::spawn(async move {

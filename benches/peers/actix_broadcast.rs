@@ -1,7 +1,7 @@
-//! A broadcaster on actix-web as tutorials write it, for `scripts/compare`: a list of clients
+//! A broadcaster on actix-web in the style of tutorials, for `scripts/compare`: a list of clients
 //! behind a mutex, a bounded channel per client, `actix_web_lab::sse` for the body. It follows
-//! `server-sent-events` of actix/examples, with a list per topic and its ping every 15 s, as
-//! often as the other systems'. Nothing is resumed.
+//! `server-sent-events` of actix/examples, with a list per topic, and a ping every 15 s like the
+//! other systems. It does not resume streams.
 
 use std::{collections::HashMap, io, sync::Arc, time::Duration};
 
@@ -17,12 +17,12 @@ use tokio::sync::mpsc;
 
 type Client = mpsc::Sender<sse::Event>;
 
-/// Events that wait for one client, as in the tutorial; publishers wait past that.
+/// Most events waiting for one client, as in the tutorial. At the limit, publishers wait.
 const CHANNEL_EVENTS: usize = 10;
 
 const PING: Duration = Duration::from_secs(15);
 
-/// As long as fanfare's: 10,000 clients come at once.
+/// Fanfare's backlog: 10,000 clients connect at once.
 const BACKLOG: u32 = 4096;
 
 #[derive(Default)]
@@ -37,7 +37,7 @@ impl Broadcaster {
         this
     }
 
-    /// Pings every client of every topic, and forgets those that are gone.
+    /// Pings every client of every topic, and removes disconnected clients.
     async fn ping(self: Arc<Self>) {
         let mut interval = interval(PING);
         loop {
@@ -64,7 +64,7 @@ impl Broadcaster {
     async fn broadcast(&self, topic: &str, message: &str) {
         let clients = self.clients.lock().get(topic).cloned().unwrap_or_default();
         let sends = clients.iter().map(|client| client.send(sse::Data::new(message).into()));
-        // Who is gone is swept up by the ping.
+        // The ping removes disconnected clients.
         future::join_all(sends).await;
     }
 }
@@ -86,7 +86,8 @@ async fn publish(
 
 #[actix_web::main]
 async fn main() -> io::Result<()> {
-    // `cargo bench` runs every benchmark; this one is a server, and `scripts/compare` says where.
+    // `cargo bench` runs every benchmark. This one is a server: only `scripts/compare` gives an
+    // address.
     let Some(address) = std::env::args().skip_while(|it| it != "--listen").nth(1) else {
         return Ok(());
     };

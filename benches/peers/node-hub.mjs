@@ -1,12 +1,12 @@
-// A hub on plain Node as people write it, for scripts/compare: a Map of topics, each with the
-// Set of its responses, and `write` to each of them. Nothing is resumed.
+// A typical hub on plain Node, for scripts/compare: a Map of topics, each with the Set of its
+// responses, and one `write` per response. It does not resume streams.
 //
 //     NODE_ENV=production node node-hub.mjs --listen 127.0.0.1:8080
 
 import { createServer } from "node:http";
 
-const HEARTBEAT_MS = 15_000; // as often as the other systems'
-const BACKLOG = 4096; // Node's own 511 overflow when 10,000 clients come at once
+const HEARTBEAT_MS = 15_000; // like the other systems
+const BACKLOG = 4096; // Node's default of 511 overflows if 10,000 clients connect at once
 
 const topics = new Map();
 const streams = new Set();

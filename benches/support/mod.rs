@@ -1,4 +1,4 @@
-//! What the benchmarks share: the server as a process of its own, streams, and the table.
+//! The shared parts of the benchmarks: the server in its own process, streams, and the table.
 
 use std::{
     fs,
@@ -23,12 +23,12 @@ use tokio::{
 pub const PAYLOAD_BYTES: usize = 100;
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-/// A line of the table.
+/// Prints a line of the table.
 pub fn row(name: &str, value: &str) {
     println!("| {name} | {value} |");
 }
 
-/// The middle and the worst of times in microseconds, with this many decimals.
+/// Median and p99 of times in microseconds, printed in milliseconds with `decimals` decimals.
 pub fn quantiles(micros: &Histogram<u64>, decimals: usize) -> String {
     let at = |quantile| micros.value_at_quantile(quantile) as f64 / 1000.0;
     format!("p50 {:.decimals$} ms, p99 {:.decimals$} ms", at(0.5), at(0.99))
@@ -39,8 +39,8 @@ pub fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 60_000_000, 3).expect("valid bounds")
 }
 
-/// Publishes events and waits until every stream has each. With no pause, the next is
-/// published when all have the last.
+/// Publishes events to all streams. Without a pause, it publishes the next event once all streams
+/// have the last one.
 pub async fn publish(address: SocketAddr, crowd: &Crowd, count: usize, pause: Duration) {
     let mut connection = TcpStream::connect(address).await.expect("the server listens");
     connection.set_nodelay(true).expect("a TCP socket");
@@ -78,7 +78,7 @@ pub struct Crowd {
 }
 
 impl Crowd {
-    /// Opens them and waits until all are connected.
+    /// Opens the streams and waits until all are connected.
     pub async fn open(address: SocketAddr, streams: usize) -> Self {
         let mut crowd = Self {
             streams,
@@ -96,7 +96,7 @@ impl Crowd {
                 connected: connected.clone(),
             };
             crowd.tasks.push(tokio::spawn(stream.run(address)));
-            // Few enough under way that this process does not measure its own queue.
+            // Few enough opening at once, or this process would measure its own queue.
             while index as u64 > connected.load(Ordering::Relaxed) + 500 {
                 tokio::task::yield_now().await;
             }
@@ -142,7 +142,7 @@ impl Reader {
         let mut rest = Vec::new();
         let mut is_connected = false;
         loop {
-            // Only once there is something to read does it need room.
+            // Allocate only with bytes to read: most of many streams are idle.
             socket.readable().await.expect("an open socket");
             let mut buffer = [0; 4096];
             match socket.try_read(&mut buffer) {
@@ -183,7 +183,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it with these arguments and this environment, and waits until it listens.
+    /// Starts the server and waits until it listens.
     pub fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let mut process = Command::new(env!("CARGO_BIN_EXE_fanfare"))
             .args(["serve", "--listen", "127.0.0.1:0"])
@@ -199,7 +199,7 @@ impl Server {
         Self { process, address: address.expect("an address in the first line") }
     }
 
-    /// Time on a core, of all threads.
+    /// CPU time of all threads so far.
     pub fn cpu(&self) -> Duration {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("Linux");
         let nanos = tasks.filter_map(|task| {

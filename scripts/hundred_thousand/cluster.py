@@ -1,4 +1,4 @@
-"""The processes that are measured: a Redis and the instances of fanfare that it links."""
+"""The measured processes: a Redis, and the instances of fanfare linked by it."""
 
 import contextlib
 import http.client
@@ -14,26 +14,26 @@ STOP_SECONDS = 10
 
 
 class Measured:
-    """A process, its memory and its time on a core."""
+    """A process, its memory and its CPU time."""
 
     def __init__(self, process: subprocess.Popen):
         self.process = process
 
     def memory_bytes(self) -> int:
-        """Proportional set size: what is resident, pages shared with others by their share."""
+        """Proportional set size: resident pages; of shared pages, this process' share."""
         for line in pathlib.Path(f"/proc/{self.process.pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):
                 return int(line.split()[1]) * 1024
         raise RuntimeError("no Pss in smaps_rollup")
 
     def cpu_seconds(self) -> float:
-        """Of all its threads; none of those that are measured ends before the process."""
+        """CPU time of all threads. No measured thread ends before its process."""
         tasks = pathlib.Path(f"/proc/{self.process.pid}/task").iterdir()
         nanoseconds = sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
         return nanoseconds / 1e9
 
     def kernel_seconds(self) -> float:
-        """The kernel's part of that, which it estimates."""
+        """CPU time in the kernel, an estimate of the kernel."""
         fields = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(")", 1)[1]
         return int(fields.split()[12]) / os.sysconf("SC_CLK_TCK")
 
@@ -47,7 +47,7 @@ class Measured:
 
 
 class Redis(Measured):
-    """A Redis that keeps nothing on disk."""
+    """A Redis without disk storage."""
 
     def __init__(self, directory: str):
         self.port = free_port()
@@ -64,12 +64,12 @@ class Redis(Measured):
 
 
 class Instance(Measured):
-    """An instance with its defaults, but for the address and Redis."""
+    """An instance with its defaults, except for the address and Redis."""
 
     def __init__(self, binary: pathlib.Path, redis: Redis):
         command = [str(binary), "serve", "--listen", "127.0.0.1:0"]
         command += ["--redis", f"redis://127.0.0.1:{redis.port}"]
-        # A stream's opening and closing are a line of the log each.
+        # The default log has a line for each opened and each closed stream.
         environment = {**os.environ, "RUST_LOG": "warn"}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
         super().__init__(process)
@@ -91,7 +91,7 @@ class Instance(Measured):
             raise RuntimeError(f"a publish was refused: {answer.decode()}")
 
     def ask(self, method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
-        """Over a connection of its own: one that is kept would be closed in the quiet times."""
+        """Uses a new connection: the server would close an idle one between the steps."""
         headers = {"Content-Type": "application/json"} if body else {}
         with contextlib.closing(http.client.HTTPConnection(*self.address)) as connection:
             connection.request(method, path, body, headers)
@@ -100,7 +100,7 @@ class Instance(Measured):
 
 
 class Cluster:
-    """All of them; stopped when the context ends."""
+    """All processes; the end of the context stops them."""
 
     def __init__(self, binary: pathlib.Path, instance_count: int, directory: str):
         self.binary = binary
@@ -147,5 +147,5 @@ def wait_for(what: str, is_so, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not is_so():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {seconds} s in vain until {what}")
+            raise TimeoutError(f"not within {seconds} s: {what}")
         time.sleep(0.1)

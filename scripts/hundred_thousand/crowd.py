@@ -1,4 +1,4 @@
-"""The clients: processes that hold thousands of streams each and note what arrives on them."""
+"""The clients: processes with thousands of streams each, recording the received events."""
 
 import collections
 import multiprocessing
@@ -7,17 +7,17 @@ import socket
 import time
 import traceback
 
-# Streams under way to open at once, so that no accept queue overflows.
+# Most streams opening at once, so that no accept queue overflows.
 MAX_OPENING = 200
 
 CONNECT_SECONDS = 30
 
-# Of Linux; Python names it since 3.12.
+# A Linux constant; Python has a name for it since 3.12.
 IP_BIND_ADDRESS_NO_PORT = 24
 
 
 class Stream:
-    """A client's end of a stream, and what it read of an event that is not whole yet."""
+    """A client's end of a stream, and the incomplete event read so far."""
 
     __slots__ = ("number", "socket", "unfinished", "event")
 
@@ -38,14 +38,14 @@ class Crowd:
         self.epoll = select.epoll()
         self.streams: dict[int, Stream] = {}
         self.opened = 0
-        # What should not be, in words: how often.
+        # Count of each problem, by its text.
         self.problems: collections.Counter[str] = collections.Counter()
-        # Of each event's data: how often each stream had it, when the first and the last had.
+        # By event data: the receipts of each stream, and the times of the first and last receipt.
         self.receivers: dict[str, collections.Counter[int]] = {}
         self.times: dict[str, tuple[float, float]] = {}
 
     def run(self, questions) -> None:
-        """Reads streams and answers questions, until there is nobody to ask."""
+        """Reads streams and answers questions until the parent process ends."""
         self.epoll.register(questions.fileno(), select.EPOLLIN)
         while True:
             self.open_more()
@@ -62,8 +62,8 @@ class Crowd:
 
     def open(self, number: int) -> None:
         connection = socket.socket()
-        # The port is chosen when it is known to whom: one that waits after an earlier stream's
-        # end is no hindrance.
+        # The kernel chooses the port at the connect, when it knows the destination. So it can
+        # reuse a port in TIME_WAIT towards another destination.
         connection.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
         connection.bind((self.source, 0))
         connection.settimeout(CONNECT_SECONDS)
@@ -88,8 +88,8 @@ class Crowd:
             self.on_line(stream, line)
 
     def on_line(self, stream: Stream, line: bytes) -> None:
-        """A line of the event stream, or one of HTTP's, which end in CRLF: a write of the
-        server is a chunk, and has whole lines of events."""
+        """Handles a line of the event stream, or of HTTP. Only HTTP lines end in CRLF. Each write
+        of the server is one chunk with whole event lines."""
         if line.endswith(b"\r"):
             if line.startswith(b"HTTP/") and b" 200 " not in line:
                 self.problems[line.decode().strip()] += 1
@@ -115,17 +115,17 @@ class Crowd:
         del self.streams[stream.socket.fileno()]
         stream.socket.close()
 
-    # What the other process asks.
+    # The questions of the parent process.
 
     def progress(self) -> tuple[int, int]:
-        """Streams that have opened, and deliveries."""
+        """Counts of open streams and of deliveries."""
         return self.opened, sum(counts.total() for counts in self.receivers.values())
 
     def all_problems(self) -> collections.Counter[str]:
         return self.problems
 
     def arrivals(self) -> tuple[dict, dict]:
-        """Of each event since this was last asked: its receivers, and its times."""
+        """The receivers and the times of each event since the last call."""
         answer = self.receivers, self.times
         self.receivers, self.times = {}, {}
         return answer
@@ -137,7 +137,7 @@ class Crowd:
 
 
 class CrowdProcess:
-    """A crowd in a process of its own."""
+    """A crowd in its own process."""
 
     def __init__(self, instance: tuple[str, int], source: str, numbers: list[int]):
         self.questions, theirs = multiprocessing.Pipe()
@@ -161,7 +161,7 @@ def run(instance: tuple[str, int], source: str, numbers: list[int], questions) -
 
 
 class Arrivals:
-    """What became of events, over all crowds."""
+    """The receipts of events, over all crowds."""
 
     def __init__(self, crowds: list[CrowdProcess]):
         self.receivers: dict[str, collections.Counter[int]] = {}
@@ -176,8 +176,8 @@ class Arrivals:
                 self.last[data] = max(last, self.last.get(data, last))
 
     def faults(self, wanted: dict[str, range | list[int]]) -> dict[str, int]:
-        """Deliveries that lack, are one too many, or reached a stream that did not ask,
-        given who should have had each event."""
+        """Counts of lost, repeated and misdirected deliveries, given the wanted streams of each
+        event."""
         faults = {"lost": 0, "twice": 0, "astray": 0}
         for data, counts in self.receivers.items():
             streams = set(wanted.get(data, ()))

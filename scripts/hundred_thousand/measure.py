@@ -1,4 +1,4 @@
-"""What is done to the cluster, step by step, and what is measured at each."""
+"""The steps of a run, and the measurements of each step."""
 
 import random
 import sys
@@ -11,9 +11,9 @@ OPEN_SECONDS = 600
 DELIVERY_SECONDS = 60
 LEAVE_SECONDS = 60
 
-# A multiple of the default `stream.heartbeat`, so that every stream gets as many.
+# A multiple of the default `stream.heartbeat`, so that every stream gets the same number.
 IDLE_SECONDS = 30
-# Longer than a tick: whatever would come twice has come.
+# Longer than a tick: repeated deliveries have arrived by then.
 SETTLE_SECONDS = 1
 # Longer than the default `redis.interest_grace`.
 FORGET_SECONDS = 15
@@ -23,7 +23,7 @@ SAMPLE_SIZE = 1000
 
 
 class Measurement:
-    """One run. Stream n is at instance n modulo their number, and on topic `own:n`."""
+    """One run. Stream n is on topic `own:n`, at instance n modulo the number of instances."""
 
     def __init__(self, cluster: Cluster, stream_count: int):
         self.cluster = cluster
@@ -82,7 +82,7 @@ class Measurement:
         self.note_memory("after broadcasts")
 
     def sample(self) -> None:
-        """Events to topics of one stream each, by another instance than the stream's."""
+        """Publishes to topics of one stream each, at another instance than the stream's."""
         choose = random.Random(0)
         numbers = choose.sample(range(self.stream_count), min(SAMPLE_SIZE, self.stream_count))
         for number in numbers:
@@ -104,7 +104,7 @@ class Measurement:
         return self.progress()[0] == self.stream_count or bool(self.problems())
 
     def arrivals(self, wanted: dict) -> Arrivals:
-        """Waits until all has arrived, or is late, and adds up what is wrong with it."""
+        """Waits until all deliveries have arrived, or the deadline, and adds up the faults."""
         count = sum(len(streams) for streams in wanted.values())
         try:
             wait_for("all has arrived", lambda: self.progress()[1] >= count, DELIVERY_SECONDS)

@@ -1,4 +1,4 @@
-"""The figures of a run as a Markdown table, and what they are held against."""
+"""The figures of a run as a Markdown table, with their targets."""
 
 import typing
 
@@ -10,12 +10,12 @@ class Row(typing.NamedTuple):
     name: str
     value: str
     target: str = ""
-    # Whether the target is met; `None` where there is none.
+    # Whether the target is met; `None` without a target.
     holds: bool | None = None
 
 
 def is_whole(figures: dict) -> bool:
-    """Whether every stream opened and stayed, and had everything once."""
+    """Whether every stream opened, stayed open, and received every event once."""
     is_open = figures["opened"] == figures["streams"] and not figures["problems"]
     return is_open and not any(figures["faults"].values())
 

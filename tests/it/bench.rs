@@ -355,7 +355,7 @@ fn a_plan_says_what_it_counts_with() {
     let output = fanfare(&wanted, &[]);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    for word in ["servers", "open files a server", "memory a server", "bandwidth", "counted with"] {
+    for word in ["servers", "open files a server", "memory a server", "bandwidth", "based on"] {
         assert!(text.contains(word), "{word}: {text}");
     }
     let given = ["--json", "--bytes-per-stream", "1MiB", "--cpu-per-delivery", "2.5"];

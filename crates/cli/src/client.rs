@@ -107,7 +107,7 @@ pub(crate) struct HubRequest {
     pub body: Bytes,
 }
 
-/// Connections to one hub. Needs a local runtime.
+/// Connections to one hub. It needs a runtime with local tasks (`spawn_local`).
 pub(crate) struct HubClient {
     http: awc::Client,
     base: String,

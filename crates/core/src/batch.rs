@@ -1,5 +1,5 @@
 //! A batch: waiting events of a topic or of a stream, conflated by the policy. The caller decides
-//! when a batch leaves.
+//! when the batch leaves.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,8 +19,8 @@ struct BatchItem {
 enum ItemName {
     Topic,
     Key(Box<str>),
-    /// Of one type: a stream without this type in its filter must not miss events of other types
-    /// merged with it.
+    /// Includes the event type: a type filter passes or drops a whole merged event, so merging
+    /// several types would lose wanted events.
     Collapse {
         key: Box<str>,
         event_type: Option<Box<str>>,
@@ -44,7 +44,7 @@ impl BatchItem {
     }
 }
 
-/// Whether a batch merges the two into one.
+/// Whether a batch merges the two by their collapse key.
 pub fn is_merged(one: &SequencedEvent, other: &SequencedEvent) -> bool {
     BatchItem::of(one).is_some_and(|item| {
         matches!(item.name, ItemName::Collapse { .. }) && BatchItem::of(other) == Some(item)
@@ -58,7 +58,7 @@ pub struct Batch {
     places: VecDeque<Option<Arc<SequencedEvent>>>,
     /// Number of the place at the front, counted since the batch began.
     front: u64,
-    /// BatchItem to the number of its place.
+    /// The place number of each item's event.
     items: HashMap<BatchItem, u64>,
     len: usize,
     bytes: usize,
@@ -67,11 +67,11 @@ pub struct Batch {
 /// The effect of adding an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Added {
-    /// It is one more.
+    /// No older event was replaced.
     Appended,
     /// It replaced an older event. The older event never leaves.
     Superseded,
-    /// It took the place of an older event and stands for it too.
+    /// An older event is merged into it.
     Merged,
 }
 
@@ -114,7 +114,7 @@ impl Batch {
         None
     }
 
-    /// The oldest event.
+    /// The oldest event, without taking it.
     pub fn front(&self) -> Option<&Arc<SequencedEvent>> {
         self.iter().next()
     }
@@ -131,12 +131,11 @@ impl Batch {
         events
     }
 
-    /// How many events wait.
+    /// The number of waiting events; superseded events do not count.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether none waits.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -146,7 +145,7 @@ impl Batch {
         self.bytes
     }
 
-    /// Empties a place; drops empty ones from the front so that a hot item leaves no trail.
+    /// Empties a place, and drops empty places from the front: a hot item leaves no trail.
     fn remove(&mut self, number: u64) -> Option<Arc<SequencedEvent>> {
         let index = number.checked_sub(self.front)?;
         let event = self.places.get_mut(index as usize).and_then(Option::take)?;
@@ -160,6 +159,7 @@ impl Batch {
         Some(event)
     }
 
+    /// Keeps memory proportional to the waiting events, at amortized constant cost per removal.
     fn bound_holes(&mut self) {
         if self.places.len() > 2 * self.len + 16 {
             self.close_holes();

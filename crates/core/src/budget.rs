@@ -1,7 +1,7 @@
 //! The byte budget shared by the histories of all partitions.
 //!
-//! Each partition counts its own bytes in and out and reports the age of its oldest event. So a
-//! partition over the budget knows the partition due to evict first. No lock.
+//! Each partition adds and releases its own bytes and reports the age of its oldest event. If the
+//! budget is exceeded, any partition finds the one due to evict first. No lock.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
@@ -16,7 +16,7 @@ pub struct HistoryBudget {
     start: Instant,
     /// Microseconds from `start` to each partition's oldest event; `u64::MAX` for none.
     oldest: Box<[AtomicU64]>,
-    /// Partitions asked to evict, without an answer so far.
+    /// Whether each partition has an unanswered request to evict.
     is_asked: Box<[AtomicBool]>,
 }
 
@@ -25,7 +25,7 @@ pub struct HistoryBudget {
 pub enum Excess {
     /// The asking partition.
     Own,
-    /// In another one.
+    /// Another partition.
     Other(u16),
 }
 
@@ -48,14 +48,15 @@ impl HistoryBudget {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Says when a partition's oldest event was published.
+    /// Records the publish time of a partition's oldest event; none for an empty history.
     pub fn set_oldest(&self, partition: u16, published_at: Option<Instant>) {
         let micros = published_at
             .map_or(u64::MAX, |at| at.saturating_duration_since(self.start).as_micros() as u64);
         self.oldest[usize::from(partition)].store(micros, Ordering::Relaxed);
     }
 
-    /// Whether a partition is still to be asked to forget: once until it answers.
+    /// Whether the caller must ask a partition to evict. False until the partition has answered an
+    /// earlier request: one request at a time.
     pub fn ask(&self, partition: u16) -> bool {
         !self.is_asked[usize::from(partition)].swap(true, Ordering::Relaxed)
     }

@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{error::ChangeError, future::BoxFuture};
 
-/// The other instances, as a hub reaches them.
+/// A hub's access to all instances of its cluster.
 pub trait Cluster: Send + Sync {
     /// The state of the link to other instances.
     fn status(&self) -> ClusterStatus;
 
-    /// Has every instance execute a call, this one too. Returns the answers received within
-    /// `limit` (without one: within the cluster's own time-out). The call takes the way of a
-    /// partition's events: an instance losing the call loses the events too, and looks again
-    /// at both.
+    /// Makes every instance execute a call, this instance included. Returns the answers received
+    /// within `limit`; without a limit, within the cluster's own time-out. The call travels with
+    /// the events of `partition`: an instance losing the call loses the events too, and rereads
+    /// both.
     ///
     /// # Errors
-    /// [`ChangeError::BridgeDown`] if nobody was asked, [`ChangeError::Unconfirmed`] if that
-    /// is unknown.
+    /// [`ChangeError::BridgeDown`]: no instance was asked. [`ChangeError::Unconfirmed`]: some may
+    /// have been asked.
     fn call_all(
         &self,
         partition: u16,
@@ -44,19 +44,19 @@ pub struct ClusterStatus {
     pub kind: &'static str,
     #[serde(rename = "up")]
     pub is_up: bool,
-    /// The name of this instance, if there are others beside it.
+    /// The name of this instance; none for a single instance.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<String>,
-    /// How often the link was lost.
+    /// The number of times the link was lost.
     pub reconnects: u64,
     /// Duration of the last probe's round trip.
     pub lag_ms: f64,
 }
 
-/// A question, or something to do, for every instance.
+/// A call to every instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InstanceCall {
-    /// Change these streams; answered once that is in force.
+    /// Change these streams. The answer comes after all changes are in force.
     ChangeStreams(Vec<StreamChange>),
     /// How many streams listen to this topic?
     CountSubscribers { topic: String },
@@ -83,24 +83,23 @@ pub struct InstanceAnswers {
     pub are_all: bool,
 }
 
-/// The answer of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InstanceAnswer {
     /// The outcome for each stream on this instance.
     Changed(Vec<StreamOutcome>),
     Subscribers(usize),
-    /// By a hash of their names, and whether they have muted the kind.
+    /// The hash of each user's name, and whether the user has muted the kind.
     FeedUsers(Vec<(u64, bool)>),
-    /// It could not do it in time.
+    /// The instance did not execute the call in time.
     Failed,
 }
 
 /// The outcome of changing one stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StreamOutcome {
-    /// It now has these topics.
+    /// The stream's topics after the change.
     Changed(Vec<String>),
     TooManyTopics,
-    /// It has ended meanwhile.
+    /// The stream has ended.
     Ended,
 }

@@ -32,8 +32,8 @@ pub const IN_ANOTHER_EPOCH: u64 = MAX_SEQUENCE;
 /// Highest number of partitions a hub can have.
 pub const MAX_PARTITIONS: u16 = 256;
 
-/// The life of a hub's sequence numbers. It changes whenever they could restart. Of two in
-/// one cluster the higher is the later.
+/// Names one life of a hub's sequence numbers. A new epoch begins if they could restart. Of two
+/// epochs in one cluster, the higher is the later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Epoch(u64);
 
@@ -43,7 +43,7 @@ impl Epoch {
         Self(random & ((1 << (6 * EPOCH_DIGITS)) - 1))
     }
 
-    /// The epoch as a number of 48 bits: of two in one cluster the higher is the later.
+    /// The epoch as a number of 48 bits.
     pub fn number(self) -> u64 {
         self.0
     }
@@ -65,15 +65,15 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// The last sequence of each partition sent to a stream, ascending by partition.
+/// The last sequence sent to a stream in each partition, ascending by partition.
 ///
 /// A missing partition is not part of the stream. Most streams have one partition: its position
 /// needs no heap memory.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Positions(SmallVec<[Position; 2]>);
 
-/// A partition above its sequence, in one number: every stream on many topics has one for
-/// each partition, several times over.
+/// A partition (high bits) and its sequence (low bits) in one number. A stream over many topics
+/// stores one per partition, several times: small positions save memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Position(u64);
 
@@ -93,12 +93,12 @@ impl Position {
 }
 
 impl Positions {
-    /// The sequence of a partition, if it is known.
+    /// The sequence of a partition; none if the partition is not part of the stream.
     pub fn get(&self, partition: u16) -> Option<u64> {
         self.find(partition).ok().map(|index| self.0[index].sequence())
     }
 
-    /// Sets a partition's sequence.
+    /// Sets a partition's sequence, also to a lower one, and adds a missing partition.
     pub fn set(&mut self, partition: u16, sequence: u64) {
         let position = Position::new(partition, sequence);
         match self.find(partition) {
@@ -107,12 +107,10 @@ impl Positions {
         }
     }
 
-    /// How many partitions are known.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether no partition is known.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -137,7 +135,7 @@ impl FromIterator<(u16, u64)> for Positions {
     }
 }
 
-/// "Everything up to here, on every topic of this stream, has reached you."
+/// A stream's place in the event logs: its client has every event up to here, on every topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     pub epoch: Epoch,
@@ -151,7 +149,7 @@ impl Cursor {
     }
 }
 
-/// Renders a cursor without building one.
+/// Writes a cursor's text without building a [`Cursor`].
 pub fn write_cursor(out: &mut impl fmt::Write, epoch: Epoch, positions: &Positions) -> fmt::Result {
     write!(out, "{epoch}")?;
     for (partition, sequence) in positions.iter() {
@@ -163,7 +161,8 @@ pub fn write_cursor(out: &mut impl fmt::Write, epoch: Epoch, positions: &Positio
     Ok(())
 }
 
-/// The text of an advancing cursor. Usually only the digits of one partition change.
+/// The text of an advancing cursor. Usually only the digits of one partition change, so
+/// [`set`](Self::set) overwrites them in place.
 #[derive(Debug)]
 pub struct CursorText {
     epoch: Epoch,
@@ -174,7 +173,6 @@ pub struct CursorText {
 }
 
 impl CursorText {
-    /// The text for these positions.
     pub fn new(epoch: Epoch, positions: &Positions) -> Self {
         let (text, sequences) = (Vec::new(), SmallVec::new());
         let mut cursor = Self { epoch, positions: positions.clone(), text, sequences };
@@ -182,18 +180,19 @@ impl CursorText {
         cursor
     }
 
-    /// The text as of now.
+    /// The text for the current positions.
     pub fn as_bytes(&self) -> &[u8] {
         &self.text
     }
 
-    /// The stream stands elsewhere in this partition.
+    /// Moves the cursor to a sequence of this partition.
     pub fn set(&mut self, partition: u16, sequence: u64) {
         let found = self.positions.find(partition);
         self.positions.set(partition, sequence);
         let mut room = [0; MAX_DIGITS];
         let digits = digits(sequence, &mut room);
         match found.map(|index| self.sequences[index].clone()) {
+            // With another number of digits every later range moves: then render all.
             Ok(place) if place.len() == digits.len() => self.text[place].copy_from_slice(digits),
             _ => self.render(),
         }
@@ -223,7 +222,7 @@ impl fmt::Display for Cursor {
 
 /// The text is no cursor (`bad_cursor`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the last event id is not one that this hub gave out")]
+#[error("the last event id is not a cursor of this hub")]
 pub struct CursorError;
 
 impl FromStr for Cursor {
@@ -247,7 +246,7 @@ impl FromStr for Cursor {
             }
             positions.set(partition, read_number(sequence)?);
         }
-        // Every stream touches a partition, so a hub gives out no cursor without one.
+        // Every stream has a partition, so no hub issues a cursor without positions.
         let positions = Some(positions).filter(|positions| !positions.is_empty());
         Ok(Self { epoch, positions: positions.ok_or(CursorError)? })
     }
@@ -257,7 +256,7 @@ fn write_number(out: &mut impl fmt::Write, number: u64) -> fmt::Result {
     out.write_str(ascii(digits(number, &mut [0; MAX_DIGITS])))
 }
 
-/// A number's digits, in the room that is lent for them.
+/// Writes a number's digits at the end of `room` and returns them.
 fn digits(number: u64, room: &mut [u8; MAX_DIGITS]) -> &[u8] {
     let mut first = room.len();
     let mut rest = number;
@@ -271,7 +270,7 @@ fn digits(number: u64, room: &mut [u8; MAX_DIGITS]) -> &[u8] {
     }
 }
 
-/// One number has one text: no leading zeros.
+/// Refuses leading zeros: each number has exactly one text.
 fn read_number(text: &str) -> Result<u64, CursorError> {
     let too_long = text.len() > MAX_SEQUENCE_DIGITS;
     let leading_zero = text.len() > 1 && text.starts_with('0');

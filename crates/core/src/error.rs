@@ -6,7 +6,7 @@ pub use crate::error_code::ErrorCode;
 
 use crate::{cursor::CursorError, event::EventError, topic::TopicError, user::UserError};
 
-/// Gives errors their public accessors, once for all.
+/// Defines the public accessor of all errors.
 macro_rules! codes {
     ($($error:ty),*) => {$(
         impl $error {
@@ -28,7 +28,7 @@ pub enum PublishError {
     Topic(#[from] TopicError),
     #[error(transparent)]
     Event(#[from] EventError),
-    /// No publish permit came free within `publish.max_wait`. Try again later.
+    /// No publish permit became free within `publish.max_wait`. Try again later.
     #[error("too many publishes are in flight")]
     AtCapacity,
     /// The instance is stopping. Try another instance, or later.
@@ -164,21 +164,21 @@ impl ChangeError {
     }
 }
 
-/// Why a graph or the preferences could not be read or changed. Every change may be
-/// repeated: it is there once.
+/// Why reading or changing a graph or the preferences failed. Repeating a change is safe: it is
+/// stored once.
 #[derive(Debug, thiserror::Error)]
 pub enum GraphError {
-    /// Redis is away; nothing was changed (`bridge_down`).
+    /// Redis is unavailable; nothing was changed (`bridge_down`).
     #[error("Redis is unavailable")]
     BridgeDown,
-    /// Redis went away before it answered; a change may have been made (`unconfirmed`).
+    /// The connection to Redis failed before the answer; the change may be stored (`unconfirmed`).
     #[error("Redis did not answer: the change may be stored; repeat it")]
     Unconfirmed,
-    /// The application's own store failed; a change may have been made (`graph_down`).
+    /// The application's own store failed; the change may be stored (`graph_down`).
     #[error("follow graph unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// The requested page begins nowhere (`bad_page`).
-    #[error("the page does not begin where one of this graph ended")]
+    /// `after` is not the end of a page of this list (`bad_page`).
+    #[error("`after` is not the end of a page of this list")]
     BadPage,
 }
 
@@ -194,7 +194,7 @@ impl GraphError {
     }
 }
 
-/// Why followers or preferences were not read or changed.
+/// Why the hub did not read or change followers or preferences.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
     #[error(transparent)]

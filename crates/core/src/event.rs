@@ -1,6 +1,6 @@
-//! Events: as a publisher hands them in, and as the hub keeps them once sequenced.
+//! Events: the publisher's input with its checks, and the hub's sequenced form.
 //!
-//! Encoding is the business of `wire`; this file holds the encoded bytes only.
+//! `sse::encode` encodes; a sequenced event only stores the bytes.
 
 use std::{sync::Arc, time::Instant};
 
@@ -25,10 +25,9 @@ pub struct Event {
     pub id: Option<String>,
 }
 
-/// The data of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventData {
-    /// Sent as it is; line ends become several `data:` lines.
+    /// Sent unchanged; each line becomes a `data:` line.
     Text(String),
     /// Compact JSON, always one line.
     Json(String),
@@ -85,8 +84,8 @@ impl Event {
         self
     }
 
-    /// Makes the publish idempotent: within the idempotency window (5 minutes by default)
-    /// the same id on the same topic delivers nothing more. 1 to 256 bytes.
+    /// Makes the publish idempotent: within the idempotency window (5 minutes by default) a
+    /// further publish with the same id on the same topic delivers nothing. 1 to 256 bytes.
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
@@ -150,7 +149,7 @@ pub enum EventError {
     PayloadTooLarge { max_bytes: usize },
 }
 
-/// An event with its place in a partition.
+/// An event with its sequence in a partition.
 #[derive(Debug, Clone)]
 pub struct SequencedEvent {
     pub topic: Topic,
@@ -177,11 +176,11 @@ pub struct EventBody {
     pub data_at: usize,
     /// Whether the data is JSON (on one line) or text.
     pub is_json: bool,
-    /// How many topics have an event with this body, at least.
+    /// At least this many topics share the body.
     pub topic_count: usize,
 }
 
-/// Bytes of an `id:` line with one partition, about.
+/// Approximate bytes of an `id:` line with one partition.
 const ID_LINE_BYTES: usize = 24;
 
 impl SequencedEvent {
@@ -193,15 +192,15 @@ impl SequencedEvent {
         self.body.key.as_deref()
     }
 
-    /// Approximate bytes in a stream, and in memory while the event waits with the sequences merged
-    /// into it.
+    /// Approximate bytes in a stream. Includes the memory of the merged sequences, as the event
+    /// keeps them while it waits.
     pub fn stream_bytes(&self) -> usize {
         let merged = self.collapsed.as_ref().map_or(0, |older| 8 * older.len());
         self.body.lines.len() + ID_LINE_BYTES + merged
     }
 
-    /// Approximate memory of the event: its bytes, its own names, and the bookkeeping of maps and
-    /// rings around it.
+    /// Approximate memory of the event: its share of the body, its own names, and the bookkeeping
+    /// of maps and rings around it.
     pub fn size_bytes(&self) -> usize {
         const BOOKKEEPING: usize = 300;
         let own = self.body.lines.len().div_ceil(self.body.topic_count);
@@ -209,18 +208,19 @@ impl SequencedEvent {
         own + self.topic.as_str().len() + key + BOOKKEEPING
     }
 
-    /// The lowest sequence among this event and those merged into it.
+    /// The lowest sequence of this event and of the events merged into it.
     pub fn oldest_sequence(&self) -> u64 {
         self.collapsed.as_ref().and_then(|all| all.first()).copied().unwrap_or(self.sequence)
     }
 
-    /// How many events this one stands for.
+    /// The number of merged events, this one included.
     pub fn count(&self) -> usize {
         1 + self.collapsed.as_ref().map_or(0, |older| older.len())
     }
 
     /// This event with an older one of the same collapse key merged into it.
     pub fn merged_with(&self, older: &Self) -> Self {
+        // Ascending: the older event follows its own merged events.
         let before = older.collapsed.iter().flatten().copied();
         let own = self.collapsed.iter().flatten().copied();
         let collapsed = before.chain([older.sequence]).chain(own).collect();
@@ -230,6 +230,8 @@ impl SequencedEvent {
     /// The event for a stream already sent everything up to `sequence`.
     pub fn unsent_after(self: &Arc<Self>, sequence: u64) -> Arc<Self> {
         match &self.collapsed {
+            // The stream has got some of the merged events: counting them again would make
+            // `"collapsed"` too high.
             Some(older) if self.oldest_sequence() <= sequence => {
                 let unsent = older.iter().copied().filter(|older| *older > sequence);
                 let unsent: Box<[u64]> = unsent.collect();

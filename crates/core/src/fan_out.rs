@@ -36,13 +36,13 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// All of them, told or not.
+    /// All followers of the chunk, muted ones included.
     pub fn follower_count(&self) -> usize {
         self.muted_count + self.topics.values().map(Vec::len).sum::<usize>()
     }
 
-    /// Groups followers; `is_muted` says of each whether the kind is muted, or is empty if
-    /// nobody has muted it.
+    /// Groups followers by partition. `is_muted` has one entry per follower, in their order; it is
+    /// empty if nobody has muted the kind.
     pub fn new(followers: &[User], is_muted: &[bool], partition_count: u16) -> Self {
         let mut chunk = Self::default();
         for (place, follower) in followers.iter().enumerate() {

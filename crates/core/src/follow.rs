@@ -23,7 +23,7 @@ impl Follow {
     /// Checks both names.
     ///
     /// # Errors
-    /// Either is none (`bad_user`).
+    /// One of the names is invalid (`bad_user`).
     pub fn parse(follower: &str, author: &str) -> Result<Self, UserError> {
         Ok(Self { follower: User::parse(follower)?, author: User::parse(author)? })
     }
@@ -37,7 +37,7 @@ pub struct Page {
     pub next: Option<String>,
 }
 
-/// How many follow a user, and how many the user follows.
+/// The numbers of a user's followers and of the authors followed by the user.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Counts {
     pub followers: u64,
@@ -51,7 +51,6 @@ pub enum Direction {
     Following,
 }
 
-/// The answer of a graph.
 pub type GraphFuture<'a, T> = BoxFuture<'a, Result<T, GraphError>>;
 
 /// The follow graph. An application with its own database implements the trait over it, and calls
@@ -73,11 +72,11 @@ pub trait FollowGraph: Send + Sync + 'static {
     /// A page of the authors followed by a user, of at most `limit` (at least 1).
     fn following(&self, user: User, after: Option<String>, limit: usize) -> GraphFuture<'_, Page>;
 
-    /// How many follow a user, and how many the user follows.
+    /// The numbers of a user's followers and of the authors followed by the user.
     fn counts(&self, user: User) -> GraphFuture<'_, Counts>;
 }
 
-/// A handle to a graph is one too, so that an application can keep one of its own.
+/// An application can keep a handle to its own graph.
 impl<G: FollowGraph + ?Sized> FollowGraph for Arc<G> {
     fn follow(&self, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
         (**self).follow(edges)

@@ -1,5 +1,5 @@
-//! The history of one topic: the events available for resume, and the bound below which events are
-//! missing. A conflating topic keeps its conflated view.
+//! The history of one topic: its events available for resume, and the highest missing sequence. A
+//! conflating topic keeps its conflated view.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -35,9 +35,9 @@ pub struct HistoryRing {
     evicted_other_types: u64,
     /// Sequence of the topic's last event.
     last: u64,
-    /// Whether the partition has listed the topic as one without events.
+    /// Whether the partition has listed the topic as idle, without events.
     pub is_listed_idle: bool,
-    /// Whether it has noted when to look at the oldest event again.
+    /// Whether the partition has listed the topic for the expiry of its oldest event.
     pub is_listed_to_expire: bool,
 }
 
@@ -57,7 +57,7 @@ impl HistoryRing {
         }
     }
 
-    /// Keeps a new event and returns the events removed for it.
+    /// Stores a new event and returns the events removed for it.
     pub fn push(&mut self, event: Arc<SequencedEvent>) -> Vec<Arc<SequencedEvent>> {
         self.last = event.sequence;
         let mut left = self.supersede(&event);
@@ -76,9 +76,9 @@ impl HistoryRing {
         self.evicted_through = self.evicted_through.max(sequence);
     }
 
-    /// Merges the events of another log after `after`. `lost_through` is the loss of that log.
-    /// Returns all events kept before: the caller counts them out of the budget, and the present
-    /// events in.
+    /// Merges all events of another log after the sequence `after`. `lost_through` is the highest
+    /// sequence lost there. Returns the ring's events before the merge: the caller releases their
+    /// bytes from the budget, and adds the bytes of all events in the ring.
     pub fn merge(
         &mut self,
         older: Vec<Arc<SequencedEvent>>,
@@ -87,14 +87,17 @@ impl HistoryRing {
     ) -> Vec<Arc<SequencedEvent>> {
         let before: Vec<_> = std::mem::take(&mut self.events).into();
         let last = self.last;
+        // Both logs may have an event: sort by sequence, each event once.
         let mut all: BTreeMap<u64, Arc<SequencedEvent>> = BTreeMap::new();
         all.extend(before.iter().chain(&older).map(|event| (event.sequence, event.clone())));
         self.keys.clear();
+        // With the other log's events the ring reaches back to `after`; the losses remain.
         self.evicted_through = self.evicted_through.min(after).max(lost_through);
         self.lost_through = self.lost_through.max(lost_through);
         for event in all.into_values() {
             self.push(event);
         }
+        // `push` set the last event in the ring; the topic's last event may have been evicted.
         self.last = self.last.max(last);
         before
     }
@@ -108,7 +111,7 @@ impl HistoryRing {
         Some(event)
     }
 
-    /// Forgets the oldest event as the policy demands: no log of this topic has it.
+    /// Removes the oldest event because of the policy: other logs of the topic drop it too.
     fn lose_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
         let event = self.evict_oldest()?;
         self.lost_through = self.lost_through.max(event.sequence);
@@ -124,7 +127,7 @@ impl HistoryRing {
         left
     }
 
-    /// When the oldest event will have to be forgotten.
+    /// The expiry of the oldest event.
     pub fn expires_at(&self) -> Option<Instant> {
         let oldest = self.events.front()?;
         // A time to live beyond the range of the clock never ends.
@@ -152,32 +155,31 @@ impl HistoryRing {
         self.evicted_through
     }
 
-    /// Whether another log may hold events after `sequence` missing here.
+    /// Whether another log may have events after `sequence` missing here.
     pub fn may_reach_back_elsewhere(&self, sequence: u64) -> bool {
         self.evicted_through > sequence.max(self.lost_through)
     }
 
-    /// Every event kept, oldest first.
+    /// All events in the ring, oldest first.
     pub fn events(&self) -> impl Iterator<Item = &Arc<SequencedEvent>> {
         self.events.iter()
     }
 
-    /// Sequence of the topic's last event, kept or not.
+    /// Sequence of the topic's last event, in the ring or evicted.
     pub fn last(&self) -> u64 {
         self.last
     }
 
-    /// Sequence of the oldest event kept.
+    /// Sequence of the oldest event in the ring.
     pub fn oldest(&self) -> Option<u64> {
         self.events.front().map(|event| event.sequence)
     }
 
-    /// Whether the event of this sequence is kept.
+    /// Whether the event of this sequence is in the ring.
     pub fn holds(&self, sequence: u64) -> bool {
         self.events.binary_search_by_key(&sequence, |event| event.sequence).is_ok()
     }
 
-    /// Whether no event is kept.
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }

@@ -22,7 +22,7 @@ pub struct FirstAnswer {
 
 type Key = (Topic, Arc<str>);
 
-/// How many answers all partitions of a hub remember together.
+/// The number of ids remembered by all partitions of a hub together, and its bound.
 #[derive(Debug)]
 pub struct IdBudget {
     max_count: usize,
@@ -35,9 +35,9 @@ impl IdBudget {
     }
 }
 
-/// Answers by topic and id, for the length of the window. Bounded: when the budget is used
-/// up, a publish with a new id has to be refused, since forgetting an old one early would
-/// let it be delivered twice.
+/// Answers by topic and id, for the length of the window. Bounded: with the budget used up, the
+/// caller must refuse a publish with a new id. Dropping an old id early would let a repeated
+/// publish deliver twice.
 #[derive(Debug)]
 pub struct IdempotencyWindow {
     window: Duration,
@@ -52,18 +52,18 @@ impl IdempotencyWindow {
         Self { window, budget, answers: HashMap::new(), expiries: VecDeque::new() }
     }
 
-    /// The first answer to a publish with this id.
+    /// The first answer to a publish with this id; none for a new or expired id.
     pub fn get(&mut self, topic: &Topic, id: &str, now: Instant) -> Option<FirstAnswer> {
         self.expire(now);
         self.answers.get(&(topic.clone(), id.into())).copied()
     }
 
-    /// Whether no further id can be remembered.
+    /// Whether the budget has no room for another id.
     pub fn is_full(&self) -> bool {
         self.budget.count.load(Ordering::Relaxed) >= self.budget.max_count
     }
 
-    /// Remembers an answer.
+    /// Remembers an answer, also beyond the budget: the caller checks [`Self::is_full`] first.
     pub fn insert(&mut self, topic: &Topic, id: &str, answer: FirstAnswer, now: Instant) {
         let key: Key = (topic.clone(), id.into());
         self.expiries.push_back((now + self.window, key.clone()));
@@ -95,7 +95,7 @@ pub struct FanOutWindow {
     window: Duration,
     budget: Arc<IdBudget>,
     fan_outs: HashMap<Arc<str>, FanOutMemory>,
-    /// When to look at each again.
+    /// The next expiry check of each fan-out.
     expiries: VecDeque<(Instant, Arc<str>)>,
     hasher: RandomState,
 }
@@ -104,7 +104,7 @@ pub struct FanOutWindow {
 struct FanOutMemory {
     until: Instant,
     is_pull: Option<bool>,
-    /// Hashes of the topics: of 64 bits, so that two are the same in no lifetime.
+    /// Hashes of the topics. At 64 bits, a collision is too improbable to matter.
     topics: HashSet<u64>,
 }
 
@@ -114,7 +114,7 @@ impl FanOutWindow {
         Self { window, budget, fan_outs, expiries, hasher: RandomState::new() }
     }
 
-    /// Whether all of these topics can be remembered.
+    /// Whether the budget has room for the new ones of these topics.
     pub fn has_room(&mut self, id: &Arc<str>, topics: &[Topic], now: Instant) -> bool {
         self.expire(now);
         let known = self.fan_outs.get(id).map(|memory| &memory.topics);
@@ -133,7 +133,7 @@ impl FanOutWindow {
         is_new
     }
 
-    /// Whether the fan-out is a pull, as was said first.
+    /// Whether the fan-out is a pull. The first call for an id decides for the later ones.
     pub fn settle(&mut self, id: &Arc<str>, is_pull: bool, now: Instant) -> bool {
         self.expire(now);
         *self.memory(id, now).is_pull.get_or_insert(is_pull)
@@ -154,6 +154,7 @@ impl FanOutWindow {
         while self.expiries.front().is_some_and(|(at, _)| *at <= now) {
             let Some((_, id)) = self.expiries.pop_front() else { return };
             match self.fan_outs.get(&id).map(|memory| memory.until) {
+                // Used since the check was queued: check again at its new expiry.
                 Some(until) if until > now => self.expiries.push_back((until, id)),
                 _ => {
                     let count = self.fan_outs.remove(&id).map_or(0, |memory| memory.topics.len());

@@ -29,8 +29,8 @@ pub struct Interest {
 }
 
 impl Interest {
-    /// A stream's interest in each partition, ascending: in the partitions of its topics, or in
-    /// all.
+    /// A stream's interest in each of its partitions, ascending: the partitions of its topics, or
+    /// all partitions for patterns or if `is_everywhere`.
     pub fn by_partition(
         topics: &[Topic],
         patterns: &Arc<PatternSet>,
@@ -52,7 +52,7 @@ impl Interest {
         by_partition.into_iter().map(|(number, topics)| (number, interest(topics))).collect()
     }
 
-    /// This interest without one of its topics, and an interest in that topic alone.
+    /// This interest without one of its topics, and an interest in this topic alone.
     pub fn without(&self, topic: &Topic) -> (Self, Self) {
         let left = self.topics.iter().filter(|other| *other != topic).cloned().collect();
         let (patterns, types) = (self.patterns.clone(), self.types.clone());
@@ -64,7 +64,7 @@ impl Interest {
         (Self { topics: left, patterns, types }, only)
     }
 
-    /// Whether nothing is wanted.
+    /// Whether the interest has neither topics nor patterns.
     pub fn is_empty(&self) -> bool {
         self.topics.is_empty() && self.patterns.is_empty()
     }
@@ -89,7 +89,7 @@ impl PatternSet {
         NONE.clone()
     }
 
-    /// A set matched together.
+    /// The set of these patterns; without patterns, the shared empty set.
     pub fn of(patterns: Vec<Pattern>) -> Arc<Self> {
         if patterns.is_empty() { Self::none() } else { Arc::new(Self::new(patterns)) }
     }
@@ -139,14 +139,14 @@ impl Hash for PatternSet {
 pub struct TypeFilter(pub Option<Arc<[String]>>);
 
 impl TypeFilter {
-    /// Whether the stream wants the event. One without a type is of type `message`, as the
-    /// standard has it (WHATWG HTML §9.2.6).
+    /// Whether the stream wants the event. An event without a type has the type `message`
+    /// (WHATWG HTML §9.2.6).
     #[inline]
     pub fn wants(&self, event: &SequencedEvent) -> bool {
         self.wants_type(event.event_type())
     }
 
-    /// Whether it wants events of this type.
+    /// Whether the stream wants events of this type.
     #[inline]
     pub fn wants_type(&self, event_type: Option<&str>) -> bool {
         let Some(types) = &self.0 else { return true };
@@ -162,11 +162,11 @@ impl TypeFilter {
 /// The start of a stream in one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartFrom {
-    /// With events published from now on.
+    /// With events published after the attach.
     Live,
     /// With the history of conflated topics, then live.
     Snapshot,
-    /// With everything in history.
+    /// With all events in history, then live.
     Earliest,
     /// With the events after a sequence of an epoch. If the partition has another epoch: a gap,
     /// then everything in history.

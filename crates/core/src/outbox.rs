@@ -26,12 +26,12 @@ pub struct Segment {
     pub advances: SmallVec<[(u16, u64); 1]>,
 }
 
-/// Encoded bytes, or events encoded when taken. Until then both are shared with other streams.
+/// Encoded bytes, or events to be encoded when the transport takes them. Streams share both.
 #[derive(Debug, Clone)]
 pub enum Content {
     Bytes(Bytes),
     Events(Box<[Arc<SequencedEvent>]>),
-    /// Events are missing here, other than those dropped by this outbox.
+    /// Events are missing here for another reason than this outbox's own drops.
     Gap(Box<GapHere>),
 }
 
@@ -40,14 +40,14 @@ pub enum Content {
 pub struct GapHere {
     pub reason: MissedReason,
     pub partition: u16,
-    /// As far as they are known.
+    /// The topics of the missing events, as far as known.
     pub topics: Vec<Topic>,
     /// The epoch beginning here.
     pub epoch: Option<Epoch>,
 }
 
 impl Segment {
-    /// Events to be encoded for this stream alone.
+    /// A segment of events to be encoded for this stream alone.
     pub fn events(events: &[Arc<SequencedEvent>]) -> Self {
         let mut advances: SmallVec<[(u16, u64); 1]> = SmallVec::new();
         for event in events {
@@ -69,7 +69,7 @@ impl Segment {
 /// The next output of an outbox.
 #[derive(Debug)]
 pub enum Popped {
-    /// Events were dropped here.
+    /// The outbox dropped events here.
     Gap(Dropped),
     Segment(Segment),
 }
@@ -102,9 +102,9 @@ impl Dropped {
 pub struct Outbox {
     segments: VecDeque<Segment>,
     bytes: usize,
-    /// The positions of the stream after all taken segments.
+    /// The stream's positions after all taken segments.
     taken: Positions,
-    /// The events dropped in front of the first segment.
+    /// Events dropped before the first segment.
     dropped: Option<Box<Dropped>>,
 }
 
@@ -113,7 +113,7 @@ impl Outbox {
     pub fn push(&mut self, segment: Segment) {
         self.bytes += segment.size_bytes;
         if self.segments.capacity() == 0 {
-            // As a rule it leaves before the next one comes.
+            // Room for one: usually a segment leaves before the next one arrives.
             self.segments.reserve_exact(1);
         }
         self.segments.push_back(segment);
@@ -129,8 +129,8 @@ impl Outbox {
         self.segments.is_empty() && self.dropped.is_none()
     }
 
-    /// Drops the oldest events until at most `max_bytes` are left, or one segment is. Gaps
-    /// stay.
+    /// Drops the oldest events until at most `max_bytes`, or one segment, is left. Keeps gaps.
+    /// Returns the number of dropped events.
     pub fn drop_oldest(&mut self, max_bytes: usize) -> u64 {
         let before = self.dropped_count();
         let mut gaps = Vec::new();
@@ -139,12 +139,13 @@ impl Outbox {
             && let Some(segment) = self.segments.pop_front()
         {
             self.bytes -= segment.size_bytes;
+            // Without its gap the client would never learn of the missing events.
             if matches!(segment.content, Content::Gap(_)) {
                 gaps.push(segment);
                 continue;
             }
             for (place, (partition, _)) in segment.advances.iter().enumerate() {
-                // The count belongs to the segment, not to each of its partitions.
+                // Count a segment's events once, not once per partition.
                 let count = if place == 0 { u64::from(segment.event_count) } else { 0 };
                 self.dropped.get_or_insert_default().add(count, *partition);
             }
@@ -160,8 +161,8 @@ impl Outbox {
         self.dropped.as_ref().map_or(0, |dropped| dropped.event_count)
     }
 
-    /// Takes the next segment, or the gap in front of it. The caller then reports the new position
-    /// by [`Self::advance`].
+    /// Takes the gap before the next segment, or the segment. The caller then reports the new
+    /// position by [`Self::advance`].
     pub fn pop(&mut self) -> Option<Popped> {
         if let Some(dropped) = self.dropped.take() {
             return Some(Popped::Gap(*dropped));
@@ -169,18 +170,18 @@ impl Outbox {
         let segment = self.segments.pop_front()?;
         self.bytes -= segment.size_bytes;
         if self.segments.is_empty() {
-            // Memory goes back: most streams have nothing unsent most of the time.
+            // Free the memory: most outboxes are empty most of the time.
             self.segments = VecDeque::new();
         }
         Some(Popped::Segment(segment))
     }
 
-    /// The positions of the stream after all taken segments.
+    /// The stream's positions after all taken segments.
     pub fn taken(&self) -> &Positions {
         &self.taken
     }
 
-    /// Records that everything before these positions is on its way to the client.
+    /// Records these positions as taken: the transport has every event up to them.
     pub fn advance(&mut self, positions: impl Iterator<Item = (u16, u64)>) {
         positions.for_each(|(partition, sequence)| self.taken.set(partition, sequence));
     }
@@ -205,7 +206,7 @@ mod tests {
         }
     }
 
-    /// Takes all there is, in words.
+    /// Takes everything, as words.
     fn pop_all(outbox: &mut Outbox) -> Vec<String> {
         let popped = std::iter::from_fn(|| outbox.pop());
         let words = popped.map(|popped| match popped {

@@ -63,7 +63,7 @@ impl<V: Copy + Eq> PatternIndex<V> {
         node.here.push(value);
     }
 
-    /// Takes one such value from under a pattern, if it is there.
+    /// Removes the value from a pattern, if it is there. Of several equal values, removes one.
     pub fn remove(&mut self, pattern: &Pattern, value: V) {
         self.root.remove(0, pattern, &mut pattern.as_str().split(':'), value);
     }
@@ -73,7 +73,6 @@ impl<V: Copy + Eq> PatternIndex<V> {
         self.root.visit(topic, topic.as_str(), &mut found);
     }
 
-    /// Whether there is no value.
     pub fn is_empty(&self) -> bool {
         self.root.is_empty()
     }

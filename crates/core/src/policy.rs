@@ -13,7 +13,7 @@ use crate::topic::Pattern;
 /// Phases of the workers' ticks.
 pub const PHASES: u32 = 10;
 
-/// When the events of a topic leave.
+/// The moment of a topic's flush.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flush {
@@ -21,11 +21,11 @@ pub enum Flush {
     Tick,
     /// Each at once.
     Immediate,
-    /// At once if the topic was quiet for a tick, else at the next tick.
+    /// At once after a quiet tick, else at the next tick.
     Leading,
 }
 
-/// The events of one tick to send.
+/// The choice among the events of one tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Conflate {
@@ -67,7 +67,7 @@ pub enum SlowConsumer {
     DropOldest,
 }
 
-/// How the events of a topic are treated.
+/// The treatment of a topic's events.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     /// Index of the `[[topics]]` entry, for limiters kept per policy; none for the default.
@@ -87,8 +87,8 @@ impl Policy {
         self.conflate != Conflate::None
     }
 
-    /// The first tick after `now`: the same moments for all topics of a worker with this tick.
-    /// Workers have different phases, in [`PHASES`] of a tick, so they do not send at once.
+    /// The first tick after `now`. All topics of a worker with this `tick` share their ticks.
+    /// Workers have different phases, in [`PHASES`] of a tick, so they do not send all at once.
     pub fn next_tick(&self, ticks_from: Instant, phase: u32, now: Instant) -> Instant {
         next_multiple(self.tick, ticks_from + self.tick / PHASES * phase, now)
     }

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-/// The answer to a publish.
+/// An accepted event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Published {

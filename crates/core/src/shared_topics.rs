@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::topic::Topic;
 
-/// Topics by name. A sweep forgets unused topics some time later.
+/// Topics by name. A later sweep removes unused topics.
 #[derive(Debug, Default)]
 pub struct SharedTopics {
     topics: HashSet<Topic>,
@@ -13,7 +13,8 @@ pub struct SharedTopics {
 }
 
 impl SharedTopics {
-    /// Puts the topic of this name that is known already in place of an equal one.
+    /// Replaces `topic` by the shared copy of the same name. The first topic of a name becomes the
+    /// shared copy.
     pub fn share(&mut self, topic: &mut Topic) {
         match self.topics.get(topic) {
             Some(known) => *topic = known.clone(),
@@ -23,7 +24,8 @@ impl SharedTopics {
         }
     }
 
-    /// A stream leaves so many topics. To look at all is worth it only once as many are left.
+    /// Counts topics dropped by a stream. Sweeps after more drops than there are topics: a sweep
+    /// visits every topic, so its cost per drop stays constant.
     pub fn leave(&mut self, count: usize) {
         self.left_count += count;
         if self.left_count > self.topics.len() {

@@ -19,7 +19,7 @@ pub struct Subscription {
     options: StreamOptions,
 }
 
-/// How a stream wants its events. An unset option has its default.
+/// The options of a stream. An unset option has its default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StreamOptions {
     pub types: Option<Vec<String>>,
@@ -45,13 +45,13 @@ pub struct Change {
 }
 
 impl Subscription {
-    /// A subscription to nothing yet.
+    /// A subscription without topics.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// Adds a topic or a pattern: `*` is one whole segment, a last `**` one or more. The hub
-    /// answers 400 to an invalid one when the stream is opened.
+    /// answers 400 to a request for a stream with an invalid one.
     #[must_use]
     pub fn topic(mut self, topic: impl Into<String>) -> Self {
         self.topics.push(topic.into());
@@ -72,8 +72,8 @@ impl Subscription {
         self
     }
 
-    /// Begins after the event of this id, or with `earliest` at the beginning of history. Overrides
-    /// the request.
+    /// Begins after the event of this id; `earliest` begins with the oldest event in history.
+    /// Overrides the request.
     #[must_use]
     pub fn last_event_id(mut self, id: impl Into<String>) -> Self {
         self.options.last_event_id = Some(id.into());
@@ -87,7 +87,7 @@ impl Subscription {
         self
     }
 
-    /// Fills the options left open.
+    /// Takes unset options from `options`.
     #[must_use]
     pub fn or_options(mut self, options: StreamOptions) -> Self {
         self.options = self.options.or(options);
@@ -97,7 +97,7 @@ impl Subscription {
     /// Checks the subscription and resolves it. `secret` makes the client's id unguessable.
     ///
     /// # Errors
-    /// No topic, too many, or an invalid topic, type or cursor.
+    /// No topic, too many topics, or an invalid topic, type or cursor.
     pub fn resolve(
         self,
         max_topics: usize,
@@ -152,6 +152,7 @@ impl StreamOptions {
     }
 }
 
+/// Removes before adding: an item of both lists stays.
 fn changed<T: Ord>(
     mut all: BTreeSet<T>,
     add: impl IntoIterator<Item = T>,
@@ -172,10 +173,10 @@ fn check_types(types: Option<Vec<String>>) -> Result<Option<Arc<[String]>>, Subs
     if types.iter().all(valid) { Ok(Some(types.into())) } else { Err(SubscribeError::BadTypes) }
 }
 
-/// How events are written into a stream.
+/// The encoding of a stream's events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Format {
-    /// Each as an event of its own.
+    /// Each event on its own.
     #[default]
     Events,
     /// The events of one tick as one `batch` with a JSON array as data.
@@ -185,8 +186,9 @@ pub enum Format {
 /// A checked subscription.
 #[derive(Debug)]
 pub struct ResolvedSubscription {
-    /// Topics and patterns as the client spelt them, each once, sorted; unless that is just
-    /// the topics, as it mostly is.
+    /// Topics and patterns as spelt by the client, each once, sorted; for a feed, only the user's
+    /// own notifications. None for a list without patterns, the usual case: `topics` then has all
+    /// names.
     names: Option<Box<[Pattern]>>,
     /// Topics not covered by a pattern of the stream, each once, sorted.
     pub topics: Topics,
@@ -234,14 +236,14 @@ impl ResolvedSubscription {
         })
     }
 
-    /// Topics and patterns as the client spelt them, each once, sorted.
+    /// Topics and patterns as spelt by the client, each once, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let topics: &[Topic] = if self.names.is_some() { &[] } else { &self.topics };
         let names = self.names.iter().flatten().map(Pattern::as_str);
         names.chain(topics.iter().map(Topic::as_str))
     }
 
-    /// How many there are of them.
+    /// The number of [`names`](Self::names).
     pub fn name_count(&self) -> usize {
         self.names.as_ref().map_or(self.topics.len(), |names| names.len())
     }
@@ -261,7 +263,7 @@ impl ResolvedSubscription {
         all.into_iter().map(|(number, interest)| (number, Arc::new(interest))).collect()
     }
 
-    /// The interest in a partition without topics of the stream.
+    /// An interest in nothing, for a partition without topics of the stream.
     pub fn no_interest(&self) -> Interest {
         let (patterns, types) = (PatternSet::none(), self.types.clone());
         Interest { topics: Topics::new(), patterns, types }
@@ -278,19 +280,20 @@ impl ResolvedSubscription {
         self.types.is_all() && self.muted.is_none()
     }
 
-    /// Whether this is a feed of just these topics and muted kinds, sorted.
+    /// Whether the feed has exactly these topics (any order, each once) and these muted kinds
+    /// (sorted).
     pub fn is_feed_of(&self, topics: &[Topic], muted: &[String]) -> bool {
         self.topics.len() == topics.len()
             && topics.iter().all(|topic| self.topics.binary_search(topic).is_ok())
             && self.muted.as_deref().unwrap_or_default() == muted
     }
 
-    /// Whether the stream's user does not want events of a type.
+    /// Whether the stream's user has muted a type.
     pub fn mutes(&self, event_type: &str) -> bool {
         self.muted.as_ref().is_some_and(|kinds| kinds.iter().any(|kind| kind == event_type))
     }
 
-    /// The subscription after a change; none if it would have too many topics.
+    /// The subscription after a change; none if it would exceed `max_topics`.
     pub fn changed(
         &self,
         add: &[Pattern],
@@ -307,18 +310,20 @@ impl ResolvedSubscription {
             all.iter().filter(|one| one.has_wildcard()).cloned().collect()
         };
         let patterns = changed(self.patterns.iter().cloned().collect(), wild(add), wild(remove));
+        // Unchanged patterns keep their set: the stream's attachments share it and its index.
         let patterns = match patterns.iter().eq(self.patterns.iter()) {
             true => self.patterns.clone(),
             false => PatternSet::of(patterns.into_iter().collect()),
         };
-        // Topics covered by a removed pattern become topics of their own.
+        // A removed pattern uncovers topics also named by the client: they become topics of their
+        // own. The client of a feed names no topics.
         let named = names.iter().filter(|_| self.feed.is_none()).chain(add);
         let added = named.filter_map(Pattern::to_topic).filter(|topic| !patterns.matches(topic));
         let removed = remove.iter().filter_map(Pattern::to_topic);
         let topics = changed(self.topics.iter().cloned().collect(), added, removed);
         let mut topics: Topics = topics.into_iter().collect();
         topics.shrink_to_fit();
-        // As many as the client could come back with.
+        // The same count as on a reconnect: otherwise the client could not open the stream again.
         let count = if self.feed.is_some() { topics.len() } else { names.len() };
         if count > max_topics {
             return None;
@@ -348,7 +353,7 @@ impl ResolvedSubscription {
             Start::Live => StartFrom::Live,
             Start::Snapshot => StartFrom::Snapshot,
             Start::Earliest => StartFrom::Earliest,
-            // A partition missing in the cursor was not part of the stream before.
+            // A partition missing in the cursor is new to the stream: nothing to resume there.
             Start::Resume(cursor) => match cursor.positions.get(partition) {
                 Some(sequence) => StartFrom::After { epoch: cursor.epoch, sequence },
                 None => StartFrom::Live,
@@ -356,7 +361,7 @@ impl ResolvedSubscription {
         }
     }
 
-    /// Whether the topic is named, or matched by a pattern.
+    /// Whether the topic is named, or a pattern matches it.
     pub fn wants(&self, topic: &Topic) -> bool {
         self.topics.binary_search(topic).is_ok() || self.patterns.matches(topic)
     }

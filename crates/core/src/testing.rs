@@ -1,4 +1,4 @@
-//! Events and policies for the tests of this folder.
+//! Events and policies for the unit tests of this crate.
 
 use std::{
     sync::Arc,
@@ -12,7 +12,7 @@ use crate::{
     topic::Topic,
 };
 
-/// A policy with this conflation and an unbounded history.
+/// A policy with this conflation, and a history of 1,000 events and one hour.
 pub fn policy(conflate: Conflate) -> Arc<Policy> {
     Arc::new(Policy {
         entry: None,

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Items and when they are due.
+/// Items by their deadlines.
 #[derive(Debug)]
 pub struct TimerWheel<T> {
     start: Instant,
@@ -22,19 +22,19 @@ impl<T> TimerWheel<T> {
         Self { start, resolution: resolution.max(Duration::from_millis(1)), slots: BTreeMap::new() }
     }
 
-    /// Adds an item that is due at `deadline`, or up to one resolution later.
+    /// Adds an item. It is due at `deadline`, or up to one resolution later.
     pub fn schedule(&mut self, deadline: Instant, item: T) {
         let slot = self.slot(deadline) + 1;
         self.slots.entry(slot).or_default().push(item);
     }
 
-    /// When the next item is due.
+    /// The due time of the next item; none for an empty wheel.
     pub fn next_due(&self) -> Option<Instant> {
         let slot = *self.slots.first_key_value()?.0;
         Some(self.start + Duration::from_nanos(self.resolution.as_nanos() as u64 * slot))
     }
 
-    /// Takes the due items.
+    /// Takes the due items, in order of their slots.
     pub fn expire(&mut self, now: Instant) -> Vec<T> {
         let later = self.slots.split_off(&(self.slot(now) + 1));
         let due = std::mem::replace(&mut self.slots, later);

@@ -22,7 +22,7 @@ pub enum TopicError {
     ForbiddenCharacter,
     #[error("a topic name must be UTF-8")]
     NotUtf8,
-    #[error("topic names that begin with `$` are the hub's own")]
+    #[error("topic names beginning with `$` are reserved for the hub")]
     Reserved,
     #[error("`*` and `**` stand for whole segments in a subscription and cannot be published to")]
     Wildcard,
@@ -30,7 +30,8 @@ pub enum TopicError {
     MisplacedDoubleWildcard,
 }
 
-/// A valid topic name. Cheap to clone, and a mere pointer: streams have long lists of them.
+/// A valid topic name. Cheap to clone, and as small as a pointer: streams have long lists of
+/// topics.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Topic(ArcStr);
 
@@ -48,19 +49,18 @@ impl Topic {
         Ok(Self(name.into()))
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether somebody else has this very topic too, not one that is merely equal.
+    /// Whether another holder shares this allocation. An equal name elsewhere does not count.
     pub fn is_shared(&self) -> bool {
         ArcStr::strong_count(&self.0).is_some_and(|count| count > 1)
     }
 
     /// The topic's partition among `partition_count` (a power of two). Stable across versions,
-    /// machines and programming languages: FNV-1a of 32 bits over the name's bytes, its halves
-    /// folded by exclusive or, its low bits taken.
+    /// machines and programming languages: the FNV-1a hash of 32 bits over the name's bytes, its
+    /// halves folded by exclusive or, then its low bits.
     pub fn partition(&self, partition_count: u16) -> u16 {
         partition_of(&self.0, partition_count)
     }
@@ -78,23 +78,23 @@ impl fmt::Display for Topic {
     }
 }
 
-/// The part of a name among `count` parts (a power of two).
+/// The part of a name among `count` parts (a power of two), computed as in [`Topic::partition`].
 pub fn partition_of(name: &str, count: u16) -> u16 {
     debug_assert!(count.is_power_of_two());
     let hash = fnv1a(name.as_bytes());
-    // The fold: FNV-1a's lowest bits alone are weak (the lowest is a mere parity).
+    // Fold the halves: the lowest bits of FNV-1a alone are weak (the lowest is only a parity).
     let folded = (hash ^ (hash >> 16)) as u16;
     folded & (count - 1)
 }
 
-/// FNV-1a, 32 bits: <http://www.isthe.com/chongo/tech/comp/fnv/>. Chosen because every
-/// language can state it in three lines, so programs outside can find a partition too.
+/// FNV-1a, 32 bits: <http://www.isthe.com/chongo/tech/comp/fnv/>. Every language expresses it in
+/// three lines, so other programs can compute a topic's partition too.
 fn fnv1a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 
 /// A subscription's pattern: `*` is one whole segment, a last `**` is one or more. A pattern
-/// without wildcards matches just the topic of the same name. Cheap to clone.
+/// without wildcards matches only the topic of the same name. Cheap to clone.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern(ArcStr);
 
@@ -112,12 +112,11 @@ impl Pattern {
         Ok(Self(pattern.into()))
     }
 
-    /// The pattern's text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The topic of this name, unless a wildcard is in it.
+    /// The topic of this name; none for a pattern with wildcards.
     pub fn to_topic(&self) -> Option<Topic> {
         (!self.has_wildcard()).then(|| Topic(self.0.clone()))
     }

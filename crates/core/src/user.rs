@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::topic::{MAX_TOPIC_BYTES, Topic, TopicError};
 
-/// The topic of a user's own notifications, without the user.
+/// Prefix of the topic for a user's own notifications, without the user.
 const NOTIFICATIONS: &str = "notifications:";
 
 /// Prefix of the topic for pulled posts, without the author.
@@ -34,7 +34,6 @@ impl User {
         Ok(Self(name.into()))
     }
 
-    /// The name.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -58,7 +57,7 @@ impl User {
     }
 
     fn topic(&self, prefix: &str) -> Topic {
-        Topic::parse(&format!("{prefix}{}", self.0)).expect("a user's name fits behind a segment")
+        Topic::parse(&format!("{prefix}{}", self.0)).expect("MAX_USER_BYTES leaves room for it")
     }
 }
 
@@ -74,11 +73,11 @@ impl fmt::Display for User {
     }
 }
 
-/// Why a name is none of a user (`bad_user`).
+/// Why a user's name is refused (`bad_user`).
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum UserError {
     #[error("a user's name has at most {MAX_USER_BYTES} bytes, this one has {0}")]
     TooLong(usize),
-    #[error("a user's name follows the rules of topics: {0}")]
+    #[error("a user's name must follow the rules of topic names: {0}")]
     Name(TopicError),
 }

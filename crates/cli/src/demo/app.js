@@ -1,4 +1,4 @@
-// Owns the demo page's life: hands the stream's events to the cards and the log, and the visitor's to the hub.
+// Owns the demo page's life: passes stream events to the cards and the log, and the visitor's events to the hub.
 
 import { PriceCard } from './chart.js';
 import { Latency, Log, Rate, drawFigures, showConnection, showState } from './status.js';
@@ -23,7 +23,7 @@ const stream = new Stream({
 let connectedCount = 0;
 let pendingFrame = 0;
 
-/** The object that a text holds, or an empty one: what arrives is never trusted to have a shape. */
+/** The object in a JSON text. Anything else gives an empty object: received data may have any shape. */
 function objectFrom(text) {
   try {
     const value = JSON.parse(text);
@@ -36,7 +36,7 @@ function objectFrom(text) {
 const textOr = (value, fallback) => (typeof value === 'string' ? value : fallback);
 const listed = (value) => (Array.isArray(value) ? value.filter((item) => typeof item !== 'object').join(', ') : '');
 
-// ---- What the hub sends
+// ---- Events from the hub
 
 const HANDLERS = { connected: onConnected, gap: onGap, shutdown: onShutdown, price: onPrice };
 
@@ -65,12 +65,12 @@ function onGap(text) {
   if (isReplayFollowing) cards.forEach((card) => card.clear());
   const where = listed(partitions);
   log.add('gap', `events missed (${textOr(reason, 'no reason given')})${where && `, partitions ${where}`}`
-    + `${isReplayFollowing ? '; charts start again from what is left' : ''}`);
+    + `${isReplayFollowing ? '; charts restart from the stored history' : ''}`);
 }
 
 function onShutdown(text) {
   const { reason, reconnectMs } = objectFrom(text);
-  const pause = Number.isFinite(reconnectMs) ? `, back in ${(reconnectMs / 1000).toFixed(1)} s` : '';
+  const pause = Number.isFinite(reconnectMs) ? `, reconnecting in ${(reconnectMs / 1000).toFixed(1)} s` : '';
   log.add('shutdown', `the hub ends this stream (${textOr(reason, 'no reason given')})${pause}`);
 }
 
@@ -99,9 +99,9 @@ function requestDraw() {
   });
 }
 
-// ---- What the visitor publishes
+// ---- Events from the visitor
 
-/** JSON as what it means, anything else as the text it is. */
+/** The value of a JSON text; any other text unchanged. */
 function payloadFrom(text) {
   try {
     return JSON.parse(text);
@@ -132,15 +132,15 @@ async function publish(topic, type, data) {
       showAnswer('refused', `${response.status} ${textOr(code, 'refused')}: ${textOr(message, response.statusText)}`);
     }
   } catch (error) {
-    const cause = error?.name === 'TimeoutError' ? 'did not answer in time' : 'cannot be reached';
-    showAnswer('refused', `Not known to be published: the hub ${cause}`);
+    const cause = error?.name === 'TimeoutError' ? 'did not answer in time' : 'is unavailable';
+    showAnswer('refused', `Unconfirmed, perhaps not published: the hub ${cause}`);
   }
 }
 
 async function onSubmit(event) {
   event.preventDefault();
   const button = byId('publish-form').querySelector('button');
-  // Not `disabled`, which would take the focus away from whoever uses the keyboard.
+  // Not `disabled`: it would take the keyboard focus away from the button.
   if (button.getAttribute('aria-disabled') === 'true') return;
   button.setAttribute('aria-disabled', 'true');
   const type = byId('publish-type').value.trim();
@@ -162,7 +162,7 @@ async function copyCurlLine() {
   }, COPIED_SHOWN_MS);
 }
 
-/** Browsers offer a page the clipboard only over HTTPS or on localhost; elsewhere the text gets selected. */
+/** Copies the text. Browsers allow it only over HTTPS or on localhost; elsewhere this selects the text. */
 async function copyText(element) {
   try {
     await navigator.clipboard.writeText(element.textContent);

@@ -1,10 +1,10 @@
 // Owns a price card: the points of one symbol's current pass, its figures and its line chart.
 
-/** Every chart shows the same years, so that the lines can be compared and fill from the left. */
+/** Every chart has the same time axis, so the lines are comparable and fill from the left. */
 const AXIS_START = Date.UTC(2000, 0, 1);
 const AXIS_END = Date.UTC(2010, 2, 1);
 
-/** The data has 123 months and prices below 1,000; the bounds are for what a visitor publishes. */
+/** The data has 123 months and prices below 1,000; the bounds are for prices published by visitors. */
 const MAX_POINTS = 500;
 const MAX_PRICE = 1e9;
 
@@ -53,7 +53,7 @@ export class PriceCard {
     this.#isStale = true;
   }
 
-  /** Shows what came since the last call. */
+  /** Draws the card, if it changed since the last call. */
   draw() {
     if (!this.#isStale) return;
     this.#isStale = false;
@@ -82,12 +82,12 @@ export class PriceCard {
     const [first, last] = [steps.at(0), steps.at(-1)];
     line.setAttribute('d', path);
     area.setAttribute('d', path && `${path}V${CHART_HEIGHT}H${first.split(' ')[0]}Z`);
-    // A line of no length with round caps is a dot that keeps its shape however the chart is stretched.
+    // A zero-length line with round caps is a dot. It stays round even if the chart is stretched.
     tip.setAttribute('d', last ? `M${last}h0` : '');
   }
 }
 
-/** Where each point lies in the chart: time on the shared axis, price between the lowest and highest. */
+/** The chart coordinates of each point: time on the shared axis, price between the lowest and highest. */
 function positions(points) {
   if (points.length === 0) return [];
   const prices = points.map((point) => point.price);

@@ -1,4 +1,4 @@
-// Owns what the page tells about the stream itself: rate, latency, ids, reconnects and the log.
+// Owns the page's figures about the stream itself: rate, latency, ids, reconnects and the log.
 
 const RATE_WINDOW_MS = 5000;
 const MAX_LATENCY_SAMPLES = 200;
@@ -9,7 +9,7 @@ const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit'
 
 const byId = (id) => document.getElementById(id);
 
-/** Live events a second over the last seconds, or over the time since the first one if that is shorter. */
+/** Live events per second over the last 5 seconds, or since the first event if it is newer. */
 export class Rate {
   #arrivals = [];
   #firstArrival = null;
@@ -32,7 +32,7 @@ export class Latency {
   #samples = [];
   #liveSince = Infinity;
 
-  /** What was published before the hub's time `timestamp` is history, and says nothing about delay. */
+  /** Events published before the hub's time `timestamp` are history; their age is not a latency. */
   startAt(timestamp) {
     if (Number.isFinite(timestamp)) this.#liveSince = timestamp;
   }
@@ -47,7 +47,7 @@ export class Latency {
     if (this.#samples.length > MAX_LATENCY_SAMPLES) this.#samples.shift();
   }
 
-  /** The sample that `share` of all samples don't exceed; `undefined` without samples. */
+  /** The quantile `share` of all samples, from 0 to 1; `undefined` without samples. */
   quantile(share) {
     const sorted = [...this.#samples].sort((a, b) => a - b);
     return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
@@ -90,7 +90,7 @@ function logItem({ time, type, text }) {
   return item;
 }
 
-/** Shown at once, not at the next frame: it changes seldom, and also matters in a hidden tab. */
+/** Shows the state at once, not at the next frame: it changes rarely, and also matters in a hidden tab. */
 export function showState(state, detail) {
   byId('connection').dataset.state = state;
   byId('state').textContent = state;
@@ -109,7 +109,7 @@ export function drawFigures({ rate, latency, lastId }) {
   const [median, p95] = [latency.quantile(0.5), latency.quantile(0.95)];
   if (median !== undefined) {
     byId('latency-median').textContent = `${Math.round(median)} ms`;
-    // The hub stamps with its own clock, so a page on another machine may see an arrival "before" it.
+    // The hub's clock gives the publish time, so a page on another machine may measure a negative latency.
     byId('latency-p95').textContent = median < 0 ? 'the clocks differ' : `p95 ${Math.round(p95)} ms`;
   }
   showIdentifier('last-id', lastId);

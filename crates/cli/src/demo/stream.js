@@ -1,17 +1,17 @@
-// Owns the page's one connection to the hub: opening, coming back, and the last event id.
+// Owns the page's one connection to the hub: opening, reconnecting, and the last event id.
 
 const STREAM_URL = '/events/stream?topics=demo:ticker:*,demo:chat&last_event_id=';
 const BACK_OFF_MIN_MS = 1000;
 const BACK_OFF_MAX_MS = 5000;
 
-/** After this many refusals in a row the id itself may be what the hub refuses. */
+/** After this many refusals in a row, the next try starts without the id: the hub may refuse the id itself. */
 const MAX_REFUSALS_WITH_SAME_ID = 5;
 
 /**
- * Follows the demo topics for as long as the page lives.
+ * Follows the demo topics as long as the page is open.
  *
- * `EventSource` comes back by itself, with its last id, after a network error. It gives up on any
- * status but 200; then this class opens a new one, after a pause, from the same id.
+ * After a network error, `EventSource` reconnects by itself with its last id. It gives up after any
+ * status other than 200; then this class opens a new one after a pause, from the same id.
  */
 export class Stream {
   #types = new Set(['message']);
@@ -49,7 +49,7 @@ export class Stream {
     this.#source = null;
   }
 
-  /** Also receives events of this type, which `EventSource` would otherwise keep to itself. */
+  /** Also receives events of this type: `EventSource` passes on only types with a listener. */
   listenTo(type) {
     if (!type || type === 'error' || this.#types.has(type)) return;
     this.#types.add(type);
@@ -57,10 +57,10 @@ export class Stream {
   }
 
   #receive = (event) => {
-    // `open` is also what EventSource calls its own, dataless event.
+    // A publisher may use the type `open`; EventSource's own `open` event has no data.
     if (event.target !== this.#source || !(event instanceof MessageEvent)) return;
     this.#lastId = event.lastEventId || this.#lastId;
-    // Not at `open`: a hub that refuses for a while opens a stream only to say `shutdown`.
+    // Not at `open`: a hub with a temporary refusal opens a stream only to send `shutdown`.
     if (event.type === 'connected') {
       this.#hasConnected = true;
       this.#refusalCount = 0;
@@ -71,7 +71,7 @@ export class Stream {
   };
 
   #receiveError = (event) => {
-    // Someone may publish an event of type `error`; it says nothing about the connection.
+    // A published event may have the type `error`; it is not a connection error.
     if (event instanceof MessageEvent) {
       this.#receive(event);
       return;
@@ -86,7 +86,7 @@ export class Stream {
     if (this.#refusalCount % MAX_REFUSALS_WITH_SAME_ID === 0) this.#lastId = '';
     const pauseMs = BACK_OFF_MIN_MS + Math.random() * (BACK_OFF_MAX_MS - BACK_OFF_MIN_MS);
     this.#timer = setTimeout(() => this.open(), pauseMs);
-    this.#reportDown(`refused, next try in ${(pauseMs / 1000).toFixed(1)} s`);
+    this.#reportDown(`refused, retrying in ${(pauseMs / 1000).toFixed(1)} s`);
   }
 
   #reportDown(detail) {

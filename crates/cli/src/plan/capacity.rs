@@ -86,7 +86,7 @@ pub(super) struct CapacityPlan {
 /// Why a server is too small for any plan.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Impossible {
-    #[error("--open-files: more than {}, which a server needs besides streams", costs::SPARE_FILES)]
+    #[error("--open-files: must exceed {}, the files besides streams", costs::SPARE_FILES)]
     OpenFiles,
     #[error(
         "--memory: too small: a server with its history and one stream needs {needed_bytes} \

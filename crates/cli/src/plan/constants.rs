@@ -45,7 +45,7 @@ pub(super) const SSE_BYTES_PER_EVENT: u64 = 120;
 /// Chunk size and line ends of each write (RFC 9112 §7.1).
 pub(super) const HTTP_BYTES_PER_WRITE: u64 = 8;
 
-/// Headers of each packet: IPv4 20, TCP 20 and its timestamps 12, Ethernet with preamble and gap 38.
+/// Headers of a packet: IPv4 20, TCP 20 and its timestamps 12, Ethernet with preamble and gap 38.
 pub(super) const NETWORK_BYTES_PER_PACKET: u64 = 90;
 
 /// Most data of a packet: an MTU of 1,500 without the headers.

@@ -73,9 +73,7 @@ pub(crate) fn run(args: &PlanArgs) -> Result<(), CliError> {
             json!({"wanted": wanted, "plan": plan, "constants": constants, "source": source})
         )
     } else {
-        table(&rows(&wanted, &plan))
-            + "\ncalculated with:\n\n"
-            + &table(&constant_rows(&constants, args))
+        table(&rows(&wanted, &plan)) + "\nbased on:\n\n" + &table(&constant_rows(&constants, args))
     };
     let failed = |error| CliError::Failed(format!("standard output: {error}"));
     std::io::stdout().write_all(text.as_bytes()).map_err(failed)

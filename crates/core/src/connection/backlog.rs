@@ -1,5 +1,5 @@
-//! The part of a stream's state needed only while the stream is behind. Of very many streams,
-//! nearly none has it at a time, so it is one box, freed when empty.
+//! The part of a stream's state needed only while the stream has a backlog. At any time, very few
+//! streams have one, so it is one box, freed when empty.
 
 use std::{
     collections::VecDeque,
@@ -18,19 +18,21 @@ static NOTHING: LazyLock<BacklogParts> = LazyLock::new(BacklogParts::default);
 
 #[derive(Default)]
 pub(super) struct BacklogParts {
-    /// Partitions still in an older epoch. Their sequences mean nothing in the stream's epoch; a
-    /// cursor marks them.
+    /// Partitions still in an older epoch. Their sequences are invalid in the stream's epoch, so
+    /// the cursor has [`IN_ANOTHER_EPOCH`](crate::cursor::IN_ANOTHER_EPOCH) for them.
     pub behind: Vec<u16>,
-    /// The hub's own bytes, sent first.
+    /// Control events, comments and the `retry:` line, sent first.
     pub prelude: VecDeque<Bytes>,
-    /// Replayed events: shared with history, encoded as the client takes them.
+    /// Replayed events, shared with history. They are encoded only as the client takes them, so a
+    /// long replay needs little memory.
     pub replay: VecDeque<Arc<SequencedEvent>>,
     /// The stream's positions after the replay; empty once they apply.
     pub heads: Positions,
     /// Live events held back by the rate limit.
     pub waiting: Batch,
+    /// Events dropped from `waiting`, not yet reported by a gap.
     pub waiting_dropped: Dropped,
-    /// The stream's last event, until it is taken.
+    /// The stream's last event, until the transport takes it.
     pub shutdown: Option<Shutdown>,
     pub losses: Losses,
 }
@@ -48,18 +50,19 @@ impl BacklogParts {
     }
 }
 
-/// All of it, or no memory. Changing any of it takes the memory for all.
+/// The parts in one allocation, or none. Reading allocates nothing; a change of any part allocates
+/// all.
 #[derive(Default)]
 pub(super) struct Backlog(Option<Box<BacklogParts>>);
 
 impl Backlog {
-    /// Whether there is nothing, and no memory for it.
+    /// Whether no memory is allocated. An empty backlog may still hold its memory.
     #[inline]
     pub fn is_none(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Gives back the memory of nothing.
+    /// Frees the memory of an empty backlog.
     pub fn shrink(&mut self) {
         self.0.take_if(|parts| parts.is_empty());
     }

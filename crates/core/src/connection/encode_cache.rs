@@ -1,5 +1,5 @@
-//! The encode cache: the last ordering and encoding done by a stream of the worker. Streams on
-//! the same topics get the same events in a turn, so the next stream finds both here.
+//! The encode cache: the last ordering and the last encoding for a stream of the worker. Streams
+//! with the same topics get the same events in a turn, so the next stream reuses both.
 
 use std::{rc::Rc, sync::Arc};
 
@@ -31,7 +31,8 @@ struct Encoded {
     bytes: Bytes,
 }
 
-/// One ordering and one piece of bytes, until others replace them.
+/// One ordering and one encoding, until the next ones replace them. Streams with the same
+/// events usually run one after another, so one entry suffices.
 #[derive(Debug, Default)]
 pub(super) struct EncodeCache {
     ordered: Option<Ordered>,
@@ -39,7 +40,7 @@ pub(super) struct EncodeCache {
 }
 
 impl EncodeCache {
-    /// The frames' events, each partition's in sequence order.
+    /// The events of these frames, each partition's in sequence order.
     pub fn ordered(&mut self, frames: &[Arc<Frame>]) -> Rc<Events> {
         if let Some(last) = self.ordered.as_ref().filter(|last| is_same(&last.frames, frames)) {
             return last.events.clone();
@@ -50,7 +51,8 @@ impl EncodeCache {
         events
     }
 
-    /// The events in a view, for a stream at the positions `before`.
+    /// The events encoded in a view, for a stream at the positions `before`. A hit needs all three
+    /// equal: the ids in the bytes depend on the positions.
     pub fn encoded(&mut self, events: Box<Events>, view: &View<'_>, before: &Positions) -> Bytes {
         let found = self.encoded.as_ref().filter(|last| {
             is_same(&last.events, &events) && last.before == *before && last.key.is_of(view)

@@ -1,5 +1,5 @@
-//! A stream's rate limits (governor): its own, and those of topic policies. The caller passes the
-//! time.
+//! A stream's rate limits (governor): its own limit, and the limits of topic policies. The caller
+//! passes the time.
 
 use std::{cell::Cell, num::NonZeroU32, rc::Rc, time::Instant};
 
@@ -12,7 +12,7 @@ use governor::{
 
 use crate::policy::{Policy, Rate};
 
-/// The clock of all limiters of a worker. It stands still until the worker sets it.
+/// The clock of all limiters of a worker. Each call of a limiter sets it.
 #[derive(Debug, Clone)]
 pub(super) struct LimiterClock(Rc<Cell<Option<Instant>>>);
 
@@ -30,7 +30,7 @@ impl Clock for LimiterClock {
     type Instant = Instant;
 
     fn now(&self) -> Instant {
-        self.0.get().expect("the limiter sets the clock before it asks a bucket")
+        self.0.get().expect("the limiter sets the clock before it uses a bucket")
     }
 }
 
@@ -40,9 +40,10 @@ type Bucket = RateLimiter<NotKeyed, InMemoryState, LimiterClock, NoOpMiddleware<
 #[derive(Debug)]
 pub struct Limiter {
     stream: Option<Bucket>,
-    /// Permits of the stream's limit left over from events refused by a policy's limit.
+    /// Permits taken from the stream's limit for events then refused by a policy's limit. The next
+    /// events use them first: otherwise each refusal would use up the stream's limit.
     stream_credit: u32,
-    /// By the policy's entry, made when the stream gets its first event under it.
+    /// Buckets by the policy's entry, created with the stream's first event of this policy.
     #[expect(clippy::box_collection, reason = "most streams have none: one word, not three")]
     policies: Option<Box<Vec<(usize, Bucket)>>>,
 }
@@ -54,10 +55,11 @@ impl Limiter {
         Self { stream: bucket(rate, clock), stream_credit: 0, policies: None }
     }
 
-    /// Takes `count` events of one policy now, all or none.
+    /// Takes permits for `count` events of one policy, for all or none.
     ///
     /// # Errors
-    /// When one of them may leave at the earliest.
+    /// A limit is reached. The error is the earliest moment for a retry; for more events than the
+    /// burst it is `now`.
     pub fn take(
         &mut self,
         policy: &Policy,
@@ -109,7 +111,7 @@ fn take(bucket: &Bucket, count: u32, now: Instant) -> Result<(), Instant> {
     match bucket.check_n(count) {
         Ok(Ok(())) => Ok(()),
         Ok(Err(denied)) => Err(denied.earliest_possible().max(now)),
-        // More than the burst: never at once, so the caller must ask for fewer.
+        // More than the burst is never available at once: the caller must request fewer.
         Err(_) => Err(now),
     }
 }

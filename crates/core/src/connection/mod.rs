@@ -1,5 +1,5 @@
-//! The decisions of a connection: the events still missing in its stream, the moment they may
-//! leave, and the treatment of a slow client. No socket here. `take` has the transport's side.
+//! The decisions of a connection: the next events of its stream, the moment they may leave, and the
+//! treatment of a slow client. Owns no socket. `take` has the transport's side.
 
 mod backlog;
 mod encode_cache;
@@ -43,7 +43,8 @@ use crate::{
     topic_manager::{Begin, Frame, Opening},
 };
 
-/// Bytes of live events in one piece, if it is more than one: some ticks of a busy topic.
+/// The most bytes of live events in one piece; a larger event is a piece alone. Enough for some
+/// ticks of a busy topic.
 const MAX_SEGMENT_BYTES: usize = 128 * 1024;
 
 /// Bounds and times of all streams.
@@ -55,14 +56,14 @@ pub struct ConnectionSpec {
     pub write_timeout: Duration,
 }
 
-/// How an opened stream begins, for metrics and logs.
+/// The beginning of an opened stream, for metrics and logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplayResult {
-    /// The client brought no cursor.
+    /// The client sent no cursor, and gets no gap.
     None,
-    /// It gets all it missed.
+    /// The client gets all missed events.
     Complete,
-    /// It gets a gap first.
+    /// The client gets a gap first.
     Gap,
 }
 
@@ -79,7 +80,7 @@ pub struct ConnectionState {
     spec: Arc<ConnectionSpec>,
     /// The stream's `retry:` value, in milliseconds.
     retry_ms: u32,
-    /// The epoch of the taken output; none before the stream is opened.
+    /// The epoch of the taken output; none before the opening.
     epoch: Option<Epoch>,
     subscription: Arc<ResolvedSubscription>,
     /// The last sequence received in each partition. Older events are ignored.
@@ -87,13 +88,13 @@ pub struct ConnectionState {
     limiter: Limiter,
     outbox: Outbox,
     backlog: Backlog,
-    /// When the client last took something, or had nothing to take.
+    /// The last moment the client took output, or had no output to take.
     last_taken: Instant,
     end: Option<ShutdownReason>,
 }
 
 impl ConnectionState {
-    /// A stream with its first bytes, the `retry:` line, ready to be written.
+    /// A stream with its first bytes, the `retry:` line. `retry` is an hour at most.
     pub fn new(
         spec: Arc<ConnectionSpec>,
         retry: Duration,
@@ -101,7 +102,7 @@ impl ConnectionState {
         worker: &WorkerContext,
         now: Instant,
     ) -> Self {
-        // An hour at most.
+        // An hour at most, so it fits.
         let retry_ms = retry.as_millis() as u32;
         let mut backlog = Backlog::default();
         backlog.prelude.push_back(encode::retry(retry_ms.into()).into());
@@ -119,13 +120,15 @@ impl ConnectionState {
         }
     }
 
-    /// The stream starts: its positions, and its replay before live events. `timestamp` is in
-    /// milliseconds since 1970.
+    /// Starts the stream: `connected`, a gap if needed, the replay, then live events. `timestamp`
+    /// is in milliseconds since 1970.
     pub fn on_opened(&mut self, opening: Opening, client_id: &str, timestamp: u64) -> ReplayResult {
         if self.end.is_some() {
             return ReplayResult::None;
         }
         let replays = opening.replays;
+        // Live events up to `head` are in the replay. The cursor gets `heads` only after the replay
+        // is taken: earlier, a cut would lose the rest of the replay.
         self.seen = replays.iter().map(|(number, r)| (*number, r.head)).collect();
         self.backlog.heads = self.seen.clone();
         let result =
@@ -134,7 +137,8 @@ impl ConnectionState {
                 (Start::Resume(_), false) => ReplayResult::Complete,
                 (_, false) => ReplayResult::None,
             };
-        // They differ only while a new one spreads.
+        // The partitions' epochs differ only while a new epoch begins. Partitions behind keep their
+        // mark in the cursor, so their sequences are never compared with the newest epoch.
         self.epoch = replays.iter().map(|(_, replay)| replay.epoch).max();
         let is_behind = |replay: &Replay| Some(replay.epoch) != self.epoch;
         let behind = replays.iter().filter(|(_, replay)| is_behind(replay));
@@ -152,8 +156,8 @@ impl ConnectionState {
         let is_epoch = |replay: &Replay| {
             replay.missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch)
         };
-        // A client cut before it reads the gap must return with its old cursor, or it would never
-        // learn of the gap.
+        // If the connection is cut between `connected` and the gap, the client must return with its
+        // old cursor. With the new cursor it would never get the gap.
         let mut text = match &self.subscription.start {
             Start::Resume(cursor) if replays.iter().any(|(_, replay)| is_epoch(replay)) => {
                 connected.encode(&cursor.to_string())
@@ -176,7 +180,10 @@ impl ConnectionState {
         result
     }
 
-    /// Frames of one turn. The stream must end if the client is too slow for them.
+    /// Takes the frames of one turn.
+    ///
+    /// # Errors
+    /// The client is too slow: end the stream with this reason.
     #[inline]
     pub fn on_frames(
         &mut self,
@@ -198,10 +205,11 @@ impl ConnectionState {
         self.bound_outbox(unsent)
     }
 
-    /// The stream wants something else from now on, and may stand in one more partition.
+    /// Replaces the subscription. With `begin`, also adds a partition at its position.
     pub fn on_change(&mut self, subscription: Arc<ResolvedSubscription>, begin: Option<Begin>) {
         self.subscription = subscription;
         let Some(Begin { partition, epoch, head }) = begin else { return };
+        // A known partition keeps its position: `head` may be past events still to come.
         if self.seen.get(partition).is_some() {
             return;
         }
@@ -214,21 +222,26 @@ impl ConnectionState {
         self.advance([(partition, head)].into_iter());
     }
 
-    /// Nothing was written for the heartbeat's time.
+    /// Adds a heartbeat if no other output waits.
+    ///
+    /// # Errors
+    /// The client is too slow: end the stream with this reason.
     pub fn on_heartbeat(&mut self, now: Instant) -> Result<(), ShutdownReason> {
         if self.end.is_some() {
             return Ok(());
         }
         self.check_progress(now)?;
         if self.backlog.prelude.is_empty() && self.outbox.is_empty() {
-            // A comment may stand between any two events, so before those held back too.
+            // A comment is allowed between any two events, so also before a replay or events held
+            // back by the rate limit.
             self.backlog.prelude.push_back(Bytes::from_static(encode::HEARTBEAT));
         }
         Ok(())
     }
 
-    /// Ends the stream after everything sent so far. A slow client's unsent events are dropped: the
-    /// client can resume. Further calls change nothing.
+    /// Ends the stream after all pending output. A slow client's unsent events are dropped: the
+    /// client can resume. Further calls change nothing. Without `reconnect`, the client waits for
+    /// its `retry:` time.
     pub fn end(&mut self, reason: ShutdownReason, reconnect: Option<Duration>) {
         if self.end.is_some() {
             return;
@@ -242,25 +255,26 @@ impl ConnectionState {
         self.backlog.shutdown = Some(Shutdown { reason, reconnect_ms });
     }
 
-    /// Drops everything unsent. The last id then names the end of the last piece taken.
+    /// Drops all unsent events. The next id then names the end of the last taken piece, so a resume
+    /// replays the dropped events.
     pub fn forget(&mut self) {
         let waiting = &mut self.backlog;
         (waiting.replay, waiting.heads, waiting.waiting) = Default::default();
         self.outbox.clear();
     }
 
-    /// Why the stream ends, once it does.
+    /// The reason of the end, if the stream has ended or is about to.
     #[inline]
     pub fn ended(&self) -> Option<ShutdownReason> {
         self.end
     }
 
-    /// The deadline for a client taking nothing more.
+    /// The deadline for a client without progress.
     pub fn gives_up_at(&self) -> Instant {
         self.last_taken + self.spec.write_timeout
     }
 
-    /// Bytes encoded and not taken.
+    /// The bytes in the outbox, not taken yet.
     #[inline]
     pub fn unsent_bytes(&self) -> usize {
         self.outbox.bytes()
@@ -275,7 +289,8 @@ impl ConnectionState {
         }
     }
 
-    /// Whether a frame can go as it is: bytes shared with every other such stream.
+    /// Whether the frame's shared bytes fit this stream unchanged. If so, also takes its events
+    /// from the rate limit.
     fn takes_whole(&mut self, frame: &Frame, clock: &LimiterClock, now: Instant) -> bool {
         let newer = self.seen.get(frame.partition).is_some_and(|seen| seen < frame.oldest);
         newer
@@ -290,8 +305,9 @@ impl ConnectionState {
                 .is_ok()
     }
 
-    /// An interruption parts the frames of its own partition only: those of others are in
-    /// order only if they are taken together.
+    /// Queues frames with interruptions among them. An interruption separates only the frames of
+    /// its own partition. Frames of other partitions stay together: a separate push per run would
+    /// break their publish order.
     fn push_interrupted(
         &mut self,
         frames: &[Arc<Frame>],
@@ -326,12 +342,14 @@ impl ConnectionState {
         }
     }
 
-    /// Events are missing here. Events held back by the rate limit are older and leave first.
+    /// Queues a gap at an interruption.
     fn push_gap(&mut self, interruption: &Interruption) {
         let Interruption { partition, reason, ref topics, beginning } = *interruption;
         if self.seen.get(partition).is_none() {
             return;
         }
+        // Events held back by the rate limit are older than the gap. Left in `waiting`, they would
+        // leave after it.
         if !self.backlog.waiting.is_empty() {
             let waiting = self.backlog.waiting.take();
             self.push_segments(&waiting);
@@ -341,6 +359,7 @@ impl ConnectionState {
         let epoch = beginning.map(|(epoch, _)| epoch);
         let gap = GapHere { reason, partition, topics, epoch };
         let mut advances = SmallVec::new();
+        // A new epoch: its sequences start here, and may be lower than those of the old epoch.
         if let Some((_, sequence)) = beginning {
             self.seen.set(partition, sequence);
             advances.push((partition, sequence));
@@ -372,6 +391,7 @@ impl ConnectionState {
         let mut coming: Vec<Arc<SequencedEvent>> = Vec::with_capacity(events.len());
         for event in &*events {
             let Some(seen) = self.seen.get(event.partition) else { continue };
+            // Already sent by the replay, or ahead of the event's own tick.
             if event.sequence <= seen {
                 continue;
             }
@@ -384,6 +404,7 @@ impl ConnectionState {
         if self.may_leave_together(&coming, &worker.clock, now) {
             return self.push_segments(&coming);
         }
+        // Event by event: once one is held back, all later events wait behind it, in order.
         let mut leaving = Vec::with_capacity(coming.len());
         for event in coming {
             if self.backlog.waiting.is_empty()
@@ -397,7 +418,8 @@ impl ConnectionState {
         self.push_segments(&leaving);
     }
 
-    /// Takes all of them from the rate limit at once, if they have one policy and it lets them.
+    /// Takes all events from the rate limit at once, if they have the same policy and the limit
+    /// allows all. Spares the usual turn a check per event.
     fn may_leave_together(
         &mut self,
         events: &[Arc<SequencedEvent>],
@@ -418,21 +440,23 @@ impl ConnectionState {
         }
     }
 
-    /// Records that everything before these positions is on its way to the client.
+    /// Advances the cursor: the transport has taken everything up to these positions. Partitions
+    /// behind keep their mark.
     fn advance(&mut self, positions: impl Iterator<Item = (u16, u64)>) {
         let behind = &self.backlog.behind;
         self.outbox.advance(positions.filter(|(partition, _)| !behind.contains(partition)));
     }
 
-    /// The stream's cursor. A stream without a position gives no id: an empty one would erase the
-    /// id its client came with.
+    /// The stream's cursor, for an `id:` line. Empty without a position: the event then has no
+    /// `id:` line, and the client keeps its last id. An empty `id:` line would erase it.
     fn cursor(&self) -> String {
         let positions = self.outbox.taken();
         let epoch = self.epoch.filter(|_| !positions.is_empty());
         epoch.map_or_else(String::new, |epoch| encode::cursor_text(epoch, positions))
     }
 
-    /// A partition has begun another epoch.
+    /// Records a partition's epoch. With a newer epoch, all other partitions of the stream fall
+    /// behind until they begin it too.
     fn begin_epoch(&mut self, partition: u16, epoch: Epoch) {
         if self.epoch < Some(epoch) {
             self.epoch = Some(epoch);
@@ -445,8 +469,9 @@ impl ConnectionState {
         }
     }
 
-    /// A transport takes whole segments, so none is large. With `drop-oldest`, segments are small
-    /// beside the outbox: dropping one then keeps the newest events.
+    /// The most bytes of a segment. A transport takes whole segments, so none is large. With
+    /// `drop-oldest`, a segment is at most an eighth of the outbox: dropping one then keeps the
+    /// newest events.
     fn max_segment_bytes(&self) -> usize {
         match self.spec.slow_consumer {
             SlowConsumer::Disconnect => MAX_SEGMENT_BYTES,
@@ -454,7 +479,7 @@ impl ConnectionState {
         }
     }
 
-    /// Past the bound, the events waiting longest for the rate limit are dropped.
+    /// Over the bound, drops the events waiting longest for the rate limit.
     fn bound_waiting(&mut self) {
         while self.backlog.waiting.bytes() > self.spec.max_outbox_bytes {
             let Some(event) = self.backlog.waiting.pop() else { return };
@@ -463,7 +488,8 @@ impl ConnectionState {
         }
     }
 
-    /// One turn alone may exceed the bound, but not while earlier bytes wait.
+    /// Bounds the outbox. The events of one turn may exceed the bound if the outbox was empty
+    /// before: they show a busy turn, not a slow client.
     fn bound_outbox(&mut self, unsent_before: usize) -> Result<(), ShutdownReason> {
         if unsent_before == 0 || self.outbox.bytes() <= self.spec.max_outbox_bytes {
             return Ok(());
@@ -478,7 +504,7 @@ impl ConnectionState {
         }
     }
 
-    /// A client taking nothing for the write timeout counts as gone.
+    /// Checks the write timeout: a client without progress for this time is treated as slow.
     fn check_progress(&mut self, now: Instant) -> Result<(), ShutdownReason> {
         if self.is_drained() {
             self.last_taken = now;
@@ -488,7 +514,7 @@ impl ConnectionState {
         if stalled { Err(ShutdownReason::Slow) } else { Ok(()) }
     }
 
-    /// Whether nothing waits for the client.
+    /// Whether no output waits for the client.
     fn is_drained(&self) -> bool {
         self.backlog.prelude.is_empty()
             && self.backlog.replay.is_empty()

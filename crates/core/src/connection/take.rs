@@ -1,6 +1,6 @@
-//! The transport's input: the hub's own bytes first, then the replay, the outbox, and the events
-//! held back by the rate limit. Events are encoded here, so an id names the stream's position after
-//! the write.
+//! The transport's input: control events first, then the replay, the outbox, and the events held
+//! back by the rate limit. Events are encoded only here: an id then names the stream's position
+//! after exactly the events taken so far.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -17,16 +17,16 @@ use crate::{
     },
 };
 
-/// Bytes of replayed or waiting events encoded in one piece.
+/// A piece of replayed or waiting events ends with the event reaching this size.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// Bytes for the socket.
 #[derive(Debug)]
 pub struct Piece {
     pub bytes: Bytes,
-    /// How many published events they hold.
+    /// The number of published events in them.
     pub event_count: u32,
-    /// When the oldest of them was published, unless it is replayed.
+    /// The publish time of the first event; none for replayed or control events.
     pub published_at: Option<Instant>,
 }
 
@@ -40,11 +40,11 @@ impl Piece {
 #[derive(Debug)]
 pub enum Next {
     Write(Piece),
-    /// Nothing now.
+    /// No output until the next message to the stream.
     Idle,
-    /// Nothing before this moment: the rate limit holds events back.
+    /// No output before this moment: the rate limit holds events back.
     WaitUntil(Instant),
-    /// The stream has ended and all of it was taken.
+    /// The stream has ended, and the transport has taken all output.
     Finished,
 }
 
@@ -56,7 +56,7 @@ enum Held {
 }
 
 impl ConnectionState {
-    /// The next piece for the socket.
+    /// Takes the next piece for the socket. The call counts as progress of the client.
     #[inline]
     pub fn next(&mut self, worker: &mut WorkerContext, now: Instant) -> Next {
         self.last_taken = now;
@@ -68,6 +68,8 @@ impl ConnectionState {
         if let Some(next) = self.next_held_back(Held::Replay, worker, now) {
             return next;
         }
+        // The replay is taken completely: the cursor can jump to the heads, past all events the
+        // stream did not want.
         if !self.backlog.heads.is_empty() {
             let heads = std::mem::take(&mut self.backlog.heads);
             self.advance(heads.iter());
@@ -80,6 +82,7 @@ impl ConnectionState {
             Some(Popped::Segment(segment)) => return Next::Write(self.take(segment, worker)),
             None => {}
         }
+        // Dropped events are older than all waiting events, so their gap comes first.
         if !self.backlog.waiting_dropped.is_empty() {
             let dropped = std::mem::take(&mut self.backlog.waiting_dropped);
             let bytes = self.gap_of(GapReason::Rate, &dropped);
@@ -88,6 +91,7 @@ impl ConnectionState {
         if let Some(next) = self.next_held_back(Held::Waiting, worker, now) {
             return next;
         }
+        // `shutdown` is last: its id must cover everything before it.
         let shutdown = match self.backlog.shutdown {
             Some(_) => self.backlog.shutdown.take(),
             None => None,
@@ -100,7 +104,7 @@ impl ConnectionState {
         }
     }
 
-    /// Whether [`Self::next`] has nothing to give or to do.
+    /// Whether [`Self::next`] has no output and no memory to free.
     #[inline]
     pub fn is_idle(&self) -> bool {
         self.backlog.is_none() && self.outbox.is_empty() && self.end.is_none()
@@ -127,13 +131,13 @@ impl ConnectionState {
                 Held::Waiting => self.backlog.waiting.front(),
             };
             let Some(front) = front else { break };
-            // An ending stream is sent everything: the rate limit has no purpose any more.
+            // An ending stream gets all events at once: waiting would only delay its end.
             if self.end.is_none()
                 && let Err(at) = self.limiter.take(&front.policy, 1, &worker.clock, now)
             {
                 if leaving.is_empty() {
-                    // Until then the rate limit delays the stream, not the client, so the write
-                    // timeout must not count.
+                    // Until then the rate limit delays the stream, not the client: the write
+                    // timeout starts only afterwards.
                     self.last_taken = at;
                     return Some(Next::WaitUntil(at));
                 }
@@ -151,7 +155,7 @@ impl ConnectionState {
         }
         let mut segment = Segment::events(&leaving);
         if held == Held::Replay {
-            // A replayed event's age says nothing of how fast the hub is.
+            // A replayed event's age is no measure of the hub's delivery time.
             segment.published_at = None;
             if self.backlog.replay.is_empty() {
                 self.backlog.replay = VecDeque::new();
@@ -160,14 +164,16 @@ impl ConnectionState {
         Some(Next::Write(self.take(segment, worker)))
     }
 
-    /// Encodes a segment after everything before it is taken. So its ids name the stream's position
-    /// at this point.
+    /// Encodes a segment. Everything before it must be taken: its ids then name the stream's
+    /// position at this point.
     fn take(&mut self, segment: Segment, worker: &mut WorkerContext) -> Piece {
         let bytes = match segment.content {
             Content::Bytes(bytes) => bytes,
             Content::Events(events) => {
                 worker.cache.encoded(events, &self.view(), self.outbox.taken())
             }
+            // The gap's own id is the position after it: a client resuming there must not get the
+            // same gap again.
             Content::Gap(gap) => {
                 if let Some(epoch) = gap.epoch {
                     self.begin_epoch(gap.partition, epoch);
@@ -185,7 +191,7 @@ impl ConnectionState {
     }
 
     fn view(&self) -> View<'_> {
-        // Nothing is taken before the stream is opened.
+        // Before the opening, no events are taken, so the default is never visible.
         let epoch = self.epoch.unwrap_or(Epoch::new(0));
         View {
             epoch,

@@ -1,5 +1,5 @@
-//! Events as one stream sees them: shared bytes in a stream of one partition, `id:` lines of its
-//! own in a stream of several, or a JSON batch.
+//! The encoding of events for one stream: shared bytes for a stream of one partition, own `id:`
+//! lines for a stream of several, or a JSON batch.
 
 use std::sync::Arc;
 
@@ -12,14 +12,14 @@ use crate::{
     subscription::Format,
 };
 
-/// Everything deciding the bytes of an event in a stream.
+/// The properties of a stream deciding the bytes of its events, except the positions.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     pub epoch: Epoch,
-    /// Partitions still in an older epoch. Their positions stay unchanged.
+    /// Partitions still in an older epoch. Their positions in the cursor stay unchanged.
     pub behind: &'a [u16],
     pub format: Format,
-    /// Whether the stream touches one partition only.
+    /// Whether the stream has one partition only.
     pub is_single: bool,
 }
 
@@ -46,7 +46,7 @@ impl ViewKey {
 }
 
 impl View<'_> {
-    /// Encodes events in one piece; `positions` are the stream's before it.
+    /// Encodes events in one piece. `positions` are the stream's positions before it.
     pub fn encode(&self, events: &[Arc<SequencedEvent>], mut positions: Positions) -> Bytes {
         match self.format {
             Format::Events if self.is_single => encode::events(events.iter().map(|event| &**event)),
@@ -57,7 +57,7 @@ impl View<'_> {
 
     fn with_own_ids(&self, events: &[Arc<SequencedEvent>], positions: &Positions) -> Vec<u8> {
         let mut id = CursorText::new(self.epoch, positions);
-        // A number may take more digits meanwhile.
+        // Room for a sequence getting more digits.
         let id_bytes = id.as_bytes().len() + 8;
         let size = events.iter().map(|event| event.body.lines.len() + id_bytes).sum();
         let mut bytes = Vec::with_capacity(size);

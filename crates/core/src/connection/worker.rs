@@ -1,4 +1,4 @@
-//! Common to the connections of one worker.
+//! The state shared by the connections of one worker.
 
 use super::{encode_cache::EncodeCache, limiter::LimiterClock};
 

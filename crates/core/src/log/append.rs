@@ -1,4 +1,4 @@
-//! Events on their way into a log, with the way back for the answer.
+//! Publishes for a log, each with its reply.
 
 use std::{any::Any, fmt, sync::Arc};
 
@@ -13,10 +13,10 @@ use crate::{
 /// The answer to one publish.
 pub type PublishResult = Result<Published, PublishError>;
 
-/// A publish permit. The log drops it with the answer.
+/// A publish permit. The log returns it, by dropping it, with the answer.
 pub type Permit = Arc<dyn Any + Send + Sync>;
 
-/// Takes one answer. Dropped unused, it tells the publisher to expect none.
+/// The return path of one answer. Dropped unused, it reports the missing answer to the publisher.
 pub struct Reply<T>(Box<dyn FnOnce(T) + Send>);
 
 impl<T> Reply<T> {
@@ -47,7 +47,7 @@ pub enum Append {
 pub struct AppendEvent {
     pub topic: Topic,
     pub event: Event,
-    /// Streams of this instance with the event in their queue.
+    /// The number of this instance's streams listening for the event.
     pub receivers: usize,
     pub permit: Option<Permit>,
     pub answer: Reply<PublishResult>,

@@ -1,21 +1,20 @@
-//! The seam to a log kept outside of the partitions: in Redis today, on disk later. A hub
-//! without one keeps each partition's log in the partition itself, in memory.
+//! The seam to a log kept outside of the partitions, for example in Redis. Without such a log, each
+//! partition keeps its own in memory.
 //!
 //! Every log promises:
 //! 1. **Order.** Events appended to one partition, one after the other, get ascending
 //!    sequences in that order.
 //! 2. **Accepted means kept.** The log answers `Ok` only after the event has its sequence and
 //!    is stored. A stream resuming from before the event gets it.
-//! 3. **Refused means not stored.** The event reaches no stream and is in no history. The
-//!    exceptions are [`PublishError::Internal`] and [`PublishError::Unconfirmed`].
+//! 3. **Refused means not stored.** The event reaches no stream and no history. Exceptions:
+//!    [`PublishError::Internal`] and [`PublishError::Unconfirmed`].
 //! 4. **Once.** Each partition of each instance routes each event at most once, in sequence
 //!    order.
 //! 5. **Idempotence.** Within the idempotency window, the log answers a repeated id on the same
 //!    topic with the first answer, and delivers nothing.
 //! 6. **No wait for clients.** Slow streams never delay the answer to a publish.
 //!
-//! The contract suite of the crate `fanfare` holds every log to these promises, the log in
-//! memory too.
+//! The contract suite of the crate `fanfare` tests these promises for every log, also in memory.
 
 mod append;
 mod update;
@@ -30,15 +29,14 @@ pub use update::{
 
 use crate::{error::PublishError, future::BoxFuture, topic::Topic};
 
-/// A log outside of the partitions. No method waits, and calls for one partition keep their
-/// order.
+/// A log outside of the partitions. No method blocks. The log executes the calls of one partition
+/// in their order.
 pub trait Log: Debug + Send + Sync {
-    /// Appends events of one partition, in this order. The log answers each by its
-    /// [`Reply`].
+    /// Appends events of one partition, in this order. The log answers each by its [`Reply`].
     fn append(&self, partition: u16, appends: Vec<Append>);
 
-    /// Subscribes, reads and lists on behalf of a partition. The log ignores requests of a
-    /// `generation` other than the present link's.
+    /// Sends a replica's requests. The log ignores requests with a `generation` other than the
+    /// present link's.
     fn request(&self, partition: u16, generation: u64, requests: Vec<LogRequest>);
 
     /// Starts a new link for a rebuilt partition, so that the partition catches up.
@@ -61,10 +59,10 @@ pub trait Log: Debug + Send + Sync {
     fn epoch(&self) -> Option<u64>;
 }
 
-/// The partitions of an instance, as a log reaches them.
+/// A log's access to the partitions of its instance.
 pub trait Replicas: Send + Sync {
-    /// Applies updates of one partition in order. Ready once the partition applied them: until
-    /// then the log sends this partition nothing more.
+    /// Applies updates of one partition in order. The future is ready after the partition has
+    /// applied them. Until then the log sends this partition no more updates.
     ///
     /// # Errors
     /// The hub has stopped.
@@ -74,11 +72,11 @@ pub trait Replicas: Send + Sync {
         updates: Vec<LogUpdate>,
     ) -> BoxFuture<'static, Result<(), HubStopped>>;
 
-    /// Tells a partition about the end of its link, without waiting.
+    /// Reports the end of a partition's link, without waiting.
     fn link_down(&self, partition: u16);
 }
 
-/// The hub has stopped; nobody applies updates any more.
+/// The hub has stopped and applies no updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the hub has stopped")]
 pub struct HubStopped;

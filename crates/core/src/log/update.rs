@@ -1,6 +1,6 @@
 //! The updates of a log kept elsewhere, and the requests of its replicas.
 //!
-//! `fanfare-redis` has their form in bytes; `partition::replica` decides by them.
+//! Not here: their encoding (`fanfare-redis`), and the decisions (`partition::replica`).
 
 use std::{sync::Arc, time::Instant};
 
@@ -11,8 +11,8 @@ use crate::{cursor::Epoch, event::EventBody, topic::Topic};
 pub struct LogEvent {
     pub epoch: Epoch,
     pub sequence: u64,
-    /// Sequence of the event before it of the same topic; 0 if there was none or it is not
-    /// remembered.
+    /// Sequence of the previous event of the same topic; 0 without one, or if the log has forgotten
+    /// it.
     pub previous: u64,
     pub published_at: Instant,
     pub topic: Topic,
@@ -49,12 +49,12 @@ pub struct Acknowledged {
     pub server: String,
 }
 
-/// The topics of a partition with events after a sequence.
+/// A list of the partition's topics with events after a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changed {
-    /// With the sequence of each one's last event.
+    /// Each topic with the sequence of its last event.
     pub topics: Vec<(Topic, u64)>,
-    /// A list may lack topics with a last sequence up to this one.
+    /// The list may lack topics with a last sequence up to this one.
     pub forgotten_through: u64,
 }
 
@@ -64,9 +64,9 @@ pub struct TopicRead {
     pub topic: Topic,
     /// The request asked for events after this sequence.
     pub after: u64,
-    /// Sequence of the last event, held or not.
+    /// Sequence of the topic's last event, even if the log has removed it.
     pub last: u64,
-    /// Highest sequence lost by a topic conflated by key, other than by conflation.
+    /// For a topic conflated by key: the highest sequence removed, except by conflation.
     pub evicted_through: u64,
     /// In sequence order.
     pub events: Vec<LogEvent>,
@@ -76,17 +76,17 @@ pub struct TopicRead {
 /// connection of its pushes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LogRequest {
-    /// Push the events of these topics from now on; not answered.
+    /// Pushes the events of these channels from here on. Without an answer.
     Subscribe(Vec<Channel>),
-    /// Push them no more; not answered.
+    /// Ends these pushes. Without an answer.
     Unsubscribe(Vec<Channel>),
-    /// Ask for the partition's head.
+    /// Reads the partition's head.
     Head { purpose: Purpose },
-    /// Also ask for the topics changed since.
+    /// Reads the head, and lists the topics with events after a sequence.
     Changes { purpose: Purpose, after: u64 },
-    /// Read these topics, each after its sequence. `u64::MAX` asks for no events.
+    /// Reads these topics, each after its sequence. `u64::MAX` requests no events.
     Read { purpose: Purpose, topics: Vec<(Topic, u64)> },
-    /// Let another epoch begin, if this one still holds: a later one than `above` too.
+    /// Begins a new epoch, later than `epoch` and `above`, unless `epoch` has already ended.
     Renew { epoch: Epoch, above: Epoch },
 }
 
@@ -98,7 +98,8 @@ pub enum Channel {
     All,
 }
 
-/// The purpose of an answer, numbered: an answer is never taken for the answer to a later request.
+/// The purpose of a request, repeated in its answer. The number keeps the answers of different
+/// requests apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// To continue after a lost connection or a missing push.
@@ -110,18 +111,18 @@ pub enum Purpose {
 /// One update for a replica.
 #[derive(Debug)]
 pub enum LogUpdate {
-    /// A link is up. Earlier requests stay unanswered.
+    /// A new link is up. Requests of earlier links stay unanswered.
     LinkUp {
         generation: u64,
         /// The last answered publish of this instance.
         acknowledged: Option<Acknowledged>,
     },
-    /// There is no connection any more.
+    /// The link ended.
     LinkDown,
     Event(LogEvent),
     /// One event for many topics, in sequence order.
     FannedOut(Vec<LogEvent>),
-    /// Asked for or not.
+    /// An answer, or an unrequested head without a purpose.
     Head {
         purpose: Option<Purpose>,
         head: PartitionHead,

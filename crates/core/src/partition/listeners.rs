@@ -20,8 +20,8 @@ struct Group {
     stream_count: usize,
 }
 
-/// Identifies a group of streams with patterns by the whole set. So a stream counts once if two of
-/// its patterns match an event.
+/// The key of a group of streams with patterns: the whole pattern set. So a stream counts once,
+/// even if two of its patterns match an event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct PatternGroup {
     manager: ManagerId,
@@ -81,7 +81,7 @@ impl Listeners {
         self.group_keys.insert(key, group);
     }
 
-    /// Removes a stream attached with this interest.
+    /// Removes one stream attached with this interest.
     pub fn detach(&mut self, manager: ManagerId, interest: &Interest) {
         for topic in &interest.topics {
             let Some(groups) = self.topics.get_mut(topic) else { continue };
@@ -118,7 +118,7 @@ impl Listeners {
         }
     }
 
-    /// Whether a stream has named the topic.
+    /// Whether a stream names the topic. Patterns do not count.
     pub fn has_topic(&self, topic: &Topic) -> bool {
         self.topics.contains_key(topic)
     }
@@ -128,7 +128,7 @@ impl Listeners {
         !self.patterns.is_empty()
     }
 
-    /// Streams listening to the topic, with any type filter.
+    /// The number of streams listening to the topic, by name or pattern, with any type filter.
     pub fn subscriber_count(&self, topic: &Topic) -> usize {
         self.select(topic, |_| true).stream_count
     }

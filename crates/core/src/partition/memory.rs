@@ -17,11 +17,11 @@ use crate::{
     topic::Topic,
 };
 
-/// A partition.
+/// A partition with its log in memory.
 pub struct MemoryPartition<P> {
     spec: PartitionSpec,
     log: PartitionLog,
-    /// Whether the log is between two states: a panic then has spoilt it.
+    /// True during an append: after a panic, the log may be inconsistent.
     log_is_changing: bool,
     remembered: IdempotencyWindow,
     fan_outs: FanOutWindow,
@@ -49,9 +49,9 @@ impl<P: Clone> MemoryPartition<P> {
         }
     }
 
-    /// Builds the partition anew around its log, without listeners. If the panic came while the log
-    /// was changing, the log restarts behind its last sequence: then every stream with missed
-    /// events gets a gap.
+    /// Builds the partition anew around its log, without listeners. After a panic during an append,
+    /// an empty log replaces it and skips one sequence. Then every stream with missed events gets
+    /// a gap.
     pub fn rebuild(self) -> Self {
         let log = match self.log_is_changing {
             false => self.log,
@@ -71,7 +71,8 @@ impl<P: Clone> MemoryPartition<P> {
         }
     }
 
-    /// Gives the event its sequence, stores it and queues it for the managers of its listeners.
+    /// Gives the event its sequence, stores it, and queues it for the managers of its listeners.
+    /// A repeated id within the idempotency window gets the first answer, and no new event.
     pub fn publish(
         &mut self,
         topic: &Topic,
@@ -98,8 +99,8 @@ impl<P: Clone> MemoryPartition<P> {
         Ok(Taken { published: self.published(topic, answer), trim, is_new: true })
     }
 
-    /// Does the same for each of these topics, with one body for all. Returns the other partitions
-    /// due to trim their history.
+    /// Publishes one body to each of these topics, except topics already reached by the fan-out's
+    /// id. Returns the other partitions due to trim their history.
     pub fn fan_out(
         &mut self,
         fan_out: &FanOutPublish,
@@ -151,7 +152,7 @@ impl<P: Clone> MemoryPartition<P> {
         self.fan_outs.settle(name, is_pull, now)
     }
 
-    /// Applies the changes in order; an attach is answered by a delivery.
+    /// Applies the changes in order. A delivery answers each attach.
     pub fn change_interest(
         &mut self,
         manager: ManagerId,
@@ -179,9 +180,9 @@ impl<P: Clone> MemoryPartition<P> {
         self.routing.drop_outgoing(manager);
     }
 
-    /// Forgets the oldest events while the budget is exceeded and they are the oldest.
+    /// Evicts events while the budget is exceeded and this partition has the oldest.
     pub fn trim(&mut self) {
-        // A partition that is asked does not ask others: it would go round.
+        // A partition does not pass the request on: requests would go in circles.
         let _ = self.log.trim();
     }
 
@@ -197,7 +198,7 @@ impl<P: Clone> MemoryPartition<P> {
         self.log.history(topic).map_or(0, |history| history.last())
     }
 
-    /// How many topics have or had events.
+    /// The number of topics in the log, including remembered topics without events.
     pub fn topic_count(&self) -> usize {
         self.log.topic_count()
     }

@@ -1,4 +1,4 @@
-//! A partition's decisions, and the types exchanged between partitions and topic managers.
+//! The decisions of partitions, and the types exchanged between partitions and topic managers.
 //!
 //! [`MemoryPartition`] keeps its log itself; [`Replica`] caches a log kept elsewhere. Both route
 //! events by [`Routing`].
@@ -31,7 +31,7 @@ use crate::{
     topic::Topic,
 };
 
-/// One stream comes or goes.
+/// A change of one stream's attachment, or the end of all of a manager.
 #[derive(Debug)]
 pub enum InterestChange {
     /// Replay the events missing in the stream, and route live events from here on.
@@ -42,35 +42,36 @@ pub enum InterestChange {
     DetachAll,
 }
 
-/// One piece of news. `P` is a publish permit.
+/// One message to a topic manager. `P` is a publish permit.
 #[derive(Debug)]
 pub enum Delivery<P> {
     /// An event for streams of this manager.
     Event { event: Arc<SequencedEvent>, permit: Option<P> },
-    /// A stream is attached: its replay, and every later event follows.
+    /// The answer to an attach: the stream's replay. Every later event follows live.
     Attached { stream: StreamId, replay: Replay },
-    /// Streams have missed something, or numbers begin anew.
+    /// Streams missed events, or a new epoch began.
     Interrupted(Arc<Interruption>),
-    /// The link to other instances is back after an outage: their calls in between are lost. Events
-    /// published in between follow.
+    /// The link to other instances is back after an outage. Their calls during the outage are lost.
+    /// Events published during the outage follow.
     Relinked,
-    /// The partition was rebuilt and has no listeners any more.
+    /// The partition has dropped all listeners of the manager: it was rebuilt, or the manager's
+    /// queue was over its bound.
     Restarted,
 }
 
-/// Events of a partition missed by open streams, and impossible to deliver in order now.
+/// Events of a partition missed by open streams, and too late for delivery in order.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Interruption {
     pub partition: u16,
     pub reason: MissedReason,
-    /// Concerns only streams listening to one of these topics; if empty, all streams of the
-    /// partition.
+    /// Only streams listening to one of these topics are concerned. If empty, all streams of the
+    /// partition are.
     pub topics: Vec<Topic>,
     /// The new epoch, and the sequence before its first event.
     pub beginning: Option<(Epoch, u64)>,
 }
 
-/// The parts of a partition, at its start and after a panic.
+/// The parts for building a partition, at its start and after a panic.
 #[derive(Debug, Clone)]
 pub struct PartitionSpec {
     pub partition: u16,
@@ -108,7 +109,8 @@ pub enum PartitionState<P> {
 pub enum Publishing<T> {
     /// The partition decided: the event is stored and queued for its streams, or refused.
     Decided(Result<T, PublishError>),
-    /// The log elsewhere has to append the event. `receivers` streams of this instance listen.
+    /// The caller appends the event to the log elsewhere. `receivers` streams of this instance
+    /// listen.
     Append { receivers: usize },
 }
 
@@ -121,7 +123,7 @@ impl<P: Clone> PartitionState<P> {
         }
     }
 
-    /// Publishes one event.
+    /// Publishes one event, or counts its receivers for a log elsewhere.
     pub fn publish(
         &mut self,
         topic: &Topic,
@@ -163,7 +165,7 @@ impl<P: Clone> PartitionState<P> {
         }
     }
 
-    /// The replica's part, if this is one.
+    /// The replica; `None` with a log in memory.
     pub fn replica(&mut self) -> Option<&mut Replica<P>> {
         match self {
             Self::Memory(_) => None,
@@ -171,7 +173,7 @@ impl<P: Clone> PartitionState<P> {
         }
     }
 
-    /// The part with a log of its own, if this is one.
+    /// The partition with its log in memory; `None` for a replica.
     pub fn memory(&mut self) -> Option<&mut MemoryPartition<P>> {
         match self {
             Self::Memory(memory) => Some(memory),
@@ -184,7 +186,8 @@ impl<P: Clone> PartitionState<P> {
         self.routing().listeners.subscriber_count(topic)
     }
 
-    /// Applies changes of interest in order. A delivery answers each attach.
+    /// Applies the changes in order. A delivery answers each attach, at once or, with a replica,
+    /// after the missing events have arrived.
     pub fn change_interest(
         &mut self,
         manager: ManagerId,
@@ -221,7 +224,7 @@ impl<P: Clone> PartitionState<P> {
         }
     }
 
-    /// Topics known here.
+    /// The number of topics in the log.
     pub fn topic_count(&self) -> usize {
         match self {
             Self::Memory(memory) => memory.topic_count(),

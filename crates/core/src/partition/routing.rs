@@ -20,14 +20,14 @@ impl<P> Default for Routing<P> {
 }
 
 impl<P> Routing<P> {
-    /// Queues a delivery; returns how many now wait for this manager.
+    /// Queues a delivery. Returns the length of this manager's queue, unbounded here.
     pub(super) fn queue(&mut self, manager: ManagerId, delivery: Delivery<P>) -> usize {
         let queue = self.outgoing.entry(manager).or_default();
         queue.push(delivery);
         queue.len()
     }
 
-    /// Takes the deliveries queued for a manager.
+    /// Takes the deliveries queued for a manager, in order.
     pub fn take_outgoing(&mut self, manager: ManagerId) -> Vec<Delivery<P>> {
         self.outgoing.remove(&manager).unwrap_or_default()
     }
@@ -37,7 +37,7 @@ impl<P> Routing<P> {
         self.outgoing.contains_key(&manager)
     }
 
-    /// Replaces everything queued for a manager by one delivery.
+    /// Drops the deliveries queued for a manager, and queues this one.
     pub(super) fn replace_outgoing(&mut self, manager: ManagerId, delivery: Delivery<P>) {
         self.outgoing.insert(manager, vec![delivery]);
     }

@@ -1,7 +1,6 @@
-//! The log of one partition: it numbers events, keeps their history, and computes the events missed
-//! by a stream.
+//! The log of one partition. It numbers events, keeps their history, and computes replays.
 //!
-//! Listeners are in `partition`, an event's bytes in `sse`.
+//! Not here: listeners (`partition`), the encoding of events (`sse`).
 
 use std::{
     cmp::Reverse,
@@ -26,32 +25,32 @@ pub struct Replay {
     pub epoch: Epoch,
     /// The stream's position before the first of `events`.
     pub start: u64,
-    /// The position after the last: all newer events arrive live.
+    /// The stream's position after the last of `events`. All newer events arrive live.
     pub head: u64,
-    /// The events before live ones, in sequence order.
+    /// The events before the live events, in sequence order.
     pub events: Vec<Arc<SequencedEvent>>,
     /// The missed events not in `events`, if any.
     pub missed: Option<Missed>,
 }
 
-/// The part a replay could not restore.
+/// The missed events a replay cannot restore. The stream gets a gap.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missed {
     pub reason: MissedReason,
-    /// The topics, as far as they are known: at most [`MAX_MISSED_TOPICS`].
+    /// The known topics of missed events: at most [`MAX_MISSED_TOPICS`].
     pub topics: Vec<Topic>,
 }
 
-/// Why it could not.
+/// The reason of a gap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MissedReason {
-    /// History does not reach back so far.
+    /// History does not reach back to the position.
     History,
-    /// The cursor is of another epoch.
+    /// The cursor belongs to another epoch.
     Epoch,
 }
 
-/// A `gap` names no more topics than this, so that it stays a small event.
+/// Bound on the topics named by a `gap`, so that it stays a small event.
 const MAX_MISSED_TOPICS: usize = 100;
 
 /// Sequence and history of one partition.
@@ -63,18 +62,19 @@ pub struct PartitionLog {
     policies: Arc<Policies>,
     budget: Arc<HistoryBudget>,
     topics: HashMap<Topic, HistoryRing>,
-    /// Every event in sequence order; some have left their topic's history meanwhile.
+    /// All events in sequence order. Stale entries, gone from their topic's history, are dropped
+    /// later.
     order: VecDeque<(u64, Topic)>,
     kept_events: usize,
     kept_bytes: usize,
-    /// When to look at a topic's oldest event again; one entry per topic with events.
+    /// The next expiry check of each topic; one entry per topic with events.
     expiries: BinaryHeap<Reverse<(Instant, Topic)>>,
-    /// Topics without events in the order they became so, with their last sequence then.
+    /// Topics without events, by the time of the last removal, each with its last sequence then.
     idle: VecDeque<(Topic, u64)>,
     max_idle_topics: usize,
-    /// Highest last sequence of a topic that is not remembered any more.
+    /// Highest last sequence of all forgotten topics.
     forgotten_through: u64,
-    /// Highest sequence removed from any topic's history other than by conflation.
+    /// Highest sequence removed from any topic's history, except by conflation.
     evicted_through: u64,
 }
 
@@ -111,16 +111,16 @@ impl PartitionLog {
         self.sequence
     }
 
-    /// How many topics are known.
+    /// The number of topics, including remembered topics without events.
     pub fn topic_count(&self) -> usize {
         self.topics.len()
     }
 
-    /// Gives the next sequence to the event made by `build`, and stores it. `build` runs before
-    /// anything changes, so a panic in it leaves the log unchanged.
+    /// Gives the next sequence to the event made by `build`, and stores it. `build` runs before any
+    /// event changes, so its panic leaves the log's events unchanged.
     ///
-    /// Returns the event, and another partition due to evict its oldest event, if the budget is
-    /// exceeded.
+    /// Returns the event. If the budget is exceeded, also returns the partition due to evict the
+    /// oldest event, unless it is this one.
     pub fn append(
         &mut self,
         topic: &Topic,
@@ -130,7 +130,7 @@ impl PartitionLog {
         self.append_at(self.sequence + 1, topic, now, build)
     }
 
-    /// The same for an event with a given sequence, higher than the last.
+    /// The same for an event with a given sequence. It must be higher than the last sequence.
     pub fn append_at(
         &mut self,
         sequence: u64,
@@ -177,7 +177,7 @@ impl PartitionLog {
     pub fn replay(&mut self, interest: &Interest, from: StartFrom, now: Instant) -> Replay {
         self.expire(now);
         let head = self.sequence;
-        // Only a cursor from elsewhere can be past the head.
+        // This log has never given out a cursor past its head.
         let missed = match from {
             StartFrom::After { epoch, sequence } if epoch != self.epoch || sequence > head => {
                 Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() })
@@ -188,7 +188,7 @@ impl PartitionLog {
         self.replay_with(interest, from, missed)
     }
 
-    /// The same for a caller with its own knowledge of the missed events.
+    /// The same, with the missed events computed by the caller. Expires nothing.
     pub fn replay_with(
         &self,
         interest: &Interest,
@@ -211,7 +211,7 @@ impl PartitionLog {
         Replay { epoch: self.epoch, start, head: self.sequence, events, missed }
     }
 
-    /// Forgets the oldest events until the budget is kept or another partition's are older.
+    /// Evicts the oldest events until the budget is met, or another partition has older events.
     fn keep_within_budget(&mut self) -> Option<u16> {
         loop {
             match self.budget.excess(self.partition)? {
@@ -251,25 +251,25 @@ impl PartitionLog {
         self.tidy();
     }
 
-    // The rest is for a log caching a part of another log, in Redis.
+    // For a replica: a log caching a part of another log.
 
     /// The epoch of the sequences.
     pub fn epoch(&self) -> Epoch {
         self.epoch
     }
 
-    /// Records that nothing new came up to this sequence.
+    /// Moves the last sequence forward. The caller has all wanted events up to it.
     pub fn advance(&mut self, sequence: u64) {
         self.sequence = self.sequence.max(sequence);
     }
 
-    /// Begins to keep a topic: nothing of it is known through this sequence.
+    /// Begins a topic's history after this sequence: its older events are missing here.
     pub fn begin_topic(&mut self, topic: &Topic, sequence: u64) {
         self.history_of(topic).begin_after(sequence);
         self.note_evictions(topic);
     }
 
-    /// Keeps no topic any more but these.
+    /// Drops all other topics with their history.
     pub fn keep_topics(&mut self, mut is_kept: impl FnMut(&Topic) -> bool) {
         let dropped = self.topics.extract_if(|topic, _| !is_kept(topic));
         let dropped: Vec<HistoryRing> = dropped.map(|(_, history)| history).collect();
@@ -279,23 +279,25 @@ impl PartitionLog {
         self.tidy();
     }
 
-    /// A topic's history; none for a topic without events since the log began, or a forgotten one.
+    /// A topic's history; `None` for a forgotten topic, or one without events since the log began.
     pub fn history(&self, topic: &Topic) -> Option<&HistoryRing> {
         self.topics.get(topic)
     }
 
-    /// Highest last sequence of a topic that is not remembered any more.
+    /// Highest last sequence of all forgotten topics. A topic without history may have lost events
+    /// up to it.
     pub fn forgotten_through(&self) -> u64 {
         self.forgotten_through
     }
 
-    /// Whether all topics together still have every event after a sequence.
+    /// Whether no topic has evicted an event after a sequence.
     pub fn is_whole_after(&self, sequence: u64) -> bool {
         self.evicted_through <= sequence
     }
 
-    /// Adds older events of a topic, see [`HistoryRing::merge`]. The budget applies at the next
-    /// [`Self::trim`], so events read for a stream stay until its replay.
+    /// Adds older events of a topic, see [`HistoryRing::merge`]. [`Self::settle_merges`] must
+    /// follow. The budget applies at the next [`Self::trim`], so events read for a stream stay
+    /// until its replay.
     pub fn merge(
         &mut self,
         topic: &Topic,
@@ -316,7 +318,7 @@ impl PartitionLog {
         self.note_evictions(topic);
     }
 
-    /// To be called after merges, before anything else.
+    /// Restores the sequence order after one or more merges.
     pub fn settle_merges(&mut self) {
         let mut all: Vec<_> = std::mem::take(&mut self.order).into();
         all.sort_unstable();
@@ -342,8 +344,8 @@ impl PartitionLog {
         events
     }
 
-    /// The histories of an interest's topics. Pattern matches may lack topics without an event
-    /// after the sequence.
+    /// The histories of an interest's topics. Topics matching by pattern may be left out without an
+    /// event after the sequence.
     fn histories<'a>(
         &'a self,
         interest: &'a Interest,
@@ -360,7 +362,7 @@ impl PartitionLog {
         let first = self.order.partition_point(|(sequence, _)| *sequence <= after);
         let recent = self.order.len() - first;
         if recent < self.topics.len() {
-            // Few events since: look at their topics only.
+            // Fewer events since than topics: match only the topics of these events.
             let mut topics: Vec<&Topic> = self.order.range(first..).map(|(_, t)| t).collect();
             topics.sort_unstable();
             topics.dedup();
@@ -380,7 +382,7 @@ impl PartitionLog {
             None => self.forgotten_through > sequence,
         };
         let exact = interest.topics.iter().filter(lacks);
-        // Nothing to look through for a stream without patterns.
+        // A stream without patterns needs no scan of all topics.
         let all = (!interest.patterns.is_empty()).then_some(&self.topics);
         let by_pattern = all.into_iter().flatten().filter(|(topic, history)| {
             !history.reaches_back_to(sequence, &interest.types) && interest.matches_pattern(topic)
@@ -407,7 +409,7 @@ impl PartitionLog {
         false
     }
 
-    /// To be called when events of a topic may have left its history.
+    /// Records removed events of a topic. Call it after every change of a topic's history.
     fn note_evictions(&mut self, topic: &Topic) {
         let Some(history) = self.topics.get_mut(topic) else { return };
         self.evicted_through = self.evicted_through.max(history.evicted_through());
@@ -429,8 +431,8 @@ impl PartitionLog {
         self.budget.release(bytes);
     }
 
-    /// Drops stale bookkeeping: stale entries at the front of `order`, all of them once they
-    /// outnumber the others, and the oldest tombstones past the bound.
+    /// Drops stale entries of `order`: always at its front, and everywhere once they outnumber the
+    /// kept events. Forgets the oldest idle topics past the bound.
     fn tidy(&mut self) {
         let topics = &self.topics;
         let kept = |(sequence, topic): &(u64, Topic)| {
@@ -446,8 +448,8 @@ impl PartitionLog {
         self.forget_idle_topics();
     }
 
-    /// Forgets the longest idle topics past the bound. A topic with events since its listing gets a
-    /// second chance. So the work per call is bounded too.
+    /// Forgets the longest idle topics past the bound. A topic with new events since its listing
+    /// stays. Each call checks at most `MAX_LOOKS` topics, so its work is bounded.
     fn forget_idle_topics(&mut self) {
         const MAX_LOOKS: usize = 8;
         for _ in 0..MAX_LOOKS {

@@ -55,7 +55,7 @@ fn the_budget_evicts_the_oldest_events_of_all_partitions() {
     let at = |millis| now + Duration::from_millis(millis);
     (0..10).for_each(|millis| assert_eq!(append(&mut old, "a", at(millis)), None));
     (10..20).for_each(|millis| assert_eq!(append(&mut new, "b", at(millis)), None));
-    // Over the budget: the other partition has older events, and is asked once.
+    // Over the budget, with older events in the other partition: the log asks it once.
     assert_eq!(append(&mut new, "b", at(20)), Some(0));
     assert_eq!(append(&mut new, "b", at(21)), None);
     old.trim();

@@ -12,7 +12,7 @@ pub enum GapReason {
     History,
     /// The cursor is of another epoch.
     Epoch,
-    /// The client read too slowly.
+    /// The client read too slowly, and the outbox dropped its oldest events.
     Slow,
     /// The stream's rate limit was exceeded for too long.
     Rate,
@@ -60,7 +60,7 @@ pub struct Connected<'a> {
     pub client_id: &'a str,
     /// Milliseconds since 1970.
     pub timestamp: u64,
-    /// As the client named them.
+    /// Topics and patterns as spelt by the client.
     pub topics: &'a [&'a str],
     pub resumed: bool,
 }
@@ -71,7 +71,7 @@ impl Connected<'_> {
     }
 }
 
-/// Events were missed and cannot be replayed.
+/// The client missed events, and the hub cannot replay them.
 #[derive(Serialize)]
 pub struct Gap<'a> {
     pub reason: GapReason,
@@ -86,17 +86,17 @@ impl Gap<'_> {
     }
 }
 
-/// Names of topics, for a gap.
+/// The names of topics, for [`Gap::topics`].
 pub fn names<'a>(topics: impl IntoIterator<Item = &'a Topic>) -> Vec<&'a str> {
     topics.into_iter().map(Topic::as_str).collect()
 }
 
-/// The stream ends.
+/// The hub ends the stream.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Shutdown {
     pub reason: ShutdownReason,
-    /// When to come back.
+    /// The waiting time before a reconnect.
     pub reconnect_ms: u64,
 }
 

@@ -1,10 +1,10 @@
-//! Reads an event stream as WHATWG HTML §9.2.6 has it, from bytes in pieces of any size.
-//! Knows nothing of the hub's own events, nor of connections.
+//! Decodes an event stream (WHATWG HTML §9.2.6) from pieces of any size. Owns neither the meaning
+//! of the hub's own events nor connections.
 
 use std::{collections::VecDeque, mem, time::Duration};
 
-/// Bound on the bytes of one incomplete event. A hub's payloads are far smaller; without the bound
-/// a stream without line ends would take all memory.
+/// Bound on the bytes of one incomplete event. A hub's payloads are far smaller. Without the bound,
+/// a stream without line ends would use all memory.
 const MAX_EVENT_BYTES: usize = 64 * 1024 * 1024;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -13,19 +13,19 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decoded {
     Event {
-        /// `message` if the stream named none.
+        /// `message` for an event without a type.
         event_type: String,
         data: String,
         /// The last event id: this event's own, or the most recent one before it.
         id: String,
     },
-    /// How long to wait before reconnecting.
+    /// The waiting time before a reconnect.
     Retry(Duration),
-    /// A comment line; it only shows that the stream is alive.
+    /// A comment line: only a sign of life.
     Comment,
 }
 
-/// The decoder is of no use after it: the stream has to be opened anew.
+/// The bound is exceeded. The decoder is then unusable: open the stream again.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("an event of the stream is larger than {max_bytes} bytes")]
 pub struct DecodeError {
@@ -43,7 +43,8 @@ pub struct Decoder {
     event_type: String,
     /// With an LF after each line.
     data: String,
-    /// As the last `id` line has it; it counts once its block is complete.
+    /// The value of the last `id` line. It takes effect at the end of its block: after a cut
+    /// within the block the client resumes before this event.
     id: String,
     last_event_id: String,
     decoded: VecDeque<Decoded>,
@@ -67,10 +68,14 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// Takes the next bytes. Read the completed pieces by [`pop`](Self::pop) before the next push:
-    /// their queue is unbounded.
+    /// Decodes the next bytes. Take the completed pieces by [`pop`](Self::pop) before the next
+    /// push: their queue is unbounded.
+    ///
+    /// # Errors
+    /// An incomplete event exceeds 64 MiB.
     pub fn push(&mut self, mut bytes: &[u8]) -> Result<(), DecodeError> {
         while let Some(first) = bytes.first() {
+            // The CR has ended the line at once, without waiting for the LF of a CRLF.
             if mem::take(&mut self.is_after_cr) && *first == b'\n' {
                 bytes = &bytes[1..];
                 continue;
@@ -111,7 +116,7 @@ impl Decoder {
         if mem::take(&mut self.is_first_line) {
             line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
         }
-        // Decoding line by line gives the same text: no broken sequence spans a line end.
+        // Decoding UTF-8 line by line gives the same text: no sequence spans a line end.
         self.on_line(&String::from_utf8_lossy(line));
         kept.clear();
         self.line = kept;
@@ -146,6 +151,7 @@ impl Decoder {
         self.last_event_id.clone_from(&self.id);
         let mut event_type = mem::take(&mut self.event_type);
         let mut data = mem::take(&mut self.data);
+        // A block without data is no event, but its id counts.
         if data.pop().is_none() {
             return;
         }

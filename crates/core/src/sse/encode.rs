@@ -10,16 +10,15 @@ use crate::{
     event::{Event, EventBody, EventData, SequencedEvent},
 };
 
-/// Why writing text into memory does not fail.
-const ANY_TEXT: &str = "memory takes any text";
+/// The proof for `expect`.
+const ANY_TEXT: &str = "writing text to memory cannot fail";
 
 /// The comment sent to an idle stream.
 pub const HEARTBEAT: &[u8] = b": heartbeat\n";
 
-/// Encodes the part of an event common to all streams, for `topic_count` topics at least:
+/// Encodes the part of an event common to all streams, shared by at least `topic_count` topics:
 /// everything except the `id:` line. The `id:` line comes last in the block: some clients store an
-/// id when they read its line, and would miss the event if the connection were cut before the blank
-/// line.
+/// id at once, and would miss the event after a cut before the blank line.
 pub fn body(event: &Event, topic_count: usize) -> EventBody {
     let payload = event.data.as_str();
     let mut text = String::with_capacity(payload.len() + 48);
@@ -42,27 +41,27 @@ pub fn body(event: &Event, topic_count: usize) -> EventBody {
     }
 }
 
-/// An event without its `id:` line.
+/// Appends an event without its `id:` line, a merged event with `"collapsed":n`.
 pub fn push_lines(out: &mut Vec<u8>, event: &SequencedEvent) {
     let lines = &event.body.lines;
     if event.collapsed.is_none() {
         return out.extend_from_slice(lines);
     }
-    // One line of a JSON object: events with a collapse key have no other data.
+    // Extend the object: the data of an event with a collapse key is a JSON object on one line.
     let end = lines.len() - "}\n".len();
     out.extend_from_slice(&lines[..end]);
     let comma = if lines[end - 1] == b'{' { "" } else { "," };
     writeln!(Text(out), "{comma}\"collapsed\":{}}}", event.count()).expect(ANY_TEXT);
 }
 
-/// An event for a stream of just its partition.
+/// Appends an event for a stream with this event's partition only.
 pub fn push_event(out: &mut Vec<u8>, event: &SequencedEvent) {
     push_lines(out, event);
     let cursor = Cursor::of_event(event.epoch, event.partition, event.sequence);
     write!(Text(out), "id: {cursor}\n\n").expect(ANY_TEXT);
 }
 
-/// Several of them in one piece.
+/// Encodes events as [`push_event`] does, in one piece.
 pub fn events<'a>(events: impl Iterator<Item = &'a SequencedEvent> + Clone) -> Bytes {
     let size = events.clone().map(SequencedEvent::stream_bytes).sum();
     let mut bytes = Vec::with_capacity(size);
@@ -70,7 +69,7 @@ pub fn events<'a>(events: impl Iterator<Item = &'a SequencedEvent> + Clone) -> B
     bytes.into()
 }
 
-/// A whole control event.
+/// A whole control event; without an `id:` line if `id` is empty.
 pub fn control_event(name: &str, id: &str, data: &impl Serialize) -> String {
     let mut text = String::with_capacity(160);
     push_line(&mut text, "event", name);
@@ -88,22 +87,21 @@ pub fn retry(millis: u64) -> String {
     format!("retry: {millis}\n")
 }
 
-/// A cursor's text.
 pub fn cursor_text(epoch: Epoch, positions: &Positions) -> String {
     let mut text = String::new();
     write_cursor(&mut text, epoch, positions).expect(ANY_TEXT);
     text
 }
 
-/// The `id:` line of a stream over several partitions, and the blank line ending the event.
+/// Appends the `id:` line of a stream over several partitions, and the blank line ending the event.
 pub fn push_id_line(out: &mut Vec<u8>, cursor: &[u8]) {
     out.extend_from_slice(b"id: ");
     out.extend_from_slice(cursor);
     out.extend_from_slice(b"\n\n");
 }
 
-/// One event of a JSON batch: `{"id":…,"topic":…,"event":…,"key":…,"data":…}`, without `event` and
-/// `key` if the publisher named none.
+/// Appends one event of a JSON batch: `{"id":…,"topic":…,"event":…,"key":…,"data":…}`. Leaves out
+/// `event` and `key` if the publisher set none.
 pub fn push_batch_item(out: &mut String, id: &str, event: &SequencedEvent) {
     #[derive(Serialize)]
     struct JsonBatchItem<'a> {
@@ -124,7 +122,7 @@ pub fn push_batch_item(out: &mut String, id: &str, event: &SequencedEvent) {
         data: serde_json::Value::Null,
     };
     let head = to_json(&item);
-    // JSON data goes in as it stands: parsing it again could change its numbers.
+    // Insert JSON data unchanged: parsing it again could change its numbers.
     out.push_str(head.strip_suffix("null}").expect("the last field is null"));
     if event.body.is_json {
         out.push_str(&data);
@@ -144,7 +142,7 @@ fn data_of(event: &SequencedEvent) -> String {
 }
 
 /// Splits at the line ends of the standard: LF, CRLF or CR. A last empty line counts, so data
-/// ending in a line end is unchanged.
+/// ending in a line end keeps it.
 fn lines(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = Some(text);
     std::iter::from_fn(move || {
@@ -163,7 +161,7 @@ fn push_line(out: &mut String, field: &str, value: impl std::fmt::Display) {
     writeln!(out, "{field}: {value}").expect(ANY_TEXT);
 }
 
-/// Bytes as something to write text into.
+/// Writes text to bytes.
 struct Text<'a>(&'a mut Vec<u8>);
 
 impl std::fmt::Write for Text<'_> {

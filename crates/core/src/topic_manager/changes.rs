@@ -1,6 +1,6 @@
-//! Changes of an open stream's subscription: topics added and removed, kinds muted. A stream has
-//! one change at a time. A change is done when every partition has attached the added topics, so
-//! events published later reach the stream.
+//! Changes of an open stream's subscription: topics added and removed, kinds muted. A stream runs
+//! one change at a time. A change finishes after all partitions have attached the added topics:
+//! every event published after the answer reaches the stream.
 
 use std::{collections::VecDeque, mem::take, sync::Arc, time::Instant};
 
@@ -18,24 +18,24 @@ use crate::{
     },
 };
 
-/// Names a change to the waiting caller.
+/// The number of a change. The waiting caller finds its outcome by it.
 pub type Ticket = u64;
 
 /// The outcome of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChangeOutcome {
-    /// The stream now wants these.
+    /// The topics and patterns of the stream after the change.
     Changed(Box<[String]>),
-    /// It would have had more topics than a stream may have; nothing was changed.
+    /// The stream would exceed its maximum of topics. The subscription is unchanged.
     TooManyTopics,
-    /// The stream has ended meanwhile.
+    /// The stream ended before the change finished.
     Ended,
 }
 
-/// Marks the ids of attachments added later; they differ from their stream's id.
+/// The highest bit marks the id of an attachment added by a change. No stream's id has it.
 const LATER: StreamId = 1 << 63;
 
-/// The changes of one stream.
+/// The unfinished changes of one stream.
 #[derive(Debug, Default)]
 pub struct Changes {
     waiting: VecDeque<(Ticket, Change)>,
@@ -47,12 +47,12 @@ struct RunningChange {
     ticket: Ticket,
     /// Partitions yet to attach the added topics.
     awaited: usize,
-    /// Attachments to detach after that.
+    /// Attachments to detach afterwards.
     detach: Vec<Attachment>,
 }
 
 impl Changes {
-    /// A partition has forgotten all of its own accord.
+    /// The partition has dropped all attachments itself: nothing is left to detach there.
     pub fn forget_attachments(&mut self, partition: u16) {
         if let Some(running) = &mut self.running {
             running.detach.retain(|gone| gone.partition != partition);
@@ -61,7 +61,8 @@ impl Changes {
 }
 
 impl<O: Outlet> ManagerState<O> {
-    /// Changes a stream's subscription, after earlier changes still waiting.
+    /// Changes a stream's subscription, after its earlier changes. [`Self::take_finished`] returns
+    /// the outcome.
     pub fn change(&mut self, ticket: Ticket, reference: SlotRef, change: Change, now: Instant) {
         match self.streams.get_mut(reference) {
             Some(slot) => {
@@ -72,19 +73,21 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// The stream of this number and secret.
+    /// The open stream with this id and secret.
     pub fn find_stream(&self, stream: StreamId, secret: u64) -> Option<SlotRef> {
         let reference = self.streams.find(stream)?;
         (self.streams.get(reference)?.subscription.secret == secret).then_some(reference)
     }
 
-    /// Takes the finished changes.
+    /// Takes the outcomes of finished changes.
     pub fn take_finished(&mut self) -> Vec<(Ticket, ChangeOutcome)> {
         take(&mut self.finished)
     }
 
-    /// Starts the next waiting change, unless one runs or the stream has not begun.
+    /// Starts the next waiting change, unless a change is running or the stream still awaits its
+    /// opening or a reread.
     pub(super) fn start_changes(&mut self, reference: SlotRef, now: Instant) {
+        // A loop: a change without new attachments finishes at once, and the next one can start.
         loop {
             let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0)
             else {
@@ -111,15 +114,18 @@ impl<O: Outlet> ManagerState<O> {
             return self.finished.push((ticket, ChangeOutcome::TooManyTopics));
         };
         let (gone, added) = Difference::between(&changed, &slot.subscription);
+        // Pending events of dropped topics, and all if the mutes change, belong to the old
+        // subscription: send them before the connection gets the new one.
         let mutes_change = changed.muted != slot.subscription.muted;
         self.queue_pending(reference, now, |topic| mutes_change || gone.contains(topic));
         let Some(slot) = self.streams.get_mut(reference) else { return };
+        // Split while the old subscription is here: the attached interests follow from it.
         slot.attachments.split(slot.stream, &slot.subscription, self.spec.partition_count);
         slot.subscription = Arc::new(changed);
         slot.outlet.change(&slot.subscription, None);
         let mut attach = added.interests(&slot.subscription, self.spec.partition_count);
-        // Old attachments go only after all new ones are in place: a topic may be in both, and
-        // detaching first would open a hole.
+        // Detach old attachments only after the partitions have answered all new ones: a topic may
+        // be in both, and detaching first would lose events in between.
         let detach = self.leave(reference, &gone, &mut attach);
         self.join(reference, &added);
         let Some(slot) = self.streams.get_mut(reference) else { return };
@@ -128,10 +134,11 @@ impl<O: Outlet> ManagerState<O> {
         for (partition, interest) in attach {
             self.attach(reference, partition, Arc::new(interest));
         }
+        // Without new attachments, no answer will come.
         self.finish_if_attached(reference);
     }
 
-    /// The same name as other streams have it, so that all of them keep it once.
+    /// The topic's name in the allocation shared with other streams.
     fn known(&self, name: Pattern) -> Pattern {
         let topic = name.to_topic().and_then(|topic| self.topic_ids.get_key_value(&topic));
         topic.map_or(name, |(topic, _)| topic.clone().into())
@@ -150,13 +157,13 @@ impl<O: Outlet> ManagerState<O> {
             }
         }
         if let Some(slot) = self.streams.get_mut(reference) {
-            // Events of removed topics may still be queued, so this never turns back to false.
+            // Once true, it stays true: events of removed topics may still be queued.
             slot.may_interleave |= slot.topics.len() > 1 || !slot.subscription.patterns.is_empty();
         }
     }
 
-    /// Removes the stream from the subscribers of the removed topics. Returns the attachments to
-    /// detach; `attach` gets the rest of split pattern sets.
+    /// Removes the stream from the subscribers of the removed topics and patterns. Returns the
+    /// attachments to detach. Adds the remaining patterns of a set to `attach`.
     fn leave(
         &mut self,
         reference: SlotRef,
@@ -174,8 +181,8 @@ impl<O: Outlet> ManagerState<O> {
         detach
     }
 
-    /// Events published before a change are treated by the old subscription: so they go to the
-    /// connection now, and the connection drops muted ones.
+    /// Hands the pending events of these topics to the connection. The old subscription applies to
+    /// events published before a change; the connection drops muted events by it.
     fn queue_pending(
         &mut self,
         reference: SlotRef,
@@ -193,10 +200,11 @@ impl<O: Outlet> ManagerState<O> {
     }
 
     fn attach(&mut self, reference: SlotRef, partition: u16, interest: Arc<Interest>) {
+        // An id of its own: `on_attached` tells the answer from the stream's first attach by it.
         self.last_attachment += 1;
         let id = LATER | self.last_attachment;
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        // Remove empty entries here, or they would accumulate with every change.
+        // Remove empty entries here. Otherwise they would accumulate with every change.
         slot.attachments.parts.retain(|one| one.partition != partition || !one.interest.is_empty());
         slot.attachments.parts.push(Attachment { partition, id, interest: interest.clone() });
         self.joining.insert(id, reference);
@@ -213,6 +221,7 @@ impl<O: Outlet> ManagerState<O> {
         now: Instant,
     ) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
+        // The stream may be new in this partition: live events follow from this position.
         let begin = Begin { partition, epoch: replay.epoch, head: replay.head };
         slot.outlet.change(&slot.subscription, Some(begin));
         if let Some(running) = slot.changes.as_mut().and_then(|all| all.running.as_mut()) {
@@ -222,6 +231,7 @@ impl<O: Outlet> ManagerState<O> {
         self.start_changes(reference, now);
     }
 
+    /// Finishes the running change after the last partition's answer.
     fn finish_if_attached(&mut self, reference: SlotRef) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         let Some(changes) = &mut slot.changes else { return };
@@ -233,7 +243,7 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Removes a named topic from the stream. Returns the attachments to detach.
+    /// Removes a named topic from the stream. Returns the attachment to detach.
     fn leave_topic(&mut self, reference: SlotRef, topic: &Topic) -> Option<Attachment> {
         let slot = self.streams.get_mut(reference)?;
         let id = self.topic_ids.get(topic).copied()?;
@@ -252,8 +262,8 @@ impl<O: Outlet> ManagerState<O> {
         part
     }
 
-    /// Patterns are attached as sets. If a part of a set is removed, the rest is attached anew and
-    /// only then the old set detached: so nothing is missed in between.
+    /// Partitions attach patterns as whole sets. If a change removes some patterns of a set, attach
+    /// the remaining patterns as a new set, then detach the old set: no event is lost in between.
     fn renew_patterns(
         &mut self,
         reference: SlotRef,
@@ -289,13 +299,14 @@ impl<O: Outlet> ManagerState<O> {
         self.changes[usize::from(partition)].push(InterestChange::Detach { stream, interest });
     }
 
-    /// Callers waiting for changes of an ended stream are answered.
+    /// Answers the callers of all unfinished changes: the stream has ended.
     pub(super) fn end_changes(&mut self, slot: &mut Slot<O>) {
         let Some(changes) = slot.changes.take() else { return };
         let Changes { waiting, running } = *changes;
         let mut tickets: Vec<Ticket> = waiting.into_iter().map(|(ticket, _)| ticket).collect();
         if let Some(running) = running {
             tickets.push(running.ticket);
+            // The running change keeps these attachments, not the slot: detach them here.
             running.detach.into_iter().for_each(|attachment| self.detach(attachment));
         }
         self.finished.extend(tickets.into_iter().map(|ticket| (ticket, ChangeOutcome::Ended)));
@@ -313,7 +324,7 @@ impl Difference {
         self.topics.contains(topic) || self.patterns.iter().any(|one| one.matches(topic.as_str()))
     }
 
-    /// The removed and the added part.
+    /// The removed part, then the added part.
     fn between(now: &ResolvedSubscription, before: &ResolvedSubscription) -> (Self, Self) {
         let only = |here: &ResolvedSubscription, there: &ResolvedSubscription| Self {
             topics: minus(here.topics.iter(), |topic| there.topics.binary_search(topic).is_ok()),

@@ -1,4 +1,4 @@
-//! The feeds of a worker by user, so follows and mutes change open feeds at once.
+//! The feeds of a worker by user: follows and mutes change open feeds at once.
 
 use std::{collections::HashMap, time::Instant};
 
@@ -32,11 +32,11 @@ enum Rereading {
     None,
     Queued,
     Running,
-    /// It has to be done once more.
+    /// The running read is stale: repeat it.
     RunningInVain,
 }
 
-/// A stream that is about to open.
+/// A stream about to open.
 #[derive(Debug)]
 struct ExpectedFeed {
     number: u64,
@@ -47,14 +47,15 @@ struct ExpectedFeed {
 }
 
 impl<O: Outlet> ManagerState<O> {
-    /// A stream of this user's feed is about to open: changes from here on are kept for it. Numbers
-    /// are unique, even across a rebuilt manager.
+    /// Announces a stream of this user's feed, before the read of its followed authors. The manager
+    /// keeps all later changes for it. Feed numbers are unique, even across a rebuild of the
+    /// manager.
     pub fn expect_feed(&mut self, feed: &FeedOf) {
         let expected = ExpectedFeed { number: feed.number, changes: Vec::new(), is_stale: false };
         self.feeds.entry(feed.user.clone()).or_default().expected.push(expected);
     }
 
-    /// An expected stream will not come.
+    /// Forgets an expected stream, and ends its kept changes.
     pub fn forget_expected(&mut self, feed: &FeedOf) {
         let changes = self.take_expected(feed).map(|expected| expected.changes);
         for (ticket, _) in changes.into_iter().flatten() {
@@ -63,13 +64,12 @@ impl<O: Outlet> ManagerState<O> {
         self.drop_feeds_if_unused(&feed.user);
     }
 
-    /// How many streams of a user's feed are open or about to open.
+    /// The number of streams of a user's feed, open or about to open.
     pub fn feed_count(&self, user: &User) -> usize {
         self.feeds.get(user).map_or(0, |feeds| feeds.slots.len() + feeds.expected.len())
     }
 
-    /// Changes every stream of a user's feed, open or about to open; a ticket is taken for
-    /// each.
+    /// Changes every stream of a user's feed, open or about to open. Takes one ticket per stream.
     pub fn change_feeds(
         &mut self,
         user: &User,
@@ -86,8 +86,8 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// The users with a feed here subscribed to a topic, by a hash of their names, each with
-    /// whether the kind is muted.
+    /// The users with a feed subscribed to a topic: a hash of each name, and `true` if the user has
+    /// muted the kind. A user with several feeds appears several times.
     pub fn feed_users(&self, topic: &Topic, kind: &str) -> Vec<(u64, bool)> {
         let Some(id) = self.topic_ids.get(topic) else { return Vec::new() };
         let slots = self.topics[*id].subscribers.iter();
@@ -102,8 +102,8 @@ impl<O: Outlet> ManagerState<O> {
         let expected = self.take_expected(feed);
         self.feeds.entry(feed.user.clone()).or_default().slots.push(reference);
         let Some(ExpectedFeed { changes, is_stale, .. }) = expected else {
-            // Changes in between are unknown, so the stream ends: the client returns, and its feed
-            // is read again.
+            // The changes since the read began are lost, for example by a rebuild of the manager.
+            // End the stream: the client reconnects, and the hub reads its feed again.
             if let Some(slot) = self.streams.get(reference) {
                 slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
             }
@@ -117,7 +117,8 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// This instance may have missed changes: so all feeds are read again, and wait until then.
+    /// Rereads all feeds: this instance may have missed follows and mutes. Their streams get no
+    /// events until their reread is done.
     pub(super) fn reread_feeds(&mut self) {
         let mut users = Vec::new();
         for (user, feeds) in &mut self.feeds {
@@ -132,8 +133,9 @@ impl<O: Outlet> ManagerState<O> {
     fn hold_to_reread(&mut self, user: &User, slots: &[SlotRef]) {
         for reference in slots {
             if let Some(slot) = self.streams.get_mut(*reference) {
+                // Count a reread once per stream, even if it is requested again while it runs.
                 slot.awaited += usize::from(!std::mem::replace(&mut slot.is_rereading, true));
-                // Events gathering meanwhile are bounded.
+                // Bounds the events gathering meanwhile.
                 slot.is_held = true;
             }
         }
@@ -144,12 +146,12 @@ impl<O: Outlet> ManagerState<O> {
                 Rereading::Queued
             }
             Rereading::Queued => Rereading::Queued,
-            // The running read may be older than this change.
+            // The running read may have begun before the missed change.
             Rereading::Running | Rereading::RunningInVain => Rereading::RunningInVain,
         };
     }
 
-    /// Takes the next feed that is to be read again.
+    /// Takes the next user with a feed to reread.
     pub fn next_to_reread(&mut self) -> Option<User> {
         while let Some(user) = self.to_reread.pop_front() {
             if let Some(feeds) = self.feeds.get_mut(&user) {
@@ -160,11 +162,13 @@ impl<O: Outlet> ManagerState<O> {
         None
     }
 
-    /// A feed was read again; `None` if that failed. Streams with exactly this feed go on. The
-    /// others end and resume after their last id, so they miss nothing.
+    /// Handles a finished reread: followed topics and muted kinds, or `None` after a failure.
+    /// Streams with exactly this feed continue. All others end, and resume after their last id
+    /// without loss.
     pub fn on_reread(&mut self, user: &User, read: Option<(&[Topic], &[String])>, now: Instant) {
         let Some(feeds) = self.feeds.get_mut(user) else { return };
         if feeds.rereading != Rereading::Running {
+            // A change may be missing in this read.
             feeds.rereading = Rereading::Queued;
             return self.to_reread.push_back(user.clone());
         }
@@ -189,7 +193,7 @@ impl<O: Outlet> ManagerState<O> {
         self.drop_feeds_if_unused(&feed.user);
     }
 
-    /// The changes kept for a stream; none if it was not expected here.
+    /// Takes an expected stream; `None` if this manager does not expect it.
     fn take_expected(&mut self, feed: &FeedOf) -> Option<ExpectedFeed> {
         let feeds = self.feeds.get_mut(&feed.user)?;
         let index = feeds.expected.iter().position(|one| one.number == feed.number)?;

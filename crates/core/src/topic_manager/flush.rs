@@ -1,5 +1,5 @@
-//! How events leave a manager: batches become frames, frames gather per stream, and each
-//! stream is handed all of a turn in one message.
+//! The events' way out of a manager. Batches become frames, frames gather per stream, and each
+//! stream gets all frames of a turn in one message.
 
 use std::{
     mem::take,
@@ -20,13 +20,14 @@ use crate::{
     },
 };
 
-/// Frames waiting for one stream longer than a turn: references to shared frames.
+/// The most frames held for one stream longer than a turn. They are references to shared frames.
 const MAX_HELD_FRAMES: usize = 100_000;
 
-/// Delay before a stream with a full mailbox is tried again.
+/// Delay before the next delivery to a connection with a full mailbox.
 const RETRY: Duration = Duration::from_millis(10);
 
 impl<O: Outlet> ManagerState<O> {
+    /// Sends the pending events of all due topics.
     pub(super) fn flush(&mut self, now: Instant) {
         if self.due.first_key_value().is_none_or(|(at, _)| *at > now) {
             return;
@@ -36,8 +37,8 @@ impl<O: Outlet> ManagerState<O> {
         let mut ids = Vec::new();
         for (at, candidates) in due {
             for id in candidates {
-                // An entry may be stale: the topic's time moved forward, or the topic is gone and
-                // its number reused.
+                // Skip stale entries: the topic's due moment has moved forward, or the topic is
+                // gone and its number reused.
                 if let Some(entry) = self.topics.get_mut(id)
                     && entry.due == Some(at)
                 {
@@ -70,6 +71,8 @@ impl<O: Outlet> ManagerState<O> {
             });
             let policy = &frame.events[0].policy;
             if policy.flush == Flush::Leading {
+                // Begin a quiet tick: without another event, the entry then has no due moment, and
+                // the next event leaves at once.
                 self.set_due(id, now + policy.tick);
             } else {
                 self.drop_topic_if_unused(id);
@@ -78,7 +81,7 @@ impl<O: Outlet> ManagerState<O> {
         self.hand_over(dirty, now);
     }
 
-    /// Hands queued frames to these streams, one message each.
+    /// Hands queued frames to these streams, in one message each.
     pub(super) fn hand_over(&mut self, dirty: Vec<SlotRef>, now: Instant) {
         for reference in dirty {
             self.pull_ahead(reference);
@@ -87,17 +90,20 @@ impl<O: Outlet> ManagerState<O> {
                 continue;
             }
             if slot.is_held && slot.queued.len() > MAX_HELD_FRAMES {
-                // The connection's task has not run for so long that only a resume can help.
+                // The stream has waited too long. Drop its frames: after the reconnect, the resume
+                // replays them.
                 slot.queued = Frames::new();
                 slot.outlet.end(ShutdownReason::Slow, None, Frames::new());
                 continue;
             }
             if slot.awaited > 0 {
-                // The end of its opening, or more frames, bring it here again.
+                // `go_on` brings the stream here again; so does the next frame, for the bound.
                 continue;
             }
             slot.last_write = now;
             slot.is_held = false;
+            // A full mailbox: keep the frames in order and retry. Waiting here would delay all
+            // other streams of the worker.
             if let Err(frames) = slot.outlet.deliver(take(&mut slot.queued)) {
                 slot.queued = frames;
                 slot.is_held = true;
@@ -107,14 +113,18 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Order holds per partition and stream. If a stream gets an event while older events of the
-    /// same partition wait for the tick of other topics, those leave with it. At their own tick the
-    /// cursor makes the stream ignore them.
+    /// Keeps each stream's events of one partition in order. If the stream gets an event while
+    /// older events of the partition wait for another topic's tick, the older events leave with it.
+    /// At their own tick, the stream skips them by its position.
+    ///
+    /// Without this step the newer event would advance the cursor, and the older events would be
+    /// skipped as already sent.
     fn pull_ahead(&mut self, reference: SlotRef) {
         let Some(slot) = self.streams.get(reference) else { return };
         if !slot.may_interleave || slot.awaited > 0 {
             return;
         }
+        // The newest queued sequence of each partition.
         let mut newest: SmallVec<[(u16, u64); 4]> = SmallVec::new();
         for frame in &slot.queued {
             match newest.iter_mut().find(|(partition, _)| *partition == frame.partition) {
@@ -126,9 +136,10 @@ impl<O: Outlet> ManagerState<O> {
         for (partition, last) in newest {
             let pending = &self.pending[usize::from(partition)];
             if pending.is_empty() {
-                // The usual case: all leave at one tick.
+                // The usual case: all events of the partition leave at one tick.
                 continue;
             }
+            // The pending batches for this stream. Without patterns, its own topics suffice.
             let waiting: SmallVec<[&Batch; 4]> = if slot.subscription.patterns.is_empty() {
                 let own = slot.topics.iter().map(|id| *id as usize);
                 own.filter(|id| pending.contains(id)).map(|id| &self.topics[id].pending).collect()
@@ -148,8 +159,9 @@ impl<O: Outlet> ManagerState<O> {
     }
 }
 
-/// The last sequence to leave with everything older than `last`: an event merged from such older
-/// events leaves too, then everything older than that one.
+/// The sequence bound of the events leaving together with the event `last`. A merged event leaves
+/// if its oldest part is before the bound. Its own sequence may be higher; then everything older
+/// than it leaves too. Repeats until the bound is stable.
 fn last_with_merged(waiting: &[&Batch], mut last: u64) -> u64 {
     loop {
         let leaving = waiting.iter().flat_map(|batch| batch.iter());
@@ -162,8 +174,8 @@ fn last_with_merged(waiting: &[&Batch], mut last: u64) -> u64 {
     }
 }
 
-/// Queues a frame for a stream that wants one of its events: once, even if several patterns and
-/// topics matched.
+/// Queues a frame for a stream wanting at least one of its events: once, even if several patterns
+/// and topics match.
 fn queue<O: Outlet>(
     streams: &mut Streams<O>,
     dirty: &mut Vec<SlotRef>,
@@ -171,6 +183,7 @@ fn queue<O: Outlet>(
     frame: &Arc<Frame>,
 ) {
     let Some(slot) = streams.get_mut(reference) else { return };
+    // All matches of one frame are queued before the next frame, so the last one suffices.
     if slot.queued.last().is_some_and(|last| Arc::ptr_eq(last, frame)) {
         return;
     }
@@ -179,7 +192,7 @@ fn queue<O: Outlet>(
     {
         return;
     }
-    // A waiting stream is visited again too, so its bound is checked.
+    // Visit a waiting stream again too: `hand_over` checks its bound.
     if slot.queued.is_empty() || slot.awaited > 0 {
         dirty.push(reference);
     }

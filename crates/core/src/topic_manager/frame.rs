@@ -1,4 +1,4 @@
-//! The data handed from a topic manager to connections.
+//! The data from a topic manager to connections.
 
 use std::{sync::Arc, time::Instant};
 
@@ -10,23 +10,23 @@ use crate::{
     sse::encode,
 };
 
-/// The events of one topic sent together, shared by all receiving streams; or a notice that some
-/// are missing.
+/// The events of one topic sent together, or an interruption. All receiving streams share it.
 #[derive(Debug)]
 pub struct Frame {
     pub partition: u16,
-    /// In place of events.
+    /// Set for an interruption: the frame then has no events.
     pub interruption: Option<Arc<Interruption>>,
     /// In sequence order, at least one unless this is an interruption.
     pub events: Box<[Arc<SequencedEvent>]>,
-    /// The lowest sequence of these events and of those merged into them.
+    /// The lowest sequence of these events and of all events merged into them; 0 for an
+    /// interruption.
     pub oldest: u64,
-    /// All events' bytes, with the `id:` lines for streams of just this partition.
+    /// The encoded events, with the `id:` lines for streams of this partition only.
     pub bytes: Bytes,
 }
 
 impl Frame {
-    /// A frame of these events; `None` of none.
+    /// A frame of these events, one topic's in sequence order; `None` for an empty list.
     pub fn new(events: Vec<Arc<SequencedEvent>>) -> Option<Arc<Self>> {
         let first = events.first()?;
         let partition = first.partition;
@@ -36,7 +36,7 @@ impl Frame {
         Some(Arc::new(Self { partition, interruption: None, oldest, events, bytes }))
     }
 
-    /// Events missed by some streams.
+    /// A frame without events: streams receiving it get a gap.
     pub fn interruption(interruption: Arc<Interruption>) -> Arc<Self> {
         Arc::new(Self {
             partition: interruption.partition,
@@ -52,7 +52,7 @@ impl Frame {
         self.events.last().map_or(0, |event| event.sequence)
     }
 
-    /// When the oldest event was published.
+    /// The publish time of the first event. The frame must not be an interruption.
     pub fn published_at(&self) -> Instant {
         self.events[0].published_at
     }
@@ -69,7 +69,7 @@ pub struct Begin {
     pub head: u64,
 }
 
-/// The start of a stream: the answers of its partitions.
+/// The start of a stream: the replays of all its partitions.
 #[derive(Debug)]
 pub struct Opening {
     /// Ascending by partition.

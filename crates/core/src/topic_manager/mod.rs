@@ -1,5 +1,5 @@
-//! The decisions of a topic manager: which stream gets which events of its worker, and when.
-//! `flush` has the way out.
+//! The decisions of a topic manager: the receivers of each event on its worker, and the moment of
+//! delivery. `flush` makes the frames. Encoding for one stream is the connection's part.
 
 mod changes;
 mod feeds;
@@ -46,7 +46,7 @@ pub struct ManagerSpec {
     pub start: Instant,
     /// The start of all ticks, on all workers and in partitions.
     pub ticks_from: Instant,
-    /// By how many steps of each tick later, see [`Policy::next_tick`].
+    /// The worker's phase, in steps of a tick; see [`Policy::next_tick`].
     pub tick_phase: u32,
     pub partition_count: u16,
     pub heartbeat: Duration,
@@ -54,7 +54,7 @@ pub struct ManagerSpec {
     pub max_lifetime_jitter: Duration,
     pub max_batch_events: usize,
     pub max_batch_bytes: usize,
-    /// Topics of one stream.
+    /// Topics and patterns of one stream.
     pub max_topics: usize,
 }
 
@@ -68,12 +68,13 @@ enum Deadline {
 /// A topic with subscribers here, or with pending events.
 struct TopicEntry {
     topic: Topic,
-    /// Streams naming the topic; some have left.
+    /// Streams naming the topic. Ended streams stay until they are more than half.
     subscribers: SmallVec<[SlotRef; 2]>,
+    /// Ended streams among the subscribers.
     left_count: usize,
     pending: Batch,
-    /// The moment the pending events leave. For a leading topic without any: the moment it will
-    /// have been quiet for a tick.
+    /// The moment the pending events leave. For a leading topic without pending events: the end of
+    /// its quiet tick.
     due: Option<Instant>,
 }
 
@@ -81,32 +82,32 @@ struct TopicEntry {
 #[derive(Debug, Default)]
 pub struct Activity {
     pub conflated: u64,
-    /// Events in each frame made.
+    /// The number of events of each frame.
     pub batch_events: Vec<usize>,
 }
 
-/// A topic manager; `O` is how it reaches a connection.
+/// A topic manager. It reaches connections by their `O`.
 pub struct ManagerState<O> {
     spec: ManagerSpec,
     streams: Streams<O>,
     topics: Slab<TopicEntry>,
     topic_ids: HashMap<Topic, usize>,
     patterns: PatternIndex<SlotRef>,
-    /// Topics by the moment their pending events leave; entries may be out of date.
+    /// Topics by the moment their pending events leave. Stale entries are skipped.
     due: BTreeMap<Instant, Vec<usize>>,
     /// Per partition, the topics with pending events.
     pending: Vec<HashSet<usize>>,
     /// Per partition, changes of interest to send.
     changes: Vec<Vec<InterestChange>>,
-    /// Streams with frames not handed over yet.
+    /// Streams with queued frames, to hand over at `retry_at`.
     undelivered: Vec<SlotRef>,
     retry_at: Option<Instant>,
     wheel: TimerWheel<Deadline>,
     activity: Activity,
     feeds: FeedsByUser,
-    /// Streams by the id of an attachment added while they are open.
+    /// Open streams by the id of an attachment added by a change.
     joining: HashMap<StreamId, SlotRef>,
-    /// Number of the last such attachment.
+    /// The number of the last attachment added by a change.
     last_attachment: u64,
     finished: Vec<(Ticket, ChangeOutcome)>,
     /// Users with feeds to reread.
@@ -116,7 +117,7 @@ pub struct ManagerState<O> {
 impl<O: Outlet> ManagerState<O> {
     pub fn new(spec: ManagerSpec) -> Self {
         let partitions = usize::from(spec.partition_count);
-        // Fine enough for heartbeats at most a fiftieth late.
+        // With this resolution, a heartbeat is late by at most a fiftieth of its interval.
         let resolution = (spec.heartbeat / 50).min(Duration::from_secs(1));
         Self {
             streams: Streams::default(),
@@ -139,8 +140,8 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Takes a stream in and asks its partitions to attach it. `jitter`, 0 to 1, spreads
-    /// lifetimes.
+    /// Adds a stream and asks its partitions to attach it. The stream gets its replay and its first
+    /// frames after all of them have answered. `jitter`, 0 to 1, spreads lifetimes.
     pub fn open(
         &mut self,
         stream: StreamId,
@@ -167,6 +168,8 @@ impl<O: Outlet> ManagerState<O> {
             attachments: interests.iter().map(|(partition, _)| *partition).collect(),
             changes: None,
         });
+        // Subscribe before the partitions answer: live events follow an answer at once, and gather
+        // in `queued` until the last answer.
         for pattern in subscription.patterns.iter() {
             self.patterns.insert(pattern, slot);
         }
@@ -198,12 +201,14 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Forgets a stream. One that is not there any more is no error.
+    /// Removes a stream, and detaches it from its partitions. An unknown stream is ignored.
     pub fn close(&mut self, stream: StreamId) {
         let Some((reference, mut slot)) = self.streams.remove(stream) else { return };
         self.end_changes(&mut slot);
         for id in slot.topics.into_iter().map(|id| id as usize) {
             let entry = &mut self.topics[id];
+            // Remove ended streams in bulk: removing each alone would scan all subscribers of a
+            // large topic every time.
             entry.left_count += 1;
             if entry.left_count * 2 > entry.subscribers.len() {
                 entry.subscribers.retain(|other| self.streams.get(*other).is_some());
@@ -223,17 +228,17 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Takes the changes of interest for a partition.
+    /// Takes the changes of interest for a partition, in order.
     pub fn take_changes(&mut self, partition: u16) -> Vec<InterestChange> {
         take(&mut self.changes[usize::from(partition)])
     }
 
-    /// Whether a partition's listeners have to be told something.
+    /// Whether changes of interest wait for a partition.
     pub fn has_changes(&self, partition: u16) -> bool {
         !self.changes[usize::from(partition)].is_empty()
     }
 
-    /// Takes news of a partition, in order.
+    /// Handles a delivery. Each partition's deliveries must arrive in order.
     pub fn on_delivery<P>(&mut self, partition: u16, delivery: Delivery<P>, now: Instant) {
         match delivery {
             Delivery::Event { event, permit } => {
@@ -269,32 +274,35 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// When [`Self::on_time`] has something to do.
+    /// The next moment with work for [`Self::on_time`].
     pub fn next_due(&self) -> Option<Instant> {
         let batches = self.due.first_key_value().map(|(at, _)| *at);
         [batches, self.retry_at, self.wheel.next_due()].into_iter().flatten().min()
     }
 
-    /// Sends all that is pending and ends every stream; `reconnect` says when each returns.
+    /// Sends all pending events and ends every stream. `reconnect` gives each client's waiting time
+    /// before its reconnect.
     pub fn drain(&mut self, mut reconnect: impl FnMut() -> Duration, now: Instant) {
+        // Send first: otherwise every client would have to replay the events of the last tick.
         let all = self.topics.iter().filter(|(_, entry)| !entry.pending.is_empty());
         let all = all.map(|(id, _)| id).collect();
         self.send(all, now);
         for slot in self.streams.iter_mut() {
-            // One that is not attached yet has nothing coming: it returns with its own id.
+            // A stream still awaiting a partition gets no frames: they belong after its replay. It
+            // returns with its own cursor and misses nothing.
             let frames = if slot.awaited == 0 { take(&mut slot.queued) } else { Frames::new() };
             slot.outlet.end(ShutdownReason::Drain, Some(reconnect()), frames);
         }
     }
 
-    /// Makes the partitions forget all streams of the manager replaced by this one.
+    /// Detaches all streams of the replaced manager, for a manager rebuilt without them.
     pub fn reset_interest(&mut self) {
         for changes in &mut self.changes {
             changes.push(InterestChange::DetachAll);
         }
     }
 
-    /// Ends every stream, for a manager about to be rebuilt without its subscriptions.
+    /// Ends every stream, before the manager is rebuilt without them.
     pub fn end_all(&self, reason: ShutdownReason) {
         for slot in self.streams.iter() {
             slot.outlet.end(reason, None, Frames::new());
@@ -306,7 +314,7 @@ impl<O: Outlet> ManagerState<O> {
         take(&mut self.activity)
     }
 
-    /// Whether no trace of a stream or topic is left.
+    /// Whether all state of streams and topics is gone.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
         self.streams.iter().next().is_none()
@@ -329,6 +337,7 @@ impl<O: Outlet> ManagerState<O> {
         if entry.pending.push(event) != Added::Appended {
             self.activity.conflated += 1;
         }
+        // A full batch leaves at once: it would grow without bound until its tick.
         let full = entry.pending.len() >= self.spec.max_batch_events
             || entry.pending.bytes() >= self.spec.max_batch_bytes;
         let due = if full { now } else { self.due_by_policy(id, &policy, now) };
@@ -337,6 +346,7 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
+    /// Schedules a topic. Its earlier entry in `due` stays, and `flush` skips it.
     fn set_due(&mut self, id: usize, due: Instant) {
         self.topics[id].due = Some(due);
         self.due.entry(due).or_default().push(id);
@@ -346,6 +356,7 @@ impl<O: Outlet> ManagerState<O> {
         let entry = &self.topics[id];
         match policy.flush {
             Flush::Immediate => now,
+            // No due moment: the last tick was quiet.
             Flush::Leading if entry.due.is_none() => now,
             Flush::Leading | Flush::Tick => {
                 policy.next_tick(self.spec.ticks_from, self.spec.tick_phase, now)
@@ -364,27 +375,32 @@ impl<O: Outlet> ManagerState<O> {
         self.go_on(reference, now);
     }
 
-    /// Hands a stream its waiting frames once nothing holds it back.
+    /// Opens a stream and schedules its queued frames, unless it still awaits something.
     fn go_on(&mut self, reference: SlotRef, now: Instant) {
         let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0) else {
             return;
         };
+        // Open exactly once, with the answers of all partitions: the first cursor needs a position
+        // in each of them.
         if !std::mem::replace(&mut slot.is_open, true) {
             let mut replays = take(&mut slot.opening);
             replays.sort_unstable_by_key(|(partition, _)| *partition);
             slot.outlet.open(Opening { replays });
         }
         if !slot.queued.is_empty() {
+            // A past moment: the frames leave at the end of this turn, in one message.
             self.undelivered.push(reference);
             self.retry_at = Some(self.spec.start);
         }
         self.start_changes(reference, now);
     }
 
-    /// Events published before leave first. Streams not attached yet will begin behind the
-    /// interruption.
+    /// Puts an interruption in the streams of its partition, in order with their frames. A stream
+    /// not attached yet needs none: its replay begins after the interruption.
     fn on_interrupted(&mut self, interruption: &Arc<Interruption>, now: Instant) {
         let partition = interruption.partition;
+        // Events published before the interruption leave first. After it they would be out of
+        // order, and in a new epoch their sequences would be invalid.
         let pending = self.pending[usize::from(partition)].iter().copied().collect();
         self.send(pending, now);
         let frame = Frame::interruption(interruption.clone());
@@ -398,7 +414,8 @@ impl<O: Outlet> ManagerState<O> {
             let is_concerned =
                 interruption.topics.is_empty() || interruption.topics.iter().any(wants);
             if !is_attached && interruption.beginning.is_some() {
-                // The stream's replay will be of the new epoch; these sequences mean nothing there.
+                // The stream's replay will be of the new epoch. The queued frames are of the old
+                // epoch: their sequences could exceed the replay's head and pass as new.
                 slot.queued.retain(|frame| frame.partition != partition);
             }
             if is_attached && touches && is_concerned {
@@ -409,12 +426,13 @@ impl<O: Outlet> ManagerState<O> {
         self.hand_over(dirty, now);
     }
 
-    /// The partition has forgotten its listeners. Its streams end. Detaching them one by one later
-    /// would count against streams attached from now on.
+    /// The partition has dropped all listeners of this manager, so their streams end and resume.
     fn on_partition_restarted(&mut self, partition: u16, now: Instant) {
-        // Later streams may be in another epoch, so pending sequences would mean nothing there.
+        // Later streams may be in another epoch, and pending events of this epoch would reach them.
         let pending = self.pending[usize::from(partition)].iter().copied().collect();
         self.send(pending, now);
+        // Replace changes not sent yet, and forget the attachments here: a later detach of a
+        // dropped attachment would count against streams attached after the restart.
         self.changes[usize::from(partition)] = vec![InterestChange::DetachAll];
         for slot in self.streams.iter_mut() {
             if let Some(changes) = &mut slot.changes {
@@ -431,6 +449,7 @@ impl<O: Outlet> ManagerState<O> {
 
     fn on_heartbeat_due(&mut self, reference: SlotRef, now: Instant) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
+        // A delivery does not move the deadline on the wheel. It is checked, and moved, only here.
         let mut due = slot.last_write + self.spec.heartbeat;
         if due <= now {
             slot.outlet.beat();

@@ -1,4 +1,4 @@
-//! The streams of one worker. A reference never comes to mean another stream.
+//! The streams of one worker. A reference never refers to another stream later.
 
 use std::{
     collections::HashMap,
@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// How a manager reaches a connection. Nothing here waits.
+/// A connection, as its manager reaches it. No method blocks or waits.
 pub trait Outlet {
     /// The first message: the stream's start.
     fn open(&self, opening: Opening);
@@ -31,13 +31,13 @@ pub trait Outlet {
     /// Frames of one turn.
     ///
     /// # Errors
-    /// The connection's mailbox is full: the frames come back.
+    /// The connection's mailbox is full. The error returns the frames for a retry.
     fn deliver(&self, frames: Frames) -> Result<(), Frames>;
 
-    /// The stream wants something else from now on, and stands in one more partition.
+    /// The stream's new subscription. With `begin`, its position in an added partition.
     fn change(&self, subscription: &Arc<ResolvedSubscription>, begin: Option<Begin>);
 
-    /// Nothing was written for the heartbeat's time.
+    /// The heartbeat interval has passed without a delivery.
     fn beat(&self);
 
     /// The last message: the stream ends after earlier deliveries and these frames.
@@ -48,24 +48,26 @@ pub trait Outlet {
 pub struct Slot<O> {
     pub stream: StreamId,
     pub outlet: O,
-    /// Numbers of its named topics.
+    /// The numbers of its named topics.
     pub topics: SmallVec<[u32; 4]>,
     pub subscription: Arc<ResolvedSubscription>,
     pub attachments: Attachments,
     /// Unfinished changes of its subscription.
     pub changes: Option<Box<Changes>>,
-    /// Whether it may have several topics in one partition.
+    /// Whether it may have several topics in one partition. Otherwise its events are in order
+    /// already.
     pub may_interleave: bool,
-    /// Reasons to wait before the stream gets anything: partitions yet to attach it, and a running
+    /// The number of reasons to hold back its frames: partitions yet to attach it, and a running
     /// reread of its feed.
     pub awaited: usize,
-    /// Whether it has begun.
+    /// Whether its connection has got the opening.
     pub is_open: bool,
     /// Whether its feed is being read again.
     pub is_rereading: bool,
+    /// The replays received before the opening.
     pub opening: Vec<(u16, Replay)>,
     pub queued: Frames,
-    /// Whether its queue waits for more than the end of this turn.
+    /// Whether its queue waits longer than this turn, so it is bounded.
     pub is_held: bool,
     pub last_write: Instant,
 }
@@ -73,17 +75,19 @@ pub struct Slot<O> {
 /// The stream's attachments in partitions, requested ones included.
 #[derive(Debug, Default)]
 pub struct Attachments {
-    /// Partitions with all of the stream's interest attached. The subscription tells the interest,
-    /// so most streams need nothing more.
+    /// Partitions with one attachment for all of the stream's interest there. The interest follows
+    /// from the subscription, so most streams store nothing more.
     whole: SmallVec<[u16; 8]>,
-    /// Separate attachments, while the subscription changes.
+    /// Separate attachments, during changes of the subscription.
     pub parts: Vec<Attachment>,
-    /// Whether a partition has forgotten its attachment of the stream.
+    /// Whether a partition has dropped its attachments of the stream. The stored attachments then
+    /// stay separate.
     is_forgotten: bool,
 }
 
 impl Attachments {
-    /// Splits all attachments into single ones, before the subscription changes or the stream ends.
+    /// Stores all attachments separately, before the subscription changes or the stream ends. Must
+    /// get the subscription used for the attach.
     pub fn split(
         &mut self,
         stream: StreamId,
@@ -102,8 +106,8 @@ impl Attachments {
         }));
     }
 
-    /// Unites attachments once all changes are attached. Patterns stay separate: they are attached
-    /// in sets unknown to the subscription.
+    /// Unites the attachments after the last change. Attachments with patterns stay separate: their
+    /// pattern sets do not follow from the subscription.
     pub fn unite(&mut self) {
         if !self.is_forgotten && self.parts.iter().all(|one| one.interest.patterns.is_empty()) {
             let partitions = take(&mut self.parts).into_iter().map(|one| one.partition);
@@ -113,8 +117,8 @@ impl Attachments {
         }
     }
 
-    /// A partition has forgotten its attachment of the stream: it must not be detached later.
-    /// Attachments still to be requested stay.
+    /// Forgets the attachments in a partition after the partition has dropped them: they must not
+    /// be detached later. Returns the separate ones.
     pub fn forget(&mut self, partition: u16) -> Vec<Attachment> {
         self.is_forgotten = true;
         self.whole.retain(|other| *other != partition);
@@ -124,7 +128,7 @@ impl Attachments {
         forgotten
     }
 
-    /// Whether the stream stands in a partition.
+    /// Whether the stream has an attachment in a partition.
     pub fn touches(&self, partition: u16) -> bool {
         self.whole.contains(&partition) || self.parts.iter().any(|one| one.partition == partition)
     }
@@ -140,23 +144,23 @@ impl FromIterator<u16> for Attachments {
 #[derive(Debug)]
 pub struct Attachment {
     pub partition: u16,
-    /// The stream's id, or an id of its own if it was added later.
+    /// The stream's id, or an own id for an attachment added by a change.
     pub id: StreamId,
     pub interest: Arc<Interest>,
 }
 
 impl<O> Slot<O> {
-    /// Whether the topic is named, or matched by a pattern.
+    /// Whether the subscription names the topic, or one of its patterns matches it.
     pub fn wants(&self, id: usize, topic: &Topic) -> bool {
         self.topics.contains(&(id as u32)) || self.subscription.patterns.matches(topic)
     }
 }
 
-/// Refers to a stream for as long as it is open.
+/// Refers to a stream while it is open; afterwards to nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SlotRef {
     index: u32,
-    /// Low bits of the stream's id: the slot's next tenant has others.
+    /// The low bits of the stream's id. The slot's next tenant has other bits.
     tenant: u32,
 }
 
@@ -200,7 +204,7 @@ impl<O> Streams<O> {
         (slot.stream as u32 == reference.tenant).then_some(slot)
     }
 
-    /// All streams, by their references.
+    /// The references of all streams, in any order.
     pub fn references(&self) -> impl Iterator<Item = SlotRef> {
         self.by_stream.values().copied()
     }

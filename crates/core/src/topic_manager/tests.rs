@@ -1,4 +1,4 @@
-//! The manager alone, in time told by the test.
+//! The manager alone, with the test's own clock.
 
 use std::{
     cell::RefCell,
@@ -22,7 +22,7 @@ use crate::{
 #[derive(Debug, PartialEq)]
 enum Mail {
     Open,
-    /// Sequences, a frame each.
+    /// The sequences of each frame.
     Frames(Vec<Vec<u64>>),
     Beat,
     Change(Option<Begin>),

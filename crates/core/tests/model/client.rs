@@ -1,72 +1,72 @@
-//! A client: reads bytes as a browser does, keeps its last id, and notes what it was told.
+//! A client: it parses the stream like a browser, keeps its last id, and records received events.
 
 use std::collections::HashSet;
 
 use super::expectation::{Due, Expectation};
 
-/// An event that the client was told.
+/// A received event.
 #[derive(Debug)]
 pub struct StreamTold {
-    /// That of its data.
+    /// The number in its data.
     pub number: usize,
-    /// How many events it stands for.
+    /// The number of events merged into it, itself included.
     pub count: usize,
-    /// The client's last id before and since.
+    /// The client's last id before and after the event.
     pub before: String,
     pub id: String,
 }
 
-/// One event as the client's parser dispatched it.
+/// A parsed event, before its meaning.
 #[derive(Debug, Default)]
 struct Received {
     event: String,
     data: String,
 }
 
-/// What a client wants, knows and got.
+/// A client's expectations and received events.
 #[derive(Debug)]
 pub struct ModelClient {
     pub expectation: Expectation,
     pub types: Option<Vec<&'static str>>,
     pub last_id: String,
     pub is_stalled: bool,
-    /// All events that it was told, in order; which these are is said in `got`.
+    /// All received events, in order.
     pub told: Vec<StreamTold>,
-    /// Their indices.
+    /// The reference's index of each event in `told`. `told` runs ahead until the next update.
     pub got: Vec<usize>,
     pub is_got: HashSet<usize>,
-    /// Numbers of fan-outs of which it is not known whose topic's event it got.
+    /// Numbers of fan-outs with an ambiguous received event: its topic is unknown.
     pub blurred: HashSet<usize>,
-    /// By index, what was promised of each event.
+    /// By index, the expected delivery of each event.
     pub due: Vec<Due>,
-    /// By index, whether its topic was wanted then.
+    /// By index, whether the client wanted the event's topic at the publish.
     pub topic_due: Vec<Due>,
-    /// Events that a cut has left uncounted: a later one stood for them and was not read,
-    /// and the last id is behind them.
+    /// Events left uncounted by a cut: they were merged into a later, unread event, and the last id
+    /// is already past them.
     pub uncounted: HashSet<usize>,
-    /// Events that a gap has excused.
+    /// Events excused by a gap.
     pub excused: HashSet<usize>,
-    /// What the stream that is open now cannot be given: a `history` gap must come of it.
+    /// Events missing in history for the open stream: the hub must send a `history` gap.
     pub lost: HashSet<usize>,
-    /// With ModelRedis, what history lacked when the open stream began: a `history` gap excuses
-    /// all of it.
+    /// With the model Redis: all events missing in history at the last read. A `history` gap
+    /// excuses all of them.
     pub evicted: Option<HashSet<usize>>,
-    /// Whether pushes to anybody were lost.
+    /// Whether any instance lost a push.
     pub may_miss_pushes: bool,
-    /// Events of eras before this one are excused by gaps.
+    /// Gaps excuse all events of earlier eras.
     pub epoch_gaps_through: u64,
-    /// How many events it had got when it was told of each.
+    /// The number of received events before each `epoch` gap.
     pub epoch_gaps_at: Vec<usize>,
-    /// Of how many of them account was taken.
+    /// The number of handled `epoch` gaps.
     pub seen_epoch_gaps: usize,
-    /// How often ModelRedis has been emptied.
+    /// The number of times the model Redis was emptied, at the last read.
     pub present_era: u64,
-    /// Last ids before and since each `connected`, and each gap that begins another epoch,
-    /// that no account was taken of: these say where it stands without an event.
+    /// The last ids before and after each unhandled `connected` and `epoch` gap: these move the
+    /// client's positions without an event.
     pub placed: Vec<(String, String)>,
-    /// Whether there ever was one.
+    /// Whether the client has handled its first `connected`.
     pub has_begun: bool,
-    /// Partitions of gaps that dropped live events.
+    /// Partitions with dropped live events, according to gaps.
     pub dropped_in: HashSet<u16>,
     pub gap_count: usize,
     pub shutdown_count: usize,
@@ -106,13 +106,13 @@ impl ModelClient {
         }
     }
 
-    /// Whether it wants events of this type.
+    /// Whether the client's type filter wants this type.
     pub fn wants_type(&self, event_type: Option<&str>) -> bool {
         let event_type = event_type.unwrap_or("message");
         self.types.as_ref().is_none_or(|types| types.contains(&event_type))
     }
 
-    /// A new connection: whatever block was under way is gone.
+    /// Begins a new connection: drops the incomplete block.
     pub fn reconnect(&mut self) {
         self.line.clear();
         self.block.clear();
@@ -144,7 +144,7 @@ impl ModelClient {
                 "event" => received.event = value.to_owned(),
                 "data" => received.data += value,
                 "retry" => {}
-                other => panic!("a field {other}"),
+                other => panic!("unknown field {other}"),
             }
         }
         match received.event.as_str() {
@@ -172,7 +172,7 @@ impl ModelClient {
         }
     }
 
-    /// The data is a number, in a batch a string of one, or an object that has it.
+    /// Data is a number, a string with a number (in a batch), or an object with it as `n`.
     fn on_event(&mut self, before: String, id: String, data: &serde_json::Value) {
         let number = match data {
             serde_json::Value::String(text) => text.parse().unwrap(),
@@ -180,7 +180,7 @@ impl ModelClient {
             number => number.as_u64().unwrap() as usize,
         };
         let collapsed = data.get("collapsed").map(|count| count.as_u64().unwrap() as usize);
-        assert!(collapsed.is_none_or(|count| count > 1), "collapsed into nothing: {data}");
+        assert!(collapsed.is_none_or(|count| count > 1), "collapsed, but not merged: {data}");
         self.told.push(StreamTold { number, count: collapsed.unwrap_or(1), before, id });
     }
 
@@ -188,9 +188,11 @@ impl ModelClient {
         self.gap_count += 1;
         let gap: serde_json::Value = serde_json::from_str(data).unwrap();
         match gap["reason"].as_str().unwrap() {
+            // With the model Redis, the test cannot tell the missing events of one replica: excuse
+            // all events missing in history.
             "history" if self.evicted.is_some() => {
                 let evicted = self.evicted.as_ref().unwrap();
-                assert!(self.may_miss_pushes || !evicted.is_empty(), "a gap of nothing");
+                assert!(self.may_miss_pushes || !evicted.is_empty(), "a needless gap");
                 self.excused.extend(evicted);
                 if self.may_miss_pushes {
                     self.drop_in(&gap);
@@ -203,11 +205,11 @@ impl ModelClient {
                 self.excused.extend(self.evicted.iter().flatten());
             }
             "history" => {
-                assert!(!self.lost.is_empty(), "a gap, but history still holds all");
+                assert!(!self.lost.is_empty(), "a gap, but history has all events");
                 self.excused.extend(self.lost.drain());
             }
             "slow" | "rate" => self.drop_in(&gap),
-            other => panic!("a gap of reason {other}"),
+            other => panic!("unknown gap reason {other}"),
         }
     }
 

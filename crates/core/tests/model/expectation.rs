@@ -1,5 +1,5 @@
-//! What a client wants, as far as anybody can tell: its list and the changes of it that are
-//! under way; or, of a feed, whom its user follows.
+//! The events expected by a client: from its list and the list's changes in flight, or, for a feed,
+//! from the follow graph.
 
 use std::collections::BTreeSet;
 
@@ -7,18 +7,18 @@ use fanfare_core::topic_manager::Ticket;
 
 use super::graph::ModelGraph;
 
-/// What is promised of an event, or how sure it is that a client wants it.
+/// The expected delivery of an event to a client. A change in flight makes it uncertain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// It is told, or excused.
+    /// The client gets the event, or a gap excuses it.
     Must,
     May,
-    /// It is never told.
+    /// The client never gets the event.
     Not,
 }
 
 impl Due {
-    /// What is known if `all` or `any` of the possible states want something.
+    /// From the possible states of a subscription: whether all of them, or any, want the event.
     pub fn of(all: bool, any: bool) -> Self {
         match (all, any) {
             (true, _) => Self::Must,
@@ -27,7 +27,7 @@ impl Due {
         }
     }
 
-    /// Of two things that must both be wanted.
+    /// For two conditions, both necessary.
     pub fn and(self, other: Self) -> Self {
         match (self, other) {
             (Self::Not, _) | (_, Self::Not) => Self::Not,
@@ -40,7 +40,7 @@ impl Due {
 /// Topics and patterns.
 pub type List = BTreeSet<&'static str>;
 
-/// A change of the list that is not acknowledged.
+/// An unacknowledged change of the list.
 #[derive(Debug)]
 pub struct AskedChange {
     pub ticket: Ticket,
@@ -49,7 +49,7 @@ pub struct AskedChange {
 }
 
 impl AskedChange {
-    /// The list then: the same if it would be too long.
+    /// The list after the change; unchanged if it would become too long.
     fn apply(&self, list: &List, max_names: usize) -> List {
         let left = list.iter().filter(|one| !self.remove.contains(one));
         let changed: List = left.chain(&self.add).copied().collect();
@@ -57,17 +57,18 @@ impl AskedChange {
     }
 }
 
-/// What a client wants.
+/// A client's subscription as known to the client.
 #[derive(Debug)]
 pub enum Expectation {
     List {
-        /// As acknowledged: what the client connects with.
+        /// The acknowledged list. The client connects with it.
         list: List,
         asked: Vec<AskedChange>,
         max_names: usize,
     },
-    /// The feed of a user.
-    Feed { user: usize },
+    Feed {
+        user: usize,
+    },
 }
 
 impl Expectation {
@@ -75,7 +76,7 @@ impl Expectation {
         Self::List { list, asked: Vec::new(), max_names }
     }
 
-    /// Whether the client wants a topic: whatever has become of the changes under way.
+    /// Whether the client wants a topic, under every outcome of the changes in flight.
     pub fn topic(&self, graph: &ModelGraph, topic: &str) -> Due {
         match self {
             Self::List { list, asked, max_names } => {
@@ -93,7 +94,7 @@ impl Expectation {
         }
     }
 
-    /// Whether its user has not muted a type.
+    /// Whether the client's user leaves a type unmuted. Always true for a list.
     pub fn kind(&self, graph: &ModelGraph, event_type: Option<&str>) -> Due {
         match self {
             Self::List { .. } => Due::Must,
@@ -101,7 +102,7 @@ impl Expectation {
         }
     }
 
-    /// Whose feed it is.
+    /// The user of a feed.
     pub fn feed_of(&self) -> Option<usize> {
         match self {
             Self::List { .. } => None,
@@ -109,7 +110,7 @@ impl Expectation {
         }
     }
 
-    /// A change is acknowledged: the list follows.
+    /// Applies an acknowledged change to the list.
     pub fn acknowledge(&mut self, ticket: Ticket) -> Option<&List> {
         let Self::List { list, asked, max_names } = self else { return None };
         let place = asked.iter().position(|asked| asked.ticket == ticket)?;
@@ -117,14 +118,14 @@ impl Expectation {
         Some(list)
     }
 
-    /// A change has come to nothing, or nobody can tell.
+    /// Drops a change without effect, or with an unknown outcome.
     pub fn forget(&mut self, ticket: Ticket) {
         if let Self::List { asked, .. } = self {
             asked.retain(|asked| asked.ticket != ticket);
         }
     }
 
-    /// Nothing is asked of the stream that opens.
+    /// Drops all changes: a new stream begins without any.
     pub fn forget_all(&mut self) {
         if let Self::List { asked, .. } = self {
             asked.clear();
@@ -132,12 +133,12 @@ impl Expectation {
     }
 }
 
-/// Whether a list has a topic, or a pattern that matches it.
+/// Whether a list has the topic or a matching pattern.
 pub fn covers(list: &List, topic: &str) -> bool {
     list.iter().any(|name| matches(name, topic))
 }
 
-/// Patterns in a few lines: `*` is one segment, a last `**` one or more.
+/// A second, simple implementation of patterns: `*` is one segment, a last `**` one or more.
 fn matches(name: &str, topic: &str) -> bool {
     let (mut names, mut segments) = (name.split(':'), topic.split(':'));
     loop {

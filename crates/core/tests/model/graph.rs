@@ -1,4 +1,4 @@
-//! Who follows whom and has muted what, and which changes of it are not acknowledged.
+//! The follow graph and the muted kinds, with their unacknowledged changes.
 
 use std::collections::BTreeSet;
 
@@ -11,24 +11,25 @@ pub const AUTHORS: [&str; 3] = ["a", "b", "c"];
 pub const POSTS: [&str; 3] = ["posts:a", "posts:b", "posts:c"];
 pub const NOTIFICATIONS: [&str; 2] = ["notifications:u", "notifications:v"];
 
-/// What a call changes.
+/// The change made by a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum What {
     Follow { author: usize, is_followed: bool },
     Mute { before: BTreeSet<&'static str>, now: BTreeSet<&'static str> },
 }
 
-/// A change that the graph has taken and that streams are being told.
+/// A change stored in the graph, on its way to the open streams.
 #[derive(Debug)]
 pub struct GraphCall {
     pub number: usize,
     pub user: usize,
     pub what: What,
-    /// Managers that have not heard of it; with ModelRedis they hear all at once.
+    /// Managers without the change. With the model Redis, one call goes to all of them.
     pub untold: Vec<usize>,
-    /// With ModelRedis, instances that have not, and by which connection they are to.
+    /// With the model Redis: the called instances without the change, each with the generation of
+    /// the called connection.
     pub on_the_way: Vec<(usize, u64)>,
-    /// What it waits for.
+    /// Unanswered tickets, one per changed stream.
     pub tickets: BTreeSet<Ticket>,
 }
 
@@ -37,7 +38,7 @@ impl GraphCall {
         self.untold.is_empty() && self.on_the_way.is_empty() && self.tickets.is_empty()
     }
 
-    /// The topic whose partition's link tells of it: that of the events that it concerns.
+    /// The topic of the affected events. The call travels on the link of this topic's partition.
     pub fn topic(&self) -> &'static str {
         match &self.what {
             What::Follow { author, .. } => POSTS[*author],
@@ -56,7 +57,7 @@ pub struct ModelGraph {
 }
 
 impl ModelGraph {
-    /// At the beginning.
+    /// Adds an edge before the schedule begins, without a call.
     pub fn follow(&mut self, user: usize, author: usize) {
         self.edges.insert((user, author));
     }
@@ -69,7 +70,7 @@ impl ModelGraph {
         &self.muted[user]
     }
 
-    /// Whether something of the kind is under way already.
+    /// Whether a change of this user and author (without author: of the muted kinds) is in flight.
     pub fn is_busy(&self, user: usize, author: Option<usize>) -> bool {
         self.calls.iter().any(|call| {
             let same = match &call.what {
@@ -80,7 +81,7 @@ impl ModelGraph {
         })
     }
 
-    /// Takes a change; streams are told later.
+    /// Stores a change. Its call reaches the streams later.
     pub fn take(&mut self, user: usize, what: What, managers: Vec<usize>) {
         match &what {
             What::Follow { author, is_followed: true } => {

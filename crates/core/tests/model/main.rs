@@ -1,10 +1,10 @@
-//! The model test: partitions, topic managers and connections, the very code that the
-//! actors run, against a reference of a few dozen lines, under random schedules.
+//! The model test: it runs the states behind the actors (partitions, topic managers, connections)
+//! under random schedules, and compares them with a small reference.
 //!
-//! What actors and the network do between them is played here: messages are handed over one
-//! at a time in any order that mailboxes allow, clients are cut at any byte, readers stall,
-//! actors panic and are rebuilt, time passes. A failure prints its seed;
-//! `FANFARE_MODEL_SEED=n cargo test model` runs that schedule again.
+//! The schedule plays the actors and the network: it passes on one message at a time, in any order
+//! possible with mailboxes. It cuts clients at any byte, stalls readers, panics and rebuilds
+//! actors, and moves the clock. A failure prints its seed; `FANFARE_MODEL_SEED=n cargo test model`
+//! repeats the schedule.
 
 #![allow(clippy::disallowed_methods, reason = "the schedule's clock starts at a real moment")]
 
@@ -54,7 +54,7 @@ fn run_all(has_redis: bool) {
         }
     }
     if given.is_none() {
-        // A check that nothing reaches proves nothing.
+        // A check reached by no schedule proves nothing.
         assert!(totals.is_telling(has_redis), "{totals:?}");
     }
 }
@@ -68,7 +68,7 @@ fn run(seed: u64, has_redis: bool) -> world::ModelTotals {
     world.check()
 }
 
-/// One of some values.
+/// A random choice of the values.
 fn any<T: Copy>(rng: &mut StdRng, values: &[T]) -> T {
     values[rng.random_range(0..values.len())]
 }

@@ -1,6 +1,5 @@
-//! A ModelRedis in a few lines: what the scripts do, and connections that keep order until they
-//! break. What it may do beyond that is the schedule's choice: repeat a push, lose one, be
-//! emptied.
+//! The model Redis: the effects of the scripts in a few lines, and connections in order until they
+//! break. The schedule disturbs it: it repeats or loses pushes, empties it, or fails it over.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
@@ -29,34 +28,34 @@ struct ModelTopicLog {
     events: Vec<LogEvent>,
 }
 
-/// One message on its way to an instance.
+/// One message to an instance, in flight.
 pub enum ModelPush {
-    /// To the partition's mirror.
+    /// To the partition's replica.
     Update(LogUpdate),
-    /// To all its managers: what the call of this number changes.
+    /// To all managers of the instance: the change of the call with this number.
     Call(usize),
 }
 
-/// An instance's connection, as far as one partition is concerned.
+/// An instance's connection, for one partition.
 #[derive(Default)]
 pub struct InstanceLine {
     pub generation: u64,
     pub is_up: bool,
     pub channels: BTreeSet<Channel>,
-    /// On their way to ModelRedis.
+    /// In flight to the model Redis.
     pub requests: VecDeque<LogRequest>,
-    /// On their way to the instance.
+    /// In flight to the instance.
     pub news: VecDeque<ModelPush>,
 }
 
-/// A partition in ModelRedis.
+/// A partition in the model Redis.
 pub struct RedisPartition {
     epoch: u64,
     epoch_began_after: u64,
     sequence: u64,
     lineage: Vec<Era>,
     topics: BTreeMap<Topic, ModelTopicLog>,
-    /// Which fan-outs have reached which topics.
+    /// Pairs of a fan-out's id and a reached topic.
     fanned_out: HashSet<(Arc<str>, Topic)>,
     /// By instance.
     pub lines: Vec<InstanceLine>,
@@ -75,7 +74,7 @@ impl RedisPartition {
         }
     }
 
-    /// All is gone, and numbers begin anew.
+    /// Loses everything: a new epoch begins, and sequences restart at 1.
     pub fn empty(&mut self) {
         self.epoch += 1;
         self.epoch_began_after = 0;
@@ -86,8 +85,8 @@ impl RedisPartition {
         self.fanned_out.clear();
     }
 
-    /// A replica takes over that lacks the last events. Their sequences are not given out
-    /// again.
+    /// A replica of the server takes over without the last events. The log does not reuse their
+    /// sequences. Returns the last kept sequence.
     pub fn fail_over(&mut self, lost: u64) -> u64 {
         let kept = self.sequence.saturating_sub(lost);
         for log in self.topics.values_mut() {
@@ -111,7 +110,7 @@ impl RedisPartition {
         *line = InstanceLine { generation, is_up: true, news, ..InstanceLine::default() };
     }
 
-    /// What was on its way is lost.
+    /// Loses all messages in flight.
     pub fn disconnect(&mut self, instance: usize) {
         let line = &mut self.lines[instance];
         let generation = line.generation;
@@ -131,8 +130,8 @@ impl RedisPartition {
         self.sequence
     }
 
-    /// One event for many topics, of which those get it that have not had it. Returns these
-    /// with its sequences.
+    /// Appends one event to many topics, except those already reached. Returns the new topics with
+    /// their sequences.
     pub fn fan_out(
         &mut self,
         fan_out: &FanOutPublish,
@@ -189,7 +188,7 @@ impl RedisPartition {
         event
     }
 
-    /// ModelRedis does the next thing that an instance asks.
+    /// The model Redis answers the next request of an instance.
     pub fn answer(&mut self, instance: usize) {
         let Some(request) = self.lines[instance].requests.pop_front() else { return };
         let head = self.head();
@@ -241,7 +240,7 @@ impl RedisPartition {
         }
     }
 
-    /// Pushes a call to the instances that are there; which these are, and by which of their
+    /// Pushes a call to the connected instances. Returns them with the generations of their
     /// connections.
     pub fn call(&mut self, number: usize) -> Vec<(usize, u64)> {
         let lines = self.lines.iter_mut().enumerate().filter(|(_, line)| line.is_up);
@@ -252,8 +251,8 @@ impl RedisPartition {
         called.collect()
     }
 
-    /// What each link does every now and then: it has a partition that is behind follow the
-    /// others into the latest epoch, and tells its mirror how things stand.
+    /// The regular probe of a link: it moves a partition of an older epoch to the latest one, and
+    /// sends the head to all connected replicas.
     pub fn probe(&mut self, latest: u64) {
         if self.epoch < latest {
             (self.epoch, self.epoch_began_after) = (latest, self.sequence);
@@ -292,16 +291,16 @@ impl RedisPartition {
     }
 }
 
-/// The ModelRedis of a world with several instances.
+/// Redis for a world with several instances.
 pub struct ModelRedis {
     pub partitions: Vec<RedisPartition>,
     pub policies: Policies,
-    /// The last of each instance's publishes that was answered, by partition.
+    /// Each instance's last acknowledged publish, by partition.
     pub acknowledged: Vec<Vec<Option<Acknowledged>>>,
-    /// Whether single pushes may be lost, which no connection does.
+    /// Whether the schedule may lose single pushes. A real connection never does.
     pub loses_pushes: bool,
-    /// How often it was emptied.
+    /// The number of times it was emptied.
     pub era: u64,
-    /// Whether it fails over to replicas that lack the last events, rather than being emptied.
+    /// Whether it fails over to servers without the last events, instead of being emptied.
     pub loses_tails: bool,
 }

@@ -1,4 +1,4 @@
-//! What was published, and what history must still hold: the simplest thing that is right.
+//! The reference: all published events, and the expected content of history, as simple as possible.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,24 +10,24 @@ use fanfare_core::{
     policy::{Conflate, Policies},
 };
 
-/// Topic, type and collapse key.
+/// The topic, type and collapse key of mergeable events.
 pub type CollapsedItem = (&'static str, Option<&'static str>, &'static str);
 
-/// An event as its publisher knows it.
+/// A published event.
 #[derive(Debug)]
 pub struct EventRecord {
-    /// What its data says: one number for all topics of a fan-out.
+    /// The number in its data. All events of a fan-out have the same number.
     pub number: usize,
     pub topic: &'static str,
     pub partition: u16,
-    /// How often ModelRedis was emptied before.
+    /// The number of times the model Redis was emptied before this event.
     pub era: u64,
     pub sequence: u64,
     pub event_type: Option<&'static str>,
     pub key: Option<&'static str>,
     pub collapse: Option<&'static str>,
     pub at: Instant,
-    /// Whether ModelRedis has lost it, though it was acknowledged.
+    /// Whether the model Redis lost the event after acknowledging it.
     pub is_lost: bool,
 }
 
@@ -38,7 +38,7 @@ pub struct Reference {
     by_number: HashMap<usize, Vec<usize>>,
     by_place: HashMap<(&'static str, u64), usize>,
     held: HashMap<&'static str, Vec<usize>>,
-    /// What a resuming stream can no longer be given, superseded events aside.
+    /// Events missing in history, except superseded ones: a resuming stream cannot get them.
     evicted: HashSet<usize>,
 }
 
@@ -54,12 +54,12 @@ impl Reference {
         }
     }
 
-    /// The events of this number.
+    /// The indices of this number's events.
     pub fn of_number(&self, number: usize) -> &[usize] {
         self.by_number.get(&number).map_or(&[], |all| all)
     }
 
-    /// The last event of this number and topic.
+    /// The index of the last event with this number and topic.
     pub fn find(&self, number: usize, topic: &str) -> usize {
         let all = self.of_number(number).iter().rev();
         *all.into_iter().find(|index| self.records[**index].topic == topic).unwrap()
@@ -71,13 +71,13 @@ impl Reference {
         records.find(|record| record.partition == partition).map_or(0, |record| record.sequence)
     }
 
-    /// The event, and those merged into it.
+    /// The indices of the event and of the events merged into it.
     pub fn all_in(&self, event: &SequencedEvent) -> Vec<usize> {
         let merged = event.collapsed.iter().flatten().copied().chain([event.sequence]);
         merged.map(|sequence| self.by_place[&(event.topic.as_str(), sequence)]).collect()
     }
 
-    /// What an event merges with.
+    /// The item of a mergeable event; none if the event never merges.
     pub fn collapses_with(&self, index: usize) -> Option<CollapsedItem> {
         let record = &self.records[index];
         let is_collapsed = match self.policies.of(record.topic).conflate {
@@ -89,7 +89,7 @@ impl Reference {
         Some((record.topic, record.event_type, key))
     }
 
-    /// The number that an event's bytes hold.
+    /// The number in an event's encoded data.
     pub fn number_of(body: &EventBody) -> usize {
         let data = std::str::from_utf8(&body.lines[body.data_at..]).unwrap();
         data.chars().filter(char::is_ascii_digit).collect::<String>().parse().unwrap()
@@ -112,13 +112,13 @@ impl Reference {
         self.held.insert(topic, held);
     }
 
-    /// Events that history does not hold, though nothing has superseded them there.
+    /// Events missing in history without having been superseded.
     pub fn evicted(&mut self, now: Instant) -> &HashSet<usize> {
         self.expire(now);
         &self.evicted
     }
 
-    /// What came after a sequence of a partition is lost.
+    /// Loses a partition's events after the sequence `kept`.
     pub fn lose(&mut self, partition: u16, kept: u64) {
         let records = &mut self.records;
         let is_lost =
@@ -129,7 +129,8 @@ impl Reference {
             record.is_lost = true;
             topics.insert(record.topic);
         }
-        // What a lost event had superseded does not come back in this ModelRedis.
+        // A lost event has already removed the events superseded by it. The model Redis does not
+        // restore them, so all events of a conflating topic count as lost.
         topics.retain(|topic| self.policies.of(topic).conflates());
         for record in records.iter_mut().filter(|record| topics.contains(record.topic)) {
             record.is_lost = true;
@@ -139,12 +140,12 @@ impl Reference {
         }
     }
 
-    /// Nothing is held any more.
+    /// Evicts all events from history.
     pub fn evict_all(&mut self) {
         self.evicted.extend(self.held.drain().flat_map(|(_, held)| held));
     }
 
-    /// Whether the later event takes the place of the earlier.
+    /// Whether the later event supersedes the earlier one.
     pub fn is_same_item(&self, earlier: usize, later: usize) -> bool {
         let (earlier, later) = (&self.records[earlier], &self.records[later]);
         !later.is_lost

@@ -16,7 +16,7 @@ use crate::any;
 pub const PARTITIONS: u16 = 2;
 const HISTORY_TTL: Duration = Duration::from_secs(2);
 
-/// What a configuration would say.
+/// The limits and policies of a schedule, in place of a configuration.
 #[derive(Debug)]
 pub struct ModelSettings {
     pub max_topics: usize,

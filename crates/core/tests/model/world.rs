@@ -1,4 +1,4 @@
-//! The parts under test, joined by queues that the schedule empties in any order.
+//! The parts under test, joined by queues. The schedule empties the queues in any order.
 
 mod changes;
 mod feeds;
@@ -64,7 +64,7 @@ const COLLAPSE: [Option<&str>; 4] = [None, None, Some("likes"), Some("replies")]
 const TYPES: [Option<&str>; 3] = [None, Some("x"), Some("y")];
 const KEYS: [Option<&str>; 4] = [None, Some("k1"), Some("k2"), Some("k3")];
 
-/// What the schedules reached, so that a check that nothing reaches is seen.
+/// Counts of the situations reached by the schedules: a check never reached would go unnoticed.
 #[derive(Debug, Default)]
 pub struct ModelTotals {
     got: usize,
@@ -73,24 +73,24 @@ pub struct ModelTotals {
     superseded: usize,
     resumed: usize,
     refused_mail: usize,
-    /// Changes of lists: acknowledged, refused, and asked for behind others.
+    /// Changes of lists: acknowledged, refused, and queued behind others.
     changed: usize,
     refused_changes: usize,
     queued_changes: usize,
-    /// Events that had to be told though their topic was being removed.
+    /// Events due in spite of the removal of their topic.
     kept: usize,
-    /// Events that could be lost as no id named their partition.
+    /// Events possibly missed because the client had no id with their partition.
     unnamed: usize,
-    /// Events that stood for several; and those that a cut left uncounted.
+    /// Received merged events, and events left uncounted by a cut.
     collapsed: usize,
     uncounted: usize,
-    /// Feeds opened, what they were told of authors, and changes of the graph acknowledged.
+    /// Opened feeds, their received posts, and acknowledged changes of the graph.
     feeds: usize,
     posts: usize,
     calls: usize,
-    /// Feeds that were read again after a link was lost.
+    /// Feeds read again after a lost link.
     rereads: usize,
-    /// Changes of the graph that were told again, as a link was lost.
+    /// Calls repeated after a lost link.
     repeated_calls: usize,
     fanned_out: usize,
 }
@@ -143,21 +143,21 @@ pub struct World {
     rng: StdRng,
     now: Instant,
     settings: ModelSettings,
-    /// One for all managers: the cache must never give a stream the bytes of another.
+    /// One for all managers: the encode cache must never give a stream another stream's bytes.
     worker: WorkerContext,
     manager_spec: ManagerSpec,
-    /// By instance; a world without ModelRedis has one.
+    /// By instance; a world without the model Redis has one.
     instances: Vec<Vec<PartitionNode>>,
     redis: Option<ModelRedis>,
     managers: Vec<ManagerNode>,
     clients: Vec<ModelClient>,
     sessions: Vec<Option<Session>>,
-    /// Feeds that are about to open.
+    /// Feeds about to open, by client.
     expected: Vec<Option<ExpectedSession>>,
     last_expected: u64,
     rereads: Vec<Reread>,
     has_feeds: bool,
-    /// How many messages arrive in a step, and how likely a panic that is due happens.
+    /// Messages per step, and the probability of a panic in a panic step.
     haste: usize,
     panics: f64,
     graph: ModelGraph,
@@ -172,7 +172,8 @@ pub struct World {
 }
 
 impl World {
-    /// A hub on its own, or two with a manager each and a ModelRedis between them.
+    /// One instance with two managers; or two instances, with a manager each and the model Redis
+    /// between them.
     pub fn new(mut rng: StdRng, has_redis: bool) -> Self {
         let settings = ModelSettings::new(&mut rng);
         let now = Instant::now();
@@ -253,7 +254,7 @@ impl World {
         }
     }
 
-    /// One thing happens somewhere.
+    /// Takes one random step.
     pub fn step(&mut self) {
         let client = self.rng.random_range(0..CLIENTS);
         match self.rng.random_range(0..112) {
@@ -292,9 +293,10 @@ impl World {
         }
     }
 
-    /// Lets everything come to rest, every client connected and reading.
+    /// Runs long enough to empty all queues, with every client connected and reading.
     pub fn settle(&mut self) {
-        // Of a topic that has no later event a lost push is noticed by the next catching up.
+        // The topic's next event reveals a lost push. Without one, only catching up after a
+        // reconnect does.
         if let Some(redis) = self.redis.as_mut().filter(|redis| redis.loses_pushes) {
             let all = redis.partitions.iter_mut();
             all.for_each(|log| (0..MANAGERS).for_each(|instance| log.disconnect(instance)));

@@ -1,4 +1,4 @@
-//! Requests for streams waiting to begin, and the answers to them.
+//! The requests for streams waiting for their attach, and the answers.
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
@@ -17,9 +17,9 @@ use crate::{
 };
 
 impl<P> Replica<P> {
-    /// Subscribes to channels and reads their topics, maybe for no events: the read's answer
-    /// confirms the subscription. Reading from the lowest position of the waiting streams brings
-    /// their missing events in the same answer.
+    /// Subscribes to channels and reads their topics: the read's answer confirms the subscription.
+    /// The read begins at the lowest position of the waiting streams, so the same answer brings
+    /// their missing events. Without such a stream it requests no events.
     pub(super) fn subscribe(&mut self, channels: Vec<Channel>) {
         let mut reads: BTreeMap<Topic, u64> = BTreeMap::new();
         for channel in &channels {
@@ -39,9 +39,12 @@ impl<P> Replica<P> {
                 }
             }
         }
+        // Subscribe first. With the read first, an event between the two would be neither in the
+        // answer nor pushed.
         let has_all = channels.contains(&Channel::All);
         self.requests.push(LogRequest::Subscribe(channels));
         if has_all {
+            // An empty list: only its head is needed, to confirm the channel of all topics.
             self.ask_changes(u64::MAX);
         }
         self.ask_reads(reads.into_iter().collect());
@@ -77,13 +80,14 @@ impl<P> Replica<P> {
         }
         self.coverage.confirm(&Channel::All, serial, head.sequence);
         let Some(after) = after.filter(|_| self.is_up()) else { return };
+        // The confirmed topics' pushes first: `answer_waiting` replays from the history.
         self.merge_unconfirmed();
         self.log.settle_merges();
         self.log.advance(head.sequence);
         let changed = Arc::new(changed);
         for waiting in &mut self.waiting {
             let from = match waiting.from {
-                // A cursor past the head gets everything left in history.
+                // A foreign cursor: the stream gets all events left in history.
                 StartFrom::After { epoch, sequence }
                     if epoch == head.epoch && sequence <= head.sequence =>
                 {
@@ -91,6 +95,7 @@ impl<P> Replica<P> {
                 }
                 _ => 0,
             };
+            // The list begins at `after`: too late for a stream with a lower position.
             if from >= after {
                 waiting.changed = Some(changed.clone());
             }
@@ -115,7 +120,9 @@ impl<P> Replica<P> {
         }
         for read in reads {
             let channel = Channel::Topic(read.topic.clone());
-            // Of a topic that is listened to already, newer events come on their own way.
+            // A topic covered before may have open streams. They get newer events as live events
+            // from pushes; merged here, these events would be known and their pushes skipped.
+            // Computed before `confirm`, since it changes the coverage.
             let through = match self.coverage.topic_since(&read.topic) {
                 Some(_) => self.known_through(&read.topic),
                 None => head.sequence,
@@ -123,8 +130,8 @@ impl<P> Replica<P> {
             self.coverage.confirm(&channel, serial, head.sequence);
             let is_wanted = self.coverage.topic_since(&read.topic).is_some();
             if read.after == u64::MAX || !is_wanted || !self.is_up() {
-                // While catching up no event may overtake held pushes. The topic is read again
-                // later.
+                // While catching up, these events must not overtake the held pushes: the stream
+                // requests the read again later.
                 continue;
             }
             let (mut events, lost_through) = self.split_expired(&read, now);
@@ -137,14 +144,14 @@ impl<P> Replica<P> {
             self.log.advance(head.sequence);
             self.answer_waiting();
         }
-        // The budget applies only now: before, it would have evicted events just read for these
-        // streams.
+        // Apply the budget after the replays. Earlier, it would evict the events just read for
+        // these streams.
         self.trims.extend(self.log.trim());
         self.log.expire(now);
     }
 
-    /// Merges unconfirmed pushes of topics confirmed meanwhile. No open stream listens to these
-    /// topics, so the events count as read.
+    /// Merges the unconfirmed pushes of topics confirmed since. No open stream listens to these
+    /// topics, so the history takes their events without routing them.
     fn merge_unconfirmed(&mut self) {
         let LinkState::Up { unconfirmed } = &mut self.link else { return };
         let mut still_unconfirmed = PushBuffer::default();
@@ -162,7 +169,7 @@ impl<P> Replica<P> {
         self.link = LinkState::Up { unconfirmed: still_unconfirmed };
     }
 
-    /// Starts the streams ready to begin, and requests the missing data of the others.
+    /// Attaches the ready streams, and requests the missing events of the others.
     pub(super) fn answer_waiting(&mut self) {
         if !self.is_up() {
             return;
@@ -181,6 +188,8 @@ impl<P> Replica<P> {
             }
         }
         self.waiting = still;
+        // The replay ends at the log's sequence, and no event enters the log before the attach. So
+        // the stream gets each event once, from the replay or live.
         for (PendingAttach { manager, stream, interest, .. }, replay) in began {
             self.routing.listeners.attach(manager, &interest);
             self.queue(manager, Delivery::Attached { stream, replay });
@@ -188,7 +197,7 @@ impl<P> Replica<P> {
         self.ask(needs);
     }
 
-    /// Sends the requests not already in flight.
+    /// Requests `needs`, except for requests already in flight.
     pub(super) fn ask(&mut self, needs: Needs) {
         if needs.head_after.is_some_and(|after| self.head_serial <= after) {
             self.serial += 1;

@@ -1,4 +1,4 @@
-//! Streams waiting to begin, and the conditions for their start.
+//! Streams waiting for their attach, and its conditions.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,37 +11,38 @@ use crate::{
     topic::Topic,
 };
 
-/// How often evicted data is read again for one stream.
+/// Bound on the reads for one stream. The budget may evict the events of each read again; then the
+/// stream begins with the events at hand.
 const MAX_ROUNDS: u8 = 3;
 
-/// A gap names no more topics than this, so that it stays a small event.
+/// Bound on the topics named by a gap, so that it stays a small event.
 const MAX_MISSED_TOPICS: usize = 100;
 
-/// A stream that is not attached yet.
+/// A stream waiting for its attach.
 #[derive(Debug)]
 pub(super) struct PendingAttach {
     pub manager: ManagerId,
     pub stream: StreamId,
     pub interest: Arc<Interest>,
     pub from: StartFrom,
-    /// The topics changed for its patterns, once known.
+    /// The changed topics for a stream with patterns, once listed.
     pub changed: Option<Arc<Changed>>,
-    /// Number of the last request before it came.
+    /// Number of the last request before the stream came.
     pub came_after: u64,
-    /// Whether the head was asked for and told since.
+    /// Whether a head requested since then has arrived.
     pub has_head: bool,
-    /// How often something was asked for it.
+    /// The number of reads requested for the stream; at most [`MAX_ROUNDS`].
     pub rounds: u8,
 }
 
 /// The requests needed by waiting streams.
 #[derive(Debug, Default)]
 pub(super) struct Needs {
-    /// The head, asked for after the request of this number.
+    /// The head, by a request after this number.
     pub head_after: Option<u64>,
-    /// The lowest position needing the list of changed topics.
+    /// The topics changed after this sequence, the lowest one needed.
     pub changes_after: Option<u64>,
-    /// Topics to be read, each after the lowest sequence wanted.
+    /// The topics to read, each after the lowest sequence needed.
     pub reads: BTreeMap<Topic, u64>,
 }
 
@@ -52,27 +53,31 @@ impl Needs {
     }
 }
 
-/// Whether a stream can begin.
+/// The decision about a waiting stream.
 pub(super) enum AttachVerdict {
     Begins(Replay),
+    /// An answer in flight or a needed request comes first.
     Waits,
-    /// For something that is asked for it now.
+    /// A read for the stream comes first. It counts as a round.
     WaitsForRead,
 }
 
 impl<P> Replica<P> {
-    /// Decides about one waiting stream, and adds its needs.
+    /// Decides about one waiting stream, and adds its needed requests to `needs`.
     pub(super) fn judge(&self, waiting: &PendingAttach, needs: &mut Needs) -> AttachVerdict {
         let PendingAttach { interest, from, .. } = waiting;
+        // 1. All channels are confirmed. Before, the stream could miss an event without a trace.
         if channels_of(interest).any(|channel| self.coverage.since(&channel).is_none()) {
             return AttachVerdict::Waits;
         }
+        // 2. The stream's start: the sequence before its first event.
         let (after, is_foreign) = match *from {
             StartFrom::Live => {
                 return AttachVerdict::Begins(self.log.replay_with(interest, *from, None));
             }
             StartFrom::Snapshot | StartFrom::Earliest => (0, false),
-            // Another instance may be ahead of this one.
+            // The cursor is ahead of this replica. Another instance may have been faster: ask for
+            // the head before calling the cursor foreign.
             StartFrom::After { epoch, sequence }
                 if !waiting.has_head
                     && (epoch, sequence) > (self.log.epoch(), self.log.sequence()) =>
@@ -80,6 +85,7 @@ impl<P> Replica<P> {
                 needs.head_after = needs.head_after.max(Some(waiting.came_after));
                 return AttachVerdict::Waits;
             }
+            // The head is here, and the cursor still belongs to another life of the sequences.
             StartFrom::After { epoch, sequence }
                 if epoch != self.log.epoch() || sequence > self.log.sequence() =>
             {
@@ -87,9 +93,11 @@ impl<P> Replica<P> {
             }
             StartFrom::After { sequence, .. } => (sequence, false),
         };
+        // 3. The topics with possibly missing events. Patterns may need a list from the log.
         let Some(topics) = self.topics_to_replay(waiting, after, needs) else {
             return AttachVerdict::Waits;
         };
+        // 4. These topics' events are here, or their read is in flight: no second read then.
         let lacking: Vec<&Topic> = topics.iter().filter(|topic| self.lacks(topic, after)).collect();
         let is_asked = |topic: &&Topic| self.reading.get(*topic).is_some_and(|at| *at <= after);
         if lacking.iter().any(is_asked) {
@@ -99,6 +107,7 @@ impl<P> Replica<P> {
             lacking.into_iter().for_each(|topic| needs.read(topic, after));
             return AttachVerdict::WaitsForRead;
         }
+        // 5. Begin. Still lacking events become a gap for a resuming stream.
         let missed = match from {
             StartFrom::After { .. } if is_foreign => {
                 Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() })
@@ -109,7 +118,8 @@ impl<P> Replica<P> {
         AttachVerdict::Begins(self.log.replay_with(interest, *from, missed))
     }
 
-    /// The topics with possibly missing events; `None` if the list must be requested first.
+    /// The topics with possibly missing events. `None` without the list of changed topics: `needs`
+    /// then requests it.
     fn topics_to_replay(
         &self,
         waiting: &PendingAttach,
@@ -118,6 +128,7 @@ impl<P> Replica<P> {
     ) -> Option<Vec<Topic>> {
         let interest = &waiting.interest;
         let mut topics = interest.topics.to_vec();
+        // A replica covering all topics since `after`, with no event evicted, needs no list.
         let has_all = |since| since <= after && self.log.is_whole_after(after);
         if !interest.patterns.is_empty() && !self.coverage.since(&Channel::All).is_some_and(has_all)
         {
@@ -132,13 +143,14 @@ impl<P> Replica<P> {
                 .filter(|(topic, last)| *last > after && interest.matches_pattern(topic));
             topics.extend(matching.map(|(topic, _)| topic.clone()));
         }
+        // A snapshot contains conflated topics only.
         if waiting.from == StartFrom::Snapshot {
             topics.retain(|topic| self.spec.partition.policies.of(topic.as_str()).conflates());
         }
         Some(topics)
     }
 
-    /// Whether the log may hold more of the topic after a sequence than is kept here.
+    /// Whether the log may have events of the topic after a sequence missing in this replica.
     fn lacks(&self, topic: &Topic, after: u64) -> bool {
         match self.log.history(topic) {
             Some(history) => history.may_reach_back_elsewhere(after),
@@ -146,6 +158,7 @@ impl<P> Replica<P> {
         }
     }
 
+    /// The missing events after a sequence, for the stream's gap.
     fn missed(&self, topics: &[Topic], waiting: &PendingAttach, after: u64) -> Option<Missed> {
         let is_missed = |topic: &&Topic| match self.log.history(topic) {
             Some(history) => history.evicted_through() > after,
@@ -159,14 +172,14 @@ impl<P> Replica<P> {
             .then_some(Missed { reason: MissedReason::History, topics: missed })
     }
 
-    /// The sequence before the known part of a topic missing in the log.
+    /// For a topic without history here: the sequence before its complete part.
     pub(super) fn begin_of(&self, topic: &Topic) -> u64 {
         let since = self.coverage.topic_since(topic).unwrap_or_else(|| self.log.sequence());
         since.max(self.log.forgotten_through())
     }
 }
 
-/// The channels needed by a stream.
+/// The channels of a stream: one per topic, and the channel of all topics for patterns.
 pub(super) fn channels_of(interest: &Interest) -> impl Iterator<Item = Channel> {
     let all = (!interest.patterns.is_empty()).then_some(Channel::All);
     interest.topics.iter().cloned().map(Channel::Topic).chain(all)

@@ -1,5 +1,9 @@
-//! Catching up: how a replica learns of missed events after a lost connection, after a missing
-//! push, and at the start of another epoch.
+//! Catching up: a replica reads its missed events after a lost connection, after a missing push,
+//! and at the start of a new epoch.
+//!
+//! 1. [`Replica::catch_up`] requests the topics changed since the last cut, and holds new pushes.
+//! 2. [`Replica::on_changes`] requests the missed events of these topics.
+//! 3. [`Replica::finish_catching_up`] applies the read events and the held pushes in order.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -24,21 +28,24 @@ impl<P> Replica<P> {
         self.generation = generation;
         if let Some(Acknowledged { epoch, sequence, server }) = acknowledged {
             if self.server.is_none() {
-                // Not to be taken for lost, even if this replica has seen nothing of it.
+                // First contact. Keep the confirmed event's epoch, server and sequence. Otherwise
+                // a log without this event would pass for complete.
                 self.log = self.spec.partition.log(epoch, 0);
                 self.server = Some(server);
                 self.highest = sequence;
             } else if epoch == self.log.epoch() && self.server.as_ref() == Some(&server) {
                 self.highest = self.highest.max(sequence);
             } else {
-                // Another server than the replica's last one confirmed it. Keep it: the lineage
-                // tells later whether the event survived.
+                // A server other than the replica's last one confirmed it. Keep it: the lineage of
+                // a later head decides about its survival.
                 self.acknowledged = Some(Acknowledged { epoch, sequence, server });
             }
         }
         for manager in self.managers.clone() {
             self.queue(manager, Delivery::Relinked);
         }
+        // Subscribe before the catch-up's request. In the other order, an event between the two
+        // would be neither in the answer nor pushed.
         let channels = self.coverage.channels();
         if !channels.is_empty() {
             self.requests.push(LogRequest::Subscribe(channels));
@@ -48,6 +55,7 @@ impl<P> Replica<P> {
 
     pub(super) fn on_link_down(&mut self) {
         self.link = LinkState::Down;
+        // Requests in flight stay unanswered. Their records would block new requests.
         self.requests.clear();
         self.reading.clear();
         self.listing.clear();
@@ -57,8 +65,10 @@ impl<P> Replica<P> {
         }
     }
 
-    /// Asks for everything missed since the last cut. Pushes are held until the answer.
+    /// Requests all changes since the last cut. Holds pushes until the answer.
     pub(super) fn catch_up(&mut self) {
+        // Unconfirmed pushes move into `held`. So only the end of the catch-up may confirm their
+        // topics; an earlier confirmation would skip these pushes.
         self.coverage.ask_anew();
         self.serial += 1;
         let (held, is_renewing) = match take(&mut self.link) {
@@ -67,7 +77,7 @@ impl<P> Replica<P> {
             LinkState::Up { unconfirmed } => (unconfirmed, false),
         };
         let serial = self.serial;
-        // The request sent now also covers pushes dropped before it.
+        // The answer to the new request includes the events of all pushes dropped before.
         let catching_up = CatchingUp { serial, held, has_dropped: false, is_renewing };
         self.link = LinkState::CatchingUp(catching_up);
         let purpose = Purpose::CatchUp { serial };
@@ -79,9 +89,11 @@ impl<P> Replica<P> {
 
     pub(super) fn on_head(&mut self, purpose: Option<Purpose>, head: &PartitionHead, now: Instant) {
         if !self.is_known {
+            // Only the answer to the own request is surely a cut after the subscriptions.
             let Some(Purpose::CatchUp { serial }) = purpose else { return };
             if self.is_catching_up_by(serial) {
                 if head.epoch == self.log.epoch() && self.has_lost_events(head) {
+                    // The log lacks a publish confirmed to this instance: begin with a new epoch.
                     self.renew(head);
                     return self.catch_up();
                 }
@@ -92,6 +104,7 @@ impl<P> Replica<P> {
         if purpose == Some(Purpose::Attach { serial: self.head_serial }) {
             self.head_serial = 0;
         }
+        // While catching up, `advance` would move the log past the held pushes.
         if !self.accepts(head) || !self.is_up() {
             return;
         }
@@ -104,7 +117,7 @@ impl<P> Replica<P> {
         self.answer_waiting();
     }
 
-    /// The first contact: nothing was promised to any stream before.
+    /// The first contact. No stream is attached yet, so no stream misses an event.
     fn begin(&mut self, head: &PartitionHead, now: Instant) {
         self.is_known = true;
         self.log = self.spec.partition.log(head.epoch, head.sequence);
@@ -125,7 +138,7 @@ impl<P> Replica<P> {
     fn go_live(&mut self, sequence: u64, unconfirmed: PushBuffer) {
         let link = replace(&mut self.link, LinkState::Up { unconfirmed });
         if matches!(link, LinkState::CatchingUp(CatchingUp { has_dropped: true, .. })) {
-            // Dropped pushes are not accounted for.
+            // The dropped pushes may be newer than the answer: read again.
             return self.catch_up();
         }
         self.log.advance(sequence);
@@ -134,12 +147,12 @@ impl<P> Replica<P> {
         self.answer_waiting();
     }
 
-    /// Whether the answer continues this replica's state. If not, the replica starts over from the
-    /// log's new state.
+    /// Whether the answer continues this replica's state. If not, this call requests a new epoch,
+    /// or starts the replica over in the log's present one.
     pub(super) fn accepts(&mut self, head: &PartitionHead) -> bool {
         if head.epoch < self.log.epoch() {
-            // Redis came back in an older state. A new epoch keeps its new sequences apart from
-            // those already given out.
+            // Redis came back in an older state. It would give out sequences a second time. A new
+            // epoch separates the second ones from the first.
             self.renew(head);
             return false;
         }
@@ -148,8 +161,8 @@ impl<P> Replica<P> {
             return false;
         }
         if self.has_lost_events(head) {
-            // Sequences already given out are missing in the log, so the log must not count as
-            // complete: a new epoch tells the streams.
+            // The log lacks sequences already given out. Streams must not take it for complete, so
+            // a new epoch gives them a gap.
             self.renew(head);
             return false;
         }
@@ -157,7 +170,8 @@ impl<P> Replica<P> {
         true
     }
 
-    /// Requests a new epoch, later than any known to this replica.
+    /// Requests a new epoch, later than any epoch known to this replica. Holds pushes until a head
+    /// of the new epoch arrives.
     fn renew(&mut self, head: &PartitionHead) {
         let mut catching_up = match take(&mut self.link) {
             LinkState::Down => CatchingUp::default(),
@@ -166,13 +180,14 @@ impl<P> Replica<P> {
                 CatchingUp { held: unconfirmed, ..CatchingUp::default() }
             }
         };
+        // Several answers may show the same loss: one request is enough.
         if !replace(&mut catching_up.is_renewing, true) {
             self.requests.push(LogRequest::Renew { epoch: head.epoch, above: self.log.epoch() });
         }
         self.link = LinkState::CatchingUp(catching_up);
     }
 
-    /// Whether the log lacks events known to this instance.
+    /// Whether the log has lost events known to this instance.
     fn has_lost_events(&self, head: &PartitionHead) -> bool {
         let highest = self.highest.max(self.log.sequence());
         let acknowledged = self.acknowledged.as_ref().filter(|one| one.epoch == head.epoch);
@@ -180,10 +195,10 @@ impl<P> Replica<P> {
             || acknowledged.is_some_and(|one| has_lost(head, &one.server, one.sequence))
     }
 
-    /// Another epoch began: streams get a gap, and then the log's present events.
+    /// Starts over in the log's new epoch. Streams get a gap, and then the events of the log.
     pub(super) fn restart(&mut self, head: &PartitionHead) {
         let position = self.log.sequence();
-        // Numbers go on, or have begun anew.
+        // Sequences continue in the new epoch, or restart at 1.
         let after = if head.epoch_began_after >= position { position } else { 0 };
         self.log = self.spec.partition.log(head.epoch, after);
         self.server = head.lineage.first().map(|era| era.server.clone());
@@ -192,6 +207,7 @@ impl<P> Replica<P> {
         self.coverage.restart(after);
         self.reading.clear();
         self.listing.clear();
+        // These lists name sequences of the old epoch.
         for waiting in &mut self.waiting {
             waiting.changed = None;
         }
@@ -200,6 +216,7 @@ impl<P> Replica<P> {
             let held = catching_up.held.take().into_iter();
             catching_up.held.extend(held.filter(|event| event.epoch == head.epoch));
         }
+        // Queue the gap before the new epoch's events: managers take deliveries in order.
         let beginning = Some((head.epoch, after));
         self.interrupt(MissedReason::Epoch, Vec::new(), beginning);
         self.catch_up();
@@ -208,14 +225,15 @@ impl<P> Replica<P> {
     pub(super) fn hold(&mut self, event: LogEvent) {
         let LinkState::CatchingUp(catching_up) = &mut self.link else { return };
         if catching_up.held.is_over_full() {
+            // The log still has these events. `go_live` sees the flag and catches up again.
             catching_up.held.take();
             catching_up.has_dropped = true;
         }
         catching_up.held.push(event);
     }
 
-    /// Missed events older than events of other topics already routed. No stream can get them in
-    /// order any more, so their streams get a gap.
+    /// Stores missed events older than already routed events of other topics. Streams cannot get
+    /// them in order, so the streams of these topics get a gap.
     pub(super) fn apply_late(&mut self, events: Vec<LogEvent>, now: Instant) {
         let topics: BTreeSet<Topic> = events.iter().map(|event| event.topic.clone()).collect();
         for event in events {
@@ -229,6 +247,8 @@ impl<P> Replica<P> {
 
     pub(super) fn on_changes(&mut self, head: &PartitionHead, changed: &Changed, now: Instant) {
         self.coverage.confirm_all(head.sequence);
+        // Read only topics with streams here and with unknown events. A topic changed after this
+        // list is not lost: its pushes are held.
         let reads: Vec<(Topic, u64)> = changed
             .topics
             .iter()
@@ -238,6 +258,7 @@ impl<P> Replica<P> {
             .map(|(topic, _, known)| (topic.clone(), known))
             .collect();
         if changed.forgotten_through > self.cut {
+            // The list may lack topics changed since the cut, so all streams get a gap.
             self.interrupt(MissedReason::History, Vec::new(), None);
         }
         self.refill_count += 1;
@@ -255,17 +276,18 @@ impl<P> Replica<P> {
         reads: Vec<TopicRead>,
         now: Instant,
     ) {
+        // Step 1: the read events, and the topics with events lost in the log.
         let mut missing: BTreeMap<u64, LogEvent> = BTreeMap::new();
         let mut lost = Vec::new();
         for read in reads {
             let known = self.known_through(&read.topic);
             let (events, lost_through) = self.split_expired(&read, now);
             if lost_through > known {
-                // Record the loss: later streams have missed these events too.
+                // Record the loss in the history: streams resuming later miss these events too.
                 self.merge(&read.topic, Vec::new(), u64::MAX, lost_through);
                 lost.push(read.topic.clone());
             }
-            // Newer events are among the held pushes.
+            // Events after the head are also held pushes. They follow after the cut.
             let wanted = known + 1..=head.sequence;
             let newer = events.into_iter().filter(|event| wanted.contains(&event.sequence));
             missing.extend(newer.map(|event| (event.sequence, event)));
@@ -273,18 +295,22 @@ impl<P> Replica<P> {
         if !lost.is_empty() {
             self.interrupt(MissedReason::History, lost, None);
         }
+        // Step 2: events up to the log's position are late. Routed as live events, they would break
+        // the order of sequences.
         let position = self.log.sequence();
         let newer = missing.split_off(&(position + 1));
         if !missing.is_empty() {
             self.apply_late(missing.into_values().collect(), now);
         }
+        // Step 3: the cut divides the held pushes. Pushes before it join the read events in one
+        // order; a push after it may show a hole, and is a new event like any other.
         let held = self.take_held();
         let mut unconfirmed = PushBuffer::default();
         let mut all = newer;
         let (before, after): (Vec<_>, Vec<_>) = held
             .into_iter()
             .partition(|event| event.epoch == head.epoch && event.sequence <= head.sequence);
-        // An event trimmed from the log was pushed all the same.
+        // The log may have trimmed an event already, so the read lacks it. Its push still counts.
         for event in before {
             if event.epoch != self.log.epoch() || event.sequence <= position {
                 continue;
@@ -297,6 +323,8 @@ impl<P> Replica<P> {
                 all.entry(event.sequence).or_insert(event);
             }
         }
+        // Step 4: route the events in sequence order, go live, then take the newer pushes. If
+        // `go_live` or one of them starts another catch-up, `on_event` holds the rest.
         all.into_values().for_each(|event| self.apply(event, now));
         self.go_live(head.sequence, unconfirmed);
         for event in after {
@@ -304,8 +332,8 @@ impl<P> Replica<P> {
         }
     }
 
-    /// The unexpired events of a read, and the highest sequence lost in the log without a later
-    /// event superseding it.
+    /// The unexpired events of a read, and the highest sequence lost in the log. Superseded events
+    /// are not lost. 0 if nothing after the read's start is lost.
     pub(super) fn split_expired(&self, read: &TopicRead, now: Instant) -> (Vec<LogEvent>, u64) {
         let policy = self.spec.partition.policies.of(read.topic.as_str());
         let is_expired = |event: &LogEvent| {
@@ -315,9 +343,13 @@ impl<P> Replica<P> {
         let (expired, kept) = read.events.split_at(first.unwrap_or(read.events.len()));
         let expired_through = expired.last().map_or(0, |event| event.sequence);
         let lost_through = match (kept.first(), policy.conflate) {
+            // Nothing is left, so everything through the topic's last event is lost.
             (None, _) => read.last,
+            // The first event left names the last one lost.
             (Some(first), Conflate::None) => first.previous,
+            // The newest event supersedes all others.
             (Some(_), Conflate::Latest) => 0,
+            // Conflation by key leaves holes too, so `previous` does not show the losses.
             (Some(_), Conflate::LatestByKey) => read.evicted_through.max(expired_through),
         };
         let lost_through = if lost_through > read.after { lost_through } else { 0 };
@@ -325,8 +357,8 @@ impl<P> Replica<P> {
     }
 }
 
-/// Whether events up to `highest`, given out by `server`, are gone. They are if its successor
-/// started below, or if the lineage does not name the server.
+/// Whether events up to `highest`, given out by `server`, are lost: its successor started at a
+/// lower sequence, or the lineage does not name the server.
 fn has_lost(head: &PartitionHead, server: &str, highest: u64) -> bool {
     let known = head.lineage.iter().position(|era| era.server == *server);
     match known.map(|known| known.checked_sub(1)) {

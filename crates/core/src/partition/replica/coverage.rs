@@ -1,4 +1,4 @@
-//! The channels subscribed by a replica, and the sequence since which each is complete.
+//! The channels subscribed by a replica, each with the start of its complete part.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,24 +7,24 @@ use std::{
 
 use crate::{log::Channel, topic::Topic};
 
-/// Bound on the channels kept for returning streams.
+/// Bound on the channels kept without streams, for returning streams.
 const MAX_UNWANTED: usize = 4096;
 
-/// How far a channel's subscription has come.
+/// The progress of a channel's subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ChannelProgress {
-    /// To be confirmed by an answer to a request of this serial or a later one.
+    /// Unconfirmed. The answer to a request of this serial, or of a later one, confirms it.
     Asked(u64),
-    /// The answer ending the catch-up confirms it.
+    /// Unconfirmed. The answer to the present catch-up confirms it.
     AskedAnew,
-    /// Nothing after this sequence is missed.
+    /// Confirmed. The replica misses no event after this sequence.
     Since(u64),
 }
 
 #[derive(Debug)]
 struct Entry {
     progress: ChannelProgress,
-    /// When its last stream left, if none came since.
+    /// Departure of the last stream, if no stream came since.
     unwanted_since: Option<Instant>,
 }
 
@@ -32,13 +32,14 @@ struct Entry {
 #[derive(Debug, Default)]
 pub(super) struct Coverage {
     channels: HashMap<Channel, Entry>,
-    /// Channels without streams, in the order they became so; some have some again.
+    /// Channels by the departure of their last stream. Some have streams again; `expire` skips
+    /// them.
     unwanted: VecDeque<(Instant, Channel)>,
 }
 
 impl Coverage {
-    /// A stream wants the channel. Returns whether it is new, and so to be confirmed by an
-    /// answer to a request of this serial.
+    /// A stream wants the channel. Returns true for a new channel: the caller subscribes, and a
+    /// request of this serial follows.
     pub fn want(&mut self, channel: &Channel, serial: u64) -> bool {
         if let Some(entry) = self.channels.get_mut(channel) {
             entry.unwanted_since = None;
@@ -49,7 +50,7 @@ impl Coverage {
         true
     }
 
-    /// No stream wants the channel for now.
+    /// The channel has no stream left. Its grace period begins.
     pub fn leave(&mut self, channel: Channel, now: Instant) {
         if let Some(entry) = self.channels.get_mut(&channel) {
             entry.unwanted_since = Some(now);
@@ -57,19 +58,20 @@ impl Coverage {
         }
     }
 
-    /// No stream may want any channel for now.
+    /// All channels may be without streams. [`Self::expire`] checks each.
     pub fn leave_all(&mut self, now: Instant) {
         let channels: Vec<Channel> = self.channels.keys().cloned().collect();
         channels.into_iter().for_each(|channel| self.leave(channel, now));
     }
 
-    /// Whether a channel may be forgotten: its grace period is over, or there are too many.
+    /// Whether to call [`Self::expire`]: a grace period is over, or too many channels are unused.
     pub fn has_expired(&self, now: Instant, grace: Duration) -> bool {
         let is_over = self.unwanted.front().is_some_and(|(since, _)| *since + grace <= now);
         is_over || self.unwanted.len() > MAX_UNWANTED
     }
 
-    /// Drops the channels unused for the grace period, unless `is_wanted` claims them.
+    /// Drops the channels unused for the grace period, except the channels wanted by `is_wanted`.
+    /// Above the bound, the longest unused go earlier. Returns the dropped channels.
     pub fn expire(
         &mut self,
         now: Instant,
@@ -89,8 +91,8 @@ impl Coverage {
         gone
     }
 
-    /// An answer confirms the subscriptions requested before it. Events up to the sequence are
-    /// accounted for.
+    /// The answer to request `serial` confirms the subscription, if requested before it. `sequence`
+    /// is the answer's head: the channel is complete after it.
     pub fn confirm(&mut self, channel: &Channel, serial: u64, sequence: u64) {
         let sequence = self.inherited(channel).unwrap_or(sequence);
         if let Some(entry) = self.channels.get_mut(channel)
@@ -100,12 +102,12 @@ impl Coverage {
         }
     }
 
-    /// A topic continues from its coverage by the channel of all topics.
+    /// A topic already covered by the channel of all topics keeps this coverage.
     fn inherited(&self, channel: &Channel) -> Option<u64> {
         matches!(channel, Channel::Topic(_)).then(|| self.since(&Channel::All)).flatten()
     }
 
-    /// The answer to the next request confirms all requested channels.
+    /// A catch-up begins: only its answer confirms the unconfirmed channels.
     pub fn ask_anew(&mut self) {
         for entry in self.channels.values_mut() {
             if matches!(entry.progress, ChannelProgress::Asked(_)) {
@@ -114,7 +116,7 @@ impl Coverage {
         }
     }
 
-    /// The answer to that request arrived.
+    /// The answer to the catch-up arrived, with this head.
     pub fn confirm_all(&mut self, sequence: u64) {
         let sequence = self.since(&Channel::All).unwrap_or(sequence);
         for entry in self.channels.values_mut() {
@@ -124,7 +126,7 @@ impl Coverage {
         }
     }
 
-    /// Sequences begin anew: everything after this one is to be had.
+    /// A new epoch begins: confirmed channels miss no event after this sequence.
     pub fn restart(&mut self, sequence: u64) {
         for entry in self.channels.values_mut() {
             if let ChannelProgress::Since(since) = &mut entry.progress {
@@ -133,14 +135,14 @@ impl Coverage {
         }
     }
 
-    /// All channels.
+    /// All channels, confirmed or not, in sorted order.
     pub fn channels(&self) -> Vec<Channel> {
         let mut channels: Vec<Channel> = self.channels.keys().cloned().collect();
         channels.sort_unstable();
         channels
     }
 
-    /// Since when the events of the channel are known, if they are.
+    /// The sequence before the channel's complete part; `None` while unconfirmed.
     pub fn since(&self, channel: &Channel) -> Option<u64> {
         match self.channels.get(channel)?.progress {
             ChannelProgress::Since(sequence) => Some(sequence),
@@ -148,14 +150,14 @@ impl Coverage {
         }
     }
 
-    /// The same for a topic, by whichever channel.
+    /// The same for a topic, by its own channel or by the channel of all topics.
     pub fn topic_since(&self, topic: &Topic) -> Option<u64> {
         let own = self.since(&Channel::Topic(topic.clone()));
         let all = self.since(&Channel::All);
         own.into_iter().chain(all).min()
     }
 
-    /// Whether any event of the topic is to come.
+    /// Whether a channel of the topic is subscribed, confirmed or not.
     pub fn covers(&self, topic: &Topic) -> bool {
         self.channels.contains_key(&Channel::All)
             || self.channels.contains_key(&Channel::Topic(topic.clone()))

@@ -1,13 +1,16 @@
-//! A replica: the recent part of a log kept elsewhere, up to date by pushes, with the streams
-//! listening on this instance.
+//! A replica: the recent part of a log kept elsewhere. Pushes keep it up to date for the streams of
+//! this instance.
 //!
-//! Pushes and answers arrive in the order of Redis' execution, since they share a connection. So an
-//! answer is a cut: pushes before it are older than its head, pushes after it newer. Only a lost
-//! connection can swallow a push. Each push names its topic's previous sequence, so a hole is found
-//! in any case. After a hole, and after every reconnect, the replica **catches up**: it holds
-//! pushes, reads everything changed since the last cut, and continues in sequence order.
+//! Pushes and answers share a connection, so they arrive in the order of Redis' execution. So an
+//! answer is a cut: pushes before it are older than its head, pushes after it are newer. Only a
+//! lost connection loses pushes. As a second check, each push names its topic's previous sequence.
 //!
-//! A stream begins once its channels are subscribed and its missing events are here.
+//! After a missing push, and after every reconnect, the replica **catches up**:
+//! 1. It holds new pushes back.
+//! 2. It reads everything changed since the last cut.
+//! 3. It continues in sequence order.
+//!
+//! A stream begins once its channels are confirmed and its missing events are here.
 
 mod asking;
 mod attach;
@@ -40,11 +43,11 @@ use crate::{
     topic::Topic,
 };
 
-/// Bound on the deliveries queued for a manager: references to events, most of them in the log
-/// anyway.
+/// Bound on the deliveries queued for a manager. They are references to events, and the log keeps
+/// most of these events anyway.
 const MAX_QUEUED_DELIVERIES: usize = 100_000;
 
-/// The parts of a replica, at its start and after a panic.
+/// The parts for building a replica, at its start and after a panic.
 #[derive(Debug, Clone)]
 pub struct ReplicaSpec {
     pub partition: PartitionSpec,
@@ -52,7 +55,7 @@ pub struct ReplicaSpec {
     pub interest_grace: Duration,
 }
 
-/// The link to the log, as the replica sees it.
+/// The replica's view of its link to the log.
 #[derive(Debug, Default)]
 enum LinkState {
     #[default]
@@ -64,46 +67,46 @@ enum LinkState {
     },
 }
 
-/// The replica waits for the events it missed.
+/// The replica waits for its missed events.
 #[derive(Debug, Default)]
 struct CatchingUp {
-    /// Number of the request ending it; 0 while a new epoch is requested first.
+    /// Number of the request ending the catch-up; 0 while a new epoch is requested first.
     serial: u64,
-    /// Pushes held until the missing events are here.
+    /// Pushes held back until the missed events are here.
     held: PushBuffer,
-    /// Whether the buffer overflowed: then the replica has to catch up once more.
+    /// Whether `held` overflowed and dropped pushes: then the replica catches up once more.
     has_dropped: bool,
-    /// Whether another epoch was requested.
+    /// Whether a new epoch was requested.
     is_renewing: bool,
 }
 
-/// A partition of a log in Redis.
+/// A partition with its log elsewhere, for example in Redis.
 pub struct Replica<P> {
     spec: ReplicaSpec,
     log: PartitionLog,
-    /// Whether the epoch is known: not before the first contact.
+    /// Whether the epoch is known: false before the first contact.
     is_known: bool,
     link: LinkState,
     generation: u64,
-    /// The last known server.
+    /// The `run_id` of the last known server.
     server: Option<String>,
-    /// The last publish of this instance confirmed by another server than that.
+    /// The last publish of this instance, if confirmed by a server other than `server`.
     acknowledged: Option<Acknowledged>,
     /// Managers with too many untaken deliveries.
     overflowed: BTreeSet<ManagerId>,
-    /// Highest sequence known to be given out.
+    /// Highest known sequence given out by the log.
     highest: u64,
-    /// All changes up to this sequence are accounted for.
+    /// The last cut: the replica has handled every change up to this sequence.
     cut: u64,
     coverage: Coverage,
     waiting: Vec<PendingAttach>,
-    /// Topics being read for streams, each after a sequence.
+    /// Reads in flight for streams: each topic with the sequence before its first event.
     reading: HashMap<Topic, u64>,
-    /// Requests for changed topics for streams: their serials and positions.
+    /// Requests in flight for the topics changed after a sequence: (serial, sequence).
     listing: Vec<(u64, u64)>,
     /// Number of the last numbered request.
     serial: u64,
-    /// Number of the last request for the head that is under way; 0 if none is.
+    /// Number of the request in flight for the head; 0 without one.
     head_serial: u64,
     pub(super) routing: Routing<P>,
     managers: BTreeSet<ManagerId>,
@@ -140,19 +143,20 @@ impl<P> Replica<P> {
     }
 
     /// Builds the replica anew. It waits for a new link, and keeps the highest sequence given out:
-    /// so a loss is still noticed.
+    /// so it notices lost events later.
     pub fn rebuild(self) -> Self {
         let (epoch, position) = (self.log.epoch(), self.log.sequence());
         let (server, highest) = (self.server, self.highest.max(position));
         let acknowledged = self.acknowledged;
-        // The old log gives its part of the budget back first.
+        // First return the old log's part of the budget.
         drop(self.log);
         let fresh = Self::new(self.spec);
         let log = fresh.spec.partition.log(epoch, 0);
         Self { log, server, acknowledged, highest, ..fresh }
     }
 
-    /// Applies the changes in order; an attach is answered by a delivery once it can be.
+    /// Applies the changes in order. A delivery answers each attach, once the missing events of the
+    /// stream are here.
     pub fn change_interest(
         &mut self,
         manager: ManagerId,
@@ -160,11 +164,13 @@ impl<P> Replica<P> {
         now: Instant,
     ) {
         if self.managers.insert(manager) && self.generation > 0 {
-            // Its feeds may have been read while there was no link: it was not told of this one.
+            // The new manager may have read feeds during an outage, and missed the calls of other
+            // instances since. `Relinked` makes it read the feeds again.
             self.queue(manager, Delivery::Relinked);
         }
         let mut new_channels = Vec::new();
-        // The number of the first request after the subscription.
+        // The number of the first request after the subscription. Redis executes both in order, so
+        // its answer proves the subscription.
         let serial = self.serial + 1;
         for change in changes {
             match change {
@@ -189,7 +195,7 @@ impl<P> Replica<P> {
                     self.detach(manager, stream, &interest, now);
                 }
                 InterestChange::DetachAll => {
-                    // Its queued deliveries stay: the manager must learn of an ended epoch.
+                    // The queued deliveries stay: one may tell the manager of a new epoch.
                     self.routing.listeners.remove_manager(manager);
                     self.waiting.retain(|waiting| waiting.manager != manager);
                     self.coverage.leave_all(now);
@@ -202,17 +208,18 @@ impl<P> Replica<P> {
         self.answer_waiting();
     }
 
-    /// Applies one update of the link, in order.
+    /// Applies one log update. The caller passes them on in order.
     pub fn on_update(&mut self, news: LogUpdate, now: Instant) {
         match news {
             LogUpdate::LinkUp { generation, acknowledged } => {
                 self.on_link_up(generation, acknowledged)
             }
             LogUpdate::LinkDown => self.on_link_down(),
+            // An update of an ended link. The next link reads everything after the cut again.
             _ if matches!(self.link, LinkState::Down) => {}
             LogUpdate::Event(event) => self.on_event(event, now),
             LogUpdate::FannedOut(events) => {
-                // Most of the followers are not here.
+                // Most followers have no stream on this instance: skip their topics.
                 let wanted = events.into_iter().filter(|one| self.coverage.covers(&one.topic));
                 wanted.collect::<Vec<_>>().into_iter().for_each(|one| self.on_event(one, now));
             }
@@ -237,12 +244,12 @@ impl<P> Replica<P> {
         self.drop_overflowed(now);
     }
 
-    /// The pending requests in order, and the generation of their link.
+    /// Takes the pending requests, in order, with the generation of their link.
     pub fn take_requests(&mut self) -> (u64, Vec<LogRequest>) {
         (self.generation, std::mem::take(&mut self.requests))
     }
 
-    /// Other partitions due to trim their history.
+    /// Takes the other partitions due to trim their history.
     pub fn take_trims(&mut self) -> Vec<u16> {
         std::mem::take(&mut self.trims)
     }
@@ -254,7 +261,7 @@ impl<P> Replica<P> {
         self.routing.drop_outgoing(manager);
     }
 
-    /// Forgets the oldest events while the budget is exceeded and they are the oldest.
+    /// Evicts events while the budget is exceeded and this partition has the oldest.
     pub fn trim(&mut self) {
         self.trims.extend(self.log.trim());
     }
@@ -263,7 +270,7 @@ impl<P> Replica<P> {
     pub fn expire(&mut self, now: Instant) {
         self.log.expire(now);
         if !self.is_up() {
-            // Coverage may rest on pushes still held.
+            // Coverage may depend on held pushes: keep all channels until they are applied.
             return;
         }
         if !self.coverage.has_expired(now, self.spec.interest_grace) {
@@ -283,17 +290,17 @@ impl<P> Replica<P> {
             return;
         }
         let coverage = &self.coverage;
-        // Also drop topics with an unconfirmed subscription: their history would have a hole.
+        // Also drop the history of topics with an unconfirmed subscription: it would get a hole.
         self.log.keep_topics(|topic| coverage.topic_since(topic).is_some());
         self.requests.push(LogRequest::Unsubscribe(gone));
     }
 
-    /// How many topics are known here.
+    /// The number of topics in the replica.
     pub fn topic_count(&self) -> usize {
         self.log.topic_count()
     }
 
-    /// How often the replica caught up.
+    /// The number of catch-ups, without the first contact.
     pub fn refill_count(&self) -> u64 {
         self.refill_count
     }
@@ -325,6 +332,7 @@ impl<P> Replica<P> {
             return self.pass(event, now);
         }
         if self.is_up() {
+            // A push of a newer epoch. The head read by catching up starts this epoch.
             self.catch_up();
         }
         self.hold(event);
@@ -336,22 +344,24 @@ impl<P> Replica<P> {
         }
         let known = self.known_through(&event.topic);
         if event.sequence <= known {
+            // A repeated push, or an event already read.
             return;
         }
         if event.previous > known {
-            // A push is missing. Nothing newer of this topic may pass before it.
+            // A push is missing. Newer events of this topic have to wait for it.
             self.catch_up();
             return self.hold(event);
         }
         if event.sequence > self.log.sequence() {
             self.apply(event, now);
         } else {
+            // Newer events of other topics are already routed, so the order is broken.
             self.apply_late(vec![event], now);
         }
     }
 
-    /// Keeps a push of a topic with an unconfirmed subscription. The topic's read in flight brings
-    /// this event or older ones, so applying the push now could open a hole.
+    /// Keeps a push of a topic with an unconfirmed subscription. The topic's read in flight may
+    /// bring older events, so the push must not enter the history before them.
     fn hold_unconfirmed(&mut self, event: LogEvent) {
         let LinkState::Up { unconfirmed } = &mut self.link else { return };
         if self.coverage.covers(&event.topic) {
@@ -366,12 +376,13 @@ impl<P> Replica<P> {
         matches!(self.link, LinkState::Up { .. })
     }
 
-    /// Whether the answer to the request of this number ends the present catching up.
+    /// Whether the request of this number ends the present catch-up.
     fn is_catching_up_by(&self, serial: u64) -> bool {
         matches!(&self.link, LinkState::CatchingUp(catching_up) if catching_up.serial == serial)
     }
 
-    /// Events of the topic up to here have come, or came before anybody wanted them.
+    /// The replica needs no push of the topic up to this sequence: the event is here, was evicted,
+    /// or is older than the topic's coverage.
     fn known_through(&self, topic: &Topic) -> u64 {
         let since = self.coverage.topic_since(topic).unwrap_or(0);
         match self.log.history(topic) {
@@ -409,7 +420,7 @@ impl<P> Replica<P> {
         self.log.merge(topic, events.collect(), after, lost_through);
     }
 
-    /// Tells streams about missed events or a new epoch.
+    /// Tells all managers about missed events or a new epoch.
     fn interrupt(
         &mut self,
         reason: MissedReason,
@@ -429,8 +440,8 @@ impl<P> Replica<P> {
         }
     }
 
-    /// Drops managers not taking their deliveries: the events come from other instances, so no
-    /// publisher can be slowed down. Their streams end and resume.
+    /// Drops managers with too many untaken deliveries. Their streams end and resume. The events
+    /// come from other instances, so the replica cannot slow down their publishers.
     fn drop_overflowed(&mut self, now: Instant) {
         for manager in std::mem::take(&mut self.overflowed) {
             self.change_interest(manager, vec![InterestChange::DetachAll], now);
@@ -439,7 +450,7 @@ impl<P> Replica<P> {
     }
 }
 
-/// The event as this instance keeps and sends it.
+/// The event in the form of this instance, with its policy.
 fn sequenced(
     event: LogEvent,
     partition: u16,

@@ -1,14 +1,15 @@
-//! Buffered pushes and their size.
+//! A bounded buffer for pushes.
 
 use crate::log::LogEvent;
 
-/// Approximate bound on buffered bytes. Beyond it the pushes are dropped and read later.
+/// Approximate bound on buffered bytes. Beyond it the replica drops pushes and reads their events
+/// later.
 const MAX_BYTES: usize = 16 * 1024 * 1024;
 
-/// Approximate memory of an event beside its data and its topic's name.
+/// Approximate memory of an event, without its data and its topic's name.
 const BOOKKEEPING_BYTES: usize = 300;
 
-/// PendingAttach events in the order they came.
+/// Pushes in the order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct PushBuffer {
     events: Vec<LogEvent>,
@@ -22,13 +23,13 @@ impl PushBuffer {
         self.events.push(event);
     }
 
-    /// Takes all of them.
+    /// Takes all events and empties the buffer.
     pub fn take(&mut self) -> Vec<LogEvent> {
         self.bytes = 0;
         std::mem::take(&mut self.events)
     }
 
-    /// Whether there are more than may wait.
+    /// Whether the buffered bytes exceed the bound. `push` itself never refuses.
     pub fn is_over_full(&self) -> bool {
         self.bytes > MAX_BYTES
     }

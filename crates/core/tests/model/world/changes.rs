@@ -1,4 +1,4 @@
-//! Clients that change the list of their open stream, and what becomes of changes.
+//! Clients changing the list of their open stream, and the outcomes of the changes.
 
 use fanfare_core::{
     ids::StreamId,
@@ -11,16 +11,16 @@ use rand::RngExt;
 use super::{PATTERNS, TOPICS, World, any};
 use crate::expectation::{AskedChange, Expectation};
 
-/// Who waits for a change.
+/// The caller waiting for a change.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum IssuedChange {
     /// A client, for its stream.
     Client { client: usize, stream: StreamId },
-    /// A call that changes a user's feed.
+    /// A call changing a user's feed.
     Call,
 }
 
-/// A ticket that is not answered.
+/// An unanswered ticket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Issued {
     pub manager: usize,
@@ -32,7 +32,7 @@ fn parsed(names: &[&str]) -> Vec<Pattern> {
 }
 
 impl World {
-    /// A client has its open stream changed.
+    /// A client requests a change of its open stream.
     pub(super) fn ask_change(&mut self, client: usize) {
         let Some(session) = &self.sessions[client] else { return };
         let Expectation::List { list, .. } = &self.clients[client].expectation else { return };
@@ -62,7 +62,7 @@ impl World {
         self.managers[manager].state.change(ticket, reference, change, self.now);
     }
 
-    /// A manager says what has become of changes.
+    /// Takes the outcomes of a manager's changes.
     pub(super) fn take_finished(&mut self, manager: usize) {
         for (ticket, outcome) in self.managers[manager].state.take_finished() {
             let issued = self.tickets.remove(&ticket).expect("a ticket is answered once");
@@ -75,7 +75,7 @@ impl World {
         }
     }
 
-    /// A manager has panicked: whoever waits for it waits no more.
+    /// A manager has panicked: drops its tickets.
     pub(super) fn forget_tickets(&mut self, manager: usize) {
         let gone = self.tickets.extract_if(.., |_, issued| issued.manager == manager);
         for (ticket, issued) in gone.collect::<Vec<_>>() {
@@ -100,7 +100,7 @@ impl World {
         let expectation = &mut self.clients[client].expectation;
         match outcome {
             ChangeOutcome::Changed(names) if !is_stale => {
-                // None if the client has connected again since it asked.
+                // None if the client has reconnected since the request.
                 if let Some(list) = expectation.acknowledge(ticket) {
                     assert!(list.iter().copied().eq(names.iter().map(String::as_str)));
                     self.totals.changed += 1;

@@ -1,4 +1,4 @@
-//! Feeds: streams that open while whom their user follows is read, and calls that change it.
+//! Feeds: they open after reading the follow graph page by page, and calls change them.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::graph::{AUTHORS, ModelGraph, NOTIFICATIONS, POSTS, USERS, What};
 
 const KINDS: [&str; 3] = ["message", "x", "y"];
 
-/// A feed's stream that is about to open.
+/// A feed's stream about to open.
 pub(super) struct ExpectedSession {
     manager: usize,
     feed: FeedOf,
@@ -26,7 +26,7 @@ pub(super) struct ExpectedSession {
     muted: Option<BTreeSet<&'static str>>,
 }
 
-/// A feed that is read again.
+/// A feed in the middle of a reread.
 pub(super) struct Reread {
     manager: usize,
     user: usize,
@@ -34,14 +34,14 @@ pub(super) struct Reread {
     muted: Option<BTreeSet<&'static str>>,
 }
 
-/// What is read of whom a user follows.
+/// The topics read so far from a user's followed authors.
 struct GraphPage {
     next_author: usize,
     topics: Vec<&'static str>,
 }
 
 impl GraphPage {
-    /// Reads some more; whether there was more.
+    /// Reads up to `count` further authors. False at the end.
     fn read(&mut self, graph: &ModelGraph, user: usize, count: usize) -> bool {
         let end = (self.next_author + count).min(AUTHORS.len());
         let authors = (self.next_author..end).filter(|author| graph.follows(user, *author));
@@ -55,7 +55,7 @@ fn user_named(user: usize) -> User {
 }
 
 impl World {
-    /// A feed's stream comes a step nearer to being open.
+    /// Takes one step to open a feed: expect it, read the authors, read the muted kinds, open it.
     pub(super) fn open_feed(&mut self, client: usize, user: usize) {
         let Some(mut expected) = self.expected[client].take() else {
             let manager = self.rng.random_range(0..MANAGERS);
@@ -68,7 +68,7 @@ impl World {
         };
         let count = self.rng.random_range(1..3);
         if expected.page.read(&self.graph, user, count) {
-            // There may be more.
+            // Read the next page in a later step.
         } else if expected.muted.is_none() {
             expected.muted = Some(self.graph.muted(user).clone());
         } else {
@@ -94,7 +94,7 @@ impl World {
         });
     }
 
-    /// Takes up what a manager wants to read again.
+    /// Starts the rereads requested by a manager.
     pub(super) fn take_rereads(&mut self, manager: usize) {
         while let Some(user) = self.managers[manager].state.next_to_reread() {
             let number = USERS.iter().position(|name| *name == user.as_str()).unwrap();
@@ -103,7 +103,7 @@ impl World {
         }
     }
 
-    /// Something that is read again comes a step nearer to being read, or cannot be had.
+    /// Takes one step of a reread. At its end, the graph is sometimes unavailable.
     pub(super) fn reread(&mut self) {
         if self.rereads.is_empty() {
             return;
@@ -127,7 +127,7 @@ impl World {
         self.managers[manager].state.on_reread(&user_named(user), read, self.now);
     }
 
-    /// A client that was about to open its feed goes away.
+    /// A client disconnects before its feed has opened.
     pub(super) fn give_up(&mut self, client: usize) {
         if let Some(ExpectedSession { manager, feed, .. }) = self.expected[client].take() {
             self.managers[manager].state.forget_expected(&feed);
@@ -162,7 +162,7 @@ impl World {
         its.map(|(number, _)| number).collect()
     }
 
-    /// A manager hears of a change of the graph.
+    /// Passes a change of the graph to a manager.
     pub(super) fn tell_of_graph(&mut self) {
         self.repeat_calls();
         let calls = self.graph.calls.iter().enumerate();
@@ -181,16 +181,16 @@ impl World {
         self.tell_manager(number, manager);
     }
 
-    /// Tells all instances that can be told. One that cannot reads its feeds again once it
-    /// can, before it hears of anything that was published meanwhile.
+    /// Calls all connected instances. Any other instance rereads its feeds after its reconnect,
+    /// before it gets an event published in between.
     fn tell_instances(&mut self, place: usize) {
         let Some(redis) = &mut self.redis else { return };
         let call = &mut self.graph.calls[place];
         let partition = Topic::parse(call.topic()).unwrap().partition(PARTITIONS);
         let log = &mut redis.partitions[usize::from(partition)];
         let own = self.rng.random_range(0..MANAGERS);
-        // Kinds are muted in all partitions: an instance that is away from one only is not
-        // seen to here.
+        // Muted kinds concern all partitions. The model does not cover such a call with some of an
+        // instance's links down, so it waits for this link on every instance.
         let is_mute = matches!(call.what, What::Mute { .. });
         let must_be_up = (0..MANAGERS).filter(|instance| is_mute || *instance == own);
         if must_be_up.into_iter().all(|instance| log.lines[instance].is_up) {
@@ -199,8 +199,7 @@ impl World {
         }
     }
 
-    /// What was on its way by a connection that is lost is told again: its caller was not
-    /// answered.
+    /// Repeats calls in flight on a lost connection: their caller got no answer.
     fn repeat_calls(&mut self) {
         let Some(redis) = &self.redis else { return };
         for call in &mut self.graph.calls {
@@ -254,7 +253,7 @@ impl World {
         self.end_calls();
     }
 
-    /// What all streams have taken is acknowledged.
+    /// Ends the calls applied by all streams: the caller gets its acknowledgement.
     fn end_calls(&mut self) {
         let before = self.graph.calls.len();
         self.graph.calls.retain(|call| !call.is_done());

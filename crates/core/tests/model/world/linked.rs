@@ -1,4 +1,4 @@
-//! A world with a ModelRedis in it: what travels to and fro, and what goes wrong there.
+//! The links between instances and the model Redis: messages and faults.
 
 use fanfare_core::log::LogUpdate;
 use rand::RngExt;
@@ -7,7 +7,7 @@ use super::{MANAGERS, PARTITIONS, Reference, World, any};
 use crate::redis::{ModelPush, RedisPartition};
 
 impl World {
-    /// Something goes wrong between ModelRedis and an instance, or with ModelRedis.
+    /// Disturbs the model Redis or a link to it.
     pub(super) fn disturb_redis(&mut self) {
         let Some(redis) = &mut self.redis else { return };
         let (instance, partition) =
@@ -35,8 +35,8 @@ impl World {
                 self.reference.evict_all();
             }
             1..4 if redis.loses_pushes && !pushes.is_empty() => {
-                // Whoever has had a later event of another topic can come back with its id
-                // before the hole is found. So this one may be missing, but no other.
+                // A client with a later event of another topic may resume from its id before the
+                // replica finds the hole. So exactly the lost events may be missing.
                 let lost = match line.news.remove(any(&mut self.rng, &pushes)) {
                     Some(ModelPush::Update(LogUpdate::Event(event))) => vec![event],
                     Some(ModelPush::Update(LogUpdate::FannedOut(events))) => events,
@@ -53,7 +53,7 @@ impl World {
                 }
             }
             4..7 if !pushes.is_empty() => {
-                // Repeated, now or later.
+                // Repeat a push, at once or behind later messages.
                 let place = any(&mut self.rng, &pushes);
                 let repeated = match &line.news[place] {
                     ModelPush::Update(LogUpdate::Event(event)) => LogUpdate::Event(event.clone()),
@@ -69,7 +69,7 @@ impl World {
         }
     }
 
-    /// LogUpdate and requests travel a little between ModelRedis and an instance's partition.
+    /// Passes some log updates and requests between the model Redis and an instance's partition.
     pub(super) fn relay(&mut self, instance: usize, partition: usize, count: usize) {
         let Some(redis) = &mut self.redis else { return };
         if self.rng.random_bool(0.05) {
@@ -105,7 +105,7 @@ impl World {
         }
     }
 
-    /// Lets all that is on its way to and from ModelRedis arrive.
+    /// Passes on all messages in flight to and from the model Redis.
     pub(super) fn run_redis(&mut self) {
         if self.redis.is_none() {
             return;

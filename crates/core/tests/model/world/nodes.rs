@@ -1,4 +1,4 @@
-//! The parts under test, and what is on its way between them.
+//! The parts under test, with the messages in flight between them.
 
 use std::{
     cell::RefCell,
@@ -27,7 +27,7 @@ pub(super) enum ConnectionMail {
     End(ShutdownReason),
 }
 
-/// A connection's mailbox.
+/// A connection's mailbox with a bound on frames, and the number of refused frames.
 #[derive(Clone, Default)]
 pub(super) struct Mailbox(pub Rc<RefCell<VecDeque<ConnectionMail>>>, pub Rc<RefCell<usize>>);
 
@@ -62,9 +62,9 @@ impl Outlet for Mailbox {
 }
 
 pub(super) struct PartitionNode {
-    /// Empty only while it is rebuilt.
+    /// None only during a rebuild.
     pub state: Option<PartitionState<()>>,
-    /// Per manager: whether it must be told of a restart, and what is on its way to it.
+    /// By manager: whether the restart is still unreported, and the deliveries in flight.
     pub must_restart: [bool; MANAGERS],
     pub to_manager: [Option<Vec<Delivery<()>>>; MANAGERS],
 }
@@ -82,7 +82,7 @@ impl PartitionNode {
 
 pub(super) struct ManagerNode {
     pub state: ManagerState<Mailbox>,
-    /// Per partition, what is on its way to it.
+    /// By partition, the interest changes in flight.
     pub to_partition: Vec<Option<Vec<InterestChange>>>,
 }
 
@@ -92,17 +92,17 @@ pub(super) struct Session {
     pub manager: usize,
     pub mailbox: Mailbox,
     pub state: ConnectionState,
-    /// Whether the actor still runs; its bytes may outlive it.
+    /// Whether the actor still runs. Its unread bytes may outlive it.
     pub is_actor_alive: bool,
     pub is_finished: bool,
     /// Written by the hub, not read by the client.
     pub wire: VecDeque<u8>,
     pub secret: u64,
-    /// By partition, the last sequence when it opened.
+    /// By partition, the last sequence at the opening.
     pub opened_at: Vec<u64>,
-    /// Events that its manager has taken since it opened: they reach the stream, even if it
-    /// does not want them any more.
+    /// Events taken by its manager since the opening: they reach the stream, even after a later
+    /// removal of their topic.
     pub arrived: HashSet<usize>,
-    /// Those with a collapse key that the connection has taken, by themselves or merged.
+    /// Events with a collapse key taken by the connection, on their own or merged.
     pub handed: BTreeSet<usize>,
 }

@@ -1,4 +1,4 @@
-//! What travels between partitions and managers, and the turns of managers.
+//! The messages between partitions and managers, and the turns of managers.
 
 use fanfare_core::{
     event::SequencedEvent,
@@ -11,7 +11,7 @@ use rand::RngExt;
 use super::{MANAGERS, PARTITIONS, Reference, World};
 
 impl World {
-    /// A message between a partition and a manager arrives, or sets out.
+    /// A message between a partition and a manager is sent or arrives.
     pub(super) fn hand_over(&mut self) {
         let partition = self.rng.random_range(0..usize::from(PARTITIONS));
         let manager = self.rng.random_range(0..MANAGERS);
@@ -37,7 +37,7 @@ impl World {
         }
     }
 
-    /// The instance that a manager belongs to.
+    /// The instance of a manager.
     fn instance_of(&self, manager: usize) -> usize {
         if self.redis.is_some() { manager } else { 0 }
     }
@@ -74,18 +74,18 @@ impl World {
         }
     }
 
-    /// Notes what the stream cannot be given any more, at the moment of its attach.
+    /// Records the events missing in history for a stream, at the moment of its attach.
     fn note_attach(&mut self, partition: u16, change: &InterestChange) {
         let InterestChange::Attach { stream, interest, from } = change else { return };
         let StartFrom::After { sequence: after, .. } = from else { return };
         if self.redis.is_some() {
-            // The answer comes later, and may then lack more.
+            // The replica answers later, and history may have lost more events by then.
             return;
         }
         let Some(client) = self.streams.get(stream).copied() else { return };
         let session = self.sessions[client].as_ref();
         if session.is_none_or(|session| session.stream != *stream) {
-            // A stream that is gone already.
+            // The stream has already ended.
             return;
         }
         let client = &mut self.clients[client];
@@ -113,7 +113,7 @@ impl World {
         self.take_rereads(manager);
     }
 
-    /// Notes which events a manager takes: its streams get them.
+    /// Records the events taken by a manager: its streams get them.
     fn note_arrival(&mut self, manager: usize, delivery: &Delivery<()>) {
         let reference = &self.reference;
         let index = |event: &SequencedEvent| {

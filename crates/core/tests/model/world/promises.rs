@@ -1,11 +1,10 @@
-//! What is promised to each client of each event: noted when it is published, by what the
-//! client then wants for certain, and revised where what it wants changes.
+//! The expected delivery of each event to each client: recorded at the publish, and revised with
+//! every change of the client's subscription.
 //!
-//! - An event that it wants for certain must be told, an event that it does not want never;
-//!   while a change is under way it may be told.
-//! - What was wanted and had come as far as the stream's manager before a removal was asked
-//!   for is told, unless the stream is cut. What had not may be told.
-//! - What was published before an addition may be told if the client's last id is older.
+//! - A wanted event must arrive, an unwanted event must not. With a change in flight, it may.
+//! - A removal is requested, and the stream's manager already has a wanted event: the event must
+//!   arrive, unless the stream is cut. If the manager does not have it yet, it may arrive.
+//! - An event published before an addition may arrive if the client's last id is older.
 
 use fanfare_core::cursor::Cursor;
 
@@ -17,7 +16,7 @@ use crate::{
     reference::{EventRecord, Reference},
 };
 
-/// What a client wants of an event now.
+/// The expected delivery of an event by the client's present subscription.
 fn due_now(client: &ModelClient, graph: &ModelGraph, record: &EventRecord) -> Due {
     let type_filter = match client.wants_type(record.event_type) {
         true => client.expectation.kind(graph, record.event_type),
@@ -27,7 +26,7 @@ fn due_now(client: &ModelClient, graph: &ModelGraph, record: &EventRecord) -> Du
 }
 
 impl World {
-    /// The last event has been published.
+    /// Records the expected delivery of the newest event, for every client.
     pub(super) fn promise(&mut self) {
         let Some(record) = self.reference.records.last() else { return };
         for client in &mut self.clients {
@@ -37,7 +36,7 @@ impl World {
         }
     }
 
-    /// A change of what the client wants has begun.
+    /// Revises the expected deliveries at the start of a change.
     pub(super) fn revise(&mut self, number: usize) {
         let arrived = self.sessions[number].as_ref().map(|session| &session.arrived);
         let (mut revised, mut kept) = (Vec::new(), 0);
@@ -46,7 +45,7 @@ impl World {
             let now = due_now(client, &self.graph, record);
             let kind = client.expectation.kind(&self.graph, record.event_type);
             let has_arrived = arrived.is_some_and(|arrived| arrived.contains(&index));
-            // One that was muted waits with the others of its topic, and may be heard now.
+            // A muted event is queued with the others of its topic, so unmuting may deliver it.
             let is_queued = has_arrived && client.topic_due[index] != Due::Not;
             let may_be_wanted = now != Due::Not
                 || kind != Due::Not && is_queued && client.wants_type(record.event_type);
@@ -63,14 +62,14 @@ impl World {
         self.set_may(number, &revised);
     }
 
-    /// The client has connected with a list that says of each event whether it wants it.
+    /// Revises the expected deliveries for a new stream; `wants` is its subscription.
     pub(super) fn promise_at_open(&mut self, number: usize, wants: impl Fn(&EventRecord) -> bool) {
         let client = &self.clients[number];
         let cursor = client.last_id.parse::<Cursor>().ok();
         let (mut revised, mut unnamed) = (Vec::new(), 0);
         for (index, record, due) in self.untold(number) {
             let is_wanted = wants(record) && client.wants_type(record.event_type);
-            // A partition that it has had no id of: it begins live there.
+            // The client's id does not name the partition: the stream begins live there.
             let is_unnamed = cursor
                 .as_ref()
                 .is_some_and(|cursor| cursor.positions.get(record.partition).is_none());
@@ -88,7 +87,7 @@ impl World {
         self.set_may(number, &revised);
     }
 
-    /// The client has read something.
+    /// Takes the client's newly read events and gaps.
     pub(super) fn note_told(&mut self, number: usize) {
         self.note_beginning(number);
         let client = &mut self.clients[number];
@@ -109,7 +108,8 @@ impl World {
         }
     }
 
-    /// Where the client begins in partitions that it had no id of, once it knows.
+    /// Takes the client's first positions in partitions new to its id. Without the model Redis,
+    /// events up to these positions must not arrive.
     fn note_beginning(&mut self, number: usize) {
         let client = &mut self.clients[number];
         for (before, id) in std::mem::take(&mut client.placed) {
@@ -127,10 +127,10 @@ impl World {
                 let due = &mut client.due[index];
                 match position(&since) {
                     Some(since) if (record.era, record.sequence) <= (first_era, since) => {
-                        // With ModelRedis it may come again with the next epoch.
+                        // With the model Redis, the next epoch may deliver it again.
                         *due = if self.redis.is_none() { Due::Not } else { due.and(Due::May) };
                     }
-                    // Nor has it an id of this one now.
+                    // The first id does not name the partition either: both outcomes are right.
                     None if !client.has_begun => *due = due.and(Due::May),
                     _ => {}
                 }
@@ -139,7 +139,7 @@ impl World {
         }
     }
 
-    /// In another epoch it gets what is left of all that it wants now.
+    /// After an `epoch` gap, the client may get every wanted event left in history.
     fn note_epoch(&mut self, number: usize) {
         let client = &self.clients[number];
         let left = self.untold(number).filter(|(_, record, due)| {
@@ -149,8 +149,8 @@ impl World {
         self.set_may(number, &left);
     }
 
-    /// The stream is cut. Events that went into a later one which was not read go uncounted
-    /// if the last id is behind them.
+    /// After a cut, finds the uncounted events: merged into a later, unread event, with the last id
+    /// already past them.
     pub(super) fn note_uncounted(
         &mut self,
         number: usize,
@@ -187,8 +187,8 @@ impl World {
         indices.iter().for_each(|index| self.clients[number].due[*index] = Due::May);
     }
 
-    /// Whether an event that was not wanted may come after all, as its topic is wanted now:
-    /// whether it is newer than where the client stands.
+    /// Whether a previously unwanted event may arrive after an addition: it is newer than the
+    /// client's position.
     fn may_come(&self, number: usize, record: &EventRecord) -> bool {
         if let Some(redis) = &self.redis
             && (redis.era > 0 || redis.loses_tails)
@@ -198,7 +198,7 @@ impl World {
         let cursor = self.clients[number].last_id.parse::<Cursor>().ok();
         match cursor.and_then(|cursor| cursor.positions.get(record.partition)) {
             Some(position) => record.sequence > position,
-            // An instance may be behind.
+            // The stream's instance may be behind the log.
             None if self.redis.is_some() => true,
             None => {
                 let session = self.sessions[number].as_ref();
@@ -210,8 +210,8 @@ impl World {
     }
 }
 
-/// Which event it is that a client was told: of a fan-out, the one that its id has come to.
-/// None if the id does not tell, as while a partition is behind in another epoch.
+/// The index of a received event. For a fan-out, the id decides: it has moved to the event's
+/// sequence. None if the id is ambiguous, for example with a partition still in an older epoch.
 fn which(reference: &Reference, told: &StreamTold) -> Option<usize> {
     let all = reference.of_number(told.number);
     if let [only] = all {
@@ -221,7 +221,7 @@ fn which(reference: &Reference, told: &StreamTold) -> Option<usize> {
     let has_come_to = |index: &&usize| {
         let record = &reference.records[**index];
         let position = |cursor: &Option<Cursor>| cursor.as_ref()?.positions.get(record.partition);
-        // A partition that was added meanwhile is named without an event of it.
+        // A partition added in between enters the id without an event.
         let is_known = position(&before).is_some();
         is_known && position(&now) == Some(record.sequence) && position(&now) != position(&before)
     };

@@ -1,4 +1,4 @@
-//! What is published: events one by one, and one event for many topics.
+//! Publishing: single events, and one event for many topics.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
     reference::EventRecord,
 };
 
-/// A fan-out that is done again now and then, as when its answer was lost.
+/// A fan-out, repeated now and then like a retry after a lost answer.
 pub(super) struct Repeated {
     fan_out: FanOutPublish,
     number: usize,
@@ -21,7 +21,7 @@ pub(super) struct Repeated {
     reached: Vec<&'static str>,
 }
 
-/// An event whose data says a number.
+/// An event with a number as data.
 fn event(
     number: usize,
     event_type: Option<&'static str>,
@@ -84,7 +84,7 @@ impl World {
         });
     }
 
-    /// One event for some users, new or once more.
+    /// Publishes one event for some users, or repeats the last fan-out.
     pub(super) fn fan_out(&mut self) {
         let last = self.fan_outs.last().filter(|_| self.rng.random_bool(0.4));
         if last.is_none() {

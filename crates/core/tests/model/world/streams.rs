@@ -1,5 +1,4 @@
-//! Streams: how clients connect, what connections do with their mail, what clients read, and
-//! how all of it breaks.
+//! Streams: clients connect and read, connections handle their mail, and all of it breaks.
 
 use std::{
     collections::{BTreeSet, HashSet, VecDeque},
@@ -69,7 +68,7 @@ impl World {
         }
     }
 
-    /// The transport takes what there is, and the client reads some of it.
+    /// The transport takes all available bytes, and the client reads some of them.
     pub(super) fn transport(&mut self, client: usize) {
         let Some(session) = &mut self.sessions[client] else { return };
         let reader = &mut self.clients[client];
@@ -101,7 +100,7 @@ impl World {
         }
     }
 
-    /// A client connects; one that has a feed is about to.
+    /// A client connects. A feed opens in several steps.
     pub(super) fn open(&mut self, client: usize) {
         if self.sessions[client].is_some() {
             return;
@@ -189,7 +188,7 @@ impl World {
         self.managers[session.manager].state.close(session.stream);
     }
 
-    /// An actor panics and is rebuilt, or a connection's dies.
+    /// A partition or a manager panics and is rebuilt, or a connection's actor dies.
     pub(super) fn panic(&mut self) {
         match self.rng.random_range(0..3) {
             0 => {

@@ -1,4 +1,4 @@
-//! Whether every client got what it had to get, and nothing else.
+//! The verdict: every client got all due events and nothing else.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -6,12 +6,12 @@ use super::{ModelTotals, PARTITIONS, World};
 use crate::{client::ModelClient, expectation::Due, reference::CollapsedItem};
 
 impl World {
-    /// Compares what clients got with what was promised to them.
+    /// Compares the received events with the expected deliveries.
     pub fn check(mut self) -> ModelTotals {
         assert!(self.tickets.is_empty() && self.graph.calls.is_empty(), "unanswered changes");
         for number in 0..self.clients.len() {
             let client = &self.clients[number];
-            assert!(client.has_begun, "client {number} has never been connected");
+            assert!(client.has_begun, "client {number} has never connected");
             self.check_order(number, client);
             self.check_counts(number, client);
             self.totals.superseded += self.check_promises(number, client);
@@ -27,14 +27,14 @@ impl World {
         self.totals
     }
 
-    /// Where in what a client got it may have begun anew: after a gap of another epoch it
-    /// gets again what was left.
+    /// The places of possible restarts in `got`: after an `epoch` gap, the client gets the rest of
+    /// history again.
     fn restarts<'a>(&self, client: &'a ModelClient) -> &'a [usize] {
         let loses_tails = self.redis.as_ref().is_some_and(|redis| redis.loses_tails);
         if loses_tails { &client.epoch_gaps_at } else { &[] }
     }
 
-    /// Each partition in order, nothing twice, nothing unasked.
+    /// Each partition in order, no event twice, no unwanted event.
     fn check_order(&self, number: usize, client: &ModelClient) {
         let mut last = [(0, 0); PARTITIONS as usize];
         let mut run: HashSet<usize> = HashSet::new();
@@ -58,13 +58,13 @@ impl World {
             assert_ne!(
                 client.due[*index],
                 Due::Not,
-                "client {number} got {index} unasked: {record:?}\n{client:?}"
+                "client {number} got unwanted {index}: {record:?}\n{client:?}"
             );
         }
     }
 
-    /// An event stands for itself and for those of its key since the one before that was
-    /// told: for all that had to be told, and for none that must not.
+    /// A merged event counts the events of its item since the last received one: all due events,
+    /// and no unwanted event.
     fn check_counts(&self, number: usize, client: &ModelClient) {
         let mut before: BTreeMap<CollapsedItem, usize> = BTreeMap::new();
         let is_blurred =
@@ -75,7 +75,7 @@ impl World {
             }
             let count = client.told[place].count;
             let Some(item) = self.reference.collapses_with(*index) else {
-                assert_eq!(count, 1, "client {number} got {index}, which collapses with nothing");
+                assert_eq!(count, 1, "client {number}: {index} never merges");
                 continue;
             };
             if is_blurred(*index) {
@@ -90,7 +90,7 @@ impl World {
             let must = between.iter().filter(|between| {
                 self.is_due(client, **between) && !client.uncounted.contains(between)
             });
-            // After another epoch's gap it may have had some of them before.
+            // Before an `epoch` gap, the client may have got some of them already.
             let is_exact = client.epoch_gaps_at.is_empty() && client.blurred.is_empty();
             let must = if is_exact { must.count() } else { 0 };
             assert!(
@@ -102,7 +102,8 @@ impl World {
         }
     }
 
-    /// What had to be told was, or something else stood for it.
+    /// Every due event arrived, or a later event superseded it or counted it. Returns the number of
+    /// superseded events.
     fn check_promises(&self, number: usize, client: &ModelClient) -> usize {
         let mut superseded = 0;
         let untold = (0..client.due.len()).filter(|index| !client.is_got.contains(index));
@@ -131,7 +132,7 @@ impl World {
         superseded
     }
 
-    /// Whether an event has to be told and no gap has excused it.
+    /// Whether an event must have arrived: expected, and not excused by a gap.
     fn is_due(&self, client: &ModelClient, index: usize) -> bool {
         let record = &self.reference.records[index];
         let is_excused = client.excused.contains(&index)
