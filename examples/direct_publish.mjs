@@ -1,10 +1,10 @@
-// Publishes an event straight through Redis, with no instance of fanfare in between.
+// Publishes an event straight through Redis, without an instance of fanfare.
 //
-//   npm install redis
-//   node examples/direct_publish.mjs TOPIC DATA [--id ID] [--event TYPE] [--key KEY] [--redis URL]
+//     npm install redis
+//     node examples/direct_publish.mjs TOPIC DATA [--id ID] [--event TYPE] [--key KEY] [--redis URL]
 //
-// The script that it calls, `publish.lua`, is a public interface: its head says what it takes. It
-// gives the event its sequence, keeps it, and brings it to every instance that has listeners.
+// The script `publish.lua` is a public interface. Its head documents keys, arguments and answer. The script
+// numbers the event, stores it and pushes it to every instance with listeners.
 
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -14,7 +14,7 @@ import { createClient } from 'redis';
 const SCRIPT = await readFile(new URL('../crates/redis/src/publish.lua', import.meta.url), 'utf8');
 const SHA = createHash('sha1').update(SCRIPT).digest('hex');
 
-// As the instances have them in their configuration.
+// These must equal the configuration of the instances.
 const PREFIX = 'fanfare';
 const PARTITIONS = 16;
 const MAX_TOPICS = 1_000_000 / PARTITIONS;
@@ -44,7 +44,7 @@ export async function publish(client, topic, data, { event = '', key = '', id = 
   args.push(IDEMPOTENCY_WINDOW_MS, 0, HISTORY_EVENTS, HISTORY_TTL_MS, CONFLATE);
 
   const call = { keys, arguments: args.map(String) };
-  // Sends the script itself only where Redis does not know it yet.
+  // `EVAL` sends the script itself: needed once per Redis, until Redis knows the hash.
   const answer = await client.evalSha(SHA, call).catch((error) => {
     if (!error.message.startsWith('NOSCRIPT')) throw error;
     return client.eval(SCRIPT, call);

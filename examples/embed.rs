@@ -1,10 +1,10 @@
-//! An application with a login of its own, whose users are streamed their own topic only.
+//! An application with its own login. Each user has a stream of the own topic only.
 //!
-//! `cargo run --example embed`, then open <http://127.0.0.1:8082/> in two browsers, log in
-//! as two users, and let one notify the other.
+//! `cargo run --example embed`, then open <http://127.0.0.1:8082/> in two browsers, log in as two
+//! users, and let one notify the other.
 //!
-//! The hub has no endpoint here but `/me`: what a user may hear is decided in `my_stream`,
-//! and what is published is decided in `notify`.
+//! The hub has no endpoint here except `/me`. `my_stream` decides the topics of a user, `notify`
+//! publishes.
 
 use std::{collections::HashMap, sync::Mutex};
 
@@ -18,10 +18,10 @@ use actix_web::{
 use fanfare::{Config, Event, Hub, Subscription};
 use serde::{Deserialize, Serialize};
 
-/// Session token to user name. An application has this in its database.
+/// Session token to user name. A real application stores this in its database.
 type Sessions = Data<Mutex<HashMap<String, String>>>;
 
-/// Whoever sends the request, by the cookie that the login set.
+/// The sender of the request, by the cookie from the login.
 struct User {
     name: String,
 }
@@ -64,7 +64,7 @@ async fn log_in(login: Form<Login>, sessions: Sessions) -> impl Responder {
     HttpResponse::SeeOther().insert_header(("Location", "/")).cookie(cookie.finish()).finish()
 }
 
-/// A user's own stream, and nobody else's.
+/// The user's own stream. Topics in the query are ignored.
 async fn my_stream(hub: Data<Hub>, user: User, request: HttpRequest) -> impl Responder {
     hub.stream(&request, Subscription::new().topic(topic(&user.name)))
 }
@@ -82,7 +82,7 @@ async fn notify(
     Ok(HttpResponse::NoContent())
 }
 
-/// A name is put in hexadecimal, so that no name can reach into another's topic.
+/// Topic of a user. The name is in hexadecimal, so no name can form another user's topic.
 fn topic(name: &str) -> String {
     let hexadecimal: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("notifications:{hexadecimal}")

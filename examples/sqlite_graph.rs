@@ -1,5 +1,4 @@
-//! An application that keeps who follows whom in a database of its own, SQLite here, and has
-//! the hub use it.
+//! An application with the follow graph in its own database, here SQLite. The hub uses this graph.
 //!
 //! `cargo run --example sqlite_graph`, then
 //!
@@ -9,8 +8,8 @@
 //! curl http://127.0.0.1:8083/most-followed
 //! ```
 //!
-//! and find them in `followers.sqlite`, also after a restart. `cargo test --example
-//! sqlite_graph` holds the graph to the promises that the hub relies on.
+//! The follows are in `followers.sqlite`, also after a restart. `cargo test --example sqlite_graph`
+//! checks the graph against the hub's requirements.
 
 use std::{path::Path, sync::Arc, thread};
 
@@ -27,10 +26,10 @@ use futures_util::FutureExt;
 use rusqlite::{Connection, Transaction, params};
 use tokio::sync::{mpsc, oneshot};
 
-/// Questions that may wait for the database. Who asks more waits for a place.
+/// Most queued queries. Further queries wait for a free slot.
 const MAX_WAITING: usize = 64;
 
-/// Both directions in order of names, so that a page begins where the one before ended.
+/// Both directions are sorted by name, so a page begins behind the last name of the page before.
 const SCHEMA: &str = "
     PRAGMA journal_mode = WAL;
     PRAGMA synchronous = NORMAL;
@@ -42,10 +41,10 @@ const SCHEMA: &str = "
     CREATE UNIQUE INDEX IF NOT EXISTS follows_of ON follows (follower, author);
 ";
 
-/// Something to do with the database, on its thread.
+/// A query or change, run on the database thread.
 type Work = Box<dyn FnOnce(&mut Connection) + Send>;
 
-/// Followers in SQLite: one thread has the connection, as it blocks.
+/// A follow graph in SQLite. The connection blocks, so one thread owns it.
 struct SqliteGraph {
     queue: mpsc::Sender<Work>,
 }
@@ -55,7 +54,7 @@ impl SqliteGraph {
         let mut connection = Connection::open(path)?;
         connection.execute_batch(SCHEMA)?;
         let (queue, mut works) = mpsc::channel::<Work>(MAX_WAITING);
-        // It ends with the last sender.
+        // The thread ends with the last sender.
         thread::spawn(move || {
             while let Some(work) = works.blocking_recv() {
                 work(&mut connection);
@@ -64,7 +63,7 @@ impl SqliteGraph {
         Ok(Self { queue })
     }
 
-    /// Has something done in a transaction and waits for its result.
+    /// Runs `work` in a transaction and waits for its result.
     fn with<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
@@ -77,7 +76,7 @@ impl SqliteGraph {
                     transaction.commit()?;
                     Ok(result)
                 });
-                // Who asked may have gone.
+                // The caller may have dropped its future.
                 let _ = tell.send(result);
             });
             self.queue.send(work).await.map_err(|_| gone())?;
@@ -87,7 +86,7 @@ impl SqliteGraph {
         .boxed()
     }
 
-    /// Runs a statement for each edge; how many rows changed.
+    /// Runs a statement for each edge; returns the number of changed rows.
     fn for_each(&self, sql: &'static str, edges: Vec<Follow>) -> GraphFuture<'_, u64> {
         self.with(move |transaction| {
             let mut statement = transaction.prepare_cached(sql)?;
@@ -107,7 +106,7 @@ impl SqliteGraph {
         limit: usize,
     ) -> GraphFuture<'_, Page> {
         async move {
-            // The last name of the page before, which must be one.
+            // The last name of the page before. Clients can send anything, so it is checked.
             let after = match after {
                 None => String::new(),
                 Some(after) if User::parse(&after).is_ok() => after,
@@ -115,7 +114,7 @@ impl SqliteGraph {
             };
             let read = move |transaction: &Transaction<'_>| {
                 let mut statement = transaction.prepare_cached(sql)?;
-                // One more tells whether there is a next page.
+                // One row more than the page shows if there is a next page.
                 let count = i64::try_from(limit + 1).unwrap_or(i64::MAX);
                 let names = statement.query_map(params![user.as_str(), after, count], |row| {
                     row.get::<_, String>(0)
@@ -133,7 +132,7 @@ impl SqliteGraph {
         .boxed()
     }
 
-    /// A question of the application's own, which the hub would not have.
+    /// The application's own query, not offered by the hub.
     async fn most_followed(&self) -> Result<Vec<(String, i64)>, GraphError> {
         let read = |transaction: &Transaction<'_>| {
             let mut statement = transaction.prepare_cached(
@@ -219,7 +218,7 @@ mod tests {
 
     use super::*;
 
-    /// A database of its own, gone with this value.
+    /// A database for one test, removed on drop.
     struct Database {
         folder: std::path::PathBuf,
     }

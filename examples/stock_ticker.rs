@@ -1,10 +1,10 @@
-//! A stock ticker as a library: real prices on one topic, conflated by symbol.
+//! A stock ticker with the library: real prices on one topic, conflated by symbol.
 //!
-//! `cargo run --example stock_ticker`, then in another terminal
-//! `curl -N 'http://127.0.0.1:8081/events/stream?topic=ticker&snapshot=true'`.
+//! `cargo run --example stock_ticker`, then in another terminal `curl -N
+//! 'http://127.0.0.1:8081/events/stream?topic=ticker&snapshot=true'`.
 //!
-//! Five hundred prices a second are published, as a feed would. A client is sent at most
-//! one price a symbol and tick, the newest; one that comes later begins with a snapshot.
+//! The program publishes five hundred prices a second, like a real feed. A client gets at most one
+//! price per symbol and tick, the newest. A late client begins with a snapshot.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use fanfare::{
 };
 use serde::Serialize;
 
-/// Real month-end prices; `data/README.md` says where they come from.
+/// Real month-end prices; `data/README.md` names the source.
 const PRICES: &str = include_str!("data/stocks.csv");
 
 #[derive(Debug, Serialize)]
@@ -26,7 +26,7 @@ struct Price<'a> {
 }
 
 impl<'a> Price<'a> {
-    /// Of a line `symbol,date,price`.
+    /// Parses a line `symbol,date,price`.
     fn parse(line: &'a str) -> Option<Self> {
         let mut fields = line.split(',');
         let (symbol, date) = (fields.next()?, fields.next()?);
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(server.h1_allow_half_closed(false).bind("127.0.0.1:8081")?.run().await?)
 }
 
-/// Publishes the prices over and over.
+/// Publishes all prices in an endless loop.
 async fn publish(hub: Hub) -> Result<(), Box<dyn std::error::Error>> {
     let mut interval = tokio::time::interval(Duration::from_millis(2));
     for price in PRICES.lines().skip(1).filter_map(Price::parse).cycle() {

@@ -1,12 +1,12 @@
-//! A page that uploads a file and is pushed the progress of exactly that upload.
+//! A page uploads a file, and the server pushes the progress of this upload.
 //!
-//! `cargo run --release --example upload_progress`, then open <http://127.0.0.1:8083/>.
-//! `--help` names the bounds. With `FANFARE__REDIS__URL=redis://127.0.0.1` several such
-//! servers act as one: the page may listen to another than the one it uploads to.
+//! `cargo run --release --example upload_progress`, then open <http://127.0.0.1:8083/>. `--help`
+//! names the bounds. With `FANFARE__REDIS__URL=redis://127.0.0.1` several such servers act as one:
+//! the page may upload to one server and listen to another.
 //!
-//! Each upload has a topic of its own, `upload:<random id>`, conflated to the latest: however
-//! fast the bytes come, a page is sent the newest state once a tick. The end of an upload is
-//! its last event, so nothing can replace it; it stays in history for those who come back.
+//! Each upload has its own topic, `upload:<random id>`, conflated to the latest. A page gets the
+//! newest state once a tick, at any upload speed. The end of an upload is its last event, so
+//! nothing can replace it; it stays in history for returning clients.
 
 use std::{collections::VecDeque, error::Error, net::SocketAddr, sync::Mutex, time::Duration};
 
@@ -31,16 +31,16 @@ use tokio::{
     time::{Instant, sleep, sleep_until, timeout},
 };
 
-/// Uploads that were announced and have not begun; of more the oldest are forgotten.
+/// Most announced uploads not yet begun. Over the limit, the oldest are forgotten.
 const MAX_ANNOUNCED: usize = 10_000;
 
-/// A client that sends nothing for so long has gone.
+/// A client silent for this long is considered gone.
 const STALL: Duration = Duration::from_secs(30);
 
-/// How long the last state of an upload is remembered.
+/// History time of an upload's last state.
 const REMEMBER: Duration = Duration::from_secs(600);
 
-/// Time before the newest state is offered to the hub again, should it refuse one.
+/// Pause before the next publish after a refusal by the hub.
 const RETRY: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Clone, Parser)]
@@ -48,23 +48,23 @@ struct Options {
     /// Address and port to serve on.
     #[arg(long, default_value = "127.0.0.1:8083")]
     listen: SocketAddr,
-    /// The longest file that is taken.
+    /// The longest accepted file.
     #[arg(long, default_value = "1GiB")]
     max_size: ByteSize,
-    /// Bytes of an upload that are read in a second, so that there is something to see
-    /// where the line is fast; 0 reads as fast as they come.
+    /// Bytes read per second of an upload: makes the progress visible on a fast line. 0 reads at
+    /// full speed.
     #[arg(long, default_value = "8MiB")]
     max_rate: ByteSize,
 }
 
-/// What there is to know of an upload: the data of its events.
+/// The state of an upload: the data of its events.
 #[derive(Debug, Clone, Serialize)]
 #[serde(untagged)]
 enum State {
     #[serde(rename_all = "camelCase")]
     Progress {
         received: u64,
-        /// Unless the client does not say how much it sends.
+        /// Unknown if the client sends no length.
         total: Option<u64>,
         percent: Option<f64>,
         bytes_per_second: u64,
@@ -76,7 +76,7 @@ enum State {
     Failed(Failure),
 }
 
-/// Why an upload ended early: a stable code, and words for people.
+/// Reason of an early end: a stable code, and a text for people.
 #[derive(Debug, Clone, Serialize)]
 struct Failure {
     code: &'static str,
@@ -97,7 +97,7 @@ impl State {
     }
 
     fn progress(received: u64, total: Option<u64>, started: Instant) -> Self {
-        // Rounded down: 100 is when all is there.
+        // Rounded down: 100 means complete.
         let percent = total.map(|total| (1000 * received / total.max(1)) as f64 / 10.0);
         let seconds = started.elapsed().as_secs_f64().max(0.001);
         let bytes_per_second = (received as f64 / seconds) as u64;
@@ -138,8 +138,8 @@ impl Failure {
     }
 }
 
-/// Ids that were given out and have not been used. Each is good for one upload: a second
-/// could put its progress behind the first one's end.
+/// Announced ids, not used yet. Each is valid for one upload: a second upload could put its
+/// progress behind the end of the first.
 #[derive(Default)]
 struct Announced(Mutex<VecDeque<String>>);
 
@@ -164,7 +164,7 @@ fn topic(id: &str) -> String {
     format!("upload:{id}")
 }
 
-/// Only the newest event of a topic leaves at a tick, and only the newest is remembered.
+/// A tick sends only the newest event of a topic, and history stores only the newest.
 fn policy() -> TopicPolicy {
     TopicPolicy {
         pattern: topic("*"),
@@ -176,14 +176,14 @@ fn policy() -> TopicPolicy {
     }
 }
 
-/// `POST /uploads`: whoever asks gets an id that nobody can guess.
+/// `POST /uploads`: answers with a new id. It is random, so nobody can guess it.
 async fn announce(announced: Data<Announced>, options: Data<Options>) -> impl Responder {
     let max_bytes = options.max_size.as_u64();
     HttpResponse::Created().json(json!({ "id": announced.add(), "maxBytes": max_bytes }))
 }
 
-/// `GET /uploads/{id}/events`: the upload's stream. It begins with the newest state, if
-/// there is one; after a cut, `EventSource` resumes it.
+/// `GET /uploads/{id}/events`: the upload's stream. It begins with the newest state, if there is
+/// one; after a cut, `EventSource` resumes it.
 async fn events(hub: Data<Hub>, id: Path<String>, request: HttpRequest) -> HttpResponse {
     let is_id = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     if !is_id {
@@ -192,7 +192,7 @@ async fn events(hub: Data<Hub>, id: Path<String>, request: HttpRequest) -> HttpR
     hub.stream(&request, Subscription::new().topic(topic(&id)).snapshot())
 }
 
-/// `PUT /uploads/{id}`: the body is the file. The answer says what the last event says.
+/// `PUT /uploads/{id}`: the body is the file. The answer equals the last event.
 async fn upload(
     hub: Data<Hub>,
     announced: Data<Announced>,
@@ -207,8 +207,8 @@ async fn upload(
     let length = request.headers().get(CONTENT_LENGTH);
     let total = length.and_then(|length| length.to_str().ok()?.parse().ok());
     let (state, watched) = watch::channel(State::progress(0, total, Instant::now()));
-    // A task of its own: neither does the upload wait for the hub, nor does its end
-    // go unsaid if this future is dropped with the connection.
+    // A task of its own. The upload does not wait for the hub, and the last event is published even
+    // if this future is dropped with the connection.
     rt::spawn(report(Hub::clone(&hub), topic(&id), watched));
     match receive(body, total, &options, &state).await {
         Ok(done) => {
@@ -222,7 +222,7 @@ async fn upload(
     }
 }
 
-/// Reads the body to its end; nothing of it is kept but its hash.
+/// Reads the body to its end. Only its hash is kept.
 async fn receive(
     mut body: Payload,
     total: Option<u64>,
@@ -254,21 +254,21 @@ async fn receive(
     Ok(State::Done { received, sha256 })
 }
 
-/// Publishes the newest state until it is the end, whatever the hub refuses meanwhile.
+/// Publishes the newest state, up to the last one. A refused publish is retried.
 async fn report(hub: Hub, topic: String, mut states: watch::Receiver<State>) {
     states.mark_changed();
     loop {
         let has_state = states.changed().await.is_ok();
         let mut state = states.borrow_and_update().clone();
         if !has_state {
-            // The upload was dropped in the middle.
+            // The upload's future was dropped before its end.
             state = State::Failed(Failure::interrupted());
         }
         let event = Event::json(&state).expect("numbers and text").event_type(state.event_type());
         match hub.publish(&topic, event).await {
             Ok(_) if state.is_end() => return,
             Ok(_) => {}
-            // Nobody is listening any more.
+            // The hub is draining: its streams end, so the event has no listeners.
             Err(PublishError::Draining) => return,
             Err(_) => {
                 sleep(RETRY).await;

@@ -9,7 +9,7 @@ use fanfare_core::{
 };
 use futures_util::{FutureExt, future::ready};
 
-/// Executes every call here.
+/// A cluster of one: it executes every call itself.
 #[derive(Default)]
 pub(crate) struct LocalCluster {
     handler: OnceLock<Box<dyn HandleCall>>,
@@ -34,7 +34,7 @@ impl Cluster for LocalCluster {
     }
 
     fn serve(&self, handler: Box<dyn HandleCall>) {
-        // Once, when the hub starts.
+        // The hub's start calls this once.
         let _ = self.handler.set(handler);
     }
 }

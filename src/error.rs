@@ -1,12 +1,12 @@
-//! Why a hub did not start. All other errors are `fanfare_core::error`'s.
+//! The error of a hub's start. All other errors are in `fanfare_core::error`.
 
-/// Why a hub did not start.
+/// Why a hub did not start. Nothing of the hub is left running.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The configuration is invalid.
+    /// The configuration is invalid. The text has one line for each problem.
     #[error("invalid configuration:\n{0}")]
     Config(#[from] crate::config::ConfigProblems),
-    /// The hub's threads could not be started.
+    /// The operating system refused a thread, or a thread ended before the start was complete.
     #[error("the hub's threads did not start: {0}")]
     Threads(#[from] std::io::Error),
 }

@@ -1,4 +1,5 @@
-//! The hub: starts the actors, and is the cheap handle held by applications.
+//! The hub: the cheap handle held by applications, and the parts behind it. `builder` starts the
+//! actors.
 
 mod builder;
 mod fan_out;
@@ -44,8 +45,9 @@ use crate::{
     publisher::{CheckedPublish, PublishAnswers, Publisher},
 };
 
-/// A running hub. Clones are handles to the same hub; when the last is dropped, its streams
-/// end with `shutdown` and its actors stop.
+/// A running hub. Clones are cheap handles to the same hub, also for other threads. Dropping the
+/// last handle ends every stream with `shutdown` and stops the actors without waiting for them; for
+/// an orderly end call [`Self::drain`] first.
 #[derive(Clone)]
 pub struct Hub {
     running: Arc<LastHandle>,
@@ -73,8 +75,8 @@ pub(crate) struct HubParts {
     pub metrics: Arc<Metrics>,
     pub lifecycle: Arc<Lifecycle>,
     pub started_at: Instant,
-    /// Streams with bytes still to write. They hold sockets and memory, so `hub.max_connections`
-    /// bounds them.
+    /// Streams with bytes still to write, ended ones included. They hold sockets and memory, so
+    /// `hub.max_connections` bounds them.
     pub bodies: TaskTracker,
     connections: Arc<ConnectionHost>,
     managers: Arc<ManagerHost>,
@@ -84,33 +86,42 @@ pub(crate) struct HubParts {
 }
 
 thread_local! {
-    /// The worker of each hub with streams on this thread, by the address of the hub's
-    /// [`ManagerHost`]: unique for as long as the worker's topic manager holds it.
+    /// The worker of each hub with streams on this thread. The key is the address of the hub's
+    /// [`ManagerHost`]: unique as long as the worker's topic manager holds the host.
     static WORKERS: RefCell<HashMap<usize, Rc<Worker>>> = RefCell::new(HashMap::new());
 }
 
 impl Hub {
     /// Starts a hub. It binds no socket and sets no global logger or metrics. Its partitions run on
-    /// threads of their own (`hub.threads`), so any runtime or none is fine. Streams are opened on
-    /// actix-web's workers.
+    /// their own threads (`hub.threads`), so this needs no runtime and works under any. Streams
+    /// need an actix-web worker.
+    ///
+    /// With `redis.url` set, the hub starts also while Redis is unavailable; it is not ready until
+    /// the connection is up (see [`Self::is_ready`]).
     ///
     /// # Errors
-    /// The configuration is invalid, or threads cannot be started.
+    /// [`StartError`]: the configuration is invalid, or a thread cannot be started.
     pub fn start(config: Config) -> Result<Self, StartError> {
         Self::builder(config).start()
     }
 
-    /// A builder, for an application with its own follow graph or preferences. Otherwise the hub
-    /// keeps both in Redis if configured, else in memory.
+    /// A builder, for an application with its own follow graph or preferences. A store not given to
+    /// the builder is in Redis if `redis.url` is set, else in memory.
     pub fn builder(config: Config) -> HubBuilder {
         HubBuilder::new(config)
     }
 
-    /// Publishes an event. It is answered once the event has its sequence and is in history.
+    /// Publishes an event to a topic. Resolves once the event has its sequence and its place in
+    /// history (with Redis: in Redis); delivery follows. Awaited publishes to one topic keep their
+    /// order. An event with an id is stored once within `publish.idempotency_window`: a repeated
+    /// publish gets the first answer.
+    ///
+    /// Dropping the future does not take back an event already handed to its partition.
     ///
     /// # Errors
-    /// See [`PublishError`]. An overloaded hub lets the caller wait for `publish.max_wait`
-    /// and then refuses; a refused event was not taken.
+    /// See [`PublishError`]. With all `publish.max_pending` publish permits of the partition in
+    /// use, the call waits up to `publish.max_wait` and then fails with
+    /// [`PublishError::AtCapacity`]. A refused event is not stored, except as [`PublishError`] says.
     pub async fn publish(
         &self,
         topic: impl AsRef<str>,
@@ -120,18 +131,22 @@ impl Hub {
         publisher.publish(publisher.check(topic.as_ref(), event)?).await
     }
 
-    /// Refuses new streams and publishes, delivers the published events, and ends every stream with
-    /// a `shutdown`. The clients' returns are spread over the window. Ready when all streams are
-    /// written to their clients, or after the window.
+    /// Drains the hub: refuses new streams and publishes, delivers the accepted events, and ends
+    /// every stream with `shutdown`. Each client gets a random time within `window` for its
+    /// reconnect. Resolves when every stream is written to its client, at the latest after `window`.
+    /// A drained hub stays closed.
     pub async fn drain(&self, window: Duration) {
         let parts = self.parts();
         parts.lifecycle.begin_drain();
         let end = async {
-            // A stuck worker must not keep the streams of others from learning of the drain.
+            // Wait for the events in flight, so that `shutdown` comes after them. Only for half
+            // the window: one stuck worker holds its permits forever, and the streams of all
+            // others would end without `shutdown`.
             if timeout(window / 2, parts.publisher.drain()).await.is_err() {
                 tracing::warn!("a worker does not take its events; draining without it");
             }
             parts.instances.managers().iter().for_each(|manager| manager.do_send(Drain { window }));
+            // A tracker resolves only if closed and empty. New streams are refused already.
             parts.bodies.close();
             parts.bodies.wait().await;
         };
@@ -141,13 +156,14 @@ impl Hub {
         parts.publisher.close();
     }
 
-    /// Whether the hub takes new streams and publishes.
+    /// Whether the hub takes new streams and publishes: every partition runs, no drain has begun,
+    /// and Redis, if configured, is available. Limits do not count.
     pub fn is_ready(&self) -> bool {
         let parts = self.parts();
         parts.publisher.is_running() && parts.check_open().is_ok()
     }
 
-    /// Streams open now.
+    /// The number of open streams on this instance.
     pub fn connections(&self) -> usize {
         self.parts().open_streams()
     }
@@ -180,6 +196,9 @@ impl Hub {
     }
 
     /// Creates a stream on this worker. The transport runs its connection.
+    ///
+    /// The subscription is checked first: an invalid request gets its own error also while the hub
+    /// is draining or Redis is unavailable.
     pub(crate) fn create_stream(
         &self,
         subscription: Subscription,
@@ -193,7 +212,7 @@ impl Hub {
 }
 
 impl HubParts {
-    /// Whether streams may be opened. Their limit is checked when one is created.
+    /// Whether streams may be opened. Their number is checked by [`Self::create`].
     pub fn check_open(&self) -> Result<(), SubscribeError> {
         match (self.lifecycle.is_draining(), self.instances.cluster.status().is_up) {
             (true, _) => Err(SubscribeError::Draining),
@@ -214,8 +233,8 @@ impl HubParts {
         Ok(Connection::create(self.connections.clone(), self.worker(), resolved, body))
     }
 
-    /// Room for the opening and closing of every stream, the partitions' deliveries, calls,
-    /// and control.
+    /// Room for `OpenStream` and `CloseStream` of every stream, for the partitions' deliveries, for
+    /// calls, and for control. A full mailbox would never wake a waiting `send`.
     fn manager_mailbox_capacity(&self) -> usize {
         let partitions = usize::from(self.config.hub.partitions);
         2 * self.config.hub.max_connections + 2 * partitions + MAX_ASKS + 64

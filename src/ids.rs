@@ -1,4 +1,4 @@
-//! Numbers for streams and managers, and the ids of clients for their streams.
+//! Numbers for streams and managers, and the client ids of streams.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,7 +8,7 @@ use fanfare_core::ids::StreamId;
 #[derive(Debug)]
 pub(crate) struct Ids {
     next: AtomicU64,
-    /// Hides the number of streams in clients' ids.
+    /// Hides the number of streams in client ids.
     client_key: u64,
 }
 
@@ -22,12 +22,12 @@ impl Ids {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The id of a stream's client: the stream's number and an unguessable secret.
+    /// A stream's client id: its masked number and an unguessable secret, in 32 hexadecimal digits.
     pub fn client_id(&self, stream: StreamId, secret: u64) -> String {
         format!("{:016x}{secret:016x}", stream ^ self.client_key)
     }
 
-    /// The stream and the secret of a client's id. `None` if no client can have this id.
+    /// The stream and the secret in a client id. `None` if the id is malformed.
     pub fn stream_of(&self, client_id: &str) -> Option<(StreamId, u64)> {
         let id = (client_id.len() == 32).then(|| u128::from_str_radix(client_id, 16).ok());
         let id = id.flatten()?;

@@ -33,10 +33,10 @@ use crate::{
     publisher::Publisher,
 };
 
-/// How long instances may take to count a topic's streams.
+/// Time limit for all instances to count a topic's streams.
 const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the streams of an instance may take to change.
+/// Time limit for one instance to execute a call.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Calls to topic managers in flight.
@@ -59,7 +59,7 @@ pub(crate) struct Instances {
     ids: Arc<Ids>,
     /// [`MAX_ASKS`] permits for calls to topic managers.
     pub asks: Semaphore,
-    /// Touched when a worker's first stream opens, when streams change, and by a drain.
+    /// Locked for a worker's first stream, for calls, and for a drain; never on an event's way.
     managers: Mutex<Vec<Addr<TopicManager>>>,
 }
 
@@ -74,7 +74,7 @@ impl Instances {
         self.managers.lock().clone()
     }
 
-    /// Adds a worker's topic manager, made by `start` from the number of those before it.
+    /// Adds a worker's topic manager. `start` gets the number of managers before it.
     pub fn add_manager(
         &self,
         start: impl FnOnce(usize) -> Addr<TopicManager>,
@@ -86,9 +86,9 @@ impl Instances {
         manager
     }
 
-    /// Changes streams on every instance. Ready when the change is in force. The call takes a
-    /// partition's link: an instance losing it also loses the events of the partition, and looks
-    /// again at both.
+    /// Changes streams on every instance. Resolves when the change is in force. The call takes the
+    /// link of `partition`, the same as its events: an instance losing this link misses both, and
+    /// after the reconnect it reads both again.
     pub async fn change_everywhere(
         &self,
         partition: u16,
@@ -105,8 +105,8 @@ impl Instances {
         Ok(outcomes)
     }
 
-    /// The users with a feed on any instance subscribed to a topic, by a hash of their names, each
-    /// with whether the kind is muted.
+    /// The users with a feed subscribed to a topic, on any instance: a hash of each name, and
+    /// `true` if the user mutes the kind.
     pub async fn feed_users_everywhere(
         &self,
         topic: &Topic,
@@ -133,7 +133,7 @@ impl Instances {
         let counted = self.cluster.call_all(partition, call, Some(COUNT_TIMEOUT));
         let sequence = self.publisher.partition(partition).send(ReadLastSequence(topic));
         let (sequence, counted) = join(sequence, counted).await;
-        // An instance without an answer by then is gone.
+        // An instance without an answer in time counts as gone: counts are for people.
         let counts = counted.ok()?.answers.into_iter().filter_map(|answer| match answer {
             InstanceAnswer::Subscribers(count) if count > 0 => Some(count),
             _ => None,
@@ -143,7 +143,7 @@ impl Instances {
         Some(TopicStatus { instances, subscribers, sequence: sequence.ok()?? })
     }
 
-    /// The answers of all instances.
+    /// Calls all instances. A missing answer is an error: the change may lack on that instance.
     async fn everywhere(
         &self,
         partition: u16,
@@ -172,7 +172,7 @@ impl Instances {
         let changes: Arc<[_]> = changes.iter().filter_map(|change| self.read(change)).collect();
         let managers = self.managers();
         let asked = managers.iter().map(|manager| manager.send(ChangeStreams(changes.clone())));
-        // An ended worker has no streams.
+        // A worker failing to answer has ended, and so have its streams.
         let outcomes = join_all(asked).await.into_iter().filter_map(Result::ok).flatten();
         InstanceAnswer::Changed(outcomes.map(stream_outcome).collect())
     }
@@ -193,7 +193,7 @@ impl Instances {
         InstanceAnswer::FeedUsers(users.collect())
     }
 
-    /// A change as this instance sees it; none if it can be of no stream here.
+    /// Parses a change. `None` if it names no possible stream of this instance.
     fn read(&self, change: &StreamChange) -> Option<(Whose, Change)> {
         let patterns = |names: &[String]| -> Vec<Pattern> {
             names.iter().filter_map(|name| Pattern::parse(name).ok()).collect()
@@ -220,7 +220,7 @@ fn stream_outcome(outcome: ChangeOutcome) -> StreamOutcome {
     }
 }
 
-/// Executes the cluster's calls for as long as the hub exists.
+/// Executes the cluster's calls as long as the hub exists.
 pub(crate) struct Executor(pub Weak<Instances>);
 
 impl HandleCall for Executor {

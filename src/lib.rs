@@ -1,8 +1,11 @@
-//! Server-Sent Events for very many connections, inside any actix-web application.
+//! A Server-Sent Events hub for very many connections, inside any actix-web application.
+//!
+//! [`Hub`] is the runtime: publish events with it, and open streams in handlers with
+//! [`Hub::stream`] and [`Hub::feed`], or mount all endpoints with [`Hub::routes`].
 //!
 //! ```text
 //! publisher ─ Hub::publish ─▶ Partition (1 of 16)        sequence, history, idempotency
-//!                                │ one message per worker that has listeners
+//!                                │ one message per worker with listeners
 //!                                ▼
 //!                           TopicManager (1 per worker)  subscriber sets, patterns, the tick
 //!                                │ on the tick: one message per connection
@@ -10,7 +13,8 @@
 //!                           Connection (1 per stream)    cursor, rate limiter, outbox
 //! ```
 //!
-//! With `redis.url` set, sequences and history are in Redis, and all hubs on it act as one.
+//! With `redis.url` set, sequences and history are in Redis, and all hubs with the same Redis and
+//! the same prefix act as one hub.
 //!
 //! ```no_run
 //! use actix_web::{App, HttpRequest, HttpServer, Responder, web};
@@ -36,11 +40,11 @@
 //! }
 //! ```
 //!
-//! `h1_allow_half_closed(false)` lets the server see at once that a client is gone, and
-//! `on_connect` has the kernel end connections whose clients vanished without a word.
+//! `h1_allow_half_closed(false)` lets the server notice a client's disconnect at once. With
+//! `on_connect` the kernel ends the connections of vanished clients.
 //!
-//! [`Server`] runs such an application and answers its streams on the bare socket, at a
-//! fraction of the memory.
+//! [`Server`] runs such an application with both settings, and answers its streams on the bare
+//! socket, at a fraction of the memory.
 
 #![forbid(unsafe_code)]
 

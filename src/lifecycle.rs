@@ -1,4 +1,4 @@
-//! Whether a hub still accepts work.
+//! The life of a hub: running, draining, stopped.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -17,7 +17,7 @@ impl Lifecycle {
         Self { is_draining: AtomicBool::new(false), stop }
     }
 
-    /// Refuses new streams and publishes from now on.
+    /// Begins a drain: new streams and publishes are refused.
     pub fn begin_drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
     }

@@ -10,7 +10,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// As it is now: two reads below `/proc/self`.
+    /// Reads the current figures: two reads below `/proc/self`.
     pub fn now() -> Self {
         Self { resident_bytes: resident_bytes().unwrap_or(0), open_files: open_files() }
     }

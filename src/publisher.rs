@@ -28,7 +28,7 @@ pub(crate) struct CheckedPublish {
     event: Event,
 }
 
-/// For each post, the answers to its events. A post refused as a whole has one answer.
+/// The answers to the events of each post. A post refused as a whole has one answer.
 pub(crate) type PublishAnswers = BoxFuture<'static, Vec<Vec<PublishResult>>>;
 
 /// Events for one partition, sent together.
@@ -42,14 +42,14 @@ type PartitionBatches = BTreeMap<u16, PartitionBatch>;
 /// The permits of one post, by partition.
 type Permits = BTreeMap<u16, OwnedSemaphorePermit>;
 
-/// A partition, as publishers reach it.
+/// A partition's address and its publish permits.
 pub(crate) struct PartitionHandle {
     pub addr: Addr<Partition>,
     /// `publish.max_pending` permits. An event holds one until every worker has taken it.
     permits: Arc<Semaphore>,
 }
 
-/// The way of events to the partitions of a hub.
+/// Checks events and hands them to the partitions of a hub.
 pub(crate) struct Publisher {
     partitions: Vec<PartitionHandle>,
     limits: PublishLimits,
@@ -101,7 +101,7 @@ impl Publisher {
         Ok(event.validate(self.limits.max_payload)?)
     }
 
-    /// Checks a publish without taking anything.
+    /// Checks a publish. It takes no permit and publishes nothing.
     pub fn check(&self, topic: &str, event: Event) -> Result<CheckedPublish, PublishError> {
         let topic = Topic::parse(topic)?;
         self.validate(&event)?;
@@ -128,7 +128,7 @@ impl Publisher {
     /// Acquires permits for each post and then hands its events over, in order; the events of a
     /// post are accepted or refused together. The returned future resolves to the answers.
     ///
-    /// Each partition gets one message for all posts, unless a post has to wait for permits.
+    /// Each partition gets one message for all posts, unless a post must wait for permits.
     pub async fn enqueue(&self, posts: Vec<Vec<CheckedPublish>>) -> PublishAnswers {
         let (mut answers, answered) = AnswerSlots::new(posts.iter().map(Vec::len).sum());
         let mut batches = PartitionBatches::new();
@@ -137,7 +137,8 @@ impl Publisher {
             let permits = match self.permits_at_once(&post) {
                 Some(permits) => Ok(permits),
                 None => {
-                    // Holding permits while waiting for others could deadlock publishers.
+                    // Hand over the earlier posts before waiting: two publishers holding permits
+                    // and waiting for each other's would deadlock.
                     self.hand_over(take(&mut batches));
                     self.permits(&post).await
                 }
@@ -149,6 +150,7 @@ impl Publisher {
             }));
         }
         self.hand_over(batches);
+        // The receiver resolves only after all slots and `answers` are gone.
         drop(answers);
         let unanswered = self.unanswered.clone();
         let answers = answered.map(move |results| {
@@ -166,12 +168,13 @@ impl Publisher {
     fn hand_over(&self, batches: PartitionBatches) {
         for (partition, PartitionBatch { events, permits }) in batches {
             let permit = Some(PublishPermit::new(permits));
-            // Bounded by the permits.
+            // The permits bound the mailbox, so this message may pass the mailbox's own bound.
             self.partition(partition).do_send(PublishEvents { events, permit });
         }
     }
 
-    /// The permits of a post, if all are free now.
+    /// The permits of a post, if all are free at once. `None` while draining: the waiting way then
+    /// refuses.
     fn permits_at_once(&self, post: &[CheckedPublish]) -> Option<Permits> {
         if self.lifecycle.is_draining() {
             return None;
@@ -186,8 +189,8 @@ impl Publisher {
     /// Waits for the permits of a post.
     async fn permits(&self, post: &[CheckedPublish]) -> Result<Permits, PublishError> {
         let mut permits = Permits::new();
-        // All posts acquire in the order of the partitions, and all permits of a partition at
-        // once: so no two posts wait for each other.
+        // Every post acquires in the order of the partitions, and all permits of a partition at
+        // once. With any other order two posts could wait for each other.
         for (partition, count) in counts(post) {
             if self.lifecycle.is_draining() {
                 return Err(PublishError::Draining);
@@ -215,8 +218,8 @@ impl Publisher {
         permits.map_err(|_| PublishError::Draining)
     }
 
-    /// Waits for the permits of a fan-out's chunk in one partition. Only a chunk open to refusal
-    /// gives up after `publish.max_wait`.
+    /// Waits for the permits of a fan-out's chunk in one partition. With `may_refuse` it gives up
+    /// after `publish.max_wait`. A chunk larger than `publish.max_pending` takes all permits.
     pub async fn fan_out_permits(
         &self,
         partition: u16,
@@ -228,8 +231,8 @@ impl Publisher {
         Ok(PublishPermit::new(self.acquire(partition, count, max_wait).await?))
     }
 
-    /// Waits until every worker has taken every event, and refuses publishes from then on:
-    /// events hold permits until then, so all permits free means no event in flight.
+    /// Waits until every worker has taken every event, then refuses publishes. An event in flight
+    /// holds a permit, so acquiring all permits of a partition proves it has none in flight.
     pub async fn drain(&self) {
         let all = u32::try_from(self.limits.max_pending).unwrap_or(u32::MAX);
         join_all(self.partitions.iter().map(async |partition| {
@@ -239,12 +242,12 @@ impl Publisher {
         .await;
     }
 
-    /// Refuses publishes from now on.
+    /// Refuses all later publishes, also ones waiting for permits.
     pub fn close(&self) {
         self.partitions.iter().for_each(|partition| partition.permits.close());
     }
 
-    /// All permits of a partition, for tests of a full hub.
+    /// Takes all permits of a partition, for tests of a full hub.
     #[cfg(test)]
     pub async fn take_all_permits(&self, partition: u16) -> OwnedSemaphorePermit {
         let permits = &self.partitions[usize::from(partition)].permits;

@@ -1,4 +1,4 @@
-//! Reading a stream inside a test, without a socket.
+//! A stream's reader for tests, without a socket.
 
 use std::{future::poll_fn, time::Duration};
 
@@ -28,7 +28,7 @@ impl TestReader {
         reader
     }
 
-    /// Reads until the text holds this.
+    /// Reads until the text contains `wanted`.
     pub async fn read_until(&mut self, wanted: &str) {
         while !self.text.contains(wanted) {
             assert!(!self.has_ended, "ended without {wanted:?}: {}", self.text);
@@ -43,7 +43,7 @@ impl TestReader {
         }
     }
 
-    /// The data of all events except the hub's own.
+    /// The data of all events except control events.
     pub fn data(&self) -> Vec<&str> {
         let blocks = self.text.split("\n\n").filter(|block| block.starts_with("data: "));
         blocks.map(|block| block.lines().next().unwrap().trim_start_matches("data: ")).collect()
@@ -54,7 +54,7 @@ impl TestReader {
         self.text.lines().rev().find_map(|line| line.strip_prefix("id: ")).unwrap_or_default()
     }
 
-    /// Takes nothing, until the stream has ended and its time is over.
+    /// Takes nothing until the stream has ended and the client's time is over.
     pub async fn stall(&mut self) {
         poll_fn(|task| self.reader.poll_given_up(task)).await;
     }

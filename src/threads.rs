@@ -26,7 +26,7 @@ pub(crate) fn start_partitions(
             let start = |partition: Partition| {
                 let number = partition.number();
                 let addr = Partition::create(|ctx| {
-                    // Before anybody has its address: a full mailbox would wake no sender.
+                    // Set it before anybody has the address: a full mailbox wakes no sender.
                     ctx.set_mailbox_capacity(mailbox_capacity);
                     partition
                 });
@@ -40,8 +40,8 @@ pub(crate) fn start_partitions(
     Ok(started.into_iter().map(|(_, addr)| addr).collect())
 }
 
-/// Runs `start` on a thread of its own and returns its result. Actors started by it run until
-/// `stop` is cancelled.
+/// Runs `start` on a new thread and returns its result. Actors started by it run on this thread
+/// until `stop` is cancelled.
 pub(crate) fn start_alone<T: Send + 'static>(
     name: &str,
     stop: &CancellationToken,
@@ -58,14 +58,14 @@ pub(crate) fn start_alone<T: Send + 'static>(
     receiver.recv().map_err(io::Error::other)
 }
 
-/// Runs actors on this thread for as long as the future runs. An actix system would run them
-/// in a set of local tasks within its runtime, so each wake would take a detour.
+/// Runs actors on this thread as long as the future runs. An actix system would run them in a set
+/// of local tasks inside its runtime, so each wake would take a detour.
 ///
 /// If the runtime cannot be built, the future is dropped and the caller sees its channel close.
 fn run_actors(future: impl Future<Output = ()>) {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     match builder.enable_all().build_local(LocalOptions::default()) {
         Ok(runtime) => runtime.block_on(future),
-        Err(error) => tracing::error!(%error, "no runtime"),
+        Err(error) => tracing::error!(%error, "cannot build the runtime"),
     }
 }

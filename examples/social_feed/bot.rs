@@ -1,5 +1,4 @@
-//! The bot: now and then somebody posts, many like something, a reader follows somebody. So
-//! the page lives while nobody else is there.
+//! The bot: people post, like and follow at intervals. The page is alive without other visitors.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,13 +9,13 @@ use super::{
     people::{self, CELEBRITY, LINES, PEOPLE, READER_COUNT, reader},
 };
 
-/// Between two things that happen.
+/// Time between two actions.
 const PAUSE: Duration = Duration::from_millis(1200);
 
-/// Most likes of one applause.
+/// Most likes of one post in one action.
 const MAX_APPLAUSE: usize = 12;
 
-/// Goes on as long as the program does.
+/// Runs until the program ends.
 pub async fn run(network: Arc<Network>) {
     let mut prices = people::prices().collect::<Vec<_>>().into_iter().cycle();
     let mut lines = LINES.iter().cycle();
@@ -39,7 +38,7 @@ async fn post(network: &Network, author: &str, text: Option<&str>) -> Result<(),
     network.post(author, text.unwrap_or("…")).await.map(|_| ())
 }
 
-/// Many like the same post at the same time: its author is told once.
+/// Many people like the same post at once. Its author gets one notification.
 async fn applaud(network: &Network) -> Result<(), Refused> {
     let Some(post) = network.newest_of(person()) else { return Ok(()) };
     for _ in 0..rand::random_range(1..=MAX_APPLAUSE) {
@@ -48,7 +47,7 @@ async fn applaud(network: &Network) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Anybody but the celebrity, rather one of the first: their pages are those that are watched.
+/// Anybody but the celebrity. The first people are chosen more often: visitors watch their pages.
 fn person() -> &'static str {
     let any = || rand::random_range(1..PEOPLE.len());
     PEOPLE[any().min(any()).min(any())].0

@@ -1,15 +1,15 @@
-//! A small social network: posts, likes, followers, a celebrity, and pages that live.
+//! A small social network: posts, likes, followers, a celebrity, and live pages.
 //!
-//! `cargo run --release --example social_feed`, then open <http://127.0.0.1:8084/?user=ada>
-//! and <http://127.0.0.1:8084/?user=bob> in two windows. Post as one, like as the other.
+//! `cargo run --release --example social_feed`, then open <http://127.0.0.1:8084/?user=ada> and
+//! <http://127.0.0.1:8084/?user=bob> in two windows. Post as one, like as the other.
 //!
-//! A post is written to each follower (*push*), but that of the celebrity, whom thousands
-//! follow, is written once, and the followers' streams take it from there (*pull*); the page
-//! says which. Likes that come together are one notification. A page has a single stream,
-//! whoever its user follows; following and unfollowing change it while it is open.
+//! The hub writes a post to the topic of each follower (*push*). The celebrity has thousands of
+//! followers: the hub writes such a post once, and the followers' streams read it from there
+//! (*pull*). The page shows the mode. Likes close together become one notification. A page has a
+//! single stream for all authors; following and unfollowing change the open stream.
 //!
-//! There is no login: whoever opens `/?user=ada` is ada. A real application takes the user
-//! from its session, as `examples/embed.rs` does, and has `my_feed` ask for that.
+//! There is no login: `/?user=ada` opens ada's page for anybody. A real application takes the user
+//! from its session, as in `examples/embed.rs`, and has `my_feed` ask for it.
 
 mod bot;
 mod network;
@@ -37,20 +37,19 @@ use self::{
     people::{CELEBRITY, LINES, PEOPLE},
 };
 
-/// Posts that a page begins with.
+/// Posts on a page at its start.
 const HOME_POSTS: usize = 100;
 
-/// Of the posts that there are at the start, those of others to one of the celebrity.
+/// Seed posts of other people per seed post of the celebrity.
 const SEED_PRICE_EVERY: usize = 3;
 
-/// Between two of the posts that there are at the start.
+/// Time between two seed posts.
 const SEED_INTERVAL: Duration = Duration::from_secs(11 * 60);
 
-/// Followers past which an author's posts are published once, for all of them: few, so that
-/// the celebrity is one.
+/// Authors with more followers are published to once (pull). Only the celebrity has more.
 const MAX_PUSHED: usize = 1_000;
 
-/// More than a person here follows.
+/// More than the followed authors of any person here.
 const MAX_FOLLOWING: usize = 1_000;
 
 #[derive(Debug, Clone, Parser)]
@@ -58,7 +57,7 @@ struct Options {
     /// Address and port to serve on.
     #[arg(long, default_value = "127.0.0.1:8084")]
     listen: SocketAddr,
-    /// Nobody does anything unless you do.
+    /// No bot: only your own actions change anything.
     #[arg(long)]
     no_bot: bool,
 }
@@ -84,7 +83,7 @@ impl ResponseError for Refused {
     }
 }
 
-/// What a page begins with; the rest is pushed.
+/// The page's initial state. All changes after it arrive over the stream.
 async fn home(network: Data<Network>, user: Path<String>) -> Result<impl Responder, Refused> {
     let following = network.hub().following(&*user, None, MAX_FOLLOWING).await?.users;
     let muted = network.hub().muted(&*user).await?;
@@ -127,7 +126,7 @@ async fn page() -> impl Responder {
     HttpResponse::Ok().content_type("text/html; charset=utf-8").body(page)
 }
 
-/// Notifications wait a little longer for others of their kind than events do by default.
+/// Notifications have a longer tick than the default, so more likes collapse into one.
 fn policy() -> TopicPolicy {
     TopicPolicy {
         pattern: "notifications:*".to_owned(),
@@ -139,7 +138,7 @@ fn policy() -> TopicPolicy {
     }
 }
 
-/// People, readers, who follows whom, and the first posts.
+/// Adds people, readers, follows and the first posts.
 async fn seed(network: &Network) -> Result<(), Box<dyn Error>> {
     let follows = people::follows();
     let follows = follows.iter().map(|(follower, author)| Follow::parse(follower, author));

@@ -1,5 +1,5 @@
-//! The network: posts and likes, which are the application's own, and what it has the hub
-//! tell whom about them. Who follows whom is kept by the hub.
+//! Posts and likes, owned by the application, and the events it publishes about them. The hub owns
+//! the follow graph.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -11,16 +11,16 @@ use fanfare::{Event, FanOutError, FanOutMode, FanOutReport, FollowError, Hub, Pu
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// Posts that are kept; a database would keep more.
+/// Most stored posts; a database would store more.
 const MAX_POSTS: usize = 500;
 
 /// Longest text of a post, in characters.
 const MAX_TEXT: usize = 500;
 
-/// What of a post's text a notification quotes, in characters.
+/// Longest quote of a post in a notification, in characters.
 const MAX_QUOTE: usize = 40;
 
-/// A post as the page is told of it, in the answer of a request and as the data of an event.
+/// A post in JSON: in an answer, and as the data of an event.
 #[derive(Debug, Clone, Serialize)]
 pub struct Post {
     pub id: u64,
@@ -42,7 +42,7 @@ impl Post {
     }
 }
 
-/// Why something was not done.
+/// Reasons to refuse a request.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error("a post has 1 to {MAX_TEXT} characters")]
@@ -58,7 +58,7 @@ pub enum Refused {
 }
 
 impl Refused {
-    /// What a program goes by.
+    /// The stable code for programs.
     pub fn code(&self) -> &'static str {
         match self {
             Self::Text => "bad_text",
@@ -73,7 +73,7 @@ impl Refused {
 #[derive(Debug, Default)]
 struct Posts {
     last_id: u64,
-    /// The newest last, so in the order of their ids.
+    /// In ascending order of ids: the newest last.
     kept: VecDeque<Post>,
 }
 
@@ -84,7 +84,7 @@ impl Posts {
     }
 }
 
-/// The application, as requests and the bot use it.
+/// The application, shared by requests and the bot.
 pub struct Network {
     hub: Hub,
     posts: Mutex<Posts>,
@@ -96,14 +96,14 @@ impl Network {
         Self { hub, posts: Mutex::default(), liking: tokio::sync::Mutex::default() }
     }
 
-    /// Keeps a post of this time without telling anybody.
+    /// Stores a post with this time, without an event.
     pub fn keep(&self, author: &str, text: &str, at: u64) -> Result<Post, Refused> {
         let text = text.trim();
         if !(1..=MAX_TEXT).contains(&text.chars().count()) {
             return Err(Refused::Text);
         }
         let mut posts = self.posts();
-        // Past a restart too: ids of events are made of it.
+        // Event ids are made of post ids. A post id from the clock does not repeat after a restart.
         posts.last_id = at.max(posts.last_id + 1);
         let (author, text, id) = (author.to_owned(), text.to_owned(), posts.last_id);
         let post = Post { id, author, text, at, likes: HashSet::new() };
@@ -114,23 +114,24 @@ impl Network {
         Ok(post)
     }
 
-    /// A new post: all followers hear of it. How, is for the hub to choose: it writes to each
-    /// follower, or, of an author with very many, once for all.
+    /// A new post, delivered to all followers. The hub chooses the mode: a write per follower, or
+    /// one write for all followers of an author with very many.
     pub async fn post(&self, author: &str, text: &str) -> Result<(Post, FanOutReport), Refused> {
         let post = self.keep(author, text, now())?;
         let event = event("post", &post).id(format!("post:{}", post.id));
         let report = match self.hub.fan_out(author, event.clone(), FanOutMode::Auto).await {
-            // By its id nobody gets it twice, and whoever has not got it does.
+            // The event has an id: the retry reaches the remaining followers, and nobody gets it
+            // twice.
             Err(FanOutError::Partly(_)) => self.hub.fan_out(author, event, FanOutMode::Auto).await,
             done => done,
         };
         Ok((post, report?))
     }
 
-    /// A like; the author hears of it. Of many likes of a post that come together, the author
-    /// is told once, with their number. Returns how many like the post.
+    /// Likes a post and notifies its author. Several likes of one post close together become one
+    /// notification with their number. Returns the number of likes.
     pub async fn like(&self, user: &str, id: u64) -> Result<usize, Refused> {
-        // One after the other, so that the newest event has the newest count.
+        // Likes are published one after the other, so the newest event has the newest count.
         let _turn = self.liking.lock().await;
         let post = self.posts().find(id).cloned().ok_or(Refused::UnknownPost)?;
         if post.likes.contains(user) {
@@ -140,7 +141,7 @@ impl Network {
         let data = json!({
             "post": id, "text": post.quote(), "by": user, "likes": likes, "at": now(),
         });
-        // The id is for whoever tries again after a failure: the author is told once.
+        // With this id a retry after a failure notifies the author once.
         let event = event("like", &data).collapse(format!("like:{id}"));
         let event = event.id(format!("like:{id}:{user}"));
         self.hub.publish(notifications(&post.author), event).await?;
@@ -150,7 +151,7 @@ impl Network {
         Ok(likes)
     }
 
-    /// Has a user follow an author, who hears of it. Open feeds change at once.
+    /// Adds a follower and notifies the author. Open feeds change at once.
     pub async fn follow(&self, user: &str, author: &str) -> Result<(), Refused> {
         if self.hub.follow(user, author).await? {
             let data = json!({ "by": user, "at": now() });
@@ -165,7 +166,7 @@ impl Network {
         Ok(())
     }
 
-    /// The newest posts as a user sees them, the newest last.
+    /// The newest posts with this user's view of them, newest last.
     pub fn newest(&self, user: &str, count: usize) -> Vec<Value> {
         let posts = self.posts();
         let newest = posts.kept.iter().skip(posts.kept.len().saturating_sub(count));
@@ -178,7 +179,7 @@ impl Network {
         seen.collect()
     }
 
-    /// An author's newest post that is kept.
+    /// The newest stored post of an author.
     pub fn newest_of(&self, author: &str) -> Option<Post> {
         self.posts().kept.iter().rev().find(|post| post.author == author).cloned()
     }
@@ -192,7 +193,7 @@ impl Network {
     }
 }
 
-/// Where the hub delivers what is for one user alone.
+/// The hub's topic for events to one user.
 fn notifications(user: &str) -> String {
     format!("notifications:{user}")
 }

@@ -1,16 +1,15 @@
-//! Who is there at the start and what they write: the application's data, made up but for
-//! the prices, which are real.
+//! The initial people and their texts. The prices are real, the rest is made up.
 
-/// Real month-end prices; `data/README.md` says where they come from.
+/// Real month-end prices; `data/README.md` names the source.
 const PRICES: &str = include_str!("../data/stocks.csv");
 
-/// Whom everybody follows.
+/// Everybody follows the celebrity.
 pub const CELEBRITY: &str = "tickertape";
 
-/// Followers of the celebrity who never come by: enough that nobody would write to each.
+/// Followers of the celebrity without a visitor: too many for one write each.
 pub const READER_COUNT: usize = 5_000;
 
-/// Name, and what people say of themselves.
+/// Name, and self-description.
 pub const PEOPLE: [(&str, &str); 24] = [
     (CELEBRITY, "every closing price there was"),
     ("ada", "numbers, mostly"),
@@ -38,7 +37,7 @@ pub const PEOPLE: [(&str, &str); 24] = [
     ("wendy", "weather"),
 ];
 
-/// What the others write, in turn.
+/// Texts for the posts of all other people, in turn.
 pub const LINES: [&str; 16] = [
     "The lake was so still this morning that I saw every star twice.",
     "Bread number forty-one has finally risen.",
@@ -58,7 +57,7 @@ pub const LINES: [&str; 16] = [
     "The proof fits on a postcard. The postcard is in the mail.",
 ];
 
-/// The celebrity's posts: real prices, and what the month before made of them.
+/// The celebrity's posts: real prices, each with its change since the month before.
 pub fn prices() -> impl Iterator<Item = String> {
     let rows = PRICES.lines().skip(1).filter_map(|line| {
         let mut fields = line.split(',');
@@ -73,12 +72,12 @@ pub fn prices() -> impl Iterator<Item = String> {
     })
 }
 
-/// The name of one of [`READER_COUNT`].
+/// Name of reader `number`, modulo [`READER_COUNT`].
 pub fn reader(number: usize) -> String {
     format!("reader-{:04}", number % READER_COUNT)
 }
 
-/// Who follows whom at the start. Each person has as many followers as befits their place:
+/// Pairs (follower, author) at the start. The number of followers falls with the place in the list:
 /// half of the people follow the second, a third the third and so on.
 pub fn follows() -> Vec<(String, String)> {
     let names = || PEOPLE.iter().map(|(name, _)| *name);

@@ -75,7 +75,7 @@ pub(crate) struct BodyLine {
 /// of the next is unknown.
 pub(crate) struct BodyLines {
     payload: Payload,
-    /// BodyLines before the next.
+    /// Lines before the next.
     count: u64,
     buffer: BytesMut,
     /// Bytes at the front without a line end.

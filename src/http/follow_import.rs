@@ -26,7 +26,7 @@ const MAX_BATCH_LINES: usize = 1024;
 /// Calls under way: one is answered while the next is read.
 const MAX_BATCHES: usize = 4;
 
-/// BodyLines between two reports.
+/// Lines between two reports.
 const REPORT_LINES: u64 = 10_240;
 
 /// One line of the body.
@@ -61,7 +61,7 @@ enum ImportLine {
     },
 }
 
-/// BodyLines so far.
+/// Lines so far.
 #[derive(Debug, Clone, Copy, Default, Serialize)]
 struct ImportReport {
     processed: u64,
@@ -117,7 +117,7 @@ fn answers(stored: impl Stream<Item = Stored> + 'static) -> impl Stream<Item = I
 struct Import {
     stored: stream::LocalBoxStream<'static, Stored>,
     report: ImportReport,
-    /// BodyLines of the last report.
+    /// Lines of the last report.
     reported: u64,
     is_finished: bool,
 }

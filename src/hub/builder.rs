@@ -1,4 +1,4 @@
-//! Starting a hub: the stores brought by the application, and everything else.
+//! Starting a hub: the application's stores, and all the hub's own parts.
 
 use std::{
     sync::{Arc, OnceLock, atomic::AtomicUsize},
@@ -35,10 +35,10 @@ use crate::{
     threads::{start_alone, start_partitions},
 };
 
-/// Topic managers with a message to a partition in flight: one a worker thread.
+/// Topic managers counted in a partition's mailbox: one per worker thread, far above real numbers.
 const MAX_MANAGERS: usize = 4096;
 
-/// A hub before its start. Comes from [`Hub::builder`].
+/// A hub before its start, from [`Hub::builder`]. It starts no thread until [`Self::start`].
 #[must_use = "nothing runs until `start`"]
 pub struct HubBuilder {
     config: Config,
@@ -64,11 +64,12 @@ impl HubBuilder {
     /// Starts the hub, as [`Hub::start`] does.
     ///
     /// # Errors
-    /// The configuration is invalid, or threads cannot be started.
+    /// [`StartError`]: the configuration is invalid, or a thread cannot be started. Parts already
+    /// started end.
     pub fn start(self) -> Result<Hub, StartError> {
         self.config.validate()?;
         let stop = CancellationToken::new();
-        // If a later step fails, the parts started before end.
+        // If a later step fails, dropping this guard ends the parts already started.
         let unless_started = stop.clone().drop_guard();
         let config = self.config;
         let (graph, preferences) = stores(self.graph, self.preferences, &config, &stop)?;
@@ -88,6 +89,7 @@ impl HubBuilder {
             Publisher::new(&partitions, config.publish.clone(), lifecycle.clone(), is_external);
         let publisher = Arc::new(publisher);
         let instances = Arc::new(Instances::new(cluster.clone(), publisher.clone(), ids.clone()));
+        // A weak reference: the cluster would otherwise keep the instances, and they the cluster.
         cluster.serve(Box::new(Executor(Arc::downgrade(&instances))));
         let router = RouterHost {
             config: config.fanout.clone(),
@@ -217,7 +219,7 @@ fn start(
 
 type Stores = (Arc<dyn FollowGraph>, Arc<dyn Preferences>);
 
-/// The stores of the application, and the hub's own for the missing ones.
+/// The application's stores, and the hub's own in place of missing ones.
 fn stores(
     graph: Option<Arc<dyn FollowGraph>>,
     preferences: Option<Arc<dyn Preferences>>,
@@ -238,7 +240,7 @@ fn own_stores(config: &Config, stop: &CancellationToken) -> Result<Stores, Start
         return Ok((redis.clone(), redis));
     }
     let _ = config;
-    // On its own thread an import delays no publish.
+    // On its own thread: an import must not delay publishes.
     let memory = Arc::new(start_alone("fanfare-follow", stop, MemoryFollows::start)?);
     Ok((memory.clone(), memory))
 }

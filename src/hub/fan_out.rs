@@ -1,4 +1,4 @@
-//! Follower fan-out, as applications ask for it.
+//! The hub's method for follower fan-out.
 
 use fanfare_core::{
     error::{FanOutError, PublishError},
@@ -11,14 +11,16 @@ use super::Hub;
 use crate::fan_out::{FanOutMode, FanOutReport, FanOutToFollowers};
 
 impl Hub {
-    /// Brings an event to an author's followers. The fan-out goes on if the caller stops
-    /// waiting.
+    /// Delivers an event to all followers of an author. Resolves once every follower's event is in
+    /// history. The fan-out continues if the caller drops the future.
     ///
-    /// A fan-out of an event with an id may be repeated within the idempotency window: no
-    /// follower gets the event twice, and the followers without it get it.
+    /// A fan-out of an event with an id may be repeated within `publish.idempotency_window`: each
+    /// follower gets the event once, followers missed by the first try included. The mode of the
+    /// first try applies.
     ///
     /// # Errors
-    /// See [`FanOutError`].
+    /// See [`FanOutError`]. With `fanout.max_pending` fan-outs running or waiting, it fails at once
+    /// with [`PublishError::AtCapacity`].
     pub async fn fan_out(
         &self,
         author: impl AsRef<str>,

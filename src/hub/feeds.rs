@@ -1,4 +1,4 @@
-//! Feeds: streams with topics derived from the authors followed by their user.
+//! Feeds: streams with topics from the follow graph.
 
 use actix::Addr;
 use fanfare_core::{
@@ -32,8 +32,8 @@ impl Hub {
         let parts = self.parts();
         parts.check_open()?;
         let manager = parts.worker().manager.clone();
-        // From here on the manager keeps changes for the stream, so changes made while the
-        // graph is read are not lost.
+        // Announce the feed before reading the graph: the manager then keeps changes for it. In the
+        // other order, a change between the read and the opening would be lost.
         let expected = ExpectedStream::of(parts, manager, user.clone()).await?;
         let (topics, muted) = parts.follows.feeds.read(&user).await?;
         let max_topics = parts.config.hub.max_topics_per_stream;
@@ -41,12 +41,14 @@ impl Hub {
         let resolved =
             ResolvedSubscription::feed(feed, topics, muted, options, max_topics, secret)?;
         let stream = parts.create(resolved)?;
+        // From here the stream's own messages reach the manager; a drop must not cancel it.
         expected.has_come();
         Ok(stream)
     }
 }
 
-/// A stream expected by its manager. Dropped before the stream comes, it tells the manager.
+/// A stream expected by its manager. Dropping this before the stream comes cancels it there, also
+/// after an error or a client's disconnect.
 struct ExpectedStream {
     manager: Addr<TopicManager>,
     feed: Option<FeedOf>,
@@ -76,7 +78,7 @@ impl ExpectedStream {
 impl Drop for ExpectedStream {
     fn drop(&mut self) {
         if let Some(feed) = self.feed.take() {
-            // One for each expected stream.
+            // At most one per expected stream, so it may pass the mailbox's bound.
             self.manager.do_send(ForgetFeed(feed));
         }
     }

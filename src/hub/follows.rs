@@ -1,4 +1,5 @@
-//! Following and muting, as applications and endpoints ask for it.
+//! The hub's methods for following and muting. A change is stored first, and then applied to the
+//! open feeds of all instances.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,17 +20,19 @@ use crate::{
     instances::Instances,
 };
 
-/// Bound on the kinds muted by a user: each costs time at every event of its kind.
+/// Kinds muted by one user. Each costs time at every event of its kind.
 pub(crate) const MAX_MUTED_KINDS: usize = 64;
 
 /// Edges stored and announced together.
 const MAX_EDGES: usize = 1024;
 
 impl Hub {
-    /// Has a user follow an author; whether that is new.
+    /// Adds an edge: `follower` follows `author`. Returns whether the edge is new. Resolves once the
+    /// edge is stored and in force in the follower's open feeds on every instance. The change
+    /// completes also if the caller drops the future.
     ///
     /// # Errors
-    /// See [`FollowError`]. It may be called again: an edge is there once.
+    /// See [`FollowError`]. Repeating it is safe.
     pub async fn follow(
         &self,
         follower: impl AsRef<str>,
@@ -39,7 +42,7 @@ impl Hub {
         Ok(self.follow_all(vec![edge]).await? > 0)
     }
 
-    /// Removes an edge. Returns whether it existed.
+    /// Removes an edge. Returns whether it existed. Resolves as [`Self::follow`].
     ///
     /// # Errors
     /// See [`FollowError`]. Repeating it is safe.
@@ -60,10 +63,11 @@ impl Hub {
         unfollowed.await
     }
 
-    /// Adds many edges; how many of them are new. Some thousands at a time are fastest.
+    /// Adds edges of any number and order. Returns the number of new edges. Resolves as
+    /// [`Self::follow`]. Some thousands per call are fastest.
     ///
     /// # Errors
-    /// See [`FollowError`]; some of the edges may be there then. It may be called again.
+    /// See [`FollowError`]. After an error, some of the edges may be stored. Repeating it is safe.
     pub async fn follow_all(&self, edges: Vec<Follow>) -> Result<u64, FollowError> {
         let follows = self.parts().follows.clone();
         let followed = to_the_end(async move {
@@ -78,8 +82,8 @@ impl Hub {
         followed.await
     }
 
-    /// A page of an author's followers, of at most `limit` (at least 1). `after` is the `next` of
-    /// the page before.
+    /// A page of an author's followers: at most `limit` users, at least 1. `after` is the `next` of
+    /// the previous page, or `None` for the first page. The order is the graph's own.
     ///
     /// # Errors
     /// See [`FollowError`].
@@ -93,7 +97,7 @@ impl Hub {
         Ok(self.parts().follows.feeds.graph.followers(author, after, limit.max(1)).await?)
     }
 
-    /// A page of the authors followed by a user, as [`Self::followers`].
+    /// A page of the authors followed by a user. Arguments as in [`Self::followers`].
     ///
     /// # Errors
     /// See [`FollowError`].
@@ -107,7 +111,7 @@ impl Hub {
         Ok(self.parts().follows.feeds.graph.following(user, after, limit.max(1)).await?)
     }
 
-    /// How many follow a user, and how many the user follows.
+    /// The number of a user's followers, and the number of authors followed by the user.
     ///
     /// # Errors
     /// See [`FollowError`].
@@ -115,11 +119,12 @@ impl Hub {
         Ok(self.parts().follows.feeds.graph.counts(User::parse(user.as_ref())?).await?)
     }
 
-    /// Mutes these kinds of events (their types; `message` is an event without one) for a
-    /// user, and no others: at most 64, in any order.
+    /// Replaces a user's muted kinds. A kind is an event type; `message` stands for events without
+    /// one. At most 64 kinds, in any order; duplicates are ignored. Resolves once the kinds are
+    /// stored and in force in the user's open feeds on every instance.
     ///
     /// # Errors
-    /// See [`FollowError`]. It may be called again.
+    /// See [`FollowError`]. Repeating it is safe.
     pub async fn set_muted(
         &self,
         user: impl AsRef<str>,
@@ -154,12 +159,12 @@ impl Hub {
     }
 }
 
-/// The follow graph and the preferences, with the open feeds following every change.
+/// The follow graph and the preferences. Applies every change to the open feeds too.
 pub(crate) struct Follows {
     pub feeds: Arc<FeedReader>,
     instances: Arc<Instances>,
     partition_count: u16,
-    /// Turns of changes, by a hash of the user's name: one change at a time.
+    /// Locks for changes, by a hash of the user's name: one change per user at a time.
     turns: [tokio::sync::Mutex<()>; 64],
 }
 
@@ -169,9 +174,10 @@ impl Follows {
         Self { feeds, instances, partition_count, turns }
     }
 
-    /// Changes the open feeds of followers. After this, every event of a followed author reaches
-    /// them.
+    /// Changes the open feeds of followers on all instances. Afterwards every event of a followed
+    /// author reaches them.
     async fn change_feeds(&self, edges: &[Follow], change: FeedChange) -> Result<(), ChangeError> {
+        // A change takes the link of its topic's partition, so it fails together with the events.
         let mut by_partition: BTreeMap<u16, BTreeMap<&User, Vec<String>>> = BTreeMap::new();
         for Follow { follower, author } in edges {
             let posts = author.posts();
@@ -189,10 +195,11 @@ impl Follows {
         Ok(())
     }
 
-    /// Changes of the same users take turns: so their open feeds reach the state stored last.
+    /// Locks the users of a change. Without this, two changes of one user could reach the store in
+    /// one order and the open feeds in the other.
     async fn turns<'a>(&self, users: impl Iterator<Item = &'a User>) -> Vec<MutexGuard<'_, ()>> {
         let indexes = users.map(|user| user.hash64() as usize % self.turns.len());
-        // In ascending order, so that no two wait for each other.
+        // In ascending order and without duplicates: no two changes wait for each other.
         let indexes: BTreeSet<usize> = indexes.collect();
         let mut turns = Vec::with_capacity(indexes.len());
         for index in indexes {
@@ -202,12 +209,12 @@ impl Follows {
     }
 }
 
-/// Runs to the end even if the caller stops waiting: stored changes must reach the feeds.
+/// Runs a change to its end also if the caller stops waiting: a stored change must reach the feeds.
 async fn to_the_end<T: Send + 'static>(
     change: impl Future<Output = Result<T, FollowError>> + Send + 'static,
 ) -> Result<T, FollowError> {
     let done = tokio::spawn(change).await;
-    // It panicked, as a store of the application's own may.
+    // A panic, for example in the application's store: the change may be stored.
     done.unwrap_or(Err(FollowError::Feeds(ChangeError::Unconfirmed)))
 }
 

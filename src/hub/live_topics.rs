@@ -10,11 +10,16 @@ use super::Hub;
 
 impl Hub {
     /// Changes the topics and patterns of an open stream without a reconnect, on any instance.
-    /// Returns all topics of the stream once the change is in force. A reconnecting client
-    /// starts with the topics of its new request.
+    /// `client_id` is from the stream's `connected` event. A name in both lists is added. Each list
+    /// has at most `hub.max_topics_per_stream` names, and so has the changed stream.
+    ///
+    /// Resolves once the change is in force: every later event of an added topic reaches the stream.
+    /// Returns all topics and patterns of the stream. A reconnecting client starts with the topics
+    /// of its new request.
     ///
     /// # Errors
-    /// See [`ChangeError`]; nothing changes, except after [`ChangeError::Unconfirmed`].
+    /// See [`ChangeError`]. Nothing changes, except after [`ChangeError::Unconfirmed`]; repeating
+    /// the call is then safe.
     pub async fn change_topics(
         &self,
         client_id: &str,
@@ -35,7 +40,7 @@ impl Hub {
             remove: checked(remove)?,
             ..StreamChange::default()
         };
-        // Any partition's link reaches all instances.
+        // The stream may be on any instance, and the link of any partition reaches all of them.
         let outcomes = self.parts().instances.change_everywhere(0, vec![change]).await?;
         match outcomes.into_iter().next() {
             Some(StreamOutcome::Changed(names)) => Ok(names),

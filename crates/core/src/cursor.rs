@@ -1,7 +1,7 @@
 //! Epoch and cursor: the position of a stream, and its text form in `id:` lines.
 //!
 //! The text is opaque to clients. It is `EEEEEEEE` (the epoch, eight digits) and then, for each
-//! partition in ascending order, `.<partition>:<sequence>`. Digits come from [`DIGITS`], most
+//! partition in ascending order, `.<partition>:<sequence>`. Digits come from `DIGITS`, most
 //! significant first. Sixteen partitions take at most 200 bytes.
 
 use std::{fmt, ops::Range, str::FromStr};

@@ -29,7 +29,7 @@ pub struct RedisSpec {
     /// Topics without history remembered by all partitions.
     pub max_idle_topics: usize,
     pub idempotency_window: Duration,
-    /// The instance's history budget. A read is as large at most, but [`MIN_READ_BYTES`].
+    /// The instance's history budget, in bytes: also the largest read, above a minimum of 64 MiB.
     pub max_history_bytes: usize,
     pub policies: Arc<Policies>,
 }

@@ -93,7 +93,7 @@ pub(crate) struct TrimHistory;
 #[rtype(result = "()")]
 pub(crate) struct DeliveriesTaken;
 
-/// LogUpdate of one partition for one manager, in order. At the end of the manager's turn it is
+/// Log updates of one partition for one manager, in order. At the end of the manager's turn it is
 /// marked as taken, and answered by [`DeliveriesTaken`] if more waits by then.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -37,7 +37,7 @@ pub struct Replay {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missed {
     pub reason: MissedReason,
-    /// The known topics of missed events: at most [`MAX_MISSED_TOPICS`].
+    /// The known topics of missed events: at most 100.
     pub topics: Vec<Topic>,
 }
 
