@@ -172,7 +172,7 @@ impl Hub {
         &self.running.parts
     }
 
-    /// Checks a publish without taking anything.
+    /// Checks a publish. It takes no permit and publishes nothing.
     pub(crate) fn check(&self, topic: &str, event: Event) -> Result<CheckedPublish, PublishError> {
         self.parts().publisher.check(topic, event)
     }
@@ -226,6 +226,8 @@ impl HubParts {
     }
 
     fn create(&self, resolved: ResolvedSubscription) -> Result<NewStream, SubscribeError> {
+        // Take the token before the check: the count then includes this stream, so workers opening
+        // streams at the same time cannot pass the limit together.
         let body = self.bodies.token();
         if self.bodies.len() > self.config.hub.max_connections {
             return Err(SubscribeError::AtCapacity);
@@ -240,7 +242,8 @@ impl HubParts {
         2 * self.config.hub.max_connections + 2 * partitions + MAX_ASKS + 64
     }
 
-    /// This thread's worker. The first stream of a thread starts it.
+    /// This thread's worker. The first stream of a thread starts it. Workers of stopped hubs are
+    /// dropped here.
     pub fn worker(&self) -> Rc<Worker> {
         let key = Arc::as_ptr(&self.managers) as usize;
         WORKERS.with_borrow_mut(|workers| {

@@ -153,7 +153,7 @@ impl Instances {
         if answered.are_all { Ok(answered.answers) } else { Err(ChangeError::Unconfirmed) }
     }
 
-    /// Executes a call on this instance.
+    /// Executes a call on this instance. The permit bounds the messages in the managers' mailboxes.
     async fn execute(&self, call: InstanceCall) -> InstanceAnswer {
         let _permit = self.asks.acquire().await;
         let answer = async {

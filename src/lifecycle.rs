@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-/// Running, draining, stopped.
+/// A hub's state, shared by all its parts. There is no way back to an earlier state.
 #[derive(Debug, Default)]
 pub(crate) struct Lifecycle {
     is_draining: AtomicBool,

@@ -86,7 +86,7 @@ impl Publisher {
         self.partitions.len() as u16
     }
 
-    /// The partition of this number.
+    /// The partition with this number. Panics on an unknown number.
     pub fn partition(&self, number: u16) -> &Addr<Partition> {
         &self.partitions[usize::from(number)].addr
     }
@@ -113,7 +113,7 @@ impl Publisher {
         CheckedPublish { topic, partition, event }
     }
 
-    /// Publishes one event.
+    /// Publishes one event and waits for its answer.
     pub async fn publish(&self, publish: CheckedPublish) -> PublishResult {
         let answers = self.enqueue(vec![vec![publish]]).await.await;
         answers.into_iter().flatten().next().ok_or(PublishError::Internal)?

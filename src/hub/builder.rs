@@ -51,12 +51,14 @@ impl HubBuilder {
         Self { config, graph: None, preferences: None }
     }
 
-    /// Uses the application's own follow graph.
+    /// Uses the application's own follow graph, for all feeds, fan-outs and follow endpoints. All
+    /// instances of a cluster must use the same graph.
     pub fn follow_graph(self, graph: impl FollowGraph) -> Self {
         Self { graph: Some(Arc::new(graph)), ..self }
     }
 
-    /// Uses the application's own preferences.
+    /// Uses the application's own preferences (muted kinds). All instances of a cluster must use
+    /// the same preferences.
     pub fn preferences(self, preferences: impl Preferences) -> Self {
         Self { preferences: Some(Arc::new(preferences)), ..self }
     }
@@ -211,6 +213,8 @@ fn start(
         Partition::new(number, state, log.cloned(), others.clone(), metrics.clone())
     };
     let partitions = (0..config.hub.partitions).map(partition).collect();
+    // A message per publish permit, and for each manager one `ChangeInterest` and one
+    // `DeliveriesTaken`.
     let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 1;
     let addrs = start_partitions(partitions, config.hub.threads, mailbox_capacity, stop)?;
     let _ = others.set(addrs.clone());

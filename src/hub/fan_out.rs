@@ -33,7 +33,7 @@ impl Hub {
         let permit = parts.fan_outs.clone().try_acquire_owned();
         let permit = permit.map_err(|_| PublishError::AtCapacity)?;
         let (answer, answered) = oneshot::channel();
-        // Bounded by the permits.
+        // `fanout.max_pending` permits bound the router's mailbox.
         parts.router.do_send(FanOutToFollowers { author, event, mode, permit, answer });
         let stopped = |_| Err(FanOutError::Partly(Box::new(PublishError::Draining.into())));
         answered.await.unwrap_or_else(stopped)

@@ -1,4 +1,4 @@
-//! Heads of answers written without the framework.
+//! Heads of responses written without the framework.
 
 use std::time::SystemTime;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::http::refusal::stream_head;
 
-/// The answer to a client without a whole head in time, as the framework's.
+/// The response to a client without a whole head in time, the same as the framework's.
 pub(super) fn request_timeout() -> String {
     format!(
         "HTTP/1.1 408 Request Timeout\r\ncontent-length: 0\r\nconnection: close\r\ndate: {}\r\n\r\n",
@@ -14,9 +14,9 @@ pub(super) fn request_timeout() -> String {
     )
 }
 
-/// The head of every stream: the framework would write the same.
+/// The head of every stream, the same as the framework's. Only the date changes.
 pub(super) struct StreamHead {
-    /// Up to the date.
+    /// The lines before the date.
     text: String,
 }
 

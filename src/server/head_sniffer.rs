@@ -1,5 +1,9 @@
-//! Head sniffing: an accepted connection becomes a stream on its bare socket, or one of the
-//! framework's. The framework reads the same bytes anew, so it does not notice.
+//! Head sniffing: an accepted connection becomes a raw stream or goes to the framework. Sniffing
+//! peeks and consumes nothing, so the framework reads the whole head itself.
+//!
+//! 1. Peek until the head is complete or certainly not a plain `GET`, for a limited time.
+//! 2. Open the stream of a plain `GET`. If the hub refuses it, the framework answers.
+//! 3. The connection's future changes its role in place: raw stream or framework.
 
 use std::{
     future::{Future, poll_fn},
@@ -29,13 +33,13 @@ use super::{
 };
 use crate::transport::{MAX_HEAD_BYTES, RawStream, Sniffed, limit_unsent, look};
 
-/// Peeks at a head: large ones, with many cookies, come in several packets.
+/// Peeks at one head: large heads, with many cookies, come in several packets.
 const MAX_LOOKS: usize = 4;
 
-/// Wait for the rest of an incomplete head: some round trips.
+/// Time limit for the rest of an incomplete head: some round trips.
 const REST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Makes a worker's [`Door`].
+/// Makes a worker's [`HeadSniffer`].
 pub(super) struct SnifferFactory<F> {
     ordinary: F,
     routes: Arc<Routes>,
@@ -44,7 +48,7 @@ pub(super) struct SnifferFactory<F> {
 }
 
 impl<F> SnifferFactory<F> {
-    /// `ordinary` takes all other connections.
+    /// `ordinary` is the framework's service: it takes all connections but raw streams.
     pub fn new(
         ordinary: F,
         routes: Arc<Routes>,
@@ -84,7 +88,7 @@ where
     }
 }
 
-/// Takes a worker's connections.
+/// Takes a worker's connections, one [`ServerConnection`] each.
 pub(super) struct HeadSniffer<S> {
     ordinary: Rc<S>,
     desk: Rc<SnifferShared>,
@@ -96,7 +100,7 @@ where
 {
     type Response = ();
     type Error = S::Error;
-    /// One pointer: the server's task of a connection has it twice.
+    /// One pointer: the server's task of a connection stores this future twice.
     type Future = Pin<Box<ServerConnection<S>>>;
 
     fn poll_ready(&self, task: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -105,6 +109,7 @@ where
 
     fn call(&self, socket: TcpStream) -> Self::Future {
         Box::pin(match self.desk.routes.is_empty() {
+            // Without stream paths there is nothing to sniff.
             true => ServerConnection::Ordinary(Box::pin(self.ordinary.call(socket))),
             false => {
                 let received = self.desk.clone().receive(socket).boxed_local();
@@ -114,8 +119,8 @@ where
     }
 }
 
-/// A connection in its present role. Other roles than a stream are boxed, so streams need no room
-/// for them.
+/// A connection in its current role. Only the raw stream is stored in place; boxing the other roles
+/// keeps an idle stream small.
 pub(super) enum ServerConnection<S: Service<TcpStream>> {
     New(Rc<S>, LocalBoxFuture<'static, SniffedConnection>),
     Ordinary(Pin<Box<S::Future>>),
@@ -129,6 +134,7 @@ where
     type Output = Result<(), S::Error>;
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
+        // A new role must be polled in this call: a role not polled yet has registered no waker.
         loop {
             *self = match &mut *self {
                 Self::New(ordinary, received) => match ready!(received.as_mut().poll(task)) {
@@ -145,7 +151,7 @@ where
     }
 }
 
-/// The role of a sniffed connection.
+/// The result of head sniffing. `Gone` closes the socket.
 pub(super) enum SniffedConnection {
     Ordinary(TcpStream),
     Stream(RawStream),
@@ -161,14 +167,15 @@ struct SnifferShared {
 }
 
 impl SnifferShared {
-    /// Waits for the request's head and decides by it.
+    /// Sniffs the head, for at most `head_timeout`, and decides the role.
     async fn receive(self: Rc<Self>, socket: TcpStream) -> SniffedConnection {
         let looked = {
             let stopped = pin!(self.stopping.notified());
             let looked = pin!(timeout(self.head_timeout, self.look(&socket)));
             match select(looked, stopped).await {
                 Either::Left((looked, _)) => looked,
-                // The framework also learns of the stop, and ends unstarted connections.
+                // The server stops. The framework gets the same signal and ends connections
+                // without a request, so it may have this one.
                 Either::Right(_) => Ok(Ok(Sniffed::Other)),
             }
         };
@@ -179,7 +186,7 @@ impl SnifferShared {
             }
             Ok(Err(_)) => return SniffedConnection::Gone,
             Err(_) => {
-                // Whether or not the client takes it, it is gone.
+                // One try: the connection is closed also if the client does not take the answer.
                 let _ = socket.try_write(request_timeout().as_bytes());
                 return SniffedConnection::Gone;
             }
@@ -187,27 +194,32 @@ impl SnifferShared {
         self.open(socket, *head).await
     }
 
+    /// Opens the requested stream. A refused request goes to the framework unread, so the client
+    /// gets the endpoint's refusal.
     async fn open(&self, socket: TcpStream, mut head: RequestHead) -> SniffedConnection {
+        // The application's functions may read the client's address, as from the framework.
         head.peer_addr = socket.peer_addr().ok();
         let Some(stream) = self.routes.open(&head).await else {
             return SniffedConnection::Ordinary(socket);
         };
         limit_unsent(&socket, self.routes.write_timeout());
-        // A stream's writes are complete, so delaying them (Nagle) gains nothing.
+        // Each write is a complete chunk: delaying it (Nagle) saves nothing and adds latency.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "small writes may be delayed");
         }
         SniffedConnection::Stream(RawStream::new(socket, stream, self.stream_head.now()))
     }
 
-    /// Waits for the client's first bytes and, if they are a part of a head, a moment for
-    /// its rest.
+    /// Peeks at the client's first bytes. A partial head gets [`REST_TIMEOUT`] for its rest, then
+    /// the framework has it.
     async fn look(&self, socket: &TcpStream) -> io::Result<Sniffed> {
         let (look, mut count) = self.look_once(socket).await?;
         if !matches!(look, Sniffed::Partial) {
             return Ok(look);
         }
         let rest = async {
+            // Each look parses the head from its start: a bound on looks keeps a client sending
+            // byte by byte from costing a parse per byte.
             for _ in 1..MAX_LOOKS {
                 if !until_more(socket, count).await? {
                     break;
@@ -223,9 +235,11 @@ impl SnifferShared {
         timeout(REST_TIMEOUT, rest).await.unwrap_or(Ok(Sniffed::Other))
     }
 
-    /// Peeks at the available bytes, and counts them.
+    /// Peeks at the available bytes, and counts them. An end of the connection is an error.
     async fn look_once(&self, socket: &TcpStream) -> io::Result<(Sniffed, usize)> {
         poll_fn(|task| {
+            // Inside the poll, the buffer is on the stack only while bytes are there: a waiting
+            // connection holds no 8 KiB.
             let mut buffer = [MaybeUninit::uninit(); MAX_HEAD_BYTES];
             let mut buffer = ReadBuf::uninit(&mut buffer);
             ready!(socket.poll_peek(task, &mut buffer))?;
@@ -239,11 +253,11 @@ impl SnifferShared {
     }
 }
 
-/// Waits until there are more than so many bytes to be read; false if the client has ended
-/// before.
+/// Waits for more than `count` readable bytes. Returns false if the client ended its side before.
 async fn until_more(socket: &TcpStream, count: usize) -> io::Result<bool> {
-    // The socket counts as readable for bytes already seen. Only after a peek without more bytes
-    // does `readable` wait for new ones: the first new thing is more, or the end.
+    // Peeked bytes stay in the socket, so it still counts as readable. The first round's
+    // `WouldBlock` clears this state, and `readable` then waits for something new. If the second
+    // round has no more bytes either, the new thing is the end.
     for _ in 0..2 {
         socket.readable().await?;
         let more = socket.try_io(Interest::READABLE, || {

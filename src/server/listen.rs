@@ -1,4 +1,4 @@
-//! Listening sockets with room for a storm.
+//! Listening sockets with accept queues for a storm of reconnects.
 
 use std::{
     io,
@@ -7,14 +7,15 @@ use std::{
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Binds several sockets to one address: the accept queue is then a multiple of the kernel's bound
-/// for one.
+/// Binds `count` sockets to one address, at least one. The kernel bounds the accept queue of each
+/// socket, so together they hold a multiple.
 ///
 /// # Errors
-/// The address is in use, also by another process sharing it in the same way.
+/// The address is in use, also by another process with `SO_REUSEPORT`.
 pub(crate) fn bind(address: SocketAddr, count: u32, backlog: u32) -> io::Result<Vec<TcpListener>> {
-    // Sockets sharing an address would not notice another process sharing it too. So a probe
-    // without sharing binds first, and keeps the port chosen by the kernel.
+    // With `SO_REUSEPORT`, binding succeeds also beside another process sharing the address, and
+    // each process would get a part of the clients. So a probe without it binds first. For port 0
+    // the probe also gets one port for all sockets.
     let probe = socket(address)?;
     probe.bind(&address.into())?;
     let address = probe.local_addr()?.as_socket().unwrap_or(address);

@@ -1,4 +1,4 @@
-//! A server for a whole actix-web application; on the same port it answers streams on the bare
+//! A server for a whole actix-web application. On the same port it answers streams on the bare
 //! socket.
 
 mod head;
@@ -33,18 +33,24 @@ use crate::{Hub, Subscription};
 /// `net.core.somaxconn` allows.
 const BACKLOG: u32 = 4096;
 
-/// How long a client may take to send a request's head.
+/// Time limit for a request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Runs an actix-web application, as [`actix_web::HttpServer`] does, and answers the streams
-/// that it is told of without it: on the bare socket, at a fraction of the memory.
+/// Runs an actix-web application, as [`actix_web::HttpServer`] does, and answers its streams on the
+/// bare socket, at a fraction of the memory.
 ///
-/// A stream is answered so if its request is a plain `GET` (HTTP/1.1, no body, not from
-/// another origin, a head of less than 8 KiB) and the first on its connection. Every other
-/// request goes to the application, untouched; so the application must have the route too,
-/// and what it answers is the same stream. What the application wraps around its routes
-/// (middleware: logs, logins, extra headers) does not see streams that are answered here:
-/// a login is checked in [`Server::streams_for`] and [`Server::feeds_for`].
+/// A request for a registered path ([`Self::streams_at`] and its siblings) is answered on the bare
+/// socket if:
+///
+/// - it is the first request on its connection,
+/// - it is a plain `GET`: HTTP/1.1, no body, no `Origin`, a head of less than 8 KiB,
+/// - and the hub accepts it.
+///
+/// Every other request goes to the application, untouched. So the application needs a route for
+/// each registered path too; it answers with the same stream.
+///
+/// The application's middleware (logs, logins, extra headers) does not see a stream answered on the
+/// bare socket. Check logins in the functions of [`Self::streams_for`] and [`Self::feeds_for`].
 ///
 /// ```no_run
 /// use actix_web::App;
@@ -71,7 +77,8 @@ pub struct Server<F> {
 }
 
 impl<F> Server<F> {
-    /// A server for the applications made by the factory, one a worker.
+    /// A server for an application. Each worker calls `factory` once per listening socket. Bind at
+    /// least one address before [`Self::run`].
     pub fn new(hub: &Hub, factory: F) -> Self {
         Self {
             factory,
@@ -84,15 +91,17 @@ impl<F> Server<F> {
         }
     }
 
-    /// Answers the streams at this path on the bare socket, with the topics of the query: for the
-    /// route `{prefix}/stream` of [`Hub::routes`].
+    /// Answers the streams at this path on the bare socket. The query names the topics: for the
+    /// route `{prefix}/stream` of [`Hub::routes`]. The path must match exactly. Anybody may open
+    /// any topic.
     pub fn streams_at(self, path: impl Into<String>) -> Self {
         self.route(path.into(), RouteKind::Topics(None))
     }
 
-    /// Answers the streams at this path on the bare socket, with the topics of the request's
-    /// subscription. For `None`, as without a login, the application answers. The function runs on
-    /// a worker and must not block.
+    /// Answers the streams at this path on the bare socket. `subscription` names the topics from
+    /// the request's head; open options come from the request, as with [`Hub::stream`]. For `None`,
+    /// for example without a login, the application answers. The function runs on a worker and must
+    /// not block.
     pub fn streams_for(
         self,
         path: impl Into<String>,
@@ -101,14 +110,14 @@ impl<F> Server<F> {
         self.route(path.into(), RouteKind::Topics(Some(Arc::new(subscription))))
     }
 
-    /// Answers the feeds at this path on the bare socket, of the query's user: for the route
-    /// `{prefix}/feed` of [`Hub::routes`].
+    /// Answers the feeds at this path on the bare socket. The query names the user: for the route
+    /// `{prefix}/feed` of [`Hub::routes`]. Anybody may open any user's feed.
     pub fn feeds_at(self, path: impl Into<String>) -> Self {
         self.route(path.into(), RouteKind::Feed(None))
     }
 
-    /// Answers the feeds at this path on the bare socket, of the request's user, as
-    /// [`Self::streams_for`] does.
+    /// Answers the feeds at this path on the bare socket. `user` names the user from the request's
+    /// head, under the rules of [`Self::streams_for`].
     pub fn feeds_for(
         self,
         path: impl Into<String>,
@@ -122,47 +131,51 @@ impl<F> Server<F> {
         self
     }
 
-    /// Worker threads; one per core if this is not called.
+    /// Worker threads, at least 1; one per core by default.
     pub fn workers(mut self, count: usize) -> Self {
         self.builder = self.builder.workers(count);
         self
     }
 
-    /// Connections of all kinds on one worker at once, 25,600 by default. Further ones wait to be
-    /// accepted.
+    /// Connections of all kinds on one worker at once, 25,600 by default. Further connections wait
+    /// in the kernel's accept queue.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.builder = self.builder.max_concurrent_connections(count);
         self
     }
 
-    /// How long a client may take to send its first request's head, 5 s by default.
+    /// Time limit for a client's first request head, 5 s by default. The server then answers 408
+    /// and closes the connection.
     pub fn client_request_timeout(mut self, timeout: Duration) -> Self {
         self.head_timeout = timeout;
         self
     }
 
-    /// How long a connection without a request is kept, 5 s by default.
+    /// Time before the server closes a connection idle after a request, 5 s by default. Streams are
+    /// not idle.
     pub fn keep_alive(mut self, keep_alive: impl Into<KeepAlive>) -> Self {
         self.keep_alive = keep_alive.into();
         self
     }
 
-    /// How long connections may take to end after a graceful stop, 30 s by default.
+    /// Time limit for connections to end after a graceful stop, 30 s by default. The server then
+    /// drops the rest.
     pub fn shutdown_timeout(mut self, seconds: u64) -> Self {
         self.builder = self.builder.shutdown_timeout(seconds);
         self
     }
 
-    /// Leaves signals to the application: it stops the server by its handle.
+    /// Leaves signals to the application. It stops the server by the handle of the running server.
     pub fn disable_signals(mut self) -> Self {
         self.builder = self.builder.disable_signals();
         self
     }
 
-    /// Listens on each available address: a name may stand for one of IPv4 and one of IPv6.
+    /// Listens on every available address of a name, for example one of IPv4 and one of IPv6.
+    /// Unavailable ones are skipped.
     ///
     /// # Errors
-    /// None is available.
+    /// The name has no address, or none of its addresses is available.
     pub fn bind(mut self, addresses: impl ToSocketAddrs) -> io::Result<Self> {
         let mut bound = Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no address"));
         for address in addresses.to_socket_addrs()? {
@@ -178,11 +191,11 @@ impl<F> Server<F> {
         bound.map(|()| self)
     }
 
-    /// Listens on an address by several sockets, each with an accept queue of `backlog`
-    /// connections: the kernel bounds the queue of one socket.
+    /// Listens on an address with `count` sockets (at least 1), each with an accept queue of
+    /// `backlog` connections. The kernel bounds one queue at `net.core.somaxconn`.
     ///
     /// # Errors
-    /// The address is in use.
+    /// The address is in use or unavailable.
     pub fn bind_shared(
         mut self,
         address: SocketAddr,
@@ -193,22 +206,26 @@ impl<F> Server<F> {
         Ok(self)
     }
 
-    /// Accepts from a listening socket.
+    /// Accepts connections from a socket already listening.
     pub fn listen(mut self, listener: TcpListener) -> Self {
         self.listeners.push(listener);
         self
     }
 
-    /// The server's addresses.
+    /// The addresses of all listening sockets; for port 0, the port chosen by the kernel.
     pub fn addrs(&self) -> Vec<SocketAddr> {
         self.listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect()
     }
 
     /// Starts the workers. Returns the running server, as [`actix_web::HttpServer::run`] does:
-    /// await it, and stop it by its handle.
+    /// await it, and stop it by its handle. A stop does not drain the hub: call [`Hub::drain`]
+    /// first, so that streams end with `shutdown`.
     ///
     /// # Errors
-    /// A socket cannot accept.
+    /// A listening socket is unusable.
+    ///
+    /// # Panics
+    /// Without a listening socket.
     pub fn run<I, S, B>(self) -> io::Result<actix_web::dev::Server>
     where
         F: Fn() -> I + Send + Clone + 'static,
@@ -239,7 +256,8 @@ impl<F> Server<F> {
                     })
                     .keep_alive(keep_alive)
                     .client_request_timeout(head_timeout)
-                    // A half-closed client is gone: it can ask nothing more of its stream.
+                    // A half-closed client counts as gone. Otherwise a disconnected client would
+                    // hold its stream until the next failed write.
                     .h1_allow_half_closed(false)
                     .tcp_nodelay(true)
                     .local_addr(address)

@@ -1,4 +1,4 @@
-//! The requests answered as streams on the bare socket, and their opening.
+//! The paths answered on the bare socket, and the opening of their streams.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -20,13 +20,13 @@ pub(super) enum RouteKind {
     Feed(Option<HeadFn<String>>),
 }
 
-/// A path with streams for the bare socket.
+/// A path with raw streams.
 pub(super) struct Route {
     pub path: String,
     pub kind: RouteKind,
 }
 
-/// All such paths, and their hub.
+/// All paths with raw streams, and their hub.
 pub(super) struct Routes {
     pub hub: Hub,
     pub routes: Vec<Route>,
@@ -41,12 +41,13 @@ impl Routes {
         self.routes.iter().any(|route| route.path == path)
     }
 
-    /// How long a client may take nothing.
+    /// The time limit for a client without progress.
     pub fn write_timeout(&self) -> Duration {
         self.hub.parts().config.stream.write_timeout
     }
 
-    /// Opens the requested stream. `None` if the application must answer, also with a refusal.
+    /// Opens the requested stream. `None` leaves the request to the application, also for a
+    /// refusal: its endpoint writes the same error.
     pub async fn open(&self, head: &RequestHead) -> Option<NewStream> {
         let route = self.routes.iter().find(|route| route.path == head.uri.path())?;
         let stream = match &route.kind {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::actors::connection::PipeReader;
 
-/// A body ending with its stream.
+/// A response body of unknown length. It ends with its stream.
 pub(crate) struct EventStreamBody(PipeReader);
 
 impl EventStreamBody {

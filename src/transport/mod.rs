@@ -1,7 +1,7 @@
-//! Transports: the carriers of a stream's bytes. A transport takes bytes from the connection's
+//! Transports write a stream's bytes to its client. A transport takes bytes from the connection's
 //! [`PipeReader`](crate::actors::connection::PipeReader) when its socket has room, ends with the
-//! reader, and drops the reader when the client is gone. The connection is a task of its own, or
-//! part of a transport with its own loop.
+//! reader, and drops the reader after the client's disconnect. The connection runs as a task of its
+//! own, or inside a transport with its own loop.
 
 mod body;
 mod raw;
@@ -15,7 +15,8 @@ use tokio::net::TcpStream;
 
 pub(crate) use crate::actors::connection::{NewStream, PipeReader};
 
-/// The kernel then ends an accepted connection without progress for this long.
+/// Makes the kernel end a connection after `timeout` without progress of its unsent bytes
+/// (`TCP_USER_TIMEOUT`). A connection not over plain TCP is left alone.
 pub(crate) fn limit_unsent(connection: &dyn Any, timeout: Duration) {
     if let Some(stream) = connection.downcast_ref::<TcpStream>()
         && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(timeout))

@@ -1,4 +1,4 @@
-//! What the hub refuses, and that it is none the worse for it.
+//! Refused requests leave no trace, and the hub serves others as before.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::support::{
     until,
 };
 
-/// `a` to `b`, percent-encoded, none of which a topic name may hold.
+/// Characters not allowed in a topic name, percent-encoded.
 const FORBIDDEN: [&str; 12] = [
     "%00",
     "%01",
@@ -32,7 +32,7 @@ async fn server() -> Server {
     Server::start(&["--no-demo"]).await
 }
 
-/// Nothing is left of what was refused, and a stream still works.
+/// No trace of refused requests is left, and a stream still works.
 async fn still_serves(server: &Server) {
     server.settled().await;
     let mut stream = Stream::subscribe(server.addr, "topic=alive").await;
@@ -197,7 +197,7 @@ async fn garbage_for_a_last_event_id_is_refused() {
             refused(&response, 400, "bad_cursor");
         }
     }
-    // Bytes that a header may hold, but no id does.
+    // Bytes allowed in a header, but never in an id.
     let head = b"GET /events/stream?topic=a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nLast-Event-ID: \xc3\x28\xff\r\n\r\n";
     let answer = raw_exchange(server.addr, head).await;
     let answer = String::from_utf8_lossy(&answer);
@@ -355,7 +355,7 @@ async fn control_event_types_are_the_hubs_own() {
             refused(&response, 400, "bad_event");
         }
     }
-    // Close, but none of them.
+    // Close to the reserved types, but allowed.
     for name in ["Connected", "gaps", "message", "batch "] {
         server.publish(json!({"topic": "a", "data": 1, "event": name})).await;
     }
@@ -460,7 +460,7 @@ async fn half_a_request_leaves_nothing_behind() {
         publish.clone(),
         [&publish[..], &body.as_bytes()[..body.len() - 1]].concat(),
         lines.clone(),
-        // The line has no end, and so may be half a line.
+        // Without its line end, the last line may be incomplete.
         [&lines[..], body.as_bytes()].concat(),
         [&lines[..], &body.as_bytes()[..10]].concat(),
     ];

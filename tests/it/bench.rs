@@ -1,4 +1,5 @@
-//! `fanfare bench` and `fanfare plan`: what they tell, and how they end. No figure is judged.
+//! `fanfare bench` and `fanfare plan`: their reports and exit codes. The tests do not judge the
+//! figures.
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
@@ -173,7 +174,7 @@ async fn a_storm_brings_every_stream_back_with_what_it_missed() {
     for key in ["syn_retransmissions", "listen_overflows"] {
         assert!(reconnect[key].is_u64(), "{key}: {report}");
     }
-    // Each had one of each topic before it was cut.
+    // Each stream got one event of each topic before its cut.
     assert_eq!(report["deliveries"]["total"], 50 * 3 * 6, "{report}");
     assert_eq!(report["deliveries"]["expected"], 50 * 3 * 6, "{report}");
     assert_eq!(report["published"]["confirmed"], 7 * 6, "{report}");
@@ -210,7 +211,7 @@ fn another_hub_s_streams_come_back_with_its_ids() {
     assert_eq!(output.status.code(), Some(1));
     let report = json(&output);
     assert_eq!(report["reconnect"]["missed"], 20 * 4, "{report}");
-    // The last that each missed is not replayed, and the one before comes twice.
+    // Per stream: the last missed event is not replayed, the one before comes twice.
     assert_eq!(report["loss"]["lost"], 20, "{report}");
     assert_eq!(report["loss"]["twice"], 20, "{report}");
 }
@@ -225,23 +226,23 @@ async fn stalled_streams_count_in_nothing_but_their_own_ends() {
     assert_eq!(report["streams"]["asked"], 50);
     assert_eq!(report["deliveries"]["total"], report["deliveries"]["expected"]);
     server.settled().await;
-    // Far more than an outbox and the kernel's buffers hold.
+    // Far more than an outbox and the kernel's buffers can store.
     let much = ["--streams", "5", "--rate", "0", "--payload", "10000", "--duration", "3s"];
     let output = bench(server.addr, &[&much[..], &["--stalled", "3", "--json"]].concat());
     let report = json(&output);
     assert_eq!(report["stalled"], serde_json::json!({"asked": 3, "ended": 3}), "{report}");
 }
 
-/// How a hub of another make is bad.
+/// Faults of a foreign hub.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Faults {
-    /// Of each five events it loses one and sends one twice.
+    /// Of every five events it loses one and sends one twice.
     LosesToTheLive,
-    /// Of what a stream missed it does not replay the last event, and the one before twice.
+    /// A replay leaves out the last missed event and sends the one before twice.
     LosesToTheCut,
 }
 
-/// A hub of another make: one topic, ids that are numbers, and no greeting.
+/// A foreign hub: one topic, numeric ids, and no `connected`.
 struct OtherHub {
     faults: Faults,
     streams: Vec<TcpStream>,
@@ -263,7 +264,7 @@ impl OtherHub {
         address
     }
 
-    /// Requests of a connection, until it ends or becomes a stream.
+    /// Answers requests of a connection, until it ends or becomes a stream.
     fn serve(hub: &Mutex<Self>, mut connection: TcpStream) -> Option<()> {
         let mut reader = BufReader::new(connection.try_clone().ok()?);
         loop {
@@ -297,12 +298,12 @@ impl OtherHub {
         [format!("id: {number}\ndata: ").as_bytes(), &self.log[number], b"\n\n"].concat()
     }
 
-    /// Replays what came after `last_id`, without the last and with the one before twice.
+    /// Replays the events after `last_id`: without the last, and with the one before twice.
     fn open(&mut self, mut stream: TcpStream, last_id: Option<usize>) {
         let last = self.log.len().saturating_sub(1);
         for number in last_id.map_or(last, |id| id + 1)..last {
             let times = if number + 1 == last { 2 } else { 1 };
-            // Of one that is gone nobody asks.
+            // The client may have left; the test does not depend on it.
             let _ = stream.write_all(&self.event(number).repeat(times));
         }
         self.streams.push(stream);
@@ -324,7 +325,7 @@ impl OtherHub {
     }
 }
 
-/// Runs `bench` against such a hub, to its end.
+/// Runs `bench` against a foreign hub, to its end.
 fn bench_other(address: SocketAddr, arguments: &[&str]) -> Output {
     let stream_url = format!("http://{address}/sub/{{topic}}");
     let publish_url = format!("http://{address}/pub?id={{topic}}");
@@ -343,7 +344,7 @@ fn another_hub_s_losses_and_repetitions_are_found() {
     let report = json(&output);
     let confirmed = report["published"]["confirmed"].as_u64().expect("a number");
     assert!(confirmed >= 5, "{report}");
-    // The third of each five is lost, the fourth comes twice.
+    // Of every five events the third is lost, the fourth comes twice.
     assert_eq!(report["loss"]["lost"], (confirmed + 2) / 5 * 50, "{report}");
     assert_eq!(report["loss"]["twice"], (confirmed + 1) / 5 * 50, "{report}");
     assert!(stderr(&output).contains("deliveries were lost"), "{}", stderr(&output));

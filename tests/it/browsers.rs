@@ -1,6 +1,6 @@
-//! Readers of our bytes that are not ours: curl, Chromium's `EventSource`, and the npm
-//! packages `eventsource` and `@microsoft/fetch-event-source`, side by side. And the demo
-//! page and those of the examples in Chromium.
+//! Clients by other authors read the hub's bytes: curl, Chromium's `EventSource`, and the npm
+//! packages `eventsource` and `@microsoft/fetch-event-source`, side by side. Chromium also opens
+//! the demo page and the pages of the examples.
 
 mod readers;
 mod social_feed;
@@ -24,21 +24,21 @@ use crate::support::{
 
 const TOPIC: &str = "interop:news";
 
-/// Long enough for a browser's start on a busy machine.
+/// Includes the start of a browser on a busy machine.
 const BROWSER_DEADLINE: Duration = Duration::from_secs(90);
 
-/// How often every reader is cut before the last event.
+/// Cuts of every reader before the last event.
 const CUT_COUNT: usize = 2;
 
-/// Short ways back, so that the test is short.
+/// Short reconnect times keep the test short.
 const CONFIG: &str = r#"
 [stream]
 retry_min = "200ms"
 retry_max = "500ms"
 "#;
 
-/// Type and data, as published. A line end or a U+FEFF that comes first is left out:
-/// `fetch-event-source` swallows it.
+/// Type and data, as published. No data begins with a line end or U+FEFF: `fetch-event-source`
+/// swallows both.
 const EVENTS: [(Option<&str>, &str); 12] = [
     (None, "plain"),
     (Some("note"), "named"),
@@ -94,8 +94,8 @@ async fn all_readers_return_by_themselves_and_resume_when_their_connections_are_
     follow_through_cuts(&server, readers, || relay.reset_all()).await;
 }
 
-/// Publishes all the time while all readers are cut again and again, also while they are
-/// away; then each has every event once and in order.
+/// Publishes without a pause while all readers are cut again and again, also while they are
+/// disconnected. At the end each reader has every event once and in order.
 async fn follow_through_cuts(server: &Server, readers: Vec<Reader>, cut: impl Fn()) {
     until_connected(&readers, 1).await;
     let mut published = Vec::new();
@@ -141,7 +141,7 @@ async fn publish(server: &Server, kind: Option<&str>, data: Value) -> Seen {
         event["event"] = json!(kind);
     }
     let answer = server.publish(event).await;
-    // What a client sees: each end of a line is LF.
+    // The client's view: each line end is LF.
     let text = data.as_str().map_or_else(|| data.to_string(), str::to_owned);
     Seen {
         kind: kind.unwrap_or("message").to_owned(),
@@ -157,7 +157,7 @@ async fn until_connected(readers: &[Reader], times: usize) {
     }
 }
 
-/// It saw what was published, each event once and in order.
+/// The reader saw all published events, each once and in order.
 fn assert_saw(reader: &Reader, published: &[Seen]) {
     let mut seen = reader.seen();
     seen.retain(|event| ["message", "note", "done"].contains(&event.kind.as_str()));

@@ -15,7 +15,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).expect("UTF-8")
 }
 
-/// Runs `serve --check` with this configuration, and gives the lines about it.
+/// Runs `serve --check` with this configuration. Returns exit code, log lines, and file name.
 fn check(config: &str) -> (Option<i32>, Vec<String>, String) {
     let path = temporary_file("toml", config);
     let name = path.display().to_string();
@@ -178,7 +178,7 @@ async fn a_second_signal_ends_at_once() {
     let config = "[server]\ndrain = \"60s\"\n[outbox]\nmax_bytes = \"64MiB\"".to_owned();
     let launch = Launch { config: Some(config), log: "info".into(), ..Launch::default() };
     let mut server = Server::launch(launch).await;
-    // A client that does not read keeps the drain waiting for it.
+    // A client with unread data delays the end of the drain.
     let _stalled = Stream::subscribe(server.addr, "topic=a").await;
     let filler = "x".repeat(60_000);
     until(DEADLINE, "there is more than the sockets hold", async || {

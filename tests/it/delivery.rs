@@ -1,7 +1,7 @@
-//! When events leave, which of them, and what becomes of those that cannot.
+//! The times of delivery, conflation, limits, and drops of slow consumers.
 //!
-//! Where a test needs a tick that does not pass by itself, its tick is an hour, and the drain
-//! at the end brings what waits.
+//! Tests with a tick that must not pass use a tick of one hour. The drain at the end sends the
+//! waiting events.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,7 +11,7 @@ use tokio::{net::TcpSocket, time::Instant};
 use super::Server;
 use crate::support::{Event, Stream, until, wait::DEADLINE};
 
-/// `count` events of one topic, in one request.
+/// Publishes one event per number to one topic, in one request.
 async fn publish_numbers(server: &Server, topic: &str, numbers: std::ops::Range<usize>) {
     let events: Vec<Value> =
         numbers.map(|number| json!({"topic": topic, "data": number})).collect();
@@ -30,7 +30,7 @@ fn data(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.data.as_str()).collect()
 }
 
-/// Ends the server, and gives what the stream got until its `shutdown`.
+/// Ends the server. Returns the stream's events before its `shutdown`.
 async fn drained(server: &Server, stream: &mut Stream) -> Vec<Event> {
     server.terminate();
     let mut events = stream.rest().await;
@@ -55,7 +55,7 @@ async fn events_of_a_tick_leave_together_in_one_write() {
     let events = stream.take(50).await;
     assert!(events.iter().all(|event| event.event == "message"));
     assert_eq!(stream.next().await.event, "shutdown");
-    // All events at once; the end of a write is seen when the next begins.
+    // One write for all events. The end of a write is visible only at the start of the next.
     assert!(stream.chunk_count() - writes <= 1 + 1, "{}", stream.chunk_count() - writes);
 }
 
@@ -68,7 +68,7 @@ async fn a_tick_ends_by_itself() {
         publish_numbers(&server, "a", number..number + 1).await;
         assert_eq!(stream.next().await.data, number.to_string());
     }
-    // From the second on, each waited a whole tick.
+    // From the second request on, each event waited a whole tick.
     assert!(start.elapsed() >= Duration::from_millis(3 * 300 - 50), "{:?}", start.elapsed());
 }
 
@@ -300,8 +300,8 @@ async fn the_rate_of_a_stream_is_its_own() {
     }
 }
 
-/// Reads events whose data is `[number, …]` through number `last`; holes are allowed only
-/// behind gaps of this reason. Returns how many events and gaps came.
+/// Reads events with the data `[number, …]` through number `last`. Holes are allowed only behind
+/// gaps of this reason. Returns the numbers of events and of gaps.
 async fn read_to(stream: &mut Stream, last: u64, reason: &str) -> (usize, usize) {
     let (mut received, mut gaps) = (0, 0);
     let mut next = 0;
@@ -327,7 +327,7 @@ async fn read_to(stream: &mut Stream, last: u64, reason: &str) -> (usize, usize)
     }
 }
 
-/// A stream whose client has little room for what it does not read.
+/// A stream with small socket buffers at the client.
 async fn small_stream(server: &Server, query: &str) -> Stream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -338,7 +338,7 @@ async fn small_stream(server: &Server, query: &str) -> Stream {
     stream
 }
 
-/// Publishes large events until the condition holds, and says how many.
+/// Publishes large events until the condition is true. Returns their number.
 async fn publish_until(server: &Server, condition: impl AsyncFn() -> bool) -> u64 {
     let filler = "x".repeat(60_000);
     let mut count = 0;
@@ -369,7 +369,7 @@ async fn a_slow_consumer_may_lose_the_oldest_with_a_gap() {
         published as f64,
         "each came, or was counted as dropped"
     );
-    // It goes on live, and is whole from here.
+    // The stream continues live, without further holes.
     server.publish(json!({"topic": "a", "data": [published, "live"]})).await;
     assert_eq!(slow.next().await.json()[1], "live");
 }
@@ -466,7 +466,8 @@ async fn the_newest_event_outlives_a_tick_that_is_larger_than_the_outbox() {
             server.metric("fanfare_batch_events_sum").await >= published as f64
         })
         .await;
-        // Of a client that does not read: were it zero, the newest would be dropped too.
+        // The client does not read, so its outbox must not be empty: 0 would mean the newest events
+        // were dropped too.
         assert_ne!(server.metric("fanfare_outbox_bytes").await, 0.0);
     }
 }
@@ -488,7 +489,7 @@ async fn news_of_very_many_topics_in_one_tick_reach_a_stream_whole() {
 #[tokio::test]
 async fn what_a_client_has_not_read_is_told_and_not_buffered_elsewhere() {
     const BYTES: usize = 60_000;
-    // More than kernels hold for a connection (some 10 MB), less than a body may have.
+    // More than the kernel's buffers of a connection (some 10 MB), less than the limit of a body.
     const EVENTS: usize = 260;
     let server = Server::with_config("[outbox]\nmax_bytes = \"64MiB\"").await;
     let stalled = Stream::subscribe(server.addr, "topic=**").await;

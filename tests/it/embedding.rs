@@ -1,4 +1,4 @@
-//! The library in other people's applications: every runtime, no socket, several hubs.
+//! The library in applications: every runtime, no socket, several hubs.
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -27,7 +27,7 @@ fn hub() -> Hub {
     Hub::start(Config::default()).expect("the defaults hold")
 }
 
-/// The body of a stream that has no socket.
+/// The body of a stream without a socket.
 struct Body {
     body: Pin<Box<BoxBody>>,
     text: String,
@@ -63,7 +63,7 @@ impl Body {
     }
 }
 
-/// Who is logged in, as an application would know it.
+/// The logged-in user, as known to an application.
 struct User(String);
 
 async fn my_stream(
@@ -122,7 +122,7 @@ async fn an_own_handler_streams_only_its_user_s_topic() {
     mine.until_contains("data: mine\n").await;
     assert!(!mine.text.contains("not mine"));
 
-    // Resuming is the request's business.
+    // A resume is a matter of the request, not of the subscription.
     hub.publish("notifications:7", Event::text("later")).await.expect("taken");
     let request = test::TestRequest::get()
         .uri("/me")
@@ -231,7 +231,7 @@ fn serve(hub: Arc<Mutex<Option<Hub>>>, workers: usize) -> Running {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("bound");
     let server = HttpServer::new(move || {
-        // The application holds no handle: whoever owns the slot does.
+        // Only the slot owns the hub; the application has no handle of its own.
         App::new().app_data(web::Data::from(hub.clone())).route("/mine", web::get().to(from_slot))
     });
     let server = server.workers(workers).disable_signals().h1_allow_half_closed(false);

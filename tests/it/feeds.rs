@@ -1,4 +1,4 @@
-//! Follower fan-out, and the feeds that it fills.
+//! Follower fan-out, and feeds.
 
 use serde_json::json;
 
@@ -31,11 +31,11 @@ async fn one_call_tells_every_follower_and_who_was_reached() {
         let event = stream.next().await;
         assert_eq!((event.event.as_str(), event.json()), ("post", json!({"n": 1})));
     }
-    // One that is not muted comes next, so the muted one did not.
+    // An event of another type arrives next: the muted one was skipped.
     fan_out(server.addr, json!({"author": "ada", "event": "news", "data": "2"})).await;
     assert_eq!(di.take_data(1).await, ["2"]);
     assert_eq!(bob.take_data(1).await, ["2"]);
-    // Who was away finds it.
+    // A follower without a stream gets both from history.
     let mut cy = whole_feed(server.addr, "cy").await;
     assert_eq!(cy.take_data(2).await, ["{\"n\":1}", "2"]);
 }
@@ -63,7 +63,7 @@ async fn past_the_threshold_followers_pull() {
     }
     let mut b = resume_feed(server.addr, "b", &id).await;
     assert_eq!(b.take_data(1).await, ["1"]);
-    // What was muted when the stream began is not replayed to it.
+    // Kinds muted at the stream's start are not replayed.
     let mut c_again = resume_feed(server.addr, "c", c.last_id()).await;
     let pushed = json!({"author": "star", "event": "other", "data": 2, "mode": "push"});
     assert_eq!(fan_out(server.addr, pushed).await["mode"], "push");
@@ -119,7 +119,7 @@ async fn a_fan_out_that_is_repeated_by_its_id_reaches_nobody_twice() {
     let mut stream = feed(server.addr, "bob").await;
     let once = json!({"author": "ada", "data": "once", "id": "1"});
     let first = fan_out(server.addr, once.clone()).await;
-    // Others follow meanwhile: it stays what it was, and they get it too.
+    // Three more users follow. The repeated fan-out keeps its mode and reaches them too.
     for follower in ["c", "d", "e"] {
         follow(server.addr, follower, "ada").await;
     }

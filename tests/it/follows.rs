@@ -1,4 +1,4 @@
-//! Who follows whom, and what users have muted: the endpoints.
+//! The endpoints of the follow graph and of preferences.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
@@ -45,7 +45,7 @@ fn line(follower: impl std::fmt::Display, author: &str) -> String {
     json!({ "follower": follower.to_string(), "author": author }).to_string()
 }
 
-/// Walks to the end of a path's pages; everybody, as they came.
+/// Walks through all pages of a path. Returns the users in the order of arrival.
 async fn walk(server: &Server, path: &str, limit: usize) -> Vec<String> {
     let (mut met, mut after) = (Vec::new(), String::new());
     loop {
@@ -256,7 +256,7 @@ async fn an_import_tells_how_far_it_is_before_its_end() {
         let end = COUNT.min(first + 12_500);
         let part: Vec<String> = (first..end).map(|number| line(number, "author")).collect();
         lines.writer.send(&part.join("\n")).await;
-        // More was sent than is read without a report.
+        // The part is longer than the interval of reports.
         let told = lines.reader.next().await.expect("progress");
         let processed = told["processed"].as_u64().expect("a number");
         assert!(processed > reported && processed <= end, "{told} of {end}");
@@ -286,7 +286,7 @@ async fn an_import_stops_at_what_it_cannot_read() {
     assert_eq!(walk(&server, "/events/followers/bob", 100).await, ["ann"]);
 }
 
-/// The graph of an application whose database is away.
+/// An application's graph with its database down.
 struct Broken;
 
 fn broken<T: Send + 'static>() -> GraphFuture<'static, T> {
@@ -334,7 +334,7 @@ async fn an_applications_graph_that_fails_is_told_as_such() {
     let told: Value = test::read_body_json(response).await;
     assert_eq!((&told["success"], &told["line"]), (&json!(false), &json!(1)));
     assert_eq!(told["error"]["code"], "graph_down");
-    // The preferences are the hub's own.
+    // The hub stores the preferences, not the application's graph.
     hub.set_muted("a", vec!["like".to_owned()]).await.expect("they are in memory");
     assert_eq!(hub.muted("a").await.expect("they are in memory"), ["like"]);
     assert_eq!(hub.follow("a", "b").await.expect_err("it fails").code(), "graph_down");

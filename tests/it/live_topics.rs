@@ -1,5 +1,4 @@
-//! Topics that are added to and removed from an open stream, and events that merge while
-//! nobody has sent them.
+//! Topics added to and removed from an open stream, and events merged before they are sent.
 
 use serde_json::{Value, json};
 
@@ -28,7 +27,7 @@ async fn topics_come_and_go_on_an_open_stream() {
         (answer.status, answer.json()),
         (200, json!({"success": true, "topics": ["b", "c:*"]}))
     );
-    // In force once it is answered.
+    // A change applies from its answer on.
     for (topic, data) in [("a", "no"), ("b", "1"), ("c:x", "2"), ("c", "no")] {
         publish(server.addr, json!({"topic": topic, "data": data})).await;
     }
@@ -114,7 +113,7 @@ async fn events_of_one_collapse_key_merge_into_the_newest_until_they_are_sent() 
     let mut stream = Stream::resume(server.addr, "topic=n", &id).await;
     assert_eq!(stream.next().await.json(), json!({"who": "cy"}));
     assert_eq!(stream.next().await.json(), json!({"who": "eve", "collapsed": 3}));
-    // What was sent counts no more.
+    // Sent events are not counted again.
     publish(server.addr, like("flo", "1")).await;
     assert_eq!(stream.next().await.json(), json!({"who": "flo"}));
 
@@ -128,7 +127,7 @@ async fn events_of_one_tick_and_collapse_key_are_one() {
     let config = "[delivery]\ntick = \"300ms\"\n";
     let server = Server::with_config(config).await;
     let mut stream = Stream::subscribe(server.addr, "topic=n").await;
-    // One request, so one tick, but for the rare one that begins within it.
+    // One request, so one tick. Rarely a tick begins in the middle of the request.
     let likes: Vec<Value> =
         (0..12).map(|n| json!({"topic": "n", "data": {"n": n}, "collapse": "k"})).collect();
     publish(server.addr, json!(likes)).await;

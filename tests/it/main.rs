@@ -1,4 +1,4 @@
-//! Everything that can be seen from outside, against real servers, sockets and browsers.
+//! Everything visible from outside, against real servers, sockets and browsers.
 
 #![allow(clippy::duplicate_mod, reason = "what `over_body` is for")]
 
@@ -28,5 +28,5 @@ mod streams_at_load;
 mod subscribe;
 mod tidy;
 
-/// What the tests below run against; in `over_body` it is another.
+/// The server under test in the modules below; `over_body` uses another.
 use support::Server;

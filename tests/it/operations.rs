@@ -1,4 +1,4 @@
-//! What an operator sees: health, statistics, metrics, logs, the page at `/`.
+//! The operator's view: health, statistics, metrics, logs, the page at `/`.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::support::{
     wait::DEADLINE,
 };
 
-/// Every metric of the contract, as it is spelt there.
+/// Every metric of the contract, in its spelling there.
 const METRICS: [&str; 21] = [
     "fanfare_connections",
     "fanfare_connections_opened_total",
@@ -48,7 +48,7 @@ async fn health_is_told_by_status_code() {
 async fn a_draining_server_is_live_and_not_ready() {
     let config = "[server]\ndrain = \"3s\"\n[outbox]\nmax_bytes = \"64MiB\"\n[delivery]\nflush = \"immediate\"";
     let mut server = Server::with_config(config).await;
-    // A client that does not read keeps the drain waiting for it.
+    // A client with unread data delays the end of the drain.
     let stalled = Stream::subscribe(server.addr, "topic=a").await;
     let filler = "x".repeat(60_000);
     until(DEADLINE, "there is more than the sockets hold", async || {
@@ -85,7 +85,7 @@ async fn stats_have_all_fields() {
         server.publish(json!({"topic": "a", "data": "x"})).await;
     }
     stream.take(3).await;
-    // The partitions say how many topics they have now and then.
+    // Partitions report their topic counts only at intervals.
     until(DEADLINE, "the topic is counted", async || server.stats().await["topics"] == 1).await;
     let stats = server.stats().await;
     let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("no number: {stats}"));

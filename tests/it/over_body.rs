@@ -1,5 +1,4 @@
-//! The surface of streams once more, over the framework's body: both transports keep the
-//! same contract.
+//! The stream tests again, over the framework's body: both transports keep the same contract.
 
 #[path = "bad_input.rs"]
 mod bad_input;

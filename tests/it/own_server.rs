@@ -1,5 +1,4 @@
-//! `fanfare::Server` in other people's programs: their application and raw streams on one
-//! port.
+//! `fanfare::Server` in applications: their own routes and raw streams on one port.
 
 use std::{
     net::SocketAddr,
@@ -22,10 +21,10 @@ use crate::support::{
     wait::DEADLINE,
 };
 
-/// How long a stop may take that waits for nobody.
+/// Bound of a stop with nothing to wait for.
 const SOON: Duration = Duration::from_secs(2);
 
-/// An application with a hub's routes, a page, and a stream for whoever is logged in.
+/// An application with a hub's routes, a page, and a stream for logged-in users.
 struct Application {
     hub: Hub,
     addr: SocketAddr,
@@ -76,7 +75,7 @@ impl Application {
     }
 }
 
-/// What a user may hear, by the name that the request brings.
+/// A user's allowed topics, by the name in the request.
 fn subscription(head: &RequestHead) -> Option<Subscription> {
     let user = head.headers.get("x-user")?.to_str().ok()?;
     Some(Subscription::new().topic(format!("notifications:{user}")))
@@ -128,7 +127,7 @@ async fn a_login_decides_what_a_raw_stream_hears() {
     }
     assert_eq!(mine.next().await.data, "mine");
 
-    // Without a login, or with a name that is no topic, the application answers.
+    // Without a login, or with a name invalid as a topic, the application answers.
     let refused = get(app.addr, "/me").await;
     assert_eq!((refused.status, refused.text()), (401, "log in first"));
     let refused = request(app.addr, "GET", "/me", &[("X-User", "a::b")], b"").await;
@@ -161,7 +160,7 @@ async fn feeds_are_answered_on_the_bare_socket_too() {
     for path in ["/events/feed", "/events/feed?user=", "/events/feed?user=a&user=b"] {
         assert_eq!(get(app.addr, path).await.code(), "bad_user", "{path}");
     }
-    // The application has no such route: it is asked where nobody is logged in.
+    // Not logged in: the request goes to the application, and it has no such route.
     assert_eq!(get(app.addr, "/my/feed").await.status, 404);
     assert_eq!(app.raw_streams().await, "2");
     app.handle.stop(false).await;
@@ -175,7 +174,7 @@ async fn a_graceful_stop_waits_for_streams_and_for_nobody_who_is_silent() {
     let start = Instant::now();
     let Application { hub, handle, server, .. } = app;
     let stopped = tokio::spawn(async move { handle.stop(true).await });
-    // The silent one is closed although its time is not over.
+    // The silent connection is closed before its timeout.
     let mut nothing = Vec::new();
     let read = timeout(SOON, silent.read_to_end(&mut nothing)).await.expect("it is closed");
     assert!(nothing.is_empty(), "{read:?}: {nothing:?}");

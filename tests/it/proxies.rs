@@ -21,14 +21,14 @@ use crate::support::{
     wait::DEADLINE,
 };
 
-/// An event that took longer was held back by somebody.
+/// Bound for an event's way through a proxy without buffering.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// Ports in the files: that of the proxy, and those of the instances.
+/// The ports in the files: the proxy's, and the instances'.
 const LISTEN: u16 = 8080;
 const INSTANCES: [u16; 3] = [8081, 8082, 8083];
 
-/// How long an instance may take to drain, and a moment.
+/// Bound of an instance's drain, with a margin.
 const DRAINED: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ enum Proxy {
 const BOTH: [Proxy; 2] = [Proxy::Nginx, Proxy::Haproxy];
 
 impl Proxy {
-    /// The file as it stands, but for the ports.
+    /// The original file with other ports.
     fn config(self, listen: u16, instances: &[SocketAddr]) -> String {
         let name = match self {
             Self::Nginx => "nginx.conf",
@@ -77,7 +77,7 @@ struct Behind {
 
 impl Drop for Behind {
     fn drop(&mut self) {
-        // A killed nginx would leave its workers behind.
+        // A killed nginx would leave its workers running.
         self.proxy.terminate();
     }
 }
@@ -105,7 +105,7 @@ impl Behind {
         Self { addr, instances, proxy: process, _directory: directory, _redis: redis }
     }
 
-    /// The instance that has the only stream.
+    /// The index of the instance with the only stream.
     async fn with_stream(&self) -> usize {
         for (index, server) in self.instances.servers.iter().enumerate() {
             if server.stats().await["connections"] == 1 {
@@ -133,7 +133,7 @@ async fn events_pass_nginx_and_haproxy_at_once_while_the_stream_stays_open() {
         for _ in 0..3 {
             stream.next_comment(2 * AT_ONCE).await;
         }
-        // A publisher whose every line is answered before it sends the next.
+        // A publisher waiting for the answer to each line before the next.
         let line = |number: usize| json!({ "topic": "live", "data": number }).to_string();
         let mut lines = Lines::open(behind.addr, &line(0)).await;
         for number in 0..5 {
@@ -162,7 +162,7 @@ async fn behind_nginx_and_haproxy_a_killed_instance_is_replaced_by_another_witho
         behind.instances.servers[victim].kill9();
         assert_eq!(stream.rest().await, []);
         assert!(!stream.is_ended_cleanly(), "{proxy:?} says that it was cut");
-        // Whom the proxy asks first is its choice: a dead one is passed over, every time.
+        // The proxy chooses the first instance freely. It must skip the dead one every time.
         for _ in 0..3 {
             publish(behind.addr, event("meanwhile")).await;
         }
@@ -188,7 +188,7 @@ async fn behind_nginx_and_haproxy_nobody_is_refused_while_an_instance_drains() {
         let first = &mut behind.instances.servers[0];
         let on_first = first.stats().await["connections"].as_u64().expect("a number");
         assert!(on_first > 0, "{proxy:?} spreads streams");
-        // Past the proxy: what a draining instance says to publishers is theirs to handle.
+        // Past the proxy: refusals of a draining instance are for publishers to handle.
         let mut publisher = Publisher::connect(others[0]).await;
         publisher.publish(0, "drain", "before").await;
         first.terminate();
@@ -255,7 +255,7 @@ async fn where_no_instance_is_left_nginx_and_haproxy_tell_a_browser_to_come_back
             behind.instances.restart(index).await;
         }
         until(DEADLINE, "streams are served again", async || {
-            // Not `subscribe`: the first may still be told to come back.
+            // Not `subscribe`: the first request may still be refused with a retry time.
             let answer = Stream::try_get(behind.addr, path, &[]).await;
             answer.is_ok_and(|stream| stream.head.status == 200)
         })

@@ -1,4 +1,4 @@
-//! Publishing: the forms of a body, and what is answered.
+//! Publishing: the forms of a body, and the answers.
 
 use std::collections::BTreeSet;
 
@@ -211,7 +211,7 @@ async fn a_line_that_is_too_long_is_refused() {
     let answers = publish_lines(&server, &body, "application/x-ndjson").await;
     assert_eq!(answers[0]["success"], true);
     assert_eq!(answers[1]["error"]["code"], "payload_too_large");
-    // Longer than any line could be: the connection is of no more use, but it is answered.
+    // Longer than any allowed line. The connection is unusable afterwards, but gets an answer.
     let endless = "x".repeat(1024 * 1024);
     let answers = publish_lines(&server, &endless, "application/x-ndjson").await;
     assert_eq!(answers[0]["error"]["code"], "payload_too_large");
@@ -234,7 +234,7 @@ async fn a_repeated_id_returns_the_first_answer_and_delivers_nothing() {
     data.sort_unstable();
     assert_eq!(data, ["1", "2", "3"]);
     assert_eq!(server.stats().await["published"], 3);
-    // Within one request too.
+    // Also within one request.
     let array =
         json!([{"topic": "a", "id": "three", "data": 4}, {"topic": "a", "id": "three", "data": 4}]);
     let answers = server.publish(array).await;

@@ -1,4 +1,4 @@
-//! Which requests are answered on the bare socket, and that nobody can tell.
+//! Requests for raw streams. Clients see no difference to the framework's answers.
 
 mod answer;
 mod manners;
@@ -7,12 +7,12 @@ mod odd_heads;
 use super::Server;
 use crate::support::{Stream, server};
 
-/// Streams that were answered on the bare socket so far.
+/// The number of raw streams so far.
 async fn raw_streams(server: &Server) -> f64 {
     server.metric("fanfare_raw_streams_opened_total").await
 }
 
-/// The same server, but for what carries its streams.
+/// The same server with streams over the framework's body.
 async fn framework() -> server::ServerOver<server::Body> {
     server::ServerOver::start(&["--no-demo"]).await
 }

@@ -1,4 +1,4 @@
-//! Coming back: nothing lost, nothing twice, or a `gap`.
+//! Resume: nothing lost, nothing twice, or a `gap`.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -30,7 +30,7 @@ fn strings(numbers: std::ops::Range<usize>) -> Vec<String> {
     numbers.map(|number| number.to_string()).collect()
 }
 
-/// Events of many topics, each `[topic, number]` with the numbers of a topic from 0.
+/// Events of many topics, each `[topic, number]`. The numbers of a topic count from 0.
 async fn publish_to_all(server: &Server, rounds: std::ops::Range<usize>) {
     let events: Vec<Value> = rounds
         .flat_map(|round| (0..TOPIC_COUNT).map(move |topic| (topic, round)))
@@ -39,7 +39,7 @@ async fn publish_to_all(server: &Server, rounds: std::ops::Range<usize>) {
     server.publish(Value::from(events)).await;
 }
 
-/// Per topic the numbers in the order they came.
+/// The numbers of each topic, in order of arrival.
 fn by_topic(events: &[Event]) -> BTreeMap<u64, Vec<u64>> {
     let mut topics: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     for event in events {
@@ -182,7 +182,7 @@ async fn an_added_topic_comes_live_or_since_the_id() {
     while of_a < 4 || live < added.len() {
         let event = stream.next().await;
         assert!(["message", "gap"].contains(&event.event.as_str()), "{event:?}");
-        // 1 to 3 may be of `a` or of an added topic; what is before the id never comes.
+        // 1 to 3 may be of `a` or of an added topic. Events before the id never come.
         assert_ne!(event.data, "0");
         if event.data == "4" {
             live += 1;
@@ -244,7 +244,7 @@ async fn past_the_events_of_a_topic_a_gap_and_all_that_is_left() {
     publish_numbers(&server, "a", 32..33).await;
     assert_eq!(stream.take_data(1).await, ["32"]);
     assert_eq!(server.metric("fanfare_replays_total{result=\"gap\"}").await, 1.0);
-    // Back after the gap, it is whole again.
+    // The next resume after the gap is complete again.
     let id = stream.last_id().to_owned();
     let mut stream = Stream::resume(server.addr, "topic=a", &id).await;
     assert_eq!(stream.connected["resumed"], true);
@@ -259,7 +259,7 @@ async fn a_gap_s_own_id_is_no_way_around_it() {
     let mut stream = Stream::resume(server.addr, "topic=a", &ids[0]).await;
     let event = stream.next().await;
     gap(&event);
-    // Cut right behind the gap, the client still gets all that is left.
+    // A client cut right behind the gap still gets all remaining events.
     let mut stream = Stream::resume(server.addr, "topic=a", &event.id).await;
     let mut data = Vec::new();
     while data.len() < 3 {
@@ -316,7 +316,7 @@ async fn past_the_time_to_live_there_is_a_gap() {
     let mut stream = Stream::resume(server.addr, "topic=a", &ids[0]).await;
     let gap = gap(&stream.next().await);
     assert_eq!((&gap["reason"], &gap["topics"]), (&json!("history"), &json!(["a"])));
-    // Who had seen all has missed nothing.
+    // A client at the newest event has missed nothing.
     let other = Stream::resume(server.addr, "topic=a", &ids[4]).await;
     assert_eq!(other.connected["resumed"], true);
     publish_numbers(&server, "a", 5..6).await;

@@ -1,5 +1,5 @@
-//! SIGTERM under load: what was answered is delivered, every stream is told and ends cleanly,
-//! and the process ends in time.
+//! SIGTERM under load: answered publishes are delivered, every stream gets `shutdown` and ends
+//! cleanly, and the process exits in time.
 
 use std::{
     collections::HashSet,
@@ -25,14 +25,14 @@ use crate::support::{
 const STREAM_COUNT: usize = 1000;
 const EVENTS_PER_SECOND: u32 = 200;
 
-/// The drain window's default, and what the contract allows on top of it.
+/// The drain window's default, and the contract's margin on top of it.
 const WINDOW: Duration = Duration::from_secs(5);
 const GRACE: Duration = Duration::from_secs(1);
 
 const READY: &str = "/health/ready";
 const STREAM: &str = "/events/stream?topic=load:a";
 
-/// Events after which the signal comes.
+/// Events before the signal.
 const EVENTS_BEFORE: u32 = 200;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,7 +42,7 @@ async fn sigterm_under_load_delivers_what_was_answered_tells_every_stream_and_ex
     let plan = Plan { query: "topics=load:a,load:b".to_owned(), ..Plan::default() };
     let streams = Crowd::of(server.addr, STREAM_COUNT, &plan);
     streams.until_connected(1).await;
-    // A client's connection that is kept alive without a request.
+    // A keep-alive connection without a request.
     let mut idle = Publisher::connect(server.addr).await;
     idle.publish(2, "load:other", "then nothing").await;
     let probes = [READY, STREAM].map(|path| tokio::spawn(answers_until_gone(server.addr, path)));
@@ -66,7 +66,7 @@ async fn sigterm_under_load_delivers_what_was_answered_tells_every_stream_and_ex
     }
 
     for lane in [0, 1] {
-        // An event that was taken but not answered any more may be there or not.
+        // The last event may be accepted without an answer: present or not, both are correct.
         let newest = streams.first().newest(lane);
         assert!((answered[lane]..=answered[lane] + 1).contains(&newest), "{answered:?}, {newest}");
         streams.assert_whole(lane, newest);
@@ -82,7 +82,7 @@ async fn sigterm_under_load_delivers_what_was_answered_tells_every_stream_and_ex
     assert_spread(&reconnects);
 }
 
-/// In process, because a server's drain is over before a client could look twice.
+/// In process: a server's drain would be over before a client's second request.
 #[actix_web::test]
 async fn a_draining_hub_refuses_new_streams_and_publishes_and_says_that_it_is_not_ready() {
     let hub = Hub::start(Config::default()).expect("the defaults hold");
@@ -141,7 +141,7 @@ async fn a_second_signal_ends_at_once() {
         let mut server = Server::with_config(&config("1m")).await;
         let (_stalled, reader) = stalled_and_reader(&server).await;
         server.signal(first);
-        // The signal was seen; one client that does not read keeps the server from ending.
+        // The signal has arrived; the stalled client keeps the server from exiting.
         reader.until_all("was told", |seen| !seen.shutdowns.is_empty()).await;
         assert_eq!(server.exit_status(), None, "after {first}");
         server.signal(second);
@@ -165,7 +165,7 @@ fn config(window: &str) -> String {
     )
 }
 
-/// A stream whose socket is full and which does not read, and one that reads.
+/// A stalled stream with a full socket, and a reading one.
 async fn stalled_and_reader(server: &Server) -> (Crowd, Crowd) {
     let plan = |topic: &str| Plan { query: format!("topic={topic}"), ..Plan::default() };
     let slow = Plan { receive_buffer_bytes: Some(4096), ..plan("end:full") };
@@ -184,7 +184,7 @@ async fn stalled_and_reader(server: &Server) -> (Crowd, Crowd) {
     (stalled, reader)
 }
 
-/// Publishes to both topics in turn until it is refused; tells what was answered with 200.
+/// Publishes to both topics in turn until a refusal. Returns the events answered with 200.
 async fn publish_until_refused(addr: SocketAddr) -> [u32; 2] {
     let mut publisher = Publisher::connect(addr).await;
     let mut answered = [0; 2];
@@ -199,21 +199,20 @@ async fn publish_until_refused(addr: SocketAddr) -> [u32; 2] {
                     assert_eq!((status, &answer["error"]["code"]), (503, &"draining".into()));
                     return answered;
                 }
-                // Gone before it answered.
+                // The server ended before its answer.
                 Err(_) => return answered,
             }
         }
     }
 }
 
-/// The statuses that one request after the other was answered with, each on a connection of
-/// its own, until nobody accepts any more.
+/// The statuses of consecutive requests, each on its own connection, until the port is closed.
 async fn answers_until_gone(addr: SocketAddr, path: &str) -> Vec<u16> {
     let mut answers = Vec::new();
     let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
     while let Ok(mut socket) = TcpStream::connect(addr).await {
         let mut buffer = BytesMut::new();
-        // One that the kernel accepted for a process that is ending gets no answer.
+        // The kernel may accept a connection for an ending process; it gets no answer.
         if socket.write_all(request.as_bytes()).await.is_ok()
             && let Ok(head) = Head::read(&mut socket, &mut buffer).await
         {
@@ -223,7 +222,7 @@ async fn answers_until_gone(addr: SocketAddr, path: &str) -> Vec<u16> {
     answers
 }
 
-/// They would not all return together.
+/// The clients would not all reconnect at once.
 fn assert_spread(reconnects_ms: &[u64]) {
     let window_ms = WINDOW.as_millis() as u64;
     assert!(reconnects_ms.iter().all(|at| *at <= window_ms), "{reconnects_ms:?}");

@@ -1,4 +1,4 @@
-//! One of a thousand streams stops reading: nobody else notices, and it can come back.
+//! One of a thousand streams stops reading: the others see no difference, and it can resume.
 
 use std::time::{Duration, Instant};
 
@@ -12,25 +12,25 @@ const STREAM_COUNT: usize = 1000;
 const EVENTS_PER_SECOND: u32 = 50;
 const PAYLOAD_BYTES: usize = 4096;
 
-/// Events of a phase that is measured: three seconds.
+/// Events of a measured phase: three seconds.
 const PHASE_EVENTS: u32 = 150;
 
-/// So little that the kernel takes no more than a few events for a client that stalls.
+/// Small enough for the kernel to buffer only a few events for a stalled client.
 const SMALL_BUFFER_BYTES: u32 = 4096;
 
-/// Events of one request while the stalled stream is filled up.
+/// Events per request while filling the stalled stream.
 const FILL_EVENTS: usize = 32;
 
-/// Every stream gets `stall:feed`; `stall:fill` is the stalled stream's alone, so that it can
-/// be filled up without load on the others.
+/// Every stream subscribes to `stall:feed`. Only the stalled stream subscribes to `stall:fill`, so
+/// filling it puts no load on the others.
 const FEED: usize = 0;
 const FILL: usize = 1;
 
 const CLOSED_AS_SLOW: &str = "fanfare_connections_closed_total{reason=\"slow\"}";
 const DROPPED_AS_SLOW: &str = "fanfare_events_dropped_total{reason=\"slow\"}";
 
-/// Time between two heartbeats of an idle stream: 200 ms by configuration, and what a busy
-/// machine adds.
+/// Longest time between two heartbeats of an idle stream: 200 ms by configuration, and a margin for
+/// a busy machine.
 const MAX_HEARTBEAT_GAP: Duration = Duration::from_secs(2);
 
 fn config(slow_consumer: &str, max_outbox: &str) -> String {
@@ -58,7 +58,7 @@ async fn a_stalled_reader_delays_nobody_and_resumes_without_loss_after_its_disco
 
     let without = phase(&mut publisher, &others).await;
     stalled.stall();
-    // What a phase brings fits into the outbox on top of this.
+    // The outbox has space for the events of a phase on top of this.
     fill_until(&server, "fanfare_outbox_bytes", 64.0 * 1024.0, &mut publisher).await;
     let with = phase(&mut publisher, &others).await;
     assert_not_slower(&with, &without);
@@ -100,7 +100,7 @@ async fn a_stalled_reader_that_may_miss_events_gets_a_gap_and_then_the_newest() 
     others.assert_whole(FEED, publisher.last(FEED));
     others.assert_only_cut();
 
-    // Each topic's newest is among what is kept.
+    // The newest event of each topic is not dropped.
     publisher.publish(FILL, "stall:fill", "the newest").await;
     publisher.publish(FEED, "stall:feed", "the newest").await;
     let dropped = server.metric(DROPPED_AS_SLOW).await;
@@ -122,7 +122,7 @@ async fn a_stalled_reader_that_may_miss_events_gets_a_gap_and_then_the_newest() 
     assert_ne!(missed_count, 0);
     assert!(!seen.gaps.is_empty(), "{}", seen.story());
     assert!(seen.gaps.iter().all(|(_, gap)| gap["reason"] == "slow"), "{}", seen.story());
-    // Events were missed just where a gap says so.
+    // Every hole has a gap exactly there.
     let numbers = seen.numbers(FEED);
     let holes = numbers.windows(2).enumerate().filter(|(_, pair)| pair[1] != pair[0] + 1);
     for (before, pair) in holes {
@@ -131,7 +131,7 @@ async fn a_stalled_reader_that_may_miss_events_gets_a_gap_and_then_the_newest() 
     }
 }
 
-/// A thousand streams, one of which will stall, and one more without events.
+/// A thousand streams, one of them about to stall, and one more without events.
 struct Scene {
     server: Server,
     others: Crowd,
@@ -160,14 +160,14 @@ impl Scene {
     }
 }
 
-/// What the others notice.
+/// The other streams' measurements.
 #[derive(Debug)]
 struct Phase {
     latency_p99: Duration,
     answer_p99: Duration,
 }
 
-/// Publishes at the rate for a while.
+/// Publishes the events of a phase at the fixed rate.
 async fn phase(publisher: &mut Publisher, others: &Crowd) -> Phase {
     let text = "x".repeat(PAYLOAD_BYTES);
     let first = publisher.last(FEED) + 1;
@@ -185,7 +185,7 @@ async fn phase(publisher: &mut Publisher, others: &Crowd) -> Phase {
     }
 }
 
-/// Publishes to the stalled stream alone until the metric is at least this.
+/// Publishes to the stalled stream alone until the metric reaches `least`.
 async fn fill_until(server: &Server, metric: &str, least: f64, publisher: &mut Publisher) {
     let text = "y".repeat(PAYLOAD_BYTES);
     eventually(metric, async || {
@@ -204,7 +204,7 @@ fn assert_not_slower(with: &Phase, without: &Phase) {
     assert!(with.answer_p99 < bound(without.answer_p99), "{with:?}, before {without:?}");
 }
 
-/// Heartbeats came all the time and still come.
+/// Heartbeats have come regularly and still do.
 async fn assert_heartbeats(idle: &Crowd) {
     let before = idle.first().heartbeats.len();
     let start = Instant::now();

@@ -1,4 +1,4 @@
-//! Ten thousand streams come at once, go at once and come back at once.
+//! Ten thousand streams connect, leave and return at once.
 
 use std::{fs, time::Instant};
 
@@ -10,8 +10,7 @@ use crate::support::{
 
 const STREAM_COUNT: usize = 10_000;
 
-/// Files that the server may hold on top of those it had before the first stream: what the
-/// test itself asks with.
+/// Open files allowed on top of the number before the first stream: for the test's own requests.
 const SPARE_FILES: f64 = 8.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,7 +46,7 @@ async fn ten_thousand_streams_storm_in_leave_and_storm_back_without_loss_or_syn_
 
     streams.leave();
     is_forgotten(&server, open_files).await;
-    // Each refusal and each reset by the server would be an end of another kind.
+    // A refusal or a reset by the server would count as another kind of end.
     streams.assert_only_cut();
     streams.assert_whole(0, publisher.last(0));
     for (index, ledger) in streams.ledgers().enumerate() {
@@ -73,7 +72,7 @@ async fn is_forgotten(server: &Server, open_files: f64) {
     server.settled().await;
 }
 
-/// Counters that grow when a connection is not accepted at once; its client then tries
+/// The kernel's counters of connections not accepted at once. The client of such a connection tries
 /// again after a second.
 #[derive(Debug, PartialEq, Eq)]
 struct Kernel {
@@ -92,7 +91,7 @@ impl Kernel {
     }
 }
 
-/// `None` where the kernel does not say.
+/// `None` if the kernel does not provide it.
 fn tcp_counter(name: &str) -> Option<u64> {
     let text = fs::read_to_string("/proc/net/netstat").ok()?;
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("TcpExt: "));

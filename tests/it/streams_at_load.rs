@@ -1,5 +1,5 @@
-//! A thousand streams under load, a part of which is cut again and again: nothing is lost,
-//! nothing comes twice, nothing out of order.
+//! A thousand streams under load, a part of them cut again and again: nothing is lost, nothing
+//! comes twice, nothing out of order.
 
 use std::sync::Arc;
 
@@ -14,20 +14,20 @@ use crate::support::{
 
 const STREAM_COUNT: usize = 1000;
 
-/// One in so many streams is cut.
+/// Every tenth stream is cut.
 const CUT_EVERY: usize = 10;
 
-/// How often a stream that is cut, is.
+/// Cuts of each such stream.
 const CUT_COUNT: usize = 3;
 
-/// Events of one request, and requests a second: 2,000 events a second.
+/// Events per request, and requests per second: 2,000 events a second.
 const EVENTS_PER_REQUEST: usize = 20;
 const REQUESTS_PER_SECOND: u32 = 100;
 
-/// The file is short: at this rate once takes a quarter of a second.
+/// The file is short: at this rate one round takes a quarter of a second.
 const ROUND_COUNT: usize = 4;
 
-/// Less than any event takes in a stream, so that every cut is reached.
+/// A lower bound for an event's bytes in a stream, so every cut is reached.
 const MIN_EVENT_BYTES: usize = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

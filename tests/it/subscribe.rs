@@ -14,7 +14,7 @@ async fn server() -> Server {
     Server::start(&["--no-demo"]).await
 }
 
-/// The topics of `connected`, which the client may have named in any order.
+/// The topics of `connected`, in no particular order.
 fn topics(stream: &Stream) -> BTreeSet<String> {
     let topics = stream.connected["topics"].as_array().expect("a list");
     topics.iter().map(|topic| topic.as_str().expect("a name").to_owned()).collect()
@@ -233,7 +233,7 @@ async fn data_comes_out_as_it_went_in() {
         server.publish(json!({"topic": "a", "data": text})).await;
         assert_eq!(stream.next().await.data, text, "{text:?}");
     }
-    // All three end a line; what ends it is not part of the format.
+    // CR, LF and CR LF all end a line. The format does not preserve the kind of line end.
     for text in ["a\r\nb\rc\nd", "\r", "\r\n", "a\r", "\r\r\n\n"] {
         server.publish(json!({"topic": "a", "data": text})).await;
         let expected = text.replace("\r\n", "\n").replace('\r', "\n");
@@ -244,7 +244,7 @@ async fn data_comes_out_as_it_went_in() {
 #[tokio::test]
 async fn ids_stay_short_and_ascii_with_all_partitions() {
     let server = server().await;
-    // The client checks every id; a pattern makes the stream touch all partitions.
+    // The client checks every id. The pattern includes topics of all partitions.
     let mut stream = Stream::subscribe(server.addr, "topic=**").await;
     let mut ids = BTreeSet::new();
     for number in 0..100 {
@@ -291,7 +291,7 @@ async fn a_busy_stream_gets_no_heartbeats() {
 
 #[tokio::test]
 async fn a_tick_comes_as_one_batch_if_asked_for() {
-    // The hour never passes: it is the drain that ends the tick.
+    // The hour never passes: the drain ends the tick.
     let server = Server::with_config("[delivery]\ntick = \"1h\"").await;
     let mut stream = Stream::subscribe(server.addr, "topics=a,b&batch=json").await;
     let events = [

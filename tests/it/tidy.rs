@@ -1,4 +1,4 @@
-//! The rules of ARCHITECTURE.md that Cargo does not enforce, checked on parsed sources.
+//! The rules of ARCHITECTURE.md not enforced by Cargo, checked on parsed sources.
 
 mod imports;
 mod queues;

@@ -1,5 +1,5 @@
-// Owns the reader that subscribes through the `EventSource` of a real browser, headless Chromium.
-// Its options and its output are those of reader.mjs.
+// Owns the reader of streams through the `EventSource` of a real browser, headless Chromium. Options and
+// output are described in reader.mjs.
 
 import { launchChromium } from './chromium.mjs';
 import { startReader } from './reader.mjs';
@@ -10,7 +10,7 @@ reader.beforeExit(() => browser.close());
 const page = await browser.newPage();
 await page.exposeFunction('report', (call, ...args) => reader[call](...args));
 
-// Any page of the hub's origin will do: EventSource is then same-origin, as on a user's own site.
+// Any page of the hub's origin makes EventSource same-origin, as on a user's own site.
 await page.goto(`${reader.origin}/health/live`);
 await page.evaluate(
   ({ streamUrl, types }) => {

@@ -1,4 +1,4 @@
-// Owns how the tests start Chromium: Debian's own build, headless, talking to nobody but the hub.
+// Owns the start of Chromium in tests: Debian's own build, headless, with requests only to the hub.
 
 import { chromium } from 'playwright-core';
 

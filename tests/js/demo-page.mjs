@@ -1,10 +1,10 @@
-// Owns the walk through the demo page in headless Chromium: it goes live, prices move, a note can be published,
-// and after a restart of the hub it goes live again. Takes the screenshots of the page.
+// Owns the walk through the demo page in headless Chromium: it goes live, prices move, publishing a note
+// works, and after a restart of the hub it goes live again. Takes the screenshots of the page.
 //
-//   node demo-page.mjs --url http://127.0.0.1:PORT --screenshots DIR [--timeout SECONDS]
+//     node demo-page.mjs --url http://127.0.0.1:PORT --screenshots DIR [--timeout SECONDS]
 //
-// Prints `{"ready":true}` once the first half is done and waits for a line on stdin: the hub has been restarted.
-// At the end prints `{"ok":true,…}` and exits 0; any failure is a message on stderr and exit 1.
+// Prints `{"ready":true}` after the first half and waits for a line on stdin: the hub has been restarted. At
+// the end prints `{"ok":true,…}` and exits 0; any failure is a message on stderr and exit 1.
 
 import { runWalk } from './walk.mjs';
 

@@ -1,5 +1,5 @@
-// Owns the reader that subscribes through the npm package `eventsource`, the usual EventSource of Node programs.
-// Its options and its output are those of reader.mjs.
+// Owns the reader through the npm package `eventsource`, the usual EventSource of Node programs. Options and
+// output are described in reader.mjs.
 
 import { EventSource } from 'eventsource';
 import { startReader } from './reader.mjs';

@@ -1,12 +1,12 @@
-// Owns the reader that subscribes through `@microsoft/fetch-event-source`, what web applications use
-// where they need headers or POST. Its options and its output are those of reader.mjs.
+// Owns the reader through `@microsoft/fetch-event-source`, for web applications with headers or POST. Options
+// and output are described in reader.mjs.
 //
-// What is not the library's default is what its README tells every user to write: refuse a 4xx for good,
-// retry the rest, and throw in `onclose`, since a clean end of the body otherwise ends the subscription.
+// The code beyond the library's defaults follows its README: refuse a 4xx for good, retry other errors, and
+// throw in `onclose`, since a clean end of the body otherwise ends the subscription.
 
 import { startReader } from './reader.mjs';
 
-// The library is browser code: these are all the globals it touches.
+// The library is browser code: it uses exactly these globals.
 globalThis.window = { fetch, setTimeout, clearTimeout };
 globalThis.document = { hidden: false, visibilityState: 'visible', addEventListener() {}, removeEventListener() {} };
 
@@ -38,7 +38,7 @@ fetchEventSource(reader.streamUrl, {
     throw new Error('the stream ended');
   },
 
-  // Returning nothing means: again after the interval of the last `retry:`.
+  // Returning nothing retries after the interval of the last `retry:`.
   onerror(error) {
     reader.onError(error.cause ? `${error.message}: ${error.cause.message}` : error.message);
     if (error instanceof FatalError) throw error;

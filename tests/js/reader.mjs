@@ -1,9 +1,10 @@
-// Owns what the three readers share: their options, the line they print per stream event, and when they end.
-// How each library connects, reconnects and resumes is its own business: that is what the tests are about.
+// Owns the parts shared by the three readers: their options, the line printed per stream event, and their
+// end. Each library's connect, reconnect and resume stay in its own file: the tests are about them.
 //
-//   node <reader>.mjs --url http://127.0.0.1:PORT --topics a,b [--types T,U] [--until TYPE [--until-data DATA]] [--timeout SECONDS]
+//     node <reader>.mjs --url http://127.0.0.1:PORT --topics a,b [--types T,U] [--until TYPE [--until-data DATA]] [--timeout SECONDS]
 //
-// Exit codes: 0 `--until` was seen; 1 timeout or crash; 2 bad usage; 3 the library gave up for good (type `$closed`).
+// Exit codes: 0 `--until` was seen; 1 timeout or crash; 2 bad usage; 3 the library gave up for good (type
+// `$closed`).
 
 import { parseArgs } from 'node:util';
 

@@ -1,8 +1,9 @@
-// Owns the walk through the page of examples/social_feed in headless Chromium, with a window each for ada and bob:
-// posts reach the other, likes that come together are one notification, following and unfollowing change open
-// streams, what is muted does not come, and what came while a window was closed is there when it opens again.
+// Owns the walk through the page of examples/social_feed in headless Chromium, with a window each for ada and
+// bob. Posts reach the other user, likes close together are one notification, following and unfollowing
+// change open streams, muted kinds do not arrive, and events of a closed window are there when it opens
+// again.
 //
-//   node social-feed.mjs --url http://127.0.0.1:PORT --screenshots DIR [--timeout SECONDS]
+//     node social-feed.mjs --url http://127.0.0.1:PORT --screenshots DIR [--timeout SECONDS]
 
 import { runWalk } from './walk.mjs';
 
@@ -44,7 +45,7 @@ await runWalk('social-feed', async (walker) => {
   const sum = counts.reduce((sum, count) => sum + count, 0);
   check(sum === 1 + READER_COUNT && counts.length < READER_COUNT, `likes come together: ${counts}`);
 
-  // Of an author with few followers, and of one with thousands, whose posts feeds pull.
+  // An author with few followers (push), and one with thousands (feeds pull the posts).
   await followAndUnfollow(walker, bob, 'sybil', 'push', false);
   await followAndUnfollow(walker, bob, CELEBRITY, 'pull', true);
   check((await eventsOf(bob, 'connected')).length === 1, 'the stream of bob was never opened again');
@@ -108,7 +109,7 @@ async function followAndUnfollow(walker, bob, author, mode, isFollowed) {
 
     const { post, fanout } = await call(walker, 'POST', '/api/posts', { author, text: `for ${follows ? 'followers' : 'others'}` });
     check(fanout.mode === mode, `the posts of ${author} are for ${mode}: ${JSON.stringify(fanout)}`);
-    // One that comes in any case, so that whatever came before it is there.
+    // A post sure to arrive: after it, all earlier posts have arrived too.
     const last = await call(walker, 'POST', '/api/posts', { author: 'ada', text: `for whoever follows ada, not ${author}` });
     await walker.untilText(bob, `[data-post="${last.post.id}"] .author`, 'ada');
     if (follows) await walker.untilText(bob, `[data-post="${post.id}"] .author`, author);

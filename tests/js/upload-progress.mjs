@@ -1,10 +1,11 @@
-// Owns the walk through the page of examples/upload_progress.rs in headless Chromium: a real file is chosen and
-// uploaded, what the server pushes meanwhile is told to the test; a second window follows by the shared link;
-// another upload is cancelled, and one that is too large is refused.
+// Owns the walk through the page of examples/upload_progress.rs in headless Chromium. It uploads a real file
+// and reports the pushed events to the test; a second window follows by the shared link; another upload is
+// cancelled, and one over the limit is refused.
 //
-//   node upload-progress.mjs --url http://127.0.0.1:PORT --screenshots DIR --file PATH --long PATH --large PATH
+//     node upload-progress.mjs --url http://127.0.0.1:PORT --screenshots DIR --file PATH --long PATH --large PATH
 //
-// Prints `{"events":[{"type","data"},…],"shown":[per cent,…],"sha256"}` for the upload, and `{"ok":true}` at the end.
+// Prints `{"events":[{"type","data"},…],"shown":[per cent,…],"sha256"}` for the upload, and `{"ok":true}` at
+// the end.
 
 import { runWalk } from './walk.mjs';
 

@@ -1,9 +1,10 @@
-// Owns what the walks through pages share: options, the one deadline, screenshots, what is told to the test, and how a
-// failure ends it. What a page has to show is its own walk's business.
+// Owns the parts shared by walks through pages: options, the one deadline, screenshots, reports to the test,
+// and the end after a failure. Each page's checks are in its own walk.
 //
-//   node <walk>.mjs --url http://127.0.0.1:PORT --screenshots DIR [--timeout SECONDS]
+//     node <walk>.mjs --url http://127.0.0.1:PORT --screenshots DIR [--timeout SECONDS]
 //
-// Lines of JSON on stdout are for the test. Exit code 0: all was seen; any failure is a message on stderr and exit 1.
+// Lines of JSON on stdout are for the test. Exit code 0: all was seen; any failure is a message on stderr and
+// exit 1.
 
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -69,7 +70,7 @@ export async function runWalk(name, walk, more = []) {
     /** Fails if the page is wider than its window. */
     async checkWidth(page, width) {
       stage = `checking that nothing is wider than ${width} px`;
-      // Not against `innerWidth`: a phone zooms out to what is too wide, and innerWidth grows with it.
+      // Not against `innerWidth`: a phone zooms out to fit wide content, and innerWidth grows with it.
       const { scrollWidth, widest } = await page.evaluate((width) => {
         const all = [...document.body.querySelectorAll('*')];
         const tooWide = all.filter((e) => e.getBoundingClientRect().right > width + 1);

@@ -1,4 +1,4 @@
-//! One write to the socket: shared slices between the few bytes of HTTP's chunked coding (RFC 9112
+//! One write to the socket: shared slices, framed as one chunk of HTTP's chunked coding (RFC 9112
 //! §7.1).
 
 use std::{
@@ -13,29 +13,29 @@ use tokio::{io::AsyncWrite, net::TcpStream};
 
 use crate::actors::connection::PipeReader;
 
-/// Bytes filling one write: taken bytes count as sent.
+/// Bytes filling one write. More would gain little, and taken bytes count as sent.
 const ENOUGH_BYTES: usize = 16 * 1024;
 
-/// Slices of one write, far below the kernel's bound.
+/// Slices of one write, far below the kernel's bound (`IOV_MAX`, 1,024 on Linux).
 const MAX_PIECES: usize = 16;
 
 /// Up to this size, copying is cheaper than passing the kernel several slices.
 const MAX_COPIED_BYTES: usize = 512;
 
-/// A `usize` in hexadecimal, and a line end.
+/// Room for a `usize` in hexadecimal and a line end.
 const MAX_SIZE_BYTES: usize = 2 * size_of::<usize>() + 2;
 
 /// One write, or the rest of it.
 #[derive(Debug, Default)]
 pub(super) struct WriteChunk {
-    /// The response's head, if it goes before.
+    /// The response's head, for the first write only.
     head: Bytes,
     pieces: SmallVec<[Bytes; 4]>,
-    /// Of all pieces.
+    /// The length of all pieces.
     size_bytes: usize,
-    /// Whether the stream ends behind it.
+    /// Whether the stream ends after this write.
     is_last: bool,
-    /// How much of it the socket has.
+    /// Bytes already taken by the socket, framing included.
     written_bytes: usize,
 }
 
@@ -56,6 +56,7 @@ impl WriteChunk {
 
     /// Takes the stream's available bytes, once. Returns whether the stream may have more.
     pub fn fill(&mut self, reader: &mut PipeReader, task: &mut Context<'_>) -> bool {
+        // A chunk partly written must keep its size: its size line may be on the wire already.
         if self.is_last || !self.pieces.is_empty() {
             return true;
         }
@@ -78,7 +79,7 @@ impl WriteChunk {
         true
     }
 
-    /// Writes it to its end.
+    /// Writes the chunk to its end. A later call continues after the bytes already written.
     pub fn poll_write(
         &mut self,
         socket: &mut TcpStream,
@@ -92,6 +93,7 @@ impl WriteChunk {
             (false, false) => b"\r\n",
             (false, true) => b"\r\n0\r\n\r\n",
         };
+        // A chunk of size 0 would end the response, so a write without pieces has no size line.
         let size = if self.pieces.is_empty() { b"" } else { size };
         let total_bytes = self.head.len() + size.len() + self.size_bytes + behind.len();
         let mut written_bytes = self.written_bytes;
@@ -127,7 +129,7 @@ struct Copied {
 }
 
 impl Copied {
-    /// There must be room for it.
+    /// Appends `part`. The caller has checked the room.
     fn push(&mut self, part: &[u8]) {
         let end = self.length + part.len();
         self.bytes[self.length..end].copy_from_slice(part);
@@ -135,7 +137,7 @@ impl Copied {
     }
 }
 
-/// Writes the rest of `write` after the bytes written before.
+/// Calls `write` with the number of bytes already written, until all are written.
 fn poll_write_all(
     written_bytes: &mut usize,
     total_bytes: usize,
@@ -150,7 +152,7 @@ fn poll_write_all(
     Poll::Ready(Ok(()))
 }
 
-/// The line before a chunk's bytes. Formatting would be too slow for every write.
+/// The size line before a chunk's bytes. `format!` would be too slow for every write.
 fn size_line(bytes: usize, room: &mut [u8; MAX_SIZE_BYTES]) -> &[u8] {
     let mut left = bytes;
     let mut first = MAX_SIZE_BYTES - 2;

@@ -1,5 +1,5 @@
-//! Whether a request may be answered on the bare socket. Odd or unusual heads are left to the
-//! framework, the judge of HTTP here.
+//! The decision about a request's head: raw stream or framework. Every unusual head goes to the
+//! framework: it alone decides about valid HTTP, and two parsers must never disagree.
 
 use actix_web::{
     dev::RequestHead,
@@ -10,26 +10,29 @@ use actix_web::{
 };
 use httparse::{Request, Status};
 
-/// A head that is longer, as one with very large cookies, is left to the framework.
+/// Bound of a sniffed head. A longer head, for example with very large cookies, goes to the
+/// framework.
 pub(crate) const MAX_HEAD_BYTES: usize = 8 * 1024;
 
-/// More than browsers and proxies send.
+/// Bound of a sniffed head's lines: more than browsers and proxies send.
 const MAX_HEADERS: usize = 64;
 
-/// A client's first bytes.
+/// The kind of a client's first bytes.
 #[derive(Debug)]
 pub(crate) enum Sniffed {
-    /// A plain `GET` with nothing behind it.
+    /// A plain `GET` without bytes after its head.
     Plain(Box<RequestHead>),
-    /// Possibly the beginning of a plain `GET`.
+    /// Possibly the beginning of a plain `GET`: more bytes decide.
     Partial,
     /// Anything else.
     Other,
 }
 
-/// Judges a client's first bytes. Only wanted paths can be plain.
+/// Decides the kind of a client's first bytes. Only a path with `is_wanted` can be plain.
 pub(crate) fn look(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Sniffed {
     const METHOD: &[u8] = b"GET /";
+    // Decide most connections by their first bytes, without the parser: any other method, TLS and
+    // HTTP/2 differ here.
     let common = bytes.len().min(METHOD.len());
     if bytes.len() >= MAX_HEAD_BYTES || bytes[..common] != METHOD[..common] {
         return Sniffed::Other;
@@ -39,7 +42,8 @@ pub(crate) fn look(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Sniffed {
     match request.parse(bytes) {
         Ok(Status::Complete(length)) if length == bytes.len() => {}
         Ok(Status::Partial) => return Sniffed::Partial,
-        // Not HTTP, or something behind the head.
+        // Not HTTP, or bytes after the head: a body, or a second request. A raw stream would drop
+        // them.
         Ok(Status::Complete(_)) | Err(_) => return Sniffed::Other,
     }
     plain_head(&request, is_wanted).map_or(Sniffed::Other, |head| Sniffed::Plain(Box::new(head)))
@@ -47,7 +51,7 @@ pub(crate) fn look(bytes: &[u8], is_wanted: impl Fn(&str) -> bool) -> Sniffed {
 
 fn plain_head(request: &Request<'_, '_>, is_wanted: impl Fn(&str) -> bool) -> Option<RequestHead> {
     let target = request.path?;
-    // HTTP/1.0 knows no chunks.
+    // HTTP/1.0 has no chunked coding, and a raw stream is always chunked.
     let is_plain = request.version == Some(1) && request.method == Some("GET");
     let path = target.split('?').next()?;
     if !is_plain || !is_wanted(path) {
@@ -61,19 +65,19 @@ fn plain_head(request: &Request<'_, '_>, is_wanted: impl Fn(&str) -> bool) -> Op
     Some(head)
 }
 
-/// The headers, unless one of them asks for more than the resource.
+/// The headers; `None` if one of them needs the framework.
 fn plain_headers(parsed: &[httparse::Header<'_>]) -> Option<HeaderMap> {
     let mut headers = HeaderMap::with_capacity(parsed.len());
     for parsed in parsed {
         let name = HeaderName::from_bytes(parsed.name.as_bytes()).ok()?;
         let value = HeaderValue::from_bytes(parsed.value).ok()?;
         match name {
-            // Two are refused: either could be meant.
+            // Two hosts: the request is ambiguous, and RFC 9112 §3.2 demands a 400.
             header::HOST if headers.contains_key(header::HOST) => return None,
-            // A body: the framework reads or refuses it.
+            // A body: the framework reads it, or refuses the request.
             header::CONTENT_LENGTH | header::TRANSFER_ENCODING => return None,
             header::EXPECT | header::UPGRADE => return None,
-            // From another origin: the application decides about its access.
+            // A cross-origin request: the application's CORS rules decide.
             header::ORIGIN => return None,
             header::CONNECTION if !is_plain_connection(&value) => return None,
             _ => headers.append(name, value),

@@ -1,7 +1,8 @@
-//! The raw stream: a stream's bytes on the bare socket, without the framework's buffers.
+//! The raw stream: a stream on its bare socket, without the framework's buffers.
 //!
-//! Head sniffing decides by [`look`], without consuming a byte. Then [`RawStream`] is everything:
-//! it waits for the stream's bytes, for room in the socket, and for the client's disconnect.
+//! Head sniffing decides with [`look`], without consuming a byte. Then [`RawStream`] is the whole
+//! connection: it waits for the stream's bytes, for room in the socket, and for the client's
+//! disconnect.
 
 mod chunk;
 mod head;

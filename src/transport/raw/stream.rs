@@ -1,4 +1,4 @@
-//! A stream on its socket.
+//! The future of a raw stream: connection, reader and socket in one task.
 
 use std::{
     future::Future,
@@ -17,25 +17,25 @@ use tokio::{
 use super::{MAX_HEAD_BYTES, chunk::WriteChunk};
 use crate::actors::connection::{NewStream, PipeReader, RunningConnection};
 
-/// Bytes accepted from a client beside the request's head. A client of a stream has nothing to
-/// send: past this bound it is broken or hostile.
+/// Bytes read and dropped from a client beside the request's head. A stream's client has nothing to
+/// send: past this bound it is broken or hostile, and its stream ends.
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
-/// Runs a stream's connection and writes its output to its socket, until one of the two ends. Idle,
-/// it owns no buffer.
+/// Runs a stream's connection and writes its output to the socket, until the stream ends or the
+/// client is gone. Idle, it owns no buffer.
 pub(crate) struct RawStream {
     socket: TcpStream,
-    /// It may stop before the transport, if the client takes the rest slowly.
+    /// It may stop before the transport: the client may take the last bytes slowly.
     connection: RunningConnection,
     reader: PipeReader,
-    /// Bytes not taken by the socket.
+    /// The write not yet finished. Boxed, so an idle stream has a pointer only.
     unsent: Option<Box<WriteChunk>>,
-    /// Bytes the client may still send; the request's head comes first.
+    /// Bytes still read and dropped; the request's head comes first.
     ignores_bytes: usize,
 }
 
 impl RawStream {
-    /// The answer to a request with its head still unread in the socket.
+    /// Answers a request. Its head is still unread in the socket: sniffing only peeked.
     pub fn new(socket: TcpStream, stream: NewStream, head: Bytes) -> Self {
         let NewStream { connection, reader } = stream;
         let unsent = Some(Box::new(WriteChunk::behind(head)));
@@ -43,7 +43,8 @@ impl RawStream {
         Self { socket, connection, reader, unsent, ignores_bytes }
     }
 
-    /// Reads and drops the client's bytes. Ready once the client is gone, or sends too much.
+    /// Reads and drops the client's bytes. Ready once the client is gone or has sent too much. Only
+    /// reading shows a disconnect while nothing is written.
     fn poll_gone(&mut self, task: &mut Context<'_>) -> Poll<()> {
         let mut buffer = [MaybeUninit::uninit(); MAX_HEAD_BYTES];
         loop {
@@ -57,10 +58,12 @@ impl RawStream {
         }
     }
 
-    /// Ready once all is written, or cannot be.
+    /// Ready once everything is written, or a write has failed or timed out.
     fn poll_written(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
-            // Bytes taken from the stream count as sent: so take them only with room.
+            // Take bytes only if the socket has room. Taken bytes count as sent: without this
+            // check, a slow client's bytes would leave the outbox early, out of reach of
+            // conflation.
             if self.socket.poll_write_ready(task)?.is_pending() {
                 return self.poll_given_up(task);
             }
@@ -74,7 +77,8 @@ impl RawStream {
                 return self.poll_given_up(task);
             }
             if chunk.is_last() {
-                // Behind this, closing the socket ends the connection and resets nothing.
+                // Shut down before the close: a close alone, with unread bytes of the client, resets
+                // the connection, and the client could lose the last events.
                 return Pin::new(&mut self.socket).poll_shutdown(task);
             }
             if !may_have_more {
@@ -83,7 +87,8 @@ impl RawStream {
         }
     }
 
-    /// Ready once the stream has ended and its client takes nothing of the rest.
+    /// Ready once the stream has ended and its client's time for the rest is over. A client of an
+    /// open stream is not given up here: the outbox and the kernel's timeout bound it.
     fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.reader.poll_given_up(task));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
@@ -94,12 +99,14 @@ impl Future for RawStream {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
-        // Its output for the client is then in the reader.
+        // Run the connection first: its output is then in the reader, and this same poll writes
+        // it. The reader of an own loop wakes nobody, so in the other order output would wait for
+        // an unrelated wake.
         let _ = Pin::new(&mut self.connection).poll(task);
         if self.poll_gone(task).is_ready() {
             return Poll::Ready(());
         }
-        // However it ended, the socket is closed and the client can resume.
+        // An error or the end: either way the socket is closed, and the client can resume.
         self.poll_written(task).map(drop)
     }
 }

@@ -16,19 +16,19 @@ use crate::support::{
     repository,
 };
 
-/// The scripts of `tests/js` that read a stream.
+/// The scripts of `tests/js` with a stream reader.
 const SCRIPTS: [&str; 3] = ["browser", "eventsource", "fetch-event-source"];
 
 /// An event as a reader saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// `message` where the stream names none.
+    /// `message` if the stream names no type.
     pub kind: String,
     pub id: String,
     pub data: String,
 }
 
-/// A reader that runs until it has seen `done`. Dropping it kills it.
+/// A reader process. It runs until it has seen `done`; dropping it kills it.
 pub struct Reader {
     pub name: &'static str,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -53,7 +53,7 @@ impl Reader {
         Self { name, seen, _task: task }
     }
 
-    /// All so far.
+    /// All events so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().clone()
     }
@@ -64,14 +64,14 @@ impl Reader {
     }
 }
 
-/// One of each, all at the same address.
+/// One reader of each kind, all at the same address.
 pub fn all_readers(addr: SocketAddr) -> Vec<Reader> {
     let scripts = SCRIPTS.map(|name| Reader::start(name, |seen| run_script(addr, name, seen)));
     let curl = Reader::start("curl", |seen| run_curl(addr, seen));
     scripts.into_iter().chain([curl]).collect()
 }
 
-/// A library that reconnects and resumes by itself.
+/// A library with its own reconnect and resume.
 async fn run_script(addr: SocketAddr, name: &str, seen: Arc<Mutex<Vec<Seen>>>) {
     let script: PathBuf = repository().join(format!("tests/js/{name}.mjs"));
     let mut command = Command::new("node");
@@ -90,7 +90,7 @@ async fn run_script(addr: SocketAddr, name: &str, seen: Arc<Mutex<Vec<Seen>>>) {
     assert!(exit.success(), "{name}: {exit}; its reason is on stderr");
 }
 
-/// curl does not reconnect: that part is a user's shell loop.
+/// curl does not reconnect: a loop does, like a user's shell script.
 async fn run_curl(addr: SocketAddr, seen: Arc<Mutex<Vec<Seen>>>) {
     let mut last_id = String::new();
     while !super::is_done(&seen.lock()) {

@@ -1,4 +1,4 @@
-//! `examples/social_feed`: two users' windows, side by side.
+//! `examples/social_feed`: the windows of two users, side by side.
 
 use super::walk::Walk;
 use crate::support::{Example, heavy};

@@ -22,16 +22,16 @@ use crate::support::{
     wait::DEADLINE,
 };
 
-/// The example's `--max-size`, and the size of the file that is just not refused.
+/// The example's `--max-size`; a file of this size is just accepted.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// The file that is followed to its end.
+/// Size of the file followed to its end.
 const FILE_BYTES: usize = 30_000_000;
 
 /// Slow enough for many ticks and a few cuts.
 const MAX_RATE: &str = "4MiB";
 
-/// Streams are cut again and again, and come back soon.
+/// Streams are cut again and again, and reconnect soon.
 const CUTS: [(&str, &str); 3] = [
     ("FANFARE__STREAM__MAX_LIFETIME", "1500ms"),
     ("FANFARE__STREAM__RETRY_MIN", "100ms"),
@@ -48,7 +48,7 @@ fn sha256(contents: &[u8]) -> String {
     Sha256::digest(contents).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A file of zeroes that takes no place.
+/// A sparse file of zeroes: it uses no disk space.
 fn sparse_file(directory: &Directory, name: &str, bytes: usize) -> PathBuf {
     let path = directory.path().join(name);
     let file = File::create(&path).expect("the temporary directory takes files");
@@ -56,7 +56,7 @@ fn sparse_file(directory: &Directory, name: &str, bytes: usize) -> PathBuf {
     path
 }
 
-/// An id for one upload.
+/// The id of one upload.
 async fn announce(addr: SocketAddr) -> String {
     let answer = http::request(addr, "POST", "/uploads", &[], b"").await;
     assert_eq!(answer.status, 201);
@@ -70,7 +70,7 @@ async fn follow(addr: SocketAddr, id: &str, headers: &[(&str, &str)]) -> Stream 
     stream
 }
 
-/// Begins an upload that announces its size, if it is to.
+/// Begins an upload; with a size, the head announces it.
 async fn begin(addr: SocketAddr, id: &str, size: Option<usize>) -> TcpStream {
     let mut socket = TcpStream::connect(addr).await.expect("the example accepts");
     let length = size.unwrap_or_default().to_string();
@@ -162,7 +162,7 @@ async fn the_end_of_an_upload_waits_for_whoever_comes_back_or_comes_late() {
     stream.abort();
     upload.write_all(rest).await.expect("the example reads");
 
-    // Whoever was cut off and comes back, whoever never was there, and who asks again.
+    // A resumed client, a new client, and a second new client.
     for headers in [&[("Last-Event-ID", &*half.id)][..], &[], &[]] {
         let mut stream = follow(addr, &first, headers).await;
         assert_eq!(stream.connected["resumed"], !headers.is_empty());
@@ -178,7 +178,7 @@ async fn the_end_of_an_upload_waits_for_whoever_comes_back_or_comes_late() {
         assert_eq!(done.json(), end);
     }
 
-    // An id is good for one upload, and no stream hears of another's.
+    // An id is valid for one upload, and no stream shows another upload's events.
     let again = http::request(addr, "PUT", &format!("/uploads/{first}"), &[], b"more").await;
     assert_eq!((again.status, again.code()), (404, "unknown_upload".to_owned()));
     let answer = http::request(addr, "PUT", &format!("/uploads/{second}"), &[], b"").await;
@@ -208,7 +208,7 @@ async fn an_upload_that_is_too_large_or_breaks_off_is_told_to_sender_and_stream(
         }
     };
 
-    // By its announced size: nothing of it is read.
+    // Refused by the announced size, before any byte of the body is read.
     let id = announce(addr).await;
     let length = (MAX_BYTES + 1).to_string();
     let headers = [("Content-Length", &*length)];
@@ -217,12 +217,12 @@ async fn an_upload_that_is_too_large_or_breaks_off_is_told_to_sender_and_stream(
     assert_eq!((refused.status, refused.code()), (413, "too_large".to_owned()));
     assert_eq!(code_of_the_end(&id).await, "too_large");
 
-    // By what comes, where no size is announced.
+    // Without an announced size, refused by the received bytes.
     let id = announce(addr).await;
     let mut upload = begin(addr, &id, None).await;
     let chunk = [b"100000\r\n", &[0; 0x10_0000][..], b"\r\n"].concat();
     for _ in 0..=MAX_BYTES / 0x10_0000 {
-        // It may close before it has read the last.
+        // The server may close before it has read the last bytes.
         if upload.write_all(&chunk).await.is_err() {
             break;
         }

@@ -1,5 +1,5 @@
-//! A walk through a page: a script of `tests/js` that drives headless Chromium, tells what it
-//! has seen in lines of JSON, and is told when to go on.
+//! A walk through a page: a script of `tests/js` drives headless Chromium and reports its findings
+//! as lines of JSON. The test answers with a line when the script is to continue.
 
 use std::{ffi::OsStr, net::SocketAddr, path::PathBuf, process::Stdio};
 
@@ -13,7 +13,7 @@ use tokio::{
 use super::BROWSER_DEADLINE;
 use crate::support::repository;
 
-/// Where the walks leave their screenshots, below the repository.
+/// Folder for the screenshots of walks, below the repository.
 const SCREENSHOTS: &str = "tests/artifacts";
 
 /// A running script; dropping it kills it.
@@ -24,7 +24,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Starts `tests/js/<name>.mjs` with the pages of this server.
+    /// Starts `tests/js/<name>.mjs` on the pages of this server.
     pub fn start(name: &str, addr: SocketAddr, options: &[(&str, &OsStr)]) -> Self {
         let mut command = Command::new("node");
         command
@@ -43,7 +43,7 @@ impl Walk {
         Self { child, input, output }
     }
 
-    /// The next that it tells.
+    /// The script's next report.
     pub async fn next(&mut self) -> Value {
         let line =
             timeout(BROWSER_DEADLINE, self.output.next_line()).await.expect("a line in time");
@@ -51,13 +51,13 @@ impl Walk {
         serde_json::from_str(&line).expect("lines are JSON")
     }
 
-    /// Lets it go on.
+    /// Sends the script a line, so it continues.
     pub async fn tell(&mut self, line: &str) {
         let line = format!("{line}\n");
         self.input.write_all(line.as_bytes()).await.expect("the script listens");
     }
 
-    /// Waits for its last line and its end; it has left these screenshots.
+    /// Waits for the last report and the exit, then checks these screenshots exist.
     pub async fn finish(mut self, screenshots: &[&str]) {
         assert_eq!(self.next().await["ok"], true);
         let exit = timeout(BROWSER_DEADLINE, self.child.wait()).await.expect("it ends");

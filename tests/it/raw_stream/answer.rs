@@ -1,4 +1,4 @@
-//! An answer to any bytes, so that those of two servers can be compared.
+//! A server's answer to any bytes, in a form for comparing two servers.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -10,30 +10,30 @@ use tokio::{
 
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// How a server answers, without what is never the same.
+/// An answer without its changing parts.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status_line: String,
-    /// Lines, sorted; of the date only that it is there.
+    /// Lines, sorted. Of the date only its presence.
     pub headers: Vec<String>,
     pub body: Body,
 }
 
 #[derive(Debug, PartialEq, Eq)]
 pub enum Body {
-    /// A stream that says `connected`.
+    /// A stream with a `connected` event.
     Stream,
-    /// All that came until the end.
+    /// All bytes until the end.
     Text(String),
 }
 
 impl Answer {
-    /// Sends the pieces, each with a packet of its own if the network has it so.
+    /// Sends the pieces, each in a packet of its own if the network keeps them separated.
     pub async fn to(addr: SocketAddr, pieces: &[&[u8]]) -> Self {
         let mut socket = TcpStream::connect(addr).await.expect("the server accepts");
         socket.set_nodelay(true).expect("a TCP socket");
         for piece in pieces {
-            // A server that refuses may close before it has all.
+            // A refusing server may close before it has read everything.
             let _ = socket.write_all(piece).await;
             tokio::task::yield_now().await;
         }
@@ -68,7 +68,7 @@ impl Answer {
     }
 }
 
-/// Whether an answer of a known length is there.
+/// Whether an answer with a known length is complete.
 fn is_whole(text: &str) -> bool {
     let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));

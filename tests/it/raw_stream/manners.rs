@@ -1,4 +1,4 @@
-//! Clients that are slow, talk on, or go away.
+//! Slow clients, clients sending more after their request, and clients going away.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use tokio::{
 use super::{Server, raw_streams};
 use crate::support::{Stream, process::cpu_time, until, wait::DEADLINE};
 
-/// What `fanfare serve` gives a head, and what a look may add.
+/// The head deadline of `fanfare serve`, and a margin for head sniffing.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10 + 1);
 
 const REQUEST: &[u8] = b"GET /events/stream?topic=a HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -21,7 +21,7 @@ async fn server() -> Server {
     Server::start(&["--no-demo"]).await
 }
 
-/// A stream's socket, with room for little.
+/// A stream's socket with small buffers.
 async fn connected(server: &Server, topic: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a TCP socket");
@@ -42,7 +42,7 @@ async fn read_until(socket: &mut TcpStream, wanted: &str) {
     read.await.unwrap_or_else(|_| panic!("{wanted:?} in time"));
 }
 
-/// All that comes until the server closes.
+/// All bytes until the server closes.
 async fn rest(mut socket: TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
     while socket.read_buf(&mut bytes).await.is_ok_and(|count| count > 0) {}
@@ -99,7 +99,8 @@ async fn a_client_that_goes_away_is_noticed_at_once_even_if_it_did_not_read() {
                 socket.set_zero_linger().expect("a TCP socket");
                 drop(socket);
             } else {
-                // The socket stays: what it has not read would turn its end into a reset.
+                // The socket stays open: dropping it with unread data would send RST instead of
+                // FIN.
                 socket.shutdown().await.expect("connected");
                 server.until_streams(0).await;
             }

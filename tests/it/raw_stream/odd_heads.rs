@@ -1,17 +1,17 @@
-//! Heads, plain and odd: each is answered as the framework answers it, and only plain ones
-//! on the bare socket.
+//! Heads, plain and odd. The hub answers each exactly as the framework does, and only plain ones
+//! get raw streams.
 
 use super::{Server, answer::Answer, framework, raw_streams};
 
 const REQUEST: &str = "GET /events/stream?topic=a HTTP/1.1\r\n";
 
-/// A request for a stream with these lines behind the first.
+/// A stream request with these lines behind the first.
 fn stream(lines: &str) -> String {
     format!("{REQUEST}{lines}\r\n")
 }
 
-/// Sends each to both servers, which must answer alike; of all so many are streams, and so
-/// many of those on the bare socket.
+/// Sends each request to both servers and compares the answers. `stream_count` of them must be
+/// streams, `raw_count` of those raw streams.
 async fn same(requests: &[String], stream_count: usize, raw_count: usize) {
     let (raw, framework) = (Server::start(&["--no-demo"]).await, framework().await);
     let mut streams = 0;
@@ -38,7 +38,7 @@ async fn plain_heads_get_the_very_head_that_the_framework_writes() {
         stream("Host: a\r\nRange: bytes=0-1\r\nIf-None-Match: *\r\nTE: trailers\r\n"),
         stream("Host: a\r\nX-Latin: caf\u{e9}\r\n"),
         stream(&format!("Host: a\r\nCookie: {}\r\n", "x".repeat(7 * 1024))),
-        // Lines may end so, says the standard.
+        // The standard allows bare LF.
         stream("Host: a\r\n").replace("\r\n", "\n"),
         "GET /events/stream?topic=x:%2A&types=y#part HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(),
     ];
@@ -59,7 +59,7 @@ async fn heads_that_ask_for_more_get_their_stream_from_the_framework() {
         with_body("Origin: http://elsewhere", ""),
         with_body(&format!("Cookie: {}", "x".repeat(9 * 1024)), ""),
         with_body("X: 1\r\n".repeat(70).trim_end(), ""),
-        // Something behind the head.
+        // Bytes behind the head.
         with_body("X: 1", &stream("Host: a\r\n")),
         with_body("X: 1", "\r\n"),
         with_body("X: 1", "garbage"),
@@ -75,7 +75,7 @@ async fn heads_that_ask_for_more_get_their_stream_from_the_framework() {
 #[tokio::test]
 async fn what_is_refused_is_refused_by_the_framework() {
     let requests = [
-        // Not HTTP, or none of this version.
+        // Not HTTP, or another version.
         "\u{16}\u{3}\u{1}\u{2}\r\n\r\n".to_owned(),
         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
         "GET /events/stream?topic=a\r\n\r\n".to_owned(),

@@ -1,4 +1,4 @@
-//! How an instance gets into Redis: password, user, database, TLS, prefix.
+//! Access to Redis: password, user, database, TLS, prefix.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::support::{
     wait::DEADLINE,
 };
 
-/// Two instances at this URL are one hub.
+/// Two instances at this URL act as one hub.
 async fn assert_linked(url: &str, settings: &[(&str, &str)]) {
     let instances = Instances::start(&[url, url], settings).await;
     let mut stream = Stream::subscribe(instances.addr(0), "topic=link").await;
@@ -20,7 +20,7 @@ async fn assert_linked(url: &str, settings: &[(&str, &str)]) {
     assert_eq!(stream.take_data(1).await, ["holds"]);
 }
 
-/// An instance at this URL runs and says that it has no Redis.
+/// An instance at this URL starts and reports that Redis is unavailable.
 async fn assert_kept_out(url: &str, settings: &[(&str, &str)]) {
     let mut server = Instances::spawn(url, settings).await;
     until(DEADLINE, "it has tried, and says why in its log", async || !server.log().is_empty())
@@ -63,7 +63,7 @@ async fn tls_with_an_authority_of_ones_own_links_instances_and_an_unknown_one_do
     let by_name = redis.url().replace("127.0.0.1", "localhost");
     assert_linked(&by_name, &[("redis.tls_ca", &authority)]).await;
     assert_kept_out(&redis.url(), &[]).await;
-    // And who speaks without TLS to it gets nowhere.
+    // Without TLS the same server is unreachable.
     assert_kept_out(&redis.url().replace("rediss", "redis"), &[]).await;
 }
 
@@ -86,7 +86,7 @@ async fn two_clusters_on_one_redis_do_not_see_each_other_by_their_prefixes() {
     for (stream, text) in streams.iter_mut().zip(["of one", "of two"]) {
         assert_eq!(stream.take_data(2).await, [text, text]);
     }
-    // Not by what came late either.
+    // Late events stay separated too.
     for (instances, stream) in clusters.iter().zip(&mut streams) {
         publish_text(instances.addr(0), "shared", "last").await;
         assert_eq!(stream.take_data(1).await, ["last"]);

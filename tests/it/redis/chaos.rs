@@ -1,4 +1,4 @@
-//! The proxy itself: were it to do nothing, the tests behind it would pass for nothing.
+//! The proxy itself. A proxy without effect would let the tests behind it pass for nothing.
 
 use std::time::{Duration, Instant};
 
@@ -18,10 +18,10 @@ use crate::support::{
 
 const DELAY: Duration = Duration::from_millis(200);
 
-/// Longer than an answer takes that nothing holds up.
+/// Longer than an answer takes without a stall.
 const NOTHING_COMES: Duration = Duration::from_millis(300);
 
-/// A connection to Redis that speaks its inline commands.
+/// A connection to Redis with inline commands.
 struct Client(TcpStream);
 
 impl Client {
@@ -30,11 +30,11 @@ impl Client {
     }
 
     async fn send(&mut self, command: &str) {
-        // Where the connection was reset there is no answer, which is what tests look at.
+        // A write to a reset connection fails. The tests check the missing answer instead.
         let _ = self.0.write_all(format!("{command}\r\n").as_bytes()).await;
     }
 
-    /// An answer of one line; nothing if the connection has ended.
+    /// An answer of one line; empty if the connection has ended.
     async fn answer(&mut self) -> String {
         let mut line = Vec::new();
         while !line.ends_with(b"\r\n") {
@@ -71,7 +71,7 @@ async fn the_chaos_proxy_holds_delays_and_cuts_and_loses_nothing_but_what_it_cut
     }
 
     proxy.set(Mode::Delay(DELAY));
-    // A connection takes a moment to hear of it.
+    // A connection applies a new mode after a moment.
     until(DEADLINE, "both ways are delayed", async || {
         let start = Instant::now();
         assert_eq!(client.ask("PING").await, "+PONG");
@@ -81,7 +81,7 @@ async fn the_chaos_proxy_holds_delays_and_cuts_and_loses_nothing_but_what_it_cut
 
     proxy.set(Mode::Cut);
     assert_eq!(client.ask("PING").await, "");
-    // Reset either before or after the connection counts as open.
+    // The reset comes before or after the connect returns.
     if let Ok(socket) = TcpStream::connect(proxy.addr).await {
         assert_eq!(Client(socket).ask("PING").await, "");
     }

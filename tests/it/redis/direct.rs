@@ -1,20 +1,20 @@
-//! Programs in other languages that publish straight through Redis: those of `examples/`.
+//! Programs in other languages, publishing straight through Redis: the ones in `examples/`.
 
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::support::{Instances, RedisServer, Stream, http::publish, redis::Options, repository};
 
-/// The interpreter and the program.
+/// Interpreter and program.
 const PROGRAMS: [(&str, &str); 2] = [
     ("target/python/bin/python", "examples/direct_publish.py"),
     ("node", "examples/direct_publish.mjs"),
 ];
 
-/// Runs a program to its end; what it printed.
+/// Runs a program to its end. Returns its output.
 async fn run((interpreter, program): (&str, &str), redis: &str, arguments: &[&str]) -> Value {
     let repository = repository();
-    // A path is below the repository; a name is looked up by the system.
+    // A path is relative to the repository. The system finds a bare name.
     let interpreter = match interpreter.contains('/') {
         true => repository.join(interpreter),
         false => interpreter.into(),
@@ -53,7 +53,7 @@ async fn python_and_node_publish_straight_through_redis() {
         );
         assert!(!event.data.contains(' '), "compact: {}", event.data);
 
-        // The id holds against other programs and against instances.
+        // The id is shared with other programs and with instances.
         for other in PROGRAMS {
             let again = run(other, &url, &[&topic, "another", "--id", "once"]).await;
             assert_eq!((&again["new"], &again["sequence"]), (&json!(false), &second["sequence"]));
@@ -63,7 +63,7 @@ async fn python_and_node_publish_straight_through_redis() {
         for field in ["partition", "sequence"] {
             assert_eq!(answer[field], second[field], "{field}");
         }
-        // And what an instance publishes comes next.
+        // A publish on an instance gets the next sequence.
         let event = json!({ "topic": topic, "data": "over HTTP" });
         let next = publish(instances.addr(1), event).await;
         assert_eq!(next["sequence"], second["sequence"].as_u64().expect("a number") + 1);

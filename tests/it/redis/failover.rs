@@ -1,7 +1,7 @@
-//! Another Redis takes over: by Sentinel, and in a cluster, where slots move too.
+//! Failover: by Sentinel, and in a Redis Cluster, there also with moving slots.
 //!
-//! Redis replicates after it has answered. What a master had acknowledged and took with it
-//! may be lost; but every stream concerned is told, by a `gap` of reason `epoch`.
+//! Redis replicates after its answer. Acknowledged events can be lost with their master. Every
+//! affected stream then gets a `gap` of reason `epoch`.
 
 use serde_json::json;
 
@@ -41,7 +41,7 @@ async fn a_master_that_stood_still_and_was_replaced_does_not_split_the_hub() {
     fleet.until_random_moment().await;
     redis.servers[0].stop();
     redis.until_master(1).await;
-    // For a moment there are two that take themselves for the master.
+    // For a moment two servers consider themselves the master.
     redis.servers[0].cont();
     redis.until_role(0, "slave").await;
     fleet.until_random_moment().await;

@@ -20,7 +20,7 @@ fn users(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("user{number}")).collect()
 }
 
-/// How often Redis has run a command.
+/// Runs of a command in Redis so far.
 async fn calls(redis: &RedisServer, command: &str) -> u64 {
     let name = format!("cmdstat_{command}");
     let field = redis.field(&["INFO", "commandstats"], &name).await.unwrap_or_default();
@@ -31,7 +31,7 @@ async fn calls(redis: &RedisServer, command: &str) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fan_out_costs_a_call_for_each_partition_and_chunk_and_reaches_all_instances() {
     let redis = RedisServer::start(Options::default()).await;
-    // No probe comes between what is counted.
+    // A late probe, so none is counted.
     let settings = [("redis.probe", "10m"), ("fanout.chunk", "1000")];
     let instances = Instances::start(&[redis.url(), redis.url(), redis.url()], &settings).await;
     let followers = users(3000);
@@ -41,7 +41,7 @@ async fn a_fan_out_costs_a_call_for_each_partition_and_chunk_and_reaches_all_ins
     for (number, user) in followers.iter().enumerate().take(30) {
         feeds.push(feed(instances.addr(number % 3), user).await);
     }
-    // One of them in two windows, on two instances.
+    // One follower has two windows, on two instances.
     feeds.push(feed(instances.addr(1), "user0").await);
 
     let before = (calls(&redis, "spublish").await, calls(&redis, "evalsha").await);
@@ -53,7 +53,7 @@ async fn a_fan_out_costs_a_call_for_each_partition_and_chunk_and_reaches_all_ins
     assert_eq!(answer, expected);
     let (partitions, chunks) = (16, 3);
     assert_eq!(after.0 - before.0, partitions * chunks);
-    // And one for each chunk's followers.
+    // One call per chunk reads its followers.
     assert_eq!(after.1 - before.1, partitions * chunks + chunks);
 
     let last = json!({"author": "ada", "event": "last", "data": 2});
@@ -61,7 +61,7 @@ async fn a_fan_out_costs_a_call_for_each_partition_and_chunk_and_reaches_all_ins
     for feed in &mut feeds {
         assert_eq!(feed.take_data(2).await, ["{\"n\":1}", "2"]);
     }
-    // Who was away finds it, on any instance.
+    // A follower without a stream gets both from history, on any instance.
     for (number, user) in ["user100", "user2998"].into_iter().enumerate() {
         let mut feed = whole_feed(instances.addr(number), user).await;
         assert_eq!(feed.take_data(2).await, ["{\"n\":1}", "2"]);
@@ -114,7 +114,7 @@ async fn what_was_changed_while_an_instance_was_cut_off_is_made_up_for() {
     proxy.set(Mode::Pass);
     instances.until_ready().await;
     post("ada", "3").await;
-    // The stream cannot go on with what it has: it ends, and its client misses nothing.
+    // The stream's topics are stale, so the hub ends it. After its resume nothing is missing.
     let mut got = BTreeSet::new();
     while let Some(event) = bob.next_or_end().await {
         if event.event != "shutdown" {
@@ -126,7 +126,7 @@ async fn what_was_changed_while_an_instance_was_cut_off_is_made_up_for() {
         assert!(got.insert(bob.next().await.data), "twice");
     }
     assert_eq!(got, ["1", "2", "3"].map(str::to_owned).into());
-    // One that nothing has changed for goes on.
+    // A stream without changed follows stays open.
     follow(instances.addr(1), "cy", "ada").await;
     post("ada", "4").await;
     let mut stays = stays;
@@ -168,7 +168,7 @@ async fn a_fan_out_that_redis_dies_in_is_repeated_and_nobody_is_told_twice_or_le
     fan_out(instances.addr(0), json!({"author": "star", "data": "last", "id": "2"})).await;
     let told = join_all(feeds.iter_mut().map(|feed: &mut Stream| feed.take_data(2))).await;
     assert!(told.iter().all(|data| *data == ["once", "last"]), "{told:?}");
-    // Each has both in the log, and nothing twice.
+    // Each follower has both events in the log, and none twice.
     let script = "local n, all = 0, redis.call('KEYS', '*:log:notifications:*') \
                   for _, key in ipairs(all) do n = n + redis.call('XLEN', key) end \
                   return { #all, n }";

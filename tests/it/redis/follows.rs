@@ -1,5 +1,5 @@
-//! Who follows whom, and what users have muted, in a Redis that instances share: together,
-//! while it is away, and while a cluster moves what it holds.
+//! The follow graph and the preferences in a Redis shared by instances: together, during an outage
+//! of Redis, and while a Redis Cluster moves slots.
 
 use std::{
     collections::BTreeSet,
@@ -16,7 +16,7 @@ use crate::support::{
     until,
 };
 
-/// Followers of the author whose slot is moved: more keys than are moved at once.
+/// Followers of the author in the moving slot: more keys than one command moves.
 const STAYING: usize = 12_000;
 
 async fn change(addr: SocketAddr, method: &str, follower: &str, author: &str) -> Response {
@@ -29,7 +29,7 @@ async fn follow(addr: SocketAddr, follower: &str, author: &str) -> Value {
     response.json()
 }
 
-/// Imports followers of one author; the last line of the answer.
+/// Imports followers of one author. Returns the last line of the answer.
 async fn import(addr: SocketAddr, followers: impl Iterator<Item = String>, author: &str) -> Value {
     let line = |follower| json!({ "follower": follower, "author": author }).to_string();
     let body = followers.map(line).collect::<Vec<_>>().join("\n");
@@ -38,7 +38,7 @@ async fn import(addr: SocketAddr, followers: impl Iterator<Item = String>, autho
     serde_json::from_str(last).expect("a line of JSON")
 }
 
-/// Walks to the end of a path's pages; none if a page is refused, which is then temporary.
+/// Walks through all pages of a path; `None` if a page is refused as temporary.
 async fn try_walk(addr: SocketAddr, path: &str) -> Option<Vec<String>> {
     let (mut met, mut after) = (Vec::new(), String::new());
     loop {
@@ -59,7 +59,7 @@ async fn walk(addr: SocketAddr, path: &str) -> Vec<String> {
     try_walk(addr, path).await.expect("Redis is there")
 }
 
-/// The same for an instance that may not have noticed yet that Redis is there again.
+/// The same on an instance just recovering from an outage of Redis: retries refused pages.
 async fn walk_in_time(addr: SocketAddr, path: &str) -> Vec<String> {
     let mut met = None;
     until(REDIS_DEADLINE, "followers can be walked", async || {
@@ -77,7 +77,7 @@ fn assert_temporary(response: &Response) {
     assert!(response.header("retry-after").is_some());
 }
 
-/// Changes an edge, again while Redis cannot confirm it.
+/// Changes an edge; retries while Redis cannot confirm it.
 async fn insist(addr: SocketAddr, method: &str, follower: &str, author: &str) {
     until(REDIS_DEADLINE, "the change is confirmed", async || {
         let response = change(addr, method, follower, author).await;
@@ -89,7 +89,7 @@ async fn insist(addr: SocketAddr, method: &str, follower: &str, author: &str) {
     .await;
 }
 
-/// Waits until followers can be asked for, which is a connection of its own.
+/// Waits until the follow graph is available: it has a connection of its own.
 async fn until_there(instances: &Instances) {
     for addr in instances.addresses() {
         until(REDIS_DEADLINE, "followers can be asked for", async || {
@@ -171,7 +171,7 @@ async fn while_redis_is_away_nothing_is_answered_and_nothing_acknowledged_is_los
             })
             .await;
             redis.kill();
-            // What is sent on a connection that nobody knows to be lost yet is `unconfirmed`.
+            // Until the instance notices the lost connection, its commands end as `unconfirmed`.
             until(REDIS_DEADLINE, "it is known that Redis is away", async || {
                 let told = change(instances.addr(1), "PUT", "late", "author").await;
                 assert_eq!(told.status, 503);
@@ -302,7 +302,7 @@ async fn slots_that_move_under_walks_and_changes_cost_no_follower() {
 async fn a_cluster_master_that_dies_is_replaced_and_its_users_are_there_again() {
     let mut cluster = Cluster::start().await;
     let instances = instances(&cluster.url(), &[]).await;
-    // Enough for every node.
+    // Enough for keys on every node.
     for number in 0..30 {
         follow(instances.addr(0), &format!("f{number}"), &format!("a{number}")).await;
     }

@@ -1,4 +1,4 @@
-//! Instances that die, drain and come back while the others go on.
+//! Instances die, drain and return while the others go on.
 
 use std::time::Duration;
 
@@ -6,10 +6,10 @@ use crate::support::{
     Instances, RedisServer, Stream, fleet::Fleet, heavy, http::get, redis::Options, until,
 };
 
-/// How long a dead instance may be counted.
+/// Bound of the time during which a dead instance is still counted.
 const COUNTED: Duration = Duration::from_secs(15);
 
-/// How long an instance may take to drain, and a moment.
+/// Bound of an instance's drain, with a margin.
 const DRAINED: Duration = Duration::from_secs(8);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -36,7 +36,7 @@ async fn an_instance_that_is_killed_costs_its_clients_nothing_and_is_no_longer_c
     fleet.assert_nothing_lost().await;
 }
 
-/// Waits until the first instance counts so many with a stream of this topic.
+/// Waits until the first instance counts so many instances with a stream of this topic.
 async fn until_counted(instances: &Instances, count: usize) {
     let what = format!("{count} instances are counted");
     until(COUNTED, &what, async || {

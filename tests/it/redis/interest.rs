@@ -1,4 +1,4 @@
-//! An instance takes from Redis only what its streams want, and once for all of them.
+//! An instance subscribes in Redis only to topics of its streams, and once for all of them.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::support::{
     until,
 };
 
-/// The grace that these tests set, and time to act on it.
+/// The grace period of these tests, with time to act on it.
 const DROPPED: Duration = Duration::from_secs(10);
 
 const GRACE: (&str, &str) = ("redis.interest_grace", "1s");
 
-/// The channels of events that somebody subscribes to, without their prefix and partition.
+/// The event channels with subscribers, without their prefix and partition.
 async fn channels(redis: &RedisServer) -> Vec<String> {
     let mut all = redis.lines(&["PUBSUB", "CHANNELS"]).await;
     all.extend(redis.lines(&["PUBSUB", "SHARDCHANNELS"]).await);
@@ -79,7 +79,7 @@ async fn a_topic_that_is_wanted_again_within_the_grace_misses_nothing() {
             0 => Stream::subscribe(instances.addr(0), "topic=again").await,
             _ => Stream::resume(instances.addr(0), "topic=again", &id).await,
         };
-        // What came while nobody listened, and what comes now.
+        // First the event published without a stream, then the live one.
         if round > 0 {
             assert_eq!(stream.connected["resumed"], true);
             assert_eq!(stream.take_data(1).await, [format!("away {}", round - 1)]);
@@ -98,7 +98,7 @@ async fn a_topic_that_is_wanted_again_within_the_grace_misses_nothing() {
 const STORM_STREAMS: usize = 2000;
 const STORM_TOPICS: usize = 20;
 
-/// What an instance may ask of Redis besides: its probe, its presence.
+/// Budget for an instance's other calls to Redis: its probe, its presence.
 const SPARE_CALLS: u64 = 60;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -108,7 +108,7 @@ async fn a_storm_of_two_thousand_resuming_streams_asks_redis_for_each_range_at_m
     let mut instances = Instances::start(&[redis.url(), redis.url()], &[]).await;
     let topic = |number: usize| format!("storm:{}", number % STORM_TOPICS);
     let plan = |number| Plan { query: format!("topic={}", topic(number)), ..Plan::default() };
-    // One stream of each topic stays, so that the instance knows what comes.
+    // One stream of each topic stays open, so the instance stays subscribed to all topics.
     let staying = Crowd::start(instances.addr(0), (0..STORM_TOPICS).map(plan));
     let storm = Crowd::start(instances.addr(0), (0..STORM_STREAMS).map(plan));
     staying.until_connected(1).await;
@@ -149,7 +149,7 @@ async fn a_storm_of_two_thousand_resuming_streams_asks_redis_for_each_range_at_m
     }
 }
 
-/// Calls so far of scripts and of what reads a log.
+/// Script calls and log reads so far.
 async fn log_calls(redis: &RedisServer) -> u64 {
     let commands = ["evalsha", "evalsha_ro", "eval", "fcall", "xrange", "xrevrange", "xread"];
     let stats = redis.lines(&["INFO", "commandstats"]).await;

@@ -1,5 +1,4 @@
-//! Many instances that a Redis makes one hub, and everything that can happen to that Redis,
-//! to the network before it, and to the instances.
+//! Many instances as one hub over Redis, with faults of Redis, of the network, and of instances.
 
 mod access;
 mod chaos;
@@ -19,12 +18,12 @@ use serde_json::{Value, json};
 
 use crate::support::{Stream, http::publish};
 
-/// Publishes a text to a topic; the answer.
+/// Publishes a text to a topic. Returns the answer.
 async fn publish_text(addr: SocketAddr, topic: &str, text: &str) -> Value {
     publish(addr, json!({ "topic": topic, "data": text })).await
 }
 
-/// The next event, which must be a `gap` for this reason.
+/// Reads the next event; it must be a `gap` of this reason.
 async fn expect_gap(stream: &mut Stream, reason: &str) -> Value {
     let event = stream.next().await;
     assert_eq!(event.event, "gap", "{event:?}");

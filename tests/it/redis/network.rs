@@ -1,5 +1,5 @@
-//! The network between one instance and Redis stalls, breaks or is slow, as a whole or for
-//! one of its two connections, and Redis itself throws connections and scripts away.
+//! The network between one instance and Redis stalls, breaks or is slow, as a whole or for one of
+//! the two connections. Redis itself closes connections and removes scripts.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::support::{
     until,
 };
 
-/// The first instance alone is behind the proxy: the others go on publishing.
+/// Only the first instance is behind the proxy: the others continue to publish.
 async fn behind_proxy() -> (RedisServer, ChaosProxy, Instances) {
     let redis = RedisServer::start(Options::append_only()).await;
     let proxy = ChaosProxy::start(redis.addr()).await;
@@ -90,7 +90,7 @@ async fn a_command_connection_that_breaks_while_the_subscription_flows_loses_not
     break_one(Kind::Publish).await;
 }
 
-/// Cuts and stalls the connections of one kind; the other kind's pass.
+/// Cuts and stalls the connections of one kind; connections of the other kind pass.
 async fn break_one(kind: Kind) {
     let _heavy = heavy().await;
     let (_redis, proxy, instances) = behind_proxy().await;
@@ -101,7 +101,7 @@ async fn break_one(kind: Kind) {
         fleet.until_random_moment().await;
         proxy.set_for(kind, Mode::Pass);
     }
-    // A connection that is half open, so long that it is found out.
+    // A half-open connection, for long enough to be detected.
     proxy.set_for(kind, Mode::Stall);
     until_not_ready(&instances).await;
     proxy.set_for(kind, Mode::Pass);
@@ -110,7 +110,7 @@ async fn break_one(kind: Kind) {
     fleet.assert_nothing_lost().await;
 }
 
-/// How often connections are killed in Redis.
+/// Kills of connections in Redis.
 const KILL_COUNT: usize = 9;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -125,11 +125,11 @@ async fn connections_that_are_killed_in_redis_lose_nothing() {
         let ids = clients(&redis, name).await;
         assert!(!ids.is_empty(), "no connection is called {name}");
         for id in ids {
-            // It may have gone by itself.
+            // The connection may have ended by itself.
             redis.command(&["CLIENT", "KILL", "ID", &id]).await;
         }
     }
-    // Only a publish that is under way when its connection breaks is in doubt.
+    // A kill leaves only publishes in flight unconfirmed, at most one per publisher.
     let in_doubt = fleet.refusals().into_iter().find(|(told, _)| told == "unconfirmed");
     let in_doubt = in_doubt.map_or(0, |(_, count)| count);
     assert!(in_doubt <= KILL_COUNT * fleet.publisher_count(), "{in_doubt} are unconfirmed");
@@ -137,7 +137,7 @@ async fn connections_that_are_killed_in_redis_lose_nothing() {
     assert!(instances.metric("fanfare_bridge_reconnects_total").await >= KILL_COUNT as f64);
 }
 
-/// The ids of Redis's connections whose names begin so.
+/// The ids of Redis connections with this name prefix.
 async fn clients(redis: &RedisServer, name: &str) -> Vec<String> {
     let field = |line: &str, field: &str| {
         line.split(' ').find_map(|word| Some(word.strip_prefix(field)?.to_owned()))
@@ -165,17 +165,17 @@ async fn scripts_that_redis_forgets_are_loaded_again() {
     assert_eq!(instances.metric("fanfare_bridge_reconnects_total").await, 0.0);
 }
 
-/// Bytes of an event, and events: more than the sockets of a connection hold.
+/// Bytes per event, and number of events: more than a connection's socket buffers.
 const BULK_BYTES: usize = 60_000;
 const BULK_COUNT: usize = 300;
 
-/// Events under way at once: together far below Redis's limit.
+/// Events in flight at once: together far below Redis' limit.
 const BULK_AT_ONCE: usize = 4;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_that_redis_drops_because_it_reads_too_slowly_loses_nothing() {
     let _heavy = heavy().await;
-    // Only pushes: what an instance reads from a log may be longer.
+    // The limit is for pushes only: answers to log reads may be longer.
     let limits = "pubsub 1mb 0 0";
     let redis = RedisServer::start(Options::append_only()).await;
     redis.command(&["CONFIG", "SET", "client-output-buffer-limit", limits]).await;

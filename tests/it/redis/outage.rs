@@ -1,4 +1,4 @@
-//! Redis dies, comes back with and without its data, or stands still.
+//! Redis dies, returns with and without its data, or stops responding.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use crate::support::{
     until,
 };
 
-/// Heartbeats of a second each: how long Redis stands still.
+/// Length of the stop, in heartbeats of one second.
 const STILL_HEARTBEATS: usize = 20;
 
 const DEATH_COUNT: usize = 10;
@@ -28,7 +28,7 @@ async fn redis_killed_and_restarted_ten_times_under_load_loses_nothing() {
     for round in 0..DEATH_COUNT {
         fleet.until_random_moment().await;
         redis.kill();
-        // It stays away until publishers noticed, or comes back before.
+        // Every other time Redis returns only after publishers have noticed the outage.
         if round % 2 == 0 {
             fleet.until_refused(4).await;
         }
@@ -118,7 +118,7 @@ async fn a_redis_that_comes_back_empty_is_told_by_a_gap_on_open_and_on_resuming_
     instances.until_ready().await;
     let answer = publish_text(instances.addr(1), "life:a", "a new life").await;
     for stream in &mut streams {
-        // A stream of several partitions may be told of each by itself.
+        // A stream of several partitions may get one gap per partition.
         let mut event = stream.next().await;
         while event.event == "gap" {
             assert_eq!(event.json()["reason"], "epoch");
@@ -132,7 +132,7 @@ async fn a_redis_that_comes_back_empty_is_told_by_a_gap_on_open_and_on_resuming_
         assert_eq!(stream.connected["resumed"], false);
         let told = expect_gap(&mut stream, "epoch").await;
         assert_eq!(told["partitions"], json!([answer["partition"]]));
-        // All that is left.
+        // The only event left.
         assert_eq!(stream.take_data(1).await, ["a new life"]);
     }
 }

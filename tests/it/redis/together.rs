@@ -1,4 +1,4 @@
-//! Three instances and one Redis are one hub.
+//! Three instances and one Redis act as one hub.
 
 use std::collections::BTreeSet;
 
@@ -104,7 +104,7 @@ async fn a_cursor_of_one_instance_works_on_the_others() {
         let mut stream = Stream::subscribe(instances.addr(0), query).await;
         publish(instances.addr(1), round(0)).await;
         let mut events = stream.take(count).await;
-        // Each event's id is the cursor of a client that was cut right behind it.
+        // Each event's id is the cursor of a client cut right behind this event.
         for cut in [0, count / 2, count - 1] {
             let mut again = Stream::resume(instances.addr(1), query, &events[cut].id).await;
             assert_eq!(again.connected["resumed"], true);
@@ -138,7 +138,7 @@ async fn the_same_id_on_several_instances_is_delivered_once_and_answered_the_sam
     for number in 0..20 {
         let id = format!("order {number}");
         let event = json!({ "topic": "orders", "data": number, "id": id });
-        // At the same time, and again.
+        // Concurrently on all instances, then once more.
         let addresses = instances.addresses();
         let mut answers =
             join_all(addresses.iter().map(|addr| publish(*addr, event.clone()))).await;

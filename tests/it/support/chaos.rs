@@ -1,5 +1,5 @@
-//! A TCP proxy in front of Redis that holds, delays or resets connections, all of them or
-//! only those of one kind.
+//! A TCP proxy in front of Redis. It holds, delays or resets connections: all of them, or all of
+//! one kind.
 
 mod connection;
 mod pump;
@@ -17,24 +17,24 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 
 use self::connection::Connection;
 
-/// What happens to what goes through.
+/// The treatment of bytes on their way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     Pass,
-    /// Nothing goes through, in either direction, and nothing is lost.
+    /// Holds all bytes in both directions; nothing is lost.
     Stall,
-    /// What is open is reset, as is what comes.
+    /// Resets open and new connections.
     Cut,
-    /// Bytes take so long in each direction, and keep their order.
+    /// Delays bytes by this time in each direction, in order.
     Delay(Duration),
 }
 
-/// What a connection is for, which the bridge says by the name it gives it.
+/// The use of a connection, as named by the bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// Commands, publishes among them.
     Publish,
-    /// Pushes of what was published.
+    /// Pushes of published events.
     Subscribe,
     /// Not known, or not yet.
     Other,
@@ -43,7 +43,7 @@ pub enum Kind {
 impl Kind {
     const ALL: [Self; 3] = [Self::Publish, Self::Subscribe, Self::Other];
 
-    /// The kind that a client's first bytes tell, by the name in `CLIENT SETNAME`.
+    /// The kind named in a client's first bytes, by `CLIENT SETNAME`.
     fn told_by(bytes: &[u8]) -> Option<Self> {
         let names: [(&[u8], Self); 2] =
             [(b"fanfare-publish", Self::Publish), (b"fanfare-subscribe", Self::Subscribe)];
@@ -67,7 +67,7 @@ impl Modes {
 /// Open connections by kind, in the order of [`Kind::ALL`].
 type Counts = Arc<[AtomicUsize; 3]>;
 
-/// Relays from an address of its own. Dropping it closes all.
+/// A running proxy with its own address. Dropping it closes all connections.
 pub struct ChaosProxy {
     pub addr: SocketAddr,
     modes: watch::Sender<Modes>,
@@ -76,7 +76,7 @@ pub struct ChaosProxy {
 }
 
 impl ChaosProxy {
-    /// Starts in front of a target, passing everything.
+    /// Starts a proxy in front of `target`, in [`Mode::Pass`].
     pub async fn start(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
         let addr = listener.local_addr().expect("bound");
@@ -87,27 +87,25 @@ impl ChaosProxy {
         Self { addr, modes, open, _tasks: tasks }
     }
 
-    /// As `--redis` takes it.
+    /// The URL for `--redis`.
     pub fn url(&self) -> String {
         format!("redis://{}", self.addr)
     }
 
-    /// Sets the mode of every connection.
     pub fn set(&self, mode: Mode) {
         self.modes.send_replace(Modes([mode; 3]));
     }
 
-    /// Sets the mode of the connections of one kind.
     pub fn set_for(&self, kind: Kind, mode: Mode) {
         self.modes.send_modify(|modes| modes.0[kind as usize] = mode);
     }
 
-    /// How many connections of a kind are open.
+    /// Number of open connections of this kind.
     pub fn open(&self, kind: Kind) -> usize {
         self.open[kind as usize].load(Ordering::SeqCst)
     }
 
-    /// How many connections are open.
+    /// Number of open connections.
     pub fn all_open(&self) -> usize {
         Kind::ALL.into_iter().map(|kind| self.open(kind)).sum()
     }

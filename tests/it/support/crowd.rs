@@ -1,5 +1,5 @@
-//! Very many cheap streams in one process: each knows what it has seen, can be cut at a byte
-//! or told to stop reading or to leave, and comes back with its last id.
+//! Thousands of cheap streams in one process. Each records its events, can be cut at a byte, can
+//! stop reading or leave, and resumes with its last id.
 
 mod answer;
 mod ledger;
@@ -21,36 +21,37 @@ pub use publisher::{Publisher, pace};
 
 use super::wait::until;
 
-/// How long thousands of streams may take for what takes seconds, on a busy machine.
+/// Deadline of thousands of streams for an operation of seconds, on a busy machine.
 pub const CROWD_DEADLINE: Duration = Duration::from_secs(90);
 
-/// What one stream of a crowd is to do.
+/// The behaviour of one stream of a crowd.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
-    /// What follows `/events/stream?`.
+    /// The query of `/events/stream`, without its `?`.
     pub query: String,
-    /// Whether it returns when the server or a cut has ended it.
+    /// Whether it reconnects after an end by the server or by a cut.
     pub comes_back: bool,
-    /// Bytes of its first, second, … connection after which it is cut; then it is not.
+    /// Its first, second, … connection is cut after this number of bytes. Later connections are not
+    /// cut.
     pub cuts: Vec<usize>,
-    /// The texts that a lane's events have, from number 1 on, over and over; any if empty.
+    /// The expected texts of a lane's events, from number 1 on, repeated; no check if empty.
     pub texts: Arc<Vec<Vec<String>>>,
-    /// `SO_RCVBUF`, the kernel's own choice if `None`.
+    /// `SO_RCVBUF`; the kernel chooses if `None`.
     pub receive_buffer_bytes: Option<u32>,
 }
 
-/// What all streams of a crowd are told to do.
+/// An order to all streams of a crowd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Order {
     /// Connect, and read.
     Read,
     /// Stay connected and read nothing.
     Stall,
-    /// Close at once: the even ones with FIN, the odd ones with RST.
+    /// Close at once: streams with an even index by FIN, the others by RST.
     Leave,
 }
 
-/// Streams that were started together. Dropping it closes them.
+/// Streams started together. Dropping it closes them.
 pub struct Crowd {
     ledgers: Vec<Arc<Mutex<Ledger>>>,
     orders: watch::Sender<Order>,
@@ -73,22 +74,22 @@ impl Crowd {
         Self { ledgers, orders, _tasks: tasks }
     }
 
-    /// The same plan for each of `count` streams.
+    /// Starts `count` streams with the same plan.
     pub fn of(addr: SocketAddr, count: usize, plan: &Plan) -> Self {
         Self::start(addr, std::iter::repeat_n(plan.clone(), count))
     }
 
-    /// Ends every stream now, half of them with FIN and half with RST.
+    /// Ends every stream at once, half of them with FIN and half with RST.
     pub fn leave(&self) {
         self.orders.send_replace(Order::Leave);
     }
 
-    /// Has streams that left come back, and stalled ones read on.
+    /// Makes closed streams reconnect, and stalled ones read on.
     pub fn read(&self) {
         self.orders.send_replace(Order::Read);
     }
 
-    /// Has every stream stay connected and read nothing.
+    /// Keeps every stream connected, without reading.
     pub fn stall(&self) {
         self.orders.send_replace(Order::Stall);
     }
@@ -97,19 +98,20 @@ impl Crowd {
         self.ledgers.len()
     }
 
-    /// What each stream has seen.
+    /// The ledger of each stream.
     pub fn ledgers(&self) -> impl Iterator<Item = MutexGuard<'_, Ledger>> {
         self.ledgers.iter().map(|ledger| ledger.lock())
     }
 
-    /// What a crowd's only or first stream has seen.
+    /// The ledger of a crowd's only or first stream.
     pub fn first(&self) -> MutexGuard<'_, Ledger> {
         self.ledgers[0].lock()
     }
 
-    /// Waits until every stream is so.
+    /// Waits until the condition is true for every stream.
     pub async fn until_all(&self, what: &str, is_so: impl Fn(&Ledger) -> bool) {
-        // Looks at the one that was not so first: the others are as a rule no faster.
+        // Checks the last failing stream first: the others are rarely faster. A full scan per poll
+        // would be slow.
         let mut first_waiting = 0;
         let mut look = || {
             let order = (first_waiting..self.len()).chain(0..first_waiting);
@@ -133,12 +135,12 @@ impl Crowd {
         }
     }
 
-    /// Waits until every stream is connected, for the `times`th time.
+    /// Waits until every stream has connected `times` times.
     pub async fn until_connected(&self, times: usize) {
         self.until_all("connected", |ledger| ledger.connected >= times).await;
     }
 
-    /// Waits until every stream has the last event of a lane.
+    /// Waits until every stream has event `last` of a lane.
     pub async fn until_number(&self, lane: usize, last: u32) {
         let what = format!("has event {last} of lane {lane}");
         self.until_all(&what, |ledger| ledger.newest(lane) >= last).await;
@@ -158,7 +160,7 @@ impl Crowd {
         );
     }
 
-    /// No connection ended but those that the test cut.
+    /// Every ended connection was cut by the test.
     pub fn assert_only_cut(&self) {
         for (index, ledger) in self.ledgers().enumerate() {
             let other = ledger.ends.iter().find(|end| **end != End::Cut);
@@ -179,13 +181,13 @@ impl Crowd {
     }
 }
 
-/// The value that 99 % of these, ascending, do not exceed.
+/// The 99th percentile of ascending values.
 pub fn p99(ascending: &[u32]) -> Duration {
     let at = (ascending.len() * 99 / 100).min(ascending.len().saturating_sub(1));
     Duration::from_micros(ascending.get(at).copied().expect("something was measured").into())
 }
 
-/// Random choices that can be made again: `FANFARE_SEED=…`. A failed test shows its seed.
+/// A random source, repeatable with `FANFARE_SEED=…`. A failed test shows its seed.
 pub fn seeded() -> StdRng {
     let seed = std::env::var("FANFARE_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(rand::random);
@@ -193,7 +195,7 @@ pub fn seeded() -> StdRng {
     StdRng::seed_from_u64(seed)
 }
 
-/// Waits with the crowd's patience.
+/// Waits up to [`CROWD_DEADLINE`].
 pub async fn eventually(what: &str, condition: impl AsyncFnMut() -> bool) {
     until(CROWD_DEADLINE, what, condition).await;
 }

@@ -1,4 +1,4 @@
-//! A directory of a test's own.
+//! A temporary directory for a test.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 /// Numbers the directories of this test process.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// Empty at first, and removed with all that is in it when dropped.
+/// Empty at first, and removed with its contents on drop.
 #[derive(Debug)]
 pub struct Directory(PathBuf);
 
@@ -26,21 +26,21 @@ impl Directory {
         &self.0
     }
 
-    /// Removes what is in it.
+    /// Removes its contents.
     pub fn empty(&self) {
-        // There may be none yet.
+        // The directory may not exist yet.
         let _ = fs::remove_dir_all(&self.0);
         fs::create_dir_all(&self.0).expect("the temporary directory takes directories");
     }
 
-    /// Writes a file, and tells where it is.
+    /// Writes a file. Returns its path.
     pub fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, text).expect("the temporary directory takes files");
         path
     }
 
-    /// A file's text; none if it is not there.
+    /// A file's text; empty if the file does not exist.
     pub fn read(&self, name: &str) -> String {
         let bytes = fs::read(self.0.join(name)).unwrap_or_default();
         String::from_utf8_lossy(&bytes).into_owned()

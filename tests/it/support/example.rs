@@ -14,8 +14,7 @@ use super::{
     wait::{DEADLINE, until},
 };
 
-/// A running example on a free port, killed when dropped. If the test fails, what it said is
-/// shown.
+/// A running example on a free port, killed on drop. A failed test shows its output.
 pub struct Example {
     pub addr: SocketAddr,
     child: Child,
@@ -23,7 +22,7 @@ pub struct Example {
 }
 
 impl Example {
-    /// Starts the example and waits until it prints where it listens.
+    /// Starts the example and waits until it prints its address.
     pub async fn start(name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         let directory = Directory::new(name);
         let output = |stream| File::create(directory.path().join(stream));
@@ -67,7 +66,7 @@ impl Drop for Example {
     }
 }
 
-/// The program, which `cargo test` builds when it tests everything: not older than its source.
+/// The program, built by `cargo test` with all targets. It must not be older than its source.
 fn program(name: &str) -> PathBuf {
     let binaries = Path::new(env!("CARGO_BIN_EXE_fanfare")).parent().expect("it is in a directory");
     let program = binaries.join("examples").join(name);
@@ -77,7 +76,7 @@ fn program(name: &str) -> PathBuf {
     program
 }
 
-/// A file beside others of its name, or a directory.
+/// The example's `.rs` and `.html`, or all files of its directory.
 fn sources(name: &str) -> Vec<PathBuf> {
     let path = repository().join("examples").join(name);
     match fs::read_dir(&path) {
@@ -86,7 +85,7 @@ fn sources(name: &str) -> Vec<PathBuf> {
     }
 }
 
-/// None if there is no such file.
+/// `None` if the file does not exist.
 fn changed(file: &Path) -> Option<SystemTime> {
     file.metadata().and_then(|file| file.modified()).ok()
 }

@@ -1,6 +1,6 @@
-//! Hundreds of streams and a few publishers on all instances of a cluster, which come back
-//! and try again whatever happens to instances, Redis and network. At the end every event
-//! that was acknowledged must have reached every stream that wanted it, once and in order.
+//! Hundreds of streams and a few publishers on all instances of a cluster. They reconnect and retry
+//! during faults of instances, Redis and network. At the end every acknowledged event must have
+//! reached every stream subscribed to its topic, once and in order.
 
 mod ledger;
 mod log;
@@ -24,22 +24,22 @@ use super::{Instances, crowd::seeded};
 
 const STREAM_COUNT: usize = 300;
 
-/// So many on each instance.
+/// Publishers per instance.
 const PUBLISHERS_EACH: usize = 2;
 
-/// How long it may take until all is well again, on a busy machine.
+/// Bound of the recovery, on a busy machine.
 const FLEET_DEADLINE: Duration = Duration::from_secs(60);
 
-/// What every task of a fleet is to do.
+/// An order to every task of a fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd)]
 enum Phase {
     Publish,
-    /// Publishers bring to an end what they began.
+    /// Publishers finish their current event, then end.
     Listen,
     End,
 }
 
-/// A fleet at work. Dropping it ends its streams.
+/// A running fleet. Dropping it ends its streams.
 pub struct Fleet {
     addresses: Arc<[SocketAddr]>,
     log: Arc<Log>,
@@ -52,7 +52,7 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// Opens the streams, spread over the instances, and begins to publish once all are
+    /// Opens the streams, spread over the instances. Publishers start after all streams are
     /// connected.
     pub async fn start(instances: &Instances) -> Self {
         let mut random = seeded();
@@ -93,44 +93,44 @@ impl Fleet {
         Publisher::new(self.log.clone(), self.addresses.clone(), first, random)
     }
 
-    /// Waits until so many more events are acknowledged.
+    /// Waits for `more` further acknowledged events.
     pub async fn until_acknowledged(&mut self, more: usize) {
         let wanted = self.log.acknowledged() + more;
         let what = format!("{more} more events are acknowledged");
         self.until(&what, |fleet| fleet.log.acknowledged() >= wanted).await;
     }
 
-    /// Waits until a random number of events more is acknowledged.
+    /// Waits for a random number of further acknowledged events.
     pub async fn until_random_moment(&mut self) {
         let more = self.random.random_range(10..80);
         self.until_acknowledged(more).await;
     }
 
-    /// Waits until so many more publishes failed, for whatever reason.
+    /// Waits for `more` further failed publishes, for any reason.
     pub async fn until_refused(&mut self, more: usize) {
         let wanted = self.log.refused() + more;
         let what = format!("{more} more publishes are refused");
         self.until(&what, |fleet| fleet.log.refused() >= wanted).await;
     }
 
-    /// Publishers, each of which has one event under way.
+    /// Number of publishers; each has one event in flight.
     pub fn publisher_count(&self) -> usize {
         self.addresses.len() * PUBLISHERS_EACH
     }
 
-    /// Publishes that failed so far, by what they were told.
+    /// Failed publishes so far, by error code.
     pub fn refusals(&self) -> Vec<(String, usize)> {
         self.log.refusals()
     }
 
-    /// Ends the publishing, waits until every stream has the last events, and expects that
-    /// all reached all who wanted it and that nobody was told otherwise.
+    /// Ends the publishing and waits until every stream has the last events. Every event must have
+    /// reached all its streams, and no stream may have a gap.
     pub async fn assert_nothing_lost(self) {
         let ended = self.finish().await;
         assert_none(&verdict::losses(&ended.log, &ended.ledgers));
     }
 
-    /// The same, but events may be missing where a stream was told of a new epoch.
+    /// The same, but events may be missing if the stream got a gap with a new epoch.
     pub async fn assert_loss_is_told(self) {
         let ended = self.finish().await;
         assert_none(&verdict::untold_losses(&ended.log, &ended.ledgers));
@@ -146,7 +146,7 @@ impl Fleet {
         if ended.await.is_err() {
             panic!("publishers do not come to an end: {}", self.story());
         }
-        // What stands last in its topic is there when all before it is.
+        // One closing event per topic: a stream with all of them has everything before them too.
         let mut random = StdRng::from_rng(&mut self.random);
         let mut last = self.publisher(0, &mut random);
         let mut closing = Vec::new();
@@ -165,11 +165,11 @@ impl Fleet {
         self
     }
 
-    /// Waits until it is so.
+    /// Waits until the condition is true.
     async fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let start = Instant::now();
         while !is_so(self) {
-            // A task that panicked has failed the test, and said why.
+            // A panicked task has failed the test and printed its reason.
             for tasks in [&mut self.members, &mut self.publishers] {
                 while let Some(ended) = tasks.try_join_next() {
                     ended.expect("no task panics");
@@ -181,7 +181,7 @@ impl Fleet {
         }
     }
 
-    /// What happened so far, in numbers.
+    /// A summary in numbers.
     fn story(&self) -> String {
         let sum = |count: fn(&Ledger) -> usize| -> usize {
             self.ledgers.iter().map(|ledger| count(&ledger.lock())).sum()

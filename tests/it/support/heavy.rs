@@ -1,10 +1,10 @@
-//! Load tests run one after the other: together they would measure each other.
+//! Load tests run one after the other: in parallel they would measure each other.
 
 use tokio::sync::{Mutex, MutexGuard};
 
 static HEAVY: Mutex<()> = Mutex::const_new(());
 
-/// To be held while a test loads the machine.
+/// Hold this during a load test.
 pub async fn heavy() -> MutexGuard<'static, ()> {
     HEAVY.lock().await
 }

@@ -1,4 +1,4 @@
-//! Requests that are answered at once, and the streaming publisher.
+//! Requests with an immediate answer, and the streaming publisher.
 
 use std::{fmt::Write as _, net::SocketAddr, time::Duration};
 
@@ -12,10 +12,10 @@ use tokio::{
 
 use super::message::{Framing, Head, Piece};
 
-/// How long an answer may take on a busy machine.
+/// Bound of an answer on a busy machine.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug, Clone)]
 pub struct Response {
     pub head: Head,
@@ -37,7 +37,7 @@ impl Response {
             .unwrap_or_else(|error| panic!("{error} in {}: {:?}", self.status, self.text()))
     }
 
-    /// The code of a refusal, and that it is one as the contract has it.
+    /// The error code of a refusal. Checks the form of the refusal against the contract.
     pub fn code(&self) -> String {
         assert_eq!(self.header("content-type"), Some("application/json"), "{}", self.text());
         let json = self.json();
@@ -46,7 +46,7 @@ impl Response {
     }
 }
 
-/// One request on a connection of its own.
+/// Sends one request on its own connection.
 pub async fn request(
     addr: SocketAddr,
     method: &str,
@@ -59,7 +59,7 @@ pub async fn request(
     exchange(addr, &bytes, method == "HEAD").await
 }
 
-/// The bytes of a request's head. `Host` and `Content-Length` are added unless given.
+/// The bytes of a request's head. Adds `Host` and `Content-Length` unless given.
 pub fn request_head(
     addr: SocketAddr,
     method: &str,
@@ -83,11 +83,11 @@ pub fn request_head(
     head.into_bytes()
 }
 
-/// Sends bytes as they are and reads one answer.
+/// Sends these bytes unchanged and reads one answer.
 pub async fn exchange(addr: SocketAddr, bytes: &[u8], is_head: bool) -> Response {
     let answered = timeout(ANSWER_DEADLINE, async {
         let mut socket = TcpStream::connect(addr).await.expect("the server accepts");
-        // A server that refuses early may close while the rest is still being sent.
+        // An early refusal may close the connection before all bytes are sent.
         let _ = socket.write_all(bytes).await;
         let mut buffer = BytesMut::new();
         let head = Head::read(&mut socket, &mut buffer).await.expect("a whole head");
@@ -119,7 +119,7 @@ pub async fn get(addr: SocketAddr, path: &str) -> Response {
     request(addr, "GET", path, &[], b"").await
 }
 
-/// Posts JSON to `/events/publish`, whatever the answer.
+/// Posts JSON to `/events/publish`. Returns any answer.
 pub async fn try_publish(addr: SocketAddr, json: &Value) -> Response {
     let headers = [("Content-Type", "application/json")];
     request(addr, "POST", "/events/publish", &headers, json.to_string().as_bytes()).await
@@ -135,7 +135,7 @@ pub async fn publish(addr: SocketAddr, json: Value) -> Value {
     response.json()
 }
 
-/// An NDJSON request whose answers are read while its lines are still being sent.
+/// An NDJSON request: its answers are read while its lines are still being sent.
 pub struct Lines {
     pub writer: LineWriter,
     pub reader: LineReader,
@@ -154,8 +154,8 @@ pub struct LineReader {
 }
 
 impl Lines {
-    /// Sends the head of a publish and the first line. The server may answer only when it has
-    /// a line.
+    /// Sends the head of a publish and the first line. The server may delay its answer until a line
+    /// arrives.
     pub async fn open(addr: SocketAddr, first: &str) -> Self {
         Self::open_at(addr, "/events/publish", first).await
     }
@@ -182,7 +182,7 @@ impl Lines {
 }
 
 impl LineWriter {
-    /// Sends lines, each without its line end.
+    /// Sends lines, given without the last line end.
     pub async fn send(&mut self, lines: &str) {
         self.socket.write_all(&chunk(lines)).await.expect("the server reads");
     }
@@ -200,7 +200,7 @@ impl LineWriter {
 }
 
 impl LineReader {
-    /// The next line's answer; none after the last.
+    /// The next line's answer; `None` after the last.
     pub async fn next(&mut self) -> Option<Value> {
         timeout(ANSWER_DEADLINE, self.read()).await.expect("an answer in time")
     }
@@ -232,11 +232,11 @@ fn chunk(line: &str) -> Vec<u8> {
     format!("{:x}\r\n{line}\n\r\n", line.len() + 1).into_bytes()
 }
 
-/// Sends bytes and reads whatever comes until the server closes, or resets, the connection.
+/// Sends bytes and reads until the server closes or resets the connection.
 pub async fn raw_exchange(addr: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let answered = timeout(ANSWER_DEADLINE, async {
         let mut socket = TcpStream::connect(addr).await.expect("the server accepts");
-        // The server may close before it has read all.
+        // The server may close before it has read everything.
         let _ = socket.write_all(bytes).await;
         let mut answer = Vec::new();
         while socket.read_buf(&mut answer).await.is_ok_and(|count| count > 0) {}

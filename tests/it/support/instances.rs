@@ -1,10 +1,10 @@
-//! Several `fanfare serve` that a Redis makes one hub.
+//! Several `fanfare serve` processes as one hub over Redis.
 
 use std::net::SocketAddr;
 
 use super::{Launch, Server, ports::free_port, redis::REDIS_DEADLINE, wait::until};
 
-/// What a setting is given as: its key as in `fanfare.toml`, and its value.
+/// A setting: its key as in `fanfare.toml`, and its value.
 pub type Setting<'a> = (&'a str, &'a str);
 
 /// Running instances; dropping them kills them.
@@ -13,7 +13,7 @@ pub struct Instances {
 }
 
 impl Instances {
-    /// Starts one at each of these URLs of a Redis and waits until all are ready.
+    /// Starts one instance per Redis URL and waits until all are ready.
     pub async fn start(urls: &[impl AsRef<str>], settings: &[Setting<'_>]) -> Self {
         let mut servers = Vec::new();
         for url in urls {
@@ -24,9 +24,9 @@ impl Instances {
         instances
     }
 
-    /// Starts one and waits until it listens, whether or not there is a Redis.
+    /// Starts one instance and waits until it listens, with or without Redis.
     pub async fn spawn(redis: &str, settings: &[Setting<'_>]) -> Server {
-        // Its own port, so that it can be started again on the same one.
+        // A port of its own, so a restart can use the same one.
         let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
         Server::spawn_on(addr, launch(redis, settings)).await
     }
@@ -35,7 +35,7 @@ impl Instances {
         self.servers.iter().map(|server| server.addr).collect()
     }
 
-    /// The address of one.
+    /// The address of one instance.
     pub fn addr(&self, index: usize) -> SocketAddr {
         self.servers[index].addr
     }
@@ -50,7 +50,7 @@ impl Instances {
         self.until_all("not ready", async |server| !server.is_ready().await).await;
     }
 
-    /// Waits until each is so.
+    /// Waits until the condition is true for every instance.
     pub async fn until_all(&self, what: &str, mut is_so: impl AsyncFnMut(&Server) -> bool) {
         for server in &self.servers {
             until(REDIS_DEADLINE, &format!("{} is {what}", server.addr), async || {
@@ -60,13 +60,13 @@ impl Instances {
         }
     }
 
-    /// SIGKILL to one, which is then started again on the same port.
+    /// Kills one instance with SIGKILL and restarts it on the same port.
     pub async fn restart(&mut self, index: usize) {
         let server = self.servers.remove(index).restart().await;
         self.servers.insert(index, server);
     }
 
-    /// A metric of all, added up.
+    /// The sum of a metric over all instances.
     pub async fn metric(&self, name: &str) -> f64 {
         let mut sum = 0.0;
         for server in &self.servers {

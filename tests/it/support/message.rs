@@ -1,4 +1,4 @@
-//! HTTP/1.1 messages (RFC 9112) as they come off a socket: head and body framing.
+//! HTTP/1.1 messages (RFC 9112) from a socket: head and body framing.
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::{io::AsyncReadExt, net::TcpStream};
@@ -7,7 +7,7 @@ use tokio::{io::AsyncReadExt, net::TcpStream};
 #[derive(Debug, Clone)]
 pub struct Head {
     pub status: u16,
-    /// Names as they came, in their order.
+    /// Names in their original case and order.
     pub headers: Vec<(String, String)>,
 }
 
@@ -15,7 +15,7 @@ impl Head {
     /// A header's value.
     ///
     /// # Panics
-    /// The header is there twice.
+    /// The header is present twice.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         let value = values.next().map(|(_, value)| value.as_str());
@@ -23,7 +23,7 @@ impl Head {
         value
     }
 
-    /// Reads a head; what follows it stays in the buffer.
+    /// Reads a head; bytes after it stay in the buffer.
     ///
     /// # Errors
     /// The connection ended before the head did.
@@ -57,19 +57,19 @@ impl Head {
 #[derive(Debug)]
 pub enum Piece {
     Data(Bytes),
-    /// A chunk of the chunked coding, so in all likelihood a write, is complete.
+    /// The end of a chunk of the chunked coding: in all likelihood also of one write.
     ChunkEnd,
-    /// The body ended as its framing says.
+    /// The body's end, by its framing.
     End,
 }
 
-/// A body's framing, and how far it is read.
+/// A body's framing, with the progress of reading it.
 #[derive(Debug)]
 pub enum Framing {
-    /// Bytes to come.
+    /// Remaining bytes.
     Length(usize),
     ChunkSize,
-    /// Bytes of the chunk to come.
+    /// Remaining bytes of the chunk.
     Chunk(usize),
     AfterChunk,
     LastChunk,
@@ -78,7 +78,7 @@ pub enum Framing {
 }
 
 impl Framing {
-    /// The framing that a head announces.
+    /// The framing announced by a head.
     pub fn of(head: &Head) -> Self {
         let length = head.header("content-length");
         match (head.header("transfer-encoding"), length) {
@@ -89,7 +89,7 @@ impl Framing {
         }
     }
 
-    /// The next piece, unless more bytes are needed.
+    /// The next piece; `None` if it needs more bytes.
     pub fn next(&mut self, buffer: &mut BytesMut) -> Option<Piece> {
         loop {
             match self {

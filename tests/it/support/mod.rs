@@ -1,6 +1,6 @@
-//! What the tests share: real servers, a strict client, waiting.
+//! Shared by the tests: real servers, a strict client, waiting.
 //!
-//! Nothing here uses fanfare's own code: a mistake must not be made twice in the same way.
+//! Nothing here uses fanfare's own code: a mistake there could hide itself.
 
 pub mod chaos;
 pub mod crowd;

@@ -1,26 +1,26 @@
-//! Ports for servers that are stopped and started again on the same one.
+//! Ports for servers restarted on the same port.
 //!
-//! A port that the kernel chose would not do: it is of the range that outgoing connections
-//! get theirs from, so while its server is away another connection may take it.
+//! A port chosen by the kernel is not suitable. It is in the range of outgoing connections, so
+//! another connection could take it while its server is down.
 
 use std::{
     net::TcpListener,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// Ports of Redis begin here. Its cluster bus is at a port that is 10,000 higher, and both
-/// stay below the kernel's own range, which begins at 32,768.
+/// Redis ports begin here. A node's cluster bus uses its port plus 10,000. Both stay below the
+/// kernel's own range, beginning at 32,768.
 const FIRST: u32 = 10_000;
 const COUNT: u32 = 10_000;
 
-/// From the port to that of the cluster bus.
+/// Distance from the port to the cluster bus' port.
 const BUS: u16 = 10_000;
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
-/// A port that nobody else of this process gets, free now, as is the one 10,000 above it.
+/// A free port, given out once in this process. The port 10,000 above it is free too.
 pub fn free_port() -> u16 {
-    // Other test processes of this machine begin elsewhere.
+    // Other test processes on this machine start at other ports.
     let first = std::process::id().wrapping_mul(7919);
     loop {
         let number = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));

@@ -1,4 +1,4 @@
-//! A program that a test runs beside it: killed when dropped, its log shown if the test fails.
+//! A program running beside a test: killed on drop, its log shown if the test fails.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 pub struct Process(Child);
 
 impl Process {
-    /// Starts a program that was installed by `scripts/test`.
+    /// Starts a program installed by `scripts/test`.
     pub fn start(program: &str, arguments: &[impl AsRef<std::ffi::OsStr>]) -> Self {
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -28,7 +28,7 @@ impl Process {
         self.0.try_wait().expect("it is our child").is_none()
     }
 
-    /// SIGTERM, and waits until the process is gone: for one that has children to end.
+    /// Sends SIGTERM and waits for the exit: for a program with children to end.
     pub fn terminate(&mut self) {
         if self.is_running() {
             signal(self.pid(), "TERM");
@@ -36,7 +36,7 @@ impl Process {
         }
     }
 
-    /// SIGKILL, and waits until the process is gone.
+    /// Sends SIGKILL and waits for the exit.
     pub fn kill(&mut self) {
         // It may have ended by itself.
         let _ = self.0.kill();
@@ -57,11 +57,11 @@ pub fn signal(pid: u32, name: &str) {
     assert!(status.success(), "{script}");
 }
 
-/// Time on a core that a process's threads have had.
+/// CPU time of a process, summed over its threads.
 pub fn cpu_time(pid: u32) -> Duration {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("it runs");
     let nanos = tasks.filter_map(|task| {
-        // A thread may end meanwhile.
+        // A thread may end in the meantime.
         let text = fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
         text.split(' ').next()?.parse::<u64>().ok()
     });

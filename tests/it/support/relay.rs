@@ -1,4 +1,4 @@
-//! A TCP relay between clients and a server, which can break what goes through it.
+//! A TCP relay between clients and a server. It can reset its connections.
 
 use std::net::SocketAddr;
 
@@ -9,10 +9,10 @@ use tokio::{
     task::JoinSet,
 };
 
-/// Relays from its own address. Dropping it resets what is open.
+/// A relay with its own address. Dropping it resets open connections.
 pub struct Relay {
     pub addr: SocketAddr,
-    /// How often all was reset.
+    /// Number of resets.
     resets: watch::Sender<usize>,
     _tasks: JoinSet<()>,
 }
@@ -27,7 +27,7 @@ impl Relay {
         Self { addr, resets, _tasks: tasks }
     }
 
-    /// Resets every connection that is open now (RST, to both sides); new ones are taken.
+    /// Resets every open connection (RST, to both sides). New connections are accepted.
     pub fn reset_all(&self) {
         self.resets.send_modify(|count| *count += 1);
     }
@@ -43,11 +43,11 @@ async fn accept(listener: TcpListener, server: SocketAddr, resets: watch::Receiv
 }
 
 async fn relay(mut client: TcpStream, server: SocketAddr, mut resets: watch::Receiver<usize>) {
-    // A server that is gone is a connection that ends.
+    // An unreachable server: the client sees its connection end.
     let Ok(mut upstream) = TcpStream::connect(server).await else { return };
     resets.mark_unchanged();
     tokio::select! {
-        // How a side ended is the clients' business.
+        // The clients handle their own errors.
         _ = copy_bidirectional(&mut client, &mut upstream) => {}
         _ = resets.changed() => {
             for socket in [&client, &upstream] {

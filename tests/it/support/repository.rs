@@ -1,8 +1,8 @@
-//! Where the repository is.
+//! The repository's path.
 
 use std::path::Path;
 
-/// Its root. The tests belong to `crates/cli`, since they start the command.
+/// The root of the repository. The tests belong to `crates/cli`, since they start the command.
 pub fn repository() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."))
 }

@@ -21,27 +21,27 @@ use super::{
 /// Numbers the files of this test process.
 static NEXT: AtomicUsize = AtomicUsize::new(0);
 
-/// How a server is started.
+/// Start options of a server.
 #[derive(Debug, Clone, Default)]
 pub struct Launch {
-    /// After `serve`.
+    /// Arguments after `serve`.
     pub args: Vec<String>,
-    /// TOML, given as a file with `--config`.
+    /// TOML, passed as a file with `--config`.
     pub config: Option<String>,
-    /// Variables on top of this process's own.
+    /// Variables added to this process' own.
     pub environment: Vec<(String, String)>,
     /// `RUST_LOG`; `warn` if empty.
     pub log: String,
-    /// Soft and hard limit of open files, if it is to be another than this process's.
+    /// Soft and hard limit of open files; the limit of this process if `None`.
     pub open_files: Option<u32>,
 }
 
-/// What carries a server's streams, `server.transport`.
+/// The transport of a server's streams, `server.transport`.
 pub trait Transport {
     const NAME: &str;
 }
 
-/// The bare socket, which is the default.
+/// The bare socket: the default.
 pub struct Raw;
 
 /// The framework's body.
@@ -55,10 +55,10 @@ impl Transport for Body {
     const NAME: &str = "body";
 }
 
-/// A running `fanfare serve`, killed when dropped. If the test fails, what it logged is shown.
+/// A running `fanfare serve`, killed on drop. A failed test shows its log.
 pub type Server = ServerOver<Raw>;
 
-/// A server whose streams are carried so.
+/// A server with this transport.
 pub struct ServerOver<T: Transport> {
     pub addr: SocketAddr,
     launch: Launch,
@@ -75,7 +75,7 @@ impl<T: Transport> ServerOver<T> {
         Self::launch(Launch { args, ..Launch::default() }).await
     }
 
-    /// Starts a server without demo data, with this configuration.
+    /// Starts a server with this configuration, without demo data.
     pub async fn with_config(toml: &str) -> Self {
         Self::launch(Launch { config: Some(toml.to_owned()), ..Launch::default() }).await
     }
@@ -149,7 +149,7 @@ impl<T: Transport> ServerOver<T> {
         address.trim_end_matches('/').parse().ok()
     }
 
-    /// Starts the same again on the same port, once this process is gone.
+    /// Waits for the exit, then starts the same server on the same port.
     pub async fn restart(mut self) -> Self {
         self.kill9();
         Self::launch_on(self.addr, self.launch.clone()).await
@@ -159,14 +159,14 @@ impl<T: Transport> ServerOver<T> {
         self.child.id()
     }
 
-    /// SIGKILL, and waits until the process is gone.
+    /// Sends SIGKILL and waits for the exit.
     pub fn kill9(&mut self) {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// SIGTERM.
+    /// Sends SIGTERM.
     pub fn terminate(&self) {
         self.signal("TERM");
     }
@@ -176,23 +176,23 @@ impl<T: Transport> ServerOver<T> {
         process::signal(self.pid(), name);
     }
 
-    /// The exit status, if the process has ended.
+    /// The exit status; `None` while the process runs.
     pub fn exit_status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("it is our child")
     }
 
-    /// Waits for the process to end.
+    /// Waits for the exit.
     pub async fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
         until(deadline, "the server ends", async || self.exit_status().is_some()).await;
         self.exit_status().expect("just seen")
     }
 
-    /// What it printed.
+    /// Its output so far.
     pub fn printed(&self) -> String {
         read(&self.stdout)
     }
 
-    /// What it logged.
+    /// Its log so far.
     pub fn log(&self) -> String {
         read(&self.stderr)
     }
@@ -210,8 +210,8 @@ impl<T: Transport> ServerOver<T> {
         self.get("/stats").await.json()
     }
 
-    /// A sample of `/metrics`: by name and labels as written there, or, by name alone, the
-    /// sum over all labels.
+    /// A sample of `/metrics`: with labels as written there, or, by the bare name, the sum over all
+    /// labels.
     pub async fn metric(&self, name: &str) -> f64 {
         let response = self.get("/metrics").await;
         let samples = response.text().lines().filter_map(|line| {
@@ -220,19 +220,19 @@ impl<T: Transport> ServerOver<T> {
             (sample == name || bare == name).then(|| value.parse::<f64>().expect("a number"))
         });
         let values: Vec<f64> = samples.collect();
-        // A counter by reason has no sample before the first.
+        // A counter with a reason label has no sample before its first count.
         let is_known = !values.is_empty() || name.contains("_total");
         assert!(is_known, "no {name} in {}", response.text());
         values.iter().sum()
     }
 
-    /// Waits until so many streams are open.
+    /// Waits for this number of open streams.
     pub async fn until_streams(&self, count: usize) {
         let what = format!("{count} streams are open");
         until(DEADLINE, &what, async || self.stats().await["connections"] == count).await;
     }
 
-    /// Waits until every gauge that streams move is back to zero.
+    /// Waits until every gauge about streams is back to zero.
     pub async fn settled(&self) {
         until(DEADLINE, "every gauge is back to zero", async || {
             let gauges = ["fanfare_connections", "fanfare_subscriptions", "fanfare_outbox_bytes"];
@@ -272,7 +272,7 @@ pub fn fanfare(args: &[&str], environment: &[(&str, &str)]) -> Output {
         .expect("the binary starts")
 }
 
-/// A file that holds this text, with a name of its own.
+/// A file with this text and a unique name.
 pub fn temporary_file(extension: &str, text: &str) -> PathBuf {
     let path = temporary(NEXT.fetch_add(1, Ordering::Relaxed), extension);
     fs::write(&path, text).expect("the temporary directory takes files");

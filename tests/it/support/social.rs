@@ -1,4 +1,4 @@
-//! Followers, fan-outs and feeds, as an application asks for them.
+//! Followers, fan-outs and feeds: requests as an application sends them.
 
 use std::net::SocketAddr;
 
@@ -26,7 +26,7 @@ pub async fn unfollow(addr: SocketAddr, follower: &str, author: &str) {
     expect(addr, "DELETE", &format!("/events/follows/{follower}/{author}"), "").await;
 }
 
-/// Has many follow one author.
+/// Adds many followers to one author.
 pub async fn follow_all(addr: SocketAddr, followers: &[String], author: &str) {
     let line =
         |follower: &String| json!({"follower": follower, "author": author}).to_string() + "\n";
@@ -55,14 +55,14 @@ pub async fn feed(addr: SocketAddr, user: &str) -> Stream {
     open_feed(addr, &format!("user={user}"), &[]).await
 }
 
-/// A feed that comes back with the last id that it has seen, and misses nothing.
+/// A feed resumed with its last id; it must miss nothing.
 pub async fn resume_feed(addr: SocketAddr, user: &str, id: &str) -> Stream {
     let stream = open_feed(addr, &format!("user={user}"), &[("Last-Event-ID", id)]).await;
     assert_eq!(stream.connected["resumed"], true);
     stream
 }
 
-/// A feed with all that history holds.
+/// A feed with its full history.
 pub async fn whole_feed(addr: SocketAddr, user: &str) -> Stream {
     open_feed(addr, &format!("user={user}&last_event_id=earliest"), &[]).await
 }

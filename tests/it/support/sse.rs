@@ -1,5 +1,5 @@
-//! A strict client of event streams: WHATWG HTML §9.2, and on top what the contract promises
-//! to clients that are less forgiving than the standard.
+//! A strict client of event streams: WHATWG HTML §9.2, and the contract's promises to clients less
+//! forgiving than the standard.
 
 use std::{collections::VecDeque, net::SocketAddr, time::Duration};
 
@@ -16,22 +16,22 @@ use super::{
     message::{Framing, Head, Piece},
 };
 
-/// How long the next event may take.
+/// Longest wait for the next event.
 const EVENT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Bytes of a body that are kept to be looked at.
+/// Bytes of the body kept for checks.
 const MAX_RAW_BYTES: usize = 1024 * 1024;
 
-/// An id is to be short.
+/// Longest allowed id.
 const MAX_ID_BYTES: usize = 200;
 
-/// Up to here "one write will do" for an event.
+/// Up to this size the contract promises one write per event.
 const SMALL_CHUNK_BYTES: usize = 16 * 1024;
 
-/// An event as a page would see it.
+/// An event from a page's view.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// `message` where the publisher named none.
+    /// `message` if the publisher named none.
     pub event: String,
     pub data: String,
     pub id: String,
@@ -47,7 +47,7 @@ impl Event {
 #[derive(Debug)]
 pub struct Stream {
     pub head: Head,
-    /// The data of `connected`, once it was read.
+    /// The data of `connected`, after it is read.
     pub connected: Value,
     socket: TcpStream,
     buffer: BytesMut,
@@ -61,7 +61,7 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// Sends `GET path` and reads the head, which must be that of a stream.
+    /// Sends `GET path` and reads the head; it must be a stream's.
     pub async fn open(addr: SocketAddr, path: &str, headers: &[(&str, &str)]) -> Self {
         let stream = Self::request(addr, "GET", path, headers, b"").await;
         assert_eq!(stream.head.status, 200, "{:?}", stream.head);
@@ -70,13 +70,13 @@ impl Stream {
         stream
     }
 
-    /// Opens `/events/stream?query` and reads `connected`: from here on nothing that is
-    /// published is missed.
+    /// Opens `/events/stream?query` and reads `connected`: every event published afterwards
+    /// arrives.
     pub async fn subscribe(addr: SocketAddr, query: &str) -> Self {
         Self::subscribe_with(addr, query, &[]).await
     }
 
-    /// Comes back with the last id.
+    /// Resumes with the last id.
     pub async fn resume(addr: SocketAddr, query: &str, last_event_id: &str) -> Self {
         Self::subscribe_with(addr, query, &[("Last-Event-ID", last_event_id)]).await
     }
@@ -99,7 +99,7 @@ impl Stream {
         Self::request_on(socket, method, path, headers, body).await
     }
 
-    /// The same on a socket of one's own.
+    /// The same on a given socket.
     pub async fn request_on(
         socket: TcpStream,
         method: &str,
@@ -115,10 +115,10 @@ impl Stream {
         stream.expect("a head in time").expect("a request that is sent and a whole head")
     }
 
-    /// Sends `GET path` and reads any head, in any time.
+    /// Sends `GET path` and reads any head, without a deadline.
     ///
     /// # Errors
-    /// The connection does not come about, or ends before the head does.
+    /// The connection fails, or ends before the head does.
     pub async fn try_get(
         addr: SocketAddr,
         path: &str,
@@ -147,7 +147,7 @@ impl Stream {
         })
     }
 
-    /// Reads the first event, which must be `connected`.
+    /// Reads the first event; it must be `connected`.
     pub async fn read_connected(&mut self) {
         let event = self.next().await;
         assert_eq!(event.event, "connected", "{event:?}");
@@ -157,12 +157,12 @@ impl Stream {
     /// The next event.
     ///
     /// # Panics
-    /// None comes within the deadline, the stream ends, or its bytes are not as they must be.
+    /// No event within the deadline, an ended stream, or bytes violating the contract.
     pub async fn next(&mut self) -> Event {
         self.next_before(Instant::now() + EVENT_DEADLINE).await
     }
 
-    /// The next event, by a deadline of one's own.
+    /// The next event before this deadline.
     pub async fn next_before(&mut self, deadline: Instant) -> Event {
         let event = timeout_at(deadline, self.read_event()).await;
         let event = event.unwrap_or_else(|_| panic!("no event in time after {:?}", self.last()));
@@ -178,7 +178,7 @@ impl Stream {
         events
     }
 
-    /// The data of the next `count` events, which must not be control events.
+    /// The data of the next `count` events. A control event panics.
     pub async fn take_data(&mut self, count: usize) -> Vec<String> {
         let mut data = Vec::with_capacity(count);
         for event in self.take(count).await {
@@ -189,14 +189,14 @@ impl Stream {
         data
     }
 
-    /// The next event, or none if the stream ends before.
+    /// The next event; `None` if the stream ends before it.
     pub async fn next_or_end(&mut self) -> Option<Event> {
         let deadline = Instant::now() + EVENT_DEADLINE;
         let event = timeout_at(deadline, self.read_event()).await;
         event.unwrap_or_else(|_| panic!("no event and no end after {:?}", self.last()))
     }
 
-    /// What comes until the stream ends.
+    /// All events until the stream ends.
     pub async fn rest(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         while let Some(event) = self.next_or_end().await {
@@ -205,7 +205,7 @@ impl Stream {
         events
     }
 
-    /// Reads up to the next comment; events on the way stay to be read.
+    /// Reads up to the next comment; earlier events stay queued.
     pub async fn next_comment(&mut self, deadline: Duration) -> String {
         let deadline = Instant::now() + deadline;
         let seen = self.parser.comments.len();
@@ -218,8 +218,8 @@ impl Stream {
         self.parser.comments[seen].clone()
     }
 
-    /// The next event, in any time, or none once the stream has ended or was cut. Loses
-    /// nothing if it is cancelled.
+    /// The next event, without a deadline; `None` after the stream's end or a cut. Cancelling loses
+    /// nothing.
     pub async fn read_event(&mut self) -> Option<Event> {
         loop {
             if let Some(event) = self.parser.events.pop_front() {
@@ -232,7 +232,7 @@ impl Stream {
         }
     }
 
-    /// Takes one piece; false at the end. Loses nothing if it is cancelled.
+    /// Reads one piece; false at the end. Cancelling loses nothing.
     async fn read_more(&mut self) -> bool {
         loop {
             match self.framing.next(&mut self.buffer) {
@@ -265,7 +265,7 @@ impl Stream {
         self.chunk_count += 1;
     }
 
-    /// The id that a client would come back with: that of the last event it was handed.
+    /// A client's `Last-Event-ID`: the id of the last event returned to the test.
     pub fn last_id(&self) -> &str {
         &self.last_id
     }
@@ -280,7 +280,7 @@ impl Stream {
         std::str::from_utf8(self.raw()).expect("UTF-8, and not cut within a character")
     }
 
-    /// What `retry:` said, in milliseconds.
+    /// The value of `retry:`, in milliseconds.
     pub fn retry(&self) -> Option<u64> {
         self.parser.retry
     }
@@ -290,12 +290,12 @@ impl Stream {
         self.parser.comments.len()
     }
 
-    /// Chunks read to their end, so writes.
+    /// Complete chunks so far: the number of writes.
     pub fn chunk_count(&self) -> usize {
         self.chunk_count
     }
 
-    /// Whether the body ended as HTTP has it, and was not cut.
+    /// Whether the body ended by its HTTP framing, not by a cut.
     pub fn is_ended_cleanly(&self) -> bool {
         matches!(self.framing, Framing::Done)
     }
@@ -317,14 +317,14 @@ impl Stream {
     }
 }
 
-/// The standard's "interpreting an event stream", which panics where the contract forbids
-/// what the standard would forgive.
+/// The standard's "interpreting an event stream". It panics on input forbidden by the contract but
+/// forgiven by the standard.
 #[derive(Debug, Default)]
 struct Parser {
-    /// Bytes of a line that has no end yet.
+    /// Bytes of the incomplete line.
     line: Vec<u8>,
     block: Block,
-    /// Read and not handed out.
+    /// Parsed events, not yet returned.
     events: VecDeque<Event>,
     /// The standard's "last event ID buffer".
     last_id: String,
@@ -410,7 +410,7 @@ impl Parser {
         self.line.is_empty() && self.block.is_empty()
     }
 
-    /// At the end of the body.
+    /// Checks at the end of the body.
     fn finish(&self) {
         assert!(
             self.is_between_events(),

@@ -1,17 +1,17 @@
-//! Waiting for a condition, which is what tests do instead of sleeping.
+//! Waiting for a condition. Tests use it instead of sleeping.
 
 use std::time::{Duration, Instant};
 
-/// Time between two looks at a condition.
+/// Time between two checks of a condition.
 const POLL: Duration = Duration::from_millis(10);
 
-/// How long a test waits for what should take milliseconds, on a busy machine.
+/// Deadline for an operation of milliseconds, on a busy machine.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// Waits until the condition holds.
+/// Waits until the condition is true.
 ///
 /// # Panics
-/// It does not within the deadline.
+/// The condition is still false at the deadline.
 pub async fn until(deadline: Duration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let start = Instant::now();
     while !condition().await {

@@ -1,4 +1,4 @@
-//! Imports between modules: the allowed ones, and no cycle among them in any crate.
+//! Imports between modules: only the allowed ones, and no cycle in any crate.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,7 +6,7 @@ use syn::visit::{self, Visit};
 
 use super::sources::{CRATES, Source, assert_none, sources};
 
-/// The modules of the library and the modules each may import. No module imports a later one.
+/// The modules of the library, each with its allowed imports. No module imports a later one.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("process", &[]),
     ("lifecycle", &[]),
@@ -47,11 +47,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("server", &["http", "hub", "transport"]),
 ];
 
-/// Public names at the root of the library, by the module each comes from.
+/// Public names at the library's root, each with its module.
 const ROOT_NAMES: &[(&str, &str)] =
     &[("Hub", "hub"), ("Config", "config"), ("Server", "server"), ("StartError", "error")];
 
-/// From which top-level module to which, with a file as witness.
+/// Imports (from, to) of top-level modules, with one file as evidence.
 type Edges = BTreeMap<(String, String), String>;
 
 /// Collects the paths of one file that begin with `crate`, `super` or `self`.

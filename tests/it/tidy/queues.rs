@@ -1,5 +1,5 @@
-//! The tables of messages in module docs against the code: every message between actors has a
-//! row with its bound.
+//! The message tables in module docs against the code: every message between actors has a row with
+//! its bound.
 
 use std::collections::BTreeSet;
 

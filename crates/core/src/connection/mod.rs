@@ -222,7 +222,7 @@ impl ConnectionState {
         self.advance([(partition, head)].into_iter());
     }
 
-    /// Adds a heartbeat if no other output waits.
+    /// Adds a heartbeat, unless control events or the outbox have output for the client.
     ///
     /// # Errors
     /// The client is too slow: end the stream with this reason.

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{cursor::Epoch, event::EventBody, topic::Topic};
 
-/// An event with its place in the partition and in its topic.
+/// An event with its sequence, and with the previous sequence of its topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogEvent {
     pub epoch: Epoch,

@@ -31,7 +31,7 @@ use crate::{
     topic::Topic,
 };
 
-/// A change of one stream's attachment, or the end of all of a manager.
+/// A change of one stream's attachment, or the end of all attachments of a manager.
 #[derive(Debug)]
 pub enum InterestChange {
     /// Replay the events missing in the stream, and route live events from here on.

@@ -288,8 +288,8 @@ impl<O: Outlet> ManagerState<O> {
         let all = all.map(|(id, _)| id).collect();
         self.send(all, now);
         for slot in self.streams.iter_mut() {
-            // A stream still awaiting a partition gets no frames: they belong after its replay. It
-            // returns with its own cursor and misses nothing.
+            // A stream still awaiting a partition or a reread gets no frames: they belong after
+            // its replay, or its feed is stale. It returns with its own cursor and misses nothing.
             let frames = if slot.awaited == 0 { take(&mut slot.queued) } else { Frames::new() };
             slot.outlet.end(ShutdownReason::Drain, Some(reconnect()), frames);
         }

@@ -1,4 +1,4 @@
-//! One connection through the proxy, from its client's arrival to its end.
+//! One connection through the proxy, from its accept to its end.
 
 use std::{net::SocketAddr, sync::atomic::Ordering};
 
@@ -7,7 +7,7 @@ use tokio::{net::TcpStream, sync::watch};
 
 use super::{Counts, Kind, Mode, Modes, pump::pump};
 
-/// A client names its connection in its first commands.
+/// Bytes searched for a client's name: it is in the first commands.
 const HANDSHAKE_BYTES: usize = 16 * 1024;
 
 pub(super) struct Connection {
@@ -21,7 +21,7 @@ impl Connection {
         Self { client, modes, open: Open::new(counts) }
     }
 
-    /// Lives until a side ends it, or the proxy cuts it.
+    /// Runs until a side ends the connection, or the proxy cuts it.
     pub async fn run(self, target: SocketAddr) {
         let Self { mut client, modes, open } = self;
         let mode = watch::Sender::new(modes.borrow().of(Kind::Other));
@@ -29,7 +29,7 @@ impl Connection {
             server = TcpStream::connect(target) => server.ok(),
             () = until_cut(&mode) => None,
         };
-        // A target that is gone is a connection that is refused.
+        // An unreachable target: the client sees its connection reset.
         let Some(mut server) = server else { return reset(&client) };
         for socket in [&client, &server] {
             socket.set_nodelay(true).expect("a TCP socket");
@@ -79,7 +79,7 @@ async fn until_cut(mode: &watch::Sender<Mode>) {
     debug_assert!(cut, "the sender is borrowed");
 }
 
-/// Has the socket end with RST when it is dropped.
+/// Makes the socket end with RST on drop.
 fn reset(socket: &TcpStream) {
     socket.set_zero_linger().expect("a TCP socket");
 }

@@ -1,5 +1,5 @@
-//! One direction of a connection: what is read goes through a bounded queue, and leaves it
-//! when the mode lets it.
+//! One direction of a connection. Bytes pass through a bounded queue, and leave it when the mode
+//! allows.
 
 use std::io;
 
@@ -16,19 +16,19 @@ use tokio::{
 
 use super::Mode;
 
-/// Pieces that are on their way; past them the reader waits, and so does the kernel's sender.
+/// Most pieces in the queue. When it is full, the reader waits, and so does the sender's kernel.
 const QUEUE: usize = 256;
 
 /// Most bytes of a piece.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// What was read, and when.
+/// Bytes, and the time of their read.
 struct Piece {
     bytes: Bytes,
     read_at: Instant,
 }
 
-/// Moves bytes until the reader ends and all has gone, or the writer's side is gone.
+/// Moves bytes until the reader has ended and all are written, or until the writer's side is gone.
 pub(super) async fn pump(
     reader: &mut ReadHalf<'_>,
     writer: &mut WriteHalf<'_>,
@@ -36,7 +36,7 @@ pub(super) async fn pump(
     saw: impl FnMut(&[u8]),
 ) {
     let (sender, receiver) = mpsc::channel(QUEUE);
-    // How a side ended is the other side's business.
+    // Errors are ignored: each side notices its own end.
     let _ = tokio::join!(read(reader, sender, saw), write(writer, receiver, mode));
 }
 
@@ -67,12 +67,12 @@ async fn write(
         until_due(piece.read_at, &mut mode).await;
         writer.write_all(&piece.bytes).await?;
     }
-    // That there is nothing more to come takes its time too.
+    // The end of the stream is delayed like its bytes.
     until_due(Instant::now(), &mut mode).await;
     writer.shutdown().await
 }
 
-/// Waits until the mode lets go what was read then.
+/// Waits until the mode lets bytes read at `read_at` pass.
 async fn until_due(read_at: Instant, mode: &mut watch::Receiver<Mode>) {
     loop {
         let now = *mode.borrow_and_update();
@@ -82,7 +82,7 @@ async fn until_due(read_at: Instant, mode: &mut watch::Receiver<Mode>) {
                 Ok(changed) => changed.is_ok(),
                 Err(_) => return,
             },
-            // What is cut goes nowhere.
+            // A cut connection sends nothing more.
             Mode::Stall | Mode::Cut => mode.changed().await.is_ok(),
         };
         if !is_changed {

@@ -1,25 +1,25 @@
-//! A stream's answer, byte by byte: head, chunks, events. Small and fast, for thousands of
-//! streams in one unoptimized process; what may not be in those bytes is `sse.rs`'s to say.
+//! A parser of a stream's answer, byte by byte: head, chunks, events. It is small and fast, for
+//! thousands of streams in one unoptimized process. It does not check the bytes; `sse.rs` does.
 
 use std::io::BufRead;
 
-/// An event as the stream brought it.
+/// An event as received.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Event {
-    /// Empty where the publisher named none.
+    /// Empty if the publisher named none.
     pub kind: String,
     pub id: String,
     pub data: String,
 }
 
-/// What a piece of the answer held.
+/// A parsed piece of the answer.
 #[derive(Debug)]
 pub enum Piece {
     Comment,
     Event(Event),
 }
 
-/// Where in the answer the next byte belongs.
+/// The parser's place in the answer.
 #[derive(Debug, Default, PartialEq)]
 enum At {
     #[default]
@@ -28,19 +28,19 @@ enum At {
     Chunk(usize),
     ChunkEnd,
     Trailer,
-    /// The body of a refusal, which ends with the connection.
+    /// The body of a refusal, up to the end of the connection.
     Rest,
     End,
 }
 
-/// Reads one answer.
+/// The parser of one answer.
 #[derive(Debug, Default)]
 pub struct Answer {
     status: u16,
     at: At,
-    /// What came of a line of HTTP.
+    /// The incomplete line of HTTP.
     http_line: Vec<u8>,
-    /// What came of a line of the stream, and of its event.
+    /// The incomplete line of the stream, and its event so far.
     line: Vec<u8>,
     event: Event,
     has_data: bool,
@@ -53,7 +53,7 @@ impl Answer {
         self.status
     }
 
-    /// Whether the body came to its end, not only the connection.
+    /// Whether the body itself has ended, not only the connection.
     pub fn is_whole(&self) -> bool {
         self.at == At::End
     }
@@ -63,7 +63,7 @@ impl Answer {
         String::from_utf8_lossy(&self.refusal).into_owned()
     }
 
-    /// Takes what came; tells what it completes.
+    /// Parses bytes, and passes each completed piece to `tell`.
     pub fn take(&mut self, mut bytes: &[u8], tell: &mut impl FnMut(Piece)) {
         while !bytes.is_empty() {
             match self.at {
@@ -118,7 +118,7 @@ impl Answer {
         };
     }
 
-    /// Takes bytes of the stream itself; for those that come without HTTP.
+    /// Parses bytes of a stream without HTTP.
     pub fn take_stream(&mut self, mut bytes: &[u8], tell: &mut impl FnMut(Piece)) {
         while !bytes.is_empty() {
             if take_line(&mut bytes, &mut self.line) {
@@ -154,8 +154,8 @@ impl Answer {
     }
 }
 
-/// Moves bytes up to and with the next LF; false if there is none yet. The search is std's,
-/// which is optimized in every profile.
+/// Moves bytes up to and with the next LF; false if there is none yet. The search uses std, since
+/// std is optimized in every profile.
 fn take_line(bytes: &mut &[u8], line: &mut Vec<u8>) -> bool {
     bytes.read_until(b'\n', line).expect("a slice can be read");
     line.last() == Some(&b'\n')

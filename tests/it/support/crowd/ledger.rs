@@ -1,49 +1,49 @@
-//! What one stream of a crowd has seen, over all its connections, and what tests say of it.
+//! The record of one stream of a crowd over all its connections, and its checks.
 
 use std::{sync::Arc, time::Instant};
 
 use super::{answer::Event, numbered::Numbered};
 
-/// How a connection ended.
+/// The end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// The test cut it.
     Cut,
-    /// The body came to its end.
+    /// The body ended.
     Whole,
     /// The connection ended within the body.
     Torn(String),
     /// Status and body of a refusal.
     Refused(u16, String),
-    /// It could not be opened.
+    /// The connection failed.
     NotOpened(String),
 }
 
-/// A numbered event as it came in.
+/// A received numbered event.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival {
     pub number: u32,
     pub latency_micros: u32,
 }
 
-/// All that one stream has seen.
+/// The record of one stream.
 #[derive(Debug, Default)]
 pub struct Ledger {
     pub last_id: Option<String>,
-    /// Connections that got `connected`.
+    /// Connections with a `connected` event.
     pub connected: usize,
-    /// Those of them that were told that they miss nothing.
+    /// Connections with `"resumed":true`.
     pub resumed: usize,
     pub ends: Vec<End>,
     /// By lane, in the order of arrival.
     pub arrivals: Vec<Vec<Arrival>>,
-    /// With the numbers of lane 0 that came before.
+    /// Each gap with the number of lane 0's events before it.
     pub gaps: Vec<(usize, serde_json::Value)>,
     pub shutdowns: Vec<serde_json::Value>,
-    /// Numbered events that came after a `shutdown` of the same connection.
+    /// Numbered events after a `shutdown` on the same connection.
     pub events_after_shutdown: usize,
     pub heartbeats: Vec<Instant>,
-    /// Texts of numbered events that are not as expected.
+    /// Numbered events with unexpected texts.
     pub strange: Vec<String>,
     is_shut_down: bool,
     texts: Arc<Vec<Vec<String>>>,
@@ -100,18 +100,18 @@ impl Ledger {
         event.is_sound() && expected.is_none_or(|expected| expected == event.text)
     }
 
-    /// The numbers that came on a lane, in the order of arrival.
+    /// The numbers of a lane's events, in the order of arrival.
     pub fn numbers(&self, lane: usize) -> Vec<u32> {
         let arrivals = self.arrivals.get(lane).map_or(&[][..], Vec::as_slice);
         arrivals.iter().map(|arrival| arrival.number).collect()
     }
 
-    /// The newest that came on a lane.
+    /// The newest number of a lane.
     pub fn newest(&self, lane: usize) -> u32 {
         self.arrivals.get(lane).and_then(|lane| lane.last()).map_or(0, |arrival| arrival.number)
     }
 
-    /// What is wrong if a lane should have brought 1 to `last`, each once and in order.
+    /// The first fault, if a lane should have brought 1 to `last`, each once and in order.
     pub fn flaw(&self, lane: usize, last: u32) -> Option<String> {
         let numbers = self.numbers(lane);
         let first_wrong = (1..=last).zip(&numbers).position(|(wanted, got)| wanted != *got);
@@ -127,7 +127,7 @@ impl Ledger {
         ))
     }
 
-    /// What happened to it, for a failed test.
+    /// A summary for a failed test.
     pub fn story(&self) -> String {
         let counts: Vec<usize> = self.arrivals.iter().map(Vec::len).collect();
         let newest: Vec<u32> = (0..counts.len()).map(|lane| self.newest(lane)).collect();

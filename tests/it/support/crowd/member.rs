@@ -1,4 +1,4 @@
-//! One stream of a crowd: connects, reads, is cut, comes back.
+//! One stream of a crowd: it connects, reads, is cut, and reconnects.
 
 use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Instant};
 
@@ -15,7 +15,7 @@ use super::{
     ledger::{End, Ledger},
 };
 
-/// Bytes that are read at once.
+/// Bytes per read.
 const READ_BYTES: usize = 16 * 1024;
 
 pub(super) struct Member {
@@ -34,10 +34,10 @@ impl Member {
         Self { addr, index, query, comes_back, cuts: cuts.into(), receive_buffer_bytes, ledger }
     }
 
-    /// Lives until its stream ends for good.
+    /// Runs until its stream ends for good.
     pub async fn run(mut self, mut orders: watch::Receiver<Order>) {
         loop {
-            // The crowd may be gone, and then so is this task.
+            // The channel closes with the crowd; then this task ends too.
             let Ok(_) = orders.wait_for(|order| *order == Order::Read).await else { return };
             let end = match self.connect().await {
                 Ok(socket) => self.listen(socket, &mut orders).await,
@@ -73,14 +73,14 @@ impl Member {
         )
     }
 
-    /// Reads until the stream ends or is ended.
+    /// Reads until the stream ends or an order ends it.
     async fn listen(&mut self, socket: TcpStream, orders: &mut watch::Receiver<Order>) -> End {
         let mut left = self.cuts.pop_front();
         let mut answer = Answer::default();
         loop {
             let ordered = tokio::select! {
                 biased;
-                // A crowd that is gone wants nothing but an end.
+                // A dropped crowd means: leave.
                 order = orders.wait_for(|order| *order != Order::Read) => {
                     Some(order.map_or(Order::Leave, |order| *order))
                 }
@@ -113,7 +113,7 @@ impl Member {
         End::Cut
     }
 
-    /// Reads what there is, at most up to the cut.
+    /// Reads the available bytes, at most up to the cut.
     fn read(
         &self,
         socket: &TcpStream,
@@ -138,7 +138,8 @@ impl Member {
                 Piece::Event(event) => ledger.on_event(event),
             });
             if answer.is_whole() {
-                // A proxy keeps the connection for another request.
+                // A proxy keeps the connection open for further requests, so the end of the body
+                // counts.
                 return Some(End::Whole);
             }
             if let Some(left) = left {

@@ -1,14 +1,13 @@
-//! Events that say which they are and when they were sent: `lane number micros length text`.
+//! Numbered events with their send time: `lane number micros length text`.
 
 use std::{sync::LazyLock, time::Instant};
 
-/// Sender and receivers are of this process: they share its clock.
+/// Sender and receivers share the clock of this process.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// An event's data.
 #[derive(Debug, Clone, Copy)]
 pub struct Numbered<'a> {
-    /// Which of the test's topics.
+    /// Index of the topic within the test.
     pub lane: usize,
     /// From 1, without holes.
     pub number: u32,
@@ -18,7 +17,7 @@ pub struct Numbered<'a> {
 }
 
 impl<'a> Numbered<'a> {
-    /// The data of an event that is sent now.
+    /// Event data with the current time as send time.
     pub fn write(lane: usize, number: u32, text: &str) -> String {
         format!("{lane} {number} {} {} {text}", now_micros(), text.len())
     }
@@ -34,7 +33,7 @@ impl<'a> Numbered<'a> {
         })
     }
 
-    /// Whether the text is as long as it said.
+    /// Whether the text has its announced length.
     pub fn is_sound(&self) -> bool {
         self.text.len() == self.text_bytes
     }

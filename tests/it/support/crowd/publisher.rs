@@ -1,4 +1,4 @@
-//! A publisher that keeps its connection, numbers its events and measures its answers.
+//! A publisher with one lasting connection. It numbers its events and measures its answers.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ pub struct Publisher {
     buffer: BytesMut,
     /// The last number of each lane.
     last: Vec<u32>,
-    /// How long each request took, in microseconds.
+    /// The duration of each request, in microseconds.
     pub answer_micros: Vec<u32>,
 }
 
@@ -43,12 +43,12 @@ impl Publisher {
         Ok(Self { addr, socket, buffer, last, answer_micros })
     }
 
-    /// The number of the last event of a lane.
+    /// The number of a lane's last event.
     pub fn last(&self, lane: usize) -> u32 {
         self.last.get(lane).copied().unwrap_or(0)
     }
 
-    /// The body of the next event of a lane.
+    /// The body of a lane's next event.
     pub fn next(&mut self, lane: usize, topic: &str, text: &str) -> Value {
         if self.last.len() <= lane {
             self.last.resize(lane + 1, 0);
@@ -57,20 +57,20 @@ impl Publisher {
         json!({ "topic": topic, "data": Numbered::write(lane, self.last[lane], text) })
     }
 
-    /// Publishes the next event of a lane.
+    /// Publishes a lane's next event.
     pub async fn publish(&mut self, lane: usize, topic: &str, text: &str) {
         let event = self.next(lane, topic, text);
         self.send(&event).await;
     }
 
-    /// Publishes one event or an array of them, which must be taken.
+    /// Publishes one event or an array of events. A refusal panics.
     pub async fn send(&mut self, body: &Value) -> Value {
         let (status, answer) = self.try_send(body).await.expect("an answer");
         assert_eq!(status, 200, "{answer}");
         answer
     }
 
-    /// Publishes whatever the answer; an error if the connection ends before it.
+    /// Publishes and returns any answer; an error if the connection ends before it.
     pub async fn try_send(&mut self, body: &Value) -> io::Result<(u16, Value)> {
         let body = body.to_string();
         let headers = [("Content-Type", "application/json")];
@@ -103,7 +103,7 @@ impl Publisher {
     }
 }
 
-/// Ticks so many times a second; what was missed is made up for, so that the rate holds.
+/// Ticks at this rate. Missed ticks are made up for, so the rate stays constant.
 pub fn pace(times_per_second: u32) -> Interval {
     let mut interval = interval(Duration::from_secs(1) / times_per_second);
     interval.set_missed_tick_behavior(MissedTickBehavior::Burst);

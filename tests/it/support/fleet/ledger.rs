@@ -1,4 +1,4 @@
-//! What one stream of a fleet has seen, over all its connections.
+//! The record of one stream of a fleet over all its connections.
 
 use std::{collections::BTreeSet, time::Instant};
 
@@ -7,11 +7,11 @@ use serde_json::Value;
 use super::wish::{Wish, topic};
 use crate::support::Event;
 
-/// A `gap` as it came.
+/// A received `gap`.
 #[derive(Debug)]
 pub(super) struct Gap {
     pub at: Instant,
-    /// Events that had come before it.
+    /// Events before it.
     pub after: usize,
     pub told: Value,
 }
@@ -27,22 +27,22 @@ impl Gap {
     }
 }
 
-/// All that one stream has seen.
+/// The record of one stream.
 #[derive(Debug)]
 pub(super) struct Ledger {
     pub wish: Wish,
     pub last_id: Option<String>,
-    /// Connections that got `connected`.
+    /// Connections with a `connected` event.
     pub connected: usize,
-    /// Those of them that were told that they miss nothing.
+    /// Connections with `"resumed":true`.
     pub resumed: usize,
-    /// Times it was not let in.
+    /// Refused connections.
     pub refused: usize,
     /// The numbers of the events, in the order of arrival.
     pub receipts: Vec<usize>,
     pub received: BTreeSet<usize>,
     pub gaps: Vec<Gap>,
-    /// Events that nobody published so.
+    /// Received events nobody published in this form.
     pub strange: Vec<Event>,
 }
 
@@ -62,7 +62,7 @@ impl Ledger {
     }
 
     pub fn on_event(&mut self, event: Event) {
-        // A stream that ends before it began has no id to give: what was known stays.
+        // A stream may end before its start without an id. The earlier id stays valid.
         if !event.id.is_empty() {
             self.last_id = Some(event.id.clone());
         }
@@ -87,19 +87,19 @@ impl Ledger {
         }
     }
 
-    /// Whether it has those that it wants of these events, each told with its topic.
+    /// Whether it has all events in its wish, of these (number, topic) pairs.
     pub fn has_all(&self, events: &[(usize, usize)]) -> bool {
         let mut wanted = events.iter().filter(|(_, topic)| self.wish.wants(*topic));
         wanted.all(|(number, _)| self.received.contains(number))
     }
 }
 
-/// The data of an event: its number and its topic, and something to carry.
+/// The data of an event: number, topic, and a filler text.
 pub(super) fn data(number: usize, of_topic: usize) -> String {
     format!("{number} {of_topic} {}", text(number, of_topic))
 }
 
-/// The number, if the data is as it was published.
+/// The event's number; `None` if the data is damaged.
 fn number(data: &str) -> Option<usize> {
     let mut parts = data.splitn(3, ' ');
     let mut next = || parts.next()?.parse().ok();
@@ -107,7 +107,7 @@ fn number(data: &str) -> Option<usize> {
     (parts.next()? == text(number, of_topic)).then_some(number)
 }
 
-/// Of a length that differs from event to event.
+/// The length differs from event to event.
 fn text(number: usize, of_topic: usize) -> String {
     format!("{} {}", topic(of_topic), "word ".repeat(number % 17))
 }

@@ -1,14 +1,14 @@
-//! What was published, and what was answered.
+//! Published events and their answers.
 
 use std::{collections::BTreeMap, time::Instant};
 
 use parking_lot::Mutex;
 use serde_json::Value;
 
-/// Where an event stands, as the answer says.
+/// An event's place in the log, by its answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
-    /// The life of the numbers, which the event's id begins with.
+    /// The epoch, taken from the event's id.
     pub epoch: String,
     pub partition: u64,
     pub sequence: u64,
@@ -29,23 +29,23 @@ impl Place {
 /// One event.
 #[derive(Debug, Clone)]
 pub(super) struct Record {
-    /// By its index.
+    /// Index of its topic.
     pub topic: usize,
     pub began: Instant,
-    /// None until it was acknowledged.
+    /// `None` until acknowledged.
     pub place: Option<Place>,
 }
 
-/// All events of a fleet, each known by its number from 0.
+/// All events of a fleet, numbered from 0.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     records: Mutex<Vec<Record>>,
-    /// How often publishes failed, by what they were told.
+    /// Failed publishes by error code.
     refusals: Mutex<BTreeMap<String, usize>>,
 }
 
 impl Log {
-    /// The number of a new event.
+    /// Registers a new event; returns its number.
     pub fn begin(&self, topic: usize) -> usize {
         let mut records = self.records.lock();
         records.push(Record { topic, began: Instant::now(), place: None });

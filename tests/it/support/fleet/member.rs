@@ -1,5 +1,5 @@
-//! One stream of a fleet: reads, and comes back to any instance whenever it is not connected,
-//! now and then because it left by itself.
+//! One stream of a fleet: it reads, and reconnects to any instance. Now and then it leaves by
+//! itself.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,18 +13,18 @@ use tokio::{
 use super::{Ledger, Phase};
 use crate::support::Stream;
 
-/// How long it waits for an answer before it tries another instance.
+/// Longest wait for an answer before the next instance.
 const HEAD_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Milliseconds between two tries.
 const PAUSE_MS: std::ops::Range<u64> = 10..200;
 
-/// Milliseconds after which it leaves by itself.
+/// Milliseconds until it leaves by itself.
 const STAY_MS: std::ops::Range<u64> = 1000..10_000;
 
 pub(super) struct Member {
     ledger: Arc<Mutex<Ledger>>,
-    /// Where it goes first.
+    /// The address of its first try.
     first: Option<SocketAddr>,
     addresses: Arc<[SocketAddr]>,
     random: StdRng,
@@ -40,7 +40,7 @@ impl Member {
         Self { ledger, first: Some(first), addresses, random }
     }
 
-    /// Lives until the fleet ends.
+    /// Runs until the fleet ends.
     pub async fn run(mut self, mut phase: watch::Receiver<Phase>) {
         loop {
             tokio::select! {
@@ -58,7 +58,7 @@ impl Member {
                 assert_eq!(stream.head.status, 503, "{:?}", stream.head);
                 self.ledger.lock().refused += 1;
             }
-            // Nobody accepts there, or nobody answers.
+            // Connection refused, or no answer in time.
             Ok(Err(_)) | Err(_) => self.ledger.lock().refused += 1,
         }
         sleep(Duration::from_millis(self.random.random_range(PAUSE_MS))).await;
@@ -82,7 +82,7 @@ impl Member {
                 self.ledger.lock().on_event(event);
             }
         };
-        // Dropping the stream closes it, wherever it was read to.
+        // Dropping the stream closes it, in the middle of an event or not.
         let _ = tokio::time::timeout_at(leave_at, read).await;
     }
 }

@@ -1,5 +1,5 @@
-//! A publisher of a fleet: one event at a time, again and again with the same id until it is
-//! acknowledged, at the instance that works or any other.
+//! A publisher of a fleet: one event at a time, retried with the same id on any instance until it
+//! is acknowledged.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,22 +17,22 @@ use super::{
 };
 use crate::support::crowd::{self, pace};
 
-/// Events a second of one publisher, if nothing hinders it.
+/// Events per second of one publisher without faults.
 const RATE: u32 = 20;
 
-/// How long an instance may take for an answer, whatever happens to its Redis.
+/// Longest time for an answer, with any fault of Redis.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(30);
 
-/// Between two tries.
+/// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// What a publisher may be told instead of 200: nothing was taken, or nobody knows.
+/// Error codes allowed instead of 200: not accepted, or unconfirmed.
 const TEMPORARY: [&str; 4] = ["bridge_down", "unconfirmed", "at_capacity", "draining"];
 
 pub(super) struct Publisher {
     log: Arc<Log>,
     addresses: Arc<[SocketAddr]>,
-    /// The instance that it goes to.
+    /// Index of its current instance.
     at: usize,
     connection: Option<crowd::Publisher>,
     random: StdRng,
@@ -43,7 +43,7 @@ impl Publisher {
         Self { log, addresses, at: first, connection: None, random }
     }
 
-    /// Publishes to random topics until the fleet only listens.
+    /// Publishes to random topics until [`Phase::Listen`].
     pub async fn run(mut self, phase: watch::Receiver<Phase>) {
         let mut pace = pace(RATE);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -54,7 +54,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes one event and waits until it is acknowledged; its number and topic.
+    /// Publishes one event until it is acknowledged. Returns its number and topic.
     pub async fn publish(&mut self, to: usize) -> (usize, usize) {
         let number = self.log.begin(to);
         let id = format!("event-{number}");

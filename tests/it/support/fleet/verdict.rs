@@ -1,4 +1,4 @@
-//! What every stream of a fleet must have seen, event by event.
+//! The expected events of every stream of a fleet, event by event.
 
 #[cfg(test)]
 mod tests;
@@ -16,11 +16,11 @@ use super::{
     wish::topic,
 };
 
-/// Flaws of a stream that are told.
+/// Reported faults per stream.
 const SHOWN: usize = 5;
 
-/// What is wrong, a line for each stream, if each acknowledged event must be there once, in
-/// order, and nobody may be told of a gap.
+/// The faults, a line per stream. Each acknowledged event must be present once and in order, and
+/// gaps are not allowed.
 pub(super) fn losses(log: &Log, ledgers: &[Arc<Mutex<Ledger>>]) -> Vec<String> {
     judge(log, ledgers, |ledger, records, flaws| {
         let told: Vec<String> = ledger.gaps.iter().map(|gap| gap.told.to_string()).collect();
@@ -32,8 +32,8 @@ pub(super) fn losses(log: &Log, ledgers: &[Arc<Mutex<Ledger>>]) -> Vec<String> {
     })
 }
 
-/// The same, but what was begun before a gap of reason `epoch` may be missing in the gap's
-/// partitions, or be there on both sides of it.
+/// The same, except for events begun before a gap of reason `epoch`: in the gap's partitions they
+/// may be missing, or be present on both sides of the gap.
 pub(super) fn untold_losses(log: &Log, ledgers: &[Arc<Mutex<Ledger>>]) -> Vec<String> {
     judge(log, ledgers, |ledger, records, flaws| {
         let other = ledger.gaps.iter().filter(|gap| !gap.is_of_epoch());
@@ -46,7 +46,7 @@ pub(super) fn untold_losses(log: &Log, ledgers: &[Arc<Mutex<Ledger>>]) -> Vec<St
     })
 }
 
-/// Judges each stream by the rules that hold always, and by those of the caller.
+/// Checks each stream by the general rules, and by the rules of the caller.
 fn judge(
     log: &Log,
     ledgers: &[Arc<Mutex<Ledger>>],
@@ -59,7 +59,7 @@ fn judge(
         let mut flaws = Vec::new();
         further(&ledger, &records, &mut flaws);
         flaws.extend(ledger.strange.iter().map(|event| format!("nobody published {event:?}")));
-        // What came between two gaps, each by itself.
+        // Each run of events between two gaps is checked separately.
         let cuts = ledger.gaps.iter().map(|gap| gap.after);
         let mut start = 0;
         for end in cuts.chain([ledger.receipts.len()]) {
@@ -76,7 +76,7 @@ fn judge(
     report
 }
 
-/// Two events never have the same sequence.
+/// Events with equal sequences, and events without an answer: both are faults.
 fn same_places(records: &[Record]) -> Vec<String> {
     let mut seen = BTreeMap::new();
     let mut flaws = Vec::new();
@@ -92,7 +92,7 @@ fn same_places(records: &[Record]) -> Vec<String> {
     flaws
 }
 
-/// Acknowledged events that the stream wanted and has not, unless that is excused.
+/// Acknowledged events in the stream's wish but not received, unless excused.
 fn missing(
     ledger: &Ledger,
     records: &[Record],
@@ -108,7 +108,7 @@ fn missing(
     }
 }
 
-/// Within a run of events each is wanted and there once, and sequences only rise.
+/// Within a run, each event is in the wish and present once, and sequences only rise.
 fn order(ledger: &Ledger, receipts: &[usize], records: &[Record], flaws: &mut Vec<String>) {
     let mut received = BTreeSet::new();
     let mut newest: BTreeMap<(&str, u64), (u64, usize)> = BTreeMap::new();

@@ -1,7 +1,6 @@
-//! Topics, and which of them a stream wants: single ones, lists, patterns.
+//! Topics, and the wishes of streams: single topics, lists, patterns.
 //!
-//! What a pattern stands for is written out here, not computed by rules that could be wrong
-//! in the same way as the hub's.
+//! The topics of a pattern are written out here. Computing them could repeat a mistake of the hub.
 
 const GROUPS: [&str; 4] = ["red", "green", "blue", "gold"];
 
@@ -15,18 +14,18 @@ pub(super) fn topic(index: usize) -> String {
     format!("fleet:{}:{}", GROUPS[index / NUMBERS], index % NUMBERS)
 }
 
-/// What one stream wants.
+/// The subscription of one stream.
 #[derive(Debug)]
 pub(super) struct Wish {
-    /// What follows `/events/stream?`.
+    /// The query of `/events/stream`, without its `?`.
     pub query: String,
     /// By topic index.
     is_wanted: [bool; TOPIC_COUNT],
 }
 
 impl Wish {
-    /// Of every ten streams four want a topic, two want three, the others patterns. One
-    /// stream in thirty wants everything.
+    /// Of every ten streams, four subscribe to one topic, two to three topics, the others to
+    /// patterns. One stream in thirty subscribes to everything.
     pub fn of_stream(index: usize) -> Self {
         let turn = index / 10;
         let (group, number, single) = (turn % GROUPS.len(), turn % NUMBERS, index % TOPIC_COUNT);
@@ -37,7 +36,7 @@ impl Wish {
             4 | 5 => Self::list(&[single, (single + 5) % TOPIC_COUNT, (single + 10) % TOPIC_COUNT]),
             6 => Self::new(format!("topic=fleet:{}:*", GROUPS[group]), of_group),
             7 => Self::new(format!("topic=fleet:*:{number}"), of_number),
-            // The pattern covers some of the topics that stand beside it.
+            // The pattern covers some of the topics listed beside it.
             8 => Self::new(
                 format!("topics=fleet:{}:**,{},{}", GROUPS[group], topic(single), topic(group)),
                 of_group.chain([single, group]),

@@ -1,4 +1,4 @@
-//! A certificate authority of the test's own, and a server's certificate that it signed.
+//! A test's own certificate authority, and a server certificate signed by it.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,18 +7,18 @@ use std::{
 
 use crate::support::directory::Directory;
 
-/// Files in PEM, good for a day.
+/// PEM files, valid for a day.
 #[derive(Debug, Clone)]
 pub struct Certificates {
-    /// The authority's certificate: what a client must trust.
+    /// The authority's certificate, to be trusted by clients.
     pub authority: PathBuf,
-    /// The server's, for 127.0.0.1 and localhost.
+    /// The server's certificate, for 127.0.0.1 and localhost.
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
 
 impl Certificates {
-    /// Makes them in a directory, which has to stay as long as they are wanted.
+    /// Creates the files in `directory`; it must outlive them.
     pub fn make(directory: &Directory) -> Self {
         let file = |name: &str| directory.path().join(name);
         let authority_key = file("authority.key");

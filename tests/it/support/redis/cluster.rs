@@ -1,4 +1,4 @@
-//! Three masters with a replica each, which share the slots among them.
+//! A Redis Cluster: three masters with a replica each.
 
 use std::process::Stdio;
 
@@ -10,7 +10,7 @@ use crate::support::until;
 /// Three masters, then three replicas.
 const NODE_COUNT: usize = 6;
 
-/// Keys that are moved with one command.
+/// Keys moved per command.
 const KEYS_AT_ONCE: &str = "100";
 
 /// A running cluster; dropping it kills every node.
@@ -19,7 +19,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts the nodes, makes them a cluster, and waits until each says that it is whole.
+    /// Starts the nodes, forms the cluster, and waits until each node reports it as complete.
     pub async fn start() -> Self {
         let mut nodes = Vec::new();
         for _ in 0..NODE_COUNT {
@@ -37,7 +37,7 @@ impl Cluster {
         cluster
     }
 
-    /// As `--redis` takes it. Any two nodes will do.
+    /// The URL for `--redis`. Any two nodes are enough.
     pub fn url(&self) -> String {
         format!("redis+cluster://{},{}", self.nodes[0].addr(), self.nodes[NODE_COUNT - 1].addr())
     }
@@ -46,14 +46,14 @@ impl Cluster {
         &mut self.nodes[index]
     }
 
-    /// The slot of a partition's keys, which carry the partition as their hash tag.
+    /// The slot of a partition's keys: the partition is their hash tag.
     pub async fn slot_of_partition(&self, partition: u64) -> u16 {
         let slot =
             self.nodes[0].command(&["CLUSTER", "KEYSLOT", &format!("{{{partition}}}")]).await;
         slot.parse().expect("a slot")
     }
 
-    /// The slot of the first key with such a name.
+    /// The slot of the first key matching this pattern.
     pub async fn slot_of_key(&self, pattern: &str) -> u16 {
         for node in self.nodes.iter().filter(|node| node.is_running()) {
             if let Some(key) = node.lines(&["KEYS", pattern]).await.first() {
@@ -64,14 +64,14 @@ impl Cluster {
         panic!("no node has {pattern}");
     }
 
-    /// The index of the master that has this slot, as the first node that lives has it.
+    /// The index of the master of this slot, by the view of the first running node.
     pub async fn owner(&self, slot: u16) -> usize {
         let known = self.known().await;
         let owner = known.iter().find(|node| node.is_master && node.has_slot(slot));
         self.index_of(owner.unwrap_or_else(|| panic!("nobody has slot {slot}")))
     }
 
-    /// Moves a slot with its keys to another master, while clients use it.
+    /// Moves a slot with its keys to another master during use by clients.
     pub async fn migrate(&self, slot: u16, target: usize) {
         let source = self.owner(slot).await;
         let (from, to) = (&self.nodes[source], &self.nodes[target]);
@@ -89,19 +89,19 @@ impl Cluster {
             words.extend(keys.iter().map(String::as_str));
             from.command(&words).await;
         }
-        // The new owner first: or nobody would have the slot for a moment.
+        // The new owner first: the other order leaves the slot without an owner for a moment.
         to.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
         from.command(&["CLUSTER", "SETSLOT", &slot, "NODE", &to_id]).await;
     }
 
-    /// Waits until another node has taken a dead master's place, and tells which.
+    /// Waits until another node replaces a dead master. Returns its index.
     pub async fn until_taken_over(&self, slot: u16, dead: usize) -> usize {
         until(REDIS_DEADLINE, "the replica takes over", async || self.owner(slot).await != dead)
             .await;
         self.owner(slot).await
     }
 
-    /// Waits until every node that lives says that all slots are served.
+    /// Waits until every running node reports all slots as served.
     pub async fn until_whole(&self) {
         for node in self.nodes.iter().filter(|node| node.is_running()) {
             until(REDIS_DEADLINE, "the cluster is whole", async || {
@@ -129,14 +129,14 @@ async fn my_id(node: &RedisServer) -> String {
     node.command(&["CLUSTER", "MYID"]).await
 }
 
-/// Whether it is a master, or a replica that follows its own.
+/// Whether it is a master, or a replica linked to its master.
 async fn is_linked(node: &RedisServer) -> bool {
     let replication = ["INFO", "replication"];
     node.field(&replication, "role").await.as_deref() == Some("master")
         || node.field(&replication, "master_link_status").await.as_deref() == Some("up")
 }
 
-/// A line of `CLUSTER NODES`: what a node knows about one.
+/// A line of `CLUSTER NODES`: a node's knowledge about one node.
 struct Known {
     port: u16,
     is_master: bool,
@@ -147,7 +147,7 @@ impl Known {
     fn parse(line: &str) -> Self {
         let words: Vec<&str> = line.split(' ').collect();
         let address = words[1].split(['@', ',']).next().expect("split yields one");
-        // A slot that is on its way stands in brackets.
+        // Brackets mark a slot being moved.
         let ranges = words[8..].iter().filter(|word| !word.starts_with('['));
         let slots = ranges.map(|range| {
             let (first, last) = range.split_once('-').unwrap_or((range, range));

@@ -1,4 +1,4 @@
-//! Real Redis servers: one alone, one watched by Sentinels, a cluster.
+//! Real Redis servers: a single one, one watched by Sentinels, a Redis Cluster.
 
 mod certificates;
 mod cluster;
@@ -14,5 +14,5 @@ pub use server::RedisServer;
 
 use std::time::Duration;
 
-/// How long Redis may take for what takes a second, on a busy machine.
+/// Deadline for a Redis operation of a second, on a busy machine.
 pub const REDIS_DEADLINE: Duration = Duration::from_secs(30);

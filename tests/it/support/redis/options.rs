@@ -1,28 +1,28 @@
-//! How a Redis server is started.
+//! Start options of a Redis server.
 
 use std::path::Path;
 
 use super::Certificates;
 
-/// The file, below a server's directory, that its log goes to.
+/// The log file, below a server's directory.
 pub const LOG_FILE: &str = "log";
 
-/// What differs from a Redis that keeps everything in memory and lets everybody in.
+/// Differences from a Redis without persistence and access control.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
-    /// Whether every write is on disk before it is answered.
+    /// Whether every write is on disk before its answer.
     pub is_append_only: bool,
-    /// Of the default user.
+    /// The password of the default user.
     pub password: Option<String>,
-    /// Listens for TLS alone.
+    /// Listens with TLS only.
     pub certificates: Option<Certificates>,
-    /// Port of the master that this one replicates.
+    /// Port of its master.
     pub replica_of: Option<u16>,
     pub is_cluster_node: bool,
 }
 
 impl Options {
-    /// Keeps what it acknowledged, whatever happens to the process.
+    /// Keeps all acknowledged writes, also after a crash of the process.
     pub fn append_only() -> Self {
         Self { is_append_only: true, ..Self::default() }
     }
@@ -34,7 +34,7 @@ impl Options {
             ("logfile", LOG_FILE.to_owned()),
             ("bind", "127.0.0.1".to_owned()),
             ("save", String::new()),
-            // A replica would wait five seconds for others to come.
+            // By default a master waits five seconds for further replicas.
             ("repl-diskless-sync-delay", "0".to_owned()),
         ];
         settings.extend(self.ports(port));
@@ -52,13 +52,13 @@ impl Options {
         if self.is_cluster_node {
             settings.push(("cluster-enabled", "yes".to_owned()));
             settings.push(("cluster-node-timeout", "1500".to_owned()));
-            // A replica stays its own master's.
+            // Each replica stays with its master.
             settings.push(("cluster-allow-replica-migration", "no".to_owned()));
         }
         settings
             .into_iter()
             .flat_map(|(key, value)| {
-                // `replicaof` and the like take several words, a path or a password is one.
+                // `replicaof` takes several words; a path or a password is a single one.
                 let words: Vec<String> = match key {
                     "replicaof" => value.split(' ').map(str::to_owned).collect(),
                     _ => vec![value],

@@ -1,14 +1,14 @@
-//! A master, its replica, and three Sentinels that put the replica in the master's place.
+//! A master, its replica, and three Sentinels promoting the replica in a failover.
 
 use super::{Options, REDIS_DEADLINE, RedisServer};
 use crate::support::{directory::Directory, ports::free_port, process::Process, until};
 
-/// The master's name, as Sentinels know it.
+/// The master's name for Sentinels.
 const NAME: &str = "mymaster";
 
 const SENTINEL_COUNT: usize = 3;
 
-/// Two servers under watch. Dropping it ends all.
+/// Two servers watched by Sentinels. Dropping it ends all.
 pub struct Sentinels {
     /// The first master and the first replica.
     pub servers: [RedisServer; 2],
@@ -43,13 +43,13 @@ impl Sentinels {
         watched
     }
 
-    /// As `--redis` takes it.
+    /// The URL for `--redis`.
     pub fn url(&self) -> String {
         let ports = self.sentinels.iter().map(|sentinel| format!("127.0.0.1:{}", sentinel.port));
         format!("redis+sentinel://{}/{NAME}", ports.collect::<Vec<_>>().join(","))
     }
 
-    /// Waits until every Sentinel names this server as the master and it sees itself as one.
+    /// Waits until every Sentinel names this server as the master, and it has this role itself.
     pub async fn until_master(&self, index: usize) {
         let server = &self.servers[index];
         let wanted = server.port().to_string();
@@ -63,7 +63,7 @@ impl Sentinels {
         self.until_role(index, "master").await;
     }
 
-    /// Waits until this server sees itself so: `master` or `slave`.
+    /// Waits until this server reports this role: `master` or `slave`.
     pub async fn until_role(&self, index: usize, role: &str) {
         let server = &self.servers[index];
         until(REDIS_DEADLINE, "the server has its role", async || {
@@ -79,7 +79,7 @@ impl Sentinels {
         has("num-slaves", "1") && has("num-other-sentinels", "2") && has("flags", "master")
     }
 
-    /// What a Sentinel answers; nothing while it does not.
+    /// A Sentinel's answer; empty if there is none.
     async fn ask(&self, sentinel: &Sentinel, words: &[&str]) -> String {
         let mut command = tokio::process::Command::new("redis-cli");
         command.args(["-p", &sentinel.port.to_string()]).args(words).kill_on_drop(true);

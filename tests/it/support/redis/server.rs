@@ -1,4 +1,4 @@
-//! One `redis-server` on a port and in a directory of its own.
+//! One `redis-server` with its own port and directory.
 
 use std::{net::SocketAddr, process::Stdio, time::Duration};
 
@@ -12,21 +12,21 @@ use crate::support::{
     until,
 };
 
-/// How long `redis-cli` waits for a server that does not answer.
+/// Timeout of `redis-cli` for an answer.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(10);
 
-/// How long it waits for one that is asked whether it is there.
+/// Timeout for the answer to a `PING`.
 const PING_DEADLINE: Duration = Duration::from_millis(500);
 
-/// Lines of its log that a failed test shows.
+/// Log lines shown by a failed test.
 const SHOWN_LINES: usize = 30;
 
-/// A running server; dropping it kills it. If the test fails, the end of its log is shown.
+/// A running server; dropping it kills it. A failed test shows the end of its log.
 pub struct RedisServer {
     port: u16,
     options: Options,
     directory: Directory,
-    /// None once it was killed.
+    /// `None` after a kill.
     process: Option<Process>,
 }
 
@@ -52,7 +52,7 @@ impl RedisServer {
         self.process.as_ref().expect("it runs").pid()
     }
 
-    /// As `--redis` takes it.
+    /// The URL for `--redis`.
     pub fn url(&self) -> String {
         let scheme = if self.options.certificates.is_some() { "rediss" } else { "redis" };
         let password = self.options.password.as_ref();
@@ -60,7 +60,7 @@ impl RedisServer {
         format!("{scheme}://{}{}", login.unwrap_or_default(), self.addr())
     }
 
-    /// SIGKILL, and waits until the process is gone.
+    /// Sends SIGKILL and waits for the exit.
     pub fn kill(&mut self) {
         self.process = None;
     }
@@ -70,7 +70,7 @@ impl RedisServer {
         self.process.is_some()
     }
 
-    /// Starts it again, once it is gone, with what its directory holds.
+    /// Restarts it after a kill, with the data in its directory.
     pub async fn restart(&mut self) {
         self.kill();
         let arguments = self.options.arguments(self.port, self.directory.path());
@@ -78,14 +78,14 @@ impl RedisServer {
         self.until_answering().await;
     }
 
-    /// Starts it again, once it is gone, with nothing of what it knew.
+    /// Restarts it after a kill, without its data.
     pub async fn restart_empty(&mut self) {
         self.kill();
         self.directory.empty();
         self.restart().await;
     }
 
-    /// SIGSTOP: its connections stay, and nobody is at their other end.
+    /// SIGSTOP: its connections stay open, without answers.
     pub fn stop(&self) {
         signal(self.pid(), "STOP");
     }
@@ -95,7 +95,7 @@ impl RedisServer {
         signal(self.pid(), "CONT");
     }
 
-    /// What `redis-cli` prints for a command, without the last line end.
+    /// Output of `redis-cli` for a command, without the last line end.
     ///
     /// # Panics
     /// The server refuses the command, or does not answer.
@@ -110,8 +110,8 @@ impl RedisServer {
         printed.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
     }
 
-    /// A field of an answer of `field:value` lines, as `INFO` gives it; none also while the
-    /// server does not answer, as when it changes its role and ends all connections.
+    /// A field of an answer of `field:value` lines, like `INFO`. `None` also without an answer: a
+    /// server changing its role closes all connections.
     pub async fn field(&self, words: &[&str], name: &str) -> Option<String> {
         let printed = self.ask(words, COMMAND_DEADLINE).await.ok()?;
         printed.lines().find_map(|line| {
@@ -129,7 +129,7 @@ impl RedisServer {
         if let Some(files) = &self.options.certificates {
             command.arg("--tls").arg("--cacert").arg(&files.authority);
         }
-        // An error is then an exit code, and not only text.
+        // With this flag, an error is an exit code, not only text.
         command.arg("-e").args(words).stdin(Stdio::null()).kill_on_drop(true);
         let output = timeout(deadline, command.output()).await;
         let output = output.map_err(|_| "no answer".to_owned())?.expect("redis-cli is there");
@@ -160,7 +160,7 @@ impl RedisServer {
     }
 }
 
-/// A password as a URL has it.
+/// A password, encoded for a URL.
 fn percent_encoded(text: &str) -> String {
     let encode = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),

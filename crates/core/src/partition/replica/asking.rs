@@ -87,7 +87,8 @@ impl<P> Replica<P> {
         let changed = Arc::new(changed);
         for waiting in &mut self.waiting {
             let from = match waiting.from {
-                // A foreign cursor: the stream gets all events left in history.
+                // Only a cursor of this log counts. For a foreign one, the stream gets all events
+                // left in history.
                 StartFrom::After { epoch, sequence }
                     if epoch == head.epoch && sequence <= head.sequence =>
                 {

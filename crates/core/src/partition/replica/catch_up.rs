@@ -67,8 +67,8 @@ impl<P> Replica<P> {
 
     /// Requests all changes since the last cut. Holds pushes until the answer.
     pub(super) fn catch_up(&mut self) {
-        // Unconfirmed pushes move into `held`. So only the end of the catch-up may confirm their
-        // topics; an earlier confirmation would skip these pushes.
+        // From here on, only this catch-up's answer confirms the unconfirmed channels. After a
+        // reconnect their own requests stay unanswered, so nothing else would confirm them.
         self.coverage.ask_anew();
         self.serial += 1;
         let (held, is_renewing) = match take(&mut self.link) {
@@ -225,7 +225,7 @@ impl<P> Replica<P> {
     pub(super) fn hold(&mut self, event: LogEvent) {
         let LinkState::CatchingUp(catching_up) = &mut self.link else { return };
         if catching_up.held.is_over_full() {
-            // The log still has these events. `go_live` sees the flag and catches up again.
+            // Bound the memory. `go_live` sees the flag, and reads the dropped events from the log.
             catching_up.held.take();
             catching_up.has_dropped = true;
         }

@@ -195,7 +195,7 @@ impl<P> Replica<P> {
                     self.detach(manager, stream, &interest, now);
                 }
                 InterestChange::DetachAll => {
-                    // The queued deliveries stay: one may tell the manager of a new epoch.
+                    // The queued deliveries stay: one may announce a new epoch to the manager.
                     self.routing.listeners.remove_manager(manager);
                     self.waiting.retain(|waiting| waiting.manager != manager);
                     self.coverage.leave_all(now);

@@ -1,4 +1,4 @@
-//! A judge that lets anything pass would make every test pass.
+//! The checks themselves: too lenient checks would let every test pass.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ fn log() -> Log {
     log
 }
 
-/// What a stream of that topic has seen; a `gap` for each reason on the way.
+/// The record of a stream of this topic: event numbers, and a `gap` for each reason between them.
 fn seen(steps: &[Result<usize, &str>]) -> Vec<Arc<Mutex<Ledger>>> {
     let mut ledger = Ledger::new(Wish::of_stream(0));
     let event =
