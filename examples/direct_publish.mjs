@@ -23,14 +23,14 @@ const HISTORY_EVENTS = 1000;
 const HISTORY_TTL_MS = 60 * 60 * 1000;
 const CONFLATE = 'none';
 
-/** FNV-1a of 32 bits, its halves folded, its low bits taken. */
+/** FNV-1a of 32 bits: its halves XORed, then the low bits. */
 function partitionOf(topic) {
   let fnv = 0x811c9dc5;
   for (const byte of Buffer.from(topic)) fnv = Math.imul(fnv ^ byte, 0x01000193) >>> 0;
   return ((fnv ^ (fnv >>> 16)) >>> 0) % PARTITIONS;
 }
 
-/** Publishes text as it is and anything else as JSON. With an `id` it may be tried again. */
+/** Publishes text unchanged and anything else as JSON. With an `id` a retry is safe. */
 export async function publish(client, topic, data, { event = '', key = '', id = '' } = {}) {
   const partition = partitionOf(topic);
   const base = `${PREFIX}:{${partition}}`;
@@ -63,9 +63,9 @@ const { values, positionals } = parseArgs({
   },
 });
 const [topic, text] = positionals;
-if (text === undefined) throw new Error('what is missing: TOPIC DATA');
+if (text === undefined) throw new Error('missing arguments: TOPIC DATA');
 
-/** JSON, or else text. */
+/** JSON if it parses, else text. */
 function parse(text) {
   try {
     return JSON.parse(text);

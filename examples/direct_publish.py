@@ -1,10 +1,10 @@
-"""Publishes an event straight through Redis, with no instance of fanfare in between.
+"""Publishes an event straight through Redis, without an instance of fanfare.
 
     pip install redis
     python3 examples/direct_publish.py TOPIC DATA [--id ID] [--event TYPE] [--key KEY]
 
-The script that it calls, `publish.lua`, is a public interface: its head says what it takes. It
-gives the event its sequence, keeps it, and brings it to every instance that has listeners.
+The script `publish.lua` is a public interface. Its head documents keys, arguments and answer. The
+script numbers the event, stores it and pushes it to every instance with listeners.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import redis
 
 SCRIPT = pathlib.Path(__file__).parent.parent / "crates/redis/src/publish.lua"
 
-# As the instances have them in their configuration.
+# These must equal the configuration of the instances.
 PREFIX = "fanfare"
 PARTITIONS = 16
 MAX_TOPICS = 1_000_000 // PARTITIONS
@@ -26,7 +26,7 @@ CONFLATE = "none"
 
 
 def partition_of(topic: str) -> int:
-    """FNV-1a of 32 bits, its halves folded, its low bits taken."""
+    """FNV-1a of 32 bits: its halves XORed, then the low bits."""
     fnv = 0x811C9DC5
     for byte in topic.encode():
         fnv = (fnv ^ byte) * 0x01000193 & 0xFFFFFFFF
@@ -34,7 +34,7 @@ def partition_of(topic: str) -> int:
 
 
 def publish(client: redis.Redis, topic: str, data, event="", key="", id="") -> dict:
-    """Publishes text as it is and anything else as JSON. With an `id` it may be tried again."""
+    """Publishes text unchanged and anything else as JSON. With an `id` a retry is safe."""
     partition = partition_of(topic)
     base = f"{PREFIX}:{{{partition}}}"
     log = f"{base}:log:{topic}"
@@ -47,7 +47,7 @@ def publish(client: redis.Redis, topic: str, data, event="", key="", id="") -> d
     arguments += [topic, "text" if text else "json", compact, event, key, id]
     arguments += [IDEMPOTENCY_WINDOW_MS, 0, HISTORY_EVENTS, HISTORY_TTL_MS, CONFLATE]
 
-    # Sends the script itself only where Redis does not know it yet.
+    # Sends only the script's hash if Redis knows it already.
     script = client.register_script(SCRIPT.read_bytes())
     _epoch, (sequence, is_new, _receivers) = script(keys=keys, args=arguments)
     return {"topic": topic, "partition": partition, "sequence": sequence, "new": is_new == 1}
@@ -56,8 +56,8 @@ def publish(client: redis.Redis, topic: str, data, event="", key="", id="") -> d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("topic")
-    parser.add_argument("data", help="JSON, or else text")
-    parser.add_argument("--id", default="", help="publishing twice with the same one is harmless")
+    parser.add_argument("data", help="JSON if it parses, else text")
+    parser.add_argument("--id", default="", help="makes a retry safe: the hub delivers an id once")
     parser.add_argument("--event", default="", help="the event's type")
     parser.add_argument("--key", default="", help="the item, for conflation")
     parser.add_argument("--redis", default="redis://127.0.0.1:6379", metavar="URL")

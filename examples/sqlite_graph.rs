@@ -252,7 +252,7 @@ mod tests {
         let database = Database::new("fanfare-restart");
         for is_new in [true, false] {
             let hub = Hub::builder(Config::default()).follow_graph(database.open());
-            let hub = hub.start().expect("the defaults hold");
+            let hub = hub.start().expect("the defaults are valid");
             assert_eq!(hub.follow("ann", "bob").await.expect("it answers"), is_new);
             let page = hub.followers("bob", None, 10).await.expect("it answers");
             assert_eq!(page.users, [User::parse("ann").expect("a name")]);

@@ -116,11 +116,11 @@ impl Failure {
     }
 
     fn stalled() -> Self {
-        Self { code: "stalled", message: format!("nothing came for {} s", STALL.as_secs()) }
+        Self { code: "stalled", message: format!("no data for {} s", STALL.as_secs()) }
     }
 
     fn unknown() -> Self {
-        let message = "announce an upload first; each id is good for one".into();
+        let message = "announce an upload first; each id is valid for one upload".into();
         Self { code: "unknown_upload", message }
     }
 

@@ -121,7 +121,8 @@ impl Hub {
     /// # Errors
     /// See [`PublishError`]. With all `publish.max_pending` publish permits of the partition in
     /// use, the call waits up to `publish.max_wait` and then fails with
-    /// [`PublishError::AtCapacity`]. A refused event is not stored, except as [`PublishError`] says.
+    /// [`PublishError::AtCapacity`]. A refused event is not stored, except as [`PublishError`]
+    /// says.
     pub async fn publish(
         &self,
         topic: impl AsRef<str>,
@@ -133,8 +134,8 @@ impl Hub {
 
     /// Drains the hub: refuses new streams and publishes, delivers the accepted events, and ends
     /// every stream with `shutdown`. Each client gets a random time within `window` for its
-    /// reconnect. Resolves when every stream is written to its client, at the latest after `window`.
-    /// A drained hub stays closed.
+    /// reconnect. Resolves when every stream is written to its client, at the latest after
+    /// `window`. A drained hub stays closed.
     pub async fn drain(&self, window: Duration) {
         let parts = self.parts();
         parts.lifecycle.begin_drain();

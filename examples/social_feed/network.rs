@@ -47,7 +47,7 @@ impl Post {
 pub enum Refused {
     #[error("a post has 1 to {MAX_TEXT} characters")]
     Text,
-    #[error("there is no such post any more")]
+    #[error("the post does not exist any more")]
     UnknownPost,
     #[error(transparent)]
     Publish(#[from] PublishError),

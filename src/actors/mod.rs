@@ -1,4 +1,4 @@
-//! The actors: thin shells around the states of `fanfare_core`.
+//! The actors: thin shells around the states of `fanfare_core`. Every message has a bound:
 //!
 //! | from | to | message | bound | when full |
 //! |---|---|---|---|---|
@@ -20,10 +20,12 @@
 //! | topic manager | connection | `OpenedStream`, `EndStream` | one of each a stream | |
 //! | transport | connection | `CloseTransport` | as the manager's | the mailbox is not empty, so the actor runs and sees its transport gone. A raw stream holds its connection and drops it instead |
 //!
-//! A message with another bound than its mailbox's is sent past the mailbox's bound
-//! (`do_send`). A `send` to a full mailbox would wait forever, since nothing wakes it. So the
-//! mailboxes of senders have room for everything in flight, and get this room before anybody
-//! has their address.
+//! Two rules keep mailboxes safe:
+//!
+//! - A message with a bound of its own (a permit, one in flight, one per stream) passes the
+//!   mailbox's bound (`do_send`). It is never lost and never waits.
+//! - A `send` to a full mailbox would wait forever, since nothing wakes it. So a mailbox has room
+//!   for everything in flight, and gets this room before anybody has its address.
 
 pub(crate) mod connection;
 pub(crate) mod partition;
@@ -36,13 +38,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::time::Instant;
 
-/// Tokio's clock, so that tests can pause it.
+/// The time of Tokio's clock: tests can pause it.
 pub(crate) fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
 
-/// Runs a piece of an actor and catches a panic: logs it and returns `None`. The state changed by
-/// the piece is then unreliable, and the caller rebuilds it.
+/// Runs a part of an actor. After a panic it logs and returns `None`. The actor's state is then
+/// unreliable, and the caller must rebuild it.
 pub(crate) fn catch<R>(actor: &'static str, work: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => Some(result),

@@ -25,8 +25,8 @@ fn topic() -> Subscription {
     Subscription::new().topic("topic")
 }
 
-/// After a panic: the stream has ended with `shutdown`, its client resumes with its last id and
-/// misses nothing, and new events arrive.
+/// Checks the state after a panic: the stream has ended with `shutdown`, its client resumes with
+/// the last id and misses nothing, and new events arrive.
 async fn resumes_without_loss(hub: &Hub, mut broken: TestReader) {
     broken.read_to_end().await;
     assert!(broken.text.contains("event: shutdown\n"), "{}", broken.text);

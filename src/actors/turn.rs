@@ -1,9 +1,9 @@
-//! The end of an actor's turn: work done once, after the mailbox is drained and before the actor
-//! sleeps, and the time of the next turn.
+//! The end of an actor's turn: work done once per turn, after the mailbox is drained, and the time
+//! of the next turn.
 //!
-//! actix drains a mailbox before it polls anything else of the actor. So work gathered while
-//! messages are handled (batches, interest changes) is sent here, once a turn, and a flooded actor
-//! checks its deadlines in its handlers too.
+//! actix drains a mailbox before it polls anything else of the actor. So handlers gather work
+//! (batches, interest changes), and the turn's end sends it in few messages. Handlers of a flooded
+//! actor must check its deadlines too.
 
 use std::{
     future::Future,
@@ -17,11 +17,12 @@ use tokio::time::Sleep;
 
 /// An actor with an end of turn.
 pub(crate) trait Turn: Actor {
-    /// Sends everything gathered. Returns the latest time of the next turn.
+    /// Sends all gathered work. Returns the latest time of the next turn; `None` waits for a
+    /// message.
     fn end_turn(&mut self, ctx: &mut Self::Context) -> Option<Instant>;
 }
 
-/// Ends an actor's turns for as long as it runs. Nothing is polled while it sleeps.
+/// Ends an actor's turns as long as the actor runs. A sleeping actor polls nothing.
 pub(crate) struct TurnLoop {
     sleep: Pin<Box<Sleep>>,
 }
@@ -46,7 +47,8 @@ impl<A: Turn> ActorFuture<A> for TurnLoop {
         ctx: &mut A::Context,
         task: &mut Context<'_>,
     ) -> Poll<()> {
-        // A turn due at once again still lets other tasks run.
+        // If the next turn is due at once, wake and return: a loop here would not let other tasks
+        // run.
         let Some(due) = actor.end_turn(ctx) else { return Poll::Pending };
         self.sleep.as_mut().reset(due.into());
         if self.sleep.as_mut().poll(task).is_ready() {

@@ -1,4 +1,4 @@
-//! `[delivery]`: flush and conflation of topics without a policy of their own.
+//! `[delivery]`: flush and conflation of topics without their own policy.
 
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ pub struct Delivery {
     /// Time between two ticks, 1 ms to 1 h.
     #[serde(deserialize_with = "units::duration")]
     pub tick: Duration,
-    /// When events leave.
+    /// The moment of a topic's flush.
     #[serde(deserialize_with = "units::word")]
     pub flush: Flush,
-    /// The events of one tick to send.
+    /// The events of one tick to send: all, the newest, or the newest of each key.
     #[serde(deserialize_with = "units::word")]
     pub conflate: Conflate,
 }

@@ -1,4 +1,4 @@
-//! `[fanout]`: how events reach an author's followers.
+//! `[fanout]`: the delivery of events to an author's followers.
 
 use serde::Deserialize;
 
@@ -8,20 +8,21 @@ use super::units;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [fanout] section")]
 pub struct FanOut {
-    /// Above this number of followers, mode `auto` publishes once and followers pull.
+    /// Above this number of followers, mode `auto` is pull, else push.
     #[serde(deserialize_with = "units::count")]
     pub pull_above: usize,
-    /// Followers resolved and handed to the partitions at once, 1 to 65,536.
+    /// Followers read and handed to the partitions at once, 1 to 65,536.
     #[serde(deserialize_with = "units::count")]
     pub chunk: usize,
-    /// Fan-outs running at once, 1 to 1,024; they take turns by chunks.
+    /// Fan-outs running at once, 1 to 1,024; the others wait in order.
     #[serde(deserialize_with = "units::count")]
     pub max_running: usize,
-    /// Fan-outs running or waiting; further ones are refused with `at_capacity`.
+    /// Fan-outs running or waiting, 1 to 1,000,000; further ones are refused with `at_capacity`.
     #[serde(deserialize_with = "units::count")]
     pub max_pending: usize,
-    /// Followers recorded for fan-outs with an id within `publish.idempotency_window`; further
-    /// fan-outs are refused.
+    /// Followers remembered for fan-outs with an id, within `publish.idempotency_window`. At the
+    /// bound, fan-outs with an id are refused with `at_capacity`. Redis, if configured, remembers
+    /// them itself, without this bound.
     #[serde(deserialize_with = "units::count")]
     pub max_remembered: usize,
 }

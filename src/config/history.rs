@@ -1,5 +1,5 @@
-//! `[history]`: how far back a stream can resume. A topic's own `history` overrides
-//! `events` and `ttl`; `max_bytes` holds for all topics together.
+//! `[history]`: the stored events for resumes. A topic's own `history` overrides `events` and
+//! `ttl`; `max_bytes` is for all topics together.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use serde::Deserialize;
 
 use super::units;
 
-/// The history kept for replay.
+/// The bounds of history. The first bound reached drops an event.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [history] section")]
 pub struct History {
-    /// Bytes of history of the whole hub; past them the oldest events go first.
+    /// Bytes of history of the whole hub, 0 to 1 PiB; past them the hub drops its oldest events.
     #[serde(deserialize_with = "units::size")]
     pub max_bytes: usize,
-    /// Events kept per topic; 0 keeps none.
+    /// Events stored per topic; 0 stores none.
     #[serde(deserialize_with = "units::count")]
     pub events: usize,
-    /// The age of an event at its expiry; zero keeps none.
+    /// The age of an event at its expiry, at most 365 days; zero stores none.
     #[serde(deserialize_with = "units::duration")]
     pub ttl: Duration,
 }

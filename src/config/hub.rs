@@ -1,5 +1,5 @@
-//! `[hub]`: the size of the hub and its threads. Limits of one stream or one publisher have
-//! sections of their own.
+//! `[hub]`: the size of the hub and its threads. Limits of one stream or one publisher have their
+//! own sections.
 
 use serde::Deserialize;
 
@@ -9,20 +9,21 @@ use super::units;
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [hub] section")]
 pub struct HubLimits {
-    /// Partitions: a power of two, 1 to 256, the same on every instance of a cluster
-    /// and for as long as its cursors live.
+    /// Partitions: a power of two, 1 to 256, the same on every instance of a cluster. A change
+    /// makes all older cursors invalid.
     #[serde(deserialize_with = "units::count")]
     pub partitions: u16,
     /// The hub's own threads for its partitions, 1 to `partitions`.
     #[serde(deserialize_with = "units::count")]
     pub threads: usize,
-    /// Streams open at once; past it a new one is refused with `at_capacity`.
+    /// Open streams, 1 to 10,000,000; further ones are refused with `at_capacity`.
     #[serde(deserialize_with = "units::count")]
     pub max_connections: usize,
-    /// Topics and patterns named by one stream.
+    /// Topics and patterns of one stream, at least 1.
     #[serde(deserialize_with = "units::count")]
     pub max_topics_per_stream: usize,
-    /// Topics without history remembered as tombstones.
+    /// Topics without history, remembered by name and last sequence. It bounds the memory of
+    /// publishes to ever new topics.
     #[serde(deserialize_with = "units::count")]
     pub max_idle_topics: usize,
 }

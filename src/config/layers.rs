@@ -1,5 +1,5 @@
-//! Reads the layers over the defaults: a file, the environment, flags. Each becomes leaves with
-//! their place. Existence of keys and validity of values are checked elsewhere.
+//! Reads the layers over the defaults: a file, the environment, flags. Each layer becomes leaves
+//! with their place. `load` and `validate` check keys and values.
 
 use std::{fs, path::Path};
 
@@ -12,24 +12,25 @@ use super::{
     tree::{self, Key},
 };
 
-/// The prefix of every variable; the rest is the key, its parts separated by [`SEPARATOR`].
+/// The prefix of every variable. The rest is the key, with [`SEPARATOR`] between its parts.
 const PREFIX: &str = "FANFARE__";
 const SEPARATOR: &str = "__";
 
-/// The layers of a configuration, besides the defaults. Later fields win.
+/// The layers of a configuration over the defaults. The environment overrides the file, flags
+/// override both.
 #[derive(Debug, Default)]
 pub struct Sources<'a> {
     /// A TOML file.
     pub file: Option<&'a Path>,
-    /// Environment variables, name and value; those not of fanfare's are passed over.
+    /// Environment variables, name and value, like `FANFARE__STREAM__HEARTBEAT` and `20s`.
+    /// Variables without the prefix `FANFARE__` are skipped.
     pub environment: Vec<(String, String)>,
-    /// The given flags: key like `server.listen`, value, name like `--listen`.
+    /// Command-line flags: a key like `server.listen`, the value, and a name like `--listen`.
     pub flags: Vec<(&'static str, String, &'static str)>,
 }
 
-/// The environment of this process, for [`Sources::environment`]. Unlike
-/// [`std::env::vars`] it does not panic because of a variable that is no UTF-8, most
-/// likely of another program.
+/// The environment of this process, for [`Sources::environment`]. Unlike [`std::env::vars`] it does
+/// not panic on invalid UTF-8: it skips such names, and replaces invalid bytes in values by U+FFFD.
 pub fn process_environment() -> Vec<(String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| {
@@ -45,7 +46,7 @@ pub(super) struct Leaf {
     pub(super) value: Value,
 }
 
-/// Everything set by `sources`, the lowest layer first, and the reason for a missing file.
+/// All leaves of `sources`, the lowest layer first, and the problem of an unreadable file.
 pub(super) fn read(sources: &Sources<'_>) -> (Vec<Leaf>, Option<Problem>) {
     let file = sources.file.map_or(Ok(Vec::new()), read_file);
     let (mut leaves, problem) = match file {
@@ -71,7 +72,7 @@ fn read_file(path: &Path) -> Result<Vec<Leaf>, Problem> {
     Ok(leaves.map(|(key, value)| Leaf { place: place.clone(), key, value }).collect())
 }
 
-/// In the order of the names, so that problems come in the same order every time.
+/// The leaves of the environment, sorted by name: problems keep the same order every time.
 fn environment(variables: &[(String, String)]) -> Vec<Leaf> {
     let mut leaves: Vec<Leaf> = variables
         .iter()
@@ -88,7 +89,7 @@ fn environment(variables: &[(String, String)]) -> Vec<Leaf> {
     leaves
 }
 
-/// Parses TOML; the error is one line with line and column.
+/// Parses TOML. The error is one line of text with the line and column of the file.
 pub(super) fn parse(text: &str) -> Result<Value, String> {
     let table =
         FileFormat::Toml.parse(None, text).map_err(|error| on_one_line(&error.to_string()))?;

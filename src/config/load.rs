@@ -1,6 +1,9 @@
-//! Lays the layers over the defaults and reports every problem, not just the first:
-//! each leaf is tried alone over the defaults, so that each gets a line of its own, and
-//! then all good ones together. Reading the layers is `layers`; ranges are `validate`.
+//! Lays the layers over the defaults and reports every problem, not only the first:
+//!
+//! 1. Each leaf is tried alone over the defaults, so each bad leaf gets its own line.
+//! 2. All good leaves together make the configuration, and `validate` checks its ranges.
+//!
+//! `layers` reads the layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,7 +18,7 @@ use super::{
     validate::Finding,
 };
 
-/// The defaults, comments and all.
+/// The text of the defaults file.
 const DEFAULTS: &str = include_str!("../../config/fanfare.toml");
 
 const PATTERN: &[&str] = &["pattern"];
@@ -23,11 +26,12 @@ const PATTERN: &[&str] = &["pattern"];
 const REQUIRED: [&[&str]; 3] = [PATTERN, &["rate", "events_per_second"], &["rate", "burst"]];
 
 impl Config {
-    /// The defaults, overridden by `sources`, and checked by [`Config::validate`].
+    /// Loads the defaults, overrides them by `sources`, and checks the result with
+    /// [`Config::validate`]. An unknown key is an error.
     ///
     /// # Errors
-    /// All problems of all layers at once. Ranges are not checked beside an unreadable file: its
-    /// values are unknown.
+    /// All problems of all layers at once. If the file is unreadable, ranges are not checked: the
+    /// file's values are unknown.
     pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigProblems> {
         let (leaves, without_file) = layers::read(sources);
         let mut merge = Merge::over(defaults());
@@ -52,17 +56,17 @@ fn defaults() -> Value {
     layers::parse(DEFAULTS).expect("a unit test parses the defaults")
 }
 
-/// The layers so far.
+/// The layers merged so far.
 struct Merge {
-    /// The defaults and one complete topic entry, to try a leaf on.
+    /// The defaults and one complete topic entry. Each leaf is tried on a copy.
     trial: Value,
     /// The defaults and all good leaves.
     tree: Value,
     /// The last setter of a key, and its layer.
     places: BTreeMap<String, (usize, String)>,
-    /// Keys with a problem: their value in `tree` is a stand-in.
+    /// Keys with a problem. Their value in `tree` is a stand-in, so findings about them are moot.
     bad: BTreeSet<String>,
-    /// Whether a layer is missing, so that values can't be judged together.
+    /// Whether the file is missing: its values are then unknown, and ranges are not checked.
     lacks_file: bool,
     problems: Vec<Problem>,
 }
@@ -84,7 +88,8 @@ impl Merge {
         }
     }
 
-    /// Gives each topic entry the required keys as stand-ins, and reports the missing ones.
+    /// Puts stand-ins for the required keys into each topic entry, and reports missing keys.
+    /// Without them, an incomplete entry would hide the problems of its other keys.
     fn complete_entries(&mut self, leaves: &[Leaf]) {
         let entries: BTreeMap<&KeySegment, &str> = leaves
             .iter()
@@ -122,8 +127,8 @@ impl Merge {
         }
     }
 
-    /// Tries a leaf over the defaults, section by section, so that an unknown section is
-    /// named once and not with each of its keys.
+    /// Tries a leaf over the defaults, section by section: an unknown section gets one line, and
+    /// not one for each of its keys.
     fn attempt(&self, leaf: &Leaf) -> Result<(), (Key, String)> {
         for count in 1..=leaf.key.0.len() {
             let key = leaf.key.start(count);
@@ -175,12 +180,12 @@ impl Merge {
         }
     }
 
-    /// Whether a finding rests on stand-in values.
+    /// Whether a finding depends on stand-ins or on an unreadable file.
     fn is_moot(&self, finding: &Finding) -> bool {
         self.lacks_file || finding.keys.iter().any(|key| self.bad.contains(key))
     }
 
-    /// If several keys disagree, the one set last is named.
+    /// Names the place of a finding. If several keys disagree, this is the key set last.
     fn locate(&self, finding: Finding) -> Problem {
         let placed = |key: &String| Some((self.places.get(key)?, key.clone()));
         match finding.keys.iter().filter_map(placed).max() {
@@ -203,13 +208,13 @@ fn stand_in(required: &[&str]) -> Value {
     if required == PATTERN { json!("stand-in") } else { json!(1) }
 }
 
-/// Whether `section` is written as one, be it empty.
+/// Whether a layer writes `section` as a section, also an empty one.
 fn sets_in(leaves: &[Leaf], section: &Key) -> bool {
     let inside = |leaf: &Leaf| leaf.key.0.starts_with(&section.0);
     leaves.iter().any(|leaf| inside(leaf) && (leaf.key != *section || leaf.value.is_object()))
 }
 
-/// The same key in the entry of `Merge::trial`.
+/// The same key in the topic entry of `Merge::trial`.
 fn in_first_entry(key: &Key) -> Key {
     let mut key = key.clone();
     if let Some(KeySegment::Index(index)) = key.0.get_mut(1) {
@@ -218,7 +223,7 @@ fn in_first_entry(key: &Key) -> Key {
     key
 }
 
-/// Serde's message in plain words: the expected, then the found value.
+/// Serde's message in plain words: first the expected, then the found value.
 fn explain(error: &str, found: &str) -> String {
     match error.rsplit_once("expected ") {
         Some((start, expected)) if start.starts_with("unknown field") => {

@@ -1,5 +1,7 @@
 //! The configuration: one struct per section of `config/fanfare.toml`, the single source of the
-//! defaults. `load` reads the layers, `validate` judges the values.
+//! defaults. Every value has one public field, with its unit and range.
+//!
+//! `load` reads the layers, `validate` checks the values.
 
 mod delivery;
 mod fanout;
@@ -35,18 +37,19 @@ pub use server::{Server, Transport};
 pub use stream::Stream;
 pub use topics::{TopicHistory, TopicPolicy};
 
-/// The whole configuration of a hub and of the server around it.
+/// The whole configuration of a hub and of the process around it.
 ///
-/// Deserializing requires every key except `topics`. To change a few keys, start from
-/// [`Config::default`].
+/// To change a few keys in code, start from [`Config::default`]; to read a file, the environment
+/// and flags, use [`Config::load`]. [`Hub::start`](crate::Hub::start) validates it. Deserializing
+/// requires every key except `topics`, and refuses unknown keys.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table of sections")]
 pub struct Config {
-    /// The process around the hub; an embedder's hub ignores it.
+    /// The process around the hub. Only `fanfare serve` reads it; [`Hub`](crate::Hub) ignores it.
     pub server: Server,
-    /// How large the hub may grow.
+    /// The bounds of the hub as a whole.
     pub hub: HubLimits,
-    /// Every stream: heartbeat, retry, lifetime, rate.
+    /// Times and limits of every stream: heartbeat, retry, lifetime, rate.
     pub stream: Stream,
     /// The bound on a stream's unread bytes.
     pub outbox: Outbox,
@@ -54,11 +57,11 @@ pub struct Config {
     pub history: History,
     /// The limits of publishers.
     pub publish: Publish,
-    /// How events reach an author's followers.
+    /// The delivery of events to an author's followers.
     pub fanout: FanOut,
-    /// The Redis linking this instance to others.
+    /// The Redis linking this instance to others; unused with an empty `url`.
     pub redis: Redis,
-    /// How events leave, unless a topic's policy says otherwise.
+    /// Flush and conflation of topics without their own policy.
     pub delivery: Delivery,
     /// Policies by pattern; the first matching pattern wins.
     #[serde(default)]

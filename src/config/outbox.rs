@@ -5,11 +5,11 @@ use serde::Deserialize;
 
 use super::units;
 
-/// Bound of a stream's unsent bytes.
+/// The bound on a stream's unread bytes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an [outbox] section")]
 pub struct Outbox {
-    /// Unsent bytes of one stream, at least 4 KiB.
+    /// Unread bytes of one stream, 4 KiB to 1 PiB.
     #[serde(deserialize_with = "units::size")]
     pub max_bytes: usize,
     /// The action for a stream past `max_bytes`.

@@ -1,15 +1,16 @@
-//! The problems of a configuration, one line each, and the display of a value in them. `load` and
+//! The problems of a configuration, one line each, and the display of values in them. `load` and
 //! `validate` find the problems.
 
 use std::fmt;
 
 use serde_json::Value;
 
-/// Everything that is wrong, in the order of the layers; its text has a line for each.
+/// All problems of a configuration, in the order of the layers. Its text has one line for each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigProblems(pub Vec<Problem>);
 
-/// One thing that is wrong.
+/// One problem of a configuration. Its text is `place: key: message` without the empty parts. The
+/// values of passwords, tokens and secrets are hidden.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The place of the value: a file, an environment variable, a flag, `defaults`; empty if
@@ -41,15 +42,14 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Longest text of a value that is repeated in a line; past it the line is unreadable.
+/// Characters of a value shown in a problem: a longer line is unreadable.
 const MAX_SHOWN_CHARS: usize = 60;
 
-/// The value of `key` as a problem shows it. Secrets end up in logs by way of errors,
-/// so theirs is never shown.
+/// The text of a value in a problem. Errors end up in logs, so the values of secrets are hidden.
 pub(super) fn shown(key: &str, value: &Value) -> String {
     let key = key.to_lowercase();
     if ["password", "token", "secret"].iter().any(|word| key.contains(word)) {
-        return "a value that is not shown".into();
+        return "a hidden value".into();
     }
     match value {
         Value::Object(_) => "a section".into(),
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn secrets_are_never_shown() {
         for key in ["redis.password", "auth.publish_token", "auth.jwt.Secret_File"] {
-            assert_eq!(shown(key, &json!("hunter2")), "a value that is not shown");
+            assert_eq!(shown(key, &json!("hunter2")), "a hidden value");
         }
     }
 

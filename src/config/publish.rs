@@ -6,23 +6,26 @@ use serde::Deserialize;
 
 use super::units;
 
-/// Bounds of publishing.
+/// Limits of publishers.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [publish] section")]
 pub struct Publish {
     /// Bytes of one event's data, 1 to 16 MiB; more is refused with 413.
     #[serde(deserialize_with = "units::size")]
     pub max_payload: usize,
-    /// Publishes admitted per partition and not yet delivered to every worker.
+    /// Publish permits of each partition, 1 to 1,000,000. An event holds one until every worker has
+    /// taken it.
     #[serde(deserialize_with = "units::count")]
     pub max_pending: usize,
-    /// How long a publish waits for a place before it is refused with `at_capacity`.
+    /// Longest wait of a publish for a permit, up to 1 h; then it is refused with `at_capacity`.
+    /// Zero refuses at once.
     #[serde(deserialize_with = "units::duration")]
     pub max_wait: Duration,
-    /// How long a publish with an id is remembered; zero remembers none.
+    /// How long the hub remembers the id of a publish, at most 365 days; zero remembers none.
     #[serde(deserialize_with = "units::duration")]
     pub idempotency_window: Duration,
-    /// Ids remembered at once; past it a publish with a new id is refused.
+    /// Remembered ids, at least 1. At the bound, a publish with a new id is refused with
+    /// `at_capacity`.
     #[serde(deserialize_with = "units::count")]
     pub max_remembered_ids: usize,
 }

@@ -1,4 +1,4 @@
-//! A rate limit as it is written: `{ events_per_second = 100, burst = 200 }`.
+//! The form of a rate limit: `{ events_per_second = 100, burst = 200 }`.
 
 use fanfare_core::policy::Rate;
 use serde::{Deserialize, Deserializer};

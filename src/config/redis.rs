@@ -6,29 +6,29 @@ use serde::Deserialize;
 
 use super::units;
 
-/// The location of Redis, and its use.
+/// The address of Redis, and its use.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [redis] section")]
 pub struct Redis {
-    /// `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`; empty for a hub on
-    /// its own.
+    /// `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`. Empty for a single
+    /// instance without Redis.
     pub url: String,
     /// Prefix of all keys and channels: 1 to 100 letters, digits, `_`, `-`, `.` or `:`.
     pub prefix: String,
-    /// A file of accepted certificate authorities (PEM); empty for the system's.
+    /// A file of accepted certificate authorities (PEM). Empty for the system's authorities.
     pub tls_ca: String,
-    /// How long Redis may take to answer before it counts as away.
+    /// Time limit for an answer of Redis, 100 ms to 1 h. Past it Redis counts as unavailable.
     #[serde(deserialize_with = "units::duration")]
     pub timeout: Duration,
-    /// How often each connection is tried out.
+    /// Interval of the probes of each connection, 100 ms to 1 h.
     #[serde(deserialize_with = "units::duration")]
     pub probe: Duration,
-    /// How long a topic stays subscribed after its last stream.
+    /// Time a topic stays subscribed in Redis after its last stream, at most 1 h.
     #[serde(deserialize_with = "units::duration")]
     pub interest_grace: Duration,
 }
 
-/// Without the URL: it may hold a password.
+/// Hides the URL: it may hold a password.
 impl std::fmt::Debug for Redis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Redis")

@@ -14,13 +14,14 @@ pub struct Server {
     /// Address and port to listen on; port 0 lets the kernel choose one.
     #[serde(deserialize_with = "units::address")]
     pub listen: SocketAddr,
-    /// Worker threads; 0 is one per core.
+    /// Worker threads, at most 1,024; 0 is one per core.
     #[serde(deserialize_with = "units::count")]
     pub workers: usize,
-    /// Connections held by the kernel per listener before they are accepted.
+    /// The accept queue of each listening socket, in connections. The kernel bounds it at
+    /// `net.core.somaxconn`.
     #[serde(deserialize_with = "units::count")]
     pub backlog: u32,
-    /// Sockets sharing the address (`SO_REUSEPORT`), at least 1: the accept queue is `listeners ×
+    /// Sockets sharing the address (`SO_REUSEPORT`), 1 to 1,024: the accept queue is `listeners ×
     /// backlog`.
     #[serde(deserialize_with = "units::count")]
     pub listeners: u32,
@@ -30,18 +31,19 @@ pub struct Server {
     /// Whether an address reachable by other machines is allowed without authentication.
     #[serde(deserialize_with = "units::switch")]
     pub open_to_network: bool,
-    /// The drain window: at shutdown, streams end and their clients return spread over it.
+    /// The drain window, at most 1 h: at shutdown, streams end and their clients reconnect at
+    /// random times within it.
     #[serde(deserialize_with = "units::duration")]
     pub drain: Duration,
 }
 
-/// The transport of a stream's bytes. Streams are the same over both.
+/// The transport of a stream's bytes. Clients get the same stream over both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Transport {
-    /// The bare socket, if a plain `GET` comes first on a plain-text connection. All other requests
-    /// go through the framework.
+    /// The bare socket, for a plain `GET` as the first request of a connection without TLS. All
+    /// other requests go through the framework.
     Raw,
-    /// The framework's body, with its buffers.
+    /// The framework's response body, with its buffers, for every stream.
     Body,
 }

@@ -1,4 +1,4 @@
-//! The configuration as the hub's parts take it.
+//! The configuration in the form of the hub's parts: specs and policies.
 
 use std::time::Instant;
 
@@ -21,7 +21,7 @@ impl Config {
         }
     }
 
-    /// For a topic manager started at `start`, in the first phase of the ticks.
+    /// The spec of a topic manager started at `start`, in the first phase of the ticks.
     pub(crate) fn manager_spec(&self, start: Instant) -> ManagerSpec {
         ManagerSpec {
             start,

@@ -1,5 +1,5 @@
-//! `[stream]`: limits and times of every stream. Its unread bytes are in `[outbox]`, its flush in
-//! `[delivery]`.
+//! `[stream]`: times and limits of every stream. The bound on unread bytes is in `[outbox]`, flush
+//! in `[delivery]`.
 
 use std::time::Duration;
 
@@ -12,31 +12,31 @@ use super::{rate::RateTable, units};
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [stream] section")]
 pub struct Stream {
-    /// Quiet time before a heartbeat comment.
+    /// Quiet time before a heartbeat comment, 100 ms to 1 h.
     #[serde(deserialize_with = "units::duration")]
     pub heartbeat: Duration,
-    /// Least value of a stream's random `retry:`.
+    /// Shortest random `retry:` of a stream, 1 ms to 1 h.
     #[serde(deserialize_with = "units::duration")]
     pub retry_min: Duration,
-    /// Greatest value of a stream's random `retry:`, at least `retry_min`.
+    /// Longest random `retry:` of a stream, `retry_min` to 1 h.
     #[serde(deserialize_with = "units::duration")]
     pub retry_max: Duration,
-    /// How long a write may make no progress before the client counts as gone.
+    /// Longest time of a write without progress, 100 ms to 1 h. Past it the client counts as gone.
     #[serde(deserialize_with = "units::duration")]
     pub write_timeout: Duration,
-    /// The maximum age of a stream; its client then reconnects. Zero turns the limit off.
+    /// Longest life of a stream, 100 ms to 365 days; its client then reconnects. Zero is no limit.
     #[serde(deserialize_with = "units::duration")]
     pub max_lifetime: Duration,
-    /// Most that is added to `max_lifetime` at random, per stream.
+    /// Longest random extension of `max_lifetime`, per stream. Zero if `max_lifetime` is zero.
     #[serde(deserialize_with = "units::duration")]
     pub max_lifetime_jitter: Duration,
-    /// Events sent to one connection.
+    /// The rate limit of one stream, over all its topics. Zero events per second is no limit.
     #[serde(with = "RateTable")]
     pub rate: Rate,
-    /// Events filling a topic's pending batch: it then leaves before its tick.
+    /// Events filling a topic's pending batch, at least 1. A full batch leaves before its tick.
     #[serde(deserialize_with = "units::count")]
     pub max_batch_events: usize,
-    /// Bytes filling a topic's pending batch: it then leaves before its tick.
+    /// Bytes filling a topic's pending batch, at least 1. A full batch leaves before its tick.
     #[serde(deserialize_with = "units::size")]
     pub max_batch_bytes: usize,
 }

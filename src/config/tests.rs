@@ -1,5 +1,5 @@
-//! The configuration as a user meets it: the defaults file, the layers, and the exact
-//! lines of their problems.
+//! The configuration as a user sees it: the defaults file, the layers, and the exact lines of their
+//! problems.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{layers, tree::leaves, *};
 
 const DEFAULTS: &str = include_str!("../../config/fanfare.toml");
 
-/// A configuration file that is gone with the test.
+/// A configuration file, removed at the end of the test.
 struct File(PathBuf);
 
 impl File {
@@ -41,7 +41,7 @@ fn load_text(text: &str) -> Result<Config, ConfigProblems> {
     Config::load(&Sources { file: Some(&file.0), ..Sources::default() })
 }
 
-/// The problems of a file with this text, a line each, without the file's name.
+/// The problems of a file with this text, one line each, without the file's name.
 fn problems_of(text: &str) -> Vec<String> {
     let problems = load_text(text).expect_err("the text has problems").0;
     let without_place = |problem: &Problem| format!("{}: {}", problem.key, problem.message);
@@ -66,7 +66,7 @@ fn the_defaults_parse_and_are_valid() {
 #[test]
 fn every_key_of_the_defaults_file_is_known_and_every_known_key_is_in_it() {
     let tree = layers::parse(DEFAULTS).expect("the defaults parse");
-    // Unknown keys are errors, so parsing proves one half; the other half: no key may be left out.
+    // Unknown keys are errors, so parsing proves one half. The other half: no key may be missing.
     assert!(Config::deserialize(&tree).is_ok());
     for (key, _) in leaves(&tree) {
         let pointer = format!("/{}", key.to_string().replace('.', "/"));

@@ -1,5 +1,5 @@
-//! `[[topics]]`: policies by pattern. Omitted keys come from `[delivery]` and `[history]`. Finding
-//! a topic's policy is done elsewhere.
+//! `[[topics]]`: policies by pattern. Omitted keys come from `[delivery]` and `[history]`.
+//! `fanfare_core::policy` finds the policy of a topic.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use serde::Deserialize;
 
 use super::{rate, units};
 
-/// The policy of the topics matching `pattern`, unless an earlier policy matches.
+/// The policy of all topics matching `pattern`, unless an earlier entry matches.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [[topics]] entry")]
 pub struct TopicPolicy {
     /// A topic or a pattern, as in a subscription.
     pub pattern: String,
-    /// When events leave; else `delivery.flush`.
+    /// The moment of a topic's flush; else `delivery.flush`.
     #[serde(default, deserialize_with = "units::given_word")]
     pub flush: Option<Flush>,
     /// Time between two ticks, 1 ms to 1 h; else `delivery.tick`.
@@ -23,11 +23,11 @@ pub struct TopicPolicy {
     /// The events of one tick to send; else `delivery.conflate`.
     #[serde(default, deserialize_with = "units::given_word")]
     pub conflate: Option<Conflate>,
-    /// The history kept for replay.
+    /// The topic's history.
     #[serde(default)]
     pub history: TopicHistory,
-    /// Events sent to one stream from all topics of this entry; else only the stream's own limit
-    /// applies.
+    /// The rate limit of one stream over all topics of this entry. The limit of the whole stream
+    /// (`stream.rate`) applies too.
     #[serde(default, deserialize_with = "rate::given")]
     pub rate: Option<Rate>,
 }
@@ -36,10 +36,10 @@ pub struct TopicPolicy {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a history like { events = 100, ttl = \"1h\" }")]
 pub struct TopicHistory {
-    /// Events kept per topic; 0 keeps none.
+    /// Events stored per topic; 0 stores none.
     #[serde(default, deserialize_with = "units::given_count")]
     pub events: Option<usize>,
-    /// The age of an event at its expiry; zero keeps none.
+    /// The age of an event at its expiry, at most 365 days; zero stores none.
     #[serde(default, deserialize_with = "units::given_duration")]
     pub ttl: Option<Duration>,
 }

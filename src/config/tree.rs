@@ -1,11 +1,11 @@
-//! A layer as a tree: its leaves by full key, and overlaying a leaf on another tree. It knows no
-//! keys, except that `topics` is a list.
+//! A layer as a tree: its leaves by full key, and the overlay of a leaf on another tree. The only
+//! key known here is the list `topics`.
 
 use std::fmt;
 
 use serde_json::{Map, Value};
 
-/// The list with entries of keys; any other list is a value.
+/// The only list with entries of keys; any other list is a value.
 pub(super) const LIST: &str = "topics";
 
 /// One step of a key.
@@ -20,7 +20,7 @@ pub(super) enum KeySegment {
 pub(super) struct Key(pub(super) Vec<KeySegment>);
 
 impl Key {
-    /// The key of names without an index.
+    /// A key of names, without an index.
     pub(super) fn of<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
         Self(names.into_iter().map(|name| KeySegment::Name(name.into())).collect())
     }
@@ -51,8 +51,8 @@ impl fmt::Display for Key {
     }
 }
 
-/// All leaves of a layer, in the order of their keys. An empty section is a leaf too:
-/// its name may be unknown.
+/// All leaves of a layer, in the order of their keys. An empty section is a leaf too: its name may
+/// be unknown.
 pub(super) fn leaves(tree: &Value) -> Vec<(Key, Value)> {
     let mut leaves = Vec::new();
     collect(tree, &Key(Vec::new()), &mut leaves);
@@ -76,8 +76,8 @@ fn collect(node: &Value, key: &Key, leaves: &mut Vec<(Key, Value)>) {
     }
 }
 
-/// Puts `value` under `key`, making the sections on the way. An empty section over a
-/// section changes nothing.
+/// Puts `value` under `key`, and makes missing sections on the way. An empty section over a section
+/// changes nothing.
 pub(super) fn lay(tree: &mut Value, key: &[KeySegment], value: Value) {
     let Some((first, rest)) = key.split_first() else {
         let changes_nothing = tree.is_object() && value.as_object().is_some_and(Map::is_empty);

@@ -1,6 +1,6 @@
-//! Values as people write them: `"100ms"`, `"64KiB"`, `4096`. Each function is a
-//! `deserialize_with`. It also takes a number or a boolean as text, as the environment and flags
-//! give them, and its error names the expected form. `validate` checks ranges.
+//! Values with units: `"100ms"`, `"64KiB"`, `4096`. Each function is a `deserialize_with`. It also
+//! takes a number or a boolean as text, the form of the environment and of flags. Its error names
+//! the expected form. `validate` checks ranges.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
@@ -10,7 +10,7 @@ use serde::{
     de::{Error, IntoDeserializer, Unexpected, Visitor, value::StrDeserializer},
 };
 
-/// A duration like `"100ms"`, `"5m"` or `"1h 30m"`; never a bare number, since its unit would be a
+/// A duration like `"100ms"`, `"5m"` or `"1h 30m"`. A bare number is refused: its unit would be a
 /// guess.
 pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
     read(from, "a duration like \"100ms\"", |given| match given {
@@ -61,8 +61,8 @@ pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, 
     })
 }
 
-/// One of an enum's words. (A derived enum alone also takes `{ tick = … }` and then
-/// asks for a "string or map".)
+/// One of an enum's words. A derived enum alone would also take `{ tick = … }`, and its error would
+/// ask for a "string or map".
 pub(super) fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {
     let text = String::deserialize(from)?;
     let word: StrDeserializer<'_, D::Error> = text.as_str().into_deserializer();
@@ -90,7 +90,7 @@ pub(super) fn given_word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     word(from).map(Some)
 }
 
-/// A scalar as some layer gives it.
+/// A scalar of any layer.
 enum Given<'a> {
     Text(&'a str),
     Number(u64),

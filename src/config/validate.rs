@@ -1,4 +1,4 @@
-//! Ranges of values, alone and together. `load` checks types and units before.
+//! Ranges of values, alone and together. `load` has checked types and units before.
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
@@ -9,27 +9,26 @@ use super::{
     Server, Stream, TopicPolicy,
 };
 
-/// Streams of one instance: more than a machine's open files, and sums of it stay far below the
-/// largest number.
+/// Streams of one instance: more than a machine's open files, and sums of it cannot overflow.
 const MAX_CONNECTIONS: usize = 10_000_000;
 
-/// Publishes under way in a partition: each is in memory.
+/// Publishes in flight in a partition, and fan-outs of a hub: each is in memory.
 const MAX_PENDING: usize = 1_000_000;
 
-/// Bytes of history or of an outbox: 1 PiB, more than there is.
+/// Bytes of history or of an outbox: 1 PiB, more than a machine's memory.
 const MAX_BYTES: usize = 1 << 50;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
-/// Below this, heartbeats and timeouts cost more than they find out.
+/// Shorter heartbeats and timeouts cost much and detect nothing more.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3600);
 /// Long enough for any purpose, and far from overflow when added to a time.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
-/// A cursor names every partition and has to stay a short line.
+/// A cursor has a position for every partition, and must stay a short line.
 const MAX_PARTITIONS: u16 = 256;
 /// Room for one large event and its head.
 const MIN_OUTBOX_BYTES: usize = 4 * 1024;
-/// Past this an event belongs in a store, and its URL in the event.
+/// Larger data belongs in a store, and its URL in the event.
 const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
 /// `listen(2)` takes an `int`.
 const MAX_BACKLOG: u32 = i32::MAX as u32;
@@ -38,8 +37,7 @@ impl Config {
     /// Checks ranges, and values against each other.
     ///
     /// # Errors
-    /// Every problem, named by its key; the place is empty, as the values may have been
-    /// set in code.
+    /// Every problem, with its key. The place is empty: the values may come from code.
     pub fn validate(&self) -> Result<(), ConfigProblems> {
         let problems: Vec<Problem> = self.findings().into_iter().map(Problem::from).collect();
         if problems.is_empty() { Ok(()) } else { Err(ConfigProblems(problems)) }
@@ -238,12 +236,12 @@ impl Findings {
     }
 }
 
-/// A duration as it is written in the file.
+/// A duration in the form of the file.
 fn spelt(duration: Duration) -> String {
     format!("\"{}\"", humantime::format_duration(duration))
 }
 
-/// Why the hub cannot use `redis.url`, if so.
+/// The reason to refuse `redis.url`, if any.
 #[cfg(feature = "redis")]
 fn redis_url_problem(redis: &Redis) -> Option<String> {
     let is_set = !redis.url.is_empty();

@@ -6,14 +6,14 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{FanOutMode, FanOutReport};
 
-/// Bring an event to an author's followers.
+/// Deliver an event to an author's followers.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct FanOutToFollowers {
     pub author: User,
     pub event: Event,
     pub mode: FanOutMode,
-    /// One of `fanout.max_pending`, returned at the end.
+    /// One of the `fanout.max_pending` permits, returned at the end of the fan-out.
     pub permit: OwnedSemaphorePermit,
     pub answer: oneshot::Sender<Result<FanOutReport, FanOutError>>,
 }

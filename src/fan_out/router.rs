@@ -1,9 +1,8 @@
-//! The fan-out router: brings an author's event to the followers, chunk by chunk, one message
-//! per partition and chunk.
+//! The fan-out router: delivers an author's event to the followers, chunk by chunk, with one
+//! message per partition and chunk.
 //!
-//! Fan-outs take turns by chunks: each waits until the partitions have taken its chunk before
-//! it reads the next. So an author with many followers delays nobody and takes no more memory
-//! than any other author.
+//! A fan-out reads its next chunk only after the partitions have answered for the last one. So an
+//! author with many followers delays no other author, and takes no more memory.
 
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
@@ -38,7 +37,6 @@ pub(crate) struct RouterHost {
     pub lifecycle: Arc<Lifecycle>,
 }
 
-/// The actor.
 pub(crate) struct FanOutRouter {
     host: Arc<RouterHost>,
     running: Arc<Semaphore>,
@@ -64,12 +62,12 @@ impl Handler<FanOutToFollowers> for FanOutRouter {
         ctx.spawn(wrap_future(async move {
             let _turn = running.acquire().await;
             let FanOutToFollowers { author, event, mode, permit, answer } = message;
-            // A store may be the application's own: a panic in it costs this fan-out only.
+            // The application's store may panic: this must end this fan-out only.
             let report = AssertUnwindSafe(host.run(author, event, mode)).catch_unwind().await;
             let internal = |_| Err(FanOutError::Partly(Box::new(PublishError::Internal.into())));
             let report = report.unwrap_or_else(internal);
             drop(permit);
-            // The caller may be gone: the fan-out is done all the same.
+            // The caller may be gone: the answer is then dropped.
             let _ = answer.send(report);
         }));
     }
@@ -118,7 +116,8 @@ impl RouterHost {
                 Ok((chunk, next)) => {
                     followers += chunk.follower_count() as u64;
                     muted += chunk.muted_count as u64;
-                    // The first chunk says how many share the body, at least.
+                    // Encode the body once, for all followers. Their number is not known yet; the
+                    // first chunk's is a lower bound.
                     let fan_out = fan_out.get_or_insert_with(|| {
                         let body = Arc::new(encode::body(&event, chunk.follower_count()));
                         Arc::new(FanOutPublish { id: id.clone(), event: event.clone(), body })
@@ -150,8 +149,8 @@ impl RouterHost {
         Ok((Chunk::new(&page.users, &muted, self.publisher.partition_count()), page.next))
     }
 
-    /// Hands a chunk to its partitions; returns how many of the followers are online. The first
-    /// chunk may be refused as a whole; later ones wait as long as it takes.
+    /// Hands a chunk to its partitions. Returns the number of online followers in it. The first
+    /// chunk may be refused as a whole; later chunks wait without a limit.
     async fn hand_over(
         &self,
         fan_out: &Arc<FanOutPublish>,
@@ -159,8 +158,10 @@ impl RouterHost {
         is_first: bool,
     ) -> Result<u64, FanOutError> {
         let mut answers = Vec::new();
-        // In the order of the partitions, so that no two fan-outs wait for each other's permits.
+        // In the order of the partitions: no two fan-outs wait for each other's permits.
         for (partition, topics) in topics {
+            // A refusal is clean only before the first hand-over. After it, followers may have the
+            // event, and giving up would leave the others without it.
             let may_refuse = is_first && answers.is_empty();
             let permit =
                 match self.publisher.fan_out_permits(partition, topics.len(), may_refuse).await {
@@ -170,7 +171,7 @@ impl RouterHost {
                 };
             let (answer, answered) = oneshot::channel();
             let fan_out = fan_out.clone();
-            // Bounded by the permits.
+            // The permits bound the mailbox.
             let addr = self.publisher.partition(partition);
             addr.do_send(FanOutEvent { fan_out, topics, permit, answer });
             answers.push(async { answered.await.unwrap_or(Err(PublishError::Unconfirmed)) });
@@ -180,6 +181,8 @@ impl RouterHost {
             Ok(_) => true,
             Err(error) => matches!(error, PublishError::Unconfirmed | PublishError::Internal),
         };
+        // The caller must know: repeat a partial fan-out with its id, or any fan-out after a clean
+        // refusal.
         let may_be_partly = !is_first || answers.iter().any(was_taken);
         let fanned_out: Result<Vec<FannedOut>, PublishError> = answers.into_iter().collect();
         match fanned_out {
@@ -189,7 +192,8 @@ impl RouterHost {
         }
     }
 
-    /// The mode of this fan-out. Repeated by its id, a fan-out keeps its first mode.
+    /// The mode of this fan-out. A repeated fan-out (same author and id) keeps its first mode:
+    /// `auto` could otherwise change with the followers, and deliver the event a second time.
     async fn record_mode(
         &self,
         author: &User,

@@ -1,4 +1,4 @@
-//! Reads a user's feed out of the follow graph and the preferences.
+//! Reads a user's feed from the follow graph and the preferences.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,22 +6,25 @@ use fanfare_core::{error::SubscribeError, topic::Topic};
 
 use super::{FollowGraph, Preferences, User};
 
-/// Followed authors read at once.
+/// Followed authors in one page of a read.
 const PAGE: usize = 1000;
 
-/// Pause before a failed read of a feed is repeated.
+/// Pause before the retry of a failed read.
 const REREAD_PAUSE: Duration = Duration::from_millis(500);
 
 /// The stores behind feeds.
 pub(crate) struct FeedReader {
     pub graph: Arc<dyn FollowGraph>,
     pub preferences: Arc<dyn Preferences>,
-    /// Topics of one stream.
+    /// Limit for the topics of one stream.
     pub max_topics: usize,
 }
 
 impl FeedReader {
-    /// The topics of a user's feed, and the kinds muted by the user.
+    /// Reads the topics of a user's feed, and the user's muted kinds.
+    ///
+    /// # Errors
+    /// A store is unavailable, or the feed has too many topics.
     pub async fn read(&self, user: &User) -> Result<(Vec<Topic>, Vec<String>), SubscribeError> {
         let authors = self.followed(user).await?;
         let muted = self.preferences.muted(user.clone()).await?;
@@ -29,7 +32,8 @@ impl FeedReader {
         Ok((topics.collect(), muted))
     }
 
-    /// Reads again until the stores are available. `None` if the feed became invalid.
+    /// Retries until the stores are available, without a time limit. `None` if the feed has become
+    /// invalid.
     pub async fn reread(&self, user: &User) -> Option<(Vec<Topic>, Vec<String>)> {
         loop {
             match self.read(user).await {
@@ -49,6 +53,8 @@ impl FeedReader {
         loop {
             let page = self.graph.following(user.clone(), after, PAGE).await?;
             authors.extend(page.users);
+            // Checked per page, so a user following millions costs one page above the limit. The
+            // own notifications are a topic too, so the limit itself is already too many.
             if authors.len() >= max_count {
                 return Err(SubscribeError::TooManyTopics { max_count });
             }

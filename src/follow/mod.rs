@@ -1,5 +1,7 @@
-//! The follow graph and the muted kinds of each user: the store in memory, and the contract suite
-//! for every store. The seams themselves are in `fanfare_core::follow`.
+//! The follow graph and the preferences: the store in memory, the reader of feeds, and the contract
+//! suite for every store.
+//!
+//! Not here: the traits (`fanfare_core::follow`), and the store in Redis (`fanfare_redis::follow`).
 
 pub mod contract;
 mod feed_reader;

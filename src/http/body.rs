@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::refusal::Refusal;
 
-/// Longest body of a subscription: 10,000 topics of 256 bytes, quoted.
+/// Longest body of a subscription: room for 10,000 quoted topics of 256 bytes.
 pub(crate) const MAX_SUBSCRIPTION_BYTES: usize = 4 * 1024 * 1024;
 
 /// Room for a body of a publish that is not NDJSON: an array of many events.
@@ -23,7 +23,7 @@ const ARRAY_BYTES: usize = 16 * 1024 * 1024;
 /// Room for an event's other fields, quoted.
 const FIELDS_BYTES: usize = 16 * 1024;
 
-/// Longest line of NDJSON: a payload, every byte of it escaped, and the other fields.
+/// Longest line of NDJSON: a payload with every byte escaped, and the other fields.
 pub(crate) fn max_line_bytes(max_payload: usize) -> usize {
     max_payload.saturating_mul(6) + FIELDS_BYTES
 }
@@ -33,10 +33,10 @@ pub(crate) fn max_body_bytes(max_payload: usize) -> usize {
     max_line_bytes(max_payload).max(ARRAY_BYTES)
 }
 
-/// How long a whole body may take to arrive.
+/// Time limit for a whole body.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads a whole body.
+/// Reads a whole body of at most `max_bytes`, within [`READ_TIMEOUT`].
 pub(crate) async fn read(payload: Payload, max_bytes: usize) -> Result<Bytes, Refusal> {
     timeout(READ_TIMEOUT, read_all(payload, max_bytes)).await.unwrap_or_else(|_| {
         let message = "the body did not arrive in time";
@@ -64,15 +64,15 @@ pub(crate) fn object<'a, T: Deserialize<'a>>(json: &'a [u8]) -> serde_json::Resu
     }
 }
 
-/// A line of a body, without its end, or why it could not be read.
+/// A line of a body, or the refusal to read it.
 pub(crate) struct BodyLine {
     /// From 1.
     pub number: u64,
     pub bytes: Result<Bytes, Refusal>,
 }
 
-/// The lines of a body; empty ones count, but are left out. An overlong line is the last: the start
-/// of the next is unknown.
+/// The lines of a body. Empty lines are counted and skipped. Nothing is read after an overlong
+/// line: the start of the next line is unknown.
 pub(crate) struct BodyLines {
     payload: Payload,
     /// Lines before the next.
@@ -131,7 +131,7 @@ impl Stream for BodyLines {
                 if line.len() <= self.max_line_bytes {
                     break Ok(line);
                 }
-                // However it arrived: in one piece or in several.
+                // A long line may arrive in one piece, past the check of the buffer below.
                 let refusal = too_large(self.max_line_bytes);
                 break self.refuse(refusal);
             }

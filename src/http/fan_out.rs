@@ -1,4 +1,4 @@
-//! `POST /fanout`: brings an event to an author's followers.
+//! `POST /fanout`: delivers an event to an author's followers.
 
 use actix_web::{
     HttpRequest, HttpResponse,

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{hub::Hub, transport::NewStream};
 
-/// The query names the user: the proxy in front of this hub must check the caller.
+/// `GET`: the query names the user. The proxy or application in front must check the caller.
 pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
     let query = query(request.head())?;
     let [name] = &query.user[..] else {
@@ -28,8 +28,8 @@ pub(crate) async fn of(
     answer(hub, request, user, &query(request.head())?).await
 }
 
-/// Creates a feed for a transport with its own loop: of this user, or of the query's. `None` if it
-/// is refused: then the endpoint answers.
+/// Creates a feed for a transport with its own loop: for `user`, else for the query's user. `None`
+/// if it is refused: the endpoint then answers.
 pub(crate) async fn create(hub: &Hub, head: &RequestHead, user: Option<&str>) -> Option<NewStream> {
     let query = query(head).ok()?;
     let name = match (user, &query.user[..]) {

@@ -1,5 +1,5 @@
-//! `POST /follows`: edges, one a line, without a limit. Lines are stored while they are read, some
-//! hundred at a time, so at most a few thousand are in memory.
+//! `POST /follows`: an import of edges, one per line, without a limit on lines. Lines are stored
+//! while the body is read, so at most a few thousand are in memory.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -17,19 +17,19 @@ use super::{
 };
 use crate::hub::Hub;
 
-/// Longest line: two names, every byte escaped, and room.
+/// Longest line: two names with every byte escaped, and room.
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
 /// Lines stored by one call.
 const MAX_BATCH_LINES: usize = 1024;
 
-/// Calls under way: one is answered while the next is read.
+/// Calls in flight: the import reads a batch while earlier ones are stored.
 const MAX_BATCHES: usize = 4;
 
 /// Lines between two reports.
 const REPORT_LINES: u64 = 10_240;
 
-/// One line of the body.
+/// A line of the body.
 #[derive(Deserialize)]
 struct Edge<'a> {
     #[serde(borrow)]
@@ -77,7 +77,7 @@ struct ImportBatch {
     refused: Vec<(u64, Refusal)>,
     first_line: u64,
     line_count: u64,
-    /// Why nothing follows it: the body could not be read further.
+    /// The end of the import after this batch: the line without a readable body, and the refusal.
     broken: Option<(u64, Refusal)>,
 }
 
@@ -87,7 +87,7 @@ struct Stored {
     followed: Result<u64, Refusal>,
 }
 
-/// Takes the lines of a body.
+/// Stores the edges of a body. The answer begins while the body is read.
 pub(crate) async fn post(
     hub: Data<Hub>,
     request: HttpRequest,
@@ -113,7 +113,7 @@ fn answers(stored: impl Stream<Item = Stored> + 'static) -> impl Stream<Item = I
     .flatten()
 }
 
-/// An import under way.
+/// An import in flight.
 struct Import {
     stored: stream::LocalBoxStream<'static, Stored>,
     report: ImportReport,
@@ -123,7 +123,8 @@ struct Import {
 }
 
 impl Import {
-    /// The next lines of the answer; none at the end.
+    /// The next lines of the answer; `None` at the end. `buffered` keeps batches in order, so the
+    /// counts are those of a prefix of the body.
     async fn next(&mut self) -> Option<Vec<ImportLine>> {
         if self.is_finished {
             return None;
@@ -152,7 +153,7 @@ impl Import {
         Some(answers)
     }
 
-    /// Nothing of this line and of those behind it is counted; some may be stored.
+    /// Ends the import at a line. This line and all later ones are not counted; some may be stored.
     fn stop(&mut self, line: u64, refusal: Refusal) -> ImportLine {
         self.is_finished = true;
         ImportLine::Stopped { success: false, report: self.report, error: refusal.error, line }

@@ -18,7 +18,6 @@ use crate::hub::Hub;
 const DEFAULT_LIMIT: usize = 100;
 const MAX_LIMIT: usize = 1000;
 
-/// The query.
 #[derive(Deserialize)]
 struct PageQuery {
     after: Option<String>,
@@ -33,7 +32,6 @@ impl PageQuery {
     }
 }
 
-/// The answer.
 #[derive(Serialize)]
 pub(crate) struct PageAnswer {
     user: String,

@@ -1,4 +1,4 @@
-//! `PUT` and `DELETE /follows/{follower}/{author}`: one user follows another, or no longer.
+//! `PUT` and `DELETE /follows/{follower}/{author}`: adds or removes an edge.
 
 use actix_web::{
     HttpRequest,
@@ -10,22 +10,21 @@ use serde::Serialize;
 use super::{names::last_segments, origin::refuse_other_sites, refusal::Refusal};
 use crate::hub::Hub;
 
-/// The answer.
 #[derive(Serialize)]
 pub(crate) struct EdgeAnswer {
     success: bool,
     follower: String,
     author: String,
-    /// Whether it was otherwise before.
+    /// Whether the request changed the graph.
     changed: bool,
 }
 
-/// Follows.
+/// `PUT`: adds the edge.
 pub(crate) async fn put(hub: Data<Hub>, request: HttpRequest) -> Result<Json<EdgeAnswer>, Refusal> {
     answer(&request, async |[follower, author]| hub.follow(follower, author).await).await
 }
 
-/// Unfollows.
+/// `DELETE`: removes the edge.
 pub(crate) async fn delete(
     hub: Data<Hub>,
     request: HttpRequest,

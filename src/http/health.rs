@@ -1,16 +1,16 @@
-//! `/health/live` and `/health/ready`: by status code.
+//! `/health/live` and `/health/ready`. The status code is the answer.
 
 use actix_web::{HttpResponse, http::StatusCode, web::Data};
 use serde_json::json;
 
 use crate::hub::Hub;
 
-/// The process runs.
+/// Always 200: the process runs.
 pub(crate) async fn live() -> HttpResponse {
     HttpResponse::Ok().json(json!({ "status": "live" }))
 }
 
-/// The hub takes streams and publishes; 503 if it does not.
+/// 200 if the hub takes streams and publishes, else 503 with a reason.
 pub(crate) async fn ready(hub: Data<Hub>) -> HttpResponse {
     let (status, text) = match hub.is_ready() {
         true => (StatusCode::OK, "ready"),

@@ -1,4 +1,4 @@
-//! An event as JSON hands it in.
+//! An event in the JSON of a request.
 
 use fanfare_core::{
     error::ErrorCode,
@@ -22,7 +22,7 @@ struct PublishBody<'a> {
     topics: Option<Vec<String>>,
     #[serde(alias = "eventType")]
     event: Option<String>,
-    /// `null` is data, absence is not.
+    /// `null` is data; a missing field is an error.
     #[serde(borrow, default, deserialize_with = "present")]
     data: Option<&'a RawValue>,
     key: Option<String>,
@@ -51,7 +51,7 @@ pub(crate) struct IncomingFanOut {
     pub mode: FanOutMode,
 }
 
-/// Reads one event for an author's followers; its fields are checked by the hub.
+/// Reads one event for an author's followers. The hub checks its fields.
 pub(crate) fn parse_fan_out(json: &[u8]) -> Result<IncomingFanOut, Refusal> {
     let body: FanOutBody<'_> = object(json).map_err(bad_json)?;
     let FanOutBody { author, event: event_type, data, collapse, id, mode } = body;
@@ -71,15 +71,15 @@ fn present<'de: 'a, 'a, D: Deserializer<'de>>(from: D) -> Result<Option<&'a RawV
     <&RawValue>::deserialize(from).map(Some)
 }
 
-/// One event and the topics it goes to.
+/// One event and its topics.
 pub(crate) struct Incoming {
     pub topics: Vec<String>,
-    /// Whether the topics came as a list, and the answer is to be one.
+    /// Whether the request has a list of topics. The answer is then a list too.
     pub has_list: bool,
     pub event: Event,
 }
 
-/// Reads one event; its fields are checked by the hub.
+/// Reads one event. The hub checks its fields.
 pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
     let body: PublishBody<'_> = object(json).map_err(bad_json)?;
     let (topics, has_list) = match (body.topic, body.topics) {
@@ -100,7 +100,7 @@ pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
 }
 
 /// Valid JSON without the white space between tokens. Numbers and the order of keys stay literally;
-/// a JSON value would not keep them.
+/// a parsed JSON value would lose them.
 fn compact(json: &str) -> String {
     let mut compact = String::with_capacity(json.len());
     let mut copied = 0;

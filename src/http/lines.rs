@@ -1,4 +1,4 @@
-//! NDJSON answers, beginning while the request is still being read.
+//! NDJSON answers. They may begin while the request is still arriving.
 
 use actix_web::{HttpResponse, web::Bytes};
 use futures_util::{Stream, StreamExt, stream::poll_fn};
@@ -8,17 +8,16 @@ use tokio::sync::mpsc;
 /// Unread answers of one request: some 20 MB.
 const MAX_UNREAD_ANSWERS: usize = 100_000;
 
-/// Answers written in one piece, if so many are ready.
+/// Ready answers written in one piece.
 const MAX_LINES_AT_ONCE: usize = 64;
 
 const NDJSON: &str = "application/x-ndjson";
 
-/// A line, about.
+/// The usual length of a line, for the first allocation.
 const LINE_BYTES: usize = 128;
 
-/// Answers with a line each. Many clients read only when they have sent everything: so
-/// answers gather, within a bound, before no more of them are asked for, and with them
-/// nothing more of the request is read.
+/// Answers with one line each. Many clients read the answer only after sending the whole request.
+/// So answers gather here, at most [`MAX_UNREAD_ANSWERS`]; then the hub stops reading the request.
 pub(crate) fn answer_lines<T>(answers: impl Stream<Item = T> + 'static) -> HttpResponse
 where
     T: Serialize + 'static,
@@ -38,7 +37,7 @@ where
     HttpResponse::Ok().content_type(NDJSON).streaming(body)
 }
 
-/// The same with all answers ready.
+/// Answers with one line each, all ready.
 pub(crate) fn answer_all_lines(answers: &[impl Serialize]) -> HttpResponse {
     match to_lines(answers) {
         Ok(lines) => HttpResponse::Ok().content_type(NDJSON).body(lines),

@@ -1,4 +1,5 @@
-//! The HTTP surface: all routes in one list, a file an endpoint. It speaks to `Hub` only.
+//! The HTTP surface: all routes in one list, and one file per endpoint. It uses the hub's methods
+//! only, and no actor.
 
 mod body;
 mod embed;
@@ -37,7 +38,7 @@ fn routes(hub: Hub, prefix: String) -> impl FnOnce(&mut ServiceConfig) {
     }
 }
 
-/// Subscribing, publishing, and the status of topics.
+/// The endpoints of streams, publishing, fan-outs and the status of topics.
 fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     let topic = web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(topics::get);
     let stream =
@@ -58,7 +59,7 @@ fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     follows(config, hub, prefix);
 }
 
-/// Followers and muted kinds.
+/// The endpoints of followers and preferences.
 fn follows(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     let get = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     let edge = [web::put().to(follows::put), web::delete().to(follows::delete)];
@@ -75,7 +76,7 @@ fn follows(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
         .service(resource(hub, prefix, "/preferences/{user}", changes, preferences));
 }
 
-/// Health, statistics and metrics.
+/// The endpoints of health, statistics and metrics.
 fn operations(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     let get = |path, route: Route| {
         let route = route.guard(guard::Any(guard::Get()).or(guard::Head()));
@@ -88,8 +89,8 @@ fn operations(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
         .service(get("/metrics", web::to(stats::metrics)));
 }
 
-/// A resource of this hub, even beside other hubs in the application. It refuses other methods by
-/// name.
+/// A resource with this hub as its own data: the application may have other hubs. Other methods get
+/// a 405 with the allowed ones.
 fn resource<const N: usize>(
     hub: &Hub,
     prefix: &str,

@@ -6,8 +6,8 @@ use percent_encoding::percent_decode_str;
 
 use super::refusal::Refusal;
 
-/// The last segments of a request's path. The framework would replace invalid UTF-8 by U+FFFD, and
-/// so confuse users.
+/// The last segments of a request's path, decoded. The framework would replace invalid UTF-8 by
+/// U+FFFD, so two users could get the same name.
 pub(crate) fn last_segments<const N: usize>(request: &HttpRequest) -> Result<[String; N], Refusal> {
     let mut names = [const { String::new() }; N];
     for (name, segment) in names.iter_mut().rev().zip(request.uri().path().rsplit('/')) {

@@ -1,12 +1,12 @@
-//! The origin of a request, as reported by browsers.
+//! The site of a request, from the browser's `Sec-Fetch-Site`.
 
 use actix_web::HttpRequest;
 use fanfare_core::error::ErrorCode;
 
 use super::refusal::Refusal;
 
-/// Refuses a change requested by another site's page. A page can send a body of a simple type
-/// without its browser asking the hub first, but its browser reports the site.
+/// Refuses a change from a page of another site. Browsers send a body of a simple type without a
+/// CORS preflight, so CORS does not stop such a page; but they report its site.
 pub(crate) fn refuse_other_sites(request: &HttpRequest) -> Result<(), Refusal> {
     let site = request.headers().get("sec-fetch-site");
     if site.is_some_and(|site| site == "cross-site") {

@@ -1,4 +1,4 @@
-//! `GET` and `PUT /preferences/{user}`: the kinds of events muted by a user.
+//! `GET` and `PUT /preferences/{user}`: a user's muted kinds.
 
 use actix_web::{
     HttpRequest,
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::hub::Hub;
 
-/// Longest body: 64 kinds of 256 bytes, every byte escaped.
+/// Longest body: 64 kinds of 256 bytes with every byte escaped.
 const MAX_BODY_BYTES: usize = 128 * 1024;
 
 /// The body of a `PUT`.
@@ -23,7 +23,6 @@ struct PreferencesBody {
     muted: Vec<String>,
 }
 
-/// The answer.
 #[derive(Serialize)]
 pub(crate) struct PreferencesAnswer {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -32,7 +31,7 @@ pub(crate) struct PreferencesAnswer {
     muted: Vec<String>,
 }
 
-/// The muted kinds.
+/// `GET`: the muted kinds, sorted.
 pub(crate) async fn get(
     hub: Data<Hub>,
     request: HttpRequest,
@@ -42,7 +41,7 @@ pub(crate) async fn get(
     Ok(Json(PreferencesAnswer { success: false, user, muted }))
 }
 
-/// Mutes these kinds and no others.
+/// `PUT`: replaces the muted kinds.
 pub(crate) async fn put(
     hub: Data<Hub>,
     request: HttpRequest,

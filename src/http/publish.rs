@@ -1,4 +1,5 @@
-//! `POST /publish`: one event, an array of them, or a line each without end.
+//! `POST /publish`: one event, an array of events, or NDJSON with one event per line and no limit
+//! on lines.
 
 use std::{future::poll_fn, task::Poll, time::Duration};
 
@@ -24,14 +25,14 @@ use super::{
 };
 use crate::{hub::Hub, publisher::CheckedPublish};
 
-/// Lines of one NDJSON request handed over together, if so many have arrived.
+/// Arrived lines of one NDJSON request handed over together.
 const MAX_LINES_AT_ONCE: usize = 64;
 
-/// Multiple of that number allowed in flight.
+/// Hand-overs of one NDJSON request in flight.
 const MAX_AWAITED: usize = 4;
 
-/// How long the rest of a request is waited for before its answer begins. Many clients send
-/// its head and its body apart.
+/// Wait for the rest of a request before the answer begins. Many clients send head and body
+/// separately.
 const PATIENCE: Duration = Duration::from_millis(10);
 
 /// The answer to one event.
@@ -42,7 +43,7 @@ pub(crate) struct EventAnswer {
     published: Published,
 }
 
-/// One answer for `topic`, an array of them for `topics`.
+/// One answer for `topic`, an array of answers for `topics`.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 pub(crate) enum PostAnswer {
@@ -50,7 +51,7 @@ pub(crate) enum PostAnswer {
     Many(Vec<EventAnswer>),
 }
 
-/// A line's answer.
+/// The answer to one line.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum LineAnswer {
@@ -92,10 +93,10 @@ pub(crate) async fn post(
     Ok(HttpResponse::Ok().json(answer))
 }
 
-/// One event for its topics, checked. Its topics take the event together or not at all.
+/// One checked event for its topics. All topics accept the event, or none.
 struct IncomingPost {
     publishes: Vec<CheckedPublish>,
-    /// Whether the answer is a list, as the topics were.
+    /// Whether the request has a list of topics. The answer is then a list too.
     has_list: bool,
 }
 
@@ -113,7 +114,8 @@ impl IncomingPost {
     }
 }
 
-/// Hands posts over in order. The future resolves to an answer for each, refused ones included.
+/// Hands posts over in order. The returned future resolves to an answer for each post, refused
+/// posts included.
 async fn enqueue(
     hub: &Hub,
     posts: Vec<Result<IncomingPost, Refusal>>,
@@ -159,7 +161,7 @@ async fn array(hub: &Hub, body: &[u8]) -> Result<Vec<PostAnswer>, Refusal> {
         posts.push(IncomingPost::parse(hub, item.get().as_bytes()).map_err(at(index))?);
     }
     let mut answers = Vec::with_capacity(posts.len());
-    // One after the other: events behind a refused one must not be published.
+    // One after the other: events after a refused one must not be published.
     for (index, post) in posts.into_iter().enumerate() {
         match publish(hub, post).await {
             Ok(answer) => answers.push(answer),
@@ -172,9 +174,9 @@ async fn array(hub: &Hub, body: &[u8]) -> Result<Vec<PostAnswer>, Refusal> {
     Ok(answers)
 }
 
-/// Answers line by line while the request is still being read. A request arrived as a whole is
-/// answered as a whole: an answer begun before the end of its request costs HTTP/1.1 the
-/// connection, and the publisher the time for another.
+/// Answers line by line while the request is still arriving. A small request arriving at once gets
+/// its answer in one piece: an answer begun before the end of its request costs an HTTP/1.1
+/// connection, and the publisher the time for a new one.
 async fn lines(hub: Hub, mut lines: BodyLines) -> HttpResponse {
     // The framework hands over the bytes received with the head only after this.
     yield_once().await;
@@ -219,7 +221,7 @@ async fn yield_once() {
     .await;
 }
 
-/// Hands arrived lines over in order; the future resolves to their answers.
+/// Hands arrived lines over in order. The returned future resolves to their answers.
 async fn enqueue_lines(hub: &Hub, lines: Vec<BodyLine>) -> BoxFuture<'static, Vec<LineAnswer>> {
     let posts = lines.into_iter().map(|line| IncomingPost::parse(hub, &line.bytes?));
     let answers = enqueue(hub, posts.collect()).await;
@@ -230,8 +232,8 @@ async fn enqueue_lines(hub: &Hub, lines: Vec<BodyLine>) -> BoxFuture<'static, Ve
     answers.boxed()
 }
 
-/// For an event to several topics, accepted by only some of them: a plain refusal would make the
-/// publisher repeat it for all.
+/// All answers to one event, or one error. If only some topics accepted the event, the error is
+/// `unconfirmed`: after a plain refusal, the publisher could repeat the event without an id.
 fn all_or_refusal(
     answers: Vec<Result<Published, PublishError>>,
 ) -> Result<Vec<Published>, PublishError> {

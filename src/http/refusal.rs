@@ -23,7 +23,7 @@ use super::publish::PostAnswer;
 /// Base of `Retry-After` for a temporary refusal, in seconds, before jitter.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
-/// `{"error":{"code":…,"message":…}}`, the answer to a refused request.
+/// The answer to a refused request: `{"error":{"code":…,"message":…}}`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Refusal {
     pub error: RefusalBody,
@@ -65,7 +65,7 @@ impl ResponseError for Refusal {
         StatusCode::from_u16(status).expect("the table holds valid statuses")
     }
 
-    /// The refusal as JSON. A temporary refusal says when to try again.
+    /// The refusal as JSON. A temporary refusal has a `Retry-After`.
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status_code());
         if self.error.code.is_temporary() {
@@ -75,7 +75,7 @@ impl ResponseError for Refusal {
     }
 }
 
-/// Refusals of the hub's errors: their code and text.
+/// Converts the hub's errors to refusals, with their code and text.
 macro_rules! refusals {
     ($($error:ty),*) => {$(
         impl From<$error> for Refusal {
@@ -91,7 +91,7 @@ refusals!(PublishError, SubscribeError, FanOutError, ChangeError);
 impl From<FollowError> for Refusal {
     fn from(error: FollowError) -> Self {
         if let FollowError::Graph(GraphError::Unavailable(source)) = &error {
-            // Clients must not see the text of an application's store.
+            // The text of the application's store goes to the log: clients must not see it.
             tracing::warn!(error = %source, "follow graph unavailable");
         }
         Self::new(error.error_code(), error.to_string())
@@ -104,13 +104,13 @@ impl From<UserError> for Refusal {
     }
 }
 
-/// A body that is not the expected JSON.
+/// The refusal of a body with invalid or unexpected JSON.
 pub(crate) fn bad_json(error: serde_json::Error) -> Refusal {
     Refusal::new(ErrorCode::BadJson, error.to_string())
 }
 
-/// The answer to a refused stream. A browser's `EventSource` gives up for good on any status except
-/// 200, so a temporary refusal reaches it as a short stream.
+/// The answer to a refused stream. A browser's `EventSource` gives up on any status except 200
+/// (WHATWG HTML §9.2), so a temporary refusal reaches it as a short stream with a retry time.
 pub(crate) fn stream_refusal(head: &RequestHead, error: SubscribeError) -> HttpResponse {
     let reason = match &error {
         SubscribeError::AtCapacity => ShutdownReason::Capacity,
@@ -119,6 +119,7 @@ pub(crate) fn stream_refusal(head: &RequestHead, error: SubscribeError) -> HttpR
         }
         _ => return Refusal::from(error).error_response(),
     };
+    // Browsers send this header. All other clients get the status.
     if !head.headers.contains_key("sec-fetch-mode") {
         return Refusal::from(error).error_response();
     }
@@ -134,17 +135,17 @@ pub(crate) fn stream_head() -> actix_web::HttpResponseBuilder {
     head.insert_header((CONTENT_TYPE, "text/event-stream; charset=utf-8"))
         .insert_header(("Cache-Control", "no-cache, no-transform"))
         .insert_header(("X-Accel-Buffering", "no"))
-        // Keeps compressing middleware and proxies off: they would hold events back.
+        // Without this header, middleware and proxies may compress, and hold events back.
         .insert_header((CONTENT_ENCODING, "identity"))
-        // A stream is its connection's last answer: so a drained instance is idle at once.
+        // A stream is its connection's last answer: a drained instance has no idle connections.
         .force_close();
     head
 }
 
-/// 405 with the allowed methods.
+/// A 405 with the allowed methods, in its text and in `Allow`.
 pub(crate) fn method_not_allowed(methods: &[&str]) -> HttpResponse {
     let methods = methods.join(", ");
-    let message = format!("this resource takes {methods}");
+    let message = format!("this resource allows only {methods}");
     let refusal = Refusal::new(ErrorCode::MethodNotAllowed, message);
     let mut response = refusal.error_response();
     if let Ok(value) = methods.parse() {
@@ -153,7 +154,7 @@ pub(crate) fn method_not_allowed(methods: &[&str]) -> HttpResponse {
     response
 }
 
-/// Between once and twice the base, so that the refused do not return together.
+/// A random time of once to twice the base: refused clients must not return together.
 fn retry_after_seconds() -> u64 {
     RETRY_AFTER_SECONDS + rand::random_range(0..=RETRY_AFTER_SECONDS)
 }

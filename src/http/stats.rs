@@ -66,7 +66,7 @@ fn millis_at(recorded: &Histogram<u64>, quantile: f64) -> f64 {
     recorded.value_at_quantile(quantile) as f64 / 1000.0
 }
 
-/// Every reading with a key in `/stats`.
+/// `/stats`: every metric with a key there.
 pub(crate) async fn stats(hub: Data<Hub>) -> Json<Stats> {
     let parts = hub.parts();
     Json(Stats {
@@ -78,7 +78,7 @@ pub(crate) async fn stats(hub: Data<Hub>) -> Json<Stats> {
     })
 }
 
-/// Every reading, for Prometheus.
+/// `/metrics`: every metric, for Prometheus.
 pub(crate) async fn metrics(hub: Data<Hub>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")

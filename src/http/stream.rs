@@ -1,4 +1,4 @@
-//! `GET` and `POST /stream`: opens a stream.
+//! `GET`, `HEAD` and `POST /stream`: opens a stream.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -26,7 +26,8 @@ use crate::{
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The query. Any key may be repeated; `topics=`, `channels=` and `types=` hold lists.
+/// The query. Any key may be repeated. `topics=`, `channels=` and `types=` have lists, separated by
+/// commas.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct StreamQuery {
@@ -37,7 +38,7 @@ pub(crate) struct StreamQuery {
     channels: Vec<String>,
     types: Vec<String>,
     last_event_id: Vec<String>,
-    /// As polyfills spell it.
+    /// The spelling of polyfills.
     #[serde(rename = "lastEventId")]
     camel_last_event_id: Vec<String>,
     batch: Vec<String>,
@@ -51,7 +52,7 @@ impl StreamQuery {
         Subscription::new().topics(self.topic.iter().map(String::as_str).chain(lists))
     }
 
-    /// How the request wants its events.
+    /// The stream's options, from the query and the headers.
     pub fn options(&self, head: &RequestHead) -> Result<StreamOptions, Refusal> {
         let mut ids = self.last_event_id.iter().chain(&self.camel_last_event_id);
         let snapshot = match self.snapshot.first().map(String::as_str) {
@@ -91,7 +92,7 @@ pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResp
     open_by_query(&hub, &request)
 }
 
-/// `HEAD`: the answer to `GET` without the stream.
+/// `HEAD`: the head of the answer to `GET`. The stream is opened and dropped at once.
 pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
     let response = open_by_query(&hub, &request)?;
     let is_stream = response.status() == StatusCode::OK;
@@ -104,8 +105,8 @@ fn open_by_query(hub: &Hub, request: &HttpRequest) -> Result<HttpResponse, Refus
     Ok(answer_with(hub, request.head(), subscription))
 }
 
-/// Creates a stream for a transport with its own loop: of the given topics, or of the query's.
-/// `None` if it is refused: then the endpoint answers.
+/// Creates a stream for a transport with its own loop: for `subscription`, else for the query's
+/// topics. `None` if it is refused: the endpoint then answers.
 pub(crate) fn create(
     hub: &Hub,
     head: &RequestHead,
@@ -116,7 +117,7 @@ pub(crate) fn create(
     hub.create_stream(subscription.or_options(query.options(head).ok()?)).ok()
 }
 
-/// `POST`: the same as JSON.
+/// `POST`: the body names topics and options, as JSON.
 pub(crate) async fn post(
     hub: Data<Hub>,
     request: HttpRequest,
@@ -136,7 +137,7 @@ pub(crate) async fn post(
     Ok(answer_with(&hub, request.head(), subscription))
 }
 
-/// An embedder's stream: the subscription names the topics.
+/// An application's stream: the subscription names the topics.
 pub(crate) fn answer(
     hub: &Hub,
     request: &HttpRequest,
@@ -153,15 +154,15 @@ fn answer_with(hub: &Hub, head: &RequestHead, subscription: Subscription) -> Htt
     }
 }
 
-/// The stream.
+/// The response of an opened stream.
 pub(crate) fn stream_response(head: &RequestHead, reader: PipeReader) -> HttpResponse {
     let mut response = stream_head().body(EventStreamBody::new(reader));
-    // HTTP/1.0 knows no chunks: there the stream ends with its connection.
+    // HTTP/1.0 has no chunked coding: there the end of the connection ends the stream.
     response.head_mut().no_chunking(head.version < Version::HTTP_11);
     response
 }
 
-/// The lists of `types`; `None` if they name no type.
+/// The types of all lists; `None` without a type.
 fn types(lists: &[String]) -> Option<Vec<String>> {
     let types = lists.iter().flat_map(|list| list.split(','));
     let types: Vec<String> = types.filter(|name| !name.is_empty()).map(Into::into).collect();
@@ -176,7 +177,8 @@ fn format(batch: Option<&str>) -> Result<Option<Format>, Refusal> {
     }
 }
 
-/// The header `Last-Event-ID`, else the id given in the query or body.
+/// The header `Last-Event-ID`, else the id of the query or body. The header wins: a browser's
+/// reconnect sends it beside the old query.
 fn last_event_id(head: &RequestHead, given: Option<String>) -> Result<Option<String>, Refusal> {
     let Some(header) = head.headers.get(LAST_EVENT_ID) else { return Ok(given) };
     let text = header.to_str().map_err(|_| SubscribeError::Cursor(CursorError))?;
@@ -192,8 +194,8 @@ pub(crate) fn query(head: &RequestHead) -> Result<StreamQuery, Refusal> {
     query.map(|query| query.0).map_err(|error| Refusal::new(ErrorCode::BadQuery, error.to_string()))
 }
 
-/// Whether the percent-encoded bytes are UTF-8. Form decoding would replace invalid ones by U+FFFD,
-/// and a client would wait for events of another topic.
+/// Whether the percent-encoded bytes are UTF-8. Form decoding would replace invalid bytes by
+/// U+FFFD, and the client would wait for events of another topic.
 fn is_utf8(query: &str) -> bool {
     let mut bytes = Vec::with_capacity(query.len());
     let mut rest = query.as_bytes();

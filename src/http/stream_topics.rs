@@ -13,7 +13,6 @@ use super::{
 };
 use crate::hub::Hub;
 
-/// The body.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct TopicsBody {
@@ -30,7 +29,7 @@ pub(crate) struct TopicsAnswer {
     topics: Vec<String>,
 }
 
-/// Adds and removes topics. A topic in both lists is added.
+/// Adds and removes topics. A name in both lists is added.
 pub(crate) async fn post(
     hub: Data<Hub>,
     request: HttpRequest,

@@ -1,4 +1,4 @@
-//! `GET /topics/{topic}`: how a topic stands over all instances.
+//! `GET /topics/{topic}`: the status of a topic over all instances.
 
 use actix_web::{
     HttpResponse,
@@ -13,7 +13,6 @@ use serde::Serialize;
 use super::refusal::Refusal;
 use crate::{hub::Hub, instances::TopicStatus};
 
-/// The answer.
 #[derive(Serialize)]
 struct TopicAnswer<'a> {
     topic: &'a str,

@@ -27,8 +27,8 @@ pub(crate) const MAX_MUTED_KINDS: usize = 64;
 const MAX_EDGES: usize = 1024;
 
 impl Hub {
-    /// Adds an edge: `follower` follows `author`. Returns whether the edge is new. Resolves once the
-    /// edge is stored and in force in the follower's open feeds on every instance. The change
+    /// Adds an edge: `follower` follows `author`. Returns whether the edge is new. Resolves once
+    /// the edge is stored and in force in the follower's open feeds on every instance. The change
     /// completes also if the caller drops the future.
     ///
     /// # Errors

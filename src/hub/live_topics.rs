@@ -13,9 +13,9 @@ impl Hub {
     /// `client_id` is from the stream's `connected` event. A name in both lists is added. Each list
     /// has at most `hub.max_topics_per_stream` names, and so has the changed stream.
     ///
-    /// Resolves once the change is in force: every later event of an added topic reaches the stream.
-    /// Returns all topics and patterns of the stream. A reconnecting client starts with the topics
-    /// of its new request.
+    /// Resolves once the change is in force: every later event of an added topic reaches the
+    /// stream. Returns all topics and patterns of the stream. A reconnecting client starts with the
+    /// topics of its new request.
     ///
     /// # Errors
     /// See [`ChangeError`]. Nothing changes, except after [`ChangeError::Unconfirmed`]; repeating

@@ -1,4 +1,4 @@
-//! The promises of every log, as tests, for one instance or several linked ones.
+//! The promises of every log as tests, for one instance or several linked ones.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) fn config() -> Config {
     config
 }
 
-/// Every promise, one after the other. The instances are fresh and linked to each other.
+/// Tests every promise, one after the other. The instances are new, and linked to each other.
 pub(crate) async fn all(instances: &[Hub]) {
     order(instances).await;
     taken_means_kept(instances).await;
@@ -62,7 +62,7 @@ async fn refused_means_not_taken(instances: &[Hub]) {
     let max_payload = here.parts().config.publish.max_payload;
     let refused = here.publish("refused", Event::text("x".repeat(max_payload + 1))).await;
     assert_eq!(refused.unwrap_err().code(), "payload_too_large");
-    // All permits are taken, as by publishes stuck at a worker.
+    // Take all permits, like publishes waiting for a slow worker.
     let topic = crate::Topic::parse("refused").unwrap();
     let partition = topic.partition(here.parts().config.hub.partitions);
     let places = here.parts().publisher.take_all_permits(partition).await;

@@ -1,4 +1,4 @@
-//! The location of the logs of a hub's partitions, and the way from a log elsewhere to the
+//! The location of the partitions' logs, and the path of an external log's updates to the
 //! partitions.
 
 #[cfg(test)]
@@ -16,18 +16,18 @@ use futures_util::FutureExt;
 
 use crate::actors::partition::{ApplyLogUpdates, Partition};
 
-/// The location of the logs.
+/// The location of the partitions' logs.
 #[derive(Debug, Clone)]
 pub(crate) enum LogSource {
-    /// In the partitions, in memory.
+    /// In memory, owned by the partitions.
     Memory { epoch: Epoch },
-    /// Elsewhere: partitions are replicas.
+    /// Outside of the partitions, for example in Redis. The partitions are replicas.
     #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only logs elsewhere need it"))]
     External(Arc<dyn Log>),
 }
 
 impl LogSource {
-    /// The log elsewhere, if there is one.
+    /// The external log; `None` for logs in memory.
     pub fn external(&self) -> Option<Arc<dyn Log>> {
         match self {
             Self::Memory { .. } => None,
@@ -35,7 +35,7 @@ impl LogSource {
         }
     }
 
-    /// The epoch of the present sequences; `None` before the first contact.
+    /// The epoch of the present sequences; `None` before the first contact with an external log.
     pub fn epoch(&self) -> Option<Epoch> {
         match self {
             Self::Memory { epoch } => Some(*epoch),
@@ -59,7 +59,7 @@ impl Replicas for PartitionReplicas {
     }
 
     fn link_down(&self, partition: u16) {
-        // One a link: so past the mailbox's bound.
+        // One per link, so it may pass the mailbox's bound.
         self.0[usize::from(partition)].do_send(ApplyLogUpdates(vec![LogUpdate::LinkDown]));
     }
 }

@@ -1,7 +1,7 @@
 //! The hub's counters. Counters on an event's way are per worker, so no cache line moves between
-//! cores; a scrape adds them up.
+//! cores. A scrape adds them up.
 //!
-//! `table` lists them for `prometheus` and `http::stats`.
+//! `table` lists all metrics, for `prometheus` and `http::stats`.
 
 mod prometheus;
 mod table;
@@ -30,17 +30,17 @@ pub(crate) use self::{
 /// Histograms keep two significant digits: a value is at most 1 % off.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
-/// The end of a stream: `client`, or a `shutdown`'s reason.
+/// The reasons of a stream's end: `client`, or the reason of its `shutdown`.
 const CLOSE_REASONS: [&str; 5] = ["client", "drain", "capacity", "lifetime", "slow"];
 
-/// Locked to record a value, or by a scrape.
+/// A histogram. The lock is held to record one value, or for a scrape.
 type SharedHistogram = Mutex<Histogram<u64>>;
 
-/// Counters of the whole hub, off an event's way.
+/// Counters of the whole hub, for everything but deliveries.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub opened: AtomicU64,
-    /// Of those opened, streams on the bare socket.
+    /// Raw streams among the opened ones.
     pub opened_raw: AtomicU64,
     pub published: AtomicU64,
     pub actor_panics: AtomicU64,
@@ -90,13 +90,13 @@ impl Metrics {
         worker
     }
 
-    /// A stream has closed.
+    /// Counts a closed stream.
     pub fn count_closed(&self, reason: &'static str, duration: Duration) {
         *self.closed.lock().entry(reason).or_default() += 1;
         record(&self.durations, duration.as_millis() as u64);
     }
 
-    /// A stream opened; `result` describes its resume.
+    /// Counts the resume of an opened stream.
     pub fn count_replay(&self, result: ReplayResult) {
         let counter = match result {
             ReplayResult::None => return,
@@ -106,12 +106,12 @@ impl Metrics {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A partition says how many topics it knows.
+    /// Sets the number of topics known to a partition.
     pub fn set_topics(&self, partition: u16, count: usize) {
         self.topics[usize::from(partition)].store(count, Ordering::Relaxed);
     }
 
-    /// A partition says how often it has caught up with its log in Redis.
+    /// Sets the number of times a partition has caught up with its log in Redis.
     pub fn set_refills(&self, partition: u16, count: u64) {
         self.refills[usize::from(partition)].store(count, Ordering::Relaxed);
     }
@@ -131,24 +131,24 @@ impl WorkerMetrics {
         }
     }
 
-    /// A stream with so many topics has opened.
+    /// Adds the topics and patterns of an opened or changed stream.
     pub fn add_subscriptions(&self, topic_count: usize) {
         self.subscriptions.fetch_add(topic_count as i64, Ordering::Relaxed);
     }
 
-    /// It has closed.
+    /// Removes the topics and patterns of a closed or changed stream.
     pub fn remove_subscriptions(&self, topic_count: usize) {
         self.subscriptions.fetch_sub(topic_count as i64, Ordering::Relaxed);
     }
 
-    /// A stream's unsent bytes have changed.
+    /// Applies a change of a stream's unsent bytes.
     pub fn count_unsent(&self, before: usize, after: usize) {
         if before != after {
             self.unsent_bytes.fetch_add(after as i64 - before as i64, Ordering::Relaxed);
         }
     }
 
-    /// A stream has lost events.
+    /// Counts the events dropped from a stream.
     pub fn count_losses(&self, losses: &Losses) {
         let counts = [
             (&self.conflated, losses.conflated),
@@ -160,12 +160,12 @@ impl WorkerMetrics {
         }
     }
 
-    /// The oldest event of a write was published so long before.
+    /// Records the time from publish to write of a write's oldest event.
     pub fn record_latency(&self, latency: Duration) {
         record(&self.latencies, latency.as_micros() as u64);
     }
 
-    /// A topic manager's turn has ended.
+    /// Records the activity of a topic manager's turn.
     pub fn record_activity(&self, activity: &Activity) {
         if activity.conflated > 0 {
             self.conflated.fetch_add(activity.conflated, Ordering::Relaxed);

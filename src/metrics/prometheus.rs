@@ -1,5 +1,5 @@
-//! The rows in the OpenMetrics text format, as Prometheus reads it. Nothing global: a registry
-//! per answer.
+//! The rows in the OpenMetrics text format, for Prometheus. Each answer has its own registry, so
+//! several hubs in one process stay apart.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ use prometheus_client::{
 
 use super::table::{Row, Value};
 
-/// The answer to a scrape.
+/// The text of a scrape.
 pub(crate) fn render(rows: Vec<Row>) -> String {
     let mut registry = Registry::default();
     registry.register_collector(Box::new(Scrape(rows)));
@@ -60,7 +60,7 @@ fn encode(encoder: &mut DescriptorEncoder, row: &Row) -> fmt::Result {
     }
 }
 
-/// The count of each bucket by its upper bound.
+/// The upper bound and the count of each bucket, not cumulated.
 fn buckets(recorded: &Histogram<u64>, bounds: &[f64], unit: f64) -> Vec<(f64, u64)> {
     let mut below = 0;
     let bounds = bounds.iter().copied().chain([f64::INFINITY]);

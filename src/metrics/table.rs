@@ -1,4 +1,4 @@
-//! The table of everything the hub counts: the one list behind `/stats` and `/metrics`.
+//! The table of all metrics: the one list behind `/stats` and `/metrics`.
 
 use std::sync::atomic::Ordering;
 
@@ -30,14 +30,14 @@ pub(crate) struct Row {
     pub value: Value,
 }
 
-/// A reading.
+/// The value of a metric.
 pub(crate) enum Value {
     Counter(u64),
     Gauge(i64),
     Seconds(f64),
     /// Counters of one metric, by the value of a label.
     Labelled(&'static str, Vec<(&'static str, u64)>),
-    /// Recorded values are divided by `unit`.
+    /// Divided by `unit`, recorded values have the metric's own unit.
     Histogram {
         recorded: Histogram<u64>,
         bounds: &'static [f64],
@@ -45,7 +45,7 @@ pub(crate) enum Value {
     },
 }
 
-/// Readings from elsewhere than [`Metrics`].
+/// Values from outside of [`Metrics`].
 #[derive(Debug)]
 pub(crate) struct Gauges {
     pub connections: usize,
@@ -55,7 +55,7 @@ pub(crate) struct Gauges {
 }
 
 impl Metrics {
-    /// Every metric at this moment.
+    /// The current value of every metric.
     pub fn rows(&self, gauges: &Gauges) -> Vec<Row> {
         let workers = self.workers.lock().clone();
         let sum = |counter: fn(&WorkerMetrics) -> u64| -> u64 {

@@ -1,4 +1,4 @@
-//! The promises of every store, kept over a real Redis.
+//! The contract suite of follow stores, over a real Redis.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -14,7 +14,7 @@ use fanfare_redis::{Target, follow::RedisFollows};
 use super::tests::TestRedis;
 use crate::{Config, follow::contract};
 
-/// Two instances used in turns.
+/// Two instances; calls alternate between them.
 struct Turns {
     instances: [RedisFollows; 2],
     count: AtomicUsize,

@@ -1,4 +1,6 @@
-//! Starts the log, the cluster and the follow store over Redis.
+//! Starts the log, the cluster and the follow store over Redis, from the configuration.
+//!
+//! Not here: their logic (`fanfare_redis`).
 
 #[cfg(test)]
 mod follow_tests;
@@ -18,8 +20,7 @@ use crate::{
     threads::start_alone,
 };
 
-/// Starts the log and cluster on a thread of their own. They connect after
-/// [`RedisLog::begin`].
+/// Starts log and cluster on their own thread. They connect after [`RedisLog::begin`].
 pub(crate) fn start_log(
     config: &Config,
     policies: Arc<Policies>,
@@ -41,7 +42,7 @@ pub(crate) fn start_log(
     Ok(start_alone("fanfare-redis", stop, move || RedisLog::start(spec, metrics))?)
 }
 
-/// Starts the connections of the follow store on a thread of their own.
+/// Starts the follow store's connections on their own thread.
 pub(crate) fn start_follows(
     config: &Config,
     stop: &CancellationToken,

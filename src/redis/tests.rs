@@ -1,4 +1,4 @@
-//! The promises of every log, kept over a real Redis by two instances.
+//! The contract suite of logs, over a real Redis with two instances.
 
 use std::{
     net::TcpListener,
@@ -9,7 +9,7 @@ use std::{
 
 use crate::{Hub, log::contract};
 
-/// A Redis of its own, gone with this value.
+/// A Redis server of one test. It ends, and its files go, when this value is dropped.
 pub(crate) struct TestRedis {
     process: Child,
     port: u16,
@@ -30,7 +30,7 @@ impl TestRedis {
         Self { process, port, directory }
     }
 
-    /// As `redis.url` takes it.
+    /// The value for `redis.url`.
     pub fn url(&self) -> String {
         format!("redis://127.0.0.1:{}", self.port)
     }

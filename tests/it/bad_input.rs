@@ -474,7 +474,7 @@ async fn half_a_request_leaves_nothing_behind() {
         }
     }
     still_serves(&server).await;
-    assert_eq!(server.stats().await["published"], 1, "only what was published to be sure");
+    assert_eq!(server.stats().await["published"], 1, "only the event of still_serves");
 }
 
 #[tokio::test]
@@ -626,7 +626,7 @@ async fn an_overloaded_hub_refuses_and_has_not_taken_the_event() {
             break response;
         }
         taken += 1;
-        assert!(taken <= 16, "the bound holds");
+        assert!(taken <= 16, "within the bound");
     };
     refused(&refusal, 503, "at_capacity");
     assert!(refusal.header("retry-after").is_some());

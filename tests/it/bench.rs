@@ -82,7 +82,7 @@ async fn a_run_without_a_rate_is_a_table_for_people() {
         assert!(table.contains(&format!("| {row}")), "{table}");
     }
     assert!(table.contains("0 lost, 0 twice, 0 out of order"), "{table}");
-    assert!(stderr(&output).is_empty(), "no progress where there is no terminal");
+    assert!(stderr(&output).is_empty(), "no progress without a terminal");
 }
 
 #[tokio::test]

@@ -128,7 +128,7 @@ async fn an_address_in_use_is_1() {
 
     let server = Server::start(&["--no-demo"]).await;
     let output = fanfare(&["serve", "--no-demo", "--listen", &server.addr.to_string()], &[]);
-    assert_eq!(output.status.code(), Some(1), "another fanfare, that would share its port");
+    assert_eq!(output.status.code(), Some(1), "another fanfare would share its port");
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn a_second_signal_ends_at_once() {
     // A client with unread data delays the end of the drain.
     let _stalled = Stream::subscribe(server.addr, "topic=a").await;
     let filler = "x".repeat(60_000);
-    until(DEADLINE, "there is more than the sockets hold", async || {
+    until(DEADLINE, "the socket buffers are full", async || {
         for _ in 0..10 {
             server.publish(json!({"topic": "a", "data": filler})).await;
         }

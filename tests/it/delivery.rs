@@ -207,7 +207,7 @@ async fn a_snapshot_is_the_newest_of_each_key() {
     publish_keyed(&server, "price:x", &[("l", 6)]).await;
     assert_eq!(stream.take_data(1).await, ["6"], "then live");
     let mut stream = Stream::resume(server.addr, "topic=price:x&snapshot=true", &id).await;
-    assert_eq!(stream.take_data(1).await, ["6"], "an id wins: what it has it gets no more");
+    assert_eq!(stream.take_data(1).await, ["6"], "the id wins: earlier events are not sent again");
     let mut stream = Stream::subscribe(server.addr, "topic=price:x").await;
     publish_keyed(&server, "price:x", &[("k", 7)]).await;
     assert_eq!(stream.take_data(1).await, ["7"], "not asked for, no snapshot");
@@ -296,7 +296,7 @@ async fn the_rate_of_a_stream_is_its_own() {
     tokio::select! {
         biased;
         _ = second.take_data(5) => {}
-        _ = first.take_data(30) => panic!("the first was to wait for a second and more"),
+        _ = first.take_data(30) => panic!("the first must wait for more than a second"),
     }
 }
 
@@ -318,7 +318,7 @@ async fn read_to(stream: &mut Stream, last: u64, reason: &str) -> (usize, usize)
         }
         assert_eq!(event.event, "message", "{}", event.event);
         let number = event.json()[0].as_u64().expect("a number");
-        assert!(number == next || may_skip && number > next, "{number} where {next} was next");
+        assert!(number == next || may_skip && number > next, "{number} instead of {next}");
         (next, may_skip) = (number + 1, false);
         received += 1;
         if number == last {
@@ -395,7 +395,7 @@ async fn a_slow_consumer_is_disconnected_and_resumes_without_loss() {
     let mut stream = Stream::resume(server.addr, "topic=a", &id).await;
     assert_eq!(stream.connected["resumed"], true);
     for number in seen..published {
-        assert_eq!(stream.next().await.json()[0], number, "from where it was cut");
+        assert_eq!(stream.next().await.json()[0], number, "from the cut on");
     }
     for (number, event) in events.iter().enumerate() {
         assert_eq!(event.json()[0], number);
@@ -497,7 +497,7 @@ async fn what_a_client_has_not_read_is_told_and_not_buffered_elsewhere() {
     let events: Vec<Value> =
         (0..EVENTS).map(|number| json!({"topic": format!("t:{number}"), "data": filler})).collect();
     server.publish(Value::from(events)).await;
-    until(DEADLINE, "the outbox holds what is not read", async || {
+    until(DEADLINE, "the outbox is filled", async || {
         server.metric("fanfare_outbox_bytes").await > 1_000_000.0
     })
     .await;

@@ -24,7 +24,7 @@ use crate::support::{
 };
 
 fn hub() -> Hub {
-    Hub::start(Config::default()).expect("the defaults hold")
+    Hub::start(Config::default()).expect("the defaults are valid")
 }
 
 /// The body of a stream without a socket.

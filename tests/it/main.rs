@@ -1,6 +1,6 @@
 //! Everything visible from outside, against real servers, sockets and browsers.
 
-#![allow(clippy::duplicate_mod, reason = "what `over_body` is for")]
+#![allow(clippy::duplicate_mod, reason = "`over_body` compiles modules twice")]
 
 mod support;
 

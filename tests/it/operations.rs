@@ -51,7 +51,7 @@ async fn a_draining_server_is_live_and_not_ready() {
     // A client with unread data delays the end of the drain.
     let stalled = Stream::subscribe(server.addr, "topic=a").await;
     let filler = "x".repeat(60_000);
-    until(DEADLINE, "there is more than the sockets hold", async || {
+    until(DEADLINE, "the socket buffers are full", async || {
         for _ in 0..10 {
             server.publish(json!({"topic": "a", "data": filler})).await;
         }

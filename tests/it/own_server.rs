@@ -34,7 +34,7 @@ struct Application {
 
 impl Application {
     fn start(head_timeout: Duration) -> Self {
-        let hub = Hub::start(Config::default()).expect("the defaults hold");
+        let hub = Hub::start(Config::default()).expect("the defaults are valid");
         let app_hub = hub.clone();
         let server = fanfare::Server::new(&hub, move || {
             App::new()

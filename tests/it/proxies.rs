@@ -161,7 +161,7 @@ async fn behind_nginx_and_haproxy_a_killed_instance_is_replaced_by_another_witho
         let victim = behind.with_stream().await;
         behind.instances.servers[victim].kill9();
         assert_eq!(stream.rest().await, []);
-        assert!(!stream.is_ended_cleanly(), "{proxy:?} says that it was cut");
+        assert!(!stream.is_ended_cleanly(), "{proxy:?} passes the cut on");
         // The proxy chooses the first instance freely. It must skip the dead one every time.
         for _ in 0..3 {
             publish(behind.addr, event("meanwhile")).await;
@@ -209,7 +209,7 @@ async fn behind_nginx_and_haproxy_nobody_is_refused_while_an_instance_drains() {
             assert_eq!(seen.resumed + 1, seen.connected, "{index}: {}", seen.story());
             told += usize::from(!seen.shutdowns.is_empty());
         }
-        assert!(told as u64 >= on_first, "{told} of {on_first} were told");
+        assert!(told as u64 >= on_first, "{told} of {on_first} got shutdown");
     }
 }
 

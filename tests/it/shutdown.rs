@@ -52,10 +52,10 @@ async fn sigterm_under_load_delivers_what_was_answered_tells_every_stream_and_ex
     let start = Instant::now();
     server.terminate();
     let answered = publisher.await.expect("the publisher does not panic");
-    streams.until_all("was told", |seen| !seen.shutdowns.is_empty()).await;
+    streams.until_all("got shutdown", |seen| !seen.shutdowns.is_empty()).await;
     streams.until_all("has ended", |seen| !seen.ends.is_empty()).await;
     let exit = server.wait_exit(WINDOW + 2 * GRACE).await;
-    println!("{STREAM_COUNT} streams told and process gone in {:?}", start.elapsed());
+    println!("{STREAM_COUNT} streams closed and process ended in {:?}", start.elapsed());
     assert!(start.elapsed() < WINDOW + GRACE, "took {:?}", start.elapsed());
     assert_eq!(exit.code(), Some(0));
     for probe in probes {
@@ -85,7 +85,7 @@ async fn sigterm_under_load_delivers_what_was_answered_tells_every_stream_and_ex
 /// In process: a server's drain would be over before a client's second request.
 #[actix_web::test]
 async fn a_draining_hub_refuses_new_streams_and_publishes_and_says_that_it_is_not_ready() {
-    let hub = Hub::start(Config::default()).expect("the defaults hold");
+    let hub = Hub::start(Config::default()).expect("the defaults are valid");
     let routes = hub.clone();
     let server = HttpServer::new(move || App::new().configure(routes.routes("")))
         .workers(1)
@@ -142,7 +142,7 @@ async fn a_second_signal_ends_at_once() {
         let (_stalled, reader) = stalled_and_reader(&server).await;
         server.signal(first);
         // The signal has arrived; the stalled client keeps the server from exiting.
-        reader.until_all("was told", |seen| !seen.shutdowns.is_empty()).await;
+        reader.until_all("got shutdown", |seen| !seen.shutdowns.is_empty()).await;
         assert_eq!(server.exit_status(), None, "after {first}");
         server.signal(second);
         let exit = server.wait_exit(Duration::from_secs(5)).await;

@@ -63,7 +63,7 @@ async fn a_stalled_reader_delays_nobody_and_resumes_without_loss_after_its_disco
     let with = phase(&mut publisher, &others).await;
     assert_not_slower(&with, &without);
     assert_heartbeats(&idle).await;
-    assert_eq!(server.metric(CLOSED_AS_SLOW).await, 0.0, "it was to be stalled all the time");
+    assert_eq!(server.metric(CLOSED_AS_SLOW).await, 0.0, "the stalled stream was closed");
 
     fill_until(&server, CLOSED_AS_SLOW, 1.0, &mut publisher).await;
     publisher.publish(FEED, "stall:feed", "after its end").await;

@@ -12,12 +12,12 @@ const DESKTOP = { viewport: { width: 1200, height: 900 } };
 const PHONE = {
   viewport: { width: 390, height: 844 },
   deviceScaleFactor: 2,
-  isMobile: true, // a page without a viewport meta is then laid out 980 wide, as on a real phone
+  isMobile: true, // lays out a page without a viewport meta 980 wide, like a real phone
   hasTouch: true,
   colorScheme: 'dark',
 };
 
-/** Fewer moving cards than this, and the demo shows nothing. */
+/** The demo must show at least this number of moving cards. */
 const MIN_CARD_COUNT = 3;
 
 await runWalk('demo-page', async (walker) => {
@@ -27,7 +27,7 @@ await runWalk('demo-page', async (walker) => {
   const note = await publishNote(walker, desktop);
   walker.print({ ready: true });
 
-  await walker.lineOfStdin('that the hub was restarted');
+  await walker.lineOfStdin('the hub was restarted');
   await untilLive(walker, desktop);
   await untilPricesMove(walker, desktop);
   await walker.takeScreenshot(desktop, 'demo-desktop.png');
@@ -45,7 +45,7 @@ async function untilLive(walker, page) {
   await walker.untilText(page, '#state', 'live');
 }
 
-/** Compares with the prices of this moment: what stood there before a restart proves nothing. */
+/** Compares with the prices of this moment: prices from before a restart prove nothing. */
 async function untilPricesMove(walker, page) {
   walker.at(`waiting until ${MIN_CARD_COUNT} cards have prices`);
   const before = await page.waitForFunction((minCardCount) => {
@@ -69,7 +69,7 @@ async function untilPricesMove(walker, page) {
   );
 }
 
-/** Publishes as a visitor does: topic and type as the form proposes them, if it proposes any. */
+/** Publishes like a visitor, with the topic and type proposed by the form, if any. */
 async function publishNote(walker, page) {
   const note = `note ${process.pid} from the page test`;
   walker.at('filling in #publish-form');

@@ -10,7 +10,7 @@ import { parseArgs } from 'node:util';
 
 const USAGE = 'usage: --url URL --topics a,b [--types price,connected] [--until TYPE [--until-data DATA]] [--timeout SECONDS]';
 
-/** The control events of the hub: what a reader listens for besides messages when `--types` is not given. */
+/** The control events of the hub. Without `--types` a reader listens to these and to messages. */
 const CONTROL_TYPES = 'connected,gap,shutdown';
 
 /** Reads the options and starts the deadline. `name` is printed as `reader` on every line. */
@@ -27,7 +27,7 @@ export function startReader(name) {
     process.exit(code);
   }
 
-  /** Prints one line; ends the process if it is the one that `--until` waits for. */
+  /** Prints one line. Ends the process if the event matches `--until`. */
   function print(event) {
     if (ended) return;
     process.stdout.write(JSON.stringify({ reader: name, ...event }) + '\n');
@@ -44,12 +44,12 @@ export function startReader(name) {
     onOpen: () => print({ type: '$open' }),
     onError: (message) => print({ type: '$error', message }),
     onEvent: (type, id, data) => print({ type, id, data }),
-    /** The library will not try again. */
+    /** The library does not reconnect. */
     onClosed(message) {
       print({ type: '$closed', message });
       end(3, `gave up: ${message}`);
     },
-    /** Registers what to close before the process exits. */
+    /** Registers a function to run before the process exits. */
     beforeExit: (close) => onEnd.push(close),
   };
 }

@@ -74,7 +74,7 @@ await runWalk('social-feed', async (walker) => {
   await bob.goto(new URL('/?user=bob', walker.options.url).href);
   await walker.untilText(bob, '#unread', '1');
   await walker.untilText(bob, `[data-post="${missed}"] .text`, 'while bob is away');
-  check(await bob.isChecked('#mute'), 'what is muted stays so');
+  check(await bob.isChecked('#mute'), 'the mute is kept');
 
   const phone = await open(walker, 'bob', PHONE);
   await walker.untilText(phone, `[data-post="${missed}"] .text`, 'while bob is away');
@@ -89,7 +89,7 @@ async function open(walker, user, device) {
   return page;
 }
 
-/** Posts as a visitor does; the post's id. */
+/** Posts like a visitor. Returns the post's id. */
 async function write(walker, page, text) {
   walker.at(`posting ${text}`);
   const answered = page.waitForResponse((response) => response.url().endsWith('/api/posts'));
@@ -99,7 +99,7 @@ async function write(walker, page, text) {
   return post.id;
 }
 
-/** While bob follows, posts come; while he does not, none; all in the stream that is open. */
+/** Posts arrive only while bob follows the author, always in the same open stream. */
 async function followAndUnfollow(walker, bob, author, mode, isFollowed) {
   for (const follows of [isFollowed, !isFollowed, isFollowed, !isFollowed]) {
     walker.at(`having bob ${follows ? 'follow' : 'not follow'} ${author}`);
@@ -110,7 +110,7 @@ async function followAndUnfollow(walker, bob, author, mode, isFollowed) {
     const { post, fanout } = await call(walker, 'POST', '/api/posts', { author, text: `for ${follows ? 'followers' : 'others'}` });
     check(fanout.mode === mode, `the posts of ${author} are for ${mode}: ${JSON.stringify(fanout)}`);
     // A post sure to arrive: after it, all earlier posts have arrived too.
-    const last = await call(walker, 'POST', '/api/posts', { author: 'ada', text: `for whoever follows ada, not ${author}` });
+    const last = await call(walker, 'POST', '/api/posts', { author: 'ada', text: `for followers of ada, not of ${author}` });
     await walker.untilText(bob, `[data-post="${last.post.id}"] .author`, 'ada');
     if (follows) await walker.untilText(bob, `[data-post="${post.id}"] .author`, author);
     const hasCome = (await eventsOf(bob, 'post')).some(({ id }) => id === post.id);
@@ -130,10 +130,10 @@ function eventsOf(page, type) {
 }
 
 function check(holds, what) {
-  if (!holds) throw new Error(`it does not hold that ${what}`);
+  if (!holds) throw new Error(`check failed: ${what}`);
 }
 
-/** Keeps what the stream of the page brings. */
+/** Records the events of the page's stream. */
 function record() {
   window.events = [];
   window.EventSource = class extends EventSource {

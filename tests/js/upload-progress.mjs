@@ -29,19 +29,19 @@ async function walk(walker) {
   if ((await watcher.textContent('#sha256')) !== sha256) throw new Error('the watcher sees another hash');
   walker.print({ ...(await page.evaluate(() => ({ events: window.events, shown: window.shown }))), sha256 });
 
-  walker.at('uploading what takes long');
+  walker.at('uploading the long file');
   await page.setInputFiles('#file', walker.options.long);
   await page.click('#send');
   await walker.untilText(page, '#percent', /^\([1-9]/);
   await page.click('#cancel');
   await walker.untilText(page, '#state', 'failed: the connection ended before the file did');
 
-  walker.at('uploading what is too large');
+  walker.at('uploading the large file');
   await page.setInputFiles('#file', walker.options.large);
   await page.click('#send');
   await walker.untilText(page, '#state', /^failed: the file has .* is the most$/);
 
-  walker.at('uploading what is too large past the check of the page');
+  walker.at('uploading the large file past the check of the page');
   await page.evaluate(async () => {
     const { id } = await (await fetch('/uploads', { method: 'POST' })).json();
     await watch(id);
@@ -52,7 +52,7 @@ async function walk(walker) {
   walker.print({ ok: true });
 }
 
-/** Keeps what every stream of the page brings, and each value of the bar. */
+/** Records the events of all streams of the page, and each value of the bar. */
 function record() {
   window.events = [];
   window.shown = [];

@@ -22,7 +22,7 @@ export async function runWalk(name, walk, more = []) {
   let isFailing = false;
   let lines;
 
-  /** Only the first failure is told: closing the browser makes more of them. */
+  /** Reports only the first failure: closing the browser causes more. */
   async function fail(message, code = 1) {
     if (isFailing) return;
     isFailing = true;
@@ -38,12 +38,12 @@ export async function runWalk(name, walk, more = []) {
   const walker = {
     options,
 
-    /** What is being done, for the message of a failure. */
+    /** Sets the current stage, for the message of a failure. */
     at(text) {
       stage = text;
     },
 
-    /** Opens a page of the server, with `prepare` run in it before its own scripts. */
+    /** Opens a page of the server. `prepare` runs in it before the page's own scripts. */
     async openPage(title, path = '/', device = {}, prepare) {
       stage = `opening the page (${title})`;
       const page = await browser.newPage(device);
@@ -55,7 +55,7 @@ export async function runWalk(name, walk, more = []) {
       return page;
     },
 
-    /** Waits until an element's text is, or matches, what is wanted. */
+    /** Waits until an element's text equals or matches `wanted`. */
     async untilText(page, selector, wanted) {
       stage = `waiting until ${selector} says ${wanted}`;
       await page.waitForFunction(
@@ -69,7 +69,7 @@ export async function runWalk(name, walk, more = []) {
 
     /** Fails if the page is wider than its window. */
     async checkWidth(page, width) {
-      stage = `checking that nothing is wider than ${width} px`;
+      stage = `checking the width: at most ${width} px`;
       // Not against `innerWidth`: a phone zooms out to fit wide content, and innerWidth grows with it.
       const { scrollWidth, widest } = await page.evaluate((width) => {
         const all = [...document.body.querySelectorAll('*')];
@@ -86,14 +86,14 @@ export async function runWalk(name, walk, more = []) {
       await page.screenshot({ path: join(options.screenshots, file), fullPage: true });
     },
 
-    /** Tells the test. */
+    /** Sends the test a line of JSON. */
     print(line) {
       process.stdout.write(JSON.stringify(line) + '\n');
     },
 
-    /** Waits for the test to have done something. */
+    /** Waits for the test's line: its part is done. */
     async lineOfStdin(what) {
-      stage = `waiting for the line that says ${what}`;
+      stage = `waiting for the line: ${what}`;
       lines ??= createInterface({ input: process.stdin })[Symbol.asyncIterator]();
       const { value, done } = await lines.next();
       if (done) throw new Error('stdin ended');

@@ -1,5 +1,7 @@
-//! The bridge actor: knows the node of each partition, keeps a link to each node, and sends
-//! publishes. It restarts links forever.
+//! The bridge actor. It finds the node of each partition, keeps one link to each node, and sends
+//! publish batches. It restarts links forever.
+//!
+//! Not here: pushes and queries (`link`), and the order within a partition (`publish_queue`).
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -33,15 +35,15 @@ use crate::{
     target::Endpoint,
 };
 
-/// The first and the longest wait before a link is tried again; each is shortened by up to
-/// half at random, so that instances do not return together.
+/// Bounds of the pause before a link is restarted. The pause doubles with each failure in a row.
+/// It is shortened by up to half at random, so that instances do not reconnect together.
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// A link of at least this age resets the back-off.
+/// A link older than this resets the back-off.
 const LASTING: Duration = Duration::from_secs(2);
 
-/// Pause before a publish temporarily refused by Redis is retried.
+/// Pause before the retry of a batch temporarily refused by Redis.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// A node with partitions.
@@ -50,11 +52,11 @@ struct RedisNode {
     generation: u64,
     requests: mpsc::UnboundedSender<(u16, Vec<LogRequest>)>,
     task: JoinHandle<()>,
-    /// When its link began to work.
+    /// The start of its link; `None` while the link is opening.
     began_at: Option<Instant>,
 }
 
-/// The actor.
+/// One per instance. The hub's stop token ends it and refuses all waiting publishes.
 pub struct RedisBridge {
     pub(super) settings: Arc<BridgeSettings>,
     replicas: Option<Arc<dyn Replicas>>,
@@ -65,7 +67,7 @@ pub struct RedisBridge {
     failures: u32,
     is_discovering: bool,
     was_up: bool,
-    /// Whether the current outage was logged.
+    /// Whether the current outage is in the log already.
     has_failed: bool,
 }
 
@@ -74,7 +76,7 @@ impl RedisBridge {
     pub fn start(settings: Arc<BridgeSettings>) -> Addr<Self> {
         let queues = (0..settings.partition_count).map(|_| PublishQueue::default()).collect();
         Self::create(|ctx| {
-            // Every message is bounded by something else; see the table above.
+            // Permits and limits bound the messages; see the table in `lib.rs`.
             ctx.set_mailbox_capacity(1024);
             Self {
                 settings,
@@ -93,6 +95,8 @@ impl RedisBridge {
 
     /// Finds the node of each partition, after a pause growing with each failure.
     fn discover(&mut self, ctx: &mut Context<Self>) {
+        // One discovery at a time. Every failing link and batch asks for one, and its answer is
+        // the same for all of them.
         if std::mem::replace(&mut self.is_discovering, true) {
             return;
         }
@@ -115,6 +119,7 @@ impl RedisBridge {
         }));
     }
 
+    /// Ends the links of changed nodes, then starts the missing links.
     fn reconcile(&mut self, nodes: BTreeMap<Endpoint, Vec<u16>>, ctx: &mut Context<Self>) {
         let is_as_before = |endpoint: &Endpoint, node: &RedisNode| {
             nodes.get(endpoint).is_some_and(|partitions| *partitions == node.partitions)
@@ -125,6 +130,8 @@ impl RedisBridge {
             .filter(|(endpoint, node)| !is_as_before(endpoint, node))
             .map(|(endpoint, _)| endpoint.clone())
             .collect();
+        // Drop before start: a node with other partitions needs a new link, and a dropped node
+        // clears the publish paths of its partitions.
         changed.iter().for_each(|endpoint| self.drop_node(endpoint));
         for (endpoint, partitions) in nodes {
             if !self.nodes.contains_key(&endpoint) {
@@ -161,6 +168,7 @@ impl RedisBridge {
         self.nodes.insert(endpoint, node);
     }
 
+    /// Ends a node's link. Waiting publishes are refused; batches in flight get their own answers.
     fn drop_node(&mut self, endpoint: &Endpoint) {
         let Some(node) = self.nodes.remove(endpoint) else { return };
         node.task.abort();
@@ -168,7 +176,7 @@ impl RedisBridge {
             let queue = &mut self.queues[usize::from(partition)];
             queue.path = None;
             queue.refuse();
-            // One a link.
+            // One per link, so it may pass the bound of the partition's mailbox.
             if let Some(replicas) = &self.replicas {
                 replicas.link_down(partition);
             }
@@ -176,7 +184,7 @@ impl RedisBridge {
         self.note_status();
     }
 
-    /// Logs once that the bridge is up, or down.
+    /// Logs each change between up (all partitions have a link) and down.
     fn note_status(&mut self) {
         let is_up = self.queues.iter().all(|queue| queue.path.is_some());
         if is_up == std::mem::replace(&mut self.was_up, is_up) {
@@ -188,19 +196,21 @@ impl RedisBridge {
             tracing::info!(instance = self.settings.instance, "linked to Redis");
         } else {
             self.settings.status.reconnects.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!("the link to Redis is lost; publishes are refused until it is back");
+            tracing::warn!("link to Redis lost; publishes are refused until it is up again");
         }
     }
 
-    /// Says once why Redis cannot be reached.
+    /// Logs a failure to connect: the first of an outage as a warning, later ones for debugging.
     fn note_failure(&mut self, error: &LinkError) {
         if std::mem::replace(&mut self.has_failed, true) {
-            tracing::debug!(%error, "Redis cannot be reached");
+            tracing::debug!(%error, "Redis unreachable");
         } else {
-            tracing::warn!(%error, "Redis cannot be reached; trying again for ever");
+            tracing::warn!(%error, "Redis unreachable; retrying until it is up");
         }
     }
 
+    /// Sends the partition's next batch, unless one is in flight. Without a link, it refuses all
+    /// waiting publishes.
     fn pump(&mut self, partition: u16, ctx: &mut Context<Self>) {
         let queue = &mut self.queues[usize::from(partition)];
         if queue.path.is_none() {
@@ -223,14 +233,17 @@ impl RedisBridge {
         ctx.spawn(outcome.into_actor(self).map(move |outcome, this, ctx| {
             let queue = &mut this.queues[usize::from(partition)];
             match outcome {
+                // A batch of repeated ids has no new event: the last acknowledged one stays.
                 BatchOutcome::Done(last) => queue.acknowledged = last.or(queue.acknowledged.take()),
                 BatchOutcome::Failed(error) => {
-                    tracing::debug!(partition, %error, "Redis has not taken a publish");
+                    tracing::debug!(partition, %error, "publish failed in Redis");
+                    // The connection is broken. The next link catches up, so no event is lost.
                     if error.is_io_error() || error.is_unrecoverable_error() {
                         this.end_link(generation, ctx);
                     }
                 }
                 BatchOutcome::NotYet(batch, error) => {
+                    // The queue stays busy. Otherwise the next batch would overtake this one.
                     return this.retry(partition, batch, &error, ctx);
                 }
             }
@@ -239,7 +252,8 @@ impl RedisBridge {
         }));
     }
 
-    /// A link has ended, or is not to be used any more: another one is tried.
+    /// Ends the link of this generation and finds its partitions' nodes again. Ignores an earlier
+    /// generation: its successor is at work already.
     fn end_link(&mut self, generation: u64, ctx: &mut Context<Self>) {
         let ended = self.nodes.iter().find(|(_, node)| node.generation == generation);
         if let Some((endpoint, node)) = ended.map(|(endpoint, node)| (endpoint.clone(), node)) {
@@ -251,7 +265,8 @@ impl RedisBridge {
         }
     }
 
-    /// The batch keeps its turn until Redis takes it, or it has waited too long.
+    /// Sends the batch again after a pause. After `timeout` since the first attempt, refuses it:
+    /// Redis has run no attempt, so the refusal is certain.
     fn retry(
         &mut self,
         partition: u16,
@@ -259,7 +274,8 @@ impl RedisBridge {
         error: &RedisError,
         ctx: &mut Context<Self>,
     ) {
-        tracing::debug!(partition, %error, "Redis could not take a publish");
+        tracing::debug!(partition, %error, "Redis temporarily refused a publish");
+        // The partition may have moved, or its node may have become a replica.
         let is_elsewhere = error.is_cluster_error()
             || error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::ReadOnly);
         if is_elsewhere {
@@ -268,6 +284,7 @@ impl RedisBridge {
         let timeout = self.settings.timeout;
         ctx.spawn(sleep(RETRY).into_actor(self).map(move |(), this, ctx| {
             let queue = &mut this.queues[usize::from(partition)];
+            // The path of the present link: the first attempt's link may have ended.
             match queue.path.clone() {
                 Some(path) if batch.began.elapsed() < timeout => {
                     this.send(partition, batch, path, ctx);
@@ -315,6 +332,7 @@ impl Handler<LinkBegan> for RedisBridge {
     fn handle(&mut self, message: LinkBegan, ctx: &mut Self::Context) -> Self::Result {
         let mut acknowledged = HashMap::new();
         let node = self.nodes.get_mut(&message.endpoint);
+        // A dropped link may report its start late. Its path must not replace its successor's.
         let Some(node) = node.filter(|node| node.generation == message.generation) else {
             return MessageResult(acknowledged);
         };
@@ -338,7 +356,7 @@ impl Handler<LinkEnded> for RedisBridge {
         let node = self.nodes.get(&endpoint);
         let Some(node) = node.filter(|node| node.generation == generation) else { return };
         match node.began_at {
-            Some(_) => tracing::warn!(node = %endpoint, %error, "a connection to Redis has ended"),
+            Some(_) => tracing::warn!(node = %endpoint, %error, "a link to Redis ended"),
             None => self.note_failure(&error),
         }
         self.end_link(generation, ctx);
@@ -362,7 +380,8 @@ impl Handler<RequestFromRedis> for RedisBridge {
         let RequestFromRedis { partition, generation, requests } = message;
         let node = self.nodes.values().find(|node| node.generation == generation);
         if let Some(node) = node {
-            // A new link follows an ended one, so its request may be dropped.
+            // If the link has ended, the request is dropped: the next link makes the replica catch
+            // up.
             let _ = node.requests.send((partition, requests));
         }
     }
@@ -371,7 +390,8 @@ impl Handler<RequestFromRedis> for RedisBridge {
 impl Handler<ReconnectPartition> for RedisBridge {
     type Result = ();
 
-    /// Its node's link restarts: the only way for a replica to learn of missed events.
+    /// Restarts the link of the partition's node. Only a new link makes the rebuilt replica read
+    /// its missed events.
     fn handle(&mut self, message: ReconnectPartition, ctx: &mut Self::Context) {
         let node = self.nodes.values().find(|node| node.partitions.contains(&message.0));
         if let Some(generation) = node.map(|node| node.generation) {

@@ -1,13 +1,13 @@
-//! Redis' clock in terms of ours.
+//! Converts times of Redis' clock to moments of the local clock.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Tokio's clock: tests can pause it.
+/// The present by Tokio's clock: tests can pause it.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
 
-/// Turns microseconds since 1970, as Redis counts them, into moments. They keep their order.
+/// Converts Redis' times (microseconds since 1970) to moments in the same order.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Clock {
     at: Instant,
@@ -15,18 +15,19 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    /// Redis said `micros` at this moment.
+    /// Redis' clock showed `micros` at this moment.
     pub fn new(at: Instant, micros: u64) -> Self {
         Self { at, micros }
     }
 
-    /// The clock before the first answer: assumes Redis' clock equals ours.
+    /// The clock before the first answer. It assumes equal clocks.
     pub fn local() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::new(now(), since_1970.as_micros() as u64)
     }
 
-    /// The moment of Redis' time. A time outside our clock's range counts as the present.
+    /// The moment of a time of Redis. A time before the local clock's range counts as the moment
+    /// of [`Self::new`]. A later time is at most 2^50 µs (36 years) later.
     pub fn at(&self, micros: u64) -> Instant {
         match micros.checked_sub(self.micros) {
             Some(later) => self.at + Duration::from_micros(later.min(1 << 50)),

@@ -1,5 +1,5 @@
-//! Calls of all instances: asked on a partition's `control` channel, and answered on one of
-//! the asker's own.
+//! Instance RPC: an instance publishes a call on a partition's `control` channel, and every
+//! instance answers on the caller's `answers:<instance>` channel.
 
 use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
 use fanfare_core::{cluster::InstanceAnswers, error::ChangeError};
@@ -36,7 +36,7 @@ impl Handler<CallReceived> for RedisBridge {
         let CallReceived { partition, question, instance, call } = message;
         let channel = self.channel(partition, &format!("answers:{instance}"));
         let Some((mut path, channel)) = channel else { return };
-        // Before the hub starts it has no streams. No answer tells the caller.
+        // Before its start the hub has no streams. The caller counts the missing answer.
         let Some(handler) = &self.pending.handler else { return };
         let execute = handler.handle(call);
         let answer = async move {
@@ -44,7 +44,7 @@ impl Handler<CallReceived> for RedisBridge {
             let text = serde_json::to_string(&answer).expect("plain texts and numbers serialize");
             let mut publish = redis::cmd("SPUBLISH");
             publish.arg(channel).arg(format!("answer {question} {text}"));
-            // On failure the caller learns by the missing answer.
+            // On failure the caller counts the missing answer.
             let _ = path.connection.req_packed_command(&publish).await;
         };
         ctx.spawn(answer.into_actor(self));
@@ -75,6 +75,7 @@ impl Handler<CallInstances> for RedisBridge {
         let question = rand::random();
         let instance = self.settings.instance.clone();
         let (done, is_done) = oneshot::channel();
+        // Registered before the publish: an answer may arrive before Redis' reply to the publish.
         let waiting = PendingReply { done: Some(done), ..PendingReply::default() };
         self.pending.waiting.insert(question, waiting);
         let ask = async move {
@@ -83,6 +84,8 @@ impl Handler<CallInstances> for RedisBridge {
             publish.query_async::<usize>(&mut path.connection).await
         };
         let asked = ask.into_actor(self).map(move |asked, this: &mut Self, _| {
+            // Redis replies with the number of receivers: so many answers complete the call. All
+            // of them may be here already.
             let waiting = this.pending.waiting.get_mut(&question);
             if let (Ok(asked), Some(waiting)) = (&asked, waiting) {
                 waiting.asked = Some(*asked);
@@ -99,6 +102,7 @@ impl Handler<CallInstances> for RedisBridge {
             wait.into_actor(this)
         });
         Box::pin(answered.map(move |(is_asked, are_all), this, _| {
+            // Removed in every case: an abandoned entry would count against `MAX_CALLS` forever.
             let waiting = this.pending.waiting.remove(&question).filter(|_| is_asked);
             let answers = waiting.map(|waiting| waiting.answers).ok_or(ChangeError::Unconfirmed)?;
             Ok(InstanceAnswers { answers, are_all })

@@ -1,11 +1,22 @@
-//! The form of pushed and logged events, as `publish.lua` writes it: `1 <epoch> <sequence>
-//! <previous> <microseconds since 1970> <text|json> <bytes of topic> <of type> <of key>`, a line
-//! end, then topic, type, key and data without separators. With `2` in front a collapse key follows
-//! the key.
+//! The format of pushed and logged events, as `publish.lua` writes them. Times are microseconds
+//! since 1970; lengths are bytes; fields after the line end have no separators.
 //!
-//! One event for many topics is pushed as `1 <epoch> <microseconds> <text|json> <bytes of type> <of
-//! key> <of collapse key> <of data> <topics>`, a line end, these four, and for each topic
-//! `<sequence> <previous> <bytes of topic> <topic>`.
+//! One event of one topic:
+//!
+//! ```text
+//! 1 <epoch> <sequence> <previous> <time> <text|json> <topic length> <type length> <key length>
+//! <topic><type><key><data>
+//! ```
+//!
+//! With `2` in front, the first line ends with the length of the collapse key, and the collapse
+//! key follows the key.
+//!
+//! One event for many topics; the last part repeats for each topic:
+//!
+//! ```text
+//! 1 <epoch> <time> <text|json> <type length> <key length> <collapse length> <data length> <topics>
+//! <type><key><collapse><data><sequence> <previous> <topic length> <topic>
+//! ```
 
 use std::sync::Arc;
 
@@ -19,12 +30,12 @@ use fanfare_core::{
 
 use crate::clock::Clock;
 
-/// A message is not as it should be: another program has written it.
+/// A message in another format. Only another program can have written it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a message of the log is not readable")]
+#[error("invalid message in the log")]
 pub(super) struct BadMessage;
 
-/// Reads one.
+/// Parses one event of one topic.
 pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<LogEvent, BadMessage> {
     let text = std::str::from_utf8(message).map_err(|_| BadMessage)?;
     let (head, body) = text.split_once('\n').ok_or(BadMessage)?;
@@ -50,7 +61,7 @@ pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<LogEvent, BadMessag
     Ok(LogEvent { epoch, sequence, previous, published_at, topic, body })
 }
 
-/// Reads one event for many topics: as one for each, with one body.
+/// Parses one event for many topics into one event per topic. All share one body.
 pub(super) fn parse_fan_out(message: &[u8], clock: &Clock) -> Result<Vec<LogEvent>, BadMessage> {
     let text = std::str::from_utf8(message).map_err(|_| BadMessage)?;
     let (head, body) = text.split_once('\n').ok_or(BadMessage)?;
@@ -75,11 +86,11 @@ pub(super) fn parse_fan_out(message: &[u8], clock: &Clock) -> Result<Vec<LogEven
     Ok(events)
 }
 
-/// Text that is taken apart from its beginning.
+/// Unparsed text. Each call takes one part from its front.
 struct MessageParts<'a>(&'a str);
 
 impl<'a> MessageParts<'a> {
-    /// So many bytes.
+    /// Takes `length` bytes.
     fn part(&mut self, length: &str) -> Result<&'a str, BadMessage> {
         let length = length.parse::<usize>().map_err(|_| BadMessage)?;
         let (part, after) = self.0.split_at_checked(length).ok_or(BadMessage)?;
@@ -87,7 +98,7 @@ impl<'a> MessageParts<'a> {
         Ok(part)
     }
 
-    /// The text before the next space.
+    /// Takes the text before the next space, and the space.
     fn word(&mut self) -> Result<&'a str, BadMessage> {
         let (word, after) = self.0.split_once(' ').ok_or(BadMessage)?;
         self.0 = after;
@@ -110,7 +121,8 @@ fn event(
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let (event_type, key, collapse) = (some(event_type), some(key), some(collapse));
     let event = Event { data, event_type, key, collapse, id: None };
-    // Any program may have written it: drop everything a stream could not carry.
+    // Any program may publish by the script. Without this check, a control character in the type
+    // or a null character in the data would reach the streams.
     event.validate(usize::MAX).map_err(|_| BadMessage)?;
     Ok(event)
 }

@@ -16,7 +16,7 @@ use crate::{
     target::Endpoint,
 };
 
-/// Begins to link these partitions.
+/// Starts the links of these partitions.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct BeginBridge {
@@ -25,7 +25,7 @@ pub(crate) struct BeginBridge {
     pub stop: CancellationToken,
 }
 
-/// Publishes of one partition, in order; each is answered by itself.
+/// Publishes of one partition, in order. Each gets its own answer.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct AppendToRedis {
@@ -33,7 +33,7 @@ pub(crate) struct AppendToRedis {
     pub publishes: Vec<Append>,
 }
 
-/// A replica's requests for the link of that generation.
+/// A replica's requests. The bridge drops them if the link of this generation has ended.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct RequestFromRedis {
@@ -42,12 +42,12 @@ pub(crate) struct RequestFromRedis {
     pub requests: Vec<LogRequest>,
 }
 
-/// A mirror was built anew and knows of no link.
+/// The replica of this partition was rebuilt and needs a new link.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ReconnectPartition(pub u16);
 
-/// A link works. Answered with the last acknowledged publish of each partition.
+/// A link is up. The bridge answers with the last acknowledged publish of each partition.
 #[derive(Message)]
 #[rtype(result = "HashMap<u16, Acknowledged>")]
 pub(crate) struct LinkBegan {
@@ -56,23 +56,23 @@ pub(crate) struct LinkBegan {
     pub path: PublishPath,
 }
 
-/// The handler of calls, those of this instance included.
+/// Sets the handler of calls from all instances, this one included.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ServeCalls(pub Box<dyn HandleCall>);
 
-/// Has every instance execute a call.
+/// Calls every instance, this one included.
 #[derive(Message)]
 #[rtype(result = "Result<InstanceAnswers, ChangeError>")]
 pub(crate) struct CallInstances {
     pub partition: u16,
     /// The call as JSON.
     pub text: String,
-    /// How long to wait, if it is not to be as long as for Redis.
+    /// Time limit for the answers. `None` stands for `redis.timeout`, the upper bound in any case.
     pub limit: Option<Duration>,
 }
 
-/// An instance asks.
+/// A call from an instance.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct CallReceived {
@@ -83,7 +83,7 @@ pub(crate) struct CallReceived {
     pub call: InstanceCall,
 }
 
-/// An instance has answered.
+/// An instance's answer to a call of this instance.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct CallAnswered {
@@ -91,12 +91,13 @@ pub(crate) struct CallAnswered {
     pub answer: InstanceAnswer,
 }
 
-/// Query the last sequence of a topic. `None` if Redis is unavailable.
+/// Queries the last sequence of a topic: 0 if the log has none, `None` if Redis is unavailable.
 #[derive(Message)]
 #[rtype(result = "Option<u64>")]
 pub(crate) struct QueryLastSequence(pub Topic);
 
-/// Was a fan-out of this name a pull before? If there was none, it is now as said here.
+/// Records the mode of a fan-out, unless a mode of this name is recorded already. Answers with the
+/// mode recorded first: `true` for pull.
 #[derive(Message)]
 #[rtype(result = "Result<bool, PublishError>")]
 pub(crate) struct RecordModeInRedis {
@@ -106,7 +107,7 @@ pub(crate) struct RecordModeInRedis {
     pub is_pull: bool,
 }
 
-/// A link has ended, or never began.
+/// A link ended, or failed to open.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct LinkEnded {

@@ -1,14 +1,14 @@
-//! Calls to other instances in flight, with the answers received so far.
+//! Pending replies: the instance RPCs in flight, with the answers received so far.
 
 use std::collections::HashMap;
 
 use fanfare_core::cluster::{HandleCall, InstanceAnswer};
 use tokio::sync::oneshot;
 
-/// Calls in flight at once.
+/// Calls in flight at once. Further calls are refused.
 pub(crate) const MAX_CALLS: usize = 1024;
 
-/// Calls in flight, and the handler of other instances' calls.
+/// Calls in flight by their number, and the handler of received calls.
 #[derive(Default)]
 pub(crate) struct PendingReplies {
     pub handler: Option<Box<dyn HandleCall>>,
@@ -18,7 +18,7 @@ pub(crate) struct PendingReplies {
 #[derive(Default)]
 pub(crate) struct PendingReply {
     pub answers: Vec<InstanceAnswer>,
-    /// How many instances were asked, once that is known.
+    /// The number of receivers, after Redis' reply to the publish.
     pub asked: Option<usize>,
     pub done: Option<oneshot::Sender<()>>,
 }
@@ -28,7 +28,7 @@ impl PendingReply {
         if self.asked.is_some_and(|asked| self.answers.len() >= asked)
             && let Some(done) = self.done.take()
         {
-            // The caller may be gone.
+            // The caller may have given up.
             let _ = done.send(());
         }
     }

@@ -1,37 +1,41 @@
 -- fanfare: publishes events of one partition, all or none. Interface version 2.
 --
--- A public interface: any program that speaks Redis may call it. Later versions may add
--- arguments; those of versions 1 and 2 keep their meaning.
+-- A public interface: any program with a Redis client may call it. Later versions may add
+-- arguments; the arguments of versions 1 and 2 keep their meaning.
 --
--- A topic's partition is its FNV-1a hash of 32 bits, its halves folded by exclusive or,
--- modulo the number of partitions (16 unless configured). All keys of partition p begin
--- with the base `<prefix>:{p}:`, so they lie in one slot of a cluster.
+-- A topic's partition: the FNV-1a hash of its name with 32 bits, both halves folded by
+-- exclusive or, modulo the number of partitions (16 by default). All keys of partition p begin
+-- with the base `<prefix>:{p}:`, so they lie in one slot of a Redis Cluster.
 --
--- KEYS 1 to 5: base and `seq`, `epoch`, `lineage`, `topics`, `evicted`; then for each event
---   base and `log:<topic>`, `keys:<topic>`, and `seen:<topic> <id>` (without id: the log again).
+-- KEYS 1 to 5: base and `seq`, `epoch`, `lineage`, `topics`, `evicted`
+-- then for each event: base and `log:<topic>`, `keys:<topic>`, and `seen:<topic> <id>` (without
+--   id: the log again).
 -- ARGV 1: "1" or "2", the version; or "fanout 1", see below
--- ARGV 2: the server's `run_id`, by which a fanfare instance finds out that Redis was
---   replaced; "" for other programs
--- ARGV 3: a number that a new epoch must exceed; "0" for other programs
--- ARGV 4: how many topics the partition remembers (a million by the number of partitions)
+-- ARGV 2: the server's `run_id`, so that fanfare instances notice a replaced server; "" from
+--   other programs
+-- ARGV 3: a new epoch is above this number; "0" from other programs
+-- ARGV 4: the number of topics remembered by the partition (a million divided by the number of
+--   partitions)
 -- then for each event: topic, "text" or "json", data, type or "", key or "", id or "",
---   idempotency window in ms, receivers (what the first answer said; "0"), events of history,
---   its time to live in ms, "none" or "latest" or "latest-by-key"; and with version 2 the
---   collapse key or "".
+--   idempotency window in ms, receivers (repeated in the answer for a known id; "0"), events of
+--   history, time to live of history in ms, "none" or "latest" or "latest-by-key"; with version
+--   2 also the collapse key or "".
 --
--- The caller checks names and sizes as `POST /publish` does; data of kind "json" is compact
--- JSON on one line.
+-- The caller checks names and sizes like `POST /publish`. Data of kind "json" is compact JSON on
+-- one line.
 --
 -- Answers { epoch, { sequence, 1 if new or 0 if the id was known, receivers }, … }.
--- With no events at all it makes sure that the partition has an epoch, and that the server
--- takes writes.
+-- Without events, the call ensures the partition's epoch, and fails on a server without write
+-- access.
 --
--- "fanout 1" is one event for many topics: KEYS 6 is base and `fanout:<id>` (without id: KEYS
--- 1 again), then for each topic come base and `log:<topic>`, `keys:<topic>`. ARGV 5 to 11:
--- "text" or "json", data, type, key, collapse key, id, idempotency window in ms; then for each
--- topic: topic, events of history, its time to live in ms, "none" or "latest" or
--- "latest-by-key". Answers { epoch, topics that had not had it, topics that an instance has
--- subscribed to, the last sequence }.
+-- "fanout 1" publishes one event for many topics:
+-- KEYS 6: base and `fanout:<id>` (without id: KEYS 1 again)
+-- then for each topic: base and `log:<topic>`, `keys:<topic>`
+-- ARGV 5 to 11: "text" or "json", data, type, key, collapse key, id, idempotency window in ms
+-- then for each topic: topic, events of history, time to live of history in ms, "none" or
+--   "latest" or "latest-by-key".
+-- Answers { epoch, topics not reached by an earlier call with this id, topics subscribed by an
+-- instance, the last sequence }.
 
 local mode = ARGV[1]
 if mode ~= '1' and mode ~= '2' and mode ~= 'fanout 1' then
@@ -44,9 +48,9 @@ local at = time[1] .. string.format('%06d', time[2])
 local epoch = redis.call('GET', KEYS[2])
 local sequence = redis.call('GET', KEYS[1])
 if not epoch or not sequence then
-  -- Numbers begin anew. Later epochs are higher, so that instances agree on the latest; the
-  -- second is enough, as it is above what instances know, and partitions that begin
-  -- together have the same.
+  -- Sequences restart, so the partition needs an epoch above all earlier ones: instances agree
+  -- on the highest. It has a resolution of one second, so partitions started together have the
+  -- same epoch. ARGV 3 keeps it above all epochs known to the caller.
   local number = time[1] * 65536
   local floor = tonumber(ARGV[3])
   if number <= floor then number = floor + 1 end
@@ -54,30 +58,33 @@ if not epoch or not sequence then
   sequence = '0'
   redis.call('SET', KEYS[2], epoch)
   redis.call('SET', KEYS[1], sequence)
+  -- Lineage, topics and evictions name sequences of the lost numbering.
   redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
   redis.call('HSET', KEYS[5], '*', '0')
 end
 
+-- The lineage: one entry `<run_id> <last sequence before it>` for each server process, the
+-- present one first.
 if ARGV[2] ~= '' then
   local era = redis.call('LINDEX', KEYS[3], 0)
   if not era or string.sub(era, 1, #ARGV[2] + 1) ~= ARGV[2] .. ' ' then
     redis.call('LPUSH', KEYS[3], ARGV[2] .. ' ' .. sequence)
     redis.call('LTRIM', KEYS[3], 0, 15)
-    -- Another process: what its predecessor gave out last may be lost, so its numbers must
-    -- not be given out again.
+    -- A new process may lack its predecessor's last events. Without the jump, it would give
+    -- their sequences to other events.
     if era then redis.call('INCRBY', KEYS[1], 1048576) end
   end
 end
 
 if #KEYS == 5 then
-  -- Changes nothing, but a replica or a server that may not write refuses it.
+  -- Changes nothing, but fails on a replica and on a server without write access.
   redis.call('PERSIST', KEYS[1])
 end
 
 local epoch_number = string.match(epoch, '^%d+')
 
--- Gives an event its sequence and keeps it. Returns the sequence, that of the topic's event
--- before it, and the message.
+-- Gives an event its sequence and adds it to the topic's history. Returns the sequence, the
+-- sequence of the topic's previous event (0 without one), and the message.
 local function append(log, topic, kind, data, type, key, collapse, events, ttl, conflate)
   local number = redis.call('INCR', KEYS[1])
   local text = string.format('%.0f', number)
@@ -90,9 +97,11 @@ local function append(log, topic, kind, data, type, key, collapse, events, ttl, 
   local message = table.concat(parts)
   local keys = base .. 'keys:' .. topic
   if previous == '0' then
+    -- A new or forgotten topic. A history left from an earlier epoch has other sequences.
     redis.call('DEL', log, keys)
     if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[4]) then
-      -- The topic that is idle longest is forgotten, if it has no history any more.
+      -- Forgets the topic idle longest, if its history has expired. The field `*` of `evicted`
+      -- keeps the highest forgotten sequence: a topic not remembered may have events up to it.
       local oldest = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
       if redis.call('EXISTS', base .. 'log:' .. oldest[1]) == 0 then
         redis.call('ZREM', KEYS[4], oldest[1])
@@ -108,6 +117,7 @@ local function append(log, topic, kind, data, type, key, collapse, events, ttl, 
     elseif conflate == 'none' then
       redis.call('XADD', log, 'MAXLEN', '=', events, text .. '-0', 'm', message)
     else
+      -- The newest event of a key replaces the older one.
       local older = key ~= '' and redis.call('HGET', keys, key)
       if older then redis.call('XDEL', log, older .. '-0') end
       redis.call('XADD', log, text .. '-0', 'm', message)
@@ -115,6 +125,8 @@ local function append(log, topic, kind, data, type, key, collapse, events, ttl, 
         redis.call('HSET', keys, key, text)
         redis.call('PEXPIRE', keys, ttl)
       end
+      -- Replaced events leave holes, so holes do not show trimmed events. `evicted` does: it has
+      -- the topic's highest trimmed sequence.
       local excess = redis.call('XLEN', log) - events
       if excess > 0 then
         local gone = 0
@@ -123,6 +135,7 @@ local function append(log, topic, kind, data, type, key, collapse, events, ttl, 
           gone = string.match(entry[1], '^%d+')
         end
         redis.call('HSET', KEYS[5], topic, gone)
+        -- Keys of trimmed events stay in the hash. The sweep is rare enough to be cheap.
         if redis.call('HLEN', keys) > 2 * events + 64 then
           local all = redis.call('HGETALL', keys)
           for field = 1, #all, 2 do
@@ -157,8 +170,9 @@ if mode == 'fanout 1' then
       entries[new] = table.concat({ string.format('%.0f', number), ' ', previous, ' ', #topic, ' ', topic })
     end
   end
-  -- From the last use on: a repetition must find what the one before has done.
+  -- The window starts again with each call: a retry must find the topics of the call before.
   if remembers then redis.call('PEXPIRE', KEYS[6], window) end
+  -- In parts: `unpack` has a limit for the number of arguments.
   for first = 1, #channels, 1000 do
     local count = math.min(first + 999, #channels)
     local subscribed = redis.call('PUBSUB', 'SHARDNUMSUB', unpack(channels, first, count))
@@ -167,6 +181,7 @@ if mode == 'fanout 1' then
     end
   end
   if new > 0 then
+    -- One push to all instances carries the event once, with the sequences of all new topics.
     local head = table.concat({ '1', epoch_number, at, kind, #type, #key, #collapse, #data, new }, ' ')
     redis.call('SPUBLISH', base .. 'fanout', table.concat({ head, '\n', type, key, collapse, data, table.concat(entries) }))
   end
@@ -186,6 +201,7 @@ for event = 0, (#KEYS - 5) / 3 - 1 do
   local remembers = id ~= '' and window > 0
   local known = remembers and redis.call('GET', seen)
   if known then
+    -- A known id: the first answer again, without a sequence and without a push.
     local first, told = string.match(known, '(%d+) (%d+)')
     answers[#answers + 1] = { tonumber(first), 0, tonumber(told) }
   else

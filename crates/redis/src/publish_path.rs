@@ -1,10 +1,10 @@
-//! How publishes use a link, and why a link ends.
+//! A link's path for publishes, and the reasons for its end.
 
 use std::sync::Arc;
 
 use redis::{RedisError, aio::MultiplexedConnection};
 
-/// A working link, as publishes use it.
+/// The access of publishes to a link.
 #[derive(Clone)]
 pub(crate) struct PublishPath {
     pub connection: MultiplexedConnection,
@@ -14,23 +14,23 @@ pub(crate) struct PublishPath {
     pub generation: u64,
 }
 
-/// Why a link ended, or did not begin.
+/// The reason for the end of a link, or for its failure to open.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LinkError {
     #[error(transparent)]
     Redis(#[from] RedisError),
-    #[error("no connection within the time allowed")]
+    #[error("connecting timed out")]
     ConnectTimeout,
     #[error("the server is a replica")]
     Replica,
-    #[error("the connection was lost")]
+    #[error("connection lost")]
     Disconnected,
-    #[error("the server has taken a channel away")]
+    #[error("the server ended the subscription to a channel")]
     ChannelMoved,
-    #[error("more was pushed than the partitions could take")]
+    #[error("push limit reached: Redis pushes faster than the partitions apply")]
     Overflow,
-    #[error("the probe did not come back")]
+    #[error("the probe timed out")]
     Stalled,
-    #[error("the bridge has ended")]
+    #[error("the bridge stopped")]
     Stopped,
 }

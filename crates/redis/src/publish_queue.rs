@@ -1,4 +1,5 @@
-//! A partition's publish queue: batches, one at a time, so order holds across retries.
+//! A partition's publish queue. One batch is in flight at a time, so the order holds through every
+//! retry.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -19,48 +20,51 @@ use crate::{
     settings::BridgeSettings,
 };
 
-/// Events of one call: it keeps Redis busy for about a millisecond.
+/// Events in one batch: they keep Redis busy for about a millisecond.
 const MAX_BATCH_EVENTS: usize = 128;
 
-/// Bytes of the events of one call, if it is more than one.
+/// Bytes of data in one batch. A single larger event goes alone.
 const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
-/// A partition's publishes.
+/// The publishes of one partition, in order. Publish permits bound their number.
 #[derive(Default)]
 pub(super) struct PublishQueue {
     pub waiting: VecDeque<Append>,
+    /// A batch is in flight or waits for its retry.
     pub is_busy: bool,
-    /// The link for publishes; none while there is none.
+    /// The access to the node's link; `None` while the link is down.
     pub path: Option<PublishPath>,
-    /// The last answered publish.
+    /// The last new event confirmed by Redis. With the next link, the replica checks that the log
+    /// still has it.
     pub acknowledged: Option<Acknowledged>,
 }
 
-/// The content of one call.
+/// The publishes of one batch. A fan-out is always a batch of its own.
 enum BatchContents {
     Publishes(Vec<AppendEvent>),
     FanOut(AppendFanOut),
 }
 
-/// A call.
+/// One script call, with the replies of its publishers.
 pub(super) struct PublishBatch {
     contents: BatchContents,
-    /// When the first attempt was made.
+    /// The time of the first attempt.
     pub began: Instant,
 }
 
-/// The outcome of a call.
+/// The outcome of one attempt.
 pub(super) enum BatchOutcome {
-    /// The last of it, unless all were repeated.
+    /// Redis ran the script. With the last new event; `None` if all ids were known.
     Done(Option<Acknowledged>),
-    /// Redis has not taken it, and may soon.
+    /// Redis has not run the script. A retry may succeed; no publisher is answered yet.
     NotYet(PublishBatch, RedisError),
-    /// The connection failed, or Redis refused it for a reason of its own.
+    /// The connection failed, or Redis refused the call. All publishers are answered.
     Failed(RedisError),
 }
 
 impl PublishQueue {
-    /// The next batch, if there is one and none is under way.
+    /// Takes the next batch and marks the queue busy. `None` while a batch is in flight, while the
+    /// link is down, or without waiting publishes.
     pub fn next(&mut self) -> Option<(PublishBatch, PublishPath)> {
         if self.is_busy || self.waiting.is_empty() {
             return None;
@@ -74,7 +78,7 @@ impl PublishQueue {
         Some((PublishBatch { contents, began: Instant::now() }, path))
     }
 
-    /// A publish, and the following ones fitting into the same call.
+    /// Joins to a publish the next ones, up to the bounds of a batch. A fan-out ends the batch.
     fn publishes_from(&mut self, first: AppendEvent) -> Vec<AppendEvent> {
         let mut bytes = first.event.data.as_str().len();
         let mut publishes = vec![first];
@@ -92,7 +96,7 @@ impl PublishQueue {
         publishes
     }
 
-    /// Refuses all waiting publishes.
+    /// Refuses all waiting publishes as `bridge_down`.
     pub fn refuse(&mut self) {
         for event in self.waiting.drain(..) {
             let contents = match event {
@@ -138,12 +142,12 @@ impl BatchContents {
 }
 
 impl PublishBatch {
-    /// Refuses all of it.
+    /// Answers every publisher with this error.
     pub fn refuse(self, error: &PublishError) {
         self.contents.refuse(error);
     }
 
-    /// Makes the call and answers every publisher, unless it is to be made again.
+    /// Calls the script and answers every publisher, except on [`BatchOutcome::NotYet`].
     pub async fn publish(
         self,
         mut path: PublishPath,
@@ -155,7 +159,7 @@ impl PublishBatch {
         let command = self.contents.command(&call, &settings.policies);
         let mut answer = path.connection.req_packed_command(&command).await;
         if is_kind(&answer, ServerErrorKind::NoScript) {
-            // Redis has forgotten it, as after SCRIPT FLUSH.
+            // Redis has lost the script, as after SCRIPT FLUSH.
             let mut load = redis::cmd("SCRIPT");
             load.arg("LOAD").arg(script::PUBLISH);
             answer = match path.connection.req_packed_command(&load).await {
@@ -167,6 +171,7 @@ impl PublishBatch {
         match done.and_then(|answer| self.contents.read(answer)) {
             Ok(done) => {
                 let (epoch, last) = done.last();
+                // The script may have begun a new epoch. The links then give it to all partitions.
                 settings.epochs.note(partition, epoch.number());
                 let server = path.server.to_string();
                 self.contents.answer(partition, done, &settings);
@@ -174,6 +179,8 @@ impl PublishBatch {
             }
             Err(error) if is_temporary(&error) => BatchOutcome::NotYet(self, error),
             Err(error) => {
+                // A refusal came before the first write: the publisher may retry. After any other
+                // error the events may be stored, so the answer must leave this open.
                 let refusal = match is_refused(&error) {
                     true => PublishError::BridgeDown,
                     false => PublishError::Unconfirmed,
@@ -185,14 +192,15 @@ impl PublishBatch {
     }
 }
 
-/// The answer of Redis.
+/// The script's answer to a batch.
 enum BatchAnswer {
     Publishes(Epoch, Vec<script::PublishedEvent>),
+    /// With the last sequence.
     FanOut(Epoch, FannedOut, u64),
 }
 
 impl BatchAnswer {
-    /// The epoch, and the last sequence that is new.
+    /// The epoch, and the last sequence of a new event. Repeated ids give earlier sequences.
     fn last(&self) -> (Epoch, Option<u64>) {
         match self {
             Self::Publishes(epoch, events) => {
@@ -220,7 +228,7 @@ impl BatchContents {
         }
     }
 
-    /// Answers every publisher.
+    /// Answers every publisher with its result.
     fn answer(self, partition: u16, done: BatchAnswer, settings: &BridgeSettings) {
         let published = &settings.published;
         match (self, done) {
@@ -241,7 +249,7 @@ impl BatchContents {
                 published.count_published(fanned_out.new as u64);
                 fan_out.answer.send(Ok(fanned_out));
             }
-            // Each batch is read by its own kind.
+            // `read` gives each batch an answer of its own kind.
             (Self::Publishes(_), BatchAnswer::FanOut(..))
             | (Self::FanOut(_), BatchAnswer::Publishes(..)) => {}
         }
@@ -256,7 +264,7 @@ fn is_kind(answer: &Result<Value, RedisError>, wanted: ServerErrorKind) -> bool 
     }
 }
 
-/// Whether Redis has not run the script and may do so in a moment, here or elsewhere.
+/// Whether Redis has not run the script, and a retry may succeed on this node or another.
 fn is_temporary(error: &RedisError) -> bool {
     matches!(
         error.kind(),
@@ -273,7 +281,7 @@ fn is_temporary(error: &RedisError) -> bool {
     )
 }
 
-/// Whether Redis refused to run the script: these errors come before the first write.
+/// Whether Redis refused the script. These errors come before the first write.
 fn is_refused(error: &RedisError) -> bool {
     let codes = ["OOM", "MISCONF", "NOREPLICAS", "BUSY", "NOAUTH", "NOPERM", "WRONGPASS"];
     error.code().is_some_and(|code| codes.contains(&code))

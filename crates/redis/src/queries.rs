@@ -1,4 +1,4 @@
-//! Single commands answered by Redis for the hub.
+//! Single commands to Redis for the hub, beside the publish queues.
 
 use actix::{Handler, ResponseFuture};
 use fanfare_core::error::PublishError;
@@ -40,12 +40,14 @@ impl Handler<RecordModeInRedis> for RedisBridge {
         let key = Names::new(&self.settings.prefix, partition).of(&format!("mode:{name}"));
         Box::pin(async move {
             let mut connection = path.connection;
+            // `SET NX GET` is atomic: of several fan-outs with this name, the first one decides,
+            // also on other instances. A repetition only renews the lifetime.
             let mut both = redis::pipe();
             let mode = if is_pull { "pull" } else { "push" };
             both.cmd("SET").arg(&key).arg(mode).arg("NX").arg("GET").arg("PX").arg(window_ms);
             both.cmd("PEXPIRE").arg(&key).arg(window_ms).ignore();
             let before: Result<(Option<String>,), _> = both.query_async(&mut connection).await;
-            // Nothing has gone to anybody yet.
+            // No event is published yet, so the caller may retry the fan-out.
             let (before,) = before.map_err(|_| PublishError::BridgeDown)?;
             Ok(before.map_or(is_pull, |before| before == "pull"))
         })

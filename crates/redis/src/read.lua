@@ -1,8 +1,14 @@
--- fanfare: reads of one partition. For instances only; not a public interface.
+-- fanfare: reads one partition. For instances only; not a public interface.
 --
 -- KEYS 1 to 5: as in publish.lua; for "read" then the log of each topic.
--- ARGV 1 and on: "head" | "changes" after | "read" bytes topic after topic after … | "renew" epoch exactly above
--- Answers { epoch and the sequence it began after, sequence, eras, seconds, microseconds, what was asked }.
+-- ARGV 1: the operation, then its arguments:
+--   "head": nothing more
+--   "changes" after: topics with events after this sequence, at most 4,096
+--   "read" bytes, then topic and after for each topic: events after a sequence, up to a limit
+--   "renew" epoch exactly above: begins a new epoch, unless `epoch` has already ended. The new
+--     one is `exactly` if later; else it is later than `epoch` and `above`.
+-- Answers { epoch and the last sequence before it, sequence, lineage, seconds, microseconds,
+-- result of the operation }.
 
 local operation = ARGV[1]
 local epoch = redis.call('GET', KEYS[2])
@@ -13,13 +19,14 @@ end
 local time = redis.call('TIME')
 local answer = false
 
+-- Head and result belong together: no event comes between them, as a script runs alone.
 if operation == 'changes' then
   answer = {
     redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, 4096),
     redis.call('HGET', KEYS[5], '*') or '0',
   }
 elseif operation == 'read' then
-  -- As many topics as there is room for, the last one perhaps in part.
+  -- Topics up to the limit of bytes, the last one perhaps in part.
   answer = {}
   local room = tonumber(ARGV[2])
   for place = 1, #KEYS - 5 do
@@ -27,6 +34,7 @@ elseif operation == 'read' then
     local messages, is_whole = {}, 1
     while after ~= '' do
       local entries = redis.call('XRANGE', KEYS[place + 5], '(' .. after, '+', 'COUNT', 16)
+      -- The check of the room comes second: a topic without further events is complete.
       if #entries == 0 then break end
       if room <= 0 then is_whole = 0 break end
       for _, entry in ipairs(entries) do
@@ -36,7 +44,7 @@ elseif operation == 'read' then
       end
     end
     answer[place] = {
-      -- A topic that is not remembered may have had events up to there.
+      -- The last sequence. A topic not remembered may have events up to the forgotten one.
       redis.call('ZSCORE', KEYS[4], topic) or redis.call('HGET', KEYS[5], '*') or '0',
       redis.call('HGET', KEYS[5], topic) or '0',
       is_whole,
@@ -46,7 +54,7 @@ elseif operation == 'read' then
   end
 elseif operation == 'renew' then
   if string.match(epoch, '^%d+') == ARGV[2] then
-    -- The epoch that other partitions have already, or one of now.
+    -- Several instances may call this for the same loss. Only the first call finds the old epoch.
     local number = tonumber(ARGV[3])
     if number <= tonumber(ARGV[2]) then
       number = math.max(time[1] * 65536, tonumber(ARGV[2]) + 1, tonumber(ARGV[4]) + 1)

@@ -1,4 +1,4 @@
-//! [`RedisLog`]: the bridge actor behind the seams `Log` and `Cluster`.
+//! [`RedisLog`]: a handle of the bridge actor, as the hub's `Log` and `Cluster`.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -25,7 +25,7 @@ use crate::{
     settings::{BridgeSettings, CountPublished, Epochs, MIN_READ_BYTES, RedisSpec, Status},
 };
 
-/// Log and cluster over Redis, as hub and partitions hold it.
+/// Log and cluster over Redis. All clones share one bridge actor.
 #[derive(Debug, Clone)]
 pub struct RedisLog {
     addr: Addr<RedisBridge>,
@@ -35,7 +35,8 @@ pub struct RedisLog {
 }
 
 impl RedisLog {
-    /// Creates the bridge actor on this thread. It connects after [`Self::begin`].
+    /// Starts the bridge actor on this thread. It connects after [`Self::begin`]. `published`
+    /// counts the events new in Redis.
     pub fn start(spec: RedisSpec, published: Arc<dyn CountPublished>) -> Self {
         let instance = format!("{:016x}", rand::random::<u64>());
         let status = Arc::new(Status::default());
@@ -59,7 +60,7 @@ impl RedisLog {
         Self { addr, status, epochs, instance: instance.into() }
     }
 
-    /// Connects, and brings updates to these partitions until `stop` is cancelled.
+    /// Connects, and sends updates to these partitions until `stop` is cancelled.
     pub fn begin(&self, replicas: Arc<dyn Replicas>, stop: CancellationToken) {
         self.addr.do_send(BeginBridge { replicas, stop });
     }

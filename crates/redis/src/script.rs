@@ -1,4 +1,6 @@
-//! Calls of the two scripts: their arguments and answers.
+//! The two scripts: the arguments of their calls, and the parsing of their answers.
+//!
+//! Not here: the format of events inside (`message`).
 
 use fanfare_core::{
     cursor::Epoch,
@@ -15,19 +17,20 @@ use crate::{
     message,
 };
 
-/// The publishing script. A public interface, see its head.
+/// The publish script. A public interface, documented in its head.
 pub(super) const PUBLISH: &str = include_str!("publish.lua");
 
-/// The reading script.
+/// The read script, for instances only.
 pub(super) const READ: &str = include_str!("read.lua");
 
-/// Topics in one page of a list, as `read.lua` gives them.
+/// Topics in a full page of changes: the `LIMIT` in `read.lua`.
 const CHANGES_A_PAGE: usize = 4096;
 
-/// Microseconds of a second.
+/// Microseconds in a second.
 const MICROS: u64 = 1_000_000;
 
-/// The names of keys and channels of one partition.
+/// The names of one partition's keys and channels: `<prefix>:{<partition>}:<name>`. The braces make
+/// the partition's number the hash tag, so all names lie in one slot of a Redis Cluster.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     base: String,
@@ -47,14 +50,14 @@ impl Names {
     }
 }
 
-/// The partition of a channel, and the channel's name within it.
+/// Splits a channel into its partition and its name there. `None` for another program's channel.
 pub(super) fn channel_parts<'a>(prefix: &str, channel: &'a str) -> Option<(u16, &'a str)> {
     let rest = channel.strip_prefix(prefix)?.strip_prefix(":{")?;
     let (partition, name) = rest.split_once("}:")?;
     Some((partition.parse().ok()?, name))
 }
 
-/// One event of a publish.
+/// One event of a publish call.
 pub(super) struct ScriptPublish<'a> {
     pub topic: &'a Topic,
     pub event: &'a Event,
@@ -62,21 +65,22 @@ pub(super) struct ScriptPublish<'a> {
     pub policy: &'a Policy,
 }
 
-/// The arguments of a publish call beside its events.
+/// The arguments of a publish call, except its events.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PublishCall<'a> {
     pub sha: &'a str,
     pub names: &'a Names,
-    /// The server's `run_id`; empty if it does not tell.
+    /// The server's `run_id`; empty if the login may not read it.
     pub server: &'a str,
-    /// The latest known epoch: a new one must be later.
+    /// The latest known epoch. If the script begins a new epoch, it is later than this one.
     pub latest_epoch: u64,
     pub max_topics: usize,
     pub window_ms: u64,
 }
 
 impl PublishCall<'_> {
-    /// The call.
+    /// The call for these events. Without events it ensures the partition's epoch, and fails on a
+    /// server without write access.
     pub fn command(&self, events: &[ScriptPublish<'_>]) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
         command.arg(self.sha).arg(5 + 3 * events.len()).arg(&self.names.heads()[..]);
@@ -84,6 +88,7 @@ impl PublishCall<'_> {
             let log = self.names.of(&format!("log:{topic}"));
             let seen = match &event.id {
                 Some(id) => self.names.of(&format!("seen:{topic} {id}")),
+                // Unused, but the number of keys per event is fixed.
                 None => log.clone(),
             };
             command.arg(log).arg(self.names.of(&format!("keys:{topic}"))).arg(seen);
@@ -101,13 +106,14 @@ impl PublishCall<'_> {
         command
     }
 
-    /// The call for one event and many topics.
+    /// The call for one event and many topics. All topics are of this partition.
     pub fn fan_out(&self, fan_out: &FanOutPublish, topics: &[Topic], policies: &Policies) -> Cmd {
         let FanOutPublish { id, event, .. } = fan_out;
         let mut command = redis::cmd("EVALSHA");
         command.arg(self.sha).arg(6 + 2 * topics.len()).arg(&self.names.heads()[..]);
         command.arg(match id {
             Some(id) => self.names.of(&format!("fanout:{id}")),
+            // Unused, but this place has a key in every call.
             None => self.names.of("seq"),
         });
         for topic in topics {
@@ -136,7 +142,7 @@ fn kind_and_data(event: &Event) -> (&'static str, &str) {
     }
 }
 
-/// Reads the answer to a fan-out: the epoch, the result, and the last sequence.
+/// Parses the answer to a fan-out: the epoch, the result, and the last sequence.
 pub(super) fn fanned_out(answer: Value) -> Result<(Epoch, FannedOut, u64), RedisError> {
     let mut parts = array(answer)?.into_iter();
     let epoch: u64 = next(&mut parts)?;
@@ -144,7 +150,7 @@ pub(super) fn fanned_out(answer: Value) -> Result<(Epoch, FannedOut, u64), Redis
     Ok((Epoch::new(epoch), FannedOut { new, online }, last))
 }
 
-/// The answer to a publish of one event.
+/// The script's answer for one event. A known id has the first answer, and `is_new` is false.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PublishedEvent {
     pub sequence: u64,
@@ -152,7 +158,7 @@ pub(super) struct PublishedEvent {
     pub receivers: usize,
 }
 
-/// Reads the answer to a publish call.
+/// Parses the answer to a publish call: the epoch, and one answer per event in order.
 pub(super) fn published(answer: Value) -> Result<(Epoch, Vec<PublishedEvent>), RedisError> {
     let mut parts = array(answer)?.into_iter();
     let epoch: u64 = next(&mut parts)?;
@@ -163,7 +169,7 @@ pub(super) fn published(answer: Value) -> Result<(Epoch, Vec<PublishedEvent>), R
     Ok((Epoch::new(epoch), events.collect::<Result<_, RedisError>>()?))
 }
 
-/// A call of the reading script.
+/// A call of the read script: an operation with its arguments, then the topics to read.
 pub(super) fn read_call(sha: &str, names: &Names, logs: &[(Topic, u64)], words: &[String]) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(sha).arg(5 + logs.len()).arg(&names.heads()[..]);
@@ -172,13 +178,15 @@ pub(super) fn read_call(sha: &str, names: &Names, logs: &[(Topic, u64)], words: 
     }
     command.arg(words);
     for (topic, after) in logs {
+        // The script reads no events after an empty position.
         let after = if *after == u64::MAX { String::new() } else { after.to_string() };
         command.arg(topic.as_str()).arg(after);
     }
     command
 }
 
-/// Reads an answer's head and the server's clock; returns the rest of the answer.
+/// Parses an answer of the read script: the partition's head, the server's clock, and the unparsed
+/// result of the operation.
 pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), RedisError> {
     let mut parts = array(answer)?.into_iter();
     let epoch: String = next(&mut parts)?;
@@ -186,7 +194,10 @@ pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), Redis
     let eras: Vec<String> = next(&mut parts)?;
     let (seconds, micros): (u64, u64) = (next(&mut parts)?, next(&mut parts)?);
     let rest = parts.next().ok_or_else(unexpected)?;
+    // The epoch is stored as `<number> <last sequence before it>`.
     let (number, began_after) = two(&epoch)?;
+    // One entry per server process, the present one first: `<run_id> <last sequence before it>`. A
+    // process with a lower sequence than its predecessor gave out has lost events.
     let lineage = eras.iter().map(|era| {
         let (server, began_after) = era.split_once(' ').ok_or_else(unexpected)?;
         let began_after = began_after.parse().map_err(|_| unexpected())?;
@@ -201,11 +212,11 @@ pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), Redis
     Ok((head, Clock::new(now(), seconds * MICROS + micros), rest))
 }
 
-/// Reads a page of changed topics, and the position of the next page, if there is one. Skips
-/// invalid topic names.
+/// Parses a page of changed topics, and the position of the next page. `None` after the last page.
+/// Skips invalid topic names.
 pub(super) fn changed(answer: Value) -> Result<(Changed, Option<u64>), RedisError> {
     let mut parts = array(answer)?.into_iter();
-    // Name and score in turn.
+    // Name and score take turns. The score is the topic's last sequence.
     let mut entries = array(parts.next().ok_or_else(unexpected)?)?.into_iter();
     let forgotten_through = next(&mut parts)?;
     let is_full = entries.len() / 2 >= CHANGES_A_PAGE;
@@ -214,6 +225,7 @@ pub(super) fn changed(answer: Value) -> Result<(Changed, Option<u64>), RedisErro
     while let (Some(name), Some(last)) = (entries.next(), entries.next()) {
         let name: Vec<u8> = from_redis_value(name)?;
         let last: f64 = from_redis_value(last)?;
+        // Before the check of the name: a page of invalid names would else repeat forever.
         last_read = last as u64;
         let name = std::str::from_utf8(&name).ok();
         topics.extend(name.and_then(|name| Topic::parse(name).ok()).map(|t| (t, last as u64)));
@@ -221,7 +233,9 @@ pub(super) fn changed(answer: Value) -> Result<(Changed, Option<u64>), RedisErro
     Ok((Changed { topics, forgotten_through }, is_full.then_some(last_read)))
 }
 
-/// Reads topics' events, and whether each topic is complete. Skips and logs unreadable events.
+/// Parses a page of topics with their events, each with `true` if the topic is complete. The script
+/// stops at its byte limit, so the page may lack the last topics of `asked`. Skips and logs invalid
+/// events.
 pub(super) fn read(
     answer: Value,
     asked: &[(Topic, u64)],
@@ -239,7 +253,7 @@ pub(super) fn read(
             let Value::BulkString(message) = message else { return Err(unexpected()) };
             match message::parse(&message, clock) {
                 Ok(event) => events.push(event),
-                Err(error) => tracing::error!(topic = topic.as_str(), %error, "event passed over"),
+                Err(error) => tracing::error!(topic = topic.as_str(), %error, "event skipped"),
             }
         }
         let last = last as u64;
@@ -270,5 +284,5 @@ fn two(text: &str) -> Result<(u64, u64), RedisError> {
 }
 
 fn unexpected() -> RedisError {
-    (redis::ErrorKind::UnexpectedReturnType, "an answer is not as the script gives it").into()
+    (redis::ErrorKind::UnexpectedReturnType, "unexpected answer of a script").into()
 }

@@ -1,4 +1,4 @@
-//! BridgeSettings and state common to all parts of the bridge.
+//! Settings and state shared by all parts of the bridge.
 
 use std::{
     sync::{
@@ -15,48 +15,49 @@ use crate::{
     target::Target,
 };
 
-/// BridgeSettings of the log and cluster over Redis.
+/// Settings of the log and cluster over Redis.
 #[derive(Debug, Clone)]
 pub struct RedisSpec {
     pub target: Target,
-    /// All keys and channels begin with it.
+    /// The prefix of all keys and channels.
     pub prefix: String,
-    /// How long Redis may take to answer before it counts as unavailable.
+    /// Time limit of an answer. Afterwards Redis counts as unavailable.
     pub timeout: Duration,
-    /// How often each connection is probed.
+    /// Time between two probes of a link.
     pub probe: Duration,
     pub partition_count: u16,
-    /// Topics without history remembered by all partitions.
+    /// Topics remembered in Redis by all partitions together. Above it, Redis forgets the topic
+    /// idle longest, if it has no history.
     pub max_idle_topics: usize,
     pub idempotency_window: Duration,
-    /// The instance's history budget, in bytes: also the largest read, above a minimum of 64 MiB.
+    /// The instance's history budget in bytes. It also bounds one read, but never below 64 MiB.
     pub max_history_bytes: usize,
     pub policies: Arc<Policies>,
 }
 
-/// Counts events new in Redis, for the hub's metrics.
+/// Counts new events in Redis, for the hub's metrics. A repeated id counts nothing.
 pub trait CountPublished: std::fmt::Debug + Send + Sync {
     fn count_published(&self, count: u64);
 }
 
-/// Lower bound of a read's size, independent of the instance's memory: a topic of the default
+/// Lower bound of `max_read_bytes`, even on an instance with little memory: a topic of the default
 /// policy with the largest events.
 pub(crate) const MIN_READ_BYTES: usize = 64 * 1024 * 1024;
 
-/// Common to all parts of the bridge.
+/// Shared by all parts of the bridge.
 #[derive(Debug)]
 pub(crate) struct BridgeSettings {
     pub target: Target,
     pub prefix: String,
     pub timeout: Duration,
     pub probe: Duration,
-    /// A name of this instance's own.
+    /// This instance's random name.
     pub instance: String,
     pub partition_count: u16,
-    /// Topics remembered by a partition.
+    /// Topics remembered in Redis by one partition.
     pub max_topics: usize,
     pub window_ms: u64,
-    /// Bytes read at once for the streams of a partition.
+    /// Bytes of one read. Past this bound, the remaining topics get a gap.
     pub max_read_bytes: usize,
     pub policies: Arc<Policies>,
     pub epochs: Arc<Epochs>,
@@ -77,7 +78,8 @@ impl BridgeSettings {
     }
 }
 
-/// The last seen epochs. All partitions should have the latest.
+/// The last seen epoch of each partition; 0 before the first contact. Links bring all partitions to
+/// the latest: a cursor has room for one epoch.
 #[derive(Debug)]
 pub(crate) struct Epochs(Box<[AtomicU64]>);
 
@@ -94,12 +96,12 @@ impl Epochs {
         self.0.iter().map(|epoch| epoch.load(Ordering::Relaxed)).max().unwrap_or_default()
     }
 
-    /// A partition's epoch, and the latest of all.
+    /// A partition's epoch, and the latest of all partitions.
     pub fn of(&self, partition: u16) -> (u64, u64) {
         (self.0[usize::from(partition)].load(Ordering::Relaxed), self.latest())
     }
 
-    /// The partitions with an older epoch.
+    /// The partitions with an epoch before the latest. Unknown epochs do not count.
     pub fn lagging(&self, partitions: impl Iterator<Item = u16>) -> Vec<u16> {
         let is_behind = |partition: &u16| {
             let (own, latest) = self.of(*partition);
@@ -109,7 +111,7 @@ impl Epochs {
     }
 }
 
-/// The state of the bridge, for status requests.
+/// The state of the bridge, for status requests and metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
     pub is_up: AtomicBool,

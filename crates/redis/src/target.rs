@@ -1,4 +1,4 @@
-//! The target: a URL, and its present nodes.
+//! The Redis deployment: its URL, and the discovery of its nodes.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -10,18 +10,18 @@ use redis::{
 /// Sentinel's name of the master if the URL gives none.
 const DEFAULT_MASTER: &str = "mymaster";
 
-/// The location of Redis.
+/// The location of Redis, parsed from a URL.
 #[derive(Clone)]
 pub struct Target {
     kind: TargetKind,
     /// The first address of the URL, with user, password and database.
     info: ConnectionInfo,
-    /// All its addresses.
+    /// All addresses of the URL.
     seeds: Vec<Endpoint>,
     tls: Option<Authorities>,
 }
 
-/// The accepted certificate authorities (PEM), or the system's.
+/// The accepted certificate authorities (PEM); `None` for the system's.
 #[derive(Clone)]
 #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "TLS is left out"))]
 struct Authorities(Option<Vec<u8>>);
@@ -33,7 +33,7 @@ enum TargetKind {
     Cluster,
 }
 
-/// One node's address.
+/// The address of one node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Endpoint {
     pub host: String,
@@ -49,32 +49,36 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// Without user and password.
+/// Omits user and password: debug output reaches logs.
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Target").field("kind", &self.kind).field("seeds", &self.seeds).finish()
     }
 }
 
-/// Why a URL is no target.
+/// An invalid URL, or an unreadable certificate file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     #[error(
         "expected redis://, rediss://, redis+sentinel:// or redis+cluster:// (rediss+… with TLS)"
     )]
     Scheme,
-    #[error("expected host:port, parted by commas if there are several")]
+    #[error("expected host:port, or several separated by commas")]
     Address,
     #[error("{0}")]
     Url(String),
-    #[error("the file of `redis.tls_ca` cannot be read: {0}")]
+    #[error("the file of `redis.tls_ca` is unreadable: {0}")]
     Certificate(String),
 }
 
 impl Target {
-    /// Parses `redis://[user:password@]host:port[/db]`, and with several addresses
-    /// `redis+sentinel://…/master` or `redis+cluster://…`. `tls_ca` is the path of a file with the
-    /// accepted certificate authorities; if it is empty, the system's apply.
+    /// Parses `redis://[user:password@]host:port[/db]`, or with several addresses
+    /// `redis+sentinel://…/master` or `redis+cluster://…`. With `rediss`, all connections use TLS.
+    /// `tls_ca` is the path of a PEM file with the accepted certificate authorities; if it is
+    /// empty, the system's apply.
+    ///
+    /// # Errors
+    /// The URL is invalid, or the file of `tls_ca` is unreadable.
     pub fn parse(url: &str, tls_ca: &str) -> Result<Self, TargetError> {
         let (scheme, rest) = url.split_once("://").ok_or(TargetError::Scheme)?;
         let (tls, mode) = match scheme.split_once('+').unwrap_or((scheme, "")) {
@@ -112,12 +116,12 @@ impl Target {
         Ok(Self { kind, info, seeds, tls })
     }
 
-    /// Whether keys of one call must lie in one slot.
+    /// Whether the keys of one call must lie in one slot.
     pub fn is_cluster(&self) -> bool {
         self.kind == TargetKind::Cluster
     }
 
-    /// The present nodes, each with its partitions.
+    /// The present masters, each with its partitions in ascending order.
     ///
     /// # Errors
     /// No seed answers, or the answer lacks a partition.
@@ -147,10 +151,10 @@ impl Target {
         }
     }
 
-    /// Opens a connection to one of the nodes.
+    /// Opens a connection to a node, by RESP3: pushes need it.
     ///
     /// # Errors
-    /// As the library gives them.
+    /// Connection, TLS handshake or login failed.
     pub async fn connect(
         &self,
         endpoint: &Endpoint,
@@ -189,7 +193,7 @@ impl Target {
         client.get_multiplexed_async_connection_with_config(config).await
     }
 
-    /// Asks one seed after the other.
+    /// Queries one seed after the other. Returns the first answer, or the last seed's error.
     async fn first_answer<T>(
         &self,
         timeout: Duration,
@@ -198,7 +202,7 @@ impl Target {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(timeout))
             .set_response_timeout(Some(timeout));
-        // A Sentinel has logins of its own; without one it is asked without.
+        // The URL's login is for the Redis nodes. A Sentinel has its own logins, so it gets none.
         let settings = match self.kind {
             TargetKind::Sentinel { .. } => redis::RedisConnectionInfo::default(),
             _ => self.info.redis_settings().clone(),
@@ -217,7 +221,7 @@ impl Target {
 
 impl Endpoint {
     fn parse(text: &str, default_port: u16) -> Result<Self, TargetError> {
-        // An IPv6 address stands in brackets.
+        // Brackets enclose an IPv6 address: it has colons of its own.
         let (host, rest) = match text.strip_prefix('[') {
             Some(text) => text.split_once(']').ok_or(TargetError::Address)?,
             None => text.split_at(text.find(':').unwrap_or(text.len())),
@@ -240,11 +244,12 @@ fn read_certificates(path: &str) -> Result<Authorities, TargetError> {
     Ok(Authorities(root_cert))
 }
 
-/// Asks a cluster node for the node of each partition's slot.
+/// Queries a cluster node for the master of each partition's slot.
 async fn cluster(
     seed: &mut MultiplexedConnection,
     partitions: u16,
 ) -> Result<BTreeMap<Endpoint, Vec<u16>>, RedisError> {
+    // The hash tag alone gives a key's slot, and the tag of all keys of a partition is its number.
     let mut slots = redis::pipe();
     for partition in 0..partitions {
         slots.cmd("CLUSTER").arg("KEYSLOT").arg(partition.to_string());
@@ -262,7 +267,8 @@ async fn cluster(
     Ok(nodes)
 }
 
-/// A line of `CLUSTER SLOTS`: first and last slot, then the master and its replicas.
+/// Parses a line of `CLUSTER SLOTS`: first and last slot, then the master and its replicas. Ignores
+/// the replicas.
 fn range(line: Value) -> Option<(u16, u16, Endpoint)> {
     let Value::Array(line) = line else { return None };
     let mut line = line.into_iter();

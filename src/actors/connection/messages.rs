@@ -9,17 +9,18 @@ use fanfare_core::{
     topic_manager::{Begin, Frames, Opening},
 };
 
-/// All partitions have attached the stream: it begins.
+/// All partitions have attached the stream: begin with their replays.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct OpenedStream(pub Opening);
 
-/// All frames for the stream in one turn.
+/// Send these frames: all of one turn, in order.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct DeliverFrames(pub Frames);
 
-/// The stream wants something else from now on, and may stand in one more partition.
+/// Use this subscription for all later frames. With `begin`, the cursor gets the position of one
+/// more partition.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ChangeTopics {
@@ -27,7 +28,7 @@ pub(crate) struct ChangeTopics {
     pub begin: Option<Begin>,
 }
 
-/// Nothing was delivered for the heartbeat's time.
+/// Send a heartbeat: nothing was delivered for `stream.heartbeat`.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct BeatHeart;
@@ -37,13 +38,13 @@ pub(crate) struct BeatHeart;
 #[rtype(result = "()")]
 pub(crate) struct EndStream {
     pub reason: ShutdownReason,
-    /// When the client should come back; the stream's own retry time if none is given.
+    /// The client's waiting time before its reconnect; `None` means the stream's own retry time.
     pub reconnect: Option<Duration>,
     /// Frames to send before the end.
     pub frames: Frames,
 }
 
-/// The client is gone.
+/// The transport is gone, and with it the client: stop.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct CloseTransport;

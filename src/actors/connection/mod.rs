@@ -1,4 +1,5 @@
-//! The connection actor: one per stream, on the worker of its socket.
+//! The connection actor: one per stream, on the worker of its socket. It owns the stream's state,
+//! shared with the transport by the [`Pipe`]. It writes no socket.
 
 mod messages;
 mod pipe;
@@ -50,21 +51,20 @@ pub(crate) struct ConnectionHost {
     pub metrics: Arc<Metrics>,
     /// Streams with a running connection.
     pub open_count: AtomicUsize,
-    /// The bounds of a stream's `retry:`.
+    /// The shortest and the longest `retry:` of a stream.
     pub retry_min: Duration,
     pub retry_max: Duration,
 }
 
 impl ConnectionHost {
-    /// A stream's own time before it reconnects. Random: clients cut together do not return
-    /// together.
+    /// A stream's own retry time. Random: clients disconnected together must not return together.
     fn random_retry(&self) -> Duration {
         self.retry_min + (self.retry_max - self.retry_min).mul_f64(rand::random())
     }
 }
 
-/// Messages waiting while the connection's task has not run: a turn's frames each. Further frames
-/// stay with the manager.
+/// Messages in a connection's mailbox; one message has all frames of a turn. With a full mailbox,
+/// further frames stay with the manager.
 pub(crate) const MAILBOX_CAPACITY: usize = 16;
 
 /// Common to all streams of one worker.
@@ -72,7 +72,7 @@ pub(crate) struct Worker {
     pub manager: Addr<TopicManager>,
     pub metrics: Arc<WorkerMetrics>,
     pub spec: Arc<ConnectionSpec>,
-    /// The topics of its streams.
+    /// Shared topic lists: streams with the same topics have one list.
     pub topics: RefCell<SharedTopics>,
     pub context: RefCell<WorkerContext>,
 }
@@ -87,14 +87,14 @@ pub(crate) struct Connection {
     opened_at: Instant,
 }
 
-/// A new stream: its connection, not running yet, and the reader of its bytes.
+/// A new stream: its connection, not yet running, and the reader of its bytes.
 pub(crate) struct NewStream {
     pub connection: RunningConnection,
     pub reader: PipeReader,
 }
 
 impl NewStream {
-    /// Runs the connection as a task of its own. The reader keeps the connection alive.
+    /// Runs the connection as a task of its own. The returned reader keeps it alive.
     pub fn spawn(self) -> PipeReader {
         let Self { connection, mut reader } = self;
         reader.attach(connection.address());
@@ -131,13 +131,13 @@ impl Connection {
         }
     }
 
-    /// The id of the stream's client. Computed when needed, at the start and at the end, to save
-    /// memory.
+    /// The stream's client id. Computed at the start and at the end, not stored, to save memory.
     fn client_id(&self) -> String {
         self.host.ids.client_id(self.stream, self.subscription.secret)
     }
 
-    /// Lets the state decide, unless the client is gone. A panic costs this stream only.
+    /// Runs `work` on the state, unless the transport is gone. An error ends the stream with its
+    /// reason. A panic ends this stream only.
     fn decide<R>(
         &mut self,
         ctx: &mut ConnectionContext,
@@ -156,7 +156,8 @@ impl Connection {
             }
             None => {
                 self.host.metrics.actor_panics.fetch_add(1, Ordering::Relaxed);
-                // The state is unreliable after a panic: drop it, and let the client resume.
+                // The state is unreliable after a panic. Forget its unsent events: the client
+                // resumes after its last received event and gets them again.
                 catch("connection", || self.pipe.borrow_mut().change(|state, _| state.forget()));
                 self.end(ctx, ShutdownReason::Drain, None);
                 None
@@ -194,7 +195,7 @@ impl Actor for Connection {
             "stream opened"
         );
         if self.worker.manager.connected() {
-            // Once a stream, as is `CloseStream`: the bound on streams bounds both.
+            // One `OpenStream` and one `CloseStream` per stream: the limit of streams bounds both.
             self.worker.manager.do_send(OpenStream {
                 stream: self.stream,
                 connection: ctx.address(),

@@ -1,5 +1,5 @@
-//! The seam between a connection and its transport: the connection decides and fills, the transport
-//! takes. Both live on one thread; nothing is locked, copied or sent.
+//! The seam between a connection and its transport: the connection fills the state, the transport
+//! takes bytes from it. Both run on one thread, so nothing is locked, copied or sent.
 
 use std::{
     cell::RefCell,
@@ -26,9 +26,9 @@ use crate::actors::now;
 /// The state shared by connection and transport.
 pub(crate) struct Pipe {
     state: ConnectionState,
-    /// The transport waiting for bytes.
+    /// The waker of a transport waiting for bytes.
     waker: Option<Waker>,
-    /// Whether it waits for the stream's end only: its client takes nothing.
+    /// Whether the transport waits for the stream's end only: its socket is full.
     is_blocked: bool,
     is_closed: bool,
     delivered: u64,
@@ -42,7 +42,7 @@ impl Pipe {
         Rc::new(RefCell::new(pipe))
     }
 
-    /// Lets the connection change its state, and wakes the transport.
+    /// Changes the state for the connection, and wakes the transport.
     pub fn change<R>(
         &mut self,
         change: impl FnOnce(&mut ConnectionState, &mut WorkerContext) -> R,
@@ -51,6 +51,8 @@ impl Pipe {
         let result = change(&mut self.state, &mut self.worker.context.borrow_mut());
         self.worker.metrics.count_unsent(before, self.state.unsent_bytes());
         self.worker.metrics.count_losses(&self.state.take_losses());
+        // A transport with a full socket cannot write more. Waking it for every frame would waste a
+        // poll; only the stream's end starts its timeout.
         if !self.is_blocked || self.state.ended().is_some() {
             self.waker.take().into_iter().for_each(Waker::wake);
         }
@@ -62,7 +64,7 @@ impl Pipe {
         self.is_closed
     }
 
-    /// Why the stream ends, once it does.
+    /// The reason of the stream's end; `None` while it is open.
     pub fn ended(&self) -> Option<ShutdownReason> {
         self.state.ended()
     }
@@ -100,15 +102,15 @@ impl Drop for Pipe {
     }
 }
 
-/// The transport's end. Dropping it tells the connection of its client's disconnect.
+/// The transport's end of the pipe. Dropping it stops the connection: the client is gone.
 pub(crate) struct PipeReader {
     pipe: Rc<RefCell<Pipe>>,
-    /// The connection's address; none if the transport runs the connection in its own task and then
-    /// looks here by itself.
+    /// The connection's address. `None` if the transport runs the connection in its own task: it
+    /// then polls the reader after the connection and needs no waker.
     connection: Option<Addr<Connection>>,
-    /// Made when the rate limit first holds something back, or the client the stream's end.
+    /// Made on first use: the rate limit delays an event, or an ended stream waits for its client.
     sleep: Option<Pin<Box<Sleep>>>,
-    /// Counts the stream as not wholly written.
+    /// Counts the stream as open, for `hub.max_connections` and for a drain, until the last byte.
     _body: TaskTrackerToken,
 }
 
@@ -117,7 +119,7 @@ impl PipeReader {
         Self { pipe, connection: None, sleep: None, _body: body }
     }
 
-    /// From here on the connection runs by itself, and the transport is woken for its news.
+    /// Marks the connection as a task of its own: it then wakes the transport for new bytes.
     pub fn attach(&mut self, connection: Addr<Connection>) {
         self.connection = Some(connection);
     }
@@ -128,7 +130,7 @@ impl PipeReader {
     }
 
     /// The next bytes to write, in one piece; `None` once the stream has ended. The transport calls
-    /// this when it has room for them: no call means a client not reading.
+    /// this only with room in its socket: without calls, the outbox fills and its bound applies.
     pub fn poll_next(&mut self, task: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut pipe = self.pipe.borrow_mut();
         pipe.is_blocked = false;
@@ -150,14 +152,14 @@ impl PipeReader {
         Poll::Pending
     }
 
-    /// Whether there is surely nothing to take: the answer of [`Self::poll_next`] at lower cost.
-    /// Only for a transport running the connection itself, since it needs no waker.
+    /// Whether [`Self::poll_next`] would certainly have nothing, at lower cost. Always false for a
+    /// connection with a task of its own: only `poll_next` registers the waker.
     pub fn has_nothing_more(&self) -> bool {
         self.connection.is_none() && self.pipe.borrow().state.is_idle()
     }
 
-    /// For a transport whose client does not take the last bytes: ready when the stream has ended
-    /// and the client has used up its time.
+    /// For a transport with a full socket: ready when the stream has ended and the client's time
+    /// for the last bytes is over.
     pub fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<()> {
         let mut pipe = self.pipe.borrow_mut();
         pipe.is_blocked = true;
@@ -185,7 +187,8 @@ fn poll_sleep(
 impl Drop for PipeReader {
     fn drop(&mut self) {
         self.pipe.borrow_mut().is_closed = true;
-        // With a full mailbox the actor runs soon, and then checks `is_closed`.
+        // A full mailbox refuses the message. The actor then runs soon anyway, and checks
+        // `is_closed`.
         if let Some(connection) = &self.connection {
             let _ = connection.try_send(CloseTransport);
         }

@@ -1,7 +1,8 @@
-//! A running connection: its mailbox and its loop, as a future fit to be part of another future.
+//! A running connection: its mailbox and its loop, as a future for a task of its own or for a part
+//! of a transport's future.
 //!
-//! The stock context and its future have room for futures spawned and awaited by an actor. A
-//! connection does neither; this room would be a sixth of an idle stream's memory.
+//! The stock context of actix has room for futures spawned and awaited by an actor. A connection
+//! uses neither, and this room would be a sixth of an idle stream's memory.
 
 use std::{
     future::Future,
@@ -81,7 +82,8 @@ where
     }
 }
 
-/// A connection until it has stopped. Dropping it stops it.
+/// A connection's actor and mailbox. Resolves once the actor has stopped; dropping it stops the
+/// actor.
 pub(crate) struct RunningConnection {
     actor: Connection,
     context: ConnectionContext,
@@ -125,7 +127,7 @@ impl Future for RunningConnection {
                     message.handle(&mut this.actor, &mut this.context);
                 }
                 Poll::Pending if this.mailbox.connected() => return Poll::Pending,
-                // Nobody can reach it any more.
+                // No address is left, so no message can come.
                 Poll::Ready(None) | Poll::Pending => break,
             }
         }
@@ -136,6 +138,7 @@ impl Future for RunningConnection {
 
 impl Drop for RunningConnection {
     fn drop(&mut self) {
+        // `stopped` must run exactly once after `started`: it undoes all counts of the stream.
         if matches!(self.context.state, ActorState::Running | ActorState::Stopping) {
             self.stop();
         }

@@ -1,5 +1,4 @@
-//! Answers to publishes handed over together. They come back in one piece, so the waiting caller
-//! wakes once.
+//! Answers to publishes handed over together. They return in one piece, so the caller wakes once.
 
 use std::{mem::take, sync::Arc};
 
@@ -7,7 +6,7 @@ use fanfare_core::log::PublishResult;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-/// In the order of the publishes; `None` for an unknown answer.
+/// Answers in the order of the publishes; `None` for a slot dropped without an answer.
 pub(crate) type PublishResults = Vec<Option<PublishResult>>;
 
 /// The slot of one publish's answer. Dropping it marks the answer as unknown.
@@ -23,7 +22,7 @@ impl AnswerSlot {
     }
 }
 
-/// Hands out the places of answers.
+/// Hands out the slots of answers, in order.
 pub(crate) struct AnswerSlots {
     answers: Arc<Gathered>,
     next: usize,
@@ -37,7 +36,7 @@ impl AnswerSlots {
         (Self { answers: Arc::new(Gathered { results, done: Some(done) }), next: 0 }, is_done)
     }
 
-    /// The next place. No more may be taken than there are.
+    /// The next slot. At most `count` slots may be taken: a further one panics when sent.
     pub fn next(&mut self) -> AnswerSlot {
         let index = self.next;
         self.next += 1;
@@ -45,7 +44,7 @@ impl AnswerSlots {
     }
 }
 
-/// AnswerSlots so far. Never contended for long: an answer is put in, and nothing else done.
+/// The answers so far. The lock is held only to store one answer.
 #[derive(Debug)]
 struct Gathered {
     results: Mutex<PublishResults>,
@@ -55,7 +54,7 @@ struct Gathered {
 impl Drop for Gathered {
     fn drop(&mut self) {
         if let Some(done) = self.done.take() {
-            // The publisher may have gone; then nobody wants to know.
+            // The publisher may be gone: the answers are then dropped.
             let _ = done.send(take(self.results.get_mut()));
         }
     }

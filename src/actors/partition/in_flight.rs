@@ -1,5 +1,6 @@
-//! Whether a message from a partition to a manager is in flight. Both know without a message,
-//! since a message would wake the partition's thread even if it has nothing more to send.
+//! The flow control from a partition to a manager: one message in flight. It is a shared flag and
+//! not an answer, since an answer would wake the partition's thread also without waiting
+//! deliveries.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -9,7 +10,7 @@ const TAKEN: u8 = 0;
 /// A message is in flight.
 const SENT: u8 = 1;
 
-/// A message is in flight, and the partition waits for its end.
+/// A message is in flight, and the partition has more deliveries.
 const AWAITED: u8 = 2;
 
 /// At most one message in flight from a partition to a manager.
@@ -17,9 +18,11 @@ const AWAITED: u8 = 2;
 pub(crate) struct InFlight(AtomicU8);
 
 impl InFlight {
-    /// For the partition: whether it may send a message now. If not, the manager notifies it
-    /// later.
+    /// For the partition: whether it may send a message now. After `false`, the manager notifies
+    /// the partition later.
     pub fn begin(&self) -> bool {
+        // One atomic step: with a read and a later write, the manager could take the message in
+        // between, and nobody would notify the partition.
         let begin = |state| Some(if state == TAKEN { SENT } else { AWAITED });
         self.0.fetch_update(Ordering::AcqRel, Ordering::Acquire, begin) == Ok(TAKEN)
     }

@@ -16,32 +16,32 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::{answers::AnswerSlot, in_flight::InFlight};
 
-/// Publish permits of one message. They return when every worker has taken its events.
+/// The publish permits of one message. They return after every worker has taken its events.
 pub(crate) type PublishPermit = Arc<OwnedSemaphorePermit>;
 
-/// Sequence, keep and route these events in this order, or have the log do so.
+/// Sequence, store and route these events in this order; with a log elsewhere, the log does so.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct PublishEvents {
     pub events: Vec<PublishEvent>,
-    /// Given back when every worker has its events.
+    /// One permit for each event.
     pub permit: Option<PublishPermit>,
 }
 
-/// One event.
 pub(crate) struct PublishEvent {
     pub topic: Topic,
     pub event: Event,
     pub answer: AnswerSlot,
 }
 
-/// Sequence, keep and route one event for each of these topics, or have the log do so.
+/// Sequence, store and route one event for each of these topics; with a log elsewhere, the log does
+/// so.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct FanOutEvent {
     pub fan_out: Arc<FanOutPublish>,
     pub topics: Vec<Topic>,
-    /// Given back when every worker has its events.
+    /// One permit for each topic, at most all of the partition.
     pub permit: Option<PublishPermit>,
     pub answer: oneshot::Sender<Result<FannedOut, PublishError>>,
 }
@@ -51,19 +51,19 @@ pub(crate) struct FanOutEvent {
 #[rtype(result = "()")]
 pub(crate) struct ApplyLogUpdates(pub Vec<LogUpdate>);
 
-/// How many streams of this instance listen to a topic?
+/// Count the streams of this instance subscribed to a topic.
 #[derive(Message)]
 #[rtype(result = "usize")]
 pub(crate) struct CountSubscribers(pub Topic);
 
-/// The sequence of a topic's last event; 0 if there is none. `None` while the log is
+/// Read the sequence of a topic's last event: 0 without an event, `None` while the log is
 /// unavailable.
 #[derive(Message)]
 #[rtype(result = "Option<u64>")]
 pub(crate) struct ReadLastSequence(pub Topic);
 
-/// Record the mode of a fan-out for the idempotency window. Answered with the mode recorded
-/// first (`true` for pull).
+/// Record the mode of a fan-out for the idempotency window. The answer is the mode recorded first
+/// (`true` for pull).
 #[derive(Message)]
 #[rtype(result = "Result<bool, PublishError>")]
 pub(crate) struct RecordFanOutMode {
@@ -73,7 +73,7 @@ pub(crate) struct RecordFanOutMode {
     pub is_pull: bool,
 }
 
-/// The interest of a manager's streams changed, in this order.
+/// Apply these changes of the interest of a manager's streams, in this order.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ChangeInterest {
@@ -83,18 +83,19 @@ pub(crate) struct ChangeInterest {
     pub changes: Vec<InterestChange>,
 }
 
-/// Forget the oldest events: the history budget is exceeded and they are the oldest of all.
+/// Forget the oldest events: the history budget is exceeded, and this partition has the oldest of
+/// all.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct TrimHistory;
 
-/// A manager has taken the last message, and more deliveries wait.
+/// A manager has taken the last message: send it the waiting deliveries.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct DeliveriesTaken;
 
-/// Log updates of one partition for one manager, in order. At the end of the manager's turn it is
-/// marked as taken, and answered by [`DeliveriesTaken`] if more waits by then.
+/// Deliveries of one partition for one manager, in order. At the end of its turn the manager marks
+/// the message as taken, and sends [`DeliveriesTaken`] if the partition has more by then.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Deliver {

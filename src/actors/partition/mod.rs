@@ -1,8 +1,8 @@
-//! The partition actor: the only writer of its topics' sequence and history or, with a log
-//! elsewhere, of this instance's replica.
+//! The partition actor: the only writer of its topics' sequence and history; with a log elsewhere,
+//! the only writer of this instance's replica.
 //!
-//! The partition has one message in flight to each manager. Later deliveries gather into the
-//! next message.
+//! The partition has at most one message in flight to each manager. Later deliveries gather into
+//! the next message.
 
 mod answers;
 mod in_flight;
@@ -40,16 +40,16 @@ use super::{
 };
 use crate::metrics::Metrics;
 
-/// Publishes handled before others get a turn: some hundred microseconds of work.
+/// Publishes handled before the partition yields: some hundred microseconds of work.
 const MAX_PUBLISHES_A_TURN: usize = 256;
 
-/// How often expired events are forgotten when nothing else asks for it.
+/// Interval of forgetting expired events and dead managers.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The shell of a partition.
 pub(crate) struct Partition {
     number: u16,
-    /// Empty only while it is being rebuilt.
+    /// `None` only during a rebuild.
     state: Option<PartitionState<PublishPermit>>,
     /// The log elsewhere, if this partition is a replica.
     log: Option<Arc<dyn Log>>,
@@ -66,13 +66,13 @@ pub(crate) struct Partition {
 struct ManagerLink {
     deliveries: Recipient<Deliver>,
     in_flight: Arc<InFlight>,
-    /// Whether the manager must learn of the partition's rebuild.
+    /// Whether the next message must begin with `Restarted`: the partition was rebuilt.
     must_restart: bool,
 }
 
 impl Partition {
-    /// A partition with this state; `log` is the log elsewhere, if the state is a replica.
-    /// `others` is filled once all partitions of the hub are started.
+    /// A partition with this state. `log` is the log elsewhere of a replica. `others` is filled
+    /// after the start of all partitions.
     pub fn new(
         number: u16,
         state: PartitionState<PublishPermit>,
@@ -93,12 +93,12 @@ impl Partition {
         }
     }
 
-    /// The partition's number.
     pub fn number(&self) -> u16 {
         self.number
     }
 
-    /// Lets the state decide; rebuilds it after a panic.
+    /// Runs `work` on the state. After a panic it rebuilds the state: managers end their streams,
+    /// whose clients resume, and a replica reads its log again.
     fn decide<R>(
         &mut self,
         work: impl FnOnce(&mut PartitionState<PublishPermit>) -> R,
@@ -120,7 +120,7 @@ impl Partition {
         result
     }
 
-    /// Sends everything gathered for the log elsewhere and for other partitions.
+    /// Sends the gathered appends and requests to the log elsewhere, and trims to other partitions.
     fn send_to_log(&mut self) {
         let Some(log) = &self.log else { return };
         if !self.appends.is_empty() {
@@ -139,13 +139,13 @@ impl Partition {
 
     fn ask_to_trim(&self, partition: u16) {
         if let Some(other) = self.others.get().and_then(|all| all.get(usize::from(partition))) {
-            // One in flight for each partition: the budget's flag is the bound.
+            // The budget's flag bounds this message: one in flight for each partition.
             other.do_send(TrimHistory);
         }
     }
 
-    /// Sends queued deliveries. Those for a manager with a message in flight leave when the
-    /// manager has taken it.
+    /// Sends queued deliveries. A manager with a message in flight gets its next one after taking
+    /// it.
     fn send_deliveries(&mut self) {
         let Some(state) = &mut self.state else { return };
         let routing = state.routing();
@@ -155,11 +155,13 @@ impl Partition {
                 continue;
             }
             let mut deliveries = routing.take_outgoing(*manager);
+            // Before all later deliveries: they belong to the rebuilt state, and the manager's old
+            // streams must not get them without the lost ones.
             if std::mem::take(&mut link.must_restart) {
                 deliveries.insert(0, Delivery::Restarted);
             }
             let (partition, in_flight) = (self.number, link.in_flight.clone());
-            // `in_flight` is the bound. A dead manager is noticed at the next expiry.
+            // `in_flight` bounds this message. The next expiry notices a dead manager.
             link.deliveries.do_send(Deliver { partition, deliveries, in_flight });
         }
     }
@@ -197,8 +199,9 @@ impl Partition {
         }));
     }
 
-    /// A mailbox is drained before anything else runs, on this thread too: so under a flood
-    /// deliveries leave, and other partitions run, every so many publishes.
+    /// Yields every [`MAX_PUBLISHES_A_TURN`] publishes. actix drains a mailbox before anything else
+    /// on the thread runs: under a flood, deliveries would not leave and other partitions would not
+    /// run.
     fn bound_turn(&mut self, publishes: usize, ctx: &mut Context<Self>) {
         self.publishes_in_turn += publishes;
         if self.publishes_in_turn >= MAX_PUBLISHES_A_TURN {
@@ -259,7 +262,7 @@ impl Handler<FanOutEvent> for Partition {
             Some(Publishing::Decided(taken)) => taken,
             Some(Publishing::Append { .. }) => {
                 let permit = permit.map(|permit| permit as Permit);
-                // A gone router needs no answer.
+                // The router may be gone: then the answer is dropped.
                 let answer = Reply::new(|result| drop(answer.send(result)));
                 let append = AppendFanOut { fan_out, topics, permit, answer };
                 return self.appends.push(Append::FanOut(append));
@@ -283,7 +286,8 @@ impl Handler<ApplyLogUpdates> for Partition {
                 message.0.into_iter().for_each(|update| replica.on_update(update, now()));
             }
         });
-        // The log waits for nothing but this handler, so new requests leave at once.
+        // The log resumes after this handler, not after the turn. Send new requests at once: they
+        // would otherwise wait for the rest of the mailbox.
         self.send_deliveries();
         self.send_to_log();
     }
@@ -342,7 +346,7 @@ impl Handler<ChangeInterest> for Partition {
 impl Handler<DeliveriesTaken> for Partition {
     type Result = ();
 
-    /// The end of the turn sends the waiting deliveries.
+    /// Does nothing: the message starts a turn, and the turn's end sends the waiting deliveries.
     fn handle(&mut self, _: DeliveriesTaken, _: &mut Self::Context) {}
 }
 

@@ -13,7 +13,7 @@ use fanfare_core::{
 
 use crate::actors::connection::Connection;
 
-/// A stream has opened and waits to be attached.
+/// Attach a new stream.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct OpenStream {
@@ -22,7 +22,7 @@ pub(crate) struct OpenStream {
     pub subscription: Arc<ResolvedSubscription>,
 }
 
-/// A stream is gone.
+/// Forget a stream: its connection has stopped.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct CloseStream {
@@ -32,30 +32,30 @@ pub(crate) struct CloseStream {
 /// The streams to change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Whose {
-    /// The one stream of this number and secret, as its client's id names it.
+    /// The stream with this number and secret, from its client id.
     Client { stream: StreamId, secret: u64 },
-    /// All of a user's feed.
+    /// All streams of a user's feed.
     Feed(User),
 }
 
-/// Change open streams, in this order. Answered once everything is in force, with the outcome for
-/// each stream found.
+/// Change open streams, in this order. The answer comes once all changes are in force, with an
+/// outcome for each stream found.
 #[derive(Message)]
 #[rtype(result = "Vec<ChangeOutcome>")]
 pub(crate) struct ChangeStreams(pub Arc<[(Whose, Change)]>);
 
-/// A stream of this user's feed is about to open: keep the changes from here on for it.
+/// Expect a stream of this user's feed: keep all later changes for it.
 #[derive(Message)]
 #[rtype(result = "FeedOf")]
 pub(crate) struct ExpectFeed(pub User);
 
-/// The expected stream will not come.
+/// Forget an expected stream: it will not open.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ForgetFeed(pub FeedOf);
 
-/// List the users with a feed here subscribed to this topic, by a hash of their names, each with
-/// whether the kind is muted.
+/// List the users with a feed on this worker subscribed to this topic: a hash of each name, and
+/// `true` if the user mutes the kind.
 #[derive(Message)]
 #[rtype(result = "Vec<(u64, bool)>")]
 pub(crate) struct ListFeedUsers {
@@ -63,8 +63,8 @@ pub(crate) struct ListFeedUsers {
     pub kind: String,
 }
 
-/// Send pending events, then end every stream. Each client is told to return at a moment of its own
-/// within the window.
+/// Send pending events, then end every stream. Each client gets a random time within the window for
+/// its reconnect.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct Drain {

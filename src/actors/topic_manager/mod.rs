@@ -1,5 +1,5 @@
-//! The topic manager actor: one per worker thread, started when the worker's first stream
-//! opens. From here on everything of a stream stays on its worker.
+//! The topic manager actor: one per worker thread, started with the worker's first stream. Every
+//! later step of a delivery stays on this worker.
 
 mod messages;
 
@@ -48,7 +48,7 @@ use crate::{
 
 /// The parts of a hub needed by its topic managers.
 pub(crate) struct ManagerHost {
-    /// For managers started at [`ManagerSpec::start`] with the first phase.
+    /// The template of a manager's spec. [`TopicManager::new`] sets its start and its phase.
     pub spec: ManagerSpec,
     pub partitions: Vec<Addr<Partition>>,
     pub feeds: Arc<FeedReader>,
@@ -57,23 +57,23 @@ pub(crate) struct ManagerHost {
     pub metrics: Arc<Metrics>,
 }
 
-/// Feeds reread at once.
+/// Feeds reread at the same time by one manager. It bounds the load on the follow graph.
 const MAX_REREADING: usize = 32;
 
-/// How long a feed waits to be read again before it ends.
+/// Time limit for rereading a feed. Past it the feed's streams end.
 const REREAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The shell of a topic manager.
 pub(crate) struct TopicManager {
     id: ManagerId,
     spec: ManagerSpec,
-    /// Empty only while it is being rebuilt.
+    /// `None` only during a rebuild.
     state: Option<ManagerState<ConnectionOutlet>>,
-    /// Per partition, whether a change of interest is not answered yet.
+    /// Per partition, whether a `ChangeInterest` is in flight.
     is_awaited: Vec<bool>,
-    /// Partitions with deliveries taken in this turn.
+    /// Partitions with a `Deliver` handled in this turn, to mark as taken at its end.
     taken: Vec<(u16, Arc<InFlight>)>,
-    /// Feeds being reread.
+    /// The number of feeds being reread.
     rereading: usize,
     /// Callers waiting for changes of streams.
     tickets: HashMap<Ticket, oneshot::Sender<ChangeOutcome>>,
@@ -83,7 +83,7 @@ pub(crate) struct TopicManager {
 }
 
 impl TopicManager {
-    /// `number` counts the managers started before in this hub.
+    /// `number` is the number of managers started before in this hub.
     pub fn new(host: Arc<ManagerHost>, metrics: Arc<WorkerMetrics>, number: usize) -> Self {
         let tick_phase = tick_phase(number);
         let spec = ManagerSpec { start: now(), tick_phase, ..host.spec.clone() };
@@ -101,8 +101,8 @@ impl TopicManager {
         }
     }
 
-    /// Lets the state decide; rebuilds it should it panic. Its streams end then, and their
-    /// clients resume.
+    /// Runs `work` on the state. After a panic it ends all streams, whose clients resume, and
+    /// rebuilds the state without them.
     fn decide(&mut self, work: impl FnOnce(&mut ManagerState<ConnectionOutlet>)) {
         let Some(mut state) = self.state.take() else { return };
         if catch("topic manager", || work(&mut state)).is_some() {
@@ -114,11 +114,11 @@ impl TopicManager {
         let mut state = ManagerState::new(self.spec.clone());
         state.reset_interest();
         self.state = Some(state);
-        // Their streams end.
+        // The streams of pending changes have ended: dropping the senders answers the callers.
         self.tickets.clear();
     }
 
-    /// Rereads feeds, some at a time.
+    /// Rereads feeds from the follow graph, at most [`MAX_REREADING`] at the same time.
     fn reread_feeds(&mut self, ctx: &mut Context<Self>) {
         while self.rereading < MAX_REREADING {
             let next = self.state.as_mut().and_then(ManagerState::next_to_reread);
@@ -126,7 +126,8 @@ impl TopicManager {
             self.rereading += 1;
             let feeds = self.host.feeds.clone();
             let read = async move {
-                // A store of the application's own may panic, or never answer.
+                // The application's store may panic or never answer. Either must free its slot, and
+                // the feed's streams end instead of missing changes silently.
                 let read = AssertUnwindSafe(feeds.reread(&user)).catch_unwind();
                 let read = tokio::time::timeout(REREAD_TIMEOUT, read).await;
                 (user, read.ok().and_then(Result::ok).flatten())
@@ -158,6 +159,8 @@ impl TopicManager {
         }
     }
 
+    /// Sends gathered changes of interest, one message in flight for each partition: a storm of
+    /// streams makes large messages, and not many.
     fn send_changes(&mut self, ctx: &mut Context<Self>) {
         let Some(state) = &mut self.state else { return };
         for (partition, addr) in (0_u16..).zip(&self.host.partitions) {
@@ -174,14 +177,16 @@ impl TopicManager {
             let answer = wrap_future::<_, Self>(addr.send(message));
             ctx.spawn(answer.map(move |_, this, ctx| {
                 this.is_awaited[index] = false;
-                // The turn may have ended before this answer was looked at.
+                // The turn's end may come before this answer. Without this call, changes gathered
+                // meanwhile would wait for the next turn.
                 this.send_changes(ctx);
             }));
         }
     }
 }
 
-/// Phases far apart, for managers started one after the other.
+/// The phase of a manager's ticks. Managers started one after the other get phases far apart, so
+/// workers do not all flush in the same moment.
 fn tick_phase(number: usize) -> u32 {
     (number % PHASES as usize) as u32 * 3 % PHASES
 }
@@ -205,8 +210,8 @@ impl Turn for TopicManager {
         self.send_changes(ctx);
         self.answer_changes();
         self.reread_feeds(ctx);
-        // Only now: so a turn takes in one message a partition at most, and connections run
-        // between turns.
+        // Mark messages as taken last. A partition sends its next message only then, so a turn
+        // handles at most one message per partition, and connections run between turns.
         for (partition, in_flight) in self.taken.drain(..) {
             if in_flight.end() {
                 self.host.partitions[usize::from(partition)].do_send(DeliveriesTaken);
@@ -225,7 +230,8 @@ impl Handler<OpenStream> for TopicManager {
         let OpenStream { stream, connection, subscription } = message;
         let connection = ConnectionOutlet(connection);
         if self.host.lifecycle.is_draining() {
-            // It came between the check at the door and the end of all streams.
+            // The stream passed the hub's check before the drain began. `Drain` may have ended all
+            // other streams already, so nothing else would end this one.
             if let Some(feed) = &subscription.feed {
                 self.decide(|state| state.forget_expected(feed));
             }
@@ -248,6 +254,8 @@ impl Handler<ChangeStreams> for TopicManager {
 
     fn handle(&mut self, message: ChangeStreams, _: &mut Self::Context) -> Self::Result {
         let mut waiting = Vec::new();
+        // Every stream gets a ticket. `answer_changes` answers it in this or a later turn, after
+        // all partitions have attached the stream's added topics.
         for (whose, change) in message.0.iter() {
             let count = match (whose, &self.state) {
                 (Whose::Feed(user), Some(state)) => state.feed_count(user),
@@ -272,7 +280,7 @@ impl Handler<ChangeStreams> for TopicManager {
         }
         self.answer_changes();
         let outcomes = join_all(waiting);
-        // A missing answer: the ticket was unused, or its stream ended.
+        // A dropped ticket was unused, or its stream ended in a rebuild.
         Box::pin(outcomes.map(|all| all.into_iter().filter_map(Result::ok).collect()))
     }
 }
@@ -315,7 +323,8 @@ impl Handler<Deliver> for TopicManager {
             for delivery in message.deliveries {
                 state.on_delivery(message.partition, delivery, now);
             }
-            // A flooded mailbox must not make the tick late.
+            // actix drains the mailbox before it polls the turn's end: under a flood, the tick
+            // would be late.
             if state.next_due().is_some_and(|due| due < now) {
                 state.on_time(now);
             }
@@ -341,35 +350,36 @@ impl Handler<Panic> for TopicManager {
     }
 }
 
-/// How a manager reaches a connection: its address.
+/// A manager's way to a connection: its address, with a rule for a full mailbox per message.
 pub(crate) struct ConnectionOutlet(Addr<Connection>);
 
 impl Outlet for ConnectionOutlet {
     fn open(&self, opening: Opening) {
-        // Once a stream, and without it there is none: so past the bound, if need be.
+        // Once per stream, and the stream cannot begin without it: it passes the mailbox's bound.
         self.0.do_send(OpenedStream(opening));
     }
 
     fn deliver(&self, frames: Frames) -> Result<(), Frames> {
         match self.0.try_send(DeliverFrames(frames)) {
             Err(actix::prelude::SendError::Full(DeliverFrames(frames))) => Err(frames),
-            // One that is gone says so to its manager by itself.
+            // A stopped connection has sent `CloseStream` itself.
             Ok(()) | Err(actix::prelude::SendError::Closed(_)) => Ok(()),
         }
     }
 
     fn change(&self, subscription: &Arc<ResolvedSubscription>, begin: Option<Begin>) {
-        // A few per requested change. It must arrive, and before later deliveries.
+        // A few per requested change. It must arrive, and before later deliveries, so it passes the
+        // mailbox's bound.
         self.0.do_send(ChangeTopics { subscription: subscription.clone(), begin });
     }
 
     fn beat(&self) {
-        // A full mailbox holds something better than a heartbeat.
+        // A full mailbox has frames to send: a heartbeat is then skipped.
         let _ = self.0.try_send(BeatHeart);
     }
 
     fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>, frames: Frames) {
-        // Past the mailbox's bound, since it must arrive and is a stream's last message.
+        // A stream's last message. It must arrive, so it passes the mailbox's bound.
         self.0.do_send(EndStream { reason, reconnect, frames });
     }
 }

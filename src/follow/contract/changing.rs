@@ -1,4 +1,4 @@
-//! Promises under concurrent changes of edges.
+//! The promises of a follow graph under concurrent changes of edges.
 
 use std::collections::BTreeSet;
 
@@ -7,19 +7,19 @@ use rand::{RngExt, SeedableRng, rngs::StdRng, seq::SliceRandom};
 
 use super::{Follow, FollowGraph, Walked, answered, counts, edge, page, user, walk};
 
-/// Followers present all the time, and others coming and going.
+/// Followers present during the whole test, and followers coming and going.
 const STAYING: usize = 700;
 const PASSING: usize = 700;
 
-/// Random walks, each with changes of its own.
+/// Random walks, each with its own changes.
 const WALKS: u64 = 20;
 
 /// Changes between two pages.
 const CHANGES: usize = 60;
 
-/// A walk meets a stable follower once, and an unstable one at most once.
+/// A walk returns each permanent follower once, and every other follower at most once.
 pub(super) async fn walks_are_stable_while_edges_change(graph: &dyn FollowGraph) {
-    // Both kinds of names mix in any store's order.
+    // Shuffled: permanent and other followers then alternate in every store's order.
     let names: Vec<String> = (0..STAYING + PASSING).map(|number| format!("w{number:04}")).collect();
     let mut shuffled: Vec<&String> = names.iter().collect();
     shuffled.shuffle(&mut StdRng::seed_from_u64(3));
@@ -46,7 +46,7 @@ async fn one_walk(
         change_some(graph, passing, &mut random).await;
         let page = page(graph, Walked::Followers, "walked", after, limit).await;
         for user in page.users {
-            assert!(met.insert(user.clone()), "{user} was met twice");
+            assert!(met.insert(user.clone()), "{user} was returned twice");
         }
         after = page.next;
         if after.is_none() {
@@ -54,7 +54,7 @@ async fn one_walk(
         }
     }
     let missed = staying.iter().find(|name| !met.contains(&user(name)));
-    assert_eq!(missed, None, "somebody who was there throughout was not met");
+    assert_eq!(missed, None, "a walk missed a permanent follower");
     let known: BTreeSet<&str> = staying.iter().chain(passing).map(|name| name.as_str()).collect();
     assert!(met.iter().all(|user| known.contains(user.as_str())));
 }
@@ -63,7 +63,7 @@ async fn change_some(graph: &dyn FollowGraph, passing: &[&String], random: &mut 
     let count = random.random_range(0..CHANGES);
     let pick = |random: &mut StdRng| edge(passing[random.random_range(0..passing.len())], "walked");
     let edges: Vec<Follow> = (0..count).map(|_| pick(random)).collect();
-    // Whole runs too: sets kept in parts lose some of them.
+    // Also runs of neighbours: a store with sets in parts then removes whole parts.
     let first = random.random_range(0..passing.len());
     let run = passing[first..].iter().take(count * 4).map(|name| edge(name, "walked")).collect();
     match random.random_range(0..4) {
@@ -74,7 +74,7 @@ async fn change_some(graph: &dyn FollowGraph, passing: &[&String], random: &mut 
     };
 }
 
-/// After concurrent changes both directions agree.
+/// After concurrent changes, followers and followed authors have the same edges.
 pub(super) async fn both_directions_agree_after_concurrent_changes(graph: &dyn FollowGraph) {
     let names = ["c0", "c1", "c2"];
     let mut random = StdRng::seed_from_u64(4);

@@ -1,5 +1,5 @@
-//! The promises of [`FollowGraph`] and [`Preferences`], as tests: a store passes if it
-//! passes all of these. fanfare's own do; call them in a test of yours.
+//! The promises of [`FollowGraph`] and [`Preferences`] as tests. fanfare's own stores pass them.
+//! Call them in a test of your store:
 //!
 //! ```no_run
 //! # use fanfare::follow::{FollowGraph, contract};
@@ -8,7 +8,7 @@
 //! # }
 //! ```
 //!
-//! They panic where a promise is broken, and expect a store that holds nothing.
+//! The tests need an empty store, and leave it empty. They panic on a broken promise.
 
 mod changing;
 
@@ -23,12 +23,15 @@ use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
 /// Followers of one author, in the tests of large sets.
 const MANY: usize = 10_000;
 
-/// Names likely to break a store: quotes, wildcards and braces, other alphabets, names beginning
-/// with each other, the longest.
+/// Names likely to break a store: quotes, wildcards, braces, other alphabets, prefixes of each
+/// other.
 const ODD_NAMES: [&str; 14] =
     ["{a}", "a{b}c", "'", "\"", "%", "_", "\\", "a:b", "a", "ab", "A", "élan", "用户", "🎺🎺"];
 
-/// Every promise of a graph, one after the other.
+/// Tests every promise of a graph, one after the other.
+///
+/// # Panics
+/// On a broken promise, or on an error of the store.
 pub async fn graph(graph: &dyn FollowGraph) {
     edges_are_there_once(graph).await;
     odd_names_are_names(graph).await;
@@ -38,7 +41,10 @@ pub async fn graph(graph: &dyn FollowGraph) {
     changing::both_directions_agree_after_concurrent_changes(graph).await;
 }
 
-/// Every promise of preferences, one after the other.
+/// Tests every promise of preferences, one after the other.
+///
+/// # Panics
+/// On a broken promise, or on an error of the store.
 pub async fn preferences(preferences: &dyn Preferences) {
     muted_kinds_are_replaced(preferences).await;
     who_mutes_answers_in_order(preferences).await;
@@ -52,10 +58,10 @@ fn edge(follower: &str, author: &str) -> Follow {
     Follow { follower: user(follower), author: user(author) }
 }
 
-/// Takes an answer, failing on an error.
+/// Unwraps an answer of the store.
 #[track_caller]
 fn answered<T>(answer: Result<T, GraphError>) -> T {
-    answer.unwrap_or_else(|error| panic!("the store answers: {error}"))
+    answer.unwrap_or_else(|error| panic!("error of the store: {error}"))
 }
 
 async fn counts(graph: &dyn FollowGraph, name: &str) -> (u64, u64) {
@@ -63,7 +69,7 @@ async fn counts(graph: &dyn FollowGraph, name: &str) -> (u64, u64) {
     (followers, following)
 }
 
-/// The walked one of a user's two sets.
+/// One of a user's two sets.
 #[derive(Debug, Clone, Copy)]
 enum Walked {
     Followers,
@@ -86,7 +92,7 @@ async fn page(
     page
 }
 
-/// Walks to the end; everybody, sorted.
+/// Walks to the end. Returns all names, sorted.
 async fn walk(graph: &dyn FollowGraph, walked: Walked, name: &str, limit: usize) -> Vec<String> {
     let (mut met, mut after) = (Vec::new(), None);
     loop {
@@ -98,7 +104,7 @@ async fn walk(graph: &dyn FollowGraph, walked: Walked, name: &str, limit: usize)
         }
     }
     met.sort_unstable();
-    assert!(met.windows(2).all(|pair| pair[0] != pair[1]), "somebody was met twice: {met:?}");
+    assert!(met.windows(2).all(|pair| pair[0] != pair[1]), "a user was returned twice: {met:?}");
     met
 }
 
@@ -113,7 +119,7 @@ async fn following(graph: &dyn FollowGraph, user: &str) -> Vec<String> {
 async fn edges_are_there_once(graph: &dyn FollowGraph) {
     assert_eq!(answered(graph.follow(Vec::new()).await), 0);
     let edges = vec![edge("ann", "bob"), edge("cid", "bob"), edge("ann", "bob")];
-    assert_eq!(answered(graph.follow(edges).await), 2, "an edge twice in a call is new once");
+    assert_eq!(answered(graph.follow(edges).await), 2, "a repeated edge in one call counts once");
     assert_eq!(answered(graph.follow(vec![edge("ann", "bob"), edge("bob", "ann")]).await), 1);
     assert_eq!(followers(graph, "bob").await, ["ann", "cid"]);
     assert_eq!(following(graph, "ann").await, ["bob"]);
@@ -158,7 +164,7 @@ async fn pages_hold_everybody_once(graph: &dyn FollowGraph) {
         assert_eq!(walk(graph, Walked::Followers, "paged", limit).await, names, "by {limit}");
     }
     let last = page(graph, Walked::Followers, "paged", None, 12).await;
-    assert_eq!(last.next, None, "a page that holds everybody is the last");
+    assert_eq!(last.next, None, "a page with all followers is the last");
     for nowhere in ["no such place", "\0", ""] {
         let answer = graph.followers(user("paged"), Some(nowhere.to_owned()), 1).await;
         assert!(matches!(answer, Err(GraphError::BadPage)), "{nowhere:?}: {answer:?}");
@@ -187,7 +193,7 @@ async fn large_sets_grow_and_shrink(graph: &dyn FollowGraph) {
     assert_eq!(counts(graph, "many").await.0, kept.len() as u64);
     assert_eq!(sorted(&walk(graph, Walked::Followers, "many", 7).await), sorted(kept));
 
-    // In order, as an import would have it.
+    // In order, like an import.
     names.sort_unstable();
     answered(graph.follow(edges(&names)).await);
     assert_eq!(sorted(&walk(graph, Walked::Followers, "many", 999).await), sorted(&names));
@@ -200,7 +206,7 @@ async fn muted_kinds_are_replaced(preferences: &dyn Preferences) {
     let muted = async || answered(preferences.muted(user("ann")).await);
     assert_eq!(muted().await, [""; 0]);
     for kinds in [&["like"][..], &["a kind", "{b}:*", "用户"], &["a kind", "zoo"], &[]] {
-        // In any order, and even twice.
+        // Out of order and repeated.
         let wanted: Vec<String> = kinds.iter().rev().chain(kinds).map(|&k| k.to_owned()).collect();
         answered(preferences.set_muted(user("ann"), wanted).await);
         assert_eq!(muted().await, kinds);

@@ -1,7 +1,8 @@
 //! The follow graph, as plain data in memory.
 //!
-//! Users have ascending, unique numbers, so a walk in their order is stable: a user coming or
-//! returning after its start has a number past its end.
+//! Users have unique, ascending numbers, and a walk goes in their order. A user added after the
+//! start of a walk has a number above the walk's end. So a changing set never repeats or hides a
+//! permanent member.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -13,7 +14,7 @@ use fanfare_core::{
     user::User,
 };
 
-/// Four bytes, as every edge is two of them.
+/// A user's number. Four bytes, because every edge has two.
 type Id = u32;
 
 /// A user with an edge.
@@ -32,12 +33,12 @@ impl UserNode {
     }
 }
 
-/// The graph.
+/// The edges, in both directions.
 pub(super) struct EdgeStore {
     ids: HashMap<User, Id>,
     nodes: HashMap<Id, UserNode>,
     next_id: Id,
-    /// Names this numbering, so that no walk goes on in another.
+    /// The name of this numbering. A walk of another numbering gets an error.
     numbering: u32,
 }
 
@@ -45,13 +46,13 @@ pub(super) struct EdgeStore {
 #[derive(Debug, PartialEq, Eq)]
 struct PageWalk {
     numbering: u32,
-    /// The first number not given out at the start of the walk.
+    /// The first free number at the start of the walk.
     end: Id,
     last: Option<Id>,
 }
 
 impl PageWalk {
-    /// Parses the text of [`Self::text`].
+    /// Parses a position of [`Self::text`].
     fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split('-').map(|digits| u32::from_str_radix(digits, 16).ok());
         let (numbering, end, last) = (numbers.next()??, numbers.next()??, numbers.next()??);
@@ -64,13 +65,14 @@ impl PageWalk {
 }
 
 impl EdgeStore {
-    /// `numbering` should be random: then a walk of an earlier process gets an error.
+    /// With a random `numbering`, a walk of an earlier process gets an error.
     pub fn new(numbering: u32) -> Self {
         Self { ids: HashMap::new(), nodes: HashMap::new(), next_id: 0, numbering }
     }
 
-    /// Adds an edge; whether it is new.
+    /// Adds an edge. `true` if it is new.
     pub fn follow(&mut self, edge: &Follow) -> bool {
+        // An edge needs up to two numbers.
         if self.next_id >= Id::MAX - 2 {
             self.renumber();
         }
@@ -82,7 +84,7 @@ impl EdgeStore {
         is_new
     }
 
-    /// Removes an edge; whether it was there.
+    /// Removes an edge. `true` if it existed.
     pub fn unfollow(&mut self, edge: &Follow) -> bool {
         let ids = (self.ids.get(&edge.follower).copied(), self.ids.get(&edge.author).copied());
         let (Some(follower), Some(author)) = ids else { return false };
@@ -95,7 +97,7 @@ impl EdgeStore {
         was_there
     }
 
-    /// How many follow a user, and how many the user follows.
+    /// The numbers of a user's followers and followed authors.
     pub fn counts(&self, user: &User) -> Counts {
         self.find(user).map_or_else(Counts::default, |node| Counts {
             followers: node.followers.len() as u64,
@@ -103,7 +105,10 @@ impl EdgeStore {
         })
     }
 
-    /// A page of a walk.
+    /// One page of a walk: at least one user, at most `limit`, if any is left.
+    ///
+    /// # Errors
+    /// [`GraphError::BadPage`] if `after` is invalid, or of another numbering.
     pub fn page(
         &self,
         user: &User,
@@ -121,6 +126,7 @@ impl EdgeStore {
         let Some(node) = self.find(user) else { return Ok(Page::default()) };
         let begin = walk.last.map_or(Unbounded, Excluded);
         let rest = node.set(direction).range((begin, Unbounded));
+        // Users added after the start are left out: a removed and added user would come twice.
         let mut rest = rest.take_while(|id| **id < walk.end);
         let ids: Vec<Id> = rest.by_ref().take(limit.max(1)).copied().collect();
         let next = rest.next().and(ids.last()).map(|last| walk.text(*last));
@@ -154,7 +160,8 @@ impl EdgeStore {
             && let Some(node) = self.nodes.remove(&id)
         {
             self.ids.remove(&node.user);
-            // The maps keep their room for later users, but not forever.
+            // A map never shrinks by itself. A shrink below an eighth is rare, so its cost per
+            // removal is small.
             if self.nodes.len() < self.nodes.capacity() / 8 {
                 self.nodes.shrink_to(self.nodes.len() * 2);
                 self.ids.shrink_to(self.ids.len() * 2);
@@ -162,7 +169,7 @@ impl EdgeStore {
         }
     }
 
-    /// Numbers everybody anew, without holes: once in four billion new users.
+    /// Gives all users new numbers, without holes: once per four billion new users. Ends all walks.
     fn renumber(&mut self) {
         let mut old: Vec<Id> = self.nodes.keys().copied().collect();
         old.sort_unstable();

@@ -1,5 +1,4 @@
-//! The messages of the actor with the graph in memory. Each holds one permit of the calls in
-//! flight.
+//! The messages to the store in memory. Each holds one permit of the calls in flight.
 
 use actix::Message;
 use fanfare_core::{
@@ -15,7 +14,7 @@ pub(super) enum EdgeOperation {
     Remove,
 }
 
-/// Adds or removes edges; how many were new, or there.
+/// Adds or removes edges. Answers with the number of edges added or removed.
 #[derive(Message)]
 #[rtype(result = "u64")]
 pub(super) struct ChangeEdges {
@@ -51,7 +50,7 @@ pub(super) struct ReadMuted {
     pub _place: OwnedSemaphorePermit,
 }
 
-/// Mutes these kinds and no others.
+/// Replaces a user's muted kinds.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(super) struct SetMuted {
@@ -60,7 +59,7 @@ pub(super) struct SetMuted {
     pub _place: OwnedSemaphorePermit,
 }
 
-/// Asks for each of these users whether the kind is muted.
+/// Queries a kind for several users. Answers in their order: `true` for a user muting it.
 #[derive(Message)]
 #[rtype(result = "Vec<bool>")]
 pub(super) struct AskWhoMutes {

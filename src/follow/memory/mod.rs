@@ -1,9 +1,9 @@
-//! Follow graph and preferences of a hub on its own: in memory, owned by one actor, gone with
+//! Follow graph and preferences of a single hub, in memory. One actor owns them. They are lost with
 //! the process.
 //!
 //! | from | to | message | bound |
 //! |---|---|---|---|
-//! | callers | store | `ChangeEdges`, `ReadPage`, `CountEdges`, `ReadMuted`, `SetMuted`, `AskWhoMutes` | one a call, or one per 1,024 edges; [`MAX_CALLS`] permits, further callers wait |
+//! | callers | store | `ChangeEdges`, `ReadPage`, `CountEdges`, `ReadMuted`, `SetMuted`, `AskWhoMutes` | one per call, or one per 1,024 edges; [`MAX_CALLS`] permits, further callers wait |
 
 mod graph;
 mod messages;
@@ -33,10 +33,9 @@ use self::{
 /// Calls in flight to the actor.
 const MAX_CALLS: usize = 256;
 
-/// Edges in one message: other calls come in between.
+/// Edges in one message: between two messages the actor handles other calls.
 const MAX_EDGES: usize = 1024;
 
-/// The actor.
 struct MemoryStore {
     graph: EdgeStore,
     mutes: Mutes,
@@ -47,12 +46,12 @@ impl Actor for MemoryStore {
     type Context = Context<Self>;
 }
 
-/// The graph and the preferences as their users hold them.
+/// Follow graph and preferences. All clones share one actor.
 #[derive(Clone)]
 pub(crate) struct MemoryFollows {
     addr: Addr<MemoryStore>,
     places: Arc<Semaphore>,
-    /// Whether nobody mutes anything: then nobody has to be asked.
+    /// No user mutes a kind: callers skip the query.
     nobody_mutes: Arc<AtomicBool>,
 }
 
@@ -63,7 +62,7 @@ impl MemoryFollows {
         let (graph, mutes) = (EdgeStore::new(rand::random()), Mutes::default());
         let follows = MemoryStore { graph, mutes, nobody_mutes: nobody_mutes.clone() };
         let addr = MemoryStore::create(|ctx| {
-            // Each message holds a place, so the mailbox is never full.
+            // Each message holds a permit, so the mailbox is never full.
             ctx.set_mailbox_capacity(MAX_CALLS + 1);
             follows
         });
@@ -80,7 +79,7 @@ impl MemoryFollows {
         Context<MemoryStore>: ToEnvelope<MemoryStore, M>,
     {
         let place = self.places.clone().acquire_owned().await;
-        let place = place.expect("the places are never closed");
+        let place = place.expect("the semaphore is never closed");
         let answer = self.addr.send(message(place)).await;
         answer.map_err(|error| GraphError::Unavailable(Box::new(error)))
     }

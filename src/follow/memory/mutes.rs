@@ -7,25 +7,26 @@ use fanfare_core::user::User;
 /// The preferences. A user without muted kinds has no entry.
 #[derive(Default)]
 pub(super) struct Mutes {
-    /// Sorted, without repetition, never empty.
+    /// The kinds of a user: sorted, without repetition, never empty.
     by_user: HashMap<User, Box<[Box<str>]>>,
-    /// Never empty either.
+    /// The users muting a kind; never empty. The reverse of `by_user`, for
+    /// [`who`](Self::who).
     by_kind: HashMap<Box<str>, HashSet<User>>,
 }
 
 impl Mutes {
-    /// Whether nobody mutes anything.
+    /// Whether no user mutes a kind.
     pub fn is_empty(&self) -> bool {
         self.by_user.is_empty()
     }
 
-    /// The kinds muted by a user, sorted.
+    /// A user's muted kinds, sorted.
     pub fn of(&self, user: &User) -> Vec<String> {
         let kinds = self.by_user.get(user).map(AsRef::as_ref).unwrap_or_default();
         kinds.iter().map(|kind| kind.to_string()).collect()
     }
 
-    /// Mutes these kinds and no others.
+    /// Replaces a user's muted kinds.
     pub fn set(&mut self, user: &User, mut kinds: Vec<String>) {
         kinds.sort_unstable();
         kinds.dedup();
@@ -46,7 +47,7 @@ impl Mutes {
         }
     }
 
-    /// For each of these users whether the kind is muted.
+    /// Whether each of these users mutes the kind, in their order.
     pub fn who(&self, kind: &str, users: &[User]) -> Vec<bool> {
         match self.by_kind.get(kind) {
             None => vec![false; users.len()],

@@ -77,8 +77,9 @@ impl RawStream {
                 return self.poll_given_up(task);
             }
             if chunk.is_last() {
-                // Shut down before the close: a close alone, with unread bytes of the client, resets
-                // the connection, and the client could lose the last events.
+                // End the sending side before the close. `poll_gone` has read the client's bytes:
+                // a close over unread ones would reset the connection and could lose the last
+                // events.
                 return Pin::new(&mut self.socket).poll_shutdown(task);
             }
             if !may_have_more {

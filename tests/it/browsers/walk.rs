@@ -47,7 +47,7 @@ impl Walk {
     pub async fn next(&mut self) -> Value {
         let line =
             timeout(BROWSER_DEADLINE, self.output.next_line()).await.expect("a line in time");
-        let line = line.expect("readable").expect("a line; what failed is on its stderr, above");
+        let line = line.expect("readable").expect("a line; the failure is on its stderr, above");
         serde_json::from_str(&line).expect("lines are JSON")
     }
 

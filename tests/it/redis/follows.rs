@@ -172,7 +172,7 @@ async fn while_redis_is_away_nothing_is_answered_and_nothing_acknowledged_is_los
             .await;
             redis.kill();
             // Until the instance notices the lost connection, its commands end as `unconfirmed`.
-            until(REDIS_DEADLINE, "it is known that Redis is away", async || {
+            until(REDIS_DEADLINE, "the instance has noticed the outage", async || {
                 let told = change(instances.addr(1), "PUT", "late", "author").await;
                 assert_eq!(told.status, 503);
                 told.code() == "bridge_down"
@@ -202,7 +202,7 @@ async fn a_redis_that_stands_still_leaves_a_change_unconfirmed_and_it_may_be_rep
     redis.stop();
     let told = change(instances.addr(0), "PUT", "ann", "bob").await;
     assert_eq!((told.status, told.code().as_str()), (503, "unconfirmed"));
-    until(REDIS_DEADLINE, "it is known that Redis is away", async || {
+    until(REDIS_DEADLINE, "the instance has noticed the outage", async || {
         change(instances.addr(0), "PUT", "ann", "bob").await.code() == "bridge_down"
     })
     .await;
@@ -309,7 +309,7 @@ async fn a_cluster_master_that_dies_is_replaced_and_its_users_are_there_again() 
     let slot = cluster.slot_of_key("*:followers:a0").await;
     let owner = cluster.owner(slot).await;
     cluster.node_mut(owner).kill();
-    until(REDIS_DEADLINE, "it is known that a master is away", async || {
+    until(REDIS_DEADLINE, "the instance has noticed the dead master", async || {
         get(instances.addr(1), "/events/followers/a0").await.status == 503
     })
     .await;

@@ -193,7 +193,7 @@ async fn an_instance_that_redis_drops_because_it_reads_too_slowly_loses_nothing(
     let after = clients(&redis, "fanfare-subscribe").await;
     let dropped = before.iter().filter(|id| !after.contains(id)).count();
     stopped.signal("CONT");
-    assert_eq!(dropped, 1, "Redis dropped the connection of the one that does not read");
+    assert_eq!(dropped, 1, "Redis closed the connection of the stopped instance");
     let mut numbers: Vec<usize> = Vec::new();
     for data in bulk.take_data(BULK_COUNT).await {
         let (number, _) = data.split_once(' ').expect("a number first");

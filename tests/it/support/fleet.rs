@@ -144,7 +144,7 @@ impl Fleet {
             }
         });
         if ended.await.is_err() {
-            panic!("publishers do not come to an end: {}", self.story());
+            panic!("publishers do not end: {}", self.story());
         }
         // One closing event per topic: a stream with all of them has everything before them too.
         let mut random = StdRng::from_rng(&mut self.random);

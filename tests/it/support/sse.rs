@@ -112,7 +112,7 @@ impl Stream {
         request.extend_from_slice(body);
         let deadline = Instant::now() + EVENT_DEADLINE;
         let stream = timeout_at(deadline, Self::exchange(socket, &request)).await;
-        stream.expect("a head in time").expect("a request that is sent and a whole head")
+        stream.expect("a head in time").expect("a sent request and a whole head")
     }
 
     /// Sends `GET path` and reads any head, without a deadline.

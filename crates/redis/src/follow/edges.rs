@@ -1,10 +1,12 @@
-//! Changing edges. An edge is in two sets, maybe on two nodes: they never change together, and
-//! others may change the same edge in between.
+//! Changes of edges. An edge is in two sets, maybe on two nodes. The two never change atomically,
+//! and another caller may change the same edge in between.
 //!
-//! The author's set of followers is authoritative and changes first. Then the follower's own set is
-//! made equal, and the author's set is read again. If it differs by now, the follower's set changes
-//! again, until both agree. So the last writer of a follower's set has verified it afterwards, or
-//! writes again.
+//! The author's set of followers is authoritative:
+//! 1. change the author's set,
+//! 2. change the follower's own set in the same way,
+//! 3. read the author's set again: if it differs, change the follower's set again and repeat.
+//!
+//! So the last writer of a follower's set has verified it afterwards, or writes again.
 
 use std::collections::HashMap;
 
@@ -18,13 +20,13 @@ use crate::follow::{
     FollowCall, RedisFollows, broken, keys::shard, nodes::CallFailure, not_changed, scripts::Script,
 };
 
-/// Edges changed together.
+/// Edges changed together, by one caller's permit.
 const MAX_EDGES: usize = 1024;
 
-/// Names in one call: Redis is busy with them for a millisecond at most.
+/// Names in one script call: they keep Redis busy for a millisecond at most.
 const MAX_NAMES: usize = 256;
 
-/// How often others may change the same edges while they are changed here.
+/// Rounds of one change. Each further round means a concurrent change of the same edges.
 const MAX_ROUNDS: usize = 16;
 
 /// An operation on edges.
@@ -51,7 +53,11 @@ impl EdgeChange {
 }
 
 impl RedisFollows {
-    /// Changes edges; how many were otherwise.
+    /// Changes edges, in any order. Returns the number of edges not yet in the wanted state.
+    ///
+    /// # Errors
+    /// [`GraphError::BridgeDown`] if no edge has changed, [`GraphError::Unconfirmed`] if some may
+    /// have.
     pub(super) async fn change(
         &self,
         mut edges: Vec<Follow>,
@@ -59,12 +65,13 @@ impl RedisFollows {
     ) -> Result<u64, GraphError> {
         let mut count = 0;
         for (index, edges) in edges.chunks_mut(MAX_EDGES).enumerate() {
+            // The script answers per name. A repeated edge would count twice, so it goes first.
             edges.sort_unstable();
             let mut edges: Vec<&Follow> = edges.iter().collect();
             edges.dedup();
             let changed = self.change_some(&edges, change).await;
             count += changed.map_err(|error| match error {
-                // The earlier edges are stored.
+                // The earlier edges are stored, so this error must not read "nothing changed".
                 GraphError::BridgeDown if index > 0 => GraphError::Unconfirmed,
                 error => error,
             })?;
@@ -72,10 +79,12 @@ impl RedisFollows {
         Ok(count)
     }
 
+    /// Changes the authors' sets, then makes the followers' own sets agree.
     async fn change_some(&self, edges: &[&Follow], change: EdgeChange) -> Result<u64, GraphError> {
         let _place = self.nodes.place().await.map_err(not_changed)?;
         let changed = self.in_sets(edges, Direction::Followers, change.word()).await;
         let changed = changed.map_err(not_changed)?;
+        // From here on the authors' sets are changed: no failure may report an unchanged graph.
         self.agree(edges, change).await.map_err(|failure| match failure {
             CallFailure::Away | CallFailure::Lost => GraphError::Unconfirmed,
             CallFailure::Broken(error) => broken(error),
@@ -83,12 +92,14 @@ impl RedisFollows {
         Ok(changed.into_iter().filter(|is_changed| *is_changed).count() as u64)
     }
 
-    /// Has the followers' own sets agree with those of the authors.
+    /// Makes the followers' own sets agree with the authors' sets.
     async fn agree(&self, edges: &[&Follow], change: EdgeChange) -> Result<(), CallFailure> {
         let (mut edges, mut change) = (edges.to_vec(), change);
         for _ in 0..MAX_ROUNDS {
             self.in_sets(&edges, Direction::Following, change.word()).await?;
             let holds = self.in_sets(&edges, Direction::Followers, "has").await?;
+            // Keep only the edges changed meanwhile. Their authors' sets have the opposite state,
+            // so the next round applies the opposite change.
             let mut holds = holds.into_iter();
             edges.retain(|_| holds.next() != Some(change == EdgeChange::Add));
             if edges.is_empty() {
@@ -99,7 +110,8 @@ impl RedisFollows {
         Err(CallFailure::Lost)
     }
 
-    /// Calls the script for each edge's set in one direction; its answers, by edge.
+    /// Calls the script for each edge's set in one direction. Returns its answers in the order of
+    /// the edges.
     async fn in_sets(
         &self,
         edges: &[&Follow],
@@ -120,14 +132,15 @@ impl RedisFollows {
         Ok(by_edge)
     }
 
-    /// Groups edges by set, and sets into as few calls as possible.
+    /// Groups edges by set, and sets by call. In a Redis Cluster, the sets of one call are in one
+    /// shard. A call has up to `MAX_NAMES` names; a larger set has several calls.
     fn group<'a>(&self, edges: &[&'a Follow], direction: Direction) -> Vec<Vec<Part<'a>>> {
         let mut sets: HashMap<&User, Vec<usize>> = HashMap::new();
         for (index, edge) in edges.iter().enumerate() {
             sets.entry(ends(edge, direction).0).or_default().push(index);
         }
         let mut calls: Vec<Vec<Part<'a>>> = Vec::new();
-        // By shard, the call with room.
+        // For each shard: the call with room, and its number of names.
         let mut open: HashMap<u16, (usize, usize)> = HashMap::new();
         for (owner, indexes) in sets {
             let together = if self.is_cluster { shard(owner) } else { 0 };
@@ -167,7 +180,7 @@ impl RedisFollows {
     }
 }
 
-/// Edges of one set, by their indexes.
+/// Edges of one set in one call, by their indexes.
 struct Part<'a> {
     owner: &'a User,
     edges: Vec<usize>,

@@ -1,4 +1,7 @@
-//! Keeps a connection to each node, forever, and publishes the location of shards to callers.
+//! The keeper: it keeps one connection to each node, reconnects forever, and publishes the location
+//! of the shards to callers.
+//!
+//! Not here: the callers' commands and their retries (`nodes`).
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -18,14 +21,15 @@ use crate::{
     target::{Endpoint, Target},
 };
 
-/// Pauses between two attempts, and between two discoveries of shards.
+/// Bounds of the pause between two discoveries of the shards. The pause doubles with each failure
+/// in a row.
 const MIN_BACKOFF: Duration = Duration::from_millis(50);
 const MAX_BACKOFF: Duration = Duration::from_secs(2);
 
-/// Bound on reports of trouble; more say nothing new.
+/// Bound on queued reports of trouble; more would say nothing new.
 const MAX_TROUBLES: usize = 64;
 
-/// The keeper's settings and its knowledge.
+/// The keeper's settings and its connections.
 pub(super) struct Keeper {
     target: Target,
     timeout: Duration,
@@ -38,7 +42,8 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// A keeper to [`Self::run`], its view of the nodes, and the sender for reports of trouble.
+    /// A keeper to [`Self::run`], the published location of shards, and the sender for reports of
+    /// trouble.
     pub fn new(
         target: Target,
         timeout: Duration,
@@ -59,23 +64,23 @@ impl Keeper {
         (keeper, topology, report)
     }
 
-    /// Looks, connects, and waits for trouble, until the task is dropped.
+    /// Discovers, connects, and waits for trouble, until the task is dropped.
     pub async fn run(mut self) {
         let mut failures = 0;
         loop {
             match self.connect().await {
                 Ok(()) => {
                     if failures > 0 {
-                        tracing::info!("followers: Redis is there again");
+                        tracing::info!("followers: Redis is up again");
                     }
                     failures = 0;
                     self.wait_for_trouble().await;
                 }
                 Err(error) => {
                     failures += 1;
-                    // Logged once an outage: later errors are the same.
+                    // Once per outage: later errors are the same.
                     if failures == 1 {
-                        tracing::warn!(%error, "followers: Redis cannot be reached");
+                        tracing::warn!(%error, "followers: Redis unreachable");
                     }
                 }
             }
@@ -83,7 +88,8 @@ impl Keeper {
         }
     }
 
-    /// Waits. A lost connection in between is published at once.
+    /// Waits, and publishes a lost connection at once. Drops reports of moved shards: a discovery
+    /// follows the pause anyway.
     async fn pause(&mut self, wait: Duration) {
         let end = Instant::now() + wait;
         while let Ok(Some(trouble)) = timeout_at(end, self.troubles.recv()).await {
@@ -93,8 +99,8 @@ impl Keeper {
         }
     }
 
-    /// Finds the shards and opens missing connections. Reachable nodes are published even if others
-    /// fail.
+    /// Discovers the shards and opens missing connections. Publishes the connected nodes even if
+    /// others fail.
     async fn connect(&mut self) -> Result<(), RedisError> {
         let places = self.target.discover(SHARD_COUNT, self.timeout).await?;
         self.nodes.retain(|endpoint, _| places.contains_key(endpoint));
@@ -134,7 +140,7 @@ impl Keeper {
             .set_pipeline_buffer_size(1024)
             .set_push_sender(move |push: redis::PushInfo| {
                 if push.kind == PushKind::Disconnection {
-                    // If there is no room, a caller or the next probe finds out.
+                    // If the queue is full, a caller or the next probe notices the loss.
                     let _ = report.try_send(Trouble::Lost { generation });
                 }
                 Ok::<_, ()>(())
@@ -143,13 +149,14 @@ impl Keeper {
         let mut name = redis::cmd("CLIENT");
         name.arg("SETNAME").arg("fanfare-follow");
         if let Err(error) = name.query_async::<()>(&mut connection).await {
-            tracing::debug!(%error, "the connection stays without a name");
+            tracing::debug!(%error, "the connection stays unnamed");
         }
         refuse_replica(&mut connection).await?;
         scripts::load(&mut connection).await?;
         Ok(connection)
     }
 
+    /// Publishes the location of the shards. A node without a connection is `None`.
     fn tell(&self, places: &BTreeMap<Endpoint, Vec<u16>>) {
         let mut routes = vec![usize::MAX; usize::from(SHARD_COUNT)];
         for (number, shards) in places.values().enumerate() {
@@ -161,7 +168,7 @@ impl Keeper {
         let _ = self.told.send(Topology { routes: Arc::from(routes), nodes });
     }
 
-    /// Returns when a connection is lost, or something has moved.
+    /// Returns after a lost connection or a moved shard. Probes all connections in between.
     async fn wait_for_trouble(&mut self) {
         loop {
             let next_probe = Instant::now() + self.probe;
@@ -182,14 +189,14 @@ impl Keeper {
         }
     }
 
-    /// Forgets a connection; whether it was known still.
+    /// Removes a connection. `false` if it was removed before: several callers report one loss.
     fn lose(&mut self, generation: u64) -> bool {
         let count = self.nodes.len();
         self.nodes.retain(|_, node| node.generation != generation);
         if self.nodes.len() == count {
             return false;
         }
-        // Callers learn of it at once; other nodes are unaffected.
+        // Publish the loss before the next discovery: calls to this node then fail at once.
         self.told.send_modify(|topology| {
             for node in &mut topology.nodes {
                 if node.as_ref().is_some_and(|node| node.generation == generation) {
@@ -200,7 +207,7 @@ impl Keeper {
         true
     }
 
-    /// Tries each connection out; whether all answer.
+    /// Probes each connection and removes the silent ones. `true` if all have answered.
     async fn probe_all(&mut self) -> bool {
         let probes = self.nodes.values().map(|node| async {
             let mut connection = node.connection.clone();
@@ -215,7 +222,7 @@ impl Keeper {
     }
 }
 
-/// A replica answers too, but may lack the latest changes.
+/// Refuses a replica: it answers reads, but may lack the latest changes.
 async fn refuse_replica(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
     let mut command = redis::cmd("INFO");
     command.arg("replication");
@@ -223,7 +230,7 @@ async fn refuse_replica(connection: &mut MultiplexedConnection) -> Result<(), Re
         Ok(info) if info.contains("role:slave") => {
             Err((redis::ErrorKind::Server(redis::ServerErrorKind::ReadOnly), "a replica").into())
         }
-        // Not every login may ask.
+        // The login may lack the right to call INFO.
         _ => Ok(()),
     }
 }

@@ -1,18 +1,18 @@
-//! Names of keys, and their placement in slots.
+//! The names of keys, and their shards.
 
 use fanfare_core::{follow::Direction, topic::partition_of, user::User};
 
-/// Shards of users: one shard is in one slot of a cluster. A power of two, equal on all instances
-/// forever.
+/// Number of shards, a power of two. All keys of a shard are in one slot of a Redis Cluster. Key
+/// names contain the shard, so the number is equal on all instances and never changes.
 pub(super) const SHARD_COUNT: u16 = 1024;
 
-/// The shard of a user.
+/// The shard of a user's keys.
 pub(super) fn shard(user: &User) -> u16 {
     partition_of(user.as_str(), SHARD_COUNT)
 }
 
-/// Builds key names, `<prefix>:{<shard>}:<kind>:<owner>`. Names in them may have braces: the slot
-/// comes from the first pair.
+/// Builds key names, `<prefix>:{<shard>}:<kind>:<owner>`. The owner may have braces: Redis takes
+/// the slot from the first pair.
 #[derive(Debug)]
 pub(super) struct Keys {
     prefix: String,
@@ -27,7 +27,7 @@ impl Keys {
         format!("{}:{{{shard}}}:{what}:{whose}", self.prefix)
     }
 
-    /// The three keys of a set, as `set.lua` takes them.
+    /// The three keys of a set, in the order of `set.lua`: first bucket, index, count.
     pub fn set(&self, user: &User, direction: Direction) -> [String; 3] {
         let names = match direction {
             Direction::Followers => ["followers", "followers-index", "followers-count"],
@@ -36,12 +36,12 @@ impl Keys {
         names.map(|what| self.key(shard(user), what, user.as_str()))
     }
 
-    /// The kinds muted by a user.
+    /// The key of the kinds muted by a user.
     pub fn mutes(&self, user: &User) -> String {
         self.key(shard(user), "mutes", user.as_str())
     }
 
-    /// The users of a shard with a kind muted.
+    /// The key of a shard's users with this kind muted.
     pub fn muting(&self, shard: u16, kind: &str) -> String {
         self.key(shard, "muting", kind)
     }

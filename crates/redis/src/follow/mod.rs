@@ -1,13 +1,13 @@
-//! Follow graph and preferences in Redis, for all instances of a cluster.
+//! Follow graph and preferences in Redis, shared by all instances.
 //!
 //! Bounds of the queues between callers, `Nodes` and the task of `Keeper`:
 //! - callers: 32 at once; further callers wait, `redis.timeout` at most;
-//! - reports of trouble to the keeper: 64; more say nothing new;
-//! - the keeper's view of the nodes: the latest only.
+//! - reports of trouble to the keeper: 64; more would say nothing new;
+//! - locations of the shards: the latest only.
 //!
 //! A user's two sets lie in one slot, in small keys (`set.lua`). An edge is in two sets, maybe
-//! on two nodes. The author's set of followers is authoritative; `edges` makes the follower's
-//! own set agree with it, even if other instances change the same edge.
+//! on two nodes. The author's set of followers is authoritative. `edges` makes the follower's own
+//! set agree with it, even if other instances change the same edge.
 
 mod edges;
 mod keeper;
@@ -35,10 +35,10 @@ use crate::{
     target::Target,
 };
 
-/// Most users in one page: Redis is busy with it for some hundred microseconds.
+/// Users in one page: they keep Redis busy for some hundred microseconds.
 const MAX_PAGE_USERS: usize = 1024;
 
-/// The graph and the preferences as their users hold them.
+/// Follow graph and preferences. All clones share one keeper and its connections.
 #[derive(Clone)]
 pub struct RedisFollows {
     nodes: Arc<Nodes>,
@@ -48,7 +48,9 @@ pub struct RedisFollows {
 }
 
 impl RedisFollows {
-    /// Starts the task keeping the connections, on this thread.
+    /// Starts the keeper's task on this thread, without waiting for Redis. A call before the first
+    /// connection fails with [`GraphError::BridgeDown`]. `timeout` bounds an answer, `probe` is the
+    /// time between two probes.
     pub fn start(target: Target, prefix: String, timeout: Duration, probe: Duration) -> Self {
         let is_cluster = target.is_cluster();
         let (keeper, topology, troubles) = Keeper::new(target, timeout, probe);
@@ -70,7 +72,7 @@ impl RedisFollows {
     ) -> Result<Page, GraphError> {
         let after = after.map(|after| last_name(&after).ok_or(GraphError::BadPage)).transpose()?;
         let limit = limit.clamp(1, MAX_PAGE_USERS);
-        // One more tells whether there is a next page.
+        // One user more than the page: the last one only shows the need for a next page.
         let (after, count) = (after.unwrap_or_default(), (limit + 1).to_string());
         let call = self.set_call(&user, direction, &["page", &after, &count]);
         let mut names: Vec<String> = self.read_one(call).await?;
@@ -114,7 +116,8 @@ impl RedisFollows {
         Ok(muted)
     }
 
-    /// Makes read-only calls.
+    /// Makes read-only calls. A read may be repeated after any failure, so every failure except an
+    /// unexpected answer is `BridgeDown`.
     async fn read(&self, calls: &[FollowCall]) -> Result<Vec<Value>, GraphError> {
         let made = async {
             let _place = self.nodes.place().await?;
@@ -193,7 +196,7 @@ impl Preferences for RedisFollows {
     }
 }
 
-/// The error of a failed first change.
+/// The error of a failed first change: after `Away`, Redis has changed nothing.
 fn not_changed(failure: CallFailure) -> GraphError {
     match failure {
         CallFailure::Away => GraphError::BridgeDown,
@@ -203,7 +206,7 @@ fn not_changed(failure: CallFailure) -> GraphError {
 }
 
 fn broken(error: impl std::error::Error + Send + Sync + 'static) -> GraphError {
-    tracing::error!(%error, "followers: Redis answered what it should not");
+    tracing::error!(%error, "followers: unexpected answer of Redis");
     GraphError::Unavailable(Box::new(error))
 }
 
@@ -215,12 +218,12 @@ fn from_answer<T: FromRedisValue>(answer: Value) -> Result<T, GraphError> {
     from_redis_value(answer).map_err(broken)
 }
 
-/// The start of the page after this name, in hexadecimal, for URLs.
+/// The position after this name, for the next page. In hexadecimal, so it fits into URLs.
 fn page_after(name: &str) -> String {
     name.bytes().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The name passed to [`page_after`].
+/// The name in a position of [`page_after`]. `None` if the position is invalid.
 fn last_name(page: &str) -> Option<String> {
     let digits = page.as_bytes().chunks(2);
     let byte = |pair: &[u8]| {

@@ -1,11 +1,11 @@
--- fanfare: replaces what a user has muted.
+-- fanfare: replaces the muted kinds of a user.
 --
--- KEYS 1: the set of kinds that the user has muted
--- ARGV 1: what the keys of kinds begin with: sets of users who have muted the kind, with all
---   users of the same slot
+-- KEYS 1: the set of the user's muted kinds
+-- ARGV 1: the prefix of the keys of kinds; each kind has a set of the users muting it, with
+--   the users of one slot
 -- ARGV 2: the user, then the kinds
 --
--- As in set.lua, all keys are looked at before the first is changed.
+-- As in set.lua, the script touches all keys before it changes the first one.
 
 local base, user = ARGV[1], ARGV[2]
 local before = redis.call('SMEMBERS', KEYS[1])

@@ -1,5 +1,7 @@
-//! Calls to the nodes of users: each to the node of its shard, all calls for a node in one
-//! pipeline, repeated while Redis refuses them temporarily.
+//! Calls to the nodes of shards. All calls to one node leave in one pipeline. A call refused
+//! temporarily is repeated.
+//!
+//! Not here: opening connections (`keeper`).
 
 use std::{
     collections::BTreeMap,
@@ -22,23 +24,24 @@ use crate::follow::scripts::{self, Script};
 /// Callers served at once. Further callers wait.
 const MAX_CALLERS: usize = 32;
 
-/// Pause before a call refused by every node is repeated.
+/// Pause before temporarily refused calls are repeated.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection to a node.
 #[derive(Clone)]
 pub(super) struct FollowNode {
     pub connection: MultiplexedConnection,
-    /// No other connection of this process has it.
+    /// Unique among the keeper's connections, so a late report of a lost one does not end its
+    /// successor.
     pub generation: u64,
 }
 
-/// The location of shards.
+/// The location of the shards.
 #[derive(Clone, Default)]
 pub(super) struct Topology {
-    /// The node of each shard; empty while nothing is known.
+    /// The node of each shard, as an index of `nodes`; empty before the first discovery.
     pub routes: Arc<[usize]>,
-    /// None while it is away.
+    /// `None` for a node without a connection.
     pub nodes: Vec<Option<FollowNode>>,
 }
 
@@ -49,10 +52,10 @@ impl Topology {
     }
 }
 
-/// Trouble found by callers.
+/// Trouble found by callers or connections, for the keeper.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Trouble {
-    /// A connection gives no answers.
+    /// A connection is lost, or gives no answers.
     Lost { generation: u64 },
     /// A node lost a shard, or became read-only.
     Moved,
@@ -70,18 +73,18 @@ impl FollowCall {
     }
 }
 
-/// Why a call has no answer.
+/// The reason for missing answers.
 #[derive(Debug)]
 pub(super) enum CallFailure {
-    /// Redis is away: none of the calls was made.
+    /// Redis is unavailable and has run none of the calls.
     Away,
-    /// Some of the calls were made, or may have been.
+    /// Redis has run some of the calls, or may have.
     Lost,
     /// Redis sent an unexpected answer.
     Broken(RedisError),
 }
 
-/// The nodes, as callers hold them.
+/// The callers' access to the nodes.
 pub(super) struct Nodes {
     topology: watch::Receiver<Topology>,
     troubles: mpsc::Sender<Trouble>,
@@ -92,9 +95,9 @@ pub(super) struct Nodes {
 /// The outcome of one call.
 enum CallOutcome {
     Answered(Value),
-    /// Not made, and may be in a moment.
+    /// Not run. A retry may succeed.
     NotYet,
-    /// Not made, and would not be.
+    /// Not run. A retry within this call is useless.
     Refused,
     Lost,
     Broken(RedisError),
@@ -109,13 +112,19 @@ impl Nodes {
         Self { topology, troubles, callers: Semaphore::new(MAX_CALLERS), timeout }
     }
 
-    /// A place among the callers, to be held while calls are made.
+    /// Takes a permit of the `MAX_CALLERS`. The caller holds it during its calls.
+    ///
+    /// # Errors
+    /// [`CallFailure::Away`] without a free permit within the time limit.
     pub async fn place(&self) -> Result<SemaphorePermit<'_>, CallFailure> {
         let place = timeout(self.timeout, self.callers.acquire()).await;
         place.ok().and_then(Result::ok).ok_or(CallFailure::Away)
     }
 
-    /// Makes independent calls; the answers come in their order.
+    /// Makes independent calls. The answers are in the order of the calls.
+    ///
+    /// # Errors
+    /// Without an answer to every call within the time limit. The answered calls stay in effect.
     pub async fn call(&self, calls: &[FollowCall]) -> Result<Vec<Value>, CallFailure> {
         let deadline = Instant::now() + self.timeout;
         let mut answers: Vec<Option<Value>> = calls.iter().map(|_| None).collect();
@@ -140,6 +149,7 @@ impl Nodes {
                 failure = Some(CallFailure::Away);
             }
             match failure {
+                // `Away` promises an unchanged store, but some calls were run.
                 Some(CallFailure::Away) if answers.iter().any(Option::is_some) => {
                     return Err(CallFailure::Lost);
                 }
@@ -149,7 +159,7 @@ impl Nodes {
         }
     }
 
-    /// Makes each of these calls once at most.
+    /// Makes each of these calls at most once.
     async fn attempt(&self, calls: &[FollowCall], indexes: &[usize]) -> Vec<(usize, CallOutcome)> {
         let topology = self.topology.borrow().clone();
         let mut outcomes = Vec::with_capacity(indexes.len());
@@ -167,6 +177,7 @@ impl Nodes {
         outcomes
     }
 
+    /// Sends one node's calls in one pipeline. Loads lost scripts for the next attempt.
     async fn send(
         &self,
         node: &FollowNode,
@@ -188,14 +199,15 @@ impl Nodes {
                 own.into_iter().zip(values).collect()
             }
             Err(error) => {
-                tracing::debug!(%error, "Redis does not answer what was asked of followers");
+                tracing::debug!(%error, "followers: no answer from Redis");
+                // Redis may have run any number of these calls.
                 self.tell(Trouble::Lost { generation: node.generation });
                 own.into_iter().map(|index| (index, CallOutcome::Lost)).collect()
             }
         }
     }
 
-    /// The outcomes of calls, and whether the node has forgotten the scripts.
+    /// The outcomes of calls, and `true` if the node has lost the scripts.
     fn judge(&self, values: Vec<Value>) -> (Vec<CallOutcome>, bool) {
         let mut must_load = false;
         let outcome = |value| {
@@ -223,12 +235,12 @@ impl Nodes {
     }
 
     fn tell(&self, trouble: Trouble) {
-        // If there is no room, enough was told.
+        // If the queue is full, the keeper has enough reports to act on.
         let _ = self.troubles.try_send(trouble);
     }
 }
 
-/// Whether another node must be asked, or this one later.
+/// Whether another node must answer, or this one later.
 fn is_elsewhere(error: &RedisError) -> bool {
     use ServerErrorKind::{BusyLoading, ClusterDown, MasterDown, Moved, ReadOnly};
     matches!(
@@ -237,13 +249,13 @@ fn is_elsewhere(error: &RedisError) -> bool {
     )
 }
 
-/// Whether a script met a key moving to another node, or moved already. Then it has changed nothing
-/// of this name.
+/// Whether a script failed at a key missing on this node, because its slot is moving. The scripts
+/// touch all keys of a name before the first change, so nothing of this name has changed.
 fn is_between_nodes(error: &RedisError) -> bool {
     error.to_string().contains("non local key")
 }
 
-/// Whether Redis refuses for a reason of its own, before a script's first write.
+/// Whether Redis refused a script before its first write.
 fn is_refused(error: &RedisError) -> bool {
     let codes = ["OOM", "MISCONF", "NOREPLICAS", "BUSY", "NOAUTH", "NOPERM", "WRONGPASS"];
     error.code().is_some_and(|code| codes.contains(&code))

@@ -1,10 +1,10 @@
-//! The scripts, and how they are called.
+//! The scripts of the follow graph and the preferences, and their calls.
 
 use std::sync::LazyLock;
 
 use redis::{Cmd, RedisError, aio::MultiplexedConnection};
 
-/// The scripts.
+/// A script; its Lua file documents keys and arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Script {
     /// A set of followers, or of followed authors.
@@ -31,14 +31,14 @@ impl Script {
     }
 }
 
-/// A call of a script loaded on the node.
+/// A call of a script. The node must have loaded it.
 pub(super) fn call(script: Script, keys: &[String], words: &[&str]) -> Cmd {
     let mut command = redis::cmd("EVALSHA");
     command.arg(script.hash()).arg(keys.len()).arg(keys).arg(words);
     command
 }
 
-/// Gives a node all scripts.
+/// Loads all scripts on a node.
 pub(super) async fn load(connection: &mut MultiplexedConnection) -> Result<(), RedisError> {
     for script in Script::ALL {
         let mut command = redis::cmd("SCRIPT");

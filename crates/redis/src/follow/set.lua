@@ -1,24 +1,25 @@
--- fanfare: one user's followers, or those that a user follows: a set of names of any size,
--- in lexicographic order, whose keys stay small. Up to 128 names are in one sorted set, the
--- first bucket, which Redis keeps packed (`zset-max-listpack-entries`). More are in several;
--- an index names the first name that may be in each, which is "" for the first.
+-- fanfare: the set of a user's followers, or of the authors followed by a user. A set has any
+-- number of names, in lexicographic order, in small keys: buckets of up to 128 names. A bucket
+-- is a sorted set, kept packed by Redis (`zset-max-listpack-entries`). A set of several buckets
+-- has an index: the bound of each bucket, its lowest possible name, "" for the first bucket.
 --
--- KEYS, for each set: the first bucket, the index, the number of names. Other buckets are the
--- first's key, a space, and where they begin; no name has a space. The index and the number
--- are there only while there are several buckets.
--- ARGV 1: "add", "remove" or "has"; then for each set how many names, and the names. Answers
---   1 or 0 for each name: whether it was added, or removed, or is there.
--- ARGV 1: "page", then the name before it or "", and how many at most: answers names.
--- ARGV 1: "count": answers how many there are.
+-- KEYS, for each set: the first bucket, the index, the count of names. The key of another
+-- bucket is the first's key, a space, and its bound; no name has a space. Index and count
+-- exist only while the set has several buckets.
+-- ARGV 1: "add", "remove" or "has"; then for each set the number of its names, and the names.
+--   Answers 1 or 0 for each name: 1 if it was added, removed, or is present.
+-- ARGV 1: "page", then the name before the page or "", and the limit. Answers the names.
+-- ARGV 1: "count". Answers the count of names.
 --
--- In a cluster the sets of a call are in one slot.
+-- In a Redis Cluster, the sets of one call are in one slot.
 --
--- While a slot is moved to another node of a cluster, a key that is not here fails the call.
--- So all keys that a name needs are looked at before the first is changed, and none that may
--- have been removed is touched again.
+-- While a slot moves to another node, a call fails at the first key missing on this node. A
+-- failure between two changes would leave a half-changed set. So the script touches all keys
+-- for a name before it changes the first one, and never touches a key possibly removed before.
 
 local MAX, HALF = 128, 64
--- A bucket of so few is joined with its neighbour, if that gives no more than `JOINED`.
+-- A bucket of up to `FEW` names joins its neighbour, if the result has at most `JOINED` names.
+-- `JOINED` is below `MAX`: otherwise the next added name would split the bucket again.
 local FEW, JOINED = 32, 96
 
 local first, index, count, is_split
@@ -33,12 +34,13 @@ local function key_of(bound)
   return first .. ' ' .. bound
 end
 
--- Where the bucket begins that a name belongs to.
+-- The bound of a name's bucket: the highest bound not above the name.
 local function bound_of(name)
   if not is_split then return '' end
   return redis.call('ZRANGE', index, '[' .. name, '-', 'BYLEX', 'REV', 'LIMIT', 0, 1)[1] or ''
 end
 
+-- The bound of the bucket above; nil for the last bucket.
 local function next_bound(bound)
   return redis.call('ZRANGE', index, '(' .. bound, '+', 'BYLEX', 'LIMIT', 0, 1)[1]
 end
@@ -52,10 +54,11 @@ local function insert(key, names)
   if #words > 0 then redis.call('ZADD', key, unpack(words)) end
 end
 
--- Moves the upper half of a full bucket into one of its own.
+-- Moves the upper half of a full bucket into a new bucket.
 local function split(key)
   local upper = redis.call('ZRANGE', key, HALF, -1)
   local bound = upper[1]
+  -- Touches the new bucket's key before the first change.
   redis.call('EXISTS', key_of(bound))
   insert(key_of(bound), upper)
   redis.call('ZREMRANGEBYRANK', key, HALF, -1)
@@ -70,6 +73,7 @@ end
 local function add(name)
   local key = key_of(bound_of(name))
   if redis.call('ZCARD', key) >= MAX then
+    -- A present name adds nothing, so it must not split the bucket.
     if redis.call('ZSCORE', key, name) then return 0 end
     split(key)
     key = key_of(bound_of(name))
@@ -79,7 +83,7 @@ local function add(name)
   return added
 end
 
--- Moves what a bucket and the one above it hold, but for a name, into the lower.
+-- Joins a bucket with the bucket above it, and removes a name from the result.
 local function join(lower, upper, name)
   local moved, is_last = {}, redis.call('ZCARD', index) == 2
   for _, other in ipairs(redis.call('ZRANGE', key_of(upper), 0, -1)) do
@@ -103,6 +107,7 @@ local function remove(name)
   if not is_split then return redis.call('ZREM', key, name) end
   if not redis.call('ZSCORE', key, name) then return 0 end
   local left = redis.call('ZCARD', key) - 1
+  -- Every bucket but the first joins the bucket below; the first joins the bucket above.
   if left <= FEW then
     local lower, upper = bound, next_bound(bound)
     if bound ~= '' then
@@ -111,6 +116,7 @@ local function remove(name)
     end
     local other = lower == bound and upper or lower
     local sum = left + redis.call('ZCARD', key_of(other))
+    -- An empty bucket always joins: Redis removes empty keys, and its bound would stay behind.
     if left == 0 or sum <= JOINED then
       join(lower, upper, name)
       return 1

@@ -1,4 +1,6 @@
-//! Calls over a link: queued, sent in one pipeline, answered in order.
+//! Calls over a link. They wait in a queue, leave in one pipeline, and get answers in order.
+//!
+//! Not here: the parsing of answers (`script`), and the joining of pages (`pages`).
 
 use std::time::Duration;
 
@@ -16,31 +18,31 @@ use crate::{
 /// Commands in one pipeline.
 const MAX_COMMANDS_AT_ONCE: usize = 4096;
 
-/// Redis does not know a script.
+/// Redis has lost a script.
 const NO_SCRIPT: redis::ErrorKind = redis::ErrorKind::Server(redis::ServerErrorKind::NoScript);
 
-/// Calls in one pipeline: their answers, at most a page each, gather in Redis.
+/// Calls in one pipeline. Their answers, at most one page each, gather in Redis' output buffer.
 const MAX_CALLS_AT_ONCE: usize = 32;
 
-/// Pages of events among them.
+/// Pages of events in one pipeline: they are the largest answers.
 const MAX_PAGES: usize = 2;
 
-/// Pause before a call refused by every node is repeated.
+/// Pause before a call refused because of a moving slot is repeated.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Whether a slot is being moved, so that its keys are partly here and partly there.
+/// Whether a slot is moving: some of its keys are on this node, some on another.
 pub(super) fn is_between_nodes(error: &RedisError) -> bool {
     use redis::ServerErrorKind::{Ask, TryAgain};
     matches!(error.kind(), redis::ErrorKind::Server(Ask | TryAgain))
 }
 
-/// How to read a call's answer.
+/// The kind of a call's answer, with the result of earlier pages.
 pub(super) enum ExpectedAnswer {
     Nothing,
     Head {
         purpose: Option<Purpose>,
     },
-    /// A list in pages, with the pages before, if any.
+    /// A list in pages. `before` holds the first page's head and all topics so far.
     Changes {
         purpose: Purpose,
         before: Option<(PartitionHead, Changed)>,
@@ -63,11 +65,11 @@ impl LinkCall {
     }
 }
 
-/// Calls with their answers, once they are there.
+/// The pipeline in flight. Its result is each call with the answers to its commands.
 pub(super) type Sent = BoxFuture<'static, Result<Vec<(LinkCall, Vec<Value>)>, RedisError>>;
 
 impl NodeLink {
-    /// Queues requests; their answers come in the same order.
+    /// Queues requests. Their answers come in the same order. Ignores partitions of other nodes.
     pub(super) fn execute(&mut self, partition: u16, requests: Vec<LogRequest>) {
         let Some(names) = self.names.get(&partition) else { return };
         let name = |channel: &Channel| match channel {
@@ -77,7 +79,7 @@ impl NodeLink {
         let read = |words: &[String]| script::read_call(&self.read_sha, names, &[], words);
         for request in requests {
             let (commands, asked) = match request {
-                // A command a channel: each is confirmed by itself.
+                // One command per channel: Redis confirms each channel separately.
                 LogRequest::Subscribe(channels) => {
                     let channels = channels.iter().map(name);
                     (
@@ -87,6 +89,7 @@ impl NodeLink {
                 }
                 LogRequest::Unsubscribe(channels) => {
                     let channels: Vec<String> = channels.iter().map(name).collect();
+                    // Otherwise the confirmation would pass for a channel ended by the server.
                     self.leaving.extend(channels.iter().map(|name| name.clone().into_bytes()));
                     let commands = channels.iter().map(|name| command("SUNSUBSCRIBE", name));
                     (commands.collect(), ExpectedAnswer::Nothing)
@@ -112,8 +115,9 @@ impl NodeLink {
         }
     }
 
-    /// Sends all gathered calls once the previous pipeline is answered. So answers keep the order
-    /// of the requests, and a network delay is paid once for all of them.
+    /// Sends the queued calls in one pipeline, after the previous pipeline is answered. So answers
+    /// keep the order of the requests, also with repeated calls, and all calls share one network
+    /// delay.
     pub(super) fn send_calls(&mut self) {
         let is_paused = self.pause_until.is_some_and(|until| until > Instant::now());
         if self.sent.is_some() || self.calls.is_empty() || is_paused {
@@ -121,6 +125,7 @@ impl NodeLink {
         }
         self.pause_until = None;
         let mut pipeline = Pipeline::new();
+        // In front, so the repeated calls behind find their scripts.
         if std::mem::take(&mut self.must_load) {
             for script in [script::PUBLISH, script::READ] {
                 self.calls.push_front(LinkCall::load(script));
@@ -140,6 +145,7 @@ impl NodeLink {
         }
         let mut connection = self.subscribe.clone();
         let sent = async move {
+            // One value per command, in order: each call takes as many as it has commands.
             let mut values = run_pipeline(&mut connection, &pipeline).await?.into_iter();
             let own = |call: LinkCall| {
                 let own = values.by_ref().take(call.commands.len()).collect();
@@ -150,6 +156,12 @@ impl NodeLink {
         self.sent = Some(sent.boxed());
     }
 
+    /// Turns answers into updates. Unfinished calls return to the front of the queue, in their
+    /// order.
+    ///
+    /// # Errors
+    /// A subscription failed, or an answer is an error or has an unexpected form. The link ends,
+    /// and the replicas catch up with the next one.
     pub(super) fn take_answers(
         &mut self,
         answers: Vec<(LinkCall, Vec<Value>)>,
@@ -158,18 +170,21 @@ impl NodeLink {
         for (mut call, mut values) in answers {
             match check(&values) {
                 Err(error) if error.kind() == NO_SCRIPT => {
-                    // As after SCRIPT FLUSH. Subscriptions and publishes of the same call
-                    // have no script, so nothing is done twice.
+                    // Redis has lost the scripts, as after SCRIPT FLUSH: repeat the whole call. A
+                    // call has either script commands or subscriptions, and the only pair of script
+                    // commands (an empty publish and a head) may run twice.
                     self.must_load = true;
                     again.push(call);
                     continue;
                 }
-                // A slot is on its way to another node: nobody can tell for a moment.
+                // The slot is moving: for a moment no node can run the script.
                 Err(error) if is_between_nodes(&error) => {
                     match call.asked {
+                        // The replica relies on the subscription. Only a new link repairs it.
                         ExpectedAnswer::Nothing => return Err(error.into()),
-                        // The next probe asks again.
+                        // No replica waits for this head. The next probe repeats the query.
                         ExpectedAnswer::Head { purpose: None } => {}
+                        // A replica waits for this answer, so dropping it would stall its streams.
                         _ => {
                             self.pause_until = Some(Instant::now() + PAUSE);
                             again.push(call);
@@ -179,6 +194,7 @@ impl NodeLink {
                 }
                 checked => checked?,
             }
+            // Of several commands, only the last one has the answer.
             let (partition, Some(value)) = (call.partition, values.pop()) else { continue };
             let news = match call.asked {
                 ExpectedAnswer::Nothing => continue,
@@ -188,7 +204,10 @@ impl NodeLink {
                 ExpectedAnswer::Changes { purpose, before } => {
                     let (head, _, rest) = script::head(value)?;
                     let (page, next) = script::changed(rest)?;
-                    // Newer topics arrive as pushes, so the first page's head stays valid.
+                    // The first page's head is the cut: every later event arrives as a push. A
+                    // later page's head would cover events missing in the earlier pages. But the
+                    // last page's `forgotten_through` counts: Redis may forget topics between
+                    // pages.
                     let (head, changed) = match before {
                         Some((first, mut changed)) => {
                             changed.topics.extend(page.topics);
@@ -209,6 +228,7 @@ impl NodeLink {
                 }
                 ExpectedAnswer::Read(mut pages) => {
                     pages.take(value, &self.spec.settings)?;
+                    // The replica gets a read as a whole: pages have no cut of their own.
                     match pages.finish() {
                         Ok(news) => news,
                         Err(pages) => {
@@ -221,6 +241,7 @@ impl NodeLink {
                     }
                 }
             };
+            // Every answer names the epoch, so a new one spreads to lagging partitions.
             if let LogUpdate::Head { head, .. }
             | LogUpdate::Changes { head, .. }
             | LogUpdate::Read { head, .. } = &news
@@ -229,6 +250,7 @@ impl NodeLink {
             }
             self.news.entry(partition).or_default().push(news);
         }
+        // In front of the queue: a later request must not get its answer before an earlier one's.
         again.into_iter().rev().for_each(|call| self.calls.push_front(call));
         Ok(())
     }

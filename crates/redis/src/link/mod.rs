@@ -1,7 +1,8 @@
-//! The link to one Redis node: two connections with one fate. One carries publishes; the other
-//! carries pushes and the answers to replicas' requests, in one order.
+//! The link to one Redis node: two connections, ending together. One carries publishes. The other
+//! carries pushes and the answers to replicas' requests, in the order of Redis.
 //!
-//! Anything odd ends the link. The next link begins by catching up, so nothing is lost.
+//! Every unexpected answer or error ends the link. With the next link, the replicas catch up, so no
+//! event is lost.
 
 mod calls;
 mod pages;
@@ -38,21 +39,21 @@ use crate::{
     target::Endpoint,
 };
 
-/// Pushes handed over in one turn.
+/// Pushes handled in one turn: a flood of pushes must not delay calls and probes.
 const MAX_PUSHES_A_TURN: usize = 1024;
 
-/// Answers may be large, so a connection may be silent this long. The probe finds a stalled
-/// connection earlier.
+/// Time limit for an answer on the connection of pushes: a large answer takes long. The probe finds
+/// a stalled connection earlier.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The bridge actor, as a link reaches it.
+/// The bridge actor, for the messages of a link.
 pub(crate) struct BridgeRecipients {
     pub began: Recipient<LinkBegan>,
     pub call_received: Recipient<CallReceived>,
     pub call_answered: Recipient<CallAnswered>,
 }
 
-/// The settings of a link.
+/// The settings and channels of a link.
 pub(super) struct LinkSpec {
     pub endpoint: Endpoint,
     /// The partitions on its node.
@@ -60,13 +61,13 @@ pub(super) struct LinkSpec {
     pub replicas: Arc<dyn Replicas>,
     pub generation: u64,
     pub settings: Arc<BridgeSettings>,
-    /// The bridge actor.
     pub bridge: BridgeRecipients,
-    /// Requests of replicas.
+    /// Requests of replicas, in order.
     pub requests: mpsc::UnboundedReceiver<(u16, Vec<LogRequest>)>,
 }
 
-/// Runs until the link ends.
+/// Opens the link and serves it to its end. Opening may take three times the time limit of an
+/// answer. Returns the reason for the end.
 pub(super) async fn run(spec: LinkSpec) -> LinkError {
     let max_open = spec.settings.timeout * 3;
     let open = async {
@@ -96,18 +97,22 @@ struct NodeLink {
     calls: VecDeque<LinkCall>,
     /// The pipeline in flight.
     sent: Option<Sent>,
-    /// Whether Redis has forgotten the scripts.
+    /// Redis has lost the scripts: load them before the next calls.
     must_load: bool,
-    /// Before this moment nothing is sent: a slot is on its way.
+    /// No calls are sent before this moment: a slot is moving to another node.
     pause_until: Option<Instant>,
-    /// Channels unsubscribed without confirmation so far.
+    /// Channels with an unsubscribe in flight. An unsubscribe of any other channel comes from the
+    /// server and ends the link.
     leaving: HashSet<Vec<u8>>,
+    /// Updates not yet handed over, in order.
     news: BTreeMap<u16, Vec<LogUpdate>>,
     probe_channel: String,
+    /// The start of the probe in flight.
     probe_sent: Option<Instant>,
 }
 
 impl NodeLink {
+    /// Connects twice, refuses a replica, and loads the scripts.
     async fn open(spec: LinkSpec) -> Result<Self, LinkError> {
         let settings = &spec.settings;
         let config = AsyncConnectionConfig::new()
@@ -162,7 +167,10 @@ impl NodeLink {
         })
     }
 
+    /// Begins with `LinkUp` for every partition: a replica's first requests come after it.
     async fn serve(mut self) -> Result<(), LinkError> {
+        // The bridge knows the last acknowledged publish of each partition. With it, a replica
+        // finds out if this server has lost an event confirmed by another server.
         let path = self.publish.clone();
         let acknowledged = self.spec.bridge.began.send(LinkBegan {
             endpoint: self.spec.endpoint.clone(),
@@ -189,19 +197,26 @@ impl NodeLink {
                 }
                 answers = wait(&mut self.sent), if self.sent.is_some() => {
                     self.sent = None;
-                    // Every push that is older than an answer is there when the answer is.
+                    // Redis sends pushes and answers in one order, so all pushes older than this
+                    // answer are in the queue already. The replica must get them first: an answer
+                    // is a cut, and an older event after it would count as newer.
                     self.take_pushes(usize::MAX)?;
                     self.take_answers(answers?)?;
                 }
                 _ = probes.tick() => self.probe()?,
+                // Only wakes the loop: `send_calls` below checks the pause.
                 () = resumed(self.pause_until), if self.sent.is_none() => {}
             }
             self.take_pushes(MAX_PUSHES_A_TURN)?;
+            // Before the wait in `hand_over`: Redis works on the calls while the partitions apply
+            // the updates.
             self.send_calls();
             self.hand_over().await?;
         }
     }
 
+    /// Subscribes to the channels of every link: probe, calls, answers and fan-outs. This comes
+    /// before the replicas' first requests, so no fan-out falls between their cut and the pushes.
     async fn subscribe_own_channels(&mut self) -> Result<(), LinkError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("SSUBSCRIBE").arg(&self.probe_channel);
@@ -215,11 +230,12 @@ impl NodeLink {
         Ok(())
     }
 
-    /// Makes sure all partitions have the same, the latest, epoch.
+    /// Gives all partitions of this node the latest epoch: a cursor has room for one.
     async fn agree_on_epoch(&mut self) -> Result<(), LinkError> {
         for (partition, head) in self.heads().await? {
             self.note_epoch(partition, &head);
         }
+        // All heads first: the last one read may have the latest epoch.
         for partition in self.spec.settings.epochs.lagging(self.names.keys().copied()) {
             let command = self.renew_call(&self.names[&partition], partition);
             let value = self.subscribe.req_packed_command(&command).await?;
@@ -228,9 +244,12 @@ impl NodeLink {
         Ok(())
     }
 
+    /// Reads the heads of all partitions on this node. Leaves out partitions with a moving slot.
     async fn heads(&mut self) -> Result<Vec<(u16, PartitionHead)>, LinkError> {
         let mut pipeline = redis::pipe();
         for names in self.names.values() {
+            // The empty publish creates a missing epoch; without an epoch the read fails. It also
+            // fails on a server without write access.
             pipeline.add_command(self.publish_call(names).command(&[]));
             pipeline.add_command(script::read_call(&self.read_sha, names, &[], &words(["head"])));
         }
@@ -238,7 +257,8 @@ impl NodeLink {
         let mut heads = Vec::new();
         for (partition, answers) in self.names.keys().zip(values.chunks(2)) {
             match check(answers) {
-                // Its mirror asks until it is answered; the others need not wait.
+                // The slot is moving. The replica's own query is repeated until Redis answers, so
+                // the other partitions need not wait.
                 Err(error) if is_between_nodes(&error) => continue,
                 checked => checked?,
             }
@@ -250,6 +270,7 @@ impl NodeLink {
         Ok(heads)
     }
 
+    /// Moves a partition to the latest epoch, unless its epoch has changed already.
     fn renew_call(&self, names: &Names, partition: u16) -> redis::Cmd {
         let (present, latest) = self.spec.settings.epochs.of(partition);
         let words = words(["renew", &present.to_string(), &latest.to_string(), "0"]);
@@ -264,8 +285,13 @@ impl NodeLink {
         self.spec.settings.epochs.note(partition, head.epoch.number());
     }
 
-    /// Sends a probe to find a dead connection, and checks the head of every partition.
+    /// Sends a probe to find a dead connection, and queries the head of every partition.
+    ///
+    /// # Errors
+    /// The last probe has not returned in time.
     fn probe(&mut self) -> Result<(), LinkError> {
+        // The returned probe may wait among the pushes. A slow turn must not pass for a dead
+        // connection.
         self.take_pushes(usize::MAX)?;
         if self.probe_sent.is_some_and(|sent| sent.elapsed() > self.spec.settings.timeout) {
             return Err(LinkError::Stalled);
@@ -276,11 +302,13 @@ impl NodeLink {
             let mut command = command("SPUBLISH", &self.probe_channel);
             command.arg("");
             actix::spawn(async move {
-                // Should it fail, it does not come back.
+                // If the publish fails, the probe does not return, and the link ends.
                 let _ = connection.req_packed_command(&command).await;
             });
         }
         let lagging = self.spec.settings.epochs.lagging(self.names.keys().copied());
+        // The heads show lost events and new epochs also to replicas without pushes. The epoch of
+        // a partition may lag behind a partition on another node.
         for (partition, names) in &self.names {
             let head = script::read_call(&self.read_sha, names, &[], &words(["head"]));
             let commands = match lagging.contains(partition) {
@@ -293,7 +321,8 @@ impl NodeLink {
         Ok(())
     }
 
-    /// Waits until the partitions have applied all updates: the bound on their number.
+    /// Hands all updates to the partitions, and waits until they are applied. The wait is the
+    /// bound: one list of updates per partition is in flight.
     async fn hand_over(&mut self) -> Result<(), LinkError> {
         if self.news.is_empty() {
             return Ok(());
@@ -307,7 +336,7 @@ impl NodeLink {
     }
 }
 
-/// The end of a pause.
+/// Ready at the end of the pause; never without a pause.
 async fn resumed(pause_until: Option<Instant>) {
     match pause_until {
         Some(until) => tokio::time::sleep_until(until).await,
@@ -315,7 +344,7 @@ async fn resumed(pause_until: Option<Instant>) {
     }
 }
 
-/// The answer to the pipeline in flight.
+/// The answer to the pipeline in flight; never ready without one.
 async fn wait<T>(sent: &mut Option<BoxFuture<'static, T>>) -> T {
     match sent {
         Some(sent) => sent.await,
@@ -349,23 +378,26 @@ fn words<const N: usize>(words: [&str; N]) -> Vec<String> {
     words.map(str::to_owned).into()
 }
 
-/// Names the connection for operators. A login may lack this right.
+/// Names the connection in Redis' `CLIENT LIST`. A login without this right keeps it unnamed.
 async fn set_name(connection: &mut MultiplexedConnection, name: &str) {
     let mut command = redis::cmd("CLIENT");
     command.arg("SETNAME").arg(name);
     if let Err(error) = command.query_async::<()>(connection).await {
-        tracing::debug!(%error, "the connection stays without a name");
+        tracing::debug!(%error, "the connection stays unnamed");
     }
 }
 
-/// Tells server processes apart; empty if the login may not ask.
+/// The `run_id` of the server process; empty if the login may not call `INFO`.
+///
+/// # Errors
+/// The server is a replica, or the call failed.
 async fn server_id(connection: &mut MultiplexedConnection) -> Result<String, LinkError> {
     let mut command = redis::cmd("INFO");
     command.arg("server").arg("replication");
     let info: String = match command.query_async(connection).await {
         Ok(info) => info,
         Err(error) if error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoPerm) => {
-            tracing::warn!("INFO is not allowed: lost events may go unnoticed when Redis fails");
+            tracing::warn!("no right to call INFO: a failover may lose events unnoticed");
             return Ok(String::new());
         }
         Err(error) => return Err(error.into()),
@@ -374,6 +406,6 @@ async fn server_id(connection: &mut MultiplexedConnection) -> Result<String, Lin
     if field("role:") == Some("slave") {
         return Err(LinkError::Replica);
     }
-    // Not `master_replid`: it changes when the same server becomes a replica's master.
+    // Not `master_replid`: it also changes on the same process, when the server gets a replica.
     Ok(field("run_id:").unwrap_or_default().to_owned())
 }

@@ -1,4 +1,5 @@
-//! A read in pages: an answer beyond the server's limit for such connections would end it.
+//! A read in pages. Redis ends a subscriber's connection with too much unsent output, so one large
+//! answer would end the link.
 
 use std::collections::VecDeque;
 
@@ -15,23 +16,25 @@ use crate::{
     settings::BridgeSettings,
 };
 
-/// Topics read by one script call: Redis is busy for its duration.
+/// Topics read by one script call: other clients wait while it runs.
 const MAX_TOPICS_A_PAGE: usize = 128;
 
-/// Bytes of events ending a page. Small beside Redis' output limit for a subscriber
-/// (`client-output-buffer-limit pubsub`, 8 MB for a minute by default).
+/// Bytes of events after which the script ends a page. Small beside Redis' output limit for a
+/// subscriber (`client-output-buffer-limit pubsub`, 8 MB for a minute by default).
 const MAX_BYTES_A_PAGE: &str = "262144";
 
 /// A read in pages: its request and its result so far.
 pub(super) struct Pages {
     purpose: Purpose,
-    /// The first page's head: newer events arrive as pushes.
+    /// The first page's head, as the cut of the whole read: later events arrive as pushes.
     head: Option<PartitionHead>,
-    /// Topics still to read, each after a sequence.
+    /// Unfinished topics, each with the sequence to read after.
     left: VecDeque<(Topic, u64)>,
+    /// Finished topics.
     read: Vec<TopicRead>,
-    /// The read under way of the first topic left.
+    /// The events so far of the first unfinished topic.
     partial: Option<TopicRead>,
+    /// Memory of the read, with its overhead per event.
     bytes: usize,
 }
 
@@ -50,16 +53,21 @@ impl Pages {
         script::read_call(sha, names, &self.next(), &words(["read", MAX_BYTES_A_PAGE]))
     }
 
-    /// Takes the next page's answer: whole topics, the last one perhaps in part.
+    /// Takes the next page's answer: finished topics, and perhaps a part of the last one.
     ///
-    /// Past the bound nothing more is read. The remaining topics count as lost, and their streams
-    /// get a gap.
+    /// Above `max_read_bytes`, the read ends. The unfinished topics count as evicted, and their
+    /// streams get a gap.
+    ///
+    /// # Errors
+    /// The answer has an unexpected form.
     pub fn take(&mut self, value: Value, settings: &BridgeSettings) -> Result<(), RedisError> {
         let (head, clock, rest) = script::head(value)?;
         self.head.get_or_insert(head);
         for (read, is_whole) in script::read(rest, &self.next(), &clock)? {
             let bytes = read.events.iter().map(|event| event.body.lines.len());
             self.bytes += bytes.sum::<usize>() + PUSH_OVERHEAD_BYTES * read.events.len();
+            // Only the first topic of a page can continue the page before: `next` puts the
+            // unfinished topic in front.
             let read = match self.partial.take() {
                 Some(partial) => joined(partial, read, settings),
                 None => read,
@@ -69,6 +77,7 @@ impl Pages {
                 self.left.pop_front();
                 self.read.push(read);
             } else {
+                // The next page continues after the last event of this one.
                 if let Some((_, after)) = self.left.front_mut() {
                     *after = last;
                 }
@@ -76,17 +85,19 @@ impl Pages {
             }
         }
         if self.bytes > settings.max_read_bytes {
+            // The replica must not take a partial history for complete: drop it and report all
+            // events up to the cut as evicted.
             self.partial = None;
             let last = self.head.as_ref().map_or(0, |head| head.sequence);
             self.read.extend(self.left.drain(..).map(|(topic, after)| {
-                tracing::warn!(topic = topic.as_str(), "more history is asked for than is read");
+                tracing::warn!(topic = topic.as_str(), "read limit reached; its streams get a gap");
                 TopicRead { topic, after, last, evicted_through: last, events: Vec::new() }
             }));
         }
         Ok(())
     }
 
-    /// The whole result, or itself while pages are missing.
+    /// The whole result. While pages are missing, returns itself as the error.
     pub fn finish(self) -> Result<LogUpdate, Box<Self>> {
         match self.head.clone() {
             Some(head) if self.left.is_empty() => {
@@ -97,13 +108,14 @@ impl Pages {
     }
 }
 
-/// Joins two pages of a topic. If events between them were trimmed, only the later page counts: its
-/// first event then reveals the loss.
+/// Joins two pages of a topic. If Redis has trimmed events between them, only the later page
+/// counts: the replica then notices the loss before the first event. Joined, the loss would be a
+/// hole inside the topic's history.
 fn joined(mut first: TopicRead, second: TopicRead, settings: &BridgeSettings) -> TopicRead {
     let last = first.events.last().map_or(first.after, |event| event.sequence);
     let is_torn = match settings.policies.of(second.topic.as_str()).conflate {
         Conflate::None => second.events.first().is_some_and(|event| event.previous > last),
-        // In these logs, superseded events leave holes.
+        // In these logs superseded events leave holes, so `previous` does not show a loss.
         Conflate::Latest | Conflate::LatestByKey => second.evicted_through > last,
     };
     if is_torn {

@@ -1,4 +1,4 @@
-//! Pushes of a link: events, control messages, and disconnects.
+//! Pushes of a link: events, instance RPC, probes and disconnects.
 
 use std::sync::{
     Arc,
@@ -17,14 +17,14 @@ use crate::{
     script,
 };
 
-/// Bound on pushed bytes not yet applied. Past it the link ends and catches up later, which takes
-/// no more memory than the log's events.
+/// Bound on the bytes of queued pushes. Above it the link ends and catches up later: a catch-up
+/// needs no more memory than the log's events.
 const MAX_PUSHED_BYTES: usize = 64 * 1024 * 1024;
 
-/// Memory of a push beside its bytes.
+/// Memory of a push or a read event beside its bytes.
 pub(super) const PUSH_OVERHEAD_BYTES: usize = 200;
 
-/// A push of the connection.
+/// A push of the connection. `Overflow` stands for a push dropped at [`MAX_PUSHED_BYTES`].
 pub(super) enum LinkPush {
     Message { channel: Vec<u8>, payload: Vec<u8> },
     Unsubscribed { channel: Vec<u8> },
@@ -33,6 +33,7 @@ pub(super) enum LinkPush {
 }
 
 impl NodeLink {
+    /// Takes up to `max_count` queued pushes, without waiting.
     pub(super) fn take_pushes(&mut self, max_count: usize) -> Result<(), LinkError> {
         for _ in 0..max_count {
             match self.pushes.try_recv() {
@@ -46,10 +47,16 @@ impl NodeLink {
         Ok(())
     }
 
+    /// Turns a push into an update, a message to the bridge, or the end of a probe. Skips and logs
+    /// invalid events.
+    ///
+    /// # Errors
+    /// Pushes may be missing from here on. The link ends, and the replicas catch up.
     pub(super) fn take_push(&mut self, push: LinkPush) -> Result<(), LinkError> {
         let (channel, payload) = match push {
             LinkPush::Message { channel, payload } => (channel, payload),
             LinkPush::Unsubscribed { channel } if self.leaving.remove(&channel) => return Ok(()),
+            // Not requested: the channel's slot has moved to another node.
             LinkPush::Unsubscribed { .. } => return Err(LinkError::ChannelMoved),
             LinkPush::Disconnected => return Err(LinkError::Disconnected),
             LinkPush::Overflow => return Err(LinkError::Overflow),
@@ -81,20 +88,20 @@ impl NodeLink {
             _ => message::parse(&payload, &self.clock).map(|event| Some(LogUpdate::Event(event))),
         };
         let news = news.unwrap_or_else(|error| {
-            tracing::error!(channel = &*channel, %error, "event passed over");
+            tracing::error!(channel = &*channel, %error, "event skipped");
             None
         });
         self.news.entry(partition).or_default().extend(news);
         Ok(())
     }
 
-    /// `call <question> <instance> <call>` of any instance.
+    /// Passes on `call <question> <instance> <call>` of any instance. Ignores other texts.
     fn on_call(&self, partition: u16, payload: &[u8]) -> Option<()> {
         let text = std::str::from_utf8(payload).ok()?.strip_prefix("call ")?;
         let mut words = text.splitn(3, ' ');
         let (question, instance) = (words.next()?.parse().ok()?, words.next()?.to_owned());
         let call = serde_json::from_str(words.next()?).ok()?;
-        // Every caller has a bounded number of calls in flight.
+        // Past the bridge's mailbox bound: every caller has a bounded number of calls in flight.
         self.spec.bridge.call_received.do_send(CallReceived {
             partition,
             question,
@@ -104,7 +111,7 @@ impl NodeLink {
         Some(())
     }
 
-    /// `answer <question> <answer>` of any instance to this one.
+    /// Passes on `answer <question> <answer>` of any instance to this one. Ignores other texts.
     fn on_answer(&self, payload: &[u8]) -> Option<()> {
         let text = std::str::from_utf8(payload).ok()?.strip_prefix("answer ")?;
         let (question, answer) = text.split_once(' ')?;
@@ -114,7 +121,8 @@ impl NodeLink {
     }
 }
 
-/// Takes pushes as the connection reads them. It cannot wait, so it counts.
+/// The connection calls this for every push it reads. The call must not wait, so a byte count
+/// bounds the queue.
 pub(super) fn push_sender(
     sender: mpsc::UnboundedSender<LinkPush>,
     pushed_bytes: Arc<AtomicUsize>,

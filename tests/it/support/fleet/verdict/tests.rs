@@ -66,5 +66,5 @@ fn a_gap_excuses_what_came_before_it_and_nothing_else() {
     log.acknowledge(number, &answer);
     assert!(log.records()[number].began >= begun_after);
     let flaws = untold_losses(&log, &ledgers);
-    assert_eq!(flaws.len(), 1, "what was begun after the gap must be there: {flaws:?}");
+    assert_eq!(flaws.len(), 1, "events begun after the gap must be present: {flaws:?}");
 }
