@@ -171,9 +171,9 @@ impl Instances {
     async fn change_here(&self, changes: &[StreamChange]) -> InstanceAnswer {
         let changes: Arc<[_]> = changes.iter().filter_map(|change| self.read(change)).collect();
         let managers = self.managers();
-        let asked = managers.iter().map(|manager| manager.send(ChangeStreams(changes.clone())));
+        let answers = managers.iter().map(|manager| manager.send(ChangeStreams(changes.clone())));
         // A worker failing to answer has ended, and so have its streams.
-        let outcomes = join_all(asked).await.into_iter().filter_map(Result::ok).flatten();
+        let outcomes = join_all(answers).await.into_iter().filter_map(Result::ok).flatten();
         InstanceAnswer::Changed(outcomes.map(stream_outcome).collect())
     }
 
@@ -188,8 +188,8 @@ impl Instances {
         let Ok(topic) = Topic::parse(topic) else { return InstanceAnswer::Failed };
         let managers = self.managers();
         let ask = || ListFeedUsers { topic: topic.clone(), kind: kind.to_owned() };
-        let asked = managers.iter().map(|manager| manager.send(ask()));
-        let users = join_all(asked).await.into_iter().filter_map(Result::ok).flatten();
+        let answers = managers.iter().map(|manager| manager.send(ask()));
+        let users = join_all(answers).await.into_iter().filter_map(Result::ok).flatten();
         InstanceAnswer::FeedUsers(users.collect())
     }
 

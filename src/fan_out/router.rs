@@ -112,7 +112,7 @@ impl RouterHost {
         let (mut after, mut is_first) = (None, true);
         loop {
             let page = self.read_chunk(&author, after, &kind).await;
-            let told = match page {
+            let handed_over = match page {
                 Ok((chunk, next)) => {
                     followers += chunk.follower_count() as u64;
                     muted += chunk.muted_count as u64;
@@ -127,7 +127,7 @@ impl RouterHost {
                 Err(error) if is_first => return Err(error),
                 Err(error) => Err(FanOutError::Partly(Box::new(error))),
             };
-            let (online_here, next) = told?;
+            let (online_here, next) = handed_over?;
             online += online_here;
             if next.is_none() {
                 let (followers, online, muted) = (Some(followers), Some(online), Some(muted));

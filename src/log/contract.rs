@@ -65,10 +65,10 @@ async fn refused_means_not_taken(instances: &[Hub]) {
     // Take all permits, like publishes waiting for a slow worker.
     let topic = crate::Topic::parse("refused").unwrap();
     let partition = topic.partition(here.parts().config.hub.partitions);
-    let places = here.parts().publisher.take_all_permits(partition).await;
+    let permits = here.parts().publisher.take_all_permits(partition).await;
     let refused = here.publish("refused", Event::text("refused")).await;
     assert_eq!(refused, Err(PublishError::AtCapacity));
-    drop(places);
+    drop(permits);
     here.publish("refused", Event::text("taken")).await.unwrap();
     reader.read_until("data: taken\n").await;
     assert_eq!(reader.data(), ["taken"]);

@@ -52,12 +52,12 @@ impl Routes {
         let route = self.routes.iter().find(|route| route.path == head.uri.path())?;
         let stream = match &route.kind {
             RouteKind::Topics(None) => http::stream::create(&self.hub, head, None)?,
-            RouteKind::Topics(Some(told)) => {
-                http::stream::create(&self.hub, head, Some(told(head)?))?
+            RouteKind::Topics(Some(chooser)) => {
+                http::stream::create(&self.hub, head, Some(chooser(head)?))?
             }
             RouteKind::Feed(None) => http::feed::create(&self.hub, head, None).await?,
-            RouteKind::Feed(Some(told)) => {
-                let user = told(head)?;
+            RouteKind::Feed(Some(chooser)) => {
+                let user = chooser(head)?;
                 http::feed::create(&self.hub, head, Some(&user)).await?
             }
         };

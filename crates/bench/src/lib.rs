@@ -158,7 +158,7 @@ async fn measure(
         (logs, storm.cpu, Some(storm))
     } else {
         let (logs, cpu) = publish(run, processes, publish_address, progress).await;
-        settle(run).await;
+        wait_for_in_flight(run).await;
         (logs, cpu, None)
     };
     server.memory_bytes_at_end = processes.memory_bytes();
@@ -274,7 +274,7 @@ async fn wait_until(
 }
 
 /// Waits for the events in flight, at most [`MAX_QUIET`] from one delivery to the next.
-async fn settle(run: &Run) {
+async fn wait_for_in_flight(run: &Run) {
     let counters = &run.counters;
     let start = Instant::now();
     let (mut last, mut since) = (counters.delivered.load(Relaxed), start);

@@ -16,7 +16,7 @@ use super::{
     publisher::{LoadPublisher, PublishLog},
     run::Run,
     server_process::ServerProcesses,
-    settle, until_open,
+    until_open, wait_for_in_flight,
 };
 use crate::BenchError;
 
@@ -54,7 +54,7 @@ pub(super) async fn measure(
     let mut publishers = LoadPublisher::all(run, publish_address);
     // Every stream needs a last event id to resume from.
     publish_each(&mut publishers, 1).await;
-    settle(run).await;
+    wait_for_in_flight(run).await;
     crowd.cut().await?;
     sleep(NOTICE).await;
     let counters = &run.counters;
@@ -67,7 +67,7 @@ pub(super) async fn measure(
     run.window.set(start, u64::MAX);
     crowd.come_back();
     until_open(run, &counters.returned, run.settings.stream_count, progress).await?;
-    settle(run).await;
+    wait_for_in_flight(run).await;
     let cpu = processes.cpu().zip(cpu).map(|(after, before)| after.saturating_sub(before));
     let handshakes = Handshakes::now().zip(handshakes).map(|(after, before)| after - before);
     let opened = counters.last_return_micros.load(Relaxed);

@@ -148,7 +148,7 @@ impl<'a> BenchStream<'a> {
             ledgers,
             latencies: &mut totals.latencies,
             now_micros: run.micros(),
-            alike: (0, 0),
+            same_stamp: (0, 0),
             delivered: 0,
             strays: 0,
         };
@@ -184,7 +184,7 @@ struct DeliveryBatch<'a> {
     now_micros: u64,
     /// Send time of the last events, and their count. Events of one request have the same send
     /// time and arrive one after the other, so the histogram records them together.
-    alike: (u64, u64),
+    same_stamp: (u64, u64),
     delivered: u64,
     strays: u64,
 }
@@ -203,15 +203,15 @@ impl DeliveryBatch<'_> {
             return;
         }
         self.delivered += 1;
-        if mark.sent_micros != self.alike.0 {
+        if mark.sent_micros != self.same_stamp.0 {
             self.record_latencies();
-            self.alike = (mark.sent_micros, 0);
+            self.same_stamp = (mark.sent_micros, 0);
         }
-        self.alike.1 += 1;
+        self.same_stamp.1 += 1;
     }
 
     fn record_latencies(&mut self) {
-        let (sent_micros, count) = self.alike;
+        let (sent_micros, count) = self.same_stamp;
         if count > 0 && self.run.window.is_after_start(sent_micros) {
             let micros = self.now_micros.saturating_sub(sent_micros).max(1);
             self.latencies.saturating_record_n(micros, count);

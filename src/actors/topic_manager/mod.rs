@@ -196,8 +196,8 @@ impl Actor for TopicManager {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         TurnLoop::spawn::<Self>(ctx);
-        let gone = self.host.lifecycle.stop.clone().cancelled_owned().into_actor(self);
-        ctx.spawn(gone.map(|(), this: &mut Self, ctx| {
+        let stopped = self.host.lifecycle.stop.clone().cancelled_owned().into_actor(self);
+        ctx.spawn(stopped.map(|(), this: &mut Self, ctx| {
             this.decide(|state| state.end_all(ShutdownReason::Drain));
             ctx.stop();
         }));

@@ -50,7 +50,7 @@ impl Actor for MemoryStore {
 #[derive(Clone)]
 pub(crate) struct MemoryFollows {
     addr: Addr<MemoryStore>,
-    places: Arc<Semaphore>,
+    calls: Arc<Semaphore>,
     /// No user mutes a kind: callers skip the query.
     nobody_mutes: Arc<AtomicBool>,
 }
@@ -66,7 +66,7 @@ impl MemoryFollows {
             ctx.set_mailbox_capacity(MAX_CALLS + 1);
             follows
         });
-        Self { addr, places: Arc::new(Semaphore::new(MAX_CALLS)), nobody_mutes }
+        Self { addr, calls: Arc::new(Semaphore::new(MAX_CALLS)), nobody_mutes }
     }
 
     async fn call<M>(
@@ -78,9 +78,9 @@ impl MemoryFollows {
         MemoryStore: Handler<M>,
         Context<MemoryStore>: ToEnvelope<MemoryStore, M>,
     {
-        let place = self.places.clone().acquire_owned().await;
-        let place = place.expect("the semaphore is never closed");
-        let answer = self.addr.send(message(place)).await;
+        let permit = self.calls.clone().acquire_owned().await;
+        let permit = permit.expect("the semaphore is never closed");
+        let answer = self.addr.send(message(permit)).await;
         answer.map_err(|error| GraphError::Unavailable(Box::new(error)))
     }
 
