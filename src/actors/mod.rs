@@ -45,6 +45,7 @@ pub(crate) fn now() -> std::time::Instant {
 
 /// Runs a part of an actor. After a panic it logs and returns `None`. The actor's state is then
 /// unreliable, and the caller must rebuild it.
+#[inline]
 pub(crate) fn catch<R>(actor: &'static str, work: impl FnOnce() -> R) -> Option<R> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => Some(result),

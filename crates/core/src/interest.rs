@@ -154,6 +154,7 @@ impl TypeFilter {
         types.iter().any(|wanted| wanted == event_type)
     }
 
+    #[inline]
     pub fn is_all(&self) -> bool {
         self.0.is_none()
     }

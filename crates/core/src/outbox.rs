@@ -110,6 +110,7 @@ pub struct Outbox {
 
 impl Outbox {
     /// Adds a segment at the end.
+    #[inline]
     pub fn push(&mut self, segment: Segment) {
         self.bytes += segment.size_bytes;
         if self.segments.capacity() == 0 {
@@ -125,6 +126,7 @@ impl Outbox {
         self.bytes
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty() && self.dropped.is_none()
     }
@@ -163,6 +165,7 @@ impl Outbox {
 
     /// Takes the gap before the next segment, or the segment. The caller then reports the new
     /// position by [`Self::advance`].
+    #[inline]
     pub fn pop(&mut self) -> Option<Popped> {
         if let Some(dropped) = self.dropped.take() {
             return Some(Popped::Gap(*dropped));

@@ -276,6 +276,7 @@ impl ResolvedSubscription {
     }
 
     /// Whether the stream wants all events of its topics.
+    #[inline]
     pub fn wants_all_types(&self) -> bool {
         self.types.is_all() && self.muted.is_none()
     }
@@ -289,6 +290,7 @@ impl ResolvedSubscription {
     }
 
     /// Whether the stream's user has muted a type.
+    #[inline]
     pub fn mutes(&self, event_type: &str) -> bool {
         self.muted.as_ref().is_some_and(|kinds| kinds.iter().any(|kind| kind == event_type))
     }

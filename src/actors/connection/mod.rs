@@ -165,6 +165,7 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn on_frames(&mut self, ctx: &mut ConnectionContext, frames: &[Arc<Frame>]) {
         self.decide(ctx, |state, worker| state.on_frames(frames, worker, now()));
     }

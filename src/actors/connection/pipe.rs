@@ -43,6 +43,7 @@ impl Pipe {
     }
 
     /// Changes the state for the connection, and wakes the transport.
+    #[inline]
     pub fn change<R>(
         &mut self,
         change: impl FnOnce(&mut ConnectionState, &mut WorkerContext) -> R,
@@ -74,6 +75,7 @@ impl Pipe {
         self.delivered
     }
 
+    #[inline]
     fn take(&mut self, now: Instant) -> Next {
         let before = self.state.unsent_bytes();
         let next = self.state.next(&mut self.worker.context.borrow_mut(), now);

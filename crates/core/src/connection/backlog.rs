@@ -71,6 +71,7 @@ impl Backlog {
 impl Deref for Backlog {
     type Target = BacklogParts;
 
+    #[inline]
     fn deref(&self) -> &BacklogParts {
         self.0.as_deref().unwrap_or(&NOTHING)
     }

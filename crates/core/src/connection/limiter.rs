@@ -106,6 +106,7 @@ fn bucket(rate: Rate, clock: &LimiterClock) -> Option<Bucket> {
     Some(RateLimiter::direct_with_clock(quota, clock.clone()))
 }
 
+#[inline]
 fn take(bucket: &Bucket, count: u32, now: Instant) -> Result<(), Instant> {
     let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
     match bucket.check_n(count) {

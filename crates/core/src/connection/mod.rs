@@ -334,6 +334,7 @@ impl ConnectionState {
         }
     }
 
+    #[inline]
     fn push_frames(&mut self, frames: &[Arc<Frame>], worker: &mut WorkerContext, now: Instant) {
         match frames {
             [] => {}
@@ -480,6 +481,7 @@ impl ConnectionState {
     }
 
     /// Over the bound, drops the events waiting longest for the rate limit.
+    #[inline]
     fn bound_waiting(&mut self) {
         while self.backlog.waiting.bytes() > self.spec.max_outbox_bytes {
             let Some(event) = self.backlog.waiting.pop() else { return };
@@ -490,6 +492,7 @@ impl ConnectionState {
 
     /// Bounds the outbox. The events of one turn may exceed the bound if the outbox was empty
     /// before: they show a busy turn, not a slow client.
+    #[inline]
     fn bound_outbox(&mut self, unsent_before: usize) -> Result<(), ShutdownReason> {
         if unsent_before == 0 || self.outbox.bytes() <= self.spec.max_outbox_bytes {
             return Ok(());
@@ -505,6 +508,7 @@ impl ConnectionState {
     }
 
     /// Checks the write timeout: a client without progress for this time is treated as slow.
+    #[inline]
     fn check_progress(&mut self, now: Instant) -> Result<(), ShutdownReason> {
         if self.is_drained() {
             self.last_taken = now;

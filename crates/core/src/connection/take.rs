@@ -60,19 +60,11 @@ impl ConnectionState {
     #[inline]
     pub fn next(&mut self, worker: &mut WorkerContext, now: Instant) -> Next {
         self.last_taken = now;
-        if !self.backlog.prelude.is_empty()
-            && let Some(bytes) = self.backlog.prelude.pop_front()
+        // Most streams have no backlog, only live events.
+        if !self.backlog.is_none()
+            && let Some(next) = self.next_before_outbox(worker, now)
         {
-            return Next::Write(Piece::control(bytes));
-        }
-        if let Some(next) = self.next_held_back(Held::Replay, worker, now) {
             return next;
-        }
-        // The replay is taken completely: the cursor can jump to the heads, past all events the
-        // stream did not want.
-        if !self.backlog.heads.is_empty() {
-            let heads = std::mem::take(&mut self.backlog.heads);
-            self.advance(heads.iter());
         }
         match self.outbox.pop() {
             Some(Popped::Gap(dropped)) => {
@@ -82,26 +74,49 @@ impl ConnectionState {
             Some(Popped::Segment(segment)) => return Next::Write(self.take(segment, worker)),
             None => {}
         }
+        if !self.backlog.is_none()
+            && let Some(next) = self.next_after_outbox(worker, now)
+        {
+            return next;
+        }
+        match self.end {
+            Some(_) => Next::Finished,
+            None => Next::Idle,
+        }
+    }
+
+    /// Takes control events and the replay: all output older than the outbox.
+    fn next_before_outbox(&mut self, worker: &mut WorkerContext, now: Instant) -> Option<Next> {
+        if let Some(bytes) = self.backlog.prelude.pop_front() {
+            return Some(Next::Write(Piece::control(bytes)));
+        }
+        if let Some(next) = self.next_held_back(Held::Replay, worker, now) {
+            return Some(next);
+        }
+        // The replay is taken completely: the cursor can jump to the heads, past all events the
+        // stream did not want.
+        if !self.backlog.heads.is_empty() {
+            let heads = std::mem::take(&mut self.backlog.heads);
+            self.advance(heads.iter());
+        }
+        None
+    }
+
+    /// Takes the events held back by the rate limit, then `shutdown`.
+    fn next_after_outbox(&mut self, worker: &mut WorkerContext, now: Instant) -> Option<Next> {
         // Dropped events are older than all waiting events, so their gap comes first.
         if !self.backlog.waiting_dropped.is_empty() {
             let dropped = std::mem::take(&mut self.backlog.waiting_dropped);
             let bytes = self.gap_of(GapReason::Rate, &dropped);
-            return Next::Write(Piece::control(bytes));
+            return Some(Next::Write(Piece::control(bytes)));
         }
         if let Some(next) = self.next_held_back(Held::Waiting, worker, now) {
-            return next;
+            return Some(next);
         }
         // `shutdown` is last: its id must cover everything before it.
-        let shutdown = match self.backlog.shutdown {
-            Some(_) => self.backlog.shutdown.take(),
-            None => None,
-        };
+        let shutdown = self.backlog.shutdown.take();
         self.backlog.shrink();
-        match shutdown {
-            Some(shutdown) => Next::Write(Piece::control(shutdown.encode(&self.cursor()))),
-            None if self.end.is_some() => Next::Finished,
-            None => Next::Idle,
-        }
+        shutdown.map(|shutdown| Next::Write(Piece::control(shutdown.encode(&self.cursor()))))
     }
 
     /// Whether [`Self::next`] has no output and no memory to free.
