@@ -42,7 +42,8 @@ use crate::{
     lifecycle::Lifecycle,
     log::LogSource,
     metrics::Metrics,
-    publisher::{CheckedPublish, PublishAnswers, Publisher},
+    publisher::{AfterRefusal, CheckedPost, PublishAnswers, Publisher},
+    request_budget::RequestBudget,
 };
 
 /// A running hub. Clones are cheap handles to the same hub, also for other threads. Dropping the
@@ -73,6 +74,7 @@ pub(crate) struct HubParts {
     pub follows: Arc<Follows>,
     pub budget: Arc<HistoryBudget>,
     pub metrics: Arc<Metrics>,
+    pub requests: Arc<RequestBudget>,
     pub lifecycle: Arc<Lifecycle>,
     pub started_at: Instant,
     /// Streams with bytes still to write, ended ones included. They hold sockets and memory, so
@@ -129,7 +131,7 @@ impl Hub {
         event: Event,
     ) -> Result<Published, PublishError> {
         let publisher = &self.parts().publisher;
-        publisher.publish(publisher.check(topic.as_ref(), event)?).await
+        publisher.publish(publisher.check(&[topic], event)?).await
     }
 
     /// Drains the hub: refuses new streams and publishes, delivers the accepted events, and ends
@@ -174,13 +176,21 @@ impl Hub {
     }
 
     /// Checks a publish. It takes no permit and publishes nothing.
-    pub(crate) fn check(&self, topic: &str, event: Event) -> Result<CheckedPublish, PublishError> {
-        self.parts().publisher.check(topic, event)
+    pub(crate) fn check(
+        &self,
+        topics: &[String],
+        event: Event,
+    ) -> Result<CheckedPost, PublishError> {
+        self.parts().publisher.check(topics, event)
     }
 
     /// Acquires permits and hands events over, see [`Publisher::enqueue`].
-    pub(crate) async fn enqueue(&self, posts: Vec<Vec<CheckedPublish>>) -> PublishAnswers {
-        self.parts().publisher.enqueue(posts).await
+    pub(crate) async fn enqueue(
+        &self,
+        posts: Vec<CheckedPost>,
+        after_refusal: AfterRefusal,
+    ) -> PublishAnswers {
+        self.parts().publisher.enqueue(posts, after_refusal).await
     }
 
     /// A topic over all instances; `None` while the log is unavailable.
@@ -205,8 +215,8 @@ impl Hub {
         subscription: Subscription,
     ) -> Result<NewStream, SubscribeError> {
         let parts = self.parts();
-        let max_topics = parts.config.hub.max_topics_per_stream;
-        let resolved = subscription.resolve(max_topics, rand::random())?;
+        let limits = parts.config.hub.stream_limits();
+        let resolved = subscription.resolve(limits, rand::random())?;
         parts.check_open()?;
         parts.create(resolved)
     }
@@ -266,7 +276,7 @@ impl HubParts {
             manager,
             metrics,
             spec,
-            topics: RefCell::default(),
+            names: RefCell::default(),
             context: RefCell::default(),
         })
     }

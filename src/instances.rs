@@ -215,7 +215,7 @@ impl Instances {
 fn stream_outcome(outcome: ChangeOutcome) -> StreamOutcome {
     match outcome {
         ChangeOutcome::Changed(names) => StreamOutcome::Changed(names.into()),
-        ChangeOutcome::TooManyTopics => StreamOutcome::TooManyTopics,
+        ChangeOutcome::TooMany(too_many) => StreamOutcome::TooMany(too_many),
         ChangeOutcome::Ended => StreamOutcome::Ended,
     }
 }

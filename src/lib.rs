@@ -65,6 +65,7 @@ mod process;
 mod publisher;
 #[cfg(feature = "redis")]
 mod redis;
+mod request_budget;
 mod server;
 #[cfg(test)]
 mod testing;
@@ -82,4 +83,4 @@ pub use fanfare_core::{
     topic::{Topic, TopicError},
 };
 pub use hub::{Hub, HubBuilder};
-pub use server::Server;
+pub use server::{Hosts, Server};

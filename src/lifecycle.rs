@@ -8,18 +8,21 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Default)]
 pub(crate) struct Lifecycle {
     is_draining: AtomicBool,
+    /// Cancelled at the start of a drain, for tasks waiting for it.
+    pub drain: CancellationToken,
     /// Ends the hub's actors.
     pub stop: CancellationToken,
 }
 
 impl Lifecycle {
     pub fn new(stop: CancellationToken) -> Self {
-        Self { is_draining: AtomicBool::new(false), stop }
+        Self { is_draining: AtomicBool::new(false), drain: CancellationToken::new(), stop }
     }
 
     /// Begins a drain: new streams and publishes are refused.
     pub fn begin_drain(&self) {
         self.is_draining.store(true, Ordering::Relaxed);
+        self.drain.cancel();
     }
 
     pub fn is_draining(&self) -> bool {

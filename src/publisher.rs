@@ -1,10 +1,20 @@
 //! Publishing: checks events, acquires publish permits, and hands the events to partitions.
 
-use std::{collections::BTreeMap, mem::take, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    mem::take,
+    sync::Arc,
+    time::Duration,
+};
 
 use actix::Addr;
 use fanfare_core::{
-    error::PublishError, event::Event, log::PublishResult, publish::Published, topic::Topic,
+    error::PublishError,
+    event::Event,
+    interest::Topics,
+    log::PublishResult,
+    publish::{Published, SharedEvent},
+    topic::Topic,
 };
 use futures_util::{
     FutureExt,
@@ -21,14 +31,32 @@ use crate::{
     lifecycle::Lifecycle,
 };
 
-/// A checked publish.
-pub(crate) struct CheckedPublish {
-    topic: Topic,
-    partition: u16,
-    event: Event,
+/// A checked event and its topics, each once. All topics accept the event, or none.
+pub(crate) struct CheckedPost {
+    topics: Topics,
+    event: Arc<SharedEvent>,
 }
 
-/// The answers to the events of each post. A post refused as a whole has one answer.
+impl CheckedPost {
+    pub fn topics(&self) -> &[Topic] {
+        &self.topics
+    }
+}
+
+/// Data of one event covered by its topics' own permits. Larger data takes further permits, so
+/// `publish.max_pending` bounds the bytes in flight too.
+const BYTES_PER_PERMIT: usize = 4 * 1024;
+
+/// The fate of the posts after a refused one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AfterRefusal {
+    /// They are published.
+    Continue,
+    /// They get the same refusal.
+    Stop,
+}
+
+/// The answers to the topics of each post. A post refused as a whole has one answer.
 pub(crate) type PublishAnswers = BoxFuture<'static, Vec<Vec<PublishResult>>>;
 
 /// Events for one partition, sent together.
@@ -53,6 +81,7 @@ pub(crate) struct PartitionHandle {
 pub(crate) struct Publisher {
     partitions: Vec<PartitionHandle>,
     limits: PublishLimits,
+    max_topics: usize,
     lifecycle: Arc<Lifecycle>,
     /// The answer if the hub ends before a partition answers.
     unanswered: PublishError,
@@ -63,6 +92,7 @@ impl Publisher {
     pub fn new(
         partitions: &[Addr<Partition>],
         limits: PublishLimits,
+        max_topics: usize,
         lifecycle: Arc<Lifecycle>,
         has_external_log: bool,
     ) -> Self {
@@ -73,6 +103,7 @@ impl Publisher {
         Self {
             partitions: partitions.iter().map(handle).collect(),
             limits,
+            max_topics,
             lifecycle,
             // A log elsewhere may have stored the event before the hub ended.
             unanswered: match has_external_log {
@@ -101,39 +132,68 @@ impl Publisher {
         Ok(event.validate(self.limits.max_payload)?)
     }
 
-    /// Checks a publish. It takes no permit and publishes nothing.
-    pub fn check(&self, topic: &str, event: Event) -> Result<CheckedPublish, PublishError> {
-        let topic = Topic::parse(topic)?;
+    /// Checks an event and the names of its topics. It takes no permit and publishes nothing.
+    pub fn check(
+        &self,
+        names: &[impl AsRef<str>],
+        event: Event,
+    ) -> Result<CheckedPost, PublishError> {
+        if names.is_empty() {
+            return Err(PublishError::NoTopic);
+        }
+        if names.len() > self.max_topics {
+            return Err(self.too_many_topics());
+        }
+        let topics = names.iter().map(|name| Topic::parse(name.as_ref()));
+        let mut topics = topics.collect::<Result<Topics, _>>()?;
+        remove_duplicates(&mut topics);
         self.validate(&event)?;
-        Ok(self.checked(topic, event))
+        let event = Arc::new(SharedEvent::new(event, topics.len()));
+        let post = CheckedPost { topics, event };
+        if self.counts(&post).values().any(|count| *count > self.limits.max_pending) {
+            return Err(self.too_many_topics());
+        }
+        Ok(post)
     }
 
-    fn checked(&self, topic: Topic, event: Event) -> CheckedPublish {
-        let partition = topic.partition(self.partition_count());
-        CheckedPublish { topic, partition, event }
+    fn too_many_topics(&self) -> PublishError {
+        let (max_count, max_pending) = (self.max_topics, self.limits.max_pending);
+        PublishError::TooManyTopics { max_count, max_pending }
     }
 
     /// Publishes one event and waits for its answer.
-    pub async fn publish(&self, publish: CheckedPublish) -> PublishResult {
-        let answers = self.enqueue(vec![vec![publish]]).await.await;
+    pub async fn publish(&self, post: CheckedPost) -> PublishResult {
+        let answers = self.enqueue(vec![post], AfterRefusal::Continue).await.await;
         answers.into_iter().flatten().next().ok_or(PublishError::Internal)?
     }
 
     /// Publishes one event to a topic known to be valid.
     pub async fn publish_to(&self, topic: Topic, event: Event) -> Result<Published, PublishError> {
         self.validate(&event)?;
-        self.publish(self.checked(topic, event)).await
+        let event = Arc::new(event.into());
+        self.publish(CheckedPost { topics: [topic].into_iter().collect(), event }).await
     }
 
-    /// Acquires permits for each post and then hands its events over, in order; the events of a
+    /// Acquires permits for each post and then hands its event over, in order; the topics of a
     /// post are accepted or refused together. The returned future resolves to the answers.
     ///
     /// Each partition gets one message for all posts, unless a post must wait for permits.
-    pub async fn enqueue(&self, posts: Vec<Vec<CheckedPublish>>) -> PublishAnswers {
-        let (mut answers, answered) = AnswerSlots::new(posts.iter().map(Vec::len).sum());
+    pub async fn enqueue(
+        &self,
+        posts: Vec<CheckedPost>,
+        after_refusal: AfterRefusal,
+    ) -> PublishAnswers {
+        let topic_count = posts.iter().map(|post| post.topics.len()).sum();
+        let (mut answers, answered) = AnswerSlots::new(topic_count);
         let mut batches = PartitionBatches::new();
-        let mut handed_over = Vec::with_capacity(posts.len());
+        let mut handed_over: Vec<Result<usize, PublishError>> = Vec::with_capacity(posts.len());
         for post in posts {
+            if after_refusal == AfterRefusal::Stop
+                && let Some(Err(refusal)) = handed_over.last()
+            {
+                handed_over.push(Err(refusal.clone()));
+                continue;
+            }
             let permits = match self.permits_at_once(&post) {
                 Some(permits) => Ok(permits),
                 None => {
@@ -144,8 +204,8 @@ impl Publisher {
                 }
             };
             handed_over.push(permits.map(|permits| {
-                let count = post.len();
-                gather(&mut batches, post, permits, &mut answers);
+                let count = post.topics.len();
+                self.gather(&mut batches, post, permits, &mut answers);
                 count
             }));
         }
@@ -175,30 +235,68 @@ impl Publisher {
 
     /// The permits of a post, if all are free at once. `None` while draining: the waiting way then
     /// refuses.
-    fn permits_at_once(&self, post: &[CheckedPublish]) -> Option<Permits> {
+    fn permits_at_once(&self, post: &CheckedPost) -> Option<Permits> {
         if self.lifecycle.is_draining() {
             return None;
         }
-        let permits = counts(post).map(|(partition, count)| {
+        self.try_acquire(self.permit_counts(post), None).ok()
+    }
+
+    /// Acquires permits of each partition, without waiting. `held` has the permits of one of them.
+    /// On failure it names the first partition without enough free permits; all are returned.
+    fn try_acquire(
+        &self,
+        counts: BTreeMap<u16, u32>,
+        mut held: Option<(u16, OwnedSemaphorePermit)>,
+    ) -> Result<Permits, u16> {
+        let permits = counts.into_iter().map(|(partition, count)| {
+            if let Some((_, permits)) = held.take_if(|(held, _)| *held == partition) {
+                return Ok((partition, permits));
+            }
             let all = self.partitions[usize::from(partition)].permits.clone();
-            Some((partition, all.try_acquire_many_owned(count).ok()?))
+            let permits = all.try_acquire_many_owned(count).map_err(|_| partition)?;
+            Ok((partition, permits))
         });
         permits.collect()
     }
 
-    /// Waits for the permits of a post.
-    async fn permits(&self, post: &[CheckedPublish]) -> Result<Permits, PublishError> {
-        let mut permits = Permits::new();
-        // Every post acquires in the order of the partitions, and all permits of a partition at
-        // once. With any other order two posts could wait for each other.
-        for (partition, count) in counts(post) {
-            if self.lifecycle.is_draining() {
-                return Err(PublishError::Draining);
+    /// Waits for the permits of a post, at most `publish.max_wait` for all partitions together. It
+    /// waits for one partition at a time and holds no permit meanwhile: a post waiting for a busy
+    /// partition must not take the permits of the others.
+    async fn permits(&self, post: &CheckedPost) -> Result<Permits, PublishError> {
+        let counts = self.permit_counts(post);
+        let wait = async {
+            let mut busy = *counts.keys().next().ok_or(PublishError::NoTopic)?;
+            loop {
+                if self.lifecycle.is_draining() {
+                    return Err(PublishError::Draining);
+                }
+                let held = self.acquire(busy, counts[&busy], None).await?;
+                match self.try_acquire(counts.clone(), Some((busy, held))) {
+                    Ok(permits) => return Ok(permits),
+                    Err(partition) => busy = partition,
+                }
             }
-            let acquired = self.acquire(partition, count, Some(self.limits.max_wait)).await?;
-            permits.insert(partition, acquired);
+        };
+        let result = timeout(self.limits.max_wait, wait).await;
+        result.unwrap_or(Err(PublishError::AtCapacity))
+    }
+
+    /// The number of a post's topics in each partition.
+    fn counts(&self, post: &CheckedPost) -> BTreeMap<u16, usize> {
+        let mut counts = BTreeMap::new();
+        for topic in &post.topics {
+            *counts.entry(topic.partition(self.partition_count())).or_default() += 1;
         }
-        Ok(permits)
+        counts
+    }
+
+    /// The permits needed in each partition: one for each topic, and more for large data, at most
+    /// all.
+    fn permit_counts(&self, post: &CheckedPost) -> BTreeMap<u16, u32> {
+        let for_data = post.event.event().data.as_str().len() / BYTES_PER_PERMIT;
+        let permits = |count: usize| (count + for_data).min(self.limits.max_pending) as u32;
+        self.counts(post).into_iter().map(|(number, count)| (number, permits(count))).collect()
     }
 
     async fn acquire(
@@ -216,6 +314,29 @@ impl Publisher {
             None => permits.await,
         };
         permits.map_err(|_| PublishError::Draining)
+    }
+
+    fn gather(
+        &self,
+        batches: &mut PartitionBatches,
+        post: CheckedPost,
+        permits: Permits,
+        answers: &mut AnswerSlots,
+    ) {
+        for (partition, permits) in permits {
+            match batches.get_mut(&partition) {
+                Some(batch) => batch.permits.merge(permits),
+                None => {
+                    batches.insert(partition, PartitionBatch { events: Vec::new(), permits });
+                }
+            }
+        }
+        for topic in post.topics {
+            let partition = topic.partition(self.partition_count());
+            let batch = batches.get_mut(&partition).expect("it has permits for every topic");
+            let (event, answer) = (post.event.clone(), answers.next());
+            batch.events.push(PublishEvent { topic, event, answer });
+        }
     }
 
     /// Waits for the permits of a fan-out's chunk in one partition. With `may_refuse` it gives up
@@ -256,31 +377,9 @@ impl Publisher {
     }
 }
 
-/// The number of a post's events in each partition, ascending.
-fn counts(post: &[CheckedPublish]) -> impl Iterator<Item = (u16, u32)> + use<> {
-    let mut counts: BTreeMap<u16, u32> = BTreeMap::new();
-    for publish in post {
-        *counts.entry(publish.partition).or_default() += 1;
-    }
-    counts.into_iter()
-}
-
-fn gather(
-    batches: &mut PartitionBatches,
-    post: Vec<CheckedPublish>,
-    permits: Permits,
-    answers: &mut AnswerSlots,
-) {
-    for (partition, permits) in permits {
-        match batches.get_mut(&partition) {
-            Some(batch) => batch.permits.merge(permits),
-            None => {
-                batches.insert(partition, PartitionBatch { events: Vec::new(), permits });
-            }
-        }
-    }
-    for CheckedPublish { topic, partition, event } in post {
-        let batch = batches.get_mut(&partition).expect("it has permits for every event");
-        batch.events.push(PublishEvent { topic, event, answer: answers.next() });
+fn remove_duplicates(topics: &mut Topics) {
+    if topics.len() > 1 {
+        let mut seen = HashSet::with_capacity(topics.len());
+        topics.retain(|topic| seen.insert(topic.clone()));
     }
 }

@@ -1,6 +1,7 @@
 //! `[hub]`: the size of the hub and its threads. Limits of one stream or one publisher have their
 //! own sections.
 
+use fanfare_core::subscription::StreamLimits;
 use serde::Deserialize;
 
 use super::units;
@@ -22,8 +23,30 @@ pub struct HubLimits {
     /// Topics and patterns of one stream, at least 1.
     #[serde(deserialize_with = "units::count")]
     pub max_topics_per_stream: usize,
+    /// Patterns of one stream, at least 1. Every pattern costs memory on its worker and in every
+    /// partition.
+    #[serde(deserialize_with = "units::count")]
+    pub max_patterns_per_stream: usize,
+    /// Event types of one stream (`types`), at least 1. Every event of its topics is compared with
+    /// them.
+    #[serde(deserialize_with = "units::count")]
+    pub max_types_per_stream: usize,
+    /// Bytes of all request bodies and unread answers, at least 1 MiB; further ones are refused
+    /// with `at_capacity`.
+    #[serde(deserialize_with = "units::size")]
+    pub max_request_bytes: usize,
     /// Topics without history, remembered by name and last sequence. It bounds the memory of
     /// publishes to ever new topics.
     #[serde(deserialize_with = "units::count")]
     pub max_idle_topics: usize,
+}
+
+impl HubLimits {
+    pub(crate) fn stream_limits(&self) -> StreamLimits {
+        StreamLimits {
+            max_topics: self.max_topics_per_stream,
+            max_patterns: self.max_patterns_per_stream,
+            max_types: self.max_types_per_stream,
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //!
 //! `load` reads the layers, `validate` checks the values.
 
+mod cors;
 mod delivery;
 mod fanout;
 mod history;
@@ -22,6 +23,7 @@ mod tree;
 mod units;
 mod validate;
 
+pub use cors::Cors;
 pub use delivery::Delivery;
 pub use fanfare_core::policy::{Conflate, Flush, Rate, SlowConsumer};
 pub use fanout::FanOut;
@@ -47,6 +49,8 @@ pub use topics::{TopicHistory, TopicPolicy};
 pub struct Config {
     /// The process around the hub. Only `fanfare serve` reads it; [`Hub`](crate::Hub) ignores it.
     pub server: Server,
+    /// Pages of other origins.
+    pub cors: Cors,
     /// The bounds of the hub as a whole.
     pub hub: HubLimits,
     /// Times and limits of every stream: heartbeat, retry, lifetime, rate.

@@ -21,6 +21,9 @@ pub struct Publish {
     /// Zero refuses at once.
     #[serde(deserialize_with = "units::duration")]
     pub max_wait: Duration,
+    /// Longest time without a byte of an NDJSON body, 100 ms to 1 h; then the hub ends the request.
+    #[serde(deserialize_with = "units::duration")]
+    pub max_idle: Duration,
     /// How long the hub remembers the id of a publish, at most 365 days; zero remembers none.
     #[serde(deserialize_with = "units::duration")]
     pub idempotency_window: Duration,

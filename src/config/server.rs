@@ -25,6 +25,14 @@ pub struct Server {
     /// backlog`.
     #[serde(deserialize_with = "units::count")]
     pub listeners: u32,
+    /// The host names answered, without ports; `*` for any. Empty for the names of loopback and the
+    /// address in `listen`. Requests for other hosts get 421, except on `/health/`.
+    #[serde(deserialize_with = "units::list")]
+    pub hosts: Vec<String>,
+    /// How long a connection stays open after a request, 1 s to 1 h. Longer than the idle time of
+    /// a load balancer in front.
+    #[serde(deserialize_with = "units::duration")]
+    pub keep_alive: Duration,
     /// The transport of streams.
     #[serde(deserialize_with = "units::word")]
     pub transport: Transport,

@@ -33,7 +33,7 @@ impl Config {
             max_lifetime_jitter: self.stream.max_lifetime_jitter,
             max_batch_events: self.stream.max_batch_events,
             max_batch_bytes: self.stream.max_batch_bytes,
-            max_topics: self.hub.max_topics_per_stream,
+            limits: self.hub.stream_limits(),
         }
     }
 

@@ -61,6 +61,23 @@ pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, 
     })
 }
 
+/// A list of texts: an array, or one text with commas (as from the environment).
+pub(super) fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a list of strings like [\"a\", \"b\"]")]
+    enum List {
+        Many(Vec<String>),
+        Text(String),
+    }
+    Ok(match List::deserialize(from)? {
+        List::Many(texts) => texts,
+        List::Text(text) => {
+            let texts = text.split(',').map(str::trim).filter(|text| !text.is_empty());
+            texts.map(Into::into).collect()
+        }
+    })
+}
+
 /// One of an enum's words. A derived enum alone would also take `{ tick = … }`, and its error would
 /// ask for a "string or map".
 pub(super) fn word<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<T, D::Error> {

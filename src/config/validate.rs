@@ -5,8 +5,8 @@ use std::{fmt, ops::RangeInclusive, time::Duration};
 use fanfare_core::{policy::Rate, topic::Pattern};
 
 use super::{
-    Config, ConfigProblems, Delivery, FanOut, History, HubLimits, Outbox, Problem, Publish, Redis,
-    Server, Stream, TopicPolicy,
+    Config, ConfigProblems, Cors, Delivery, FanOut, History, HubLimits, Outbox, Problem, Publish,
+    Redis, Server, Stream, TopicPolicy,
 };
 
 /// Streams of one instance: more than a machine's open files, and sums of it cannot overflow.
@@ -28,6 +28,8 @@ const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 const MAX_PARTITIONS: u16 = 256;
 /// Room for one large event and its head.
 const MIN_OUTBOX_BYTES: usize = 4 * 1024;
+/// Room for one body of any size allowed by default.
+const MIN_REQUEST_BYTES: usize = 1024 * 1024;
 /// Larger data belongs in a store, and its URL in the event.
 const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
 /// `listen(2)` takes an `int`.
@@ -47,6 +49,7 @@ impl Config {
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut findings = Findings(Vec::new());
         findings.server(&self.server);
+        findings.cors(&self.cors);
         findings.hub(&self.hub);
         findings.stream(&self.stream);
         findings.outbox(&self.outbox);
@@ -86,7 +89,22 @@ impl Findings {
         self.number("server.workers", server.workers, 0..=1024);
         self.number("server.backlog", server.backlog, 1..=MAX_BACKLOG);
         self.number("server.listeners", server.listeners, 1..=1024);
+        self.time("server.keep_alive", server.keep_alive, Duration::from_secs(1)..=HOUR);
+        for host in &server.hosts {
+            let is_name = !host.is_empty() && !host.contains(['/', ' ', '@']);
+            let message = format!("must list host names without scheme and port, got {host:?}");
+            self.rule(is_name, &["server.hosts"], message);
+        }
         self.time("server.drain", server.drain, Duration::ZERO..=HOUR);
+    }
+
+    fn cors(&mut self, cors: &Cors) {
+        for origin in &cors.origins {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
+            let message = format!("must list origins like \"https://app.example\", got {origin:?}");
+            self.rule(is_origin, &["cors.origins"], message);
+        }
     }
 
     fn hub(&mut self, hub: &HubLimits) {
@@ -103,7 +121,10 @@ impl Findings {
             format!("hub.threads must be from 1 to hub.partitions, got {threads} and {partitions}"),
         );
         self.number("hub.max_connections", hub.max_connections, 1..=MAX_CONNECTIONS);
+        self.number("hub.max_request_bytes", hub.max_request_bytes, MIN_REQUEST_BYTES..=MAX_BYTES);
         self.at_least("hub.max_topics_per_stream", hub.max_topics_per_stream, 1);
+        self.at_least("hub.max_patterns_per_stream", hub.max_patterns_per_stream, 1);
+        self.at_least("hub.max_types_per_stream", hub.max_types_per_stream, 1);
     }
 
     fn stream(&mut self, stream: &Stream) {
@@ -149,6 +170,7 @@ impl Findings {
         self.number("publish.max_pending", publish.max_pending, 1..=MAX_PENDING);
         self.at_least("publish.max_remembered_ids", publish.max_remembered_ids, 1);
         self.time("publish.max_wait", publish.max_wait, Duration::ZERO..=HOUR);
+        self.time("publish.max_idle", publish.max_idle, SHORTEST_WAIT..=HOUR);
         let window = publish.idempotency_window;
         self.time("publish.idempotency_window", window, Duration::ZERO..=YEAR);
     }

@@ -11,7 +11,7 @@ use fanfare_core::{
     error::{FanOutError, PublishError},
     event::Event,
     fan_out::{Chunk, FanOutPublish, FannedOut},
-    sse::encode,
+    publish::SharedEvent,
     topic::Topic,
     user::User,
 };
@@ -119,8 +119,8 @@ impl RouterHost {
                     // Encode the body once, for all followers. Their number is not known yet; the
                     // first chunk's is a lower bound.
                     let fan_out = fan_out.get_or_insert_with(|| {
-                        let body = Arc::new(encode::body(&event, chunk.follower_count()));
-                        Arc::new(FanOutPublish { id: id.clone(), event: event.clone(), body })
+                        let event = SharedEvent::new(event.clone(), chunk.follower_count());
+                        Arc::new(FanOutPublish { id: id.clone(), event: Arc::new(event) })
                     });
                     self.hand_over(fan_out, chunk.topics, is_first).await.map(|one| (one, next))
                 }

@@ -27,7 +27,9 @@ impl FeedReader {
     /// A store is unavailable, or the feed has too many topics.
     pub async fn read(&self, user: &User) -> Result<(Vec<Topic>, Vec<String>), SubscribeError> {
         let authors = self.followed(user).await?;
-        let muted = self.preferences.muted(user.clone()).await?;
+        let mut muted = self.preferences.muted(user.clone()).await?;
+        // An application's store may keep any order; streams search the list.
+        muted.sort_unstable();
         let topics = [user.notifications()].into_iter().chain(authors.iter().map(User::posts));
         Ok((topics.collect(), muted))
     }

@@ -1,21 +1,56 @@
 //! Reading request bodies within bounds: whole, or line by line.
 
 use std::{
+    future::Future,
+    ops::Deref,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use actix_web::web::{Bytes, BytesMut, Payload};
-use fanfare_core::error::ErrorCode;
+use fanfare_core::error::{ErrorCode, PublishError};
 use futures_util::{Stream, StreamExt, ready};
 use serde::{Deserialize, de::Error as _};
-use tokio::time::timeout;
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::refusal::Refusal;
+use crate::{hub::Hub, request_budget::RequestBytes};
 
-/// Longest body of a subscription: room for 10,000 quoted topics of 256 bytes.
-pub(crate) const MAX_SUBSCRIPTION_BYTES: usize = 4 * 1024 * 1024;
+/// Longest body of a subscription, in decoded bytes: room for 10,000 topics of 256 bytes, quoted.
+const MAX_SUBSCRIPTION_BYTES: usize = 4 * 1024 * 1024;
+
+/// An escaped character of JSON (`\u00e9`) has up to this many bytes for one decoded byte.
+const MAX_ESCAPE: usize = 6;
+
+/// Reads the body of a subscription. Its limit counts decoded bytes: some libraries escape every
+/// letter outside of ASCII.
+pub(crate) async fn read_subscription(hub: &Hub, payload: Payload) -> Result<Body, Refusal> {
+    let body = read(hub, payload, MAX_ESCAPE * MAX_SUBSCRIPTION_BYTES).await?;
+    let is_short = body.len() <= MAX_SUBSCRIPTION_BYTES;
+    if is_short || decoded_bytes(&body) <= MAX_SUBSCRIPTION_BYTES {
+        Ok(body)
+    } else {
+        Err(too_large(MAX_SUBSCRIPTION_BYTES))
+    }
+}
+
+/// The length of JSON with each escape counted as one byte.
+fn decoded_bytes(json: &[u8]) -> usize {
+    let (mut rest, mut count) = (json, 0);
+    while let Some((first, tail)) = rest.split_first() {
+        let skipped = match (first, tail.first()) {
+            (b'\\', Some(b'u')) => 5,
+            (b'\\', Some(_)) => 1,
+            _ => 0,
+        };
+        rest = tail.get(skipped..).unwrap_or_default();
+        count += 1;
+    }
+    count
+}
 
 /// Room for a body of a publish that is not NDJSON: an array of many events.
 const ARRAY_BYTES: usize = 16 * 1024 * 1024;
@@ -36,24 +71,56 @@ pub(crate) fn max_body_bytes(max_payload: usize) -> usize {
 /// Time limit for a whole body.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reads a whole body of at most `max_bytes`, within [`READ_TIMEOUT`].
-pub(crate) async fn read(payload: Payload, max_bytes: usize) -> Result<Bytes, Refusal> {
-    timeout(READ_TIMEOUT, read_all(payload, max_bytes)).await.unwrap_or_else(|_| {
-        let message = "the body did not arrive in time";
-        Err(Refusal::new(ErrorCode::BodyTimeout, message))
-    })
+/// A whole body. Its bytes count in the hub's budget until it is dropped.
+pub(crate) struct Body {
+    bytes: BytesMut,
+    held: RequestBytes,
 }
 
-async fn read_all(mut payload: Payload, max_bytes: usize) -> Result<Bytes, Refusal> {
-    let mut body = BytesMut::new();
+impl Deref for Body {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        without_mark(&self.bytes)
+    }
+}
+
+impl Body {
+    /// Counts further memory needed for the request.
+    pub fn reserve(&self, bytes: usize) -> Result<(), Refusal> {
+        self.held.add(bytes);
+        if self.held.has_room() { Ok(()) } else { Err(over_budget()) }
+    }
+}
+
+/// Reads a whole body of at most `max_bytes`, within [`READ_TIMEOUT`].
+pub(crate) async fn read(hub: &Hub, payload: Payload, max_bytes: usize) -> Result<Body, Refusal> {
+    let held = hub.parts().requests.request();
+    let late = |_| Err(body_timeout("the body did not arrive in time"));
+    timeout(READ_TIMEOUT, read_all(payload, max_bytes, held)).await.unwrap_or_else(late)
+}
+
+async fn read_all(
+    mut payload: Payload,
+    max_bytes: usize,
+    held: RequestBytes,
+) -> Result<Body, Refusal> {
+    let mut body = Body { bytes: BytesMut::new(), held };
     while let Some(chunk) = payload.next().await {
         let chunk = chunk.map_err(|error| broken(&error))?;
-        if body.len() + chunk.len() > max_bytes {
+        if body.bytes.len() + chunk.len() > max_bytes {
             return Err(too_large(max_bytes));
         }
-        body.extend_from_slice(&chunk);
+        body.reserve(chunk.len())?;
+        body.bytes.extend_from_slice(&chunk);
     }
-    Ok(body.freeze())
+    Ok(body)
+}
+
+/// JSON without a byte order mark. RFC 8259 §8.1 lets a reader ignore the mark, and some editors
+/// and shells write it.
+fn without_mark(json: &[u8]) -> &[u8] {
+    json.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(json)
 }
 
 /// Reads a JSON object. A list is refused: serde would take it for a struct's fields.
@@ -71,10 +138,23 @@ pub(crate) struct BodyLine {
     pub bytes: Result<Bytes, Refusal>,
 }
 
+impl BodyLine {
+    /// The bytes of the line.
+    pub fn len(&self) -> usize {
+        self.bytes.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 /// The lines of a body. Empty lines are counted and skipped. Nothing is read after an overlong
-/// line: the start of the next line is unknown.
+/// line: the start of the next line is unknown. An idle body ends after `publish.max_idle`, and at
+/// the hub's drain.
 pub(crate) struct BodyLines {
     payload: Payload,
+    held: Arc<RequestBytes>,
+    max_idle: Duration,
+    /// The end of an idle body.
+    idle: Pin<Box<Sleep>>,
+    drain: Pin<Box<WaitForCancellationFutureOwned>>,
     /// Lines before the next.
     count: u64,
     buffer: BytesMut,
@@ -85,9 +165,42 @@ pub(crate) struct BodyLines {
 }
 
 impl BodyLines {
-    pub fn new(payload: Payload, max_line_bytes: usize) -> Self {
-        let buffer = BytesMut::new();
-        Self { payload, count: 0, buffer, searched: 0, max_line_bytes, is_finished: false }
+    pub fn new(hub: &Hub, payload: Payload, max_line_bytes: usize) -> Self {
+        let parts = hub.parts();
+        let max_idle = parts.config.publish.max_idle;
+        Self {
+            payload,
+            held: Arc::new(parts.requests.request()),
+            max_idle,
+            idle: Box::pin(sleep(max_idle)),
+            drain: Box::pin(parts.lifecycle.drain.clone().cancelled_owned()),
+            count: 0,
+            buffer: BytesMut::new(),
+            searched: 0,
+            max_line_bytes,
+            is_finished: false,
+        }
+    }
+
+    /// The account of the request, for its answers.
+    pub fn held(&self) -> Arc<RequestBytes> {
+        self.held.clone()
+    }
+
+    /// Reads on, unless the request is idle or over the budget.
+    fn poll_chunk(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
+        if !self.held.has_room() {
+            return Poll::Ready(Some(Err(over_budget())));
+        }
+        if let Poll::Ready(chunk) = self.payload.poll_next_unpin(task) {
+            self.idle.as_mut().reset(Instant::now() + self.max_idle);
+            return Poll::Ready(chunk.map(|chunk| chunk.map_err(|error| broken(&error))));
+        }
+        if self.drain.as_mut().poll(task).is_ready() {
+            return Poll::Ready(Some(Err(PublishError::Draining.into())));
+        }
+        ready!(self.idle.as_mut().poll(task));
+        Poll::Ready(Some(Err(body_timeout("the body was idle for too long"))))
     }
 
     fn take_line(&mut self) -> Option<Bytes> {
@@ -97,8 +210,7 @@ impl BodyLines {
                 self.searched = self.buffer.len();
                 return None;
             };
-            let line = self.buffer.split_to(self.searched + end + 1).freeze();
-            self.searched = 0;
+            let line = self.split(self.searched + end + 1);
             if !line.trim_ascii().is_empty() {
                 return Some(line);
             }
@@ -108,17 +220,32 @@ impl BodyLines {
 
     /// The last line, without a line end.
     fn take_rest(&mut self) -> Option<Bytes> {
-        let rest = self.buffer.split().freeze();
-        self.searched = 0;
+        let rest = self.split(self.buffer.len());
         (!rest.trim_ascii().is_empty()).then_some(rest)
     }
 
     /// Stops reading the body.
     fn refuse(&mut self, refusal: Refusal) -> Result<Bytes, Refusal> {
         self.is_finished = true;
-        self.buffer.clear();
-        self.searched = 0;
+        let _rest = self.split(self.buffer.len());
         Err(refusal)
+    }
+
+    /// Takes bytes out of the buffer. A line in work counts with its publish.
+    fn split(&mut self, count: usize) -> Bytes {
+        self.searched = 0;
+        self.held.subtract(count);
+        self.buffer.split_to(count).freeze()
+    }
+
+    /// Drops a byte order mark before the first line.
+    fn skip_mark(&mut self) {
+        if self.count == 0
+            && self.searched == 0
+            && without_mark(&self.buffer).len() < self.buffer.len()
+        {
+            let _mark = self.split(self.buffer.len() - without_mark(&self.buffer).len());
+        }
     }
 }
 
@@ -145,15 +272,28 @@ impl Stream for BodyLines {
                     None => return Poll::Ready(None),
                 }
             }
-            match ready!(self.payload.poll_next_unpin(task)) {
-                Some(Ok(chunk)) => self.buffer.extend_from_slice(&chunk),
-                Some(Err(error)) => break self.refuse(broken(&error)),
+            match ready!(self.poll_chunk(task)) {
+                Some(Ok(chunk)) => {
+                    self.held.add(chunk.len());
+                    self.buffer.extend_from_slice(&chunk);
+                    self.skip_mark();
+                }
+                Some(Err(refusal)) => break self.refuse(refusal),
                 None => self.is_finished = true,
             }
         };
         self.count += 1;
         Poll::Ready(Some(BodyLine { number: self.count, bytes }))
     }
+}
+
+fn over_budget() -> Refusal {
+    let message = "requests and unread answers in flight exceed `hub.max_request_bytes`";
+    Refusal::new(ErrorCode::AtCapacity, message)
+}
+
+fn body_timeout(message: &str) -> Refusal {
+    Refusal::new(ErrorCode::BodyTimeout, message)
 }
 
 fn too_large(max_bytes: usize) -> Refusal {

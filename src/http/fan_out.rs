@@ -6,7 +6,10 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use super::{body, incoming::parse_fan_out, origin::refuse_other_sites, refusal::Refusal};
+use super::{
+    body, incoming::parse_fan_out, media_type::media_type, origin::refuse_other_sites,
+    refusal::Refusal,
+};
 use crate::{fan_out::FanOutReport, hub::Hub};
 
 #[derive(Serialize)]
@@ -22,9 +25,10 @@ pub(crate) async fn post(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
-    refuse_other_sites(&request)?;
+    refuse_other_sites(&hub, &request)?;
+    media_type(&request)?;
     let max_bytes = body::max_line_bytes(hub.parts().config.publish.max_payload);
-    let body = body::read(payload, max_bytes).await?;
+    let body = body::read(&hub, payload, max_bytes).await?;
     let incoming = parse_fan_out(&body)?;
     let report = hub.fan_out(incoming.author, incoming.event, incoming.mode).await?;
     Ok(HttpResponse::Ok().json(FanOutAnswer { success: true, report }))

@@ -7,6 +7,7 @@ use fanfare_core::{error::ErrorCode, user::User};
 use super::{
     refusal::{Refusal, stream_refusal},
     stream::{StreamQuery, query, stream_response},
+    upgrade::refuse_websocket,
 };
 use crate::{hub::Hub, transport::NewStream};
 
@@ -47,6 +48,7 @@ async fn answer(
     name: &str,
     query: &StreamQuery,
 ) -> Result<HttpResponse, Refusal> {
+    refuse_websocket(request.head())?;
     let user = User::parse(name)?;
     let options = query.options(request.head())?;
     Ok(match hub.spawn_feed(user, options).await {

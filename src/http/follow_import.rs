@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     body::{BodyLine, BodyLines, object},
     lines::answer_lines,
+    media_type::media_type,
     origin::refuse_other_sites,
     refusal::{Refusal, RefusalBody, bad_json},
 };
@@ -93,13 +94,17 @@ pub(crate) async fn post(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
-    refuse_other_sites(&request)?;
-    let lines = BodyLines::new(payload, MAX_LINE_BYTES).ready_chunks(MAX_BATCH_LINES);
+    refuse_other_sites(&hub, &request)?;
+    // Lines of JSON under any of its names.
+    media_type(&request)?;
+    let lines = BodyLines::new(&hub, payload, MAX_LINE_BYTES);
+    let held = lines.held();
+    let lines = lines.ready_chunks(MAX_BATCH_LINES);
     let stored = lines.map(move |lines| {
         let hub = hub.clone();
         async move { store(&hub, ImportBatch::of(lines)).await }
     });
-    Ok(answer_lines(answers(stored.buffered(MAX_BATCHES))))
+    Ok(answer_lines(held, answers(stored.buffered(MAX_BATCHES))))
 }
 
 /// The lines of the answer: refused lines, progress, and the end.

@@ -21,7 +21,7 @@ pub(crate) struct EdgeAnswer {
 
 /// `PUT`: adds the edge.
 pub(crate) async fn put(hub: Data<Hub>, request: HttpRequest) -> Result<Json<EdgeAnswer>, Refusal> {
-    answer(&request, async |[follower, author]| hub.follow(follower, author).await).await
+    answer(&hub, &request, async |[follower, author]| hub.follow(follower, author).await).await
 }
 
 /// `DELETE`: removes the edge.
@@ -29,14 +29,15 @@ pub(crate) async fn delete(
     hub: Data<Hub>,
     request: HttpRequest,
 ) -> Result<Json<EdgeAnswer>, Refusal> {
-    answer(&request, async |[follower, author]| hub.unfollow(follower, author).await).await
+    answer(&hub, &request, async |[follower, author]| hub.unfollow(follower, author).await).await
 }
 
 async fn answer(
+    hub: &Hub,
     request: &HttpRequest,
     change: impl AsyncFn([&str; 2]) -> Result<bool, FollowError>,
 ) -> Result<Json<EdgeAnswer>, Refusal> {
-    refuse_other_sites(request)?;
+    refuse_other_sites(hub, request)?;
     let [follower, author] = last_segments(request)?;
     let changed = change([&follower, &author]).await?;
     Ok(Json(EdgeAnswer { success: true, follower, author, changed }))

@@ -15,6 +15,7 @@ use crate::fan_out::FanOutMode;
 
 /// The body of a publish, with all aliases.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct PublishBody<'a> {
     #[serde(alias = "channel")]
     topic: Option<String>,
@@ -32,6 +33,7 @@ struct PublishBody<'a> {
 
 /// The body of a fan-out.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct FanOutBody<'a> {
     author: String,
     #[serde(alias = "eventType")]

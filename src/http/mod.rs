@@ -1,6 +1,7 @@
 //! The HTTP surface: all routes in one list, and one file per endpoint. It uses the hub's methods
 //! only, and no actor.
 
+mod array_answer;
 mod body;
 mod embed;
 mod fan_out;
@@ -11,6 +12,7 @@ mod follows;
 mod health;
 mod incoming;
 mod lines;
+mod media_type;
 mod names;
 mod origin;
 mod preferences;
@@ -20,6 +22,7 @@ mod stats;
 pub(crate) mod stream;
 mod stream_topics;
 mod topics;
+mod upgrade;
 
 use actix_web::{
     Resource, Route, guard,

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     body::{self, object},
+    media_type::media_type,
     names::last_segments,
     origin::refuse_other_sites,
     refusal::{Refusal, bad_json},
@@ -47,9 +48,10 @@ pub(crate) async fn put(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<Json<PreferencesAnswer>, Refusal> {
-    refuse_other_sites(&request)?;
+    refuse_other_sites(&hub, &request)?;
+    media_type(&request)?;
     let [user] = last_segments(&request)?;
-    let body = body::read(payload, MAX_BODY_BYTES).await?;
+    let body = body::read(&hub, payload, MAX_BODY_BYTES).await?;
     let PreferencesBody { mut muted } = object(&body).map_err(bad_json)?;
     muted.sort_unstable();
     muted.dedup();

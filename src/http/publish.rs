@@ -1,32 +1,39 @@
 //! `POST /publish`: one event, an array of events, or NDJSON with one event per line and no limit
 //! on lines.
 
-use std::{future::poll_fn, task::Poll, time::Duration};
+use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
 
 use actix_web::{
-    HttpMessage, HttpRequest, HttpResponse,
+    HttpRequest, HttpResponse,
+    http::header::ContentType,
     web::{Data, Payload},
 };
-use fanfare_core::{
-    error::{PublishError, SubscribeError},
-    publish::Published,
-};
+use fanfare_core::{error::PublishError, publish::Published};
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{
-    body::{self, BodyLine, BodyLines},
+    array_answer::ArrayAnswer,
+    body::{self, Body, BodyLine, BodyLines},
     incoming::{Incoming, parse},
     lines::{answer_all_lines, answer_lines},
+    media_type::{MediaType, media_type},
     origin::refuse_other_sites,
     refusal::{Refusal, RefusalBody, bad_json},
 };
-use crate::{hub::Hub, publisher::CheckedPublish};
+use crate::{
+    hub::Hub,
+    publisher::{AfterRefusal, CheckedPost},
+    request_budget::RequestBytes,
+};
 
 /// Arrived lines of one NDJSON request handed over together.
 const MAX_LINES_AT_ONCE: usize = 64;
+
+/// Bytes of arrived lines handed over together.
+const MAX_BYTES_AT_ONCE: usize = 256 * 1024;
 
 /// Hand-overs of one NDJSON request in flight.
 const MAX_AWAITED: usize = 4;
@@ -65,13 +72,11 @@ impl LineAnswer {
     }
 }
 
-/// The answer to a body that is not NDJSON.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum PublishAnswer {
-    Single(PostAnswer),
-    Array(Vec<PostAnswer>),
-}
+/// The posts of an array published together. A refused one ends the array after them.
+const MAX_POSTS_AT_ONCE: usize = 256;
+
+/// An estimate of the bytes of an answer without the topic's name.
+const ANSWER_BYTES: usize = 128;
 
 /// Publishes the events of a body in any form.
 pub(crate) async fn post(
@@ -79,23 +84,22 @@ pub(crate) async fn post(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
-    refuse_other_sites(&request)?;
+    refuse_other_sites(&hub, &request)?;
     let max_payload = hub.parts().config.publish.max_payload;
-    if request.content_type().eq_ignore_ascii_case("application/x-ndjson") {
-        let arriving = BodyLines::new(payload, body::max_line_bytes(max_payload));
+    if media_type(&request)? == MediaType::JsonLines {
+        let arriving = BodyLines::new(&hub, payload, body::max_line_bytes(max_payload));
         return Ok(lines(Hub::clone(&hub), arriving).await);
     }
-    let body = body::read(payload, body::max_body_bytes(max_payload)).await?;
-    let answer = match body.trim_ascii_start().first() {
-        Some(b'[') => PublishAnswer::Array(array(&hub, &body).await?),
-        _ => PublishAnswer::Single(publish(&hub, IncomingPost::parse(&hub, &body)?).await?),
-    };
-    Ok(HttpResponse::Ok().json(answer))
+    let body = body::read(&hub, payload, body::max_body_bytes(max_payload)).await?;
+    if body.trim_ascii_start().first() == Some(&b'[') {
+        return array(&hub, body).await;
+    }
+    Ok(HttpResponse::Ok().json(publish(&hub, IncomingPost::parse(&hub, &body)?).await?))
 }
 
 /// One checked event for its topics. All topics accept the event, or none.
 struct IncomingPost {
-    publishes: Vec<CheckedPublish>,
+    checked: CheckedPost,
     /// Whether the request has a list of topics. The answer is then a list too.
     has_list: bool,
 }
@@ -103,14 +107,7 @@ struct IncomingPost {
 impl IncomingPost {
     fn parse(hub: &Hub, json: &[u8]) -> Result<Self, Refusal> {
         let Incoming { topics, has_list, event } = parse(json)?;
-        let max_count = hub.parts().config.hub.max_topics_per_stream;
-        if topics.len() > max_count {
-            return Err(SubscribeError::TooManyTopics { max_count }.into());
-        }
-        let events = std::iter::repeat_n(event, topics.len());
-        let checked = topics.iter().zip(events).map(|(topic, event)| hub.check(topic, event));
-        let publishes = checked.collect::<Result<_, PublishError>>()?;
-        Ok(Self { publishes, has_list })
+        Ok(Self { checked: hub.check(&topics, event)?, has_list })
     }
 }
 
@@ -119,17 +116,18 @@ impl IncomingPost {
 async fn enqueue(
     hub: &Hub,
     posts: Vec<Result<IncomingPost, Refusal>>,
+    after_refusal: AfterRefusal,
 ) -> BoxFuture<'static, Vec<Result<PostAnswer, Refusal>>> {
-    let mut publishes = Vec::with_capacity(posts.len());
+    let mut checked = Vec::with_capacity(posts.len());
     let parsed: Vec<Result<bool, Refusal>> = posts
         .into_iter()
         .map(|post| {
-            let IncomingPost { publishes: all, has_list } = post?;
-            publishes.push(all);
-            Ok(has_list)
+            let post = post?;
+            checked.push(post.checked);
+            Ok(post.has_list)
         })
         .collect();
-    let answers = hub.enqueue(publishes).await;
+    let answers = hub.enqueue(checked, after_refusal).await;
     let answers = answers.map(|answers| {
         let mut answers = answers.into_iter();
         let answer = |parsed: Result<bool, Refusal>| {
@@ -143,35 +141,40 @@ async fn enqueue(
 }
 
 async fn publish(hub: &Hub, post: IncomingPost) -> Result<PostAnswer, Refusal> {
-    let answer = enqueue(hub, vec![Ok(post)]).await.await.pop();
+    let answer = enqueue(hub, vec![Ok(post)], AfterRefusal::Continue).await.await.pop();
     answer.ok_or(PublishError::Internal)?
 }
 
-/// Checks all events before the first is published.
-async fn array(hub: &Hub, body: &[u8]) -> Result<Vec<PostAnswer>, Refusal> {
-    let at = |index: usize| {
-        move |mut refusal: Refusal| {
-            refusal.error.index = Some(index);
-            refusal
-        }
-    };
-    let items: Vec<&RawValue> = serde_json::from_slice(body).map_err(bad_json)?;
-    let mut posts = Vec::with_capacity(items.len());
-    for (index, item) in items.into_iter().enumerate() {
-        posts.push(IncomingPost::parse(hub, item.get().as_bytes()).map_err(at(index))?);
-    }
-    let mut answers = Vec::with_capacity(posts.len());
-    // One after the other: events after a refused one must not be published.
-    for (index, post) in posts.into_iter().enumerate() {
-        match publish(hub, post).await {
-            Ok(answer) => answers.push(answer),
-            Err(refusal) => {
-                let refusal = at(index)(refusal);
-                return Err(Refusal { published: Some(answers), ..refusal });
-            }
+/// Checks all events before the first is published, then publishes them in groups. It keeps no
+/// checked event between the two: an array of tiny events would multiply its size.
+async fn array(hub: &Hub, body: Body) -> Result<HttpResponse, Refusal> {
+    let items: Vec<&RawValue> = serde_json::from_slice(&body).map_err(bad_json)?;
+    let mut answer_bytes = 0;
+    for (index, item) in items.iter().enumerate() {
+        let post = IncomingPost::parse(hub, item.get().as_bytes()).map_err(at(index))?;
+        let topics = post.checked.topics();
+        answer_bytes +=
+            topics.iter().map(|topic| ANSWER_BYTES + topic.as_str().len()).sum::<usize>();
+        if index % MAX_POSTS_AT_ONCE == MAX_POSTS_AT_ONCE - 1 {
+            tokio::task::yield_now().await;
         }
     }
-    Ok(answers)
+    body.reserve(answer_bytes + size_of_val(&*items))?;
+    let mut answers = ArrayAnswer::new();
+    for (number, group) in items.chunks(MAX_POSTS_AT_ONCE).enumerate() {
+        let posts = group.iter().map(|item| IncomingPost::parse(hub, item.get().as_bytes()));
+        let results = enqueue(hub, posts.collect(), AfterRefusal::Stop).await.await;
+        answers.add_all(number * MAX_POSTS_AT_ONCE, results)?;
+    }
+    Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answers.into_json()))
+}
+
+/// Names the refused event of an array.
+fn at(index: usize) -> impl Fn(Refusal) -> Refusal {
+    move |mut refusal| {
+        refusal.error.index = Some(index);
+        refusal
+    }
 }
 
 /// Answers line by line while the request is still arriving. A small request arriving at once gets
@@ -180,11 +183,14 @@ async fn array(hub: &Hub, body: &[u8]) -> Result<Vec<PostAnswer>, Refusal> {
 async fn lines(hub: Hub, mut lines: BodyLines) -> HttpResponse {
     // The framework hands over the bytes received with the head only after this.
     yield_once().await;
-    let mut arrived = Vec::new();
+    let (mut arrived, mut bytes) = (Vec::new(), 0);
     let is_whole = timeout(PATIENCE, async {
-        while arrived.len() < MAX_LINES_AT_ONCE * MAX_AWAITED {
+        while arrived.len() < MAX_LINES_AT_ONCE * MAX_AWAITED && bytes < MAX_BYTES_AT_ONCE {
             match lines.next().await {
-                Some(line) => arrived.push(line),
+                Some(line) => {
+                    bytes += line.len();
+                    arrived.push(line);
+                }
                 None => return true,
             }
         }
@@ -193,19 +199,46 @@ async fn lines(hub: Hub, mut lines: BodyLines) -> HttpResponse {
     if is_whole.await.unwrap_or(false) {
         return answer_all_lines(&enqueue_lines(&hub, arrived).await.await);
     }
-    answer_as_read(hub, stream::iter(arrived).chain(lines))
+    let held = lines.held();
+    answer_as_read(hub, held, stream::iter(arrived).chain(lines))
 }
 
 #[allow(
     clippy::async_yields_async,
     reason = "lines are handed over in order, their answers awaited together"
 )]
-fn answer_as_read(hub: Hub, lines: impl Stream<Item = BodyLine> + 'static) -> HttpResponse {
-    let answers = lines.ready_chunks(MAX_LINES_AT_ONCE).then(move |lines| {
+fn answer_as_read(
+    hub: Hub,
+    held: Arc<RequestBytes>,
+    lines: impl Stream<Item = BodyLine> + 'static,
+) -> HttpResponse {
+    let answers = ready_groups(lines).then(move |lines| {
         let hub = hub.clone();
         async move { enqueue_lines(&hub, lines).await }
     });
-    answer_lines(answers.buffered(MAX_AWAITED).flat_map(stream::iter))
+    answer_lines(held, answers.buffered(MAX_AWAITED).flat_map(stream::iter))
+}
+
+/// Lines ready together, in groups bounded by number and bytes.
+fn ready_groups(
+    lines: impl Stream<Item = BodyLine> + 'static,
+) -> impl Stream<Item = Vec<BodyLine>> + 'static {
+    let mut lines = lines.boxed_local().fuse();
+    stream::poll_fn(move |task| {
+        let (mut group, mut bytes) = (Vec::new(), 0);
+        while group.len() < MAX_LINES_AT_ONCE && bytes < MAX_BYTES_AT_ONCE {
+            match lines.poll_next_unpin(task) {
+                Poll::Ready(Some(line)) => {
+                    bytes += line.len();
+                    group.push(line);
+                }
+                Poll::Ready(None) if group.is_empty() => return Poll::Ready(None),
+                Poll::Pending if group.is_empty() => return Poll::Pending,
+                Poll::Ready(None) | Poll::Pending => break,
+            }
+        }
+        Poll::Ready(Some(group))
+    })
 }
 
 /// Lets other tasks of this thread run once.
@@ -224,7 +257,7 @@ async fn yield_once() {
 /// Hands arrived lines over in order. The returned future resolves to their answers.
 async fn enqueue_lines(hub: &Hub, lines: Vec<BodyLine>) -> BoxFuture<'static, Vec<LineAnswer>> {
     let posts = lines.into_iter().map(|line| IncomingPost::parse(hub, &line.bytes?));
-    let answers = enqueue(hub, posts.collect()).await;
+    let answers = enqueue(hub, posts.collect(), AfterRefusal::Continue).await;
     let answers = answers.map(|answers| {
         let answers = answers.into_iter();
         answers.map(|answer| answer.map_or_else(LineAnswer::refused, LineAnswer::Taken)).collect()

@@ -7,7 +7,7 @@ use actix_web::{
     dev::RequestHead,
     http::{
         StatusCode,
-        header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+        header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT},
     },
 };
 use fanfare_core::{
@@ -17,8 +17,7 @@ use fanfare_core::{
     user::UserError,
 };
 use serde::{Serialize, Serializer};
-
-use super::publish::PostAnswer;
+use serde_json::value::RawValue;
 
 /// Base of `Retry-After` for a temporary refusal, in seconds, before jitter.
 const RETRY_AFTER_SECONDS: u64 = 2;
@@ -29,7 +28,7 @@ pub(crate) struct Refusal {
     pub error: RefusalBody,
     /// For an array: the answers to the events before the refused one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub published: Option<Vec<PostAnswer>>,
+    pub published: Option<Box<RawValue>>,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,14 +118,20 @@ pub(crate) fn stream_refusal(head: &RequestHead, error: SubscribeError) -> HttpR
         }
         _ => return Refusal::from(error).error_response(),
     };
-    // Browsers send this header. All other clients get the status.
-    if !head.headers.contains_key("sec-fetch-mode") {
+    if !is_browser(head) {
         return Refusal::from(error).error_response();
     }
     let back_in = Duration::from_secs(RETRY_AFTER_SECONDS).mul_f64(1.0 + rand::random::<f64>());
     let reconnect_ms = back_in.as_millis() as u64;
     let shutdown = Shutdown { reason, reconnect_ms };
     stream_head().body(encode::retry(reconnect_ms) + &shutdown.encode(""))
+}
+
+/// Whether a browser sent the request. Over plain HTTP, browsers send no `Sec-Fetch-Mode` except to
+/// loopback; but the agent of every browser begins with `Mozilla/`, and few programs name one.
+fn is_browser(head: &RequestHead) -> bool {
+    let agent = head.headers.get(USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    head.headers.contains_key("sec-fetch-mode") || agent.starts_with(b"Mozilla/")
 }
 
 /// The head of every event stream.

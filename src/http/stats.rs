@@ -2,7 +2,8 @@
 
 use actix_web::{
     HttpResponse,
-    web::{Data, Json},
+    http::header::{Accept, Quality},
+    web::{Data, Header, Json},
 };
 use fanfare_core::cluster::ClusterStatus;
 use hdrhistogram::Histogram;
@@ -79,10 +80,20 @@ pub(crate) async fn stats(hub: Data<Hub>) -> Json<Stats> {
 }
 
 /// `/metrics`: every metric, for Prometheus.
-pub(crate) async fn metrics(hub: Data<Hub>) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("application/openmetrics-text; version=1.0.0; charset=utf-8")
-        .body(render(rows(&hub)))
+///
+/// The older text format differs from OpenMetrics only in its end: there `# EOF` is a comment.
+pub(crate) async fn metrics(hub: Data<Hub>, accept: Header<Accept>) -> HttpResponse {
+    let takes = |essence: &str| {
+        accept
+            .0
+            .iter()
+            .any(|range| range.item.essence_str() == essence && range.quality > Quality::MIN)
+    };
+    let content_type = match takes("application/openmetrics-text") || !takes("text/plain") {
+        true => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        false => "text/plain; version=0.0.4; charset=utf-8",
+    };
+    HttpResponse::Ok().content_type(content_type).body(render(rows(&hub)))
 }
 
 fn rows(hub: &Hub) -> Vec<Row> {
@@ -90,6 +101,7 @@ fn rows(hub: &Hub) -> Vec<Row> {
     parts.metrics.rows(&Gauges {
         connections: parts.open_streams(),
         history_bytes: parts.budget.used_bytes(),
+        request_bytes: parts.requests.held_bytes(),
         cluster: parts.instances.cluster.status(),
         process: Process::now(),
     })

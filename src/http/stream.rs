@@ -1,10 +1,10 @@
 //! `GET`, `HEAD` and `POST /stream`: opens a stream.
 
 use actix_web::{
-    HttpRequest, HttpResponse,
+    Error, HttpRequest, HttpResponse, ResponseError,
     dev::RequestHead,
     http::{StatusCode, Version, header::HeaderName},
-    web::{Data, Payload},
+    web::{Bytes, Data, Payload},
 };
 use actix_web_lab::extract::Query;
 use fanfare_core::{
@@ -13,11 +13,14 @@ use fanfare_core::{
     subscription::{Format, StreamOptions, Subscription},
     topic::TopicError,
 };
+use futures_util::stream::empty;
 use serde::Deserialize;
 
 use super::{
-    body::{self, MAX_SUBSCRIPTION_BYTES, object},
+    body::{self, object},
+    media_type::refuse_encodings,
     refusal::{Refusal, bad_json, stream_head, stream_refusal},
+    upgrade::refuse_websocket,
 };
 use crate::{
     hub::Hub,
@@ -96,7 +99,8 @@ pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResp
 pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
     let response = open_by_query(&hub, &request)?;
     let is_stream = response.status() == StatusCode::OK;
-    Ok(if is_stream { stream_head().finish() } else { response })
+    // The head of a body without a known length, as of the `GET`.
+    Ok(if is_stream { stream_head().streaming(empty::<Result<Bytes, Error>>()) } else { response })
 }
 
 fn open_by_query(hub: &Hub, request: &HttpRequest) -> Result<HttpResponse, Refusal> {
@@ -123,7 +127,9 @@ pub(crate) async fn post(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
-    let body = body::read(payload, MAX_SUBSCRIPTION_BYTES).await?;
+    refuse_websocket(request.head())?;
+    refuse_encodings(&request)?;
+    let body = body::read_subscription(&hub, payload).await?;
     let body: StreamBody = object(&body).map_err(bad_json)?;
     let given = body.last_event_id.filter(|id| !id.is_empty());
     let options = StreamOptions {
@@ -148,6 +154,9 @@ pub(crate) fn answer(
 }
 
 fn answer_with(hub: &Hub, head: &RequestHead, subscription: Subscription) -> HttpResponse {
+    if let Err(refusal) = refuse_websocket(head) {
+        return refusal.error_response();
+    }
     match hub.spawn_stream(subscription) {
         Ok(reader) => stream_response(head, reader),
         Err(error) => stream_refusal(head, error),

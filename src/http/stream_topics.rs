@@ -7,7 +7,8 @@ use actix_web::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    body::{self, MAX_SUBSCRIPTION_BYTES, object},
+    body::{self, object},
+    media_type::media_type,
     origin::refuse_other_sites,
     refusal::{Refusal, bad_json},
 };
@@ -36,8 +37,9 @@ pub(crate) async fn post(
     client: Path<String>,
     payload: Payload,
 ) -> Result<Json<TopicsAnswer>, Refusal> {
-    refuse_other_sites(&request)?;
-    let body = body::read(payload, MAX_SUBSCRIPTION_BYTES).await?;
+    refuse_other_sites(&hub, &request)?;
+    media_type(&request)?;
+    let body = body::read_subscription(&hub, payload).await?;
     let body: TopicsBody = object(&body).map_err(bad_json)?;
     let topics = hub.change_topics(&client, &body.add, &body.remove).await?;
     Ok(Json(TopicsAnswer { success: true, topics }))

@@ -32,6 +32,7 @@ use crate::{
     log::LogSource,
     metrics::Metrics,
     publisher::Publisher,
+    request_budget::RequestBudget,
     threads::{start_alone, start_partitions},
 };
 
@@ -87,8 +88,13 @@ impl HubBuilder {
         let lifecycle = Arc::new(Lifecycle::new(stop.clone()));
         let ids = Arc::new(Ids::new());
         let is_external = log.external().is_some();
-        let publisher =
-            Publisher::new(&partitions, config.publish.clone(), lifecycle.clone(), is_external);
+        let publisher = Publisher::new(
+            &partitions,
+            config.publish.clone(),
+            config.hub.max_topics_per_stream,
+            lifecycle.clone(),
+            is_external,
+        );
         let publisher = Arc::new(publisher);
         let instances = Arc::new(Instances::new(cluster.clone(), publisher.clone(), ids.clone()));
         // A weak reference: the cluster would otherwise keep the instances, and they the cluster.
@@ -132,6 +138,7 @@ impl HubBuilder {
             instances,
             budget,
             metrics,
+            requests: RequestBudget::new(config.hub.max_request_bytes),
             lifecycle,
             started_at,
             router,

@@ -36,10 +36,9 @@ impl Hub {
         // other order, a change between the read and the opening would be lost.
         let expected = ExpectedStream::of(parts, manager, user.clone()).await?;
         let (topics, muted) = parts.follows.feeds.read(&user).await?;
-        let max_topics = parts.config.hub.max_topics_per_stream;
+        let limits = parts.config.hub.stream_limits();
         let (feed, secret) = (expected.feed(), rand::random());
-        let resolved =
-            ResolvedSubscription::feed(feed, topics, muted, options, max_topics, secret)?;
+        let resolved = ResolvedSubscription::feed(feed, topics, muted, options, limits, secret)?;
         let stream = parts.create(resolved)?;
         // From here the stream's own messages reach the manager; a drop must not cancel it.
         expected.has_come();

@@ -3,6 +3,7 @@
 use fanfare_core::{
     cluster::{StreamChange, StreamOutcome},
     error::ChangeError,
+    subscription::{StreamLimits, TooMany},
     topic::Pattern,
 };
 
@@ -30,9 +31,9 @@ impl Hub {
         if !is_id {
             return Err(ChangeError::UnknownStream);
         }
-        let max_count = self.parts().config.hub.max_topics_per_stream;
-        if add.len().max(remove.len()) > max_count {
-            return Err(ChangeError::TooManyTopics { max_count });
+        let StreamLimits { max_topics, max_patterns, .. } = self.parts().config.hub.stream_limits();
+        if add.len().max(remove.len()) > max_topics {
+            return Err(ChangeError::TooManyTopics { max_count: max_topics });
         }
         let change = StreamChange {
             client: Some(client_id.to_owned()),
@@ -44,7 +45,12 @@ impl Hub {
         let outcomes = self.parts().instances.change_everywhere(0, vec![change]).await?;
         match outcomes.into_iter().next() {
             Some(StreamOutcome::Changed(names)) => Ok(names),
-            Some(StreamOutcome::TooManyTopics) => Err(ChangeError::TooManyTopics { max_count }),
+            Some(StreamOutcome::TooMany(TooMany::Topics)) => {
+                Err(ChangeError::TooManyTopics { max_count: max_topics })
+            }
+            Some(StreamOutcome::TooMany(TooMany::Patterns)) => {
+                Err(ChangeError::TooManyPatterns { max_count: max_patterns })
+            }
             Some(StreamOutcome::Ended) | None => Err(ChangeError::UnknownStream),
         }
     }

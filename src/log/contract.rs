@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use crate::{Config, Event, Hub, PublishError, Subscription, testing::TestReader};
+use crate::{
+    Config, Event, Hub, PublishError, Subscription, publisher::AfterRefusal, testing::TestReader,
+};
 
 /// The configuration of the instances under test.
 pub(crate) fn config() -> Config {
@@ -34,8 +36,8 @@ async fn order(instances: &[Hub]) {
     let mut reader = TestReader::open(there, Subscription::new().topic("order")).await;
     let mut answers = Vec::new();
     for number in 0..500 {
-        let publish = here.check("order", Event::text(number.to_string())).unwrap();
-        answers.push(here.enqueue(vec![vec![publish]]).await);
+        let publish = here.check(&["order".to_owned()], Event::text(number.to_string())).unwrap();
+        answers.push(here.enqueue(vec![publish], AfterRefusal::Continue).await);
     }
     let answers = join_all(answers).await.into_iter().flatten().flatten();
     let sequences: Vec<u64> = answers.map(|answer| answer.unwrap().sequence).collect();

@@ -50,6 +50,7 @@ pub(crate) enum Value {
 pub(crate) struct Gauges {
     pub connections: usize,
     pub history_bytes: usize,
+    pub request_bytes: usize,
     pub cluster: ClusterStatus,
     pub process: Process,
 }
@@ -180,6 +181,12 @@ impl Metrics {
                 "outboxBytes",
                 Value::Gauge(level(|worker| worker.unsent_bytes.load(Ordering::Relaxed))),
                 "Bytes waiting for slow clients",
+            ),
+            row(
+                "fanfare_request_bytes",
+                "requestBytes",
+                Value::Gauge(gauges.request_bytes as i64),
+                "Bytes of request bodies and unread answers",
             ),
             row(
                 "fanfare_history_bytes",

@@ -3,6 +3,7 @@
 
 mod head;
 mod head_sniffer;
+mod hosts;
 mod listen;
 mod streams;
 
@@ -23,6 +24,7 @@ use actix_web::{
     dev::{AppConfig, RequestHead, Service},
 };
 
+pub use self::hosts::Hosts;
 use self::{
     head_sniffer::SnifferFactory,
     streams::{Route, RouteKind, Routes},
@@ -69,6 +71,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Server<F> {
     factory: F,
     hub: Hub,
+    hosts: Option<Hosts>,
     routes: Vec<Route>,
     listeners: Vec<TcpListener>,
     builder: ServerBuilder,
@@ -83,6 +86,7 @@ impl<F> Server<F> {
         Self {
             factory,
             hub: hub.clone(),
+            hosts: None,
             routes: Vec::new(),
             listeners: Vec::new(),
             builder: ServerBuilder::new().backlog(BACKLOG),
@@ -128,6 +132,13 @@ impl<F> Server<F> {
 
     fn route(mut self, path: String, kind: RouteKind) -> Self {
         self.routes.push(Route { path, kind });
+        self
+    }
+
+    /// Leaves streams for other hosts to the application: it must refuse them, see
+    /// [`Hosts::answers`].
+    pub fn hosts(mut self, hosts: Hosts) -> Self {
+        self.hosts = Some(hosts);
         self
     }
 
@@ -238,8 +249,9 @@ impl<F> Server<F> {
         S::Service: 'static,
         B: MessageBody + 'static,
     {
-        let Self { factory, hub, routes, listeners, mut builder, keep_alive, head_timeout } = self;
-        let routes = Arc::new(Routes { hub, routes });
+        let Self { factory, hub, hosts, routes, listeners, mut builder, keep_alive, head_timeout } =
+            self;
+        let routes = Arc::new(Routes { hub, hosts, routes });
         let stopping = builder.graceful_shutdown_signal();
         for listener in listeners {
             let (factory, routes) = (factory.clone(), routes.clone());

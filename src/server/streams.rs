@@ -7,6 +7,7 @@ use std::{
 
 use actix_web::dev::RequestHead;
 
+use super::Hosts;
 use crate::{Hub, Subscription, http, transport::NewStream};
 
 /// Reads a request's head; `None` leaves the request to the application.
@@ -29,6 +30,7 @@ pub(super) struct Route {
 /// All paths with raw streams, and their hub.
 pub(super) struct Routes {
     pub hub: Hub,
+    pub hosts: Option<Hosts>,
     pub routes: Vec<Route>,
 }
 
@@ -49,6 +51,9 @@ impl Routes {
     /// Opens the requested stream. `None` leaves the request to the application, also for a
     /// refusal: its endpoint writes the same error.
     pub async fn open(&self, head: &RequestHead) -> Option<NewStream> {
+        if self.hosts.as_ref().is_some_and(|hosts| !hosts.answers(head)) {
+            return None;
+        }
         let route = self.routes.iter().find(|route| route.path == head.uri.path())?;
         let stream = match &route.kind {
             RouteKind::Topics(None) => http::stream::create(&self.hub, head, None)?,

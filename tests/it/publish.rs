@@ -126,7 +126,7 @@ async fn lines_that_arrive_as_a_whole_do_not_cost_the_connection() {
     let mut socket = TcpStream::connect(server.addr).await.expect("the server accepts");
     let body = "{\"topic\":\"a\",\"data\":1}\n{\"topic\":\"b\",\"data\":2}\n";
     let head = format!(
-        "POST /events/publish HTTP/1.1\r\nhost: a\r\ncontent-type: application/x-ndjson\r\n\
+        "POST /events/publish HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/x-ndjson\r\n\
          content-length: {}\r\n\r\n",
         body.len()
     );

@@ -69,6 +69,14 @@ pub fn base_url(url: &str) -> Result<String, BenchError> {
         }
         _ => return usage("the address must begin with http://"),
     }
+    // `http` takes any text behind the colon: the port would silently be 80.
+    let has_port = parsed.authority().is_some_and(|authority| {
+        let port = authority.as_str().rsplit_once(']').map_or(authority.as_str(), |(_, port)| port);
+        port.contains(':')
+    });
+    if has_port && parsed.port_u16().is_none_or(|port| port == 0) {
+        return usage("the port must be a number from 1 to 65535");
+    }
     if parsed.authority().is_none_or(|authority| authority.as_str().contains('@')) {
         return usage("the address must have no user name; use --token to authenticate");
     }
@@ -119,6 +127,12 @@ mod tests {
             "http://me:pw@hub",
             "http://hub?x",
             "http://hub/#x",
+            "http://127.0.0.1:99999",
+            "http://127.0.0.1:8080x",
+            "http://127.0.0.1:-1",
+            "http://127.0.0.1:0",
+            "http://127.0.0.1:",
+            "http://[::1]:99999",
         ] {
             assert!(matches!(base_url(url), Err(BenchError::Usage(_))), "{url:?}");
         }

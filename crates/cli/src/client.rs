@@ -1,7 +1,12 @@
 //! The HTTP client of `publish` and `tail`: address, token, deadlines and refusals. It knows no
 //! endpoint's format and never retries; callers retry with [`Backoff`].
 
-use std::{fmt, io::Write, pin::Pin, time::Duration};
+use std::{
+    fmt,
+    io::{IsTerminal, Write},
+    pin::Pin,
+    time::Duration,
+};
 
 use awc::{
     Connector,
@@ -20,7 +25,7 @@ use futures_util::{Stream, StreamExt};
 use serde::Deserialize;
 use tokio::time::timeout;
 
-use crate::CliError;
+use crate::{CliError, terminal::escaped};
 
 /// For name resolution and TCP together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -244,7 +249,12 @@ impl Backoff {
 
 /// Prints a line on standard error. A closed standard error is ignored.
 pub(crate) fn note(line: impl fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let mut stderr = std::io::stderr();
+    let line = line.to_string();
+    let _ = match stderr.is_terminal() {
+        true => writeln!(stderr, "{}", escaped(&line)),
+        false => writeln!(stderr, "{line}"),
+    };
 }
 
 #[cfg(test)]

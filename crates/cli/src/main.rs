@@ -8,6 +8,7 @@ mod plan;
 mod publish;
 mod serve;
 mod tail;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -9,13 +9,15 @@ use std::{
 
 use actix_web::{
     App, HttpResponse,
-    dev::ServerHandle,
+    body::MessageBody,
+    dev::{ServerHandle, ServiceRequest, ServiceResponse},
+    middleware::{Next, from_fn},
     rt::signal::unix::{SignalKind, signal},
-    web,
+    web::{self, Data},
 };
 use actix_web_lab::middleware::CatchPanic;
 use fanfare::{
-    Config, Hub, Server,
+    Config, Hosts, Hub, Server,
     config::{Sources, Transport, process_environment},
 };
 use fanfare_core::error::ErrorCode;
@@ -85,7 +87,7 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     if with_demo_data {
         actix_web::rt::spawn(demo::publish(hub.clone()));
     }
-    announce(&config, address, open_files);
+    announce(&config, address, open_files, with_demo_data);
     let handle = server.handle();
     let mut server = actix_web::rt::spawn(server);
     tokio::select! {
@@ -133,8 +135,12 @@ fn start(hub: &Hub, config: &Config) -> Result<(actix_web::dev::Server, SocketAd
         CliError::Failed(format!("cannot listen on {}: {error}", settings.listen))
     };
     let routes = hub.clone();
+    let hosts = Hosts::new(&settings.hosts, settings.listen);
+    let raw_hosts = hosts.clone();
     let mut server = Server::new(hub, move || {
         App::new()
+            .wrap(from_fn(refuse_other_hosts))
+            .app_data(Data::new(hosts.clone()))
             .wrap(CatchPanic::default())
             .configure(routes.stream_routes("/events"))
             .configure(routes.operation_routes(""))
@@ -147,6 +153,8 @@ fn start(hub: &Hub, config: &Config) -> Result<(actix_web::dev::Server, SocketAd
     })
     .disable_signals()
     .client_request_timeout(HEAD_TIMEOUT)
+    .keep_alive(settings.keep_alive)
+    .hosts(raw_hosts)
     .shutdown_timeout(settings.drain.as_secs().max(1))
     // More than the limit of streams: the server must accept a further connection to answer it
     // with a refusal.
@@ -160,19 +168,38 @@ fn start(hub: &Hub, config: &Config) -> Result<(actix_web::dev::Server, SocketAd
     Ok((server.run().map_err(failed)?, address))
 }
 
+/// Refuses requests for other hosts. A health check may name any.
+async fn refuse_other_hosts(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let hosts = request.app_data::<Data<Hosts>>();
+    let is_answered = hosts.is_none_or(|hosts| hosts.answers(request.head()));
+    if is_answered || request.path().starts_with("/health/") {
+        return Ok(next.call(request).await?.map_into_left_body());
+    }
+    let error = json!({
+        "code": ErrorCode::WrongHost.as_str(),
+        "message": "the hub does not answer for this host; `server.hosts` lists its names",
+    });
+    let refusal = HttpResponse::MisdirectedRequest().json(json!({ "error": error }));
+    Ok(request.into_response(refusal).map_into_right_body())
+}
+
 async fn not_found() -> HttpResponse {
     let code = ErrorCode::NotFound.as_str();
     let error = json!({ "code": code, "message": "no resource at this path" });
     HttpResponse::NotFound().json(json!({ "error": error }))
 }
 
-fn announce(config: &Config, address: SocketAddr, open_files: u64) {
+fn announce(config: &Config, address: SocketAddr, open_files: u64, has_demo_data: bool) {
+    let topic = if has_demo_data { "demo:ticker:*" } else { "news" };
     let max_connections = config.hub.max_connections;
     let version = env!("CARGO_PKG_VERSION");
     let text = format!(
         "fanfare {version} listens on http://{address}\n\
          open http://{address}/ in a browser, or: \
-         curl -N 'http://{address}/events/stream?topic=demo:ticker:*'\n\
+         curl -N 'http://{address}/events/stream?topic={topic}'\n\
          limits: {open_files} open files, {max_connections} streams\n"
     );
     // A closed standard output must not stop the hub.

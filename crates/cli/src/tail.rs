@@ -2,7 +2,7 @@
 //! output, everything else to standard error.
 
 use std::{
-    io::{self, BufWriter, Write},
+    io::{self, BufWriter, IsTerminal, Write},
     pin::pin,
     time::Duration,
 };
@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 use super::{
     CliError,
     client::{Backoff, HubClient, HubError, HubRequest, HubResponse, note},
+    terminal::escaped,
 };
 
 /// A hub writes a heartbeat every 15 s. After four missing heartbeats, the connection is dead.
@@ -53,7 +54,14 @@ pub(crate) struct TailArgs {
 /// The hub refuses for good, an event is too large, or standard output fails.
 pub(crate) async fn run(args: TailArgs) -> Result<(), CliError> {
     let client = HubClient::new(&args.hub)?;
-    let output = TailOutput { out: BufWriter::new(io::stdout()), is_json: args.json };
+    let names_topic = args.topics.len() > 1 || args.topics.iter().any(|topic| topic.contains('*'));
+    let form = match (args.json, names_topic) {
+        (true, _) => TailForm::Json,
+        (false, true) => TailForm::TopicAndData,
+        (false, false) => TailForm::Data,
+    };
+    let is_terminal = io::stdout().is_terminal();
+    let output = TailOutput { out: BufWriter::new(io::stdout()), form, is_terminal };
     let tail = Tail {
         client,
         topics: args.topics,
@@ -114,7 +122,7 @@ impl<W: Write> Tail<W> {
             #[serde(skip_serializing_if = "Option::is_none")]
             batch: Option<&'a str>,
         }
-        let batch = self.output.is_json.then_some("json");
+        let batch = (self.output.form != TailForm::Data).then_some("json");
         let last_event_id = self.last_id.as_deref();
         let body = serde_json::to_vec(&TailBody { topics: &self.topics, last_event_id, batch })
             .expect("strings serialize");
@@ -191,25 +199,70 @@ impl<W: Write> Tail<W> {
     }
 }
 
+/// The form of a printed event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TailForm {
+    Data,
+    /// The topic, a tab, the data: for a stream of several topics.
+    TopicAndData,
+    /// The item of a JSON batch.
+    Json,
+}
+
 /// Prints events, unflushed.
 struct TailOutput<W> {
     out: W,
-    is_json: bool,
+    form: TailForm,
+    /// Whether control characters in events are escaped.
+    is_terminal: bool,
+}
+
+/// The printed fields of an item of a JSON batch.
+#[derive(Deserialize)]
+struct BatchItem<'a> {
+    topic: String,
+    #[serde(borrow)]
+    data: &'a RawValue,
+}
+
+impl BatchItem<'_> {
+    /// A string as published, any other value as JSON.
+    fn text(&self) -> String {
+        serde_json::from_str(self.data.get()).unwrap_or_else(|_| one_line(self.data))
+    }
 }
 
 impl<W: Write> TailOutput<W> {
     fn event(&mut self, event_type: &str, data: &str) -> io::Result<()> {
-        if !self.is_json {
-            return writeln!(self.out, "{data}");
+        if self.form == TailForm::Data {
+            return self.line(data);
         }
         match serde_json::from_str::<Vec<&RawValue>>(data) {
             Ok(items) if event_type == "batch" => {
-                items.into_iter().try_for_each(|item| writeln!(self.out, "{}", one_line(item)))
+                items.into_iter().try_for_each(|item| self.item(item))
             }
             _ => {
                 note(format_args!("skipping a `{event_type}` event: it is not a JSON batch"));
                 Ok(())
             }
+        }
+    }
+}
+
+impl<W: Write> TailOutput<W> {
+    fn item(&mut self, item: &RawValue) -> io::Result<()> {
+        match serde_json::from_str::<BatchItem<'_>>(item.get()) {
+            Ok(parsed) if self.form == TailForm::TopicAndData => {
+                self.line(&format!("{}\t{}", parsed.topic, parsed.text()))
+            }
+            _ => self.line(&one_line(item)),
+        }
+    }
+
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        match self.is_terminal {
+            true => writeln!(self.out, "{}", escaped(text)),
+            false => writeln!(self.out, "{text}"),
         }
     }
 }
@@ -300,7 +353,12 @@ mod tests {
     use super::*;
 
     fn printed(is_json: bool, event_type: &str, data: &str) -> String {
-        let mut output = TailOutput { out: Vec::new(), is_json };
+        let form = if is_json { TailForm::Json } else { TailForm::Data };
+        printed_as(form, false, event_type, data)
+    }
+
+    fn printed_as(form: TailForm, is_terminal: bool, event_type: &str, data: &str) -> String {
+        let mut output = TailOutput { out: Vec::new(), form, is_terminal };
         output.event(event_type, data).unwrap();
         String::from_utf8(output.out).unwrap()
     }
@@ -317,6 +375,21 @@ mod tests {
         let lines = "{\"id\":\"1\",\"data\":1.50}\n{\"data\":{\"a\": 1e400}}\n";
         assert_eq!(printed(true, "batch", batch), lines);
         assert_eq!(printed(true, "like", "{}"), "");
+    }
+
+    #[test]
+    fn events_of_several_topics_name_their_topic() {
+        let batch =
+            r#"[{"id":"1","topic":"a:b","data":"x\ty"},{"id":"2","topic":"c","data":{"n":1.50}}]"#;
+        let lines = "a:b\tx\ty\nc\t{\"n\":1.50}\n";
+        assert_eq!(printed_as(TailForm::TopicAndData, false, "batch", batch), lines);
+    }
+
+    #[test]
+    fn escape_sequences_reach_a_pipe_but_no_terminal() {
+        let data = "\u{1b}[31mred";
+        assert_eq!(printed_as(TailForm::Data, false, "message", data), format!("{data}\n"));
+        assert_eq!(printed_as(TailForm::Data, true, "message", data), "\\u{1b}[31mred\n");
     }
 
     #[test]

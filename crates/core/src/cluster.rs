@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::ChangeError, future::BoxFuture};
+use crate::{error::ChangeError, future::BoxFuture, subscription::TooMany};
 
 /// A hub's access to all instances of its cluster.
 pub trait Cluster: Send + Sync {
@@ -99,7 +99,7 @@ pub enum InstanceAnswer {
 pub enum StreamOutcome {
     /// The stream's topics after the change.
     Changed(Vec<String>),
-    TooManyTopics,
+    TooMany(TooMany),
     /// The stream has ended.
     Ended,
 }

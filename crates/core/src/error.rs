@@ -28,6 +28,12 @@ pub enum PublishError {
     Topic(#[from] TopicError),
     #[error(transparent)]
     Event(#[from] EventError),
+    /// The event has more topics than the hub takes at once (`hub.max_topics_per_stream`), or more
+    /// in one partition than there are publish permits (`publish.max_pending`).
+    #[error("a publish has at most {max_count} topics, in one partition at most {max_pending}")]
+    TooManyTopics { max_count: usize, max_pending: usize },
+    #[error("an event needs a topic")]
+    NoTopic,
     /// No publish permit became free within `publish.max_wait`. Try again later.
     #[error("too many publishes are in flight")]
     AtCapacity,
@@ -50,7 +56,8 @@ impl PublishError {
     /// The stable code.
     pub fn error_code(&self) -> ErrorCode {
         match self {
-            Self::Topic(_) => ErrorCode::BadTopic,
+            Self::Topic(_) | Self::NoTopic => ErrorCode::BadTopic,
+            Self::TooManyTopics { .. } => ErrorCode::TooManyTopics,
             Self::Event(EventError::PayloadTooLarge { .. }) => ErrorCode::PayloadTooLarge,
             Self::Event(_) => ErrorCode::BadEvent,
             Self::AtCapacity => ErrorCode::AtCapacity,
@@ -71,6 +78,10 @@ pub enum SubscribeError {
     NoTopic,
     #[error("a stream has at most {max_count} topics")]
     TooManyTopics { max_count: usize },
+    #[error("a stream has at most {max_count} patterns")]
+    TooManyPatterns { max_count: usize },
+    #[error("a stream has at most {max_count} types")]
+    TooManyTypes { max_count: usize },
     #[error("`types` names event types of 1 to 256 bytes without control characters")]
     BadTypes,
     #[error(transparent)]
@@ -95,6 +106,8 @@ impl SubscribeError {
         match self {
             Self::Topic(_) | Self::NoTopic => ErrorCode::BadTopic,
             Self::TooManyTopics { .. } => ErrorCode::TooManyTopics,
+            Self::TooManyPatterns { .. } => ErrorCode::TooManyPatterns,
+            Self::TooManyTypes { .. } => ErrorCode::TooManyTypes,
             Self::BadTypes => ErrorCode::BadTypes,
             Self::Cursor(_) => ErrorCode::BadCursor,
             Self::AtCapacity => ErrorCode::AtCapacity,
@@ -143,6 +156,8 @@ pub enum ChangeError {
     UnknownStream,
     #[error("a stream has at most {max_count} topics")]
     TooManyTopics { max_count: usize },
+    #[error("a stream has at most {max_count} patterns")]
+    TooManyPatterns { max_count: usize },
     /// Redis is unavailable, so other instances cannot be asked. Nothing was changed.
     #[error("Redis is unavailable: no stream can be changed now")]
     BridgeDown,
@@ -158,6 +173,7 @@ impl ChangeError {
             Self::Topic(_) => ErrorCode::BadTopic,
             Self::UnknownStream => ErrorCode::UnknownStream,
             Self::TooManyTopics { .. } => ErrorCode::TooManyTopics,
+            Self::TooManyPatterns { .. } => ErrorCode::TooManyPatterns,
             Self::BridgeDown => ErrorCode::BridgeDown,
             Self::Unconfirmed => ErrorCode::Unconfirmed,
         }

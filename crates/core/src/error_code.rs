@@ -47,9 +47,14 @@ error_codes! {
     MethodNotAllowed "method_not_allowed" 405,
     NotFound "not_found" 404,
     PayloadTooLarge "payload_too_large" 413,
+    TooManyPatterns "too_many_patterns" 400,
     TooManyTopics "too_many_topics" 400,
+    TooManyTypes "too_many_types" 400,
     Unconfirmed "unconfirmed" 503,
     UnknownStream "unknown_stream" 404,
+    UnsupportedMediaType "unsupported_media_type" 415,
+    UpgradeUnsupported "upgrade_unsupported" 400,
+    WrongHost "wrong_host" 421,
 }
 
 impl ErrorCode {

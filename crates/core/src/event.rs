@@ -61,7 +61,7 @@ impl Event {
     }
 
     /// Names the event's type (`event:` in the stream, `types=` in a subscription): 1 to 256
-    /// bytes without control characters, not a control event's.
+    /// bytes without control characters or outer white space, not a control event's.
     #[must_use]
     pub fn event_type(mut self, event_type: impl Into<String>) -> Self {
         self.event_type = Some(event_type.into());
@@ -96,6 +96,9 @@ impl Event {
     pub fn validate(&self, max_payload_bytes: usize) -> Result<(), EventError> {
         if let Some(event_type) = &self.event_type {
             check_field("type", event_type)?;
+            if event_type.trim() != event_type {
+                return Err(EventError::TypeWhiteSpace);
+            }
             if CONTROL_TYPES.contains(&event_type.as_str()) {
                 return Err(EventError::ControlType);
             }
@@ -139,6 +142,8 @@ pub enum EventError {
     FieldLength(&'static str),
     #[error("an event's {0} must not contain control characters")]
     FieldControlCharacter(&'static str),
+    #[error("an event's type must not begin or end with white space")]
+    TypeWhiteSpace,
     #[error("`connected`, `gap` and `shutdown` are the hub's own event types")]
     ControlType,
     #[error("the data of an event with a collapse key is a JSON object")]
@@ -170,6 +175,8 @@ pub struct EventBody {
     pub event_type: Option<Box<str>>,
     pub key: Option<Box<str>>,
     pub collapse: Option<Box<str>>,
+    /// The data as published, if the `data:` lines lose its line ends: they end in LF only.
+    pub text: Option<Box<str>>,
     /// The `event:` line, if there is a type, and the `data:` lines.
     pub lines: Bytes,
     /// The offset of the first `data:` line.
@@ -203,7 +210,8 @@ impl SequencedEvent {
     /// of maps and rings around it.
     pub fn size_bytes(&self) -> usize {
         const BOOKKEEPING: usize = 300;
-        let own = self.body.lines.len().div_ceil(self.body.topic_count);
+        let body = self.body.lines.len() + self.body.text.as_ref().map_or(0, |text| text.len());
+        let own = body.div_ceil(self.body.topic_count);
         let key = self.key().map_or(0, str::len);
         own + self.topic.as_str().len() + key + BOOKKEEPING
     }

@@ -2,20 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::{
-    event::{Event, EventBody},
-    topic::Topic,
-    user::User,
-};
+use crate::{publish::SharedEvent, topic::Topic, user::User};
 
 /// One event for many topics.
 #[derive(Debug)]
 pub struct FanOutPublish {
     /// Identifies the fan-out: a repeated one skips the topics reached before.
     pub id: Option<Arc<str>>,
-    pub event: Event,
-    /// The event, encoded once for all.
-    pub body: Arc<EventBody>,
+    pub event: Arc<SharedEvent>,
 }
 
 /// The result of one event for many topics of a partition.

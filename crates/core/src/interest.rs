@@ -108,6 +108,10 @@ impl PatternSet {
         self.patterns.is_empty()
     }
 
+    pub fn len(&self) -> usize {
+        self.patterns.len()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = &Pattern> {
         self.patterns.iter()
     }
@@ -134,11 +138,18 @@ impl Hash for PatternSet {
     }
 }
 
-/// The event types wanted by a stream; `None` for all of them.
+/// The event types wanted by a stream; `None` for all of them. Sorted, each once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
-pub struct TypeFilter(pub Option<Arc<[String]>>);
+pub struct TypeFilter(Option<Arc<[String]>>);
 
 impl TypeFilter {
+    /// The filter for these types; without types, for all events.
+    pub fn of(mut types: Vec<String>) -> Self {
+        types.sort_unstable();
+        types.dedup();
+        Self(Some(types).filter(|types| !types.is_empty()).map(Arc::from))
+    }
+
     /// Whether the stream wants the event. An event without a type has the type `message`
     /// (WHATWG HTML §9.2.6).
     #[inline]
@@ -151,12 +162,17 @@ impl TypeFilter {
     pub fn wants_type(&self, event_type: Option<&str>) -> bool {
         let Some(types) = &self.0 else { return true };
         let event_type = event_type.unwrap_or("message");
-        types.iter().any(|wanted| wanted == event_type)
+        types.binary_search_by(|wanted| wanted.as_str().cmp(event_type)).is_ok()
     }
 
     #[inline]
     pub fn is_all(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// Whether other streams have the same list.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.0.as_ref().is_some_and(|types| Arc::strong_count(types) > 1)
     }
 }
 

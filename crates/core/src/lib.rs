@@ -32,7 +32,7 @@ pub mod partition_log;
 pub mod pattern_index;
 pub mod policy;
 pub mod publish;
-pub mod shared_topics;
+pub mod shared_names;
 pub mod sse;
 pub mod subscription;
 #[cfg(test)]

@@ -1,6 +1,45 @@
-//! The answer to a publish.
+//! An event on its way to one or several topics, and the answer to a publish.
+
+use std::sync::{Arc, OnceLock};
 
 use serde::Serialize;
+
+use crate::{
+    event::{Event, EventBody},
+    sse::encode,
+};
+
+/// An event for several topics: one copy of its data, encoded at most once.
+#[derive(Debug)]
+pub struct SharedEvent {
+    event: Event,
+    body: OnceLock<Arc<EventBody>>,
+    topic_count: usize,
+}
+
+impl SharedEvent {
+    /// An event for at least `topic_count` topics. Each topic's history counts its share of the
+    /// body.
+    pub fn new(event: Event, topic_count: usize) -> Self {
+        Self { event, body: OnceLock::new(), topic_count }
+    }
+
+    pub fn event(&self) -> &Event {
+        &self.event
+    }
+
+    /// The part of the event common to all streams. The first call encodes it.
+    pub fn body(&self) -> Arc<EventBody> {
+        let encode = || Arc::new(encode::body(&self.event, self.topic_count));
+        self.body.get_or_init(encode).clone()
+    }
+}
+
+impl From<Event> for SharedEvent {
+    fn from(event: Event) -> Self {
+        Self::new(event, 1)
+    }
+}
 
 /// An accepted event.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -2,11 +2,13 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     error::SubscribeError,
     event::{MAX_FIELD_BYTES, SequencedEvent},
     interest::{Interest, PatternSet, Start, StartFrom, Topics, TypeFilter},
-    shared_topics::SharedTopics,
+    shared_names::SharedNames,
     topic::{Pattern, Topic},
     user::User,
 };
@@ -33,6 +35,22 @@ pub struct StreamOptions {
 pub struct FeedOf {
     pub user: User,
     pub number: u64,
+}
+
+/// The limits of one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// Topics and patterns together.
+    pub max_topics: usize,
+    pub max_patterns: usize,
+    pub max_types: usize,
+}
+
+/// Which names of a stream exceed their limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TooMany {
+    Topics,
+    Patterns,
 }
 
 /// A change of an open stream's subscription.
@@ -100,20 +118,24 @@ impl Subscription {
     /// No topic, too many topics, or an invalid topic, type or cursor.
     pub fn resolve(
         self,
-        max_topics: usize,
+        limits: StreamLimits,
         secret: u64,
     ) -> Result<ResolvedSubscription, SubscribeError> {
         if self.topics.is_empty() {
             return Err(SubscribeError::NoTopic);
         }
-        if self.topics.len() > max_topics {
-            return Err(SubscribeError::TooManyTopics { max_count: max_topics });
+        // Before sorting: duplicates in a long list cost time too.
+        if self.topics.len() > limits.max_topics {
+            return Err(SubscribeError::TooManyTopics { max_count: limits.max_topics });
         }
         let names = self.topics.iter().map(|name| Pattern::parse(name));
         let mut names = names.collect::<Result<Vec<Pattern>, _>>()?;
         names.sort_unstable();
         names.dedup();
         let patterns: Vec<_> = names.iter().filter(|name| name.has_wildcard()).cloned().collect();
+        if patterns.len() > limits.max_patterns {
+            return Err(SubscribeError::TooManyPatterns { max_count: limits.max_patterns });
+        }
         let patterns = PatternSet::of(patterns);
         let topics = names.iter().filter_map(Pattern::to_topic);
         let mut topics: Topics = topics.filter(|topic| !patterns.matches(topic)).collect();
@@ -124,7 +146,7 @@ impl Subscription {
             patterns,
             start: self.options.start()?,
             format: self.options.format.unwrap_or_default(),
-            types: TypeFilter(check_types(self.options.types)?),
+            types: check_types(self.options.types, limits.max_types)?,
             feed: None,
             muted: None,
             secret,
@@ -165,12 +187,15 @@ fn changed<T: Ord>(
     all
 }
 
-fn check_types(types: Option<Vec<String>>) -> Result<Option<Arc<[String]>>, SubscribeError> {
-    let Some(types) = types.filter(|types| !types.is_empty()) else { return Ok(None) };
+fn check_types(types: Option<Vec<String>>, max_count: usize) -> Result<TypeFilter, SubscribeError> {
+    let types = types.unwrap_or_default();
+    if types.len() > max_count {
+        return Err(SubscribeError::TooManyTypes { max_count });
+    }
     let valid = |name: &String| {
         (1..=MAX_FIELD_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
     };
-    if types.iter().all(valid) { Ok(Some(types.into())) } else { Err(SubscribeError::BadTypes) }
+    if types.iter().all(valid) { Ok(TypeFilter::of(types)) } else { Err(SubscribeError::BadTypes) }
 }
 
 /// The encoding of a stream's events.
@@ -198,7 +223,7 @@ pub struct ResolvedSubscription {
     pub format: Format,
     /// The user and number, if the stream is a feed.
     pub feed: Option<FeedOf>,
-    /// Event types muted by the user of the feed.
+    /// Event types muted by the user of the feed, sorted.
     pub muted: Option<Arc<[String]>>,
     /// Makes the client's id unguessable.
     pub secret: u64,
@@ -215,13 +240,13 @@ impl ResolvedSubscription {
         mut topics: Vec<Topic>,
         muted: Vec<String>,
         options: StreamOptions,
-        max_topics: usize,
+        limits: StreamLimits,
         secret: u64,
     ) -> Result<Self, SubscribeError> {
         topics.sort_unstable();
         topics.dedup();
-        if topics.len() > max_topics {
-            return Err(SubscribeError::TooManyTopics { max_count: max_topics });
+        if topics.len() > limits.max_topics {
+            return Err(SubscribeError::TooManyTopics { max_count: limits.max_topics });
         }
         Ok(Self {
             names: Some([feed.user.notifications().into()].into()),
@@ -229,7 +254,7 @@ impl ResolvedSubscription {
             patterns: PatternSet::none(),
             start: options.start()?,
             format: options.format.unwrap_or_default(),
-            types: TypeFilter(check_types(options.types)?),
+            types: check_types(options.types, limits.max_types)?,
             feed: Some(feed),
             muted: Some(muted.into()).filter(|kinds: &Arc<[String]>| !kinds.is_empty()),
             secret,
@@ -248,9 +273,15 @@ impl ResolvedSubscription {
         self.names.as_ref().map_or(self.topics.len(), |names| names.len())
     }
 
-    /// Replaces each topic by the worker's shared copy.
-    pub fn share_topics(&mut self, shared: &mut SharedTopics) {
-        self.topics.iter_mut().for_each(|topic| shared.share(topic));
+    /// Replaces each topic, and the list of types, by the worker's shared copies.
+    pub fn share_names(&mut self, shared: &mut SharedNames) {
+        self.topics.iter_mut().for_each(|topic| shared.share_topic(topic));
+        shared.share_types(&mut self.types);
+    }
+
+    /// The number of shared names: topics, and the list of types.
+    pub fn shared_name_count(&self) -> usize {
+        self.topics.len() + usize::from(!self.types.is_all())
     }
 
     /// The stream's interest in each of its partitions, ascending.
@@ -292,17 +323,19 @@ impl ResolvedSubscription {
     /// Whether the stream's user has muted a type.
     #[inline]
     pub fn mutes(&self, event_type: &str) -> bool {
-        self.muted.as_ref().is_some_and(|kinds| kinds.iter().any(|kind| kind == event_type))
+        self.muted.as_ref().is_some_and(|kinds| {
+            kinds.binary_search_by(|kind| kind.as_str().cmp(event_type)).is_ok()
+        })
     }
 
-    /// The subscription after a change; none if it would exceed `max_topics`.
+    /// The subscription after a change, unless it would exceed a limit.
     pub fn changed(
         &self,
         add: &[Pattern],
         remove: &[Pattern],
         muted: Option<Arc<[String]>>,
-        max_topics: usize,
-    ) -> Option<Self> {
+        limits: StreamLimits,
+    ) -> Result<Self, TooMany> {
         let names: BTreeSet<Pattern> = match &self.names {
             Some(names) => names.iter().cloned().collect(),
             None => self.topics.iter().cloned().map(Pattern::from).collect(),
@@ -327,10 +360,13 @@ impl ResolvedSubscription {
         topics.shrink_to_fit();
         // The same count as on a reconnect: otherwise the client could not open the stream again.
         let count = if self.feed.is_some() { topics.len() } else { names.len() };
-        if count > max_topics {
-            return None;
+        if count > limits.max_topics {
+            return Err(TooMany::Topics);
         }
-        Some(Self {
+        if patterns.len() > limits.max_patterns {
+            return Err(TooMany::Patterns);
+        }
+        Ok(Self {
             names: match self.feed {
                 Some(_) => self.names.clone(),
                 None => (!patterns.is_empty()).then(|| names.into_iter().collect()),

@@ -43,6 +43,7 @@ pub fn sequenced(
             event_type: None,
             key: key.map(Into::into),
             collapse: None,
+            text: None,
             lines: format!("data: {sequence}\n").into(),
             data_at: 0,
             is_json: false,

@@ -80,12 +80,12 @@ impl PublishQueue {
 
     /// Joins to a publish the next ones, up to the bounds of a batch. A fan-out ends the batch.
     fn publishes_from(&mut self, first: AppendEvent) -> Vec<AppendEvent> {
-        let mut bytes = first.event.data.as_str().len();
+        let mut bytes = first.event.event().data.as_str().len();
         let mut publishes = vec![first];
         while publishes.len() < MAX_BATCH_EVENTS
             && let Some(Append::Event(publish)) = self.waiting.pop_front_if(|next| match next {
                 Append::Event(publish) => {
-                    bytes += publish.event.data.as_str().len();
+                    bytes += publish.event.event().data.as_str().len();
                     bytes <= MAX_BATCH_BYTES
                 }
                 Append::FanOut(_) => false,
@@ -130,7 +130,7 @@ impl BatchContents {
                     .iter()
                     .map(|publish| ScriptPublish {
                         topic: &publish.topic,
-                        event: &publish.event,
+                        event: publish.event.event(),
                         receivers: publish.receivers,
                         policy: policies.of(publish.topic.as_str()),
                     })

@@ -108,7 +108,7 @@ impl PublishCall<'_> {
 
     /// The call for one event and many topics. All topics are of this partition.
     pub fn fan_out(&self, fan_out: &FanOutPublish, topics: &[Topic], policies: &Policies) -> Cmd {
-        let FanOutPublish { id, event, .. } = fan_out;
+        let (id, event) = (&fan_out.id, fan_out.event.event());
         let mut command = redis::cmd("EVALSHA");
         command.arg(self.sha).arg(6 + 2 * topics.len()).arg(&self.names.heads()[..]);
         command.arg(match id {

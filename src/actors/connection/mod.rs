@@ -19,7 +19,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Handler};
 use fanfare_core::{
     connection::{ConnectionSpec, ConnectionState, WorkerContext},
     ids::StreamId,
-    shared_topics::SharedTopics,
+    shared_names::SharedNames,
     sse::ShutdownReason,
     subscription::ResolvedSubscription,
     topic_manager::Frame,
@@ -73,7 +73,7 @@ pub(crate) struct Worker {
     pub metrics: Arc<WorkerMetrics>,
     pub spec: Arc<ConnectionSpec>,
     /// Shared topic lists: streams with the same topics have one list.
-    pub topics: RefCell<SharedTopics>,
+    pub names: RefCell<SharedNames>,
     pub context: RefCell<WorkerContext>,
 }
 
@@ -112,7 +112,7 @@ impl Connection {
         body: TaskTrackerToken,
     ) -> NewStream {
         let stream = host.ids.next();
-        subscription.share_topics(&mut worker.topics.borrow_mut());
+        subscription.share_names(&mut worker.names.borrow_mut());
         let subscription = Arc::new(subscription);
         let opened_at = now();
         let (spec, retry) = (worker.spec.clone(), host.random_retry());
@@ -213,7 +213,7 @@ impl Actor for Connection {
         let duration = now().saturating_duration_since(self.opened_at);
         self.host.metrics.count_closed(reason, duration);
         self.worker.metrics.remove_subscriptions(self.subscription.name_count());
-        self.worker.topics.borrow_mut().leave(self.subscription.topics.len());
+        self.worker.names.borrow_mut().leave(self.subscription.shared_name_count());
         self.worker.manager.do_send(CloseStream { stream: self.stream });
         self.host.open_count.fetch_sub(1, Ordering::Relaxed);
         tracing::info!(
@@ -258,7 +258,7 @@ impl Handler<ChangeTopics> for Connection {
         let (before, after) = (self.subscription.name_count(), subscription.name_count());
         self.worker.metrics.add_subscriptions(after);
         self.worker.metrics.remove_subscriptions(before);
-        self.worker.topics.borrow_mut().leave(self.subscription.topics.len());
+        self.worker.names.borrow_mut().leave(self.subscription.shared_name_count());
         self.subscription = subscription.clone();
         self.decide(ctx, |state, _| {
             state.on_change(subscription, begin);

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use actix::{Message, Recipient};
 use fanfare_core::{
     error::PublishError,
-    event::Event,
     fan_out::{FanOutPublish, FannedOut},
     ids::ManagerId,
     log::LogUpdate,
     partition::{Delivery, InterestChange},
+    publish::SharedEvent,
     topic::Topic,
 };
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -30,7 +30,7 @@ pub(crate) struct PublishEvents {
 
 pub(crate) struct PublishEvent {
     pub topic: Topic,
-    pub event: Event,
+    pub event: Arc<SharedEvent>,
     pub answer: AnswerSlot,
 }
 

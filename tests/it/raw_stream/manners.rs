@@ -15,7 +15,7 @@ use crate::support::{Stream, process::cpu_time, until, wait::DEADLINE};
 /// The head deadline of `fanfare serve`, and a margin for head sniffing.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10 + 1);
 
-const REQUEST: &[u8] = b"GET /events/stream?topic=a HTTP/1.1\r\nHost: a\r\n\r\n";
+const REQUEST: &[u8] = b"GET /events/stream?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n";
 
 async fn server() -> Server {
     Server::start(&["--no-demo"]).await
@@ -26,7 +26,7 @@ async fn connected(server: &Server, topic: &str) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a TCP socket");
     let mut socket = socket.connect(server.addr).await.expect("the server accepts");
-    let request = format!("GET /events/stream?topic={topic} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let request = format!("GET /events/stream?topic={topic} HTTP/1.1\r\nHost: localhost\r\n\r\n");
     socket.write_all(request.as_bytes()).await.expect("the server reads");
     read_until(&mut socket, "event: connected\n").await;
     socket
@@ -124,7 +124,10 @@ async fn fill(server: &Server) {
 async fn a_connection_that_was_used_before_goes_on_with_a_stream() {
     let server = server().await;
     let mut socket = TcpStream::connect(server.addr).await.expect("the server accepts");
-    socket.write_all(b"HEAD /health/live HTTP/1.1\r\nHost: a\r\n\r\n").await.expect("it is sent");
+    socket
+        .write_all(b"HEAD /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        .await
+        .expect("it is sent");
     read_until(&mut socket, "\r\n\r\n").await;
     let mut stream = Stream::request_on(socket, "GET", "/events/stream?topic=a", &[], b"").await;
     stream.read_connected().await;

@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("process", &[]),
     ("lifecycle", &[]),
     ("ids", &[]),
+    ("request_budget", &[]),
     ("threads", &["actors"]),
     ("config", &[]),
     ("error", &["config"]),
@@ -40,10 +41,23 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "metrics",
             "publisher",
             "redis",
+            "request_budget",
             "threads",
         ],
     ),
-    ("http", &["fan_out", "hub", "instances", "metrics", "process", "publisher", "transport"]),
+    (
+        "http",
+        &[
+            "fan_out",
+            "hub",
+            "instances",
+            "metrics",
+            "process",
+            "publisher",
+            "request_budget",
+            "transport",
+        ],
+    ),
     ("server", &["http", "hub", "transport"]),
 ];
 

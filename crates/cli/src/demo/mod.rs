@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::{
-    HttpResponse,
+    HttpResponse, guard,
     http::header::CONTENT_TYPE,
     web::{self, ServiceConfig},
 };
@@ -43,7 +43,8 @@ const FILES: [(&str, &str, &str); 6] = [
 /// Adds the routes of the page's files.
 pub(crate) fn pages(config: &mut ServiceConfig) {
     for (path, content_type, text) in FILES {
-        config.route(path, web::get().to(move || async move { file(content_type, text) }));
+        let get = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+        config.route(path, get.to(move || async move { file(content_type, text) }));
     }
     // The page has no icon; browsers ask for one.
     config.route("/favicon.ico", web::get().to(HttpResponse::NoContent));

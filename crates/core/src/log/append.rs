@@ -4,9 +4,8 @@ use std::{any::Any, fmt, sync::Arc};
 
 use crate::{
     error::PublishError,
-    event::Event,
     fan_out::{FanOutPublish, FannedOut},
-    publish::Published,
+    publish::{Published, SharedEvent},
     topic::Topic,
 };
 
@@ -46,7 +45,7 @@ pub enum Append {
 #[derive(Debug)]
 pub struct AppendEvent {
     pub topic: Topic,
-    pub event: Event,
+    pub event: Arc<SharedEvent>,
     /// The number of this instance's streams listening for the event.
     pub receivers: usize,
     pub permit: Option<Permit>,

@@ -6,14 +6,13 @@ use std::{sync::Arc, time::Instant};
 use crate::{
     cursor::Cursor,
     error::PublishError,
-    event::{Event, EventBody, SequencedEvent},
+    event::{EventBody, SequencedEvent},
     fan_out::{FanOutPublish, FannedOut},
     idempotency::{FanOutWindow, FirstAnswer, IdempotencyWindow},
     ids::ManagerId,
     partition::{Delivery, InterestChange, PartitionSpec, routing::Routing},
     partition_log::PartitionLog,
-    publish::Published,
-    sse::encode,
+    publish::{Published, SharedEvent},
     topic::Topic,
 };
 
@@ -76,11 +75,12 @@ impl<P: Clone> MemoryPartition<P> {
     pub fn publish(
         &mut self,
         topic: &Topic,
-        event: &Event,
+        event: &SharedEvent,
         permit: Option<&P>,
         now: Instant,
     ) -> Result<Taken, PublishError> {
-        if let Some(id) = &event.id {
+        let id = event.event().id.as_ref();
+        if let Some(id) = id {
             if let Some(answer) = self.remembered.get(topic, id, now) {
                 let published = self.published(topic, answer);
                 return Ok(Taken { published, trim: None, is_new: false });
@@ -89,11 +89,10 @@ impl<P: Clone> MemoryPartition<P> {
                 return Err(PublishError::AtCapacity);
             }
         }
-        let body = Arc::new(encode::body(event, 1));
-        let (sequenced, trim) = self.append(topic, body, now);
+        let (sequenced, trim) = self.append(topic, event.body(), now);
         let receivers = self.route(&sequenced, permit);
         let answer = FirstAnswer { sequence: sequenced.sequence, receivers };
-        if let Some(id) = &event.id {
+        if let Some(id) = id {
             self.remembered.insert(topic, id, answer, now);
         }
         Ok(Taken { published: self.published(topic, answer), trim, is_new: true })
@@ -119,7 +118,7 @@ impl<P: Clone> MemoryPartition<P> {
                 continue;
             }
             fanned_out.new += 1;
-            let (event, asked) = self.append(topic, fan_out.body.clone(), now);
+            let (event, asked) = self.append(topic, fan_out.event.body(), now);
             trims.extend(asked);
             self.route(&event, permit);
         }

@@ -21,13 +21,14 @@ use crate::{
     budget::HistoryBudget,
     cursor::Epoch,
     error::PublishError,
-    event::{Event, SequencedEvent},
+    event::SequencedEvent,
     fan_out::{FanOutPublish, FannedOut},
     idempotency::IdBudget,
     ids::{ManagerId, StreamId},
     interest::{Interest, StartFrom},
     partition_log::{MissedReason, PartitionLog, Replay},
     policy::Policies,
+    publish::SharedEvent,
     topic::Topic,
 };
 
@@ -127,7 +128,7 @@ impl<P: Clone> PartitionState<P> {
     pub fn publish(
         &mut self,
         topic: &Topic,
-        event: &Event,
+        event: &SharedEvent,
         permit: Option<&P>,
         now: Instant,
     ) -> Publishing<Taken> {
@@ -135,7 +136,7 @@ impl<P: Clone> PartitionState<P> {
             Self::Memory(memory) => Publishing::Decided(memory.publish(topic, event, permit, now)),
             Self::Replica(replica) => {
                 let receivers =
-                    replica.routing.listeners.receivers(topic, event.event_type.as_deref());
+                    replica.routing.listeners.receivers(topic, event.event().event_type.as_deref());
                 Publishing::Append { receivers: receivers.stream_count }
             }
         }

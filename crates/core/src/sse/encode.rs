@@ -1,6 +1,6 @@
 //! Encoding: events, control events, comments.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -26,6 +26,7 @@ pub fn body(event: &Event, topic_count: usize) -> EventBody {
         push_line(&mut text, "event", event_type);
     }
     let data_at = text.len();
+    let is_json = matches!(event.data, EventData::Json(_));
     for line in lines(payload) {
         push_line(&mut text, "data", line);
     }
@@ -34,9 +35,10 @@ pub fn body(event: &Event, topic_count: usize) -> EventBody {
         event_type: name(&event.event_type),
         key: name(&event.key),
         collapse: name(&event.collapse),
+        text: (!is_json && payload.contains('\r')).then(|| payload.into()),
         lines: text.into(),
         data_at,
-        is_json: matches!(event.data, EventData::Json(_)),
+        is_json,
         topic_count: topic_count.max(1),
     }
 }
@@ -113,7 +115,10 @@ pub fn push_batch_item(out: &mut String, id: &str, event: &SequencedEvent) {
         key: Option<&'a str>,
         data: serde_json::Value,
     }
-    let data = data_of(event);
+    let data = match &event.body.text {
+        Some(text) => Cow::from(&**text),
+        None => data_of(event).into(),
+    };
     let item = JsonBatchItem {
         id,
         topic: event.topic.as_str(),
@@ -216,6 +221,16 @@ mod tests {
         for text in ["", "a", "a\nb", "a\n", "\n\n", " data: x"] {
             let event = sequenced(&Event::text(text).event_type("t"), None);
             assert_eq!(data_of(&event), text, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_has_the_line_ends_of_the_publisher() {
+        for text in ["a\r\nb", "a\rb\n", "\r", "a\nb"] {
+            let mut item = String::new();
+            push_batch_item(&mut item, "1", &sequenced(&Event::text(text), None));
+            let item: serde_json::Value = serde_json::from_str(&item).unwrap();
+            assert_eq!(item["data"], text);
         }
     }
 

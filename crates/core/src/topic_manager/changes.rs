@@ -9,7 +9,7 @@ use crate::{
     interest::{Interest, PatternSet, StartFrom, Topics},
     partition::InterestChange,
     partition_log::Replay,
-    subscription::{Change, ResolvedSubscription},
+    subscription::{Change, ResolvedSubscription, TooMany},
     topic::{Pattern, Topic},
     topic_manager::{
         ManagerState,
@@ -26,8 +26,8 @@ pub type Ticket = u64;
 pub enum ChangeOutcome {
     /// The topics and patterns of the stream after the change.
     Changed(Box<[String]>),
-    /// The stream would exceed its maximum of topics. The subscription is unchanged.
-    TooManyTopics,
+    /// The stream would exceed a limit. The subscription is unchanged.
+    TooMany(TooMany),
     /// The stream ended before the change finished.
     Ended,
 }
@@ -109,9 +109,11 @@ impl<O: Outlet> ManagerState<O> {
         let Change { add, remove, muted } = change;
         let add: Vec<Pattern> = add.into_iter().map(|name| self.known(name)).collect();
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        let Some(changed) = slot.subscription.changed(&add, &remove, muted, self.spec.max_topics)
-        else {
-            return self.finished.push((ticket, ChangeOutcome::TooManyTopics));
+        let changed = match slot.subscription.changed(&add, &remove, muted, self.spec.limits) {
+            Ok(changed) => changed,
+            Err(too_many) => {
+                return self.finished.push((ticket, ChangeOutcome::TooMany(too_many)));
+            }
         };
         let (gone, added) = Difference::between(&changed, &slot.subscription);
         // Pending events of dropped topics, and all if the mutes change, belong to the old

@@ -34,7 +34,7 @@ use crate::{
     pattern_index::PatternIndex,
     policy::{Flush, Policy},
     sse::ShutdownReason,
-    subscription::ResolvedSubscription,
+    subscription::{ResolvedSubscription, StreamLimits},
     timer_wheel::TimerWheel,
     topic::Topic,
     user::User,
@@ -54,8 +54,8 @@ pub struct ManagerSpec {
     pub max_lifetime_jitter: Duration,
     pub max_batch_events: usize,
     pub max_batch_bytes: usize,
-    /// Topics and patterns of one stream.
-    pub max_topics: usize,
+    /// Limits of a changed stream.
+    pub limits: StreamLimits,
 }
 
 /// The deadlines on the wheel.

@@ -14,7 +14,7 @@ use crate::{
     partition_log::Replay,
     policy::{Conflate, Flush, Policy},
     sse::ShutdownReason,
-    subscription::{ResolvedSubscription, Subscription},
+    subscription::{ResolvedSubscription, StreamLimits, Subscription},
     testing,
     topic_manager::{Begin, Frames, ManagerSpec, ManagerState, Opening, Outlet},
 };
@@ -64,6 +64,8 @@ impl Outlet for Inbox {
     }
 }
 
+const LIMITS: StreamLimits = StreamLimits { max_topics: 10_000, max_patterns: 100, max_types: 64 };
+
 struct Bench {
     manager: ManagerState<Inbox>,
     start: Instant,
@@ -82,7 +84,7 @@ impl Bench {
             max_lifetime_jitter: Duration::ZERO,
             max_batch_events: 10_000,
             max_batch_bytes: 1024 * 1024,
-            max_topics: 10_000,
+            limits: LIMITS,
         };
         change(&mut spec);
         Self { manager: ManagerState::new(spec), start }
@@ -96,7 +98,7 @@ impl Bench {
     fn open(&mut self, stream: u64, topics: &[&str]) -> Inbox {
         let inbox = Inbox::default();
         let subscription = Subscription::new().topics(topics.iter().copied());
-        let resolved = Arc::new(subscription.resolve(10, 0).unwrap());
+        let resolved = Arc::new(subscription.resolve(LIMITS, 0).unwrap());
         self.manager.open(stream, inbox.clone(), &resolved, 0.5, self.start);
         let replay =
             Replay { epoch: Epoch::new(1), start: 0, head: 0, events: Vec::new(), missed: None };

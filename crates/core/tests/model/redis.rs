@@ -144,7 +144,7 @@ impl RedisPartition {
             let id = fan_out.id.clone().unwrap();
             if self.fanned_out.insert((id, topic.clone())) {
                 let policy = policies.of(topic.as_str());
-                events.push(self.append(topic, fan_out.body.clone(), policy, now));
+                events.push(self.append(topic, fan_out.event.body(), policy, now));
             }
         }
         if !events.is_empty() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use fanfare_core::{
     connection::ConnectionSpec,
     policy::{Conflate, Flush, Policies, Policy, Rate, SlowConsumer},
+    subscription::StreamLimits,
     topic::Pattern,
     topic_manager::ManagerSpec,
 };
@@ -42,6 +43,11 @@ impl ModelSettings {
         }
     }
 
+    pub fn limits(&self) -> StreamLimits {
+        let max_topics = self.max_topics;
+        StreamLimits { max_topics, max_patterns: max_topics, max_types: 64 }
+    }
+
     pub fn manager(&self, now: Instant) -> ManagerSpec {
         ManagerSpec {
             start: now,
@@ -53,7 +59,7 @@ impl ModelSettings {
             max_lifetime_jitter: Duration::ZERO,
             max_batch_events: self.max_batch_events,
             max_batch_bytes: 1024 * 1024,
-            max_topics: self.max_topics,
+            limits: self.limits(),
         }
     }
 

@@ -106,7 +106,7 @@ impl World {
                     self.totals.changed += 1;
                 }
             }
-            ChangeOutcome::TooManyTopics => {
+            ChangeOutcome::TooMany(_) => {
                 expectation.forget(ticket);
                 self.totals.refused_changes += 1;
             }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use fanfare_core::{event::Event, fan_out::FanOutPublish, sse::encode, topic::Topic};
+use fanfare_core::{event::Event, fan_out::FanOutPublish, publish::SharedEvent, topic::Topic};
 use rand::RngExt;
 use serde_json::json;
 
@@ -69,8 +69,9 @@ impl World {
             None => {
                 let state = self.instances[0][usize::from(partition)].partition();
                 let state = state.memory().unwrap();
+                let shared = SharedEvent::from(event);
                 let mut publish = || {
-                    let taken = state.publish(&parsed, &event, None, self.now);
+                    let taken = state.publish(&parsed, &shared, None, self.now);
                     taken.map_err(|error| error.to_string()).unwrap().published.sequence
                 };
                 let sequence = publish();
@@ -93,9 +94,9 @@ impl World {
             let event_type = any(&mut self.rng, &TYPES);
             let collapse = any(&mut self.rng, &COLLAPSE);
             let event = event(number, event_type, None, collapse);
-            let body = Arc::new(encode::body(&event, 2));
+            let event = Arc::new(SharedEvent::new(event, 2));
             let id = Some(format!("fan-out {number}").into());
-            let fan_out = FanOutPublish { id, event, body };
+            let fan_out = FanOutPublish { id, event };
             let reached = Vec::new();
             self.fan_outs.push(Repeated { fan_out, number, collapse, event_type, reached });
         }

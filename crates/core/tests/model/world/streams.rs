@@ -119,7 +119,7 @@ impl World {
                 let subscription = Subscription::new().topics(list.iter().copied());
                 let subscription = subscription.or_options(self.options(client));
                 let secret = self.rng.random();
-                let wanted = subscription.resolve(self.settings.max_topics, secret).unwrap();
+                let wanted = subscription.resolve(self.settings.limits(), secret).unwrap();
                 self.open_stream(client, manager, wanted);
                 self.promise_at_open(client, |record| covers(&list, record.topic));
             }

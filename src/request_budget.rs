@@ -1,0 +1,95 @@
+//! The bytes held for all HTTP requests of a hub: bodies being read and answers not yet read by
+//! their clients.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// A request up to this size may use the whole budget, a larger one three quarters of it: a few
+/// large requests must not refuse all small ones.
+const SMALL_BYTES: usize = 64 * 1024;
+
+/// The budget of a hub.
+#[derive(Debug)]
+pub(crate) struct RequestBudget {
+    max_bytes: usize,
+    held_bytes: AtomicUsize,
+}
+
+/// The bytes held for one request. Dropping it returns them.
+#[derive(Debug)]
+pub(crate) struct RequestBytes {
+    budget: Arc<RequestBudget>,
+    held_bytes: AtomicUsize,
+}
+
+impl RequestBudget {
+    pub fn new(max_bytes: usize) -> Arc<Self> {
+        Arc::new(Self { max_bytes, held_bytes: AtomicUsize::new(0) })
+    }
+
+    /// The account of a new request.
+    pub fn request(self: &Arc<Self>) -> RequestBytes {
+        RequestBytes { budget: self.clone(), held_bytes: AtomicUsize::new(0) }
+    }
+
+    /// The bytes held now.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes.load(Ordering::Relaxed)
+    }
+}
+
+impl RequestBytes {
+    /// Counts bytes taken for the request. The caller asks [`Self::has_room`] before it takes more.
+    pub fn add(&self, bytes: usize) {
+        self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.budget.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes given up.
+    pub fn subtract(&self, bytes: usize) {
+        self.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.budget.held_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Whether the request may take more bytes.
+    pub fn has_room(&self) -> bool {
+        let max_bytes = match self.held_bytes.load(Ordering::Relaxed) {
+            ..=SMALL_BYTES => self.budget.max_bytes,
+            _ => self.budget.max_bytes / 4 * 3,
+        };
+        self.budget.held_bytes() <= max_bytes
+    }
+}
+
+impl Drop for RequestBytes {
+    fn drop(&mut self) {
+        self.subtract(self.held_bytes.load(Ordering::Relaxed));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_requests_leave_room_for_small_ones_and_a_dropped_request_returns_its_bytes() {
+        let budget = RequestBudget::new(1024 * 1024);
+        let (large, small) = (budget.request(), budget.request());
+        large.add(768 * 1024);
+        assert!(large.has_room());
+        large.add(1);
+        small.add(SMALL_BYTES);
+        assert!(!large.has_room());
+        assert!(small.has_room());
+        small.add(1);
+        assert!(!small.has_room(), "it is large now");
+        drop(large);
+        assert!(small.has_room());
+        small.subtract(1);
+        assert_eq!(budget.held_bytes(), SMALL_BYTES);
+        drop(small);
+        assert_eq!(budget.held_bytes(), 0);
+    }
+}
