@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use crate::{event::SequencedEvent, policy::Conflate, topic::Topic};
+use crate::{
+    event::{Collapsed, SequencedEvent},
+    policy::Conflate,
+    topic::Topic,
+};
 
 /// Identifies an item: a later event supersedes or merges with the earlier event of its item.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -42,20 +46,76 @@ impl BatchItem {
         };
         Some(Self { topic: event.topic.clone(), name })
     }
+
+    fn is_merged(&self) -> bool {
+        matches!(self.name, ItemName::Collapse { .. })
+    }
 }
 
-/// Whether a batch merges the two by their collapse key.
-pub fn is_merged(one: &SequencedEvent, other: &SequencedEvent) -> bool {
-    BatchItem::of(one).is_some_and(|item| {
-        matches!(item.name, ItemName::Collapse { .. }) && BatchItem::of(other) == Some(item)
-    })
+/// The item of an event merged by its collapse key.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct CollapseItem(BatchItem);
+
+impl CollapseItem {
+    /// `None` for an event a batch does not merge.
+    pub fn of(event: &SequencedEvent) -> Option<Self> {
+        let item = BatchItem::of(event).filter(BatchItem::is_merged)?;
+        Some(Self(item))
+    }
+}
+
+/// An event waiting in a batch, with the events merged into it.
+#[derive(Debug)]
+pub struct WaitingEvent {
+    event: Arc<SequencedEvent>,
+    /// Sequences of all events merged into it, ascending; empty while there are none but the
+    /// event's own. A growing list: copying it for each merged event would take quadratic time.
+    merged: Vec<u64>,
+}
+
+impl WaitingEvent {
+    pub fn sequence(&self) -> u64 {
+        self.event.sequence
+    }
+
+    /// The lowest sequence of this event and of the events merged into it.
+    pub fn oldest_sequence(&self) -> u64 {
+        self.merged.first().copied().unwrap_or_else(|| self.event.oldest_sequence())
+    }
+
+    /// The event as a stream gets it.
+    pub fn to_event(&self) -> Arc<SequencedEvent> {
+        if self.merged.is_empty() {
+            return self.event.clone();
+        }
+        let collapsed = Collapsed::new(&self.merged);
+        Arc::new(SequencedEvent { collapsed, ..SequencedEvent::clone(&self.event) })
+    }
+
+    fn bytes(&self) -> usize {
+        match self.merged.is_empty() {
+            true => self.event.stream_bytes(),
+            false => self.event.line_bytes() + size_of_val(&*self.merged),
+        }
+    }
+
+    /// Merges this event into a newer one.
+    fn merge_into(self, newer: Arc<SequencedEvent>) -> Self {
+        let mut merged = self.merged;
+        if merged.is_empty() {
+            merged.extend_from_slice(self.event.merged());
+        }
+        merged.push(self.event.sequence);
+        merged.extend_from_slice(newer.merged());
+        Self { event: newer, merged }
+    }
 }
 
 /// Events in arrival order, without superseded ones.
 #[derive(Debug, Default)]
 pub struct Batch {
     /// Superseded places are empty until they reach the front.
-    places: VecDeque<Option<Arc<SequencedEvent>>>,
+    places: VecDeque<Option<WaitingEvent>>,
     /// Number of the place at the front, counted since the batch began.
     front: u64,
     /// The place number of each item's event.
@@ -77,22 +137,24 @@ pub enum Added {
 
 impl Batch {
     /// Adds an event at the end.
-    pub fn push(&mut self, mut event: Arc<SequencedEvent>) -> Added {
+    pub fn push(&mut self, event: Arc<SequencedEvent>) -> Added {
         let mut added = Added::Appended;
-        if let Some(item) = BatchItem::of(&event) {
+        let item = BatchItem::of(&event);
+        let mut waiting = WaitingEvent { event, merged: Vec::new() };
+        if let Some(item) = item {
             let older = self.items.remove(&item);
             if let Some(older) = older.and_then(|older| self.remove(older)) {
                 added = Added::Superseded;
-                if matches!(item.name, ItemName::Collapse { .. }) {
+                if item.is_merged() {
                     added = Added::Merged;
-                    event = Arc::new(event.merged_with(&older));
+                    waiting = older.merge_into(waiting.event);
                 }
             }
             self.items.insert(item, self.front + self.places.len() as u64);
         }
         self.len += 1;
-        self.bytes += event.stream_bytes();
-        self.places.push_back(Some(event));
+        self.bytes += waiting.bytes();
+        self.places.push_back(Some(waiting));
         added
     }
 
@@ -100,33 +162,39 @@ impl Batch {
     pub fn pop(&mut self) -> Option<Arc<SequencedEvent>> {
         while let Some(place) = self.places.pop_front() {
             self.front += 1;
-            let Some(event) = place else { continue };
+            let Some(waiting) = place else { continue };
             self.len -= 1;
-            self.bytes -= event.stream_bytes();
+            self.bytes -= waiting.bytes();
             if self.len == 0 {
                 self.items.clear();
-            } else if let Some(item) = BatchItem::of(&event) {
+            } else if let Some(item) = BatchItem::of(&waiting.event) {
                 self.items.remove(&item);
             }
             self.bound_holes();
-            return Some(event);
+            return Some(waiting.to_event());
         }
         None
     }
 
-    /// The oldest event, without taking it.
+    /// The oldest event, without the events merged into it.
     pub fn front(&self) -> Option<&Arc<SequencedEvent>> {
-        self.iter().next()
+        self.iter().next().map(|waiting| &waiting.event)
     }
 
     /// All events, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<SequencedEvent>> {
+    pub fn iter(&self) -> impl Iterator<Item = &WaitingEvent> {
         self.places.iter().flatten()
+    }
+
+    /// The events with others merged into them, oldest first.
+    pub fn merged(&self) -> impl Iterator<Item = &WaitingEvent> {
+        self.iter().filter(|waiting| waiting.oldest_sequence() < waiting.sequence())
     }
 
     /// Takes all events, oldest first.
     pub fn take(&mut self) -> Vec<Arc<SequencedEvent>> {
-        let events = self.places.drain(..).flatten().collect();
+        let events = self.places.drain(..).flatten();
+        let events = events.map(|waiting| waiting.to_event()).collect();
         *self = Self::default();
         events
     }
@@ -146,17 +214,17 @@ impl Batch {
     }
 
     /// Empties a place, and drops empty places from the front: a hot item leaves no trail.
-    fn remove(&mut self, number: u64) -> Option<Arc<SequencedEvent>> {
+    fn remove(&mut self, number: u64) -> Option<WaitingEvent> {
         let index = number.checked_sub(self.front)?;
-        let event = self.places.get_mut(index as usize).and_then(Option::take)?;
+        let waiting = self.places.get_mut(index as usize).and_then(Option::take)?;
         self.len -= 1;
-        self.bytes -= event.stream_bytes();
+        self.bytes -= waiting.bytes();
         while let Some(None) = self.places.front() {
             self.places.pop_front();
             self.front += 1;
         }
         self.bound_holes();
-        Some(event)
+        Some(waiting)
     }
 
     /// Keeps memory proportional to the waiting events, at amortized constant cost per removal.
@@ -169,8 +237,8 @@ impl Batch {
     fn close_holes(&mut self) {
         self.places.retain(Option::is_some);
         let numbered = self.places.iter().flatten().zip(self.front..);
-        self.items =
-            numbered.filter_map(|(event, place)| Some((BatchItem::of(event)?, place))).collect();
+        let items = numbered.filter_map(|(one, place)| Some((BatchItem::of(&one.event)?, place)));
+        self.items = items.collect();
     }
 }
 
@@ -223,11 +291,11 @@ mod tests {
                         prop_assert_eq!(popped, first);
                     }
                 }
-                let sequences: Vec<u64> = batch.iter().map(|event| event.sequence).collect();
+                let sequences: Vec<u64> = batch.iter().map(WaitingEvent::sequence).collect();
                 let wanted: Vec<u64> = expected.iter().map(|(sequence, _)| *sequence).collect();
                 prop_assert_eq!(&sequences, &wanted);
                 prop_assert_eq!(batch.len(), wanted.len());
-                let bytes: usize = batch.iter().map(|event| event.stream_bytes()).sum();
+                let bytes: usize = batch.iter().map(|one| one.to_event().stream_bytes()).sum();
                 prop_assert_eq!(batch.bytes(), bytes);
                 // A hot item leaves no trail of empty places.
                 prop_assert!(batch.places.len() <= 2 * batch.len() + 17);

@@ -164,8 +164,39 @@ pub struct SequencedEvent {
     pub published_at: Instant,
     pub policy: Arc<Policy>,
     pub body: Arc<EventBody>,
-    /// Sequences of older events merged into this one, ascending.
-    pub collapsed: Option<Box<[u64]>>,
+    /// The older events merged into this one.
+    pub collapsed: Option<Box<Collapsed>>,
+}
+
+/// Older events merged into one event, by their sequences. Streams share the list: each stream only
+/// counts its unsent part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collapsed {
+    /// Ascending.
+    sequences: Arc<[u64]>,
+    /// The first entries, already sent to this stream.
+    sent_count: usize,
+}
+
+impl Collapsed {
+    /// A list of unsent events, ascending; `None` for an empty list.
+    pub fn new(sequences: &[u64]) -> Option<Box<Self>> {
+        let is_empty = sequences.is_empty();
+        (!is_empty).then(|| Box::new(Self { sequences: sequences.into(), sent_count: 0 }))
+    }
+
+    /// The sequences not sent yet.
+    pub fn unsent(&self) -> &[u64] {
+        &self.sequences[self.sent_count..]
+    }
+
+    /// The same list for a stream already sent everything up to `sequence`.
+    fn unsent_after(&self, sequence: u64) -> Option<Box<Self>> {
+        let sent_count = self.sequences.partition_point(|older| *older <= sequence);
+        let sent_count = sent_count.max(self.sent_count);
+        let is_left = sent_count < self.sequences.len();
+        is_left.then(|| Box::new(Self { sequences: self.sequences.clone(), sent_count }))
+    }
 }
 
 /// The part of an event common to all streams, encoded once; for a fan-out, common to all
@@ -199,11 +230,20 @@ impl SequencedEvent {
         self.body.key.as_deref()
     }
 
+    /// Sequences of the older events merged into this one and not sent yet, ascending.
+    pub fn merged(&self) -> &[u64] {
+        self.collapsed.as_ref().map_or(&[], |collapsed| collapsed.unsent())
+    }
+
     /// Approximate bytes in a stream. Includes the memory of the merged sequences, as the event
     /// keeps them while it waits.
     pub fn stream_bytes(&self) -> usize {
-        let merged = self.collapsed.as_ref().map_or(0, |older| 8 * older.len());
-        self.body.lines.len() + ID_LINE_BYTES + merged
+        self.line_bytes() + size_of_val(self.merged())
+    }
+
+    /// The same without the merged sequences.
+    pub fn line_bytes(&self) -> usize {
+        self.body.lines.len() + ID_LINE_BYTES
     }
 
     /// Approximate memory of the event: its share of the body, its own names, and the bookkeeping
@@ -218,21 +258,12 @@ impl SequencedEvent {
 
     /// The lowest sequence of this event and of the events merged into it.
     pub fn oldest_sequence(&self) -> u64 {
-        self.collapsed.as_ref().and_then(|all| all.first()).copied().unwrap_or(self.sequence)
+        self.merged().first().copied().unwrap_or(self.sequence)
     }
 
     /// The number of merged events, this one included.
     pub fn count(&self) -> usize {
-        1 + self.collapsed.as_ref().map_or(0, |older| older.len())
-    }
-
-    /// This event with an older one of the same collapse key merged into it.
-    pub fn merged_with(&self, older: &Self) -> Self {
-        // Ascending: the older event follows its own merged events.
-        let before = older.collapsed.iter().flatten().copied();
-        let own = self.collapsed.iter().flatten().copied();
-        let collapsed = before.chain([older.sequence]).chain(own).collect();
-        Self { collapsed: Some(collapsed), ..self.clone() }
+        1 + self.merged().len()
     }
 
     /// The event for a stream already sent everything up to `sequence`.
@@ -241,10 +272,7 @@ impl SequencedEvent {
             // The stream has got some of the merged events: counting them again would make
             // `"collapsed"` too high.
             Some(older) if self.oldest_sequence() <= sequence => {
-                let unsent = older.iter().copied().filter(|older| *older > sequence);
-                let unsent: Box<[u64]> = unsent.collect();
-                let collapsed = Some(unsent).filter(|unsent| !unsent.is_empty());
-                Arc::new(Self { collapsed, ..Self::clone(self) })
+                Arc::new(Self { collapsed: older.unsent_after(sequence), ..Self::clone(self) })
             }
             _ => self.clone(),
         }

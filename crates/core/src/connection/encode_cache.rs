@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::{
     connection::{
-        order::in_order,
+        order::{in_order, same_key_before, unsent},
         view::{View, ViewKey},
     },
     cursor::Positions,
@@ -21,6 +21,19 @@ type Events = [Arc<SequencedEvent>];
 struct Ordered {
     frames: Box<[Arc<Frame>]>,
     events: Rc<Events>,
+    /// See [`same_key_before`].
+    same_key_before: Box<[u64]>,
+    /// The unsent part of the events for streams at these positions.
+    unsent: Option<(Positions, Rc<Events>)>,
+}
+
+impl Ordered {
+    fn new(frames: &[Arc<Frame>]) -> Self {
+        let events = frames.iter().flat_map(|frame| &*frame.events).cloned().collect();
+        let events: Rc<Events> = in_order(events).into();
+        let same_key_before = same_key_before(&events);
+        Self { frames: frames.into(), events, same_key_before, unsent: None }
+    }
 }
 
 #[derive(Debug)]
@@ -40,15 +53,19 @@ pub(super) struct EncodeCache {
 }
 
 impl EncodeCache {
-    /// The events of these frames, each partition's in sequence order.
-    pub fn ordered(&mut self, frames: &[Arc<Frame>]) -> Rc<Events> {
-        if let Some(last) = self.ordered.as_ref().filter(|last| is_same(&last.frames, frames)) {
+    /// The events of these frames, each partition's in sequence order. A merged event counts only
+    /// the events a stream at the positions `before` lacks.
+    pub fn ordered(&mut self, frames: &[Arc<Frame>], before: &Positions) -> Rc<Events> {
+        let last = self.ordered.take_if(|last| is_same(&last.frames, frames));
+        let last = self.ordered.insert(last.unwrap_or_else(|| Ordered::new(frames)));
+        if last.same_key_before.is_empty() {
             return last.events.clone();
         }
-        let events = frames.iter().flat_map(|frame| &*frame.events).cloned().collect();
-        let events: Rc<Events> = in_order(events).into();
-        self.ordered = Some(Ordered { frames: frames.into(), events: events.clone() });
-        events
+        let known = last.unsent.take_if(|(positions, _)| positions == before);
+        let (_, events) = last.unsent.insert(known.unwrap_or_else(|| {
+            (before.clone(), unsent(&last.events, &last.same_key_before, before).into())
+        }));
+        events.clone()
     }
 
     /// The events encoded in a view, for a stream at the positions `before`. A hit needs all three

@@ -25,7 +25,7 @@ use crate::{
     batch::Added,
     connection::{
         limiter::{Limiter, LimiterClock},
-        order::{Unsent, fitting, in_order, merged},
+        order::{fitting, in_order, merged},
     },
     cursor::{Epoch, IN_ANOTHER_EPOCH, Positions},
     event::SequencedEvent,
@@ -387,8 +387,7 @@ impl ConnectionState {
     }
 
     fn push_events(&mut self, frames: &[Arc<Frame>], worker: &mut WorkerContext, now: Instant) {
-        let events = worker.cache.ordered(frames);
-        let mut unsent = Unsent::after(&self.seen, &events);
+        let events = worker.cache.ordered(frames, &self.seen);
         let mut coming: Vec<Arc<SequencedEvent>> = Vec::with_capacity(events.len());
         for event in &*events {
             let Some(seen) = self.seen.get(event.partition) else { continue };
@@ -396,10 +395,9 @@ impl ConnectionState {
             if event.sequence <= seen {
                 continue;
             }
-            let event = unsent.of(event.clone());
             self.seen.set(event.partition, event.sequence);
-            if self.subscription.wants_event(&event) {
-                coming.push(event);
+            if self.subscription.wants_event(event) {
+                coming.push(event.clone());
             }
         }
         if self.may_leave_together(&coming, &worker.clock, now) {

@@ -1,48 +1,43 @@
 //! The order of the events of a turn or a replay, merging by collapse key, and the counts of merged
 //! events.
 
-use std::{sync::Arc, time::Instant};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use crate::{
-    batch::{Batch, is_merged},
+    batch::{Batch, CollapseItem},
     cursor::Positions,
     event::SequencedEvent,
 };
 
-/// The unsent part of merged events, for their `"collapsed":n`. A merged event may contain events
-/// already sent to this stream.
-#[derive(Default)]
-pub(super) struct Unsent {
-    /// The stream's positions before the turn.
-    before: Positions,
-    /// The turn's earlier events with a collapse key.
-    passed: Vec<Arc<SequencedEvent>>,
+/// For each event of a turn, the sequence of the last event before it with the same collapse key; 0
+/// without. Empty if no event of the turn is merged: nothing is to be counted then.
+pub(super) fn same_key_before(events: &[Arc<SequencedEvent>]) -> Box<[u64]> {
+    if events.iter().all(|event| event.collapsed.is_none()) {
+        return Box::default();
+    }
+    let mut last: HashMap<CollapseItem, u64> = HashMap::new();
+    let before = events.iter().map(|event| {
+        let item = CollapseItem::of(event)?;
+        last.insert(item, event.sequence)
+    });
+    before.map(Option::unwrap_or_default).collect()
 }
 
-impl Unsent {
-    /// For the events of a turn. `seen` are the stream's positions before it. Without merged
-    /// events, nothing is copied.
-    pub fn after(seen: &Positions, events: &[Arc<SequencedEvent>]) -> Self {
-        match events.iter().any(|event| event.collapsed.is_some()) {
-            true => Self { before: seen.clone(), passed: Vec::new() },
-            false => Self::default(),
-        }
-    }
-
-    /// The next event of the turn, counting only its unsent part.
-    pub fn of(&mut self, event: Arc<SequencedEvent>) -> Arc<SequencedEvent> {
-        if self.before.is_empty() || event.body.collapse.is_none() {
-            return event;
-        }
-        // Already sent: everything up to the last event of this turn with the same collapse key, or
-        // else up to the stream's position before the turn. The position within the turn is no
-        // measure: a merged event may contain older events than the ones sent just before it.
-        let earlier = self.passed.iter().rev().find(|earlier| is_merged(earlier, &event));
-        let told = earlier.map(|earlier| earlier.sequence);
-        let told = told.or_else(|| self.before.get(event.partition)).unwrap_or(0);
-        self.passed.push(event.clone());
-        event.unsent_after(told)
-    }
+/// The events of a turn for streams at the positions `before` it. A merged event may contain events
+/// already sent: everything up to the last event of this turn with the same collapse key (from
+/// [`same_key_before`]), and up to the position before the turn. The position within the turn is no
+/// measure: a merged event may contain older events than the ones sent just before it.
+pub(super) fn unsent(
+    events: &[Arc<SequencedEvent>],
+    same_key_before: &[u64],
+    before: &Positions,
+) -> Vec<Arc<SequencedEvent>> {
+    let events = events.iter().zip(same_key_before);
+    let unsent = events.map(|(event, same_key)| {
+        let position = before.get(event.partition).unwrap_or(0);
+        event.unsent_after(position.max(*same_key))
+    });
+    unsent.collect()
 }
 
 /// Sorts events: within a partition by sequence, across partitions roughly by publish time. Only

@@ -184,16 +184,17 @@ fn to_json(value: &impl Serialize) -> String {
 mod tests {
     use super::*;
 
-    fn sequenced(event: &Event, collapsed: Option<Box<[u64]>>) -> SequencedEvent {
+    fn sequenced(event: &Event, collapsed: &[u64]) -> SequencedEvent {
         let policy = crate::testing::policy(crate::policy::Conflate::None);
         let any = crate::testing::sequenced("topic", 70, None, &policy);
         let body = body(event, 1).into();
         let (partition, epoch) = (3, Epoch::new(1));
+        let collapsed = crate::event::Collapsed::new(collapsed);
         SequencedEvent { body, partition, epoch, collapsed, ..(*any).clone() }
     }
 
     fn encoded(event: &Event) -> String {
-        let event = sequenced(event, None);
+        let event = sequenced(event, &[]);
         String::from_utf8(events([&event].into_iter()).to_vec()).unwrap()
     }
 
@@ -219,7 +220,7 @@ mod tests {
     #[test]
     fn data_is_found_again_in_the_encoded_bytes() {
         for text in ["", "a", "a\nb", "a\n", "\n\n", " data: x"] {
-            let event = sequenced(&Event::text(text).event_type("t"), None);
+            let event = sequenced(&Event::text(text).event_type("t"), &[]);
             assert_eq!(data_of(&event), text, "{text:?}");
         }
     }
@@ -240,8 +241,8 @@ mod tests {
             [("{}", "{\"collapsed\":3}"), ("{\"a\":{}}", "{\"a\":{},\"collapsed\":3}")]
         {
             let event = Event::new(EventData::Json(data.to_owned())).collapse("k");
-            assert_eq!(data_of(&sequenced(&event, None)), data);
-            assert_eq!(data_of(&sequenced(&event, Some([1, 2].into()))), merged);
+            assert_eq!(data_of(&sequenced(&event, &[])), data);
+            assert_eq!(data_of(&sequenced(&event, &[1, 2])), merged);
         }
     }
 }

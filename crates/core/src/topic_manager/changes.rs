@@ -5,6 +5,7 @@
 use std::{collections::VecDeque, mem::take, sync::Arc, time::Instant};
 
 use crate::{
+    batch::WaitingEvent,
     ids::StreamId,
     interest::{Interest, PatternSet, StartFrom, Topics},
     partition::InterestChange,
@@ -194,8 +195,9 @@ impl<O: Outlet> ManagerState<O> {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         for id in self.pending.iter().flatten() {
             let entry = &self.topics[*id];
-            if is_concerned(&entry.topic) && slot.wants(*id, &entry.topic) {
-                slot.queued.extend(Frame::new(entry.pending.iter().cloned().collect()));
+            if is_concerned(&entry.topic) && slot.subscription.wants(&entry.topic) {
+                slot.queued
+                    .extend(Frame::new(entry.pending.iter().map(WaitingEvent::to_event).collect()));
             }
         }
         self.hand_over(vec![reference], now);

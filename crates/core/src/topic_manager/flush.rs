@@ -2,6 +2,7 @@
 //! stream gets all frames of a turn in one message.
 
 use std::{
+    collections::{HashMap, HashSet},
     mem::take,
     sync::Arc,
     time::{Duration, Instant},
@@ -10,13 +11,13 @@ use std::{
 use smallvec::SmallVec;
 
 use crate::{
-    batch::Batch,
+    batch::{Batch, WaitingEvent},
     policy::Flush,
     sse::ShutdownReason,
     topic_manager::{
         ManagerState,
         frame::{Frame, Frames},
-        streams::{Outlet, SlotRef, Streams},
+        streams::{Outlet, Slot, SlotRef, Streams},
     },
 };
 
@@ -83,8 +84,9 @@ impl<O: Outlet> ManagerState<O> {
 
     /// Hands queued frames to these streams, in one message each.
     pub(super) fn hand_over(&mut self, dirty: Vec<SlotRef>, now: Instant) {
+        let mut ahead = FramesAhead::default();
         for reference in dirty {
-            self.pull_ahead(reference);
+            self.pull_ahead(reference, &mut ahead);
             let Some(slot) = self.streams.get_mut(reference) else { continue };
             if slot.queued.is_empty() {
                 continue;
@@ -113,13 +115,30 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
+    /// The topics with pending batches for this stream.
+    fn waiting_for(
+        &self,
+        slot: &Slot<O>,
+        pending: &HashSet<usize>,
+    ) -> SmallVec<[(usize, &Batch); 4]> {
+        let batch = |id: usize| (id, &self.topics[id].pending);
+        // Without patterns, its own topics suffice, if they are fewer.
+        if slot.subscription.patterns.is_empty() && slot.topics.len() <= pending.len() {
+            let own = slot.topics.iter().map(|id| *id as usize);
+            return own.filter(|id| pending.contains(id)).map(batch).collect();
+        }
+        let wanted = pending.iter().copied();
+        let wanted = wanted.filter(|id| slot.subscription.wants(&self.topics[*id].topic));
+        wanted.map(batch).collect()
+    }
+
     /// Keeps each stream's events of one partition in order. If the stream gets an event while
     /// older events of the partition wait for another topic's tick, the older events leave with it.
     /// At their own tick, the stream skips them by its position.
     ///
     /// Without this step the newer event would advance the cursor, and the older events would be
     /// skipped as already sent.
-    fn pull_ahead(&mut self, reference: SlotRef) {
+    fn pull_ahead(&mut self, reference: SlotRef, frames: &mut FramesAhead) {
         let Some(slot) = self.streams.get(reference) else { return };
         if !slot.may_interleave || slot.awaited > 0 {
             return;
@@ -139,19 +158,10 @@ impl<O: Outlet> ManagerState<O> {
                 // The usual case: all events of the partition leave at one tick.
                 continue;
             }
-            // The pending batches for this stream. Without patterns, its own topics suffice.
-            let waiting: SmallVec<[&Batch; 4]> = if slot.subscription.patterns.is_empty() {
-                let own = slot.topics.iter().map(|id| *id as usize);
-                own.filter(|id| pending.contains(id)).map(|id| &self.topics[id].pending).collect()
-            } else {
-                let wanted = pending.iter().filter(|id| slot.wants(**id, &self.topics[**id].topic));
-                wanted.map(|id| &self.topics[*id].pending).collect()
-            };
-            let last = last_with_merged(&waiting, last);
-            ahead.extend(waiting.iter().filter_map(|batch| {
-                let older = batch.iter().filter(|event| event.oldest_sequence() < last);
-                Frame::new(older.cloned().collect())
-            }));
+            let waiting = self.waiting_for(slot, pending);
+            let last = last_with_merged(waiting.iter().map(|(_, batch)| *batch), last);
+            let older = waiting.iter().filter_map(|(id, batch)| frames.get(*id, batch, last));
+            ahead.extend(older);
         }
         if let Some(slot) = self.streams.get_mut(reference) {
             slot.queued.extend(ahead);
@@ -159,19 +169,37 @@ impl<O: Outlet> ManagerState<O> {
     }
 }
 
+/// The frames of events leaving ahead of their tick in one turn. Streams alike share them, so each
+/// is encoded once.
+#[derive(Default)]
+struct FramesAhead(HashMap<(usize, u64), Option<Arc<Frame>>>);
+
+impl FramesAhead {
+    /// The events of a topic's batch older than `last`, in a frame.
+    fn get(&mut self, id: usize, batch: &Batch, last: u64) -> Option<Arc<Frame>> {
+        let frame = self.0.entry((id, last)).or_insert_with(|| {
+            let older = batch.iter().filter(|event| event.oldest_sequence() < last);
+            Frame::new(older.map(WaitingEvent::to_event).collect())
+        });
+        frame.clone()
+    }
+}
+
 /// The sequence bound of the events leaving together with the event `last`. A merged event leaves
 /// if its oldest part is before the bound. Its own sequence may be higher; then everything older
-/// than it leaves too. Repeats until the bound is stable.
-fn last_with_merged(waiting: &[&Batch], mut last: u64) -> u64 {
-    loop {
-        let leaving = waiting.iter().flat_map(|batch| batch.iter());
-        let leaving = leaving.filter(|event| event.oldest_sequence() < last);
-        let Some(newest) = leaving.map(|event| event.sequence).max().filter(|new| *new > last)
-        else {
-            return last;
-        };
-        last = newest;
+/// than it leaves too.
+fn last_with_merged<'a>(waiting: impl Iterator<Item = &'a Batch>, mut last: u64) -> u64 {
+    let merged = waiting.flat_map(Batch::merged);
+    let mut merged: Vec<_> =
+        merged.map(|event| (event.oldest_sequence(), event.sequence())).collect();
+    merged.sort_unstable();
+    for (oldest, newest) in merged {
+        if oldest >= last {
+            break;
+        }
+        last = last.max(newest);
     }
+    last
 }
 
 /// Queues a frame for a stream wanting at least one of its events: once, even if several patterns

@@ -16,7 +16,6 @@ use crate::{
     partition_log::Replay,
     sse::ShutdownReason,
     subscription::ResolvedSubscription,
-    topic::Topic,
     topic_manager::{
         Changes,
         frame::{Begin, Frames, Opening},
@@ -147,13 +146,6 @@ pub struct Attachment {
     /// The stream's id, or an own id for an attachment added by a change.
     pub id: StreamId,
     pub interest: Arc<Interest>,
-}
-
-impl<O> Slot<O> {
-    /// Whether the subscription names the topic, or one of its patterns matches it.
-    pub fn wants(&self, id: usize, topic: &Topic) -> bool {
-        self.topics.contains(&(id as u32)) || self.subscription.patterns.matches(topic)
-    }
 }
 
 /// Refers to a stream while it is open; afterwards to nothing.

@@ -73,7 +73,7 @@ impl Reference {
 
     /// The indices of the event and of the events merged into it.
     pub fn all_in(&self, event: &SequencedEvent) -> Vec<usize> {
-        let merged = event.collapsed.iter().flatten().copied().chain([event.sequence]);
+        let merged = event.merged().iter().copied().chain([event.sequence]);
         merged.map(|sequence| self.by_place[&(event.topic.as_str(), sequence)]).collect()
     }
 

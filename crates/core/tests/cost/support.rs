@@ -1,0 +1,106 @@
+//! Streams, events and counts for the tests of cost.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use allocation_counter::AllocationInfo;
+use fanfare_core::{
+    connection::{ConnectionSpec, ConnectionState, Next, WorkerContext},
+    cursor::Epoch,
+    event::{EventBody, SequencedEvent},
+    partition_log::Replay,
+    policy::{Conflate, Flush, Policy, Rate, SlowConsumer},
+    subscription::{ResolvedSubscription, Subscription},
+    topic::Topic,
+    topic_manager::Opening,
+};
+
+/// The allocations of a run.
+pub fn cost(run: impl FnOnce()) -> AllocationInfo {
+    let mut run = Some(run);
+    allocation_counter::measure(|| run.take().into_iter().for_each(|run| run()))
+}
+
+/// Asserts a linear cost: four times the input costs at most five times as many allocations and
+/// bytes.
+pub fn assert_linear(count: usize, mut cost_of: impl FnMut(usize) -> AllocationInfo) {
+    let (one, four) = (cost_of(count), cost_of(4 * count));
+    assert!(four.count_total <= 5 * one.count_total, "{one:?}, four times the input: {four:?}");
+    assert!(four.bytes_total <= 5 * one.bytes_total, "{one:?}, four times the input: {four:?}");
+}
+
+pub fn policy(flush: Flush) -> Arc<Policy> {
+    Arc::new(Policy {
+        entry: None,
+        flush,
+        tick: Duration::from_millis(100),
+        conflate: Conflate::None,
+        history_events: 1000,
+        history_ttl: Duration::from_secs(3600),
+        rate: None,
+    })
+}
+
+/// An event of partition 0 with a collapse key.
+pub fn event(
+    topic: &Topic,
+    policy: &Arc<Policy>,
+    sequence: u64,
+    collapse: Option<&str>,
+) -> Arc<SequencedEvent> {
+    Arc::new(SequencedEvent {
+        topic: topic.clone(),
+        partition: 0,
+        epoch: Epoch::new(1),
+        sequence,
+        published_at: Instant::now(),
+        policy: policy.clone(),
+        body: Arc::new(EventBody {
+            event_type: None,
+            key: None,
+            collapse: collapse.map(Into::into),
+            lines: "data: {}\n".into(),
+            data_at: 0,
+            is_json: true,
+            topic_count: 1,
+        }),
+        collapsed: None,
+    })
+}
+
+pub fn resolved(names: &[&str]) -> Arc<ResolvedSubscription> {
+    let subscription = Subscription::new().topics(names.iter().copied());
+    Arc::new(subscription.resolve(100_000, 1).unwrap())
+}
+
+/// An open stream of partition 0, with everything before its first event taken.
+pub fn open_stream(
+    subscription: &Arc<ResolvedSubscription>,
+    worker: &mut WorkerContext,
+    now: Instant,
+) -> ConnectionState {
+    let spec = Arc::new(ConnectionSpec {
+        rate: Rate { events_per_second: 0, burst: 1 },
+        max_outbox_bytes: 1 << 30,
+        slow_consumer: SlowConsumer::Disconnect,
+        write_timeout: Duration::from_secs(60),
+    });
+    let mut stream =
+        ConnectionState::new(spec, Duration::from_secs(1), subscription.clone(), worker, now);
+    let replay =
+        Replay { epoch: Epoch::new(1), start: 0, head: 0, events: Vec::new(), missed: None };
+    stream.on_opened(Opening { replays: vec![(0, replay)] }, "1", 0);
+    take_all(&mut stream, worker, now);
+    stream
+}
+
+/// Takes all output. Returns its text.
+pub fn take_all(stream: &mut ConnectionState, worker: &mut WorkerContext, now: Instant) -> String {
+    let mut text = Vec::new();
+    while let Next::Write(piece) = stream.next(worker, now) {
+        text.extend_from_slice(&piece.bytes);
+    }
+    String::from_utf8(text).unwrap()
+}
