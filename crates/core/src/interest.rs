@@ -1,18 +1,17 @@
 //! The interest of a stream: topics, patterns, event types, and its start.
 
 use std::{
-    collections::BTreeMap,
-    hash::{Hash, Hasher},
-    sync::{Arc, LazyLock},
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
 };
 
-use smallvec::{SmallVec, smallvec};
+use smallvec::SmallVec;
 
 use crate::{
     cursor::{Cursor, Epoch},
     event::SequencedEvent,
-    pattern_index::PatternIndex,
-    topic::{Pattern, Topic},
+    pattern_set::PatternSet,
+    topic::Topic,
 };
 
 /// Topics of one stream. One or two topics, the usual case, need no heap memory.
@@ -23,7 +22,7 @@ pub type Topics = SmallVec<[Topic; 2]>;
 pub struct Interest {
     /// Topics of this partition not covered by a pattern of the same stream.
     pub topics: Topics,
-    /// All patterns of the stream; each may match topics of any partition.
+    /// Patterns of the stream; each may match topics of any partition.
     pub patterns: Arc<PatternSet>,
     pub types: TypeFilter,
 }
@@ -52,16 +51,17 @@ impl Interest {
         by_partition.into_iter().map(|(number, topics)| (number, interest(topics))).collect()
     }
 
-    /// This interest without one of its topics, and an interest in this topic alone.
-    pub fn without(&self, topic: &Topic) -> (Self, Self) {
-        let left = self.topics.iter().filter(|other| *other != topic).cloned().collect();
-        let (patterns, types) = (self.patterns.clone(), self.types.clone());
-        let only = Self {
-            topics: smallvec![topic.clone()],
-            patterns: PatternSet::none(),
-            types: types.clone(),
-        };
-        (Self { topics: left, patterns, types }, only)
+    /// This interest without these topics, and an interest in the removed topics alone; `None` if
+    /// it has none of them.
+    pub fn without(&self, gone: &HashSet<&Topic>) -> Option<(Self, Self)> {
+        let (only, left): (Topics, Topics) =
+            self.topics.iter().cloned().partition(|topic| gone.contains(topic));
+        if only.is_empty() {
+            return None;
+        }
+        let (patterns, types) = (PatternSet::none(), self.types.clone());
+        let only = Self { topics: only, patterns, types };
+        Some((Self { topics: left, ..self.clone() }, only))
     }
 
     /// Whether the interest has neither topics nor patterns.
@@ -72,69 +72,6 @@ impl Interest {
     /// Whether one of the patterns matches.
     pub fn matches_pattern(&self, topic: &Topic) -> bool {
         self.patterns.matches(topic)
-    }
-}
-
-/// The patterns of one stream, matched together.
-#[derive(Debug, Default)]
-pub struct PatternSet {
-    patterns: Box<[Pattern]>,
-    index: PatternIndex<()>,
-}
-
-impl PatternSet {
-    /// The empty set, one for all streams.
-    pub fn none() -> Arc<Self> {
-        static NONE: LazyLock<Arc<PatternSet>> = LazyLock::new(Arc::default);
-        NONE.clone()
-    }
-
-    /// The set of these patterns; without patterns, the shared empty set.
-    pub fn of(patterns: Vec<Pattern>) -> Arc<Self> {
-        if patterns.is_empty() { Self::none() } else { Arc::new(Self::new(patterns)) }
-    }
-
-    pub fn new(mut patterns: Vec<Pattern>) -> Self {
-        patterns.sort_unstable();
-        patterns.dedup();
-        let mut index = PatternIndex::default();
-        for pattern in &patterns {
-            index.insert(pattern, ());
-        }
-        Self { patterns: patterns.into(), index }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.patterns.is_empty()
-    }
-
-    pub fn len(&self) -> usize {
-        self.patterns.len()
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = &Pattern> {
-        self.patterns.iter()
-    }
-
-    /// Whether one of the patterns matches.
-    pub fn matches(&self, topic: &Topic) -> bool {
-        let mut matched = false;
-        self.index.for_each_match(topic, |()| matched = true);
-        matched
-    }
-}
-
-impl PartialEq for PatternSet {
-    fn eq(&self, other: &Self) -> bool {
-        self.patterns == other.patterns
-    }
-}
-
-impl Eq for PatternSet {}
-
-impl Hash for PatternSet {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.patterns.hash(state);
     }
 }
 

@@ -1,13 +1,14 @@
 //! Subscriptions: the builder for embedders, and the resolved form in the hub.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
     error::SubscribeError,
     event::{MAX_FIELD_BYTES, SequencedEvent},
-    interest::{Interest, PatternSet, Start, StartFrom, Topics, TypeFilter},
+    interest::{Interest, Start, StartFrom, Topics, TypeFilter},
+    pattern_set::{PatternSet, Patterns},
     shared_names::SharedNames,
     topic::{Pattern, Topic},
     user::User,
@@ -136,7 +137,7 @@ impl Subscription {
         if patterns.len() > limits.max_patterns {
             return Err(SubscribeError::TooManyPatterns { max_count: limits.max_patterns });
         }
-        let patterns = PatternSet::of(patterns);
+        let patterns: Patterns = [PatternSet::of(patterns)].into_iter().collect();
         let topics = names.iter().filter_map(Pattern::to_topic);
         let mut topics: Topics = topics.filter(|topic| !patterns.matches(topic)).collect();
         topics.shrink_to_fit();
@@ -174,16 +175,17 @@ impl StreamOptions {
     }
 }
 
-/// Removes before adding: an item of both lists stays.
+/// A sorted list after a change, each item once.
 fn changed<T: Ord>(
-    mut all: BTreeSet<T>,
+    mut all: Vec<T>,
     add: impl IntoIterator<Item = T>,
-    remove: impl IntoIterator<Item = T>,
-) -> BTreeSet<T> {
-    remove.into_iter().for_each(|one| {
-        all.remove(&one);
-    });
+    is_removed: impl Fn(&T) -> bool,
+) -> Vec<T> {
+    all.retain(|one| !is_removed(one));
     all.extend(add);
+    // A stable sort takes linear time for a sorted list with few additions.
+    all.sort();
+    all.dedup();
     all
 }
 
@@ -217,7 +219,7 @@ pub struct ResolvedSubscription {
     names: Option<Box<[Pattern]>>,
     /// Topics not covered by a pattern of the stream, each once, sorted.
     pub topics: Topics,
-    pub patterns: Arc<PatternSet>,
+    pub patterns: Patterns,
     pub types: TypeFilter,
     pub start: Start,
     pub format: Format,
@@ -251,7 +253,7 @@ impl ResolvedSubscription {
         Ok(Self {
             names: Some([feed.user.notifications().into()].into()),
             topics: topics.into_iter().collect(),
-            patterns: PatternSet::none(),
+            patterns: Patterns::default(),
             start: options.start()?,
             format: options.format.unwrap_or_default(),
             types: check_types(options.types, limits.max_types)?,
@@ -284,11 +286,12 @@ impl ResolvedSubscription {
         self.topics.len() + usize::from(!self.types.is_all())
     }
 
-    /// The stream's interest in each of its partitions, ascending.
+    /// The interest of a stream in each of its partitions, ascending. Its patterns must not have
+    /// changed: later sets have attachments of their own.
     pub fn interests(&self, partition_count: u16) -> Vec<(u16, Arc<Interest>)> {
         // A feed has all partitions: its cursor then covers authors followed while the client was
         // away.
-        let (topics, patterns, types) = (&self.topics, &self.patterns, &self.types);
+        let (topics, patterns, types) = (&self.topics, &self.patterns.first(), &self.types);
         let is_everywhere = self.feed.is_some();
         let all = Interest::by_partition(topics, patterns, types, partition_count, is_everywhere);
         all.into_iter().map(|(number, interest)| (number, Arc::new(interest))).collect()
@@ -336,26 +339,22 @@ impl ResolvedSubscription {
         muted: Option<Arc<[String]>>,
         limits: StreamLimits,
     ) -> Result<Self, TooMany> {
-        let names: BTreeSet<Pattern> = match &self.names {
-            Some(names) => names.iter().cloned().collect(),
+        let kept: HashSet<&Pattern> = add.iter().collect();
+        let removed: HashSet<&Pattern> =
+            remove.iter().filter(|name| !kept.contains(name)).collect();
+        let names: Vec<Pattern> = match &self.names {
+            Some(names) => names.to_vec(),
             None => self.topics.iter().cloned().map(Pattern::from).collect(),
         };
-        let names = changed(names, add.iter().cloned(), remove.iter().cloned());
-        let wild = |all: &[Pattern]| -> Vec<Pattern> {
-            all.iter().filter(|one| one.has_wildcard()).cloned().collect()
-        };
-        let patterns = changed(self.patterns.iter().cloned().collect(), wild(add), wild(remove));
-        // Unchanged patterns keep their set: the stream's attachments share it and its index.
-        let patterns = match patterns.iter().eq(self.patterns.iter()) {
-            true => self.patterns.clone(),
-            false => PatternSet::of(patterns.into_iter().collect()),
-        };
+        let names = changed(names, add.iter().cloned(), |name| removed.contains(name));
+        let wild = add.iter().filter(|one| one.has_wildcard());
+        let patterns = self.patterns.changed(wild.cloned().collect(), &removed);
         // A removed pattern uncovers topics also named by the client: they become topics of their
         // own. The client of a feed names no topics.
         let named = names.iter().filter(|_| self.feed.is_none()).chain(add);
         let added = named.filter_map(Pattern::to_topic).filter(|topic| !patterns.matches(topic));
-        let removed = remove.iter().filter_map(Pattern::to_topic);
-        let topics = changed(self.topics.iter().cloned().collect(), added, removed);
+        let removed: HashSet<Topic> = removed.iter().filter_map(|name| name.to_topic()).collect();
+        let topics = changed(self.topics.to_vec(), added, |topic| removed.contains(topic));
         let mut topics: Topics = topics.into_iter().collect();
         topics.shrink_to_fit();
         // The same count as on a reconnect: otherwise the client could not open the stream again.
@@ -369,7 +368,7 @@ impl ResolvedSubscription {
         Ok(Self {
             names: match self.feed {
                 Some(_) => self.names.clone(),
-                None => (!patterns.is_empty()).then(|| names.into_iter().collect()),
+                None => (!patterns.is_empty()).then(|| names.into()),
             },
             topics,
             patterns,

@@ -2,13 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use slab::Slab;
 use smallvec::SmallVec;
 
 use crate::{
     ids::ManagerId,
-    interest::{Interest, PatternSet, TypeFilter},
-    pattern_index::PatternIndex,
+    interest::{Interest, TypeFilter},
+    pattern_set::{PatternSet, PatternSetId, sets_matching},
     topic::Topic,
 };
 
@@ -20,22 +19,20 @@ struct Group {
     stream_count: usize,
 }
 
-/// The key of a group of streams with patterns: the whole pattern set. So a stream counts once,
-/// even if two of its patterns match an event.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct PatternGroup {
-    manager: ManagerId,
-    patterns: Arc<PatternSet>,
-    types: TypeFilter,
+/// The streams with one pattern set.
+#[derive(Debug)]
+struct PatternGroups {
+    /// Keeps the set's id.
+    _set: Arc<PatternSet>,
+    groups: SmallVec<[Group; 1]>,
 }
 
 /// All listeners of a partition.
 #[derive(Debug, Default)]
 pub struct Listeners {
     topics: HashMap<Topic, SmallVec<[Group; 1]>>,
-    groups: Slab<(PatternGroup, usize)>,
-    group_keys: HashMap<PatternGroup, usize>,
-    patterns: PatternIndex<usize>,
+    /// By pattern set. The index of the patterns is shared with all partitions.
+    patterns: HashMap<PatternSetId, PatternGroups>,
 }
 
 /// The receivers of an event.
@@ -58,51 +55,32 @@ impl Listeners {
     /// Adds a stream.
     pub fn attach(&mut self, manager: ManagerId, interest: &Interest) {
         for topic in &interest.topics {
-            let groups = self.topics.entry(topic.clone()).or_default();
-            match groups.iter_mut().find(|group| group.is(manager, &interest.types)) {
-                Some(group) => group.stream_count += 1,
-                None => {
-                    groups.push(Group { manager, types: interest.types.clone(), stream_count: 1 });
-                }
-            }
+            add(self.topics.entry(topic.clone()).or_default(), manager, &interest.types);
         }
         if interest.patterns.is_empty() {
             return;
         }
-        let key = PatternGroup::of(manager, interest);
-        if let Some(group) = self.group_keys.get(&key) {
-            self.groups[*group].1 += 1;
-            return;
-        }
-        let group = self.groups.insert((key.clone(), 1));
-        for pattern in interest.patterns.iter() {
-            self.patterns.insert(pattern, group);
-        }
-        self.group_keys.insert(key, group);
+        let set = &interest.patterns;
+        let new = || PatternGroups { _set: set.clone(), groups: SmallVec::new() };
+        let groups = &mut self.patterns.entry(set.id()).or_insert_with(new).groups;
+        add(groups, manager, &interest.types);
     }
 
     /// Removes one stream attached with this interest.
     pub fn detach(&mut self, manager: ManagerId, interest: &Interest) {
         for topic in &interest.topics {
             let Some(groups) = self.topics.get_mut(topic) else { continue };
-            if let Some(group) = groups.iter_mut().find(|group| group.is(manager, &interest.types))
-            {
-                group.stream_count -= 1;
-            }
-            groups.retain(|group| group.stream_count > 0);
+            remove(groups, manager, &interest.types);
             if groups.is_empty() {
                 self.topics.remove(topic);
             }
         }
-        if interest.patterns.is_empty() {
-            return;
-        }
-        let Some(group) = self.group_keys.get(&PatternGroup::of(manager, interest)).copied() else {
-            return;
-        };
-        self.groups[group].1 -= 1;
-        if self.groups[group].1 == 0 {
-            self.remove_group(group);
+        let set = interest.patterns.id();
+        if let Some(PatternGroups { groups, .. }) = self.patterns.get_mut(&set) {
+            remove(groups, manager, &interest.types);
+            if groups.is_empty() {
+                self.patterns.remove(&set);
+            }
         }
     }
 
@@ -112,10 +90,10 @@ impl Listeners {
             groups.retain(|group| group.manager != manager);
             !groups.is_empty()
         });
-        let its = self.groups.iter().filter(|(_, (key, _))| key.manager == manager);
-        for group in its.map(|(group, _)| group).collect::<Vec<_>>() {
-            self.remove_group(group);
-        }
+        self.patterns.retain(|_, PatternGroups { groups, .. }| {
+            groups.retain(|group| group.manager != manager);
+            !groups.is_empty()
+        });
     }
 
     /// Whether a stream names the topic. Patterns do not count.
@@ -148,35 +126,34 @@ impl Listeners {
         if self.patterns.is_empty() {
             return receivers;
         }
-        let mut matching: SmallVec<[usize; 8]> = SmallVec::new();
-        self.patterns.for_each_match(topic, |group| matching.push(group));
-        matching.sort_unstable();
-        matching.dedup();
-        for (key, stream_count) in matching.into_iter().map(|group| &self.groups[group]) {
-            if wants(&key.types) {
-                receivers.add(key.manager, *stream_count);
+        let sets = sets_matching(topic);
+        let sets = sets.iter().filter_map(|set| self.patterns.get(set));
+        for group in sets.flat_map(|set| &set.groups) {
+            if wants(&group.types) {
+                receivers.add(group.manager, group.stream_count);
             }
         }
         receivers
     }
+}
 
-    fn remove_group(&mut self, group: usize) {
-        let (key, _) = self.groups.remove(group);
-        for pattern in key.patterns.iter() {
-            self.patterns.remove(pattern, group);
-        }
-        self.group_keys.remove(&key);
+fn add(groups: &mut SmallVec<[Group; 1]>, manager: ManagerId, types: &TypeFilter) {
+    match groups.iter_mut().find(|group| group.is(manager, types)) {
+        Some(group) => group.stream_count += 1,
+        None => groups.push(Group { manager, types: types.clone(), stream_count: 1 }),
+    }
+}
+
+fn remove(groups: &mut SmallVec<[Group; 1]>, manager: ManagerId, types: &TypeFilter) {
+    let Some(place) = groups.iter().position(|group| group.is(manager, types)) else { return };
+    groups[place].stream_count -= 1;
+    if groups[place].stream_count == 0 {
+        groups.remove(place);
     }
 }
 
 impl Group {
     fn is(&self, manager: ManagerId, types: &TypeFilter) -> bool {
         self.manager == manager && self.types == *types
-    }
-}
-
-impl PatternGroup {
-    fn of(manager: ManagerId, interest: &Interest) -> Self {
-        Self { manager, patterns: interest.patterns.clone(), types: interest.types.clone() }
     }
 }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    interest::{PatternSet, TypeFilter},
+    interest::TypeFilter,
+    pattern_set::PatternSet,
     policy::{Conflate, Policy},
     testing,
     topic::Pattern,
@@ -38,7 +39,7 @@ fn append(log: &mut PartitionLog, topic: &str, now: Instant) -> Option<u16> {
 fn interest(topics: &[&str], patterns: &[&str]) -> Interest {
     let topics = topics.iter().map(|topic| Topic::parse(topic).unwrap()).collect();
     let patterns = patterns.iter().map(|pattern| Pattern::parse(pattern).unwrap()).collect();
-    let patterns = Arc::new(PatternSet::new(patterns));
+    let patterns = PatternSet::of(patterns);
     Interest { topics, patterns, types: TypeFilter::default() }
 }
 

@@ -2,14 +2,20 @@
 //! one change at a time. A change finishes after all partitions have attached the added topics:
 //! every event published after the answer reaches the stream.
 
-use std::{collections::VecDeque, mem::take, sync::Arc, time::Instant};
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    mem::take,
+    sync::Arc,
+    time::Instant,
+};
 
 use crate::{
     batch::WaitingEvent,
     ids::StreamId,
-    interest::{Interest, PatternSet, StartFrom, Topics},
+    interest::{Interest, StartFrom, Topics},
     partition::InterestChange,
     partition_log::Replay,
+    pattern_set::{PatternSet, PatternSetId},
     subscription::{Change, ResolvedSubscription, TooMany},
     topic::{Pattern, Topic},
     topic_manager::{
@@ -124,8 +130,12 @@ impl<O: Outlet> ManagerState<O> {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         // Split while the old subscription is here: the attached interests follow from it.
         slot.attachments.split(slot.stream, &slot.subscription, self.spec.partition_count);
-        slot.subscription = Arc::new(changed);
-        slot.outlet.change(&slot.subscription, None);
+        let changed = Arc::new(changed);
+        let before = std::mem::replace(&mut slot.subscription, changed.clone());
+        slot.outlet.change(&changed, None);
+        self.leave_sets(reference, before.patterns.without(&changed.patterns));
+        self.join_sets(reference, changed.patterns.without(&before.patterns));
+        let Some(slot) = self.streams.get_mut(reference) else { return };
         let mut attach = added.interests(&slot.subscription, self.spec.partition_count);
         // Detach old attachments only after the partitions have answered all new ones: a topic may
         // be in both, and detaching first would lose events in between.
@@ -147,14 +157,25 @@ impl<O: Outlet> ManagerState<O> {
         topic.map_or(name, |(topic, _)| topic.clone().into())
     }
 
-    /// Adds the stream to the subscribers of the added topics and patterns.
-    fn join(&mut self, reference: SlotRef, added: &Difference) {
-        for pattern in &added.patterns {
-            self.patterns.insert(pattern, reference);
+    /// Removes the stream from the subscribers of pattern sets.
+    fn leave_sets<'a>(
+        &mut self,
+        reference: SlotRef,
+        sets: impl Iterator<Item = &'a Arc<PatternSet>>,
+    ) {
+        for set in sets {
+            if let Some((_, subscribers)) = self.patterns.get_mut(&set.id()) {
+                subscribers.remove(reference);
+                self.drop_set_if_unused(set);
+            }
         }
+    }
+
+    /// Adds the stream to the subscribers of the added topics.
+    fn join(&mut self, reference: SlotRef, added: &Difference) {
         for topic in &added.topics {
             let id = self.topic_id(topic);
-            self.topics[id].subscribers.push(reference);
+            self.topics[id].subscribers.add(reference);
             if let Some(slot) = self.streams.get_mut(reference) {
                 slot.topics.push(id as u32);
             }
@@ -165,19 +186,15 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Removes the stream from the subscribers of the removed topics and patterns. Returns the
-    /// attachments to detach. Adds the remaining patterns of a set to `attach`.
+    /// Removes the stream from the subscribers of the removed topics. Returns the attachments to
+    /// detach. Adds the remaining patterns of a set to `attach`.
     fn leave(
         &mut self,
         reference: SlotRef,
         gone: &Difference,
         attach: &mut Vec<(u16, Interest)>,
     ) -> Vec<Attachment> {
-        let topics = gone.topics.iter().filter_map(|topic| self.leave_topic(reference, topic));
-        let mut detach: Vec<Attachment> = topics.collect();
-        for pattern in &gone.patterns {
-            self.patterns.remove(pattern, reference);
-        }
+        let mut detach = self.leave_topics(reference, &gone.topics);
         if !gone.patterns.is_empty() {
             self.renew_patterns(reference, &gone.patterns, attach, &mut detach);
         }
@@ -247,23 +264,26 @@ impl<O: Outlet> ManagerState<O> {
         }
     }
 
-    /// Removes a named topic from the stream. Returns the attachment to detach.
-    fn leave_topic(&mut self, reference: SlotRef, topic: &Topic) -> Option<Attachment> {
-        let slot = self.streams.get_mut(reference)?;
-        let id = self.topic_ids.get(topic).copied()?;
-        slot.topics.retain(|other| *other != id as u32);
-        let mut part = None;
+    /// Removes named topics from the stream. Returns the attachments to detach.
+    fn leave_topics(&mut self, reference: SlotRef, gone: &[Topic]) -> Vec<Attachment> {
+        let ids = gone.iter().filter_map(|topic| self.topic_ids.get(topic).copied());
+        let ids: HashSet<usize> = ids.collect();
+        let Some(slot) = self.streams.get_mut(reference) else { return Vec::new() };
+        slot.topics.retain(|id| !ids.contains(&(*id as usize)));
+        // All at once: a pass for each topic would take quadratic time.
+        let gone: HashSet<&Topic> = gone.iter().collect();
+        let mut detach = Vec::new();
         for attachment in &mut slot.attachments.parts {
-            if attachment.interest.topics.contains(topic) {
-                let (without, only) = attachment.interest.without(topic);
-                attachment.interest = Arc::new(without);
-                let interest = Arc::new(only);
-                part = Some(Attachment { interest, ..*attachment });
+            if let Some((left, only)) = attachment.interest.without(&gone) {
+                attachment.interest = Arc::new(left);
+                detach.push(Attachment { interest: Arc::new(only), ..*attachment });
             }
         }
-        self.topics[id].subscribers.retain(|other| *other != reference);
-        self.drop_topic_if_unused(id);
-        part
+        for id in ids {
+            self.topics[id].subscribers.remove(reference);
+            self.drop_topic_if_unused(id);
+        }
+        detach
     }
 
     /// Partitions attach patterns as whole sets. If a change removes some patterns of a set, attach
@@ -276,23 +296,26 @@ impl<O: Outlet> ManagerState<O> {
         detach: &mut Vec<Attachment>,
     ) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
+        let gone: HashSet<&Pattern> = gone.iter().collect();
+        // Most sets are attached in every partition.
+        let mut renewed: HashMap<PatternSetId, Option<Arc<PatternSet>>> = HashMap::new();
         for attachment in &mut slot.attachments.parts {
-            if !attachment.interest.patterns.iter().any(|pattern| gone.contains(pattern)) {
-                continue;
-            }
-            let left = attachment.interest.patterns.iter().filter(|one| !gone.contains(one));
-            let left: Vec<Pattern> = left.cloned().collect();
-            let interest = &attachment.interest;
-            let types = interest.types.clone();
-            let only = |patterns, types| Interest { topics: Topics::new(), patterns, types };
-            let old = Arc::new(only(interest.patterns.clone(), types.clone()));
-            let topics = interest.topics.clone();
+            let interest = attachment.interest.clone();
+            let renew = || interest.patterns.without(&gone);
+            let left = renewed.entry(interest.patterns.id()).or_insert_with(renew);
+            let Some(left) = left else { continue };
+            let types = &interest.types;
+            let only = |patterns: &Arc<PatternSet>| {
+                let (patterns, types) = (patterns.clone(), types.clone());
+                Interest { topics: Topics::new(), patterns, types }
+            };
+            let old = Arc::new(only(&interest.patterns));
             detach.push(Attachment { interest: old, ..*attachment });
+            let (topics, types) = (interest.topics.clone(), types.clone());
             attachment.interest =
-                Arc::new(Interest { topics, patterns: PatternSet::none(), types: types.clone() });
+                Arc::new(Interest { topics, patterns: PatternSet::none(), types });
             if !left.is_empty() {
-                let patterns = PatternSet::of(left);
-                attach.push((attachment.partition, only(patterns, types)));
+                attach.push((attachment.partition, only(left)));
             }
         }
     }
@@ -319,20 +342,30 @@ impl<O: Outlet> ManagerState<O> {
 
 /// The difference between two subscriptions.
 struct Difference {
+    /// Sorted.
     topics: Vec<Topic>,
     patterns: Vec<Pattern>,
 }
 
 impl Difference {
+    /// Whether the topic is in the difference, by name or pattern.
     fn contains(&self, topic: &Topic) -> bool {
-        self.topics.contains(topic) || self.patterns.iter().any(|one| one.matches(topic.as_str()))
+        self.topics.binary_search(topic).is_ok()
+            || self.patterns.iter().any(|one| one.matches(topic.as_str()))
     }
 
     /// The removed part, then the added part.
     fn between(now: &ResolvedSubscription, before: &ResolvedSubscription) -> (Self, Self) {
         let only = |here: &ResolvedSubscription, there: &ResolvedSubscription| Self {
-            topics: minus(here.topics.iter(), |topic| there.topics.binary_search(topic).is_ok()),
-            patterns: minus(here.patterns.iter(), |one| there.patterns.iter().any(|o| o == *one)),
+            topics: minus(&here.topics, &there.topics),
+            // Common sets have no difference.
+            patterns: here
+                .patterns
+                .without(&there.patterns)
+                .flat_map(|set| set.iter())
+                .filter(|pattern| !there.patterns.contains(pattern))
+                .cloned()
+                .collect(),
         };
         (only(before, now), only(now, before))
     }
@@ -347,9 +380,12 @@ impl Difference {
     }
 }
 
-fn minus<'a, T: Clone + 'a>(
-    all: impl Iterator<Item = &'a T>,
-    is_out: impl Fn(&&T) -> bool,
-) -> Vec<T> {
-    all.filter(|one| !is_out(one)).cloned().collect()
+/// The items of `all` without those of `others`; both sorted.
+fn minus<T: Clone + Ord>(all: &[T], others: &[T]) -> Vec<T> {
+    let mut others = others.iter().peekable();
+    let mut is_left = |one: &&T| {
+        while others.next_if(|other| other < one).is_some() {}
+        others.peek() != Some(one)
+    };
+    all.iter().filter(&mut is_left).cloned().collect()
 }

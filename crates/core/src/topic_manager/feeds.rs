@@ -92,7 +92,7 @@ impl<O: Outlet> ManagerState<O> {
         let Some(id) = self.topic_ids.get(topic) else { return Vec::new() };
         let slots = self.topics[*id].subscribers.iter();
         let feeds = slots.filter_map(|slot| {
-            let subscription = &self.streams.get(*slot)?.subscription;
+            let subscription = &self.streams.get(slot)?.subscription;
             Some((subscription.feed.as_ref()?.user.hash64(), subscription.mutes(kind)))
         });
         feeds.collect()

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use crate::{
     batch::{Batch, WaitingEvent},
+    pattern_set::sets_matching,
     policy::Flush,
     sse::ShutdownReason,
     topic_manager::{
@@ -63,13 +64,16 @@ impl<O: Outlet> ManagerState<O> {
             };
             self.pending[usize::from(frame.partition)].remove(&id);
             self.activity.batch_events.push(frame.events.len());
-            for reference in &self.topics[id].subscribers {
-                queue(&mut self.streams, &mut dirty, *reference, &frame);
+            for reference in self.topics[id].subscribers.iter() {
+                queue(&mut self.streams, &mut dirty, reference, &frame);
             }
-            let streams = &mut self.streams;
-            self.patterns.for_each_match(&self.topics[id].topic, |reference| {
-                queue(streams, &mut dirty, reference, &frame);
-            });
+            if !self.patterns.is_empty() {
+                let sets = sets_matching(&self.topics[id].topic);
+                let sets = sets.iter().filter_map(|set| self.patterns.get(set));
+                for reference in sets.flat_map(|(_, subscribers)| subscribers.iter()) {
+                    queue(&mut self.streams, &mut dirty, reference, &frame);
+                }
+            }
             let policy = &frame.events[0].policy;
             if policy.flush == Flush::Leading {
                 // Begin a quiet tick: without another event, the entry then has no due moment, and

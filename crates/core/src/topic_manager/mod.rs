@@ -23,7 +23,7 @@ pub use frame::{Begin, Frame, Frames, Opening};
 use slab::Slab;
 use smallvec::SmallVec;
 pub use streams::Outlet;
-use streams::{Slot, SlotRef, Streams};
+use streams::{Slot, SlotRef, Streams, Subscribers};
 
 use crate::{
     batch::{Added, Batch},
@@ -31,7 +31,7 @@ use crate::{
     ids::StreamId,
     partition::{Delivery, InterestChange, Interruption},
     partition_log::Replay,
-    pattern_index::PatternIndex,
+    pattern_set::{PatternSet, PatternSetId},
     policy::{Flush, Policy},
     sse::ShutdownReason,
     subscription::{ResolvedSubscription, StreamLimits},
@@ -68,10 +68,8 @@ enum Deadline {
 /// A topic with subscribers here, or with pending events.
 struct TopicEntry {
     topic: Topic,
-    /// Streams naming the topic. Ended streams stay until they are more than half.
-    subscribers: SmallVec<[SlotRef; 2]>,
-    /// Ended streams among the subscribers.
-    left_count: usize,
+    /// Streams naming the topic.
+    subscribers: Subscribers,
     pending: Batch,
     /// The moment the pending events leave. For a leading topic without pending events: the end of
     /// its quiet tick.
@@ -92,7 +90,8 @@ pub struct ManagerState<O> {
     streams: Streams<O>,
     topics: Slab<TopicEntry>,
     topic_ids: HashMap<Topic, usize>,
-    patterns: PatternIndex<SlotRef>,
+    /// Streams by pattern set. The index of the patterns is shared with all workers.
+    patterns: HashMap<PatternSetId, (Arc<PatternSet>, Subscribers)>,
     /// Topics by the moment their pending events leave. Stale entries are skipped.
     due: BTreeMap<Instant, Vec<usize>>,
     /// Per partition, the topics with pending events.
@@ -123,7 +122,7 @@ impl<O: Outlet> ManagerState<O> {
             streams: Streams::default(),
             topics: Slab::new(),
             topic_ids: HashMap::new(),
-            patterns: PatternIndex::default(),
+            patterns: HashMap::new(),
             due: BTreeMap::new(),
             pending: vec![HashSet::new(); partitions],
             changes: (0..partitions).map(|_| Vec::new()).collect(),
@@ -170,14 +169,12 @@ impl<O: Outlet> ManagerState<O> {
         });
         // Subscribe before the partitions answer: live events follow an answer at once, and gather
         // in `queued` until the last answer.
-        for pattern in subscription.patterns.iter() {
-            self.patterns.insert(pattern, slot);
-        }
+        self.join_sets(slot, subscription.patterns.sets());
         let mut topics = SmallVec::new();
         topics.reserve_exact(subscription.topics.len());
         for topic in &subscription.topics {
             let id = self.topic_id(topic);
-            self.topics[id].subscribers.push(slot);
+            self.topics[id].subscribers.add(slot);
             topics.push(id as u32);
         }
         if let Some(slot) = self.streams.get_mut(slot) {
@@ -206,18 +203,14 @@ impl<O: Outlet> ManagerState<O> {
         let Some((reference, mut slot)) = self.streams.remove(stream) else { return };
         self.end_changes(&mut slot);
         for id in slot.topics.into_iter().map(|id| id as usize) {
-            let entry = &mut self.topics[id];
-            // Remove ended streams in bulk: removing each alone would scan all subscribers of a
-            // large topic every time.
-            entry.left_count += 1;
-            if entry.left_count * 2 > entry.subscribers.len() {
-                entry.subscribers.retain(|other| self.streams.get(*other).is_some());
-                entry.left_count = 0;
-            }
+            self.topics[id].subscribers.end_one(&self.streams);
             self.drop_topic_if_unused(id);
         }
-        for pattern in slot.subscription.patterns.iter() {
-            self.patterns.remove(pattern, reference);
+        for set in slot.subscription.patterns.sets() {
+            if let Some((_, subscribers)) = self.patterns.get_mut(&set.id()) {
+                subscribers.end_one(&self.streams);
+                self.drop_set_if_unused(set);
+            }
         }
         slot.attachments.split(stream, &slot.subscription, self.spec.partition_count);
         for attachment in slot.attachments.parts {
@@ -465,8 +458,7 @@ impl<O: Outlet> ManagerState<O> {
         }
         let id = self.topics.insert(TopicEntry {
             topic: topic.clone(),
-            subscribers: SmallVec::new(),
-            left_count: 0,
+            subscribers: Subscribers::default(),
             pending: Batch::default(),
             due: None,
         });
@@ -476,12 +468,27 @@ impl<O: Outlet> ManagerState<O> {
 
     fn drop_topic_if_unused(&mut self, id: usize) {
         let entry = &self.topics[id];
-        if entry.subscribers.len() == entry.left_count
-            && entry.pending.is_empty()
-            && entry.due.is_none()
-        {
+        if entry.subscribers.is_unused() && entry.pending.is_empty() && entry.due.is_none() {
             self.topic_ids.remove(&entry.topic);
             self.topics.remove(id);
+        }
+    }
+
+    /// Adds a stream to the subscribers of pattern sets.
+    fn join_sets<'a>(
+        &mut self,
+        reference: SlotRef,
+        sets: impl IntoIterator<Item = &'a Arc<PatternSet>>,
+    ) {
+        for set in sets {
+            let new = || (set.clone(), Subscribers::default());
+            self.patterns.entry(set.id()).or_insert_with(new).1.add(reference);
+        }
+    }
+
+    fn drop_set_if_unused(&mut self, set: &PatternSet) {
+        if self.patterns.get(&set.id()).is_some_and(|(_, subscribers)| subscribers.is_unused()) {
+            self.patterns.remove(&set.id());
         }
     }
 }

@@ -105,8 +105,8 @@ impl Attachments {
         }));
     }
 
-    /// Unites the attachments after the last change. Attachments with patterns stay separate: their
-    /// pattern sets do not follow from the subscription.
+    /// Unites the attachments after the last change. Attachments with patterns stay separate: a
+    /// stream can have several pattern sets.
     pub fn unite(&mut self) {
         if !self.is_forgotten && self.parts.iter().all(|one| one.interest.patterns.is_empty()) {
             let partitions = take(&mut self.parts).into_iter().map(|one| one.partition);
@@ -146,6 +146,46 @@ pub struct Attachment {
     /// The stream's id, or an own id for an attachment added by a change.
     pub id: StreamId,
     pub interest: Arc<Interest>,
+}
+
+/// The streams wanting a topic, or having a pattern set. Ended streams stay until they are more
+/// than half: removing each alone would scan all of a large topic every time.
+#[derive(Debug, Default)]
+pub struct Subscribers {
+    slots: SmallVec<[SlotRef; 2]>,
+    /// Ended streams among them.
+    ended_count: usize,
+}
+
+impl Subscribers {
+    pub fn iter(&self) -> impl Iterator<Item = SlotRef> {
+        self.slots.iter().copied()
+    }
+
+    pub fn add(&mut self, reference: SlotRef) {
+        self.slots.push(reference);
+    }
+
+    /// Removes an open stream.
+    pub fn remove(&mut self, reference: SlotRef) {
+        if let Some(place) = self.slots.iter().position(|other| *other == reference) {
+            self.slots.swap_remove(place);
+        }
+    }
+
+    /// Counts a stream already removed from `streams`.
+    pub fn end_one<O>(&mut self, streams: &Streams<O>) {
+        self.ended_count += 1;
+        if self.ended_count * 2 > self.slots.len() {
+            self.slots.retain(|other| streams.get(*other).is_some());
+            self.ended_count = 0;
+        }
+    }
+
+    /// Whether no open stream is left.
+    pub fn is_unused(&self) -> bool {
+        self.slots.len() == self.ended_count
+    }
 }
 
 /// Refers to a stream while it is open; afterwards to nothing.

@@ -20,9 +20,9 @@ use fanfare_core::{
 
 use super::support::{cost, event, policy, resolved};
 
-/// Collects the frames of one stream.
+/// Collects the frames of streams.
 #[derive(Default, Clone)]
-struct Collected(Rc<RefCell<Vec<Frames>>>);
+pub struct Collected(Rc<RefCell<Vec<Frames>>>);
 
 impl fanfare_core::topic_manager::Outlet for Collected {
     fn open(&self, _: Opening) {}
@@ -39,12 +39,12 @@ impl fanfare_core::topic_manager::Outlet for Collected {
     fn end(&self, _: ShutdownReason, _: Option<Duration>, _: Frames) {}
 }
 
-fn manager(now: Instant) -> ManagerState<Collected> {
+pub fn manager_of(partition_count: u16, now: Instant) -> ManagerState<Collected> {
     ManagerState::new(ManagerSpec {
         start: now,
         ticks_from: now,
         tick_phase: 0,
-        partition_count: 1,
+        partition_count,
         heartbeat: Duration::from_secs(15),
         max_lifetime: Duration::ZERO,
         max_lifetime_jitter: Duration::ZERO,
@@ -60,7 +60,7 @@ fn streams_alike_share_the_frames_of_events_ahead_of_their_tick() {
     let now = Instant::now();
     let (slow, fast) = (Topic::parse("slow").unwrap(), Topic::parse("fast").unwrap());
     let subscription = resolved(&["slow", "fast"]);
-    let mut manager = manager(now);
+    let mut manager = manager_of(1, now);
     let collected = Collected::default();
     for stream in 1..=STREAMS {
         manager.open(stream, collected.clone(), &subscription, 0.0, now);

@@ -5,4 +5,5 @@
 
 mod ahead;
 mod collapse;
+mod patterns;
 mod support;

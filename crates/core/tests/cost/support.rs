@@ -7,11 +7,14 @@ use std::{
 
 use allocation_counter::AllocationInfo;
 use fanfare_core::{
+    budget::HistoryBudget,
     connection::{ConnectionSpec, ConnectionState, Next, WorkerContext},
     cursor::Epoch,
     event::{EventBody, SequencedEvent},
+    idempotency::IdBudget,
+    partition::{MemoryPartition, PartitionSpec, PartitionState},
     partition_log::Replay,
-    policy::{Conflate, Flush, Policy, Rate, SlowConsumer},
+    policy::{Conflate, Flush, Policies, Policy, Rate, SlowConsumer},
     subscription::{ResolvedSubscription, Subscription},
     topic::Topic,
     topic_manager::Opening,
@@ -68,6 +71,26 @@ pub fn event(
         }),
         collapsed: None,
     })
+}
+
+pub fn partition_spec(partition: u16, policy: Policy, max_history_bytes: usize) -> PartitionSpec {
+    let budget = || Arc::new(IdBudget::new(1_000_000));
+    PartitionSpec {
+        partition,
+        epoch: Epoch::new(1),
+        policies: Arc::new(Policies::new(policy, Vec::new())),
+        budget: Arc::new(HistoryBudget::new(max_history_bytes, 16, Instant::now())),
+        max_idle_topics: 1_000_000,
+        idempotency_window: Duration::from_secs(300),
+        remembered: budget(),
+        remembered_fan_outs: budget(),
+    }
+}
+
+pub fn memory_partition(partition: u16) -> PartitionState<()> {
+    let policy = Policy::clone(&policy(Flush::Leading));
+    let memory = MemoryPartition::new(partition_spec(partition, policy, 1 << 30));
+    PartitionState::Memory(Box::new(memory))
 }
 
 pub fn resolved(names: &[&str]) -> Arc<ResolvedSubscription> {
