@@ -44,6 +44,11 @@ impl HistoryBudget {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Whether the budget has room for more bytes.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.used_bytes().saturating_add(bytes) <= self.max_bytes
+    }
+
     pub fn used_bytes(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }

@@ -76,13 +76,14 @@ impl HistoryRing {
         self.evicted_through = self.evicted_through.max(sequence);
     }
 
-    /// Merges all events of another log after the sequence `after`. `lost_through` is the highest
-    /// sequence lost there. Returns the ring's events before the merge: the caller releases their
-    /// bytes from the budget, and adds the bytes of all events in the ring.
+    /// Merges events of another log. `lost_through` is the highest sequence lost there. `begin` is set
+    /// if the ring is then complete after this sequence: the other log's events must reach to the
+    /// ring's own complete part. Returns the ring's events before the merge: the caller releases
+    /// their bytes from the budget, and adds the bytes of all events in the ring.
     pub fn merge(
         &mut self,
         older: Vec<Arc<SequencedEvent>>,
-        after: u64,
+        begin: Option<u64>,
         lost_through: u64,
     ) -> Vec<Arc<SequencedEvent>> {
         let before: Vec<_> = std::mem::take(&mut self.events).into();
@@ -91,8 +92,9 @@ impl HistoryRing {
         let mut all: BTreeMap<u64, Arc<SequencedEvent>> = BTreeMap::new();
         all.extend(before.iter().chain(&older).map(|event| (event.sequence, event.clone())));
         self.keys.clear();
-        // With the other log's events the ring reaches back to `after`; the losses remain.
-        self.evicted_through = self.evicted_through.min(after).max(lost_through);
+        self.evicted_through =
+            begin.map_or(self.evicted_through, |begin| self.evicted_through.min(begin));
+        self.evicted_through = self.evicted_through.max(lost_through);
         self.lost_through = self.lost_through.max(lost_through);
         for event in all.into_values() {
             self.push(event);

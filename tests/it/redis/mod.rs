@@ -8,6 +8,7 @@ mod fanout;
 mod follows;
 mod instances;
 mod interest;
+mod memory;
 mod network;
 mod outage;
 mod together;

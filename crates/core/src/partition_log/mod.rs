@@ -76,6 +76,8 @@ pub struct PartitionLog {
     forgotten_through: u64,
     /// Highest sequence removed from any topic's history, except by conflation.
     evicted_through: u64,
+    /// The budget evicts no event after this sequence.
+    pinned_after: Option<u64>,
 }
 
 impl PartitionLog {
@@ -103,6 +105,7 @@ impl PartitionLog {
             max_idle_topics,
             forgotten_through: sequence,
             evicted_through: sequence,
+            pinned_after: None,
         }
     }
 
@@ -204,6 +207,17 @@ impl PartitionLog {
             }
             StartFrom::Earliest | StartFrom::After { .. } => self.collect(interest, 0, |_| true),
         };
+        self.replay_of(events, from, missed)
+    }
+
+    /// A replay of these events.
+    pub fn replay_of(
+        &self,
+        events: Vec<Arc<SequencedEvent>>,
+        from: StartFrom,
+        missed: Option<Missed>,
+    ) -> Replay {
+        let is_foreign = missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch);
         let start = match from {
             StartFrom::After { sequence, .. } if !is_foreign => sequence,
             _ => events.first().map_or(self.sequence, |first| first.sequence - 1),
@@ -290,23 +304,63 @@ impl PartitionLog {
         self.forgotten_through
     }
 
+    /// Keeps the events after a sequence beyond the budget, or unpins all. The caller bounds their
+    /// bytes. [`Self::trim`] evicts unpinned events.
+    pub fn pin(&mut self, after: Option<u64>) {
+        self.pinned_after = after;
+    }
+
+    /// Whether the budget has room for more bytes.
+    pub fn has_room(&self, bytes: usize) -> bool {
+        self.budget.has_room(bytes)
+    }
+
+    /// The topics matching a pattern of the interest, with their histories. Topics without an event
+    /// here after the sequence may be left out.
+    pub fn matching_after(&self, interest: &Interest, after: u64) -> Vec<(&Topic, &HistoryRing)> {
+        if interest.patterns.is_empty() {
+            return Vec::new();
+        }
+        if self.order.len() - self.place_after(after) < self.topics.len() {
+            // Fewer events since than topics: match only the topics of these events.
+            let mut topics: Vec<&Topic> = self.topics_after(after).collect();
+            topics.sort_unstable();
+            topics.dedup();
+            let matching = topics.into_iter().filter(|topic| interest.matches_pattern(topic));
+            return matching.filter_map(|topic| self.topics.get_key_value(topic)).collect();
+        }
+        self.matching(interest)
+    }
+
+    /// The same for all topics.
+    pub fn matching(&self, interest: &Interest) -> Vec<(&Topic, &HistoryRing)> {
+        self.topics.iter().filter(|(topic, _)| interest.matches_pattern(topic)).collect()
+    }
+
+    fn place_after(&self, sequence: u64) -> usize {
+        self.order.partition_point(|(other, _)| *other <= sequence)
+    }
+
+    fn topics_after(&self, sequence: u64) -> impl Iterator<Item = &Topic> {
+        self.order.range(self.place_after(sequence)..).map(|(_, topic)| topic)
+    }
+
     /// Whether no topic has evicted an event after a sequence.
     pub fn is_whole_after(&self, sequence: u64) -> bool {
         self.evicted_through <= sequence
     }
 
     /// Adds older events of a topic, see [`HistoryRing::merge`]. [`Self::settle_merges`] must
-    /// follow. The budget applies at the next [`Self::trim`], so events read for a stream stay
-    /// until its replay.
+    /// follow. The budget applies at the next [`Self::trim`].
     pub fn merge(
         &mut self,
         topic: &Topic,
         older: Vec<Arc<SequencedEvent>>,
-        after: u64,
+        begin: Option<u64>,
         lost_through: u64,
     ) {
         let history = self.history_of(topic);
-        let before = history.merge(older, after, lost_through);
+        let before = history.merge(older, begin, lost_through);
         let kept: Vec<_> = history.events().cloned().collect();
         for event in &kept {
             self.count_in(event);
@@ -321,7 +375,8 @@ impl PartitionLog {
     /// Restores the sequence order after one or more merges.
     pub fn settle_merges(&mut self) {
         let mut all: Vec<_> = std::mem::take(&mut self.order).into();
-        all.sort_unstable();
+        // A stable sort: it is linear for a few ascending runs, the usual case.
+        all.sort();
         all.dedup();
         self.order = all.into();
         self.tidy();
@@ -356,21 +411,7 @@ impl PartitionLog {
     }
 
     fn histories_by_pattern(&self, interest: &Interest, after: u64) -> Vec<&HistoryRing> {
-        if interest.patterns.is_empty() {
-            return Vec::new();
-        }
-        let first = self.order.partition_point(|(sequence, _)| *sequence <= after);
-        let recent = self.order.len() - first;
-        if recent < self.topics.len() {
-            // Fewer events since than topics: match only the topics of these events.
-            let mut topics: Vec<&Topic> = self.order.range(first..).map(|(_, t)| t).collect();
-            topics.sort_unstable();
-            topics.dedup();
-            let matching = topics.into_iter().filter(|topic| interest.matches_pattern(topic));
-            return matching.filter_map(|topic| self.topics.get(topic)).collect();
-        }
-        let matching = self.topics.iter().filter(|(topic, _)| interest.matches_pattern(topic));
-        matching.map(|(_, history)| history).collect()
+        self.matching_after(interest, after).into_iter().map(|(_, history)| history).collect()
     }
 
     fn missed_since(&self, interest: &Interest, sequence: u64) -> Option<Missed> {
@@ -395,7 +436,10 @@ impl PartitionLog {
     }
 
     fn evict_oldest(&mut self) -> bool {
-        while let Some((sequence, topic)) = self.order.pop_front() {
+        let pinned_after = self.pinned_after.unwrap_or(u64::MAX);
+        while self.order.front().is_some_and(|(sequence, _)| *sequence <= pinned_after)
+            && let Some((sequence, topic)) = self.order.pop_front()
+        {
             let Some(history) = self.topics.get_mut(&topic) else { continue };
             if history.oldest() != Some(sequence) {
                 continue;

@@ -1,6 +1,8 @@
 //! A client: it parses the stream like a browser, keeps its last id, and records received events.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+
+use fanfare_core::cursor::Cursor;
 
 use super::expectation::{Due, Expectation};
 
@@ -48,11 +50,12 @@ pub struct ModelClient {
     pub excused: HashSet<usize>,
     /// Events missing in history for the open stream: the hub must send a `history` gap.
     pub lost: HashSet<usize>,
-    /// With the model Redis: all events missing in history at the last read. A `history` gap
-    /// excuses all of them.
+    /// By partition, events possibly missed by the open stream because of an interruption: the hub
+    /// must send a `history` gap.
+    pub interrupted: HashMap<u16, HashSet<usize>>,
+    /// With the model Redis: all events missing in history at the last read. An `epoch` gap excuses
+    /// them.
     pub evicted: Option<HashSet<usize>>,
-    /// Whether any instance lost a push.
-    pub may_miss_pushes: bool,
     /// Gaps excuse all events of earlier eras.
     pub epoch_gaps_through: u64,
     /// The number of received events before each `epoch` gap.
@@ -66,8 +69,10 @@ pub struct ModelClient {
     pub placed: Vec<(String, String)>,
     /// Whether the client has handled its first `connected`.
     pub has_begun: bool,
-    /// Partitions with dropped live events, according to gaps.
-    pub dropped_in: HashSet<u16>,
+    /// Partitions with a `slow` or `rate` gap since their last position, and this position.
+    dropping: HashMap<u16, u64>,
+    /// Places of dropped live events: partition, era, and the positions around the gap.
+    pub dropped: Vec<(u16, u64, u64, u64)>,
     pub gap_count: usize,
     pub shutdown_count: usize,
     line: Vec<u8>,
@@ -90,15 +95,16 @@ impl ModelClient {
             uncounted: HashSet::new(),
             excused: HashSet::new(),
             lost: HashSet::new(),
+            interrupted: HashMap::new(),
             evicted: None,
-            may_miss_pushes: false,
             epoch_gaps_through: 0,
             epoch_gaps_at: Vec::new(),
             seen_epoch_gaps: 0,
             present_era: 0,
             placed: Vec::new(),
             has_begun: false,
-            dropped_in: HashSet::new(),
+            dropping: HashMap::new(),
+            dropped: Vec::new(),
             gap_count: 0,
             shutdown_count: 0,
             line: Vec::new(),
@@ -117,6 +123,9 @@ impl ModelClient {
         self.line.clear();
         self.block.clear();
         self.lost.clear();
+        self.interrupted.clear();
+        // The client returns with the position before the dropped events: none is missed.
+        self.dropping.clear();
     }
 
     pub fn read(&mut self, bytes: &[u8]) {
@@ -181,42 +190,52 @@ impl ModelClient {
         };
         let collapsed = data.get("collapsed").map(|count| count.as_u64().unwrap() as usize);
         assert!(collapsed.is_none_or(|count| count > 1), "collapsed, but not merged: {data}");
+        self.move_on(&id);
         self.told.push(StreamTold { number, count: collapsed.unwrap_or(1), before, id });
     }
 
     fn on_gap(&mut self, before: String, data: &str) {
         self.gap_count += 1;
         let gap: serde_json::Value = serde_json::from_str(data).unwrap();
+        let partitions = gap["partitions"].as_array().unwrap();
+        assert!(!partitions.is_empty());
+        let partitions = partitions.iter().map(|number| number.as_u64().unwrap() as u16);
         match gap["reason"].as_str().unwrap() {
-            // With the model Redis, the test cannot tell the missing events of one replica: excuse
-            // all events missing in history.
-            "history" if self.evicted.is_some() => {
-                let evicted = self.evicted.as_ref().unwrap();
-                assert!(self.may_miss_pushes || !evicted.is_empty(), "a needless gap");
-                self.excused.extend(evicted);
-                if self.may_miss_pushes {
-                    self.drop_in(&gap);
-                }
-            }
             "epoch" => {
                 self.placed.push((before, self.last_id.clone()));
                 self.epoch_gaps_through = self.present_era;
                 self.epoch_gaps_at.push(self.told.len());
+                self.move_on(&self.last_id.clone());
                 self.excused.extend(self.evicted.iter().flatten());
             }
             "history" => {
-                assert!(!self.lost.is_empty(), "a gap, but history has all events");
-                self.excused.extend(self.lost.drain());
+                let interrupted = partitions.filter_map(|number| self.interrupted.remove(&number));
+                let missed: Vec<usize> = interrupted.flatten().chain(self.lost.drain()).collect();
+                assert!(!missed.is_empty(), "a gap, but history has all events");
+                self.excused.extend(missed);
             }
-            "slow" | "rate" => self.drop_in(&gap),
+            "slow" | "rate" => {
+                let cursor: Cursor = self.last_id.parse().unwrap();
+                let positions =
+                    partitions.filter_map(|number| Some((number, cursor.positions.get(number)?)));
+                for (number, position) in positions.collect::<Vec<_>>() {
+                    self.dropping.entry(number).or_insert(position);
+                }
+            }
             other => panic!("unknown gap reason {other}"),
         }
     }
 
-    fn drop_in(&mut self, gap: &serde_json::Value) {
-        let partitions = gap["partitions"].as_array().unwrap();
-        assert!(!partitions.is_empty());
-        let numbers = partitions.iter().map(|number| number.as_u64().unwrap() as u16);
-        self.dropped_in.extend(numbers);
+    /// The id moves on: dropped events are between the positions around their gap.
+    fn move_on(&mut self, id: &str) {
+        let cursor: Cursor = id.parse().unwrap();
+        let era = self.present_era;
+        let dropped = self.dropping.extract_if(|number, position| {
+            cursor.positions.get(*number).is_some_and(|moved| moved != *position)
+        });
+        for (number, position) in dropped {
+            let moved = cursor.positions.get(number).unwrap_or(position);
+            self.dropped.push((number, era, position, moved));
+        }
     }
 }

@@ -23,6 +23,10 @@ pub struct ModelSettings {
     pub max_topics: usize,
     pub history_events: usize,
     history_ttl: Duration,
+    /// The byte budget of an instance's history, with the model Redis.
+    pub cache_bytes: usize,
+    /// Also very few, so that topics are forgotten.
+    pub max_idle_topics: usize,
     pub connection: ConnectionSpec,
     max_batch_events: usize,
 }
@@ -33,6 +37,8 @@ impl ModelSettings {
             max_topics: any(rng, &[5, 100]),
             history_events: rng.random_range(2..12),
             history_ttl: any(rng, &[HISTORY_TTL, Duration::from_secs(1000)]),
+            cache_bytes: any(rng, &[0, 700, 3000, usize::MAX / 2]),
+            max_idle_topics: any(rng, &[1, 100]),
             connection: ConnectionSpec {
                 max_outbox_bytes: any(rng, &[4096, 1 << 20]),
                 slow_consumer: any(rng, &[SlowConsumer::Disconnect, SlowConsumer::DropOldest]),

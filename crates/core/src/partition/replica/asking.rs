@@ -9,8 +9,10 @@ use crate::{
         Delivery,
         replica::{
             LinkState, Replica,
-            attach::{AttachVerdict, Needs, PendingAttach},
+            attach::{AttachVerdict, ChangedTopics, Needs, PendingAttach},
             push_buffer::PushBuffer,
+            reads::{ListInFlight, ReadInFlight, ReadTopic, StreamRead},
+            sequenced,
         },
     },
     topic::Topic,
@@ -47,24 +49,18 @@ impl<P> Replica<P> {
             // An empty list: only its head is needed, to confirm the channel of all topics.
             self.ask_changes(u64::MAX);
         }
-        self.ask_reads(reads.into_iter().collect());
+        if !reads.is_empty() {
+            self.ask_reads(reads);
+        }
     }
 
     pub(super) fn ask_changes(&mut self, after: u64) {
         self.serial += 1;
-        self.listing.push((self.serial, after));
+        let pinned_after = self.log.sequence();
+        self.listing.push(ListInFlight { serial: self.serial, after, pinned_after });
         let purpose = Purpose::Attach { serial: self.serial };
         self.requests.push(LogRequest::Changes { purpose, after });
-    }
-
-    pub(super) fn ask_reads(&mut self, topics: Vec<(Topic, u64)>) {
-        if topics.is_empty() {
-            return;
-        }
-        self.serial += 1;
-        self.reading.extend(topics.iter().cloned());
-        let purpose = Purpose::Attach { serial: self.serial };
-        self.requests.push(LogRequest::Read { purpose, topics });
+        self.pin();
     }
 
     pub(super) fn on_changes_for_streams(
@@ -73,18 +69,17 @@ impl<P> Replica<P> {
         head: &PartitionHead,
         changed: Changed,
     ) {
-        let asked = self.listing.iter().position(|(asked, _)| *asked == serial);
-        let after = asked.map(|index| self.listing.swap_remove(index).1);
+        let asked = self.listing.iter().position(|list| list.serial == serial);
+        let asked = asked.map(|index| self.listing.swap_remove(index));
         if !self.accepts(head) {
             return;
         }
         self.coverage.confirm(&Channel::All, serial, head.sequence);
-        let Some(after) = after.filter(|_| self.is_up()) else { return };
+        let Some(asked) = asked.filter(|_| self.is_up()) else { return self.pin() };
         // The confirmed topics' pushes first: `answer_waiting` replays from the history.
         self.merge_unconfirmed();
-        self.log.settle_merges();
         self.log.advance(head.sequence);
-        let changed = Arc::new(changed);
+        let changed = Arc::new(ChangedTopics { changed, head: head.sequence });
         for waiting in &mut self.waiting {
             let from = match waiting.from {
                 // Only a cursor of this log counts. For a foreign one, the stream gets all events
@@ -97,8 +92,9 @@ impl<P> Replica<P> {
                 _ => 0,
             };
             // The list begins at `after`: too late for a stream with a lower position.
-            if from >= after {
+            if from >= asked.after && waiting.changed.is_none() {
                 waiting.changed = Some(changed.clone());
+                waiting.pin(asked.pinned_after);
             }
         }
         self.answer_waiting();
@@ -111,44 +107,59 @@ impl<P> Replica<P> {
         reads: Vec<TopicRead>,
         now: Instant,
     ) {
-        for read in &reads {
-            if self.reading.get(&read.topic) == Some(&read.after) {
-                self.reading.remove(&read.topic);
-            }
+        let asked = self.reading.iter().position(|read| read.serial == serial);
+        let asked = asked.map(|index| self.reading.swap_remove(index));
+        for waiting in self.waiting.iter_mut().filter(|waiting| waiting.asked == Some(serial)) {
+            waiting.asked = None;
         }
         if !self.accepts(head) {
-            return;
+            return self.pin();
         }
-        for read in reads {
-            let channel = Channel::Topic(read.topic.clone());
-            // A topic covered before may have open streams. They get newer events as live events
-            // from pushes; merged here, these events would be known and their pushes skipped.
-            // Computed before `confirm`, since it changes the coverage.
-            let through = match self.coverage.topic_since(&read.topic) {
-                Some(_) => self.known_through(&read.topic),
-                None => head.sequence,
-            };
-            self.coverage.confirm(&channel, serial, head.sequence);
-            let is_wanted = self.coverage.topic_since(&read.topic).is_some();
-            if read.after == u64::MAX || !is_wanted || !self.is_up() {
-                // While catching up, these events must not overtake the held pushes: the stream
-                // requests the read again later.
-                continue;
-            }
-            let (mut events, lost_through) = self.split_expired(&read, now);
-            events.retain(|event| event.sequence <= through);
-            self.merge(&read.topic, events, read.after, lost_through);
+        for read in &reads {
+            self.coverage.confirm(&Channel::Topic(read.topic.clone()), serial, head.sequence);
         }
+        // While catching up, the read's events must not overtake the held pushes: the streams ask
+        // again later.
         if self.is_up() {
             self.merge_unconfirmed();
-            self.log.settle_merges();
             self.log.advance(head.sequence);
+            if let Some(asked) = asked {
+                self.hand_read(asked, head, reads, now);
+            }
             self.answer_waiting();
         }
-        // Apply the budget after the replays. Earlier, it would evict the events just read for
-        // these streams.
+        self.pin();
         self.trims.extend(self.log.trim());
         self.log.expire(now);
+    }
+
+    /// Hands an answered read to the streams waiting for it, and to all streams without a read.
+    fn hand_read(
+        &mut self,
+        asked: ReadInFlight,
+        head: &PartitionHead,
+        reads: Vec<TopicRead>,
+        now: Instant,
+    ) {
+        let reads = reads.into_iter().filter(|read| read.after < u64::MAX);
+        let topics = reads.map(|read| (read.topic.clone(), self.read_topic(&read, now))).collect();
+        let read = Arc::new(StreamRead { head: head.sequence, topics });
+        for waiting in self.waiting.iter_mut() {
+            if waiting.asked.is_none() && waiting.read.is_none() {
+                waiting.read = Some(read.clone());
+                waiting.pin(asked.pinned_after);
+            }
+        }
+        self.keep_read(&read);
+    }
+
+    fn read_topic(&self, read: &TopicRead, now: Instant) -> ReadTopic {
+        let (events, lost_through) = self.split_expired(read, now);
+        let policy = self.spec.partition.policies.of(read.topic.as_str());
+        let partition = self.spec.partition.partition;
+        let events = events.into_iter();
+        let events = events.map(|event| Arc::new(sequenced(event, partition, policy.clone())));
+        ReadTopic { after: read.after, lost_through, events: events.collect() }
     }
 
     /// Merges the unconfirmed pushes of topics confirmed since. No open stream listens to these
@@ -156,6 +167,7 @@ impl<P> Replica<P> {
     fn merge_unconfirmed(&mut self) {
         let LinkState::Up { unconfirmed } = &mut self.link else { return };
         let mut still_unconfirmed = PushBuffer::default();
+        let mut has_merged = false;
         for event in unconfirmed.take() {
             if self.coverage.topic_since(&event.topic).is_none() {
                 if self.coverage.covers(&event.topic) {
@@ -163,11 +175,15 @@ impl<P> Replica<P> {
                 }
             } else if event.sequence > self.known_through(&event.topic) {
                 let (topic, sequence) = (event.topic.clone(), event.sequence);
-                self.merge(&topic, vec![event], u64::MAX, 0);
+                self.merge(&topic, vec![event], 0);
+                has_merged = true;
                 self.log.advance(sequence);
             }
         }
         self.link = LinkState::Up { unconfirmed: still_unconfirmed };
+        if has_merged {
+            self.log.settle_merges();
+        }
     }
 
     /// Attaches the ready streams, and requests the missing events of the others.
@@ -175,18 +191,36 @@ impl<P> Replica<P> {
         if !self.is_up() {
             return;
         }
-        let mut needs = Needs::default();
-        let mut still = Vec::new();
-        let mut began = Vec::new();
+        let (mut needs, mut still, mut began) = (Needs::default(), Vec::new(), Vec::new());
+        // The places of streams waiting for the read about to be requested.
+        let mut readers = Vec::new();
         for mut waiting in std::mem::take(&mut self.waiting) {
-            match self.judge(&waiting, &mut needs) {
-                AttachVerdict::Begins(replay) => began.push((waiting, replay)),
-                AttachVerdict::Waits => still.push(waiting),
-                AttachVerdict::WaitsForRead => {
-                    waiting.rounds += 1;
-                    still.push(waiting);
+            match self.judge(&waiting) {
+                AttachVerdict::Begins(replay) => {
+                    began.push((waiting, replay));
+                    continue;
+                }
+                AttachVerdict::Waits => {}
+                AttachVerdict::NeedsHead => {
+                    needs.head_after = needs.head_after.max(Some(waiting.came_after));
+                }
+                AttachVerdict::NeedsChanges { after } => {
+                    let lowest = needs.changes_after.unwrap_or(after);
+                    needs.changes_after = Some(lowest.min(after));
+                }
+                AttachVerdict::NeedsRead { topics, after } => {
+                    waiting.read = None;
+                    if let Some((serial, pinned_after)) = self.read_in_flight(&topics, after) {
+                        waiting.asked = Some(serial);
+                        waiting.pin(pinned_after);
+                    } else {
+                        topics.into_iter().for_each(|topic| needs.read(topic, after));
+                        waiting.pin(self.log.sequence());
+                        readers.push(still.len());
+                    }
                 }
             }
+            still.push(waiting);
         }
         self.waiting = still;
         // The replay ends at the log's sequence, and no event enters the log before the attach. So
@@ -195,11 +229,12 @@ impl<P> Replica<P> {
             self.routing.listeners.attach(manager, &interest);
             self.queue(manager, Delivery::Attached { stream, replay });
         }
-        self.ask(needs);
+        self.ask(needs, &readers);
     }
 
-    /// Requests `needs`, except for requests already in flight.
-    pub(super) fn ask(&mut self, needs: Needs) {
+    /// Requests `needs`, except for requests already in flight. `readers` are the places of the
+    /// streams waiting for the read.
+    fn ask(&mut self, needs: Needs, readers: &[usize]) {
         if needs.head_after.is_some_and(|after| self.head_serial <= after) {
             self.serial += 1;
             self.head_serial = self.serial;
@@ -207,10 +242,16 @@ impl<P> Replica<P> {
             self.requests.push(LogRequest::Head { purpose });
         }
         if let Some(after) = needs.changes_after
-            && self.listing.iter().all(|(_, asked)| *asked > after)
+            && self.listing.iter().all(|list| list.after > after)
         {
             self.ask_changes(after);
         }
-        self.ask_reads(needs.reads.into_iter().collect());
+        if !needs.reads.is_empty() {
+            let serial = self.ask_reads(needs.reads);
+            for reader in readers {
+                self.waiting[*reader].asked = Some(serial);
+            }
+        }
+        self.pin();
     }
 }

@@ -1,22 +1,32 @@
 //! Streams waiting for their attach, and its conditions.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use crate::{
+    history::HistoryRing,
     ids::{ManagerId, StreamId},
     interest::{Interest, StartFrom},
     log::{Changed, Channel},
-    partition::replica::Replica,
+    partition::replica::{
+        Replica,
+        reads::{ReadTopic, StreamRead},
+    },
     partition_log::{Missed, MissedReason, Replay},
     topic::Topic,
 };
 
-/// Bound on the reads for one stream. The budget may evict the events of each read again; then the
-/// stream begins with the events at hand.
-const MAX_ROUNDS: u8 = 3;
-
 /// Bound on the topics named by a gap, so that it stays a small event.
 const MAX_MISSED_TOPICS: usize = 100;
+
+/// The changed topics of a partition, and the head of their list.
+#[derive(Debug)]
+pub(super) struct ChangedTopics {
+    pub changed: Changed,
+    pub head: u64,
+}
 
 /// A stream waiting for its attach.
 #[derive(Debug)]
@@ -25,14 +35,30 @@ pub(super) struct PendingAttach {
     pub stream: StreamId,
     pub interest: Arc<Interest>,
     pub from: StartFrom,
-    /// The changed topics for a stream with patterns, once listed.
-    pub changed: Option<Arc<Changed>>,
     /// Number of the last request before the stream came.
     pub came_after: u64,
     /// Whether a head requested since then has arrived.
     pub has_head: bool,
-    /// The number of reads requested for the stream; at most [`MAX_ROUNDS`].
-    pub rounds: u8,
+    /// The changed topics for a stream with patterns, once listed.
+    pub changed: Option<Arc<ChangedTopics>>,
+    /// The number of the stream's read in flight.
+    pub asked: Option<u64>,
+    /// The stream's answered read.
+    pub read: Option<Arc<StreamRead>>,
+    /// The stream needs all events after this position, beside its list and its read.
+    pub pinned_after: Option<u64>,
+}
+
+impl PendingAttach {
+    /// Needs the events after a position, until the stream begins.
+    pub fn pin(&mut self, after: u64) {
+        self.pinned_after = Some(self.pinned_after.map_or(after, |pinned| pinned.min(after)));
+    }
+
+    /// Forgets all answers.
+    pub fn ask_anew(&mut self) {
+        (self.changed, self.asked, self.read, self.pinned_after) = (None, None, None, None);
+    }
 }
 
 /// The requests needed by waiting streams.
@@ -47,8 +73,8 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    pub fn read(&mut self, topic: &Topic, after: u64) {
-        let lowest = self.reads.entry(topic.clone()).or_insert(after);
+    pub fn read(&mut self, topic: Topic, after: u64) {
+        let lowest = self.reads.entry(topic).or_insert(after);
         *lowest = after.min(*lowest);
     }
 }
@@ -56,18 +82,38 @@ impl Needs {
 /// The decision about a waiting stream.
 pub(super) enum AttachVerdict {
     Begins(Replay),
-    /// An answer in flight or a needed request comes first.
+    /// An answer in flight comes first.
     Waits,
-    /// A read for the stream comes first. It counts as a round.
-    WaitsForRead,
+    NeedsHead,
+    /// The list of topics changed after a sequence comes first.
+    NeedsChanges {
+        after: u64,
+    },
+    /// A read of these topics comes first.
+    NeedsRead {
+        topics: Vec<Topic>,
+        after: u64,
+    },
+}
+
+/// A topic of a replay, with the two sources of its events.
+struct ReplayTopic<'a> {
+    topic: &'a Topic,
+    history: Option<&'a HistoryRing>,
+    /// Its events up to the read's head; none if the log has all of them.
+    read: Option<&'a ReadTopic>,
+    /// The log must be complete after this sequence.
+    after: u64,
 }
 
 impl<P> Replica<P> {
-    /// Decides about one waiting stream, and adds its needed requests to `needs`.
-    pub(super) fn judge(&self, waiting: &PendingAttach, needs: &mut Needs) -> AttachVerdict {
+    /// Decides about one waiting stream.
+    pub(super) fn judge(&self, waiting: &PendingAttach) -> AttachVerdict {
         let PendingAttach { interest, from, .. } = waiting;
         // 1. All channels are confirmed. Before, the stream could miss an event without a trace.
-        if channels_of(interest).any(|channel| self.coverage.since(&channel).is_none()) {
+        if waiting.asked.is_some()
+            || channels_of(interest).any(|channel| self.coverage.since(&channel).is_none())
+        {
             return AttachVerdict::Waits;
         }
         // 2. The stream's start: the sequence before its first event.
@@ -82,8 +128,7 @@ impl<P> Replica<P> {
                 if !waiting.has_head
                     && (epoch, sequence) > (self.log.epoch(), self.log.sequence()) =>
             {
-                needs.head_after = needs.head_after.max(Some(waiting.came_after));
-                return AttachVerdict::Waits;
+                return AttachVerdict::NeedsHead;
             }
             // The head is here, and the cursor still belongs to another life of the sequences.
             StartFrom::After { epoch, sequence }
@@ -94,20 +139,17 @@ impl<P> Replica<P> {
             StartFrom::After { sequence, .. } => (sequence, false),
         };
         // 3. The topics with possibly missing events. Patterns may need a list from the log.
-        let Some(topics) = self.topics_to_replay(waiting, after, needs) else {
-            return AttachVerdict::Waits;
-        };
-        // 4. These topics' events are here, or their read is in flight: no second read then.
-        let lacking: Vec<&Topic> = topics.iter().filter(|topic| self.lacks(topic, after)).collect();
-        let is_asked = |topic: &&Topic| self.reading.get(*topic).is_some_and(|at| *at <= after);
-        if lacking.iter().any(is_asked) {
-            return AttachVerdict::Waits;
+        if self.needs_changes(waiting, after) {
+            return AttachVerdict::NeedsChanges { after };
         }
-        if !lacking.is_empty() && waiting.rounds < MAX_ROUNDS {
-            lacking.into_iter().for_each(|topic| needs.read(topic, after));
-            return AttachVerdict::WaitsForRead;
+        let topics = self.topics_of(waiting, after);
+        // 4. The events of these topics are here.
+        if topics.iter().any(|topic| self.lacks(topic)) {
+            let lacking = topics.iter().filter(|topic| topic.read.is_some() || self.lacks(topic));
+            let topics = lacking.map(|topic| topic.topic.clone()).collect();
+            return AttachVerdict::NeedsRead { topics, after };
         }
-        // 5. Begin. Still lacking events become a gap for a resuming stream.
+        // 5. Begin. Events lost in every log become a gap for a resuming stream.
         let missed = match from {
             StartFrom::After { .. } if is_foreign => {
                 Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() })
@@ -115,59 +157,106 @@ impl<P> Replica<P> {
             StartFrom::After { .. } => self.missed(&topics, waiting, after),
             StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => None,
         };
-        AttachVerdict::Begins(self.log.replay_with(interest, *from, missed))
+        AttachVerdict::Begins(self.replay_of(&topics, waiting, after, missed))
     }
 
-    /// The topics with possibly missing events. `None` without the list of changed topics: `needs`
-    /// then requests it.
-    fn topics_to_replay(
-        &self,
-        waiting: &PendingAttach,
-        after: u64,
-        needs: &mut Needs,
-    ) -> Option<Vec<Topic>> {
-        let interest = &waiting.interest;
-        let mut topics = interest.topics.to_vec();
-        // A replica covering all topics since `after`, with no event evicted, needs no list.
+    /// Whether the replay needs the list of changed topics: the log may lack a topic matching a
+    /// pattern.
+    fn needs_changes(&self, waiting: &PendingAttach, after: u64) -> bool {
         let has_all = |since| since <= after && self.log.is_whole_after(after);
-        if !interest.patterns.is_empty() && !self.coverage.since(&Channel::All).is_some_and(has_all)
-        {
-            let Some(changed) = &waiting.changed else {
-                let lowest = needs.changes_after.unwrap_or(after);
-                needs.changes_after = Some(lowest.min(after));
-                return None;
+        waiting.changed.is_none()
+            && !waiting.interest.patterns.is_empty()
+            && !self.coverage.since(&Channel::All).is_some_and(has_all)
+    }
+
+    /// The topics of a replay: the named ones, the listed ones, and the ones changed since the list.
+    fn topics_of<'a>(&'a self, waiting: &'a PendingAttach, after: u64) -> Vec<ReplayTopic<'a>> {
+        let interest = &waiting.interest;
+        let read = waiting.read.as_deref();
+        let topic = |topic: &'a Topic| {
+            let history = self.log.history(topic);
+            let used = read.and_then(|read| read.of(topic, after));
+            let after = if used.is_some() { read.map_or(after, |read| read.head) } else { after };
+            ReplayTopic { topic, history, read: used, after }
+        };
+        let listed = waiting.changed.as_deref().into_iter().flat_map(|list| &list.changed.topics);
+        let listed =
+            listed.filter(|(topic, last)| *last > after && interest.matches_pattern(topic));
+        let listed = listed.map(|(topic, _)| topic);
+        let mut topics: Vec<_> = interest.topics.iter().chain(listed).map(topic).collect();
+        if !interest.patterns.is_empty() {
+            // A topic missing in the list had no event from `after` to the list's head.
+            let after = waiting.changed.as_ref().map_or(after, |list| list.head);
+            let known: HashSet<&Topic> = topics.iter().map(|topic| topic.topic).collect();
+            let others = match self.log.is_whole_after(after) {
+                true => self.log.matching_after(interest, after),
+                false => self.log.matching(interest),
             };
-            let matching = changed
-                .topics
-                .iter()
-                .filter(|(topic, last)| *last > after && interest.matches_pattern(topic));
-            topics.extend(matching.map(|(topic, _)| topic.clone()));
+            let others = others.into_iter().filter(|(topic, _)| !known.contains(topic));
+            let others: Vec<_> = others
+                .map(|(topic, ring)| ReplayTopic { topic, history: Some(ring), read: None, after })
+                .collect();
+            topics.extend(others);
         }
         // A snapshot contains conflated topics only.
         if waiting.from == StartFrom::Snapshot {
-            topics.retain(|topic| self.spec.partition.policies.of(topic.as_str()).conflates());
+            let policies = &self.spec.partition.policies;
+            topics.retain(|topic| policies.of(topic.topic.as_str()).conflates());
         }
-        Some(topics)
+        topics
     }
 
-    /// Whether the log may have events of the topic after a sequence missing in this replica.
-    fn lacks(&self, topic: &Topic, after: u64) -> bool {
-        match self.log.history(topic) {
-            Some(history) => history.may_reach_back_elsewhere(after),
-            None => self.begin_of(topic) > after,
+    /// Whether the log elsewhere may have events of the topic missing here. Not beside a read: the
+    /// pin keeps all later events.
+    fn lacks(&self, topic: &ReplayTopic<'_>) -> bool {
+        if topic.read.is_some() {
+            return false;
         }
+        match topic.history {
+            Some(history) => history.may_reach_back_elsewhere(topic.after),
+            None => self.begin_of(topic.topic) > topic.after,
+        }
+    }
+
+    /// The events of a replay, in sequence order.
+    fn replay_of(
+        &self,
+        topics: &[ReplayTopic<'_>],
+        waiting: &PendingAttach,
+        after: u64,
+        missed: Option<Missed>,
+    ) -> Replay {
+        let mut events = Vec::new();
+        for topic in topics {
+            let read = topic.read.into_iter().flat_map(|read| &read.events);
+            events.extend(read.filter(|event| event.sequence > after).cloned());
+            let history = topic.history.into_iter().flat_map(|ring| ring.after(topic.after));
+            events.extend(history.cloned());
+        }
+        events.retain(|event| waiting.interest.types.wants(event));
+        events.sort_unstable_by_key(|event| event.sequence);
+        self.log.replay_of(events, waiting.from, missed)
     }
 
     /// The missing events after a sequence, for the stream's gap.
-    fn missed(&self, topics: &[Topic], waiting: &PendingAttach, after: u64) -> Option<Missed> {
-        let is_missed = |topic: &&Topic| match self.log.history(topic) {
-            Some(history) => history.evicted_through() > after,
-            None => self.begin_of(topic) > after,
+    fn missed(
+        &self,
+        topics: &[ReplayTopic<'_>],
+        waiting: &PendingAttach,
+        after: u64,
+    ) -> Option<Missed> {
+        let lost_through = |topic: &ReplayTopic<'_>| match topic.history {
+            Some(history) => history.evicted_through(),
+            None => self.log.forgotten_through(),
         };
-        let missed: Vec<Topic> =
-            topics.iter().filter(is_missed).take(MAX_MISSED_TOPICS).cloned().collect();
-        let is_forgotten =
-            waiting.changed.as_ref().is_some_and(|changed| changed.forgotten_through > after);
+        let is_missed = |topic: &&ReplayTopic<'_>| {
+            topic.read.is_some_and(|read| read.lost_through > after)
+                || lost_through(topic) > topic.after
+        };
+        let missed = topics.iter().filter(is_missed).take(MAX_MISSED_TOPICS);
+        let missed: Vec<Topic> = missed.map(|topic| topic.topic.clone()).collect();
+        let changed = waiting.changed.as_ref();
+        let is_forgotten = changed.is_some_and(|list| list.changed.forgotten_through > after);
         (is_forgotten || !missed.is_empty())
             .then_some(Missed { reason: MissedReason::History, topics: missed })
     }

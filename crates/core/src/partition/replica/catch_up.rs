@@ -30,7 +30,7 @@ impl<P> Replica<P> {
             if self.server.is_none() {
                 // First contact. Keep the confirmed event's epoch, server and sequence. Otherwise
                 // a log without this event would pass for complete.
-                self.log = self.spec.partition.log(epoch, 0);
+                self.replace_log(epoch, 0);
                 self.server = Some(server);
                 self.highest = sequence;
             } else if epoch == self.log.epoch() && self.server.as_ref() == Some(&server) {
@@ -57,8 +57,7 @@ impl<P> Replica<P> {
         self.link = LinkState::Down;
         // Requests in flight stay unanswered. Their records would block new requests.
         self.requests.clear();
-        self.reading.clear();
-        self.listing.clear();
+        self.ask_anew();
         self.head_serial = 0;
         for waiting in &mut self.waiting {
             waiting.has_head = false;
@@ -120,7 +119,7 @@ impl<P> Replica<P> {
     /// The first contact. No stream is attached yet, so no stream misses an event.
     fn begin(&mut self, head: &PartitionHead, now: Instant) {
         self.is_known = true;
-        self.log = self.spec.partition.log(head.epoch, head.sequence);
+        self.replace_log(head.epoch, head.sequence);
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.coverage.confirm_all(head.sequence);
         let held = self.take_held();
@@ -200,17 +199,13 @@ impl<P> Replica<P> {
         let position = self.log.sequence();
         // Sequences continue in the new epoch, or restart at 1.
         let after = if head.epoch_began_after >= position { position } else { 0 };
-        self.log = self.spec.partition.log(head.epoch, after);
+        self.replace_log(head.epoch, after);
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.highest = after;
         self.cut = after;
         self.coverage.restart(after);
-        self.reading.clear();
-        self.listing.clear();
-        // These lists name sequences of the old epoch.
-        for waiting in &mut self.waiting {
-            waiting.changed = None;
-        }
+        // The answers name sequences of the old epoch.
+        self.ask_anew();
         if let LinkState::CatchingUp(catching_up) = &mut self.link {
             catching_up.is_renewing = false;
             let held = catching_up.held.take().into_iter();
@@ -238,7 +233,7 @@ impl<P> Replica<P> {
         let topics: BTreeSet<Topic> = events.iter().map(|event| event.topic.clone()).collect();
         for event in events {
             let topic = event.topic.clone();
-            self.merge(&topic, vec![event], u64::MAX, 0);
+            self.merge(&topic, vec![event], 0);
         }
         self.log.settle_merges();
         self.log.expire(now);
@@ -284,7 +279,7 @@ impl<P> Replica<P> {
             let (events, lost_through) = self.split_expired(&read, now);
             if lost_through > known {
                 // Record the loss in the history: streams resuming later miss these events too.
-                self.merge(&read.topic, Vec::new(), u64::MAX, lost_through);
+                self.merge(&read.topic, Vec::new(), lost_through);
                 lost.push(read.topic.clone());
             }
             // Events after the head are also held pushes. They follow after the cut.

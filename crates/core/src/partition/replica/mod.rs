@@ -17,9 +17,10 @@ mod attach;
 mod catch_up;
 mod coverage;
 mod push_buffer;
+mod reads;
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -36,6 +37,7 @@ use crate::{
             attach::{PendingAttach, channels_of},
             coverage::Coverage,
             push_buffer::PushBuffer,
+            reads::{ListInFlight, Pinned, ReadInFlight},
         },
         routing::Routing,
     },
@@ -100,10 +102,11 @@ pub struct Replica<P> {
     cut: u64,
     coverage: Coverage,
     waiting: Vec<PendingAttach>,
-    /// Reads in flight for streams: each topic with the sequence before its first event.
-    reading: HashMap<Topic, u64>,
-    /// Requests in flight for the topics changed after a sequence: (serial, sequence).
-    listing: Vec<(u64, u64)>,
+    /// Reads in flight for streams.
+    reading: Vec<ReadInFlight>,
+    /// Requests in flight for changed topics.
+    listing: Vec<ListInFlight>,
+    pinned: Pinned,
     /// Number of the last numbered request.
     serial: u64,
     /// Number of the request in flight for the head; 0 without one.
@@ -129,8 +132,9 @@ impl<P> Replica<P> {
             coverage: Coverage::default(),
             overflowed: BTreeSet::new(),
             waiting: Vec::new(),
-            reading: HashMap::new(),
+            reading: Vec::new(),
             listing: Vec::new(),
+            pinned: Pinned::default(),
             serial: 0,
             head_serial: 0,
             routing: Routing::default(),
@@ -185,10 +189,12 @@ impl<P> Replica<P> {
                         stream,
                         interest,
                         from,
-                        changed: None,
                         came_after: self.serial,
                         has_head: false,
-                        rounds: 0,
+                        changed: None,
+                        asked: None,
+                        read: None,
+                        pinned_after: None,
                     });
                 }
                 InterestChange::Detach { stream, interest } => {
@@ -406,9 +412,16 @@ impl<P> Replica<P> {
         for manager in receivers.managers {
             self.queue(manager, Delivery::Event { event: event.clone(), permit: None });
         }
+        self.count_pinned(event.size_bytes());
     }
 
-    fn merge(&mut self, topic: &Topic, events: Vec<LogEvent>, after: u64, lost_through: u64) {
+    /// Replaces the log. Pins stay.
+    fn replace_log(&mut self, epoch: Epoch, sequence: u64) {
+        self.log = self.spec.partition.log(epoch, sequence);
+        self.log.pin(self.pinned.after);
+    }
+
+    fn merge(&mut self, topic: &Topic, events: Vec<LogEvent>, lost_through: u64) {
         let begin = self.begin_of(topic);
         if self.log.history(topic).is_none() {
             self.log.begin_topic(topic, begin);
@@ -417,7 +430,7 @@ impl<P> Replica<P> {
         let partition = self.spec.partition.partition;
         let events = events.into_iter();
         let events = events.map(|event| Arc::new(sequenced(event, partition, policy.clone())));
-        self.log.merge(topic, events.collect(), after, lost_through);
+        self.log.merge(topic, events.collect(), None, lost_through);
     }
 
     /// Tells all managers about missed events or a new epoch.

@@ -48,7 +48,6 @@ impl World {
                 });
                 let lost: Vec<usize> = lost.collect();
                 for client in &mut self.clients {
-                    client.may_miss_pushes = true;
                     client.excused.extend(&lost);
                 }
             }
@@ -99,6 +98,9 @@ impl World {
             if line.requests.is_empty() && line.news.is_empty() {
                 break;
             }
+        }
+        for other in replica.take_trims() {
+            self.instances[instance][usize::from(other)].partition().trim();
         }
         for number in calls {
             self.tell_manager(number, instance);

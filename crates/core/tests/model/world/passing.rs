@@ -2,13 +2,15 @@
 
 use fanfare_core::{
     event::SequencedEvent,
+    ids::StreamId,
     interest::StartFrom,
-    partition::{Delivery, InterestChange},
+    partition::{Delivery, InterestChange, Interruption},
+    partition_log::Replay,
     topic::Topic,
 };
 use rand::RngExt;
 
-use super::{MANAGERS, PARTITIONS, Reference, World};
+use super::{CLIENTS, MANAGERS, PARTITIONS, Reference, World};
 
 impl World {
     /// A message between a partition and a manager is sent or arrives.
@@ -47,7 +49,7 @@ impl World {
         let node = &mut self.instances[instance][partition];
         if let Some(deliveries) = node.to_manager[manager].take() {
             for delivery in deliveries {
-                self.note_arrival(manager, &delivery);
+                self.note_arrival(manager, partition as u16, &delivery);
                 let state = &mut self.managers[manager].state;
                 state.on_delivery(partition as u16, delivery, self.now);
             }
@@ -114,7 +116,7 @@ impl World {
     }
 
     /// Records the events taken by a manager: its streams get them.
-    fn note_arrival(&mut self, manager: usize, delivery: &Delivery<()>) {
+    fn note_arrival(&mut self, manager: usize, partition: u16, delivery: &Delivery<()>) {
         let reference = &self.reference;
         let index = |event: &SequencedEvent| {
             reference.find(Reference::number_of(&event.body), event.topic.as_str())
@@ -131,8 +133,53 @@ impl World {
                 if let Some(session) = sessions.find(|session| session.stream == *stream) {
                     session.arrived.extend(replay.events.iter().map(|event| index(event)));
                 }
+                self.note_missed(*stream, partition, replay);
+            }
+            Delivery::Interrupted(interruption) if interruption.beginning.is_none() => {
+                self.note_interrupted(manager, interruption);
             }
             Delivery::Interrupted(_) | Delivery::Relinked | Delivery::Restarted => {}
         }
     }
+
+    /// With the model Redis: records the missed events of a replay. The client must get a gap.
+    fn note_missed(&mut self, stream: StreamId, partition: u16, replay: &Replay) {
+        let Some(missed) = replay.missed.as_ref().filter(|_| self.redis.is_some()) else { return };
+        let Some(client) = self.streams.get(&stream).copied() else { return };
+        let session = self.sessions[client].as_ref();
+        if session.is_none_or(|session| session.stream != stream) {
+            return;
+        }
+        let evicted = self.reference.evicted(self.now).clone();
+        let lost = evicted.into_iter().filter(|index| {
+            let record = &self.reference.records[*index];
+            record.partition == partition
+                && (replay.start + 1..=replay.head).contains(&record.sequence)
+                && names(&missed.topics, record.topic)
+        });
+        self.clients[client].lost.extend(lost.collect::<Vec<_>>());
+    }
+
+    /// Records the events possibly missed because of an interruption. The clients must get a gap.
+    fn note_interrupted(&mut self, manager: usize, interruption: &Interruption) {
+        let Interruption { partition, topics, .. } = interruption;
+        for client in 0..CLIENTS {
+            if self.sessions[client].as_ref().is_none_or(|session| session.manager != manager) {
+                continue;
+            }
+            let client = &mut self.clients[client];
+            let late = self.reference.records.iter().enumerate().filter(|(index, record)| {
+                record.partition == *partition
+                    && names(topics, record.topic)
+                    && !client.is_got.contains(index)
+            });
+            let late = late.map(|(index, _)| index);
+            client.interrupted.entry(*partition).or_default().extend(late);
+        }
+    }
+}
+
+/// Whether a gap's topics include this one; an empty list includes all.
+fn names(topics: &[Topic], topic: &str) -> bool {
+    topics.is_empty() || topics.iter().any(|one| one.as_str() == topic)
 }

@@ -20,6 +20,9 @@ impl World {
                 |index: &&usize| self.reference.records[**index].topic.starts_with("posts");
             let is_feed = client.expectation.feed_of().is_some();
             self.totals.posts += client.got.iter().filter(is_post).count() * usize::from(is_feed);
+            let due = (0..client.due.len()).filter(|index| client.due[*index] == Due::Must);
+            self.totals.excused += due.clone().filter(|index| !self.is_due(client, *index)).count();
+            self.totals.due += due.count();
             self.totals.got += client.is_got.len();
             self.totals.gaps += client.gap_count;
             self.totals.shutdowns += client.shutdown_count;
@@ -136,7 +139,10 @@ impl World {
     fn is_due(&self, client: &ModelClient, index: usize) -> bool {
         let record = &self.reference.records[index];
         let is_excused = client.excused.contains(&index)
-            || client.dropped_in.contains(&record.partition)
+            || client.dropped.iter().any(|(partition, era, before, after)| {
+                (record.partition, record.era) == (*partition, *era)
+                    && (before + 1..*after).contains(&record.sequence)
+            })
             || record.era < client.epoch_gaps_through
             || (record.is_lost && !client.epoch_gaps_at.is_empty());
         let is_blurred = client.blurred.contains(&record.number);
