@@ -11,13 +11,12 @@ use crate::{
     messages::{CallAnswered, CallInstances, CallReceived, ServeCalls},
     pending_replies::{MAX_CALLS, PendingReply},
     publish_path::PublishPath,
-    script::Names,
 };
 
 impl RedisBridge {
     fn channel(&self, partition: u16, name: &str) -> Option<(PublishPath, String)> {
         let path = self.queues[usize::from(partition)].path.clone()?;
-        Some((path, Names::new(&self.settings.prefix, partition).of(name)))
+        Some((path, self.settings.names(partition).channel(name)))
     }
 }
 

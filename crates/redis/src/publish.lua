@@ -42,6 +42,8 @@ if mode ~= '1' and mode ~= '2' and mode ~= 'fanout 1' then
   return redis.error_reply('FANFARE this is version 2 of the publish script')
 end
 local base = string.sub(KEYS[1], 1, -4)
+-- Written by join.lua. Without the hash no instance has joined yet, and nobody listens.
+local channels = base .. (redis.call('HGET', base .. 'cluster', 'channels') or '')
 local time = redis.call('TIME')
 local at = time[1] .. string.format('%06d', time[2])
 
@@ -156,11 +158,11 @@ if mode == 'fanout 1' then
   local window = tonumber(ARGV[11])
   local remembers = id ~= '' and window > 0
   local new, online, last = 0, 0, 0
-  local entries, channels = {}, {}
+  local entries, topic_channels = {}, {}
   for place = 1, (#KEYS - 6) / 2 do
     local arg = 8 + place * 4
     local topic = ARGV[arg]
-    channels[place] = base .. 'topic:' .. topic
+    topic_channels[place] = channels .. 'topic:' .. topic
     if not remembers or redis.call('SISMEMBER', KEYS[6], topic) == 0 then
       local events, ttl = tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2])
       local number, previous = append(
@@ -173,9 +175,9 @@ if mode == 'fanout 1' then
   -- The window starts again with each call: a retry must find the topics of the call before.
   if remembers then redis.call('PEXPIRE', KEYS[6], window) end
   -- In parts: `unpack` has a limit for the number of arguments.
-  for first = 1, #channels, 1000 do
-    local count = math.min(first + 999, #channels)
-    local subscribed = redis.call('PUBSUB', 'SHARDNUMSUB', unpack(channels, first, count))
+  for first = 1, #topic_channels, 1000 do
+    local count = math.min(first + 999, #topic_channels)
+    local subscribed = redis.call('PUBSUB', 'SHARDNUMSUB', unpack(topic_channels, first, count))
     for place = 2, #subscribed, 2 do
       if subscribed[place] > 0 then online = online + 1 end
     end
@@ -183,7 +185,7 @@ if mode == 'fanout 1' then
   if new > 0 then
     -- One push to all instances carries the event once, with the sequences of all new topics.
     local head = table.concat({ '1', epoch_number, at, kind, #type, #key, #collapse, #data, new }, ' ')
-    redis.call('SPUBLISH', base .. 'fanout', table.concat({ head, '\n', type, key, collapse, data, table.concat(entries) }))
+    redis.call('SPUBLISH', channels .. 'fanout', table.concat({ head, '\n', type, key, collapse, data, table.concat(entries) }))
   end
   return { epoch_number, new, online, last }
 end
@@ -210,8 +212,8 @@ for event = 0, (#KEYS - 5) / 3 - 1 do
     if remembers then
       redis.call('SET', seen, string.format('%.0f', number) .. ' ' .. receivers, 'PX', window)
     end
-    redis.call('SPUBLISH', base .. 'topic:' .. topic, message)
-    redis.call('SPUBLISH', base .. 'all', message)
+    redis.call('SPUBLISH', channels .. 'topic:' .. topic, message)
+    redis.call('SPUBLISH', channels .. 'all', message)
     answers[#answers + 1] = { number, 1, tonumber(receivers) }
   end
 end

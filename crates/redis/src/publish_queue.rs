@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use crate::{
     publish_path::PublishPath,
-    script::{self, Names, PublishCall, ScriptPublish},
+    script::{self, PublishCall, ScriptPublish},
     settings::BridgeSettings,
 };
 
@@ -154,7 +154,7 @@ impl PublishBatch {
         partition: u16,
         settings: Arc<BridgeSettings>,
     ) -> BatchOutcome {
-        let names = Names::new(&settings.prefix, partition);
+        let names = settings.names(partition);
         let call = settings.publish_call(&path.sha, &path.server, &names);
         let command = self.contents.command(&call, &settings.policies);
         let mut answer = path.connection.req_packed_command(&command).await;

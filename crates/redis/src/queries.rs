@@ -6,7 +6,6 @@ use fanfare_core::error::PublishError;
 use crate::{
     actor::RedisBridge,
     messages::{QueryLastSequence, RecordModeInRedis},
-    script::Names,
 };
 
 impl Handler<QueryLastSequence> for RedisBridge {
@@ -16,7 +15,7 @@ impl Handler<QueryLastSequence> for RedisBridge {
         let topic = message.0;
         let partition = topic.partition(self.settings.partition_count);
         let path = self.queues[usize::from(partition)].path.clone();
-        let key = Names::new(&self.settings.prefix, partition).of("topics");
+        let key = self.settings.names(partition).of("topics");
         Box::pin(async move {
             let mut connection = path?.connection;
             let mut command = redis::cmd("ZSCORE");
@@ -37,7 +36,7 @@ impl Handler<RecordModeInRedis> for RedisBridge {
             return Box::pin(std::future::ready(Err(PublishError::BridgeDown)));
         };
         let window_ms = self.settings.window_ms.max(1);
-        let key = Names::new(&self.settings.prefix, partition).of(&format!("mode:{name}"));
+        let key = self.settings.names(partition).of(&format!("mode:{name}"));
         Box::pin(async move {
             let mut connection = path.connection;
             // `SET NX GET` is atomic: of several fan-outs with this name, the first one decides,

@@ -1,4 +1,4 @@
-//! The two scripts: the arguments of their calls, and the parsing of their answers.
+//! The scripts: the arguments of their calls, and the parsing of their answers.
 //!
 //! Not here: the format of events inside (`message`).
 
@@ -29,20 +29,37 @@ const CHANGES_A_PAGE: usize = 4096;
 /// Microseconds in a second.
 const MICROS: u64 = 1_000_000;
 
+/// An instance's first call of a partition, for instances only.
+pub(super) const JOIN: &str = include_str!("join.lua");
+
 /// The names of one partition's keys and channels: `<prefix>:{<partition>}:<name>`. The braces make
 /// the partition's number the hash tag, so all names lie in one slot of a Redis Cluster.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     base: String,
+    channels: String,
 }
 
 impl Names {
-    pub fn new(prefix: &str, partition: u16) -> Self {
-        Self { base: format!("{prefix}:{{{partition}}}:") }
+    pub fn new(prefix: &str, partition: u16, database: i64) -> Self {
+        Self { base: format!("{prefix}:{{{partition}}}:"), channels: database_channels(database) }
     }
 
+    /// The name of a key.
     pub fn of(&self, name: &str) -> String {
         format!("{}{name}", self.base)
+    }
+
+    /// The name of a channel.
+    pub fn channel(&self, name: &str) -> String {
+        format!("{}{}{name}", self.base, self.channels)
+    }
+
+    /// The call joining the partition.
+    pub fn join(&self, sha: &str) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(sha).arg(1).arg(self.of("cluster")).arg(&self.channels);
+        command
     }
 
     fn heads(&self) -> [String; 5] {
@@ -50,10 +67,22 @@ impl Names {
     }
 }
 
-/// Splits a channel into its partition and its name there. `None` for another program's channel.
-pub(super) fn channel_parts<'a>(prefix: &str, channel: &'a str) -> Option<(u16, &'a str)> {
+/// The first part of a channel's name after the base. Redis has one set of channels for all its
+/// databases, so the name has the database. Database 0 has none, as in earlier versions.
+fn database_channels(database: i64) -> String {
+    if database == 0 { String::new() } else { format!("@{database}:") }
+}
+
+/// Splits a channel into its partition and its name there. `None` for the channel of another
+/// program or database.
+pub(super) fn channel_parts<'a>(
+    prefix: &str,
+    database: i64,
+    channel: &'a str,
+) -> Option<(u16, &'a str)> {
     let rest = channel.strip_prefix(prefix)?.strip_prefix(":{")?;
     let (partition, name) = rest.split_once("}:")?;
+    let name = name.strip_prefix(&*database_channels(database))?;
     Some((partition.parse().ok()?, name))
 }
 

@@ -66,6 +66,10 @@ pub(crate) struct BridgeSettings {
 }
 
 impl BridgeSettings {
+    pub fn names(&self, partition: u16) -> Names {
+        Names::new(&self.prefix, partition, self.target.database())
+    }
+
     pub fn publish_call<'a>(
         &self,
         sha: &'a str,

@@ -116,6 +116,11 @@ impl Target {
         Ok(Self { kind, info, seeds, tls })
     }
 
+    /// The number of the database in the URL.
+    pub fn database(&self) -> i64 {
+        self.info.redis_settings().db()
+    }
+
     /// Whether the keys of one call must lie in one slot.
     pub fn is_cluster(&self) -> bool {
         self.kind == TargetKind::Cluster

@@ -2,11 +2,11 @@
 
 use serde_json::json;
 
-use super::publish_text;
+use super::{direct::run, publish_text};
 use crate::support::{
     Instances, RedisServer, Stream,
     directory::Directory,
-    http::try_publish,
+    http::{get, try_publish},
     redis::{Certificates, Options},
     until,
     wait::DEADLINE,
@@ -103,4 +103,45 @@ async fn the_database_of_the_url_holds_all_keys() {
     let spaces = redis.lines(&["INFO", "keyspace"]).await;
     let names: Vec<&str> = spaces.iter().filter_map(|line| line.split(':').next()).collect();
     assert_eq!(names, ["# Keyspace", "db3"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_databases_of_one_redis_are_two_clusters() {
+    let redis = RedisServer::start(Options::default()).await;
+    let mut clusters = Vec::new();
+    for database in ["", "/1", "/2"] {
+        let url = format!("{}{database}", redis.url());
+        clusters.push(Instances::start(&[&url, &url], &[]).await);
+    }
+    let mut streams = Vec::new();
+    for instances in &clusters {
+        for query in ["topic=shared", "topic=shared:*", "topics=shared,shared:a"] {
+            streams.push(Stream::subscribe(instances.addr(0), query).await);
+        }
+    }
+    let texts = ["of none", "of one", "of two"];
+    for (instances, text) in clusters.iter().zip(texts) {
+        for topic in ["shared", "shared:a"] {
+            let answer = publish_text(instances.addr(1), topic, text).await;
+            assert_eq!(answer["sequence"], 1);
+        }
+        // Only the instances of this database count the stream, and only they are asked.
+        let told = get(instances.addr(1), "/events/topics/shared").await.json();
+        assert_eq!((&told["subscribers"], &told["instances"]), (&json!(2), &json!(1)));
+    }
+    for (streams, text) in streams.chunks_mut(3).zip(texts) {
+        for (stream, count) in streams.iter_mut().zip([1, 1, 2]) {
+            assert_eq!(stream.take_data(count).await, vec![text; count]);
+        }
+    }
+    // A program without knowledge of the databases publishes on the right channels too.
+    let url = format!("{}/2", redis.url());
+    let program = ("target/python/bin/python", "examples/direct_publish.py");
+    run(program, &url, &["shared", "direct"]).await;
+    for (instances, last) in clusters.iter().zip(["last of none", "last of one", "last of two"]) {
+        publish_text(instances.addr(0), "shared", last).await;
+    }
+    assert_eq!(streams[6].take_data(2).await, ["direct", "last of two"]);
+    assert_eq!(streams[0].take_data(1).await, ["last of none"]);
+    assert_eq!(streams[3].take_data(1).await, ["last of one"]);
 }

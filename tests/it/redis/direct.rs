@@ -12,7 +12,11 @@ const PROGRAMS: [(&str, &str); 2] = [
 ];
 
 /// Runs a program to its end. Returns its output.
-async fn run((interpreter, program): (&str, &str), redis: &str, arguments: &[&str]) -> Value {
+pub(super) async fn run(
+    (interpreter, program): (&str, &str),
+    redis: &str,
+    arguments: &[&str],
+) -> Value {
     let repository = repository();
     // A path is relative to the repository. The system finds a bare name.
     let interpreter = match interpreter.contains('/') {

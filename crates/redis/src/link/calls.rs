@@ -39,6 +39,8 @@ pub(super) fn is_between_nodes(error: &RedisError) -> bool {
 /// The kind of a call's answer, with the result of earlier pages.
 pub(super) enum ExpectedAnswer {
     Nothing,
+    /// The answer to a join. The next probe joins again.
+    Joined,
     Head {
         purpose: Option<Purpose>,
     },
@@ -73,8 +75,8 @@ impl NodeLink {
     pub(super) fn execute(&mut self, partition: u16, requests: Vec<LogRequest>) {
         let Some(names) = self.names.get(&partition) else { return };
         let name = |channel: &Channel| match channel {
-            Channel::Topic(topic) => names.of(&format!("topic:{topic}")),
-            Channel::All => names.of("all"),
+            Channel::Topic(topic) => names.channel(&format!("topic:{topic}")),
+            Channel::All => names.channel("all"),
         };
         let read = |words: &[String]| script::read_call(&self.read_sha, names, &[], words);
         for request in requests {
@@ -127,7 +129,7 @@ impl NodeLink {
         let mut pipeline = Pipeline::new();
         // In front, so the repeated calls behind find their scripts.
         if std::mem::take(&mut self.must_load) {
-            for script in [script::PUBLISH, script::READ] {
+            for script in [script::PUBLISH, script::READ, script::JOIN] {
                 self.calls.push_front(LinkCall::load(script));
             }
         }
@@ -183,7 +185,7 @@ impl NodeLink {
                         // The replica relies on the subscription. Only a new link repairs it.
                         ExpectedAnswer::Nothing => return Err(error.into()),
                         // No replica waits for this head. The next probe repeats the query.
-                        ExpectedAnswer::Head { purpose: None } => {}
+                        ExpectedAnswer::Head { purpose: None } | ExpectedAnswer::Joined => {}
                         // A replica waits for this answer, so dropping it would stall its streams.
                         _ => {
                             self.pause_until = Some(Instant::now() + PAUSE);
@@ -197,7 +199,7 @@ impl NodeLink {
             // Of several commands, only the last one has the answer.
             let (partition, Some(value)) = (call.partition, values.pop()) else { continue };
             let news = match call.asked {
-                ExpectedAnswer::Nothing => continue,
+                ExpectedAnswer::Nothing | ExpectedAnswer::Joined => continue,
                 ExpectedAnswer::Head { purpose } => {
                     LogUpdate::Head { purpose, head: script::head(value)?.0 }
                 }

@@ -72,6 +72,7 @@ pub(super) async fn run(spec: LinkSpec) -> LinkError {
     let max_open = spec.settings.timeout * 3;
     let open = async {
         let mut link = NodeLink::open(spec).await?;
+        link.join().await?;
         link.subscribe_own_channels().await?;
         link.agree_on_epoch().await?;
         Ok::<_, LinkError>(link)
@@ -90,6 +91,7 @@ struct NodeLink {
     publish: PublishPath,
     subscribe: MultiplexedConnection,
     read_sha: Arc<str>,
+    join_sha: Arc<str>,
     pushes: mpsc::UnboundedReceiver<LinkPush>,
     pushed_bytes: Arc<AtomicUsize>,
     clock: Clock,
@@ -128,7 +130,12 @@ impl NodeLink {
             .set_push_sender(push_sender(sender, pushed_bytes.clone()));
         let mut subscribe = settings.target.connect(&spec.endpoint, &config).await?;
         set_name(&mut subscribe, "fanfare-subscribe").await;
-        let server = server_id(&mut publish).await?;
+        let mut server = server_id(&mut publish).await?;
+        // Each database of a process has its own sequences. `SWAPDB` exchanges them.
+        let database = settings.target.database();
+        if !server.is_empty() && database != 0 {
+            server = format!("{server}/{database}");
+        }
         let load = async |script: &str| {
             let mut command = redis::cmd("SCRIPT");
             command.arg("LOAD").arg(script);
@@ -136,14 +143,15 @@ impl NodeLink {
         };
         let sha = load(script::PUBLISH).await?;
         let read_sha = load(script::READ).await?;
+        let join_sha = load(script::JOIN).await?;
         let names: BTreeMap<u16, Names> = spec
             .partitions
             .iter()
-            .map(|partition| (*partition, Names::new(&settings.prefix, *partition)))
+            .map(|partition| (*partition, settings.names(*partition)))
             .collect();
         let first = names.values().next().ok_or(LinkError::Stopped)?;
         Ok(Self {
-            probe_channel: first.of(&format!("probe:{}", settings.instance)),
+            probe_channel: first.channel(&format!("probe:{}", settings.instance)),
             publish: PublishPath {
                 connection: publish,
                 sha: sha.into(),
@@ -151,6 +159,7 @@ impl NodeLink {
                 generation: spec.generation,
             },
             read_sha: read_sha.into(),
+            join_sha: join_sha.into(),
             clock: Clock::local(),
             calls: VecDeque::new(),
             sent: None,
@@ -215,16 +224,33 @@ impl NodeLink {
         }
     }
 
+    /// Joins all partitions of this node.
+    async fn join(&mut self) -> Result<(), LinkError> {
+        let mut pipeline = redis::pipe();
+        for names in self.names.values() {
+            pipeline.add_command(names.join(&self.join_sha));
+        }
+        let answers = run_pipeline(&mut self.subscribe, &pipeline).await?;
+        for answer in &answers {
+            match check(std::slice::from_ref(answer)) {
+                // The slot is moving. The next probe joins.
+                Err(error) if is_between_nodes(&error) => {}
+                checked => checked?,
+            }
+        }
+        Ok(())
+    }
+
     /// Subscribes to the channels of every link: probe, calls, answers and fan-outs. This comes
     /// before the replicas' first requests, so no fan-out falls between their cut and the pushes.
     async fn subscribe_own_channels(&mut self) -> Result<(), LinkError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("SSUBSCRIBE").arg(&self.probe_channel);
         for names in self.names.values() {
-            pipeline.cmd("SSUBSCRIBE").arg(names.of("control"));
-            pipeline.cmd("SSUBSCRIBE").arg(names.of("fanout"));
+            pipeline.cmd("SSUBSCRIBE").arg(names.channel("control"));
+            pipeline.cmd("SSUBSCRIBE").arg(names.channel("fanout"));
             let answers = format!("answers:{}", self.spec.settings.instance);
-            pipeline.cmd("SSUBSCRIBE").arg(names.of(&answers));
+            pipeline.cmd("SSUBSCRIBE").arg(names.channel(&answers));
         }
         check(&run_pipeline(&mut self.subscribe, &pipeline).await?)?;
         Ok(())
@@ -305,6 +331,12 @@ impl NodeLink {
                 // If the publish fails, the probe does not return, and the link ends.
                 let _ = connection.req_packed_command(&command).await;
             });
+        }
+        for (partition, names) in &self.names {
+            // An emptied Redis has lost the values of the cluster.
+            let commands = vec![names.join(&self.join_sha)];
+            let asked = ExpectedAnswer::Joined;
+            self.calls.push_back(LinkCall { partition: *partition, commands, asked });
         }
         let lagging = self.spec.settings.epochs.lagging(self.names.keys().copied());
         // The heads show lost events and new epochs also to replicas without pushes. The epoch of

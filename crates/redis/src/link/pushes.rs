@@ -70,10 +70,10 @@ impl NodeLink {
             }
             return Ok(());
         }
-        let Some((partition, name)) = script::channel_parts(&self.spec.settings.prefix, &channel)
-        else {
-            return Ok(());
-        };
+        let settings = &self.spec.settings;
+        let database = settings.target.database();
+        let parts = script::channel_parts(&settings.prefix, database, &channel);
+        let Some((partition, name)) = parts else { return Ok(()) };
         let news = match name {
             "control" => {
                 self.on_call(partition, &payload);
