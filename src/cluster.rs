@@ -3,7 +3,7 @@
 use std::{sync::OnceLock, time::Duration};
 
 use fanfare_core::{
-    cluster::{Cluster, ClusterStatus, HandleCall, InstanceAnswers, InstanceCall},
+    cluster::{Cluster, ClusterStatus, HandleCall, InstanceAnswers, InstanceCall, SettingConflict},
     error::ChangeError,
     future::BoxFuture,
 };
@@ -17,7 +17,18 @@ pub(crate) struct LocalCluster {
 
 impl Cluster for LocalCluster {
     fn status(&self) -> ClusterStatus {
-        ClusterStatus { kind: "local", is_up: true, instance: None, reconnects: 0, lag_ms: 0.0 }
+        ClusterStatus {
+            kind: "local",
+            is_up: true,
+            instance: None,
+            reconnects: 0,
+            lag_ms: 0.0,
+            conflict: None,
+        }
+    }
+
+    fn first_contact(&self) -> BoxFuture<'static, Result<(), SettingConflict>> {
+        ready(Ok(())).boxed()
     }
 
     fn call_all(

@@ -9,4 +9,7 @@ pub enum StartError {
     /// The operating system refused a thread, or a thread ended before the start was complete.
     #[error("the hub's threads did not start: {0}")]
     Threads(#[from] std::io::Error),
+    /// A setting differs from the other instances of the cluster.
+    #[error("{0}")]
+    Cluster(#[from] fanfare_core::cluster::SettingConflict),
 }

@@ -113,6 +113,16 @@ impl Hub {
         HubBuilder::new(config)
     }
 
+    /// Waits for the first contact to Redis, if configured: made, failed, or refused. A failed one
+    /// is no error: the hub retries until Redis is available.
+    ///
+    /// # Errors
+    /// [`StartError::Cluster`]: a setting differs from the other instances of the cluster. The hub
+    /// stays unready as long as it does.
+    pub async fn first_contact(&self) -> Result<(), StartError> {
+        Ok(self.parts().instances.cluster.first_contact().await?)
+    }
+
     /// Publishes an event to a topic. Resolves once the event has its sequence and its place in
     /// history (with Redis: in Redis); delivery follows. Awaited publishes to one topic keep their
     /// order. An event with an id is stored once within `publish.idempotency_window`: a repeated

@@ -12,6 +12,11 @@ pub(crate) async fn live() -> HttpResponse {
 
 /// 200 if the hub takes streams and publishes, else 503 with a reason.
 pub(crate) async fn ready(hub: Data<Hub>) -> HttpResponse {
+    let status = hub.parts().instances.cluster.status();
+    if let Some(conflict) = status.conflict {
+        let text = json!({ "status": "settings_differ", "message": conflict.to_string() });
+        return HttpResponse::ServiceUnavailable().json(text);
+    }
     let (status, text) = match hub.is_ready() {
         true => (StatusCode::OK, "ready"),
         false if hub.parts().lifecycle.is_draining() => {

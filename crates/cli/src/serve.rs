@@ -83,6 +83,10 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
         config.topics.push(demo::policy());
     }
     let hub = Hub::start(config.clone()).map_err(|error| CliError::Failed(error.to_string()))?;
+    // A Redis without an answer must not delay the start: the hub retries.
+    if let Ok(Err(error)) = timeout(config.redis.timeout, hub.first_contact()).await {
+        return Err(CliError::Usage(error.to_string()));
+    }
     let (server, address) = start(&hub, &config)?;
     if with_demo_data {
         actix_web::rt::spawn(demo::publish(hub.clone()));

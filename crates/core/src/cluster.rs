@@ -11,6 +11,12 @@ pub trait Cluster: Send + Sync {
     /// The state of the link to other instances.
     fn status(&self) -> ClusterStatus;
 
+    /// Waits for the first contact to the cluster: made, failed, or refused.
+    ///
+    /// # Errors
+    /// The cluster refused this instance.
+    fn first_contact(&self) -> BoxFuture<'static, Result<(), SettingConflict>>;
+
     /// Makes every instance execute a call, this instance included. Returns the answers received
     /// within `limit`; without a limit, within the cluster's own time-out. The call travels with
     /// the events of `partition`: an instance losing the call loses the events too, and rereads
@@ -51,6 +57,20 @@ pub struct ClusterStatus {
     pub reconnects: u64,
     /// Duration of the last probe's round trip.
     pub lag_ms: f64,
+    /// Why the cluster refuses this instance at present.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conflict: Option<SettingConflict>,
+}
+
+/// A setting of this instance differs from the rest of its cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error(
+    "{name}: the cluster has `{stored}`, this instance has `{own}`; all instances need the same"
+)]
+pub struct SettingConflict {
+    pub name: String,
+    pub stored: String,
+    pub own: String,
 }
 
 /// A call to every instance.

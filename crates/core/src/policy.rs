@@ -116,6 +116,20 @@ impl Policies {
         Self { entries, default: Arc::new(default) }
     }
 
+    /// The parts of all policies with an effect on the log, as text. Instances with the same text
+    /// write and read the same logs.
+    pub fn history_terms(&self) -> String {
+        let terms = |policy: &Policy| {
+            let Policy { conflate, history_events, history_ttl, .. } = policy;
+            let ttl = history_ttl.as_millis();
+            format!("{} of {history_events} events, {ttl} ms", conflate.as_str())
+        };
+        let entries = self.entries.iter();
+        let entries =
+            entries.map(|(pattern, policy)| format!("{}: {}; ", pattern.as_str(), terms(policy)));
+        entries.chain([format!("others: {}", terms(&self.default))]).collect()
+    }
+
     /// The policy of a topic.
     pub fn of(&self, topic: &str) -> &Arc<Policy> {
         let entry = self.entries.iter().find(|(pattern, _)| pattern.matches(topic));

@@ -31,7 +31,7 @@ use crate::{
     pending_replies::PendingReplies,
     publish_path::{LinkError, PublishPath},
     publish_queue::{BatchOutcome, PublishBatch, PublishQueue},
-    settings::BridgeSettings,
+    settings::{BridgeSettings, Contact},
     target::Endpoint,
 };
 
@@ -192,6 +192,7 @@ impl RedisBridge {
         }
         self.settings.status.is_up.store(is_up, Ordering::Relaxed);
         if is_up {
+            self.settings.status.note_contact(Contact::Tried);
             self.has_failed = false;
             tracing::info!(instance = self.settings.instance, "linked to Redis");
         } else {
@@ -202,10 +203,14 @@ impl RedisBridge {
 
     /// Logs a failure to connect: the first of an outage as a warning, later ones for debugging.
     fn note_failure(&mut self, error: &LinkError) {
+        self.settings.status.note_contact(match error {
+            LinkError::Refused(conflict) => Contact::Refused(conflict.clone()),
+            _ => Contact::Tried,
+        });
         if std::mem::replace(&mut self.has_failed, true) {
-            tracing::debug!(%error, "Redis unreachable");
+            tracing::debug!(%error, "not linked to Redis");
         } else {
-            tracing::warn!(%error, "Redis unreachable; retrying until it is up");
+            tracing::warn!(%error, "not linked to Redis; retrying until it is up");
         }
     }
 
@@ -356,8 +361,10 @@ impl Handler<LinkEnded> for RedisBridge {
         let node = self.nodes.get(&endpoint);
         let Some(node) = node.filter(|node| node.generation == generation) else { return };
         match node.began_at {
-            Some(_) => tracing::warn!(node = %endpoint, %error, "a link to Redis ended"),
-            None => self.note_failure(&error),
+            Some(_) if !matches!(error, LinkError::Refused(_)) => {
+                tracing::warn!(node = %endpoint, %error, "a link to Redis ended");
+            }
+            _ => self.note_failure(&error),
         }
         self.end_link(generation, ctx);
     }

@@ -16,6 +16,7 @@
 #![forbid(unsafe_code)]
 
 mod actor;
+mod agreement;
 mod clock;
 pub mod follow;
 mod instance_rpc;

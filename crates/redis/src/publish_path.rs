@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fanfare_core::cluster::SettingConflict;
 use redis::{RedisError, aio::MultiplexedConnection};
 
 /// The access of publishes to a link.
@@ -19,6 +20,8 @@ pub(crate) struct PublishPath {
 pub(crate) enum LinkError {
     #[error(transparent)]
     Redis(#[from] RedisError),
+    #[error(transparent)]
+    Refused(#[from] SettingConflict),
     #[error("connecting timed out")]
     ConnectTimeout,
     #[error("the server is a replica")]

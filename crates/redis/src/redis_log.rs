@@ -7,7 +7,7 @@ use std::{
 
 use actix::Addr;
 use fanfare_core::{
-    cluster::{Cluster, ClusterStatus, HandleCall, InstanceAnswers, InstanceCall},
+    cluster::{Cluster, ClusterStatus, HandleCall, InstanceAnswers, InstanceCall, SettingConflict},
     error::{ChangeError, PublishError},
     future::BoxFuture,
     log::{Append, Log, LogRequest, Replicas},
@@ -18,11 +18,14 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     actor::RedisBridge,
+    agreement::Agreement,
     messages::{
         AppendToRedis, BeginBridge, CallInstances, QueryLastSequence, ReconnectPartition,
         RecordModeInRedis, RequestFromRedis, ServeCalls,
     },
-    settings::{BridgeSettings, CountPublished, Epochs, MIN_READ_BYTES, RedisSpec, Status},
+    settings::{
+        BridgeSettings, Contact, CountPublished, Epochs, MIN_READ_BYTES, RedisSpec, Status,
+    },
 };
 
 /// Log and cluster over Redis. All clones share one bridge actor.
@@ -51,6 +54,7 @@ impl RedisLog {
             max_topics: spec.max_idle_topics.div_ceil(spec.partition_count.into()).max(1),
             window_ms: spec.idempotency_window.as_millis() as u64,
             max_read_bytes: spec.max_history_bytes.max(MIN_READ_BYTES),
+            agreement: Agreement::new(spec.partition_count, &spec.policies),
             policies: spec.policies,
             epochs: epochs.clone(),
             status: status.clone(),
@@ -107,7 +111,23 @@ impl Cluster for RedisLog {
             instance: Some(self.instance.to_string()),
             reconnects: self.status.reconnects.load(Ordering::Relaxed),
             lag_ms: self.status.lag_micros.load(Ordering::Relaxed) as f64 / 1000.0,
+            conflict: match &*self.status.contact.borrow() {
+                Contact::Refused(conflict) => Some(conflict.clone()),
+                Contact::Opening | Contact::Tried => None,
+            },
         }
+    }
+
+    fn first_contact(&self) -> BoxFuture<'static, Result<(), SettingConflict>> {
+        let mut contact = self.status.contact.subscribe();
+        async move {
+            match contact.wait_for(|contact| *contact != Contact::Opening).await.as_deref() {
+                Ok(Contact::Refused(conflict)) => Err(conflict.clone()),
+                // Without a sender the hub has stopped.
+                Ok(Contact::Opening | Contact::Tried) | Err(_) => Ok(()),
+            }
+        }
+        .boxed()
     }
 
     fn call_all(

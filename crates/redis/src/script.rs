@@ -55,11 +55,9 @@ impl Names {
         format!("{}{}{name}", self.base, self.channels)
     }
 
-    /// The call joining the partition.
-    pub fn join(&self, sha: &str) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(sha).arg(1).arg(self.of("cluster")).arg(&self.channels);
-        command
+    /// The first part of a channel's name after the base; see [`database_channels`].
+    pub fn database_part(&self) -> &str {
+        &self.channels
     }
 
     fn heads(&self) -> [String; 5] {

@@ -8,9 +8,11 @@ use std::{
     time::Duration,
 };
 
-use fanfare_core::policy::Policies;
+use fanfare_core::{cluster::SettingConflict, policy::Policies};
+use tokio::sync::watch;
 
 use crate::{
+    agreement::Agreement,
     script::{Names, PublishCall},
     target::Target,
 };
@@ -60,6 +62,7 @@ pub(crate) struct BridgeSettings {
     /// Bytes of one read. Past this bound, the remaining topics get a gap.
     pub max_read_bytes: usize,
     pub policies: Arc<Policies>,
+    pub agreement: Agreement,
     pub epochs: Arc<Epochs>,
     pub status: Arc<Status>,
     pub published: Arc<dyn CountPublished>,
@@ -115,15 +118,31 @@ impl Epochs {
     }
 }
 
+/// The last attempt to link this instance to its cluster.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Contact {
+    /// The first attempt is running.
+    #[default]
+    Opening,
+    /// The attempt succeeded, or Redis was unavailable.
+    Tried,
+    Refused(SettingConflict),
+}
+
 /// The state of the bridge, for status requests and metrics.
 #[derive(Debug, Default)]
 pub(crate) struct Status {
+    pub contact: watch::Sender<Contact>,
     pub is_up: AtomicBool,
     pub reconnects: AtomicU64,
     pub lag_micros: AtomicU64,
 }
 
 impl Status {
+    pub fn note_contact(&self, contact: Contact) {
+        self.contact.send_replace(contact);
+    }
+
     pub fn note_lag(&self, lag: Duration) {
         self.lag_micros.store(lag.as_micros() as u64, Ordering::Relaxed);
     }

@@ -11,6 +11,7 @@ mod interest;
 mod memory;
 mod network;
 mod outage;
+mod settings;
 mod together;
 
 use std::net::SocketAddr;

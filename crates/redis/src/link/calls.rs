@@ -199,7 +199,12 @@ impl NodeLink {
             // Of several commands, only the last one has the answer.
             let (partition, Some(value)) = (call.partition, values.pop()) else { continue };
             let news = match call.asked {
-                ExpectedAnswer::Nothing | ExpectedAnswer::Joined => continue,
+                ExpectedAnswer::Nothing => continue,
+                ExpectedAnswer::Joined => {
+                    let conflict = self.spec.settings.agreement.conflict(value)?;
+                    conflict.map_or(Ok(()), Err)?;
+                    continue;
+                }
                 ExpectedAnswer::Head { purpose } => {
                     LogUpdate::Head { purpose, head: script::head(value)?.0 }
                 }

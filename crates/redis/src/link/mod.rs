@@ -224,18 +224,26 @@ impl NodeLink {
         }
     }
 
-    /// Joins all partitions of this node.
+    /// Joins all partitions of this node, before the subscriptions: they would count as another
+    /// instance.
     async fn join(&mut self) -> Result<(), LinkError> {
-        let mut pipeline = redis::pipe();
-        for names in self.names.values() {
-            pipeline.add_command(names.join(&self.join_sha));
-        }
-        let answers = run_pipeline(&mut self.subscribe, &pipeline).await?;
-        for answer in &answers {
-            match check(std::slice::from_ref(answer)) {
-                // The slot is moving. The next probe joins.
-                Err(error) if is_between_nodes(&error) => {}
-                checked => checked?,
+        let agreement = &self.spec.settings.agreement;
+        // The first one alone: a refused instance must not write its settings to any partition.
+        let all: Vec<&Names> = self.names.values().collect();
+        for names in [&all[..1], &all[1..]] {
+            let mut pipeline = redis::pipe();
+            for names in names {
+                pipeline.add_command(agreement.join(&self.join_sha, names, 0));
+            }
+            for answer in run_pipeline(&mut self.subscribe, &pipeline).await? {
+                match check(std::slice::from_ref(&answer)) {
+                    // The slot is moving. The next probe joins.
+                    Err(error) if is_between_nodes(&error) => {}
+                    checked => {
+                        checked?;
+                        agreement.conflict(answer)?.map_or(Ok(()), Err)?;
+                    }
+                }
             }
         }
         Ok(())
@@ -334,7 +342,7 @@ impl NodeLink {
         }
         for (partition, names) in &self.names {
             // An emptied Redis has lost the values of the cluster.
-            let commands = vec![names.join(&self.join_sha)];
+            let commands = vec![self.spec.settings.agreement.join(&self.join_sha, names, 1)];
             let asked = ExpectedAnswer::Joined;
             self.calls.push_back(LinkCall { partition: *partition, commands, asked });
         }
