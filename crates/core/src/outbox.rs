@@ -38,7 +38,8 @@ pub enum Content {
 /// A gap between two events.
 #[derive(Debug, Clone)]
 pub struct GapHere {
-    pub reason: MissedReason,
+    /// `None` for a new epoch without missed events: no gap is sent.
+    pub reason: Option<MissedReason>,
     pub partition: u16,
     /// The topics of the missing events, as far as known.
     pub topics: Vec<Topic>,

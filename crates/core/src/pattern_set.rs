@@ -234,6 +234,11 @@ impl Patterns {
         self.0.is_none()
     }
 
+    /// The number of patterns.
+    pub fn len(&self) -> usize {
+        self.sets().iter().map(|set| set.iter().count()).sum()
+    }
+
     /// The sets; none of them is empty.
     pub fn sets(&self) -> &[Arc<PatternSet>] {
         self.0.as_ref().map_or(&[], |sets| sets)

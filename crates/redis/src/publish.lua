@@ -13,7 +13,8 @@
 -- ARGV 1: "1" or "2", the version; or "fanout 1", see below
 -- ARGV 2: the server's `run_id`, so that fanfare instances notice a replaced server; "" from
 --   other programs
--- ARGV 3: a new epoch is above this number; "0" from other programs
+-- ARGV 3: the caller's last known epoch of the partition; "0" from other programs. A new epoch
+--   is above it.
 -- ARGV 4: the number of topics remembered by the partition (a million divided by the number of
 --   partitions)
 -- then for each event: topic, "text" or "json", data, type or "", key or "", id or "",
@@ -50,12 +51,22 @@ local at = time[1] .. string.format('%06d', time[2])
 local epoch = redis.call('GET', KEYS[2])
 local sequence = redis.call('GET', KEYS[1])
 if not epoch or not sequence then
-  -- Sequences restart, so the partition needs an epoch above all earlier ones: instances agree
-  -- on the highest. It has a resolution of one second, so partitions started together have the
-  -- same epoch. ARGV 3 keeps it above all epochs known to the caller.
-  local number = time[1] * 65536
+  -- Sequences restart, so the partition needs an epoch above all earlier ones. All partitions of
+  -- one server take the epoch of the first one: `<prefix>:epoch` has it, and a flush removes it
+  -- together with the partitions. In a Redis Cluster, the key may be on another node; then each
+  -- partition begins an epoch of its own, and the instances agree on the highest.
   local floor = tonumber(ARGV[3])
-  if number <= floor then number = floor + 1 end
+  local shared = string.match(base, '^(.*){%d+}:$') .. 'epoch'
+  local begun = redis.pcall('GET', shared)
+  local is_here = type(begun) ~= 'table'
+  local number = is_here and tonumber(begun or 0) or 0
+  if number <= floor then
+    -- With a resolution of 16 microseconds two flushes get different epochs. In a new Redis Cluster
+    -- it is a second, so partitions started together have the same epoch.
+    local part = (is_here or floor > 0) and math.floor(time[2] / 16) or 0
+    number = math.max(time[1] * 65536 + part, floor + 1)
+    if is_here then redis.call('SET', shared, string.format('%.0f', number)) end
+  end
   epoch = string.format('%.0f', number) .. ' 0'
   sequence = '0'
   redis.call('SET', KEYS[2], epoch)

@@ -155,7 +155,7 @@ impl PublishBatch {
         settings: Arc<BridgeSettings>,
     ) -> BatchOutcome {
         let names = settings.names(partition);
-        let call = settings.publish_call(&path.sha, &path.server, &names);
+        let call = settings.publish_call(&path.sha, &path.server, partition, &names);
         let command = self.contents.command(&call, &settings.policies);
         let mut answer = path.connection.req_packed_command(&command).await;
         if is_kind(&answer, ServerErrorKind::NoScript) {

@@ -5,10 +5,12 @@
 --   "head": nothing more
 --   "changes" after: topics with events after this sequence, at most 4,096
 --   "read" bytes, then topic and after for each topic: events after a sequence, up to a limit
---   "renew" epoch exactly above: begins a new epoch, unless `epoch` has already ended. The new
---     one is `exactly` if later; else it is later than `epoch` and `above`.
--- Answers { epoch and the last sequence before it, sequence, lineage, seconds, microseconds,
--- result of the operation }.
+--   "renew" epoch above: begins a new epoch, later than `epoch` and `above`, unless `epoch` has
+--     already ended. Positions of earlier epochs are invalid.
+--   "rename" epoch: gives the sequences this later name also. Positions of the earlier epochs stay
+--     valid.
+-- Answers { epoch, the last sequence before it and the earlier epochs of the same sequences;
+-- sequence, lineage, seconds, microseconds, result of the operation }.
 
 local operation = ARGV[1]
 local epoch = redis.call('GET', KEYS[2])
@@ -55,11 +57,18 @@ elseif operation == 'read' then
 elseif operation == 'renew' then
   if string.match(epoch, '^%d+') == ARGV[2] then
     -- Several instances may call this for the same loss. Only the first call finds the old epoch.
-    local number = tonumber(ARGV[3])
-    if number <= tonumber(ARGV[2]) then
-      number = math.max(time[1] * 65536, tonumber(ARGV[2]) + 1, tonumber(ARGV[4]) + 1)
-    end
+    local now = time[1] * 65536 + math.floor(time[2] / 16)
+    local number = math.max(now, tonumber(ARGV[2]) + 1, tonumber(ARGV[3]) + 1)
     epoch = string.format('%.0f', number) .. ' ' .. sequence
+    redis.call('SET', KEYS[2], epoch)
+  end
+elseif operation == 'rename' then
+  local words = {}
+  for word in string.gmatch(epoch, '%d+') do words[#words + 1] = word end
+  if tonumber(words[1]) < tonumber(ARGV[2]) then
+    -- At most 16 earlier epochs: a client with an older one gets a gap.
+    local earlier = table.concat(words, ' ', 3, math.min(#words, 17))
+    epoch = table.concat({ ARGV[2], sequence, words[1], earlier }, ' ')
     redis.call('SET', KEYS[2], epoch)
   end
 end

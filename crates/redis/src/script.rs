@@ -99,8 +99,8 @@ pub(super) struct PublishCall<'a> {
     pub names: &'a Names,
     /// The server's `run_id`; empty if the login may not read it.
     pub server: &'a str,
-    /// The latest known epoch. If the script begins a new epoch, it is later than this one.
-    pub latest_epoch: u64,
+    /// The last known epoch of the partition. If the script begins a new epoch, it is later.
+    pub epoch: u64,
     pub max_topics: usize,
     pub window_ms: u64,
 }
@@ -120,7 +120,7 @@ impl PublishCall<'_> {
             };
             command.arg(log).arg(self.names.of(&format!("keys:{topic}"))).arg(seen);
         }
-        command.arg("2").arg(self.server).arg(self.latest_epoch).arg(self.max_topics);
+        command.arg("2").arg(self.server).arg(self.epoch).arg(self.max_topics);
         for ScriptPublish { topic, event, receivers, policy } in events {
             let (kind, data) = kind_and_data(event);
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -147,7 +147,7 @@ impl PublishCall<'_> {
             command.arg(self.names.of(&format!("log:{topic}")));
             command.arg(self.names.of(&format!("keys:{topic}")));
         }
-        command.arg("fanout 1").arg(self.server).arg(self.latest_epoch).arg(self.max_topics);
+        command.arg("fanout 1").arg(self.server).arg(self.epoch).arg(self.max_topics);
         let (kind, data) = kind_and_data(event);
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         command.arg(kind).arg(data).arg(text(&event.event_type)).arg(text(&event.key));
@@ -221,8 +221,10 @@ pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), Redis
     let eras: Vec<String> = next(&mut parts)?;
     let (seconds, micros): (u64, u64) = (next(&mut parts)?, next(&mut parts)?);
     let rest = parts.next().ok_or_else(unexpected)?;
-    // The epoch is stored as `<number> <last sequence before it>`.
-    let (number, began_after) = two(&epoch)?;
+    // The epoch is stored as `<number> <last sequence before it> <earlier numbers>`.
+    let numbers = epoch.split_ascii_whitespace().map(str::parse);
+    let numbers: Vec<u64> = numbers.collect::<Result<_, _>>().map_err(|_| unexpected())?;
+    let [number, began_after, earlier @ ..] = &numbers[..] else { return Err(unexpected()) };
     // One entry per server process, the present one first: `<run_id> <last sequence before it>`. A
     // process with a lower sequence than its predecessor gave out has lost events.
     let lineage = eras.iter().map(|era| {
@@ -231,8 +233,9 @@ pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), Redis
         Ok(Era { server: server.to_owned(), began_after })
     });
     let head = PartitionHead {
-        epoch: Epoch::new(number),
-        epoch_began_after: began_after,
+        epoch: Epoch::new(*number),
+        earlier_epochs: earlier.iter().copied().map(Epoch::new).collect(),
+        epoch_began_after: *began_after,
         sequence,
         lineage: lineage.collect::<Result<_, RedisError>>()?,
     };
@@ -302,12 +305,6 @@ fn next<T: redis::FromRedisValue>(
     parts: &mut impl Iterator<Item = Value>,
 ) -> Result<T, RedisError> {
     Ok(from_redis_value(parts.next().ok_or_else(unexpected)?)?)
-}
-
-fn two(text: &str) -> Result<(u64, u64), RedisError> {
-    let (first, second) = text.split_once(' ').ok_or_else(unexpected)?;
-    let number = |text: &str| text.parse().map_err(|_| unexpected());
-    Ok((number(first)?, number(second)?))
 }
 
 fn unexpected() -> RedisError {

@@ -77,11 +77,12 @@ impl BridgeSettings {
         &self,
         sha: &'a str,
         server: &'a str,
+        partition: u16,
         names: &'a Names,
     ) -> PublishCall<'a> {
         let (max_topics, window_ms) = (self.max_topics, self.window_ms);
-        let latest_epoch = self.epochs.latest();
-        PublishCall { sha, names, server, latest_epoch, max_topics, window_ms }
+        let (epoch, _) = self.epochs.of(partition);
+        PublishCall { sha, names, server, epoch, max_topics, window_ms }
     }
 }
 

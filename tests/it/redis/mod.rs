@@ -5,6 +5,7 @@ mod chaos;
 mod direct;
 mod failover;
 mod fanout;
+mod flush;
 mod follows;
 mod instances;
 mod interest;

@@ -21,6 +21,9 @@ pub(super) struct BacklogParts {
     /// Partitions still in an older epoch. Their sequences are invalid in the stream's epoch, so
     /// the cursor has [`IN_ANOTHER_EPOCH`](crate::cursor::IN_ANOTHER_EPOCH) for them.
     pub behind: Vec<u16>,
+    /// Whether a gap has told the client of the present epoch for all partitions, also for those
+    /// behind.
+    pub has_told_epoch: bool,
     /// Control events, comments and the `retry:` line, sent first.
     pub prelude: VecDeque<Bytes>,
     /// Replayed events, shared with history. They are encoded only as the client takes them, so a

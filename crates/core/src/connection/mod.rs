@@ -165,9 +165,14 @@ impl ConnectionState {
             _ => connected.encode(&id),
         };
         let missed = replays.iter().filter_map(|(number, r)| Some((*number, r.missed.as_ref()?)));
-        let (partitions, missed): (Vec<u16>, Vec<_>) = missed.unzip();
+        let (mut partitions, missed): (Vec<u16>, Vec<_>) = missed.unzip();
         if !missed.is_empty() {
             let is_epoch = missed.iter().any(|missed| missed.reason == MissedReason::Epoch);
+            if is_epoch && !self.backlog.behind.is_empty() {
+                // One gap for the epoch, also for the partitions yet to begin it.
+                self.backlog.has_told_epoch = true;
+                partitions = self.seen.iter().map(|(number, _)| number).collect();
+            }
             let reason = if is_epoch { MissedReason::Epoch } else { MissedReason::History };
             let reason = GapReason::from(reason);
             let topics = names(missed.iter().flat_map(|missed| &missed.topics));
@@ -360,8 +365,11 @@ impl ConnectionState {
         let epoch = beginning.map(|(epoch, _)| epoch);
         let gap = GapHere { reason, partition, topics, epoch };
         let mut advances = SmallVec::new();
-        // A new epoch: its sequences start here, and may be lower than those of the old epoch.
-        if let Some((_, sequence)) = beginning {
+        if let (Some(_), None, Some(seen)) = (beginning, reason, self.seen.get(partition)) {
+            // The same sequences in a new epoch: the position stays.
+            advances.push((partition, seen));
+        } else if let Some((_, sequence)) = beginning {
+            // A new epoch: its sequences start here, and may be lower than those of the old epoch.
             self.seen.set(partition, sequence);
             advances.push((partition, sequence));
         }
@@ -459,6 +467,7 @@ impl ConnectionState {
     fn begin_epoch(&mut self, partition: u16, epoch: Epoch) {
         if self.epoch < Some(epoch) {
             self.epoch = Some(epoch);
+            self.backlog.has_told_epoch = false;
             self.backlog.behind = self.seen.iter().map(|(number, _)| number).collect();
             let all = self.seen.iter().map(|(number, _)| (number, IN_ANOTHER_EPOCH));
             self.outbox.advance(all);

@@ -10,7 +10,7 @@ use crate::{
     connection::{ConnectionState, WorkerContext, view::View},
     cursor::Epoch,
     event::SequencedEvent,
-    outbox::{Content, Dropped, Popped, Segment},
+    outbox::{Content, Dropped, GapHere, Popped, Segment},
     sse::{
         GapReason,
         control::{Gap, names},
@@ -66,13 +66,18 @@ impl ConnectionState {
         {
             return next;
         }
-        match self.outbox.pop() {
-            Some(Popped::Gap(dropped)) => {
-                let bytes = self.gap_of(GapReason::Slow, &dropped);
-                return Next::Write(Piece::control(bytes));
+        while let Some(popped) = self.outbox.pop() {
+            match popped {
+                Popped::Gap(dropped) => {
+                    let bytes = self.gap_of(GapReason::Slow, &dropped);
+                    return Next::Write(Piece::control(bytes));
+                }
+                Popped::Segment(segment) => {
+                    if let Some(piece) = self.take(segment, worker) {
+                        return Next::Write(piece);
+                    }
+                }
             }
-            Some(Popped::Segment(segment)) => return Next::Write(self.take(segment, worker)),
-            None => {}
         }
         if !self.backlog.is_none()
             && let Some(next) = self.next_after_outbox(worker, now)
@@ -176,33 +181,45 @@ impl ConnectionState {
                 self.backlog.replay = VecDeque::new();
             }
         }
-        Some(Next::Write(self.take(segment, worker)))
+        self.take(segment, worker).map(Next::Write)
     }
 
     /// Encodes a segment. Everything before it must be taken: its ids then name the stream's
-    /// position at this point.
-    fn take(&mut self, segment: Segment, worker: &mut WorkerContext) -> Piece {
+    /// position at this point. `None` for a new epoch without a gap.
+    #[inline]
+    fn take(&mut self, segment: Segment, worker: &mut WorkerContext) -> Option<Piece> {
         let bytes = match segment.content {
             Content::Bytes(bytes) => bytes,
             Content::Events(events) => {
                 worker.cache.encoded(events, &self.view(), self.outbox.taken())
             }
-            // The gap's own id is the position after it: a client resuming there must not get the
-            // same gap again.
-            Content::Gap(gap) => {
-                if let Some(epoch) = gap.epoch {
-                    self.begin_epoch(gap.partition, epoch);
-                }
-                self.advance(segment.advances.iter().copied());
-                let reason = GapReason::from(gap.reason);
-                let (partitions, topics) = (&[gap.partition], names(&gap.topics));
-                let event = Gap { reason, partitions, topics: &topics };
-                event.encode(&self.cursor()).into()
-            }
+            Content::Gap(gap) => self.take_gap(&gap, &segment.advances)?,
         };
         self.advance(segment.advances.iter().copied());
         let Segment { event_count, published_at, .. } = segment;
-        Piece { bytes, event_count, published_at }
+        Some(Piece { bytes, event_count, published_at })
+    }
+
+    /// Begins the gap's epoch, and encodes the gap. Its own id is the position after it: a client
+    /// resuming there must not get the same gap again. `None` without missed events, and for an
+    /// epoch told already.
+    fn take_gap(&mut self, gap: &GapHere, advances: &[(u16, u64)]) -> Option<Bytes> {
+        // The gap of the first partition names all partitions of the stream, so each later one
+        // begins the epoch without a gap of its own.
+        let is_told = self.backlog.has_told_epoch && gap.epoch.is_some() && gap.epoch <= self.epoch;
+        if let Some(epoch) = gap.epoch {
+            self.begin_epoch(gap.partition, epoch);
+        }
+        self.advance(advances.iter().copied());
+        let reason = gap.reason.filter(|_| !is_told)?;
+        let mut partitions = vec![gap.partition];
+        if gap.epoch.is_some() && !self.backlog.behind.is_empty() {
+            self.backlog.has_told_epoch = true;
+            partitions = self.seen.iter().map(|(number, _)| number).collect();
+        }
+        let topics = names(&gap.topics);
+        let event = Gap { reason: reason.into(), partitions: &partitions, topics: &topics };
+        Some(event.encode(&self.cursor()).into())
     }
 
     fn view(&self) -> View<'_> {

@@ -49,10 +49,18 @@ impl View<'_> {
     /// Encodes events in one piece. `positions` are the stream's positions before it.
     pub fn encode(&self, events: &[Arc<SequencedEvent>], mut positions: Positions) -> Bytes {
         match self.format {
-            Format::Events if self.is_single => encode::events(events.iter().map(|event| &**event)),
+            Format::Events if self.is_single && self.is_epoch_of(events) => {
+                encode::events(events.iter().map(|event| &**event))
+            }
             Format::Events => self.with_own_ids(events, &positions).into(),
             Format::JsonBatch => self.batch(events, &mut positions).into(),
         }
+    }
+
+    /// Whether the events' own ids name the stream's epoch. History may have events of an earlier
+    /// epoch of the same sequences.
+    fn is_epoch_of(&self, events: &[Arc<SequencedEvent>]) -> bool {
+        events.iter().all(|event| event.epoch == self.epoch)
     }
 
     fn with_own_ids(&self, events: &[Arc<SequencedEvent>], positions: &Positions) -> Vec<u8> {

@@ -24,6 +24,8 @@ pub struct LogEvent {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartitionHead {
     pub epoch: Epoch,
+    /// Earlier epochs of the same sequences: their positions are valid in this epoch too.
+    pub earlier_epochs: Vec<Epoch>,
     /// The last sequence before the epoch: 0 if numbers restarted with it.
     pub epoch_began_after: u64,
     pub sequence: u64,

@@ -60,11 +60,13 @@ pub enum Delivery<P> {
     Restarted,
 }
 
-/// Events of a partition missed by open streams, and too late for delivery in order.
+/// Events of a partition missed by open streams, and too late for delivery in order. Or only a new
+/// epoch of the same sequences.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Interruption {
     pub partition: u16,
-    pub reason: MissedReason,
+    /// `None` if no event is missed.
+    pub reason: Option<MissedReason>,
     /// Only streams listening to one of these topics are concerned. If empty, all streams of the
     /// partition are.
     pub topics: Vec<Topic>,

@@ -272,6 +272,11 @@ impl PartitionLog {
         self.epoch
     }
 
+    /// Names the same sequences by a new epoch.
+    pub fn rename(&mut self, epoch: Epoch) {
+        self.epoch = epoch;
+    }
+
     /// Moves the last sequence forward. The caller has all wanted events up to it.
     pub fn advance(&mut self, sequence: u64) {
         self.sequence = self.sequence.max(sequence);

@@ -229,7 +229,7 @@ mod tests {
     fn a_batch_has_the_line_ends_of_the_publisher() {
         for text in ["a\r\nb", "a\rb\n", "\r", "a\nb"] {
             let mut item = String::new();
-            push_batch_item(&mut item, "1", &sequenced(&Event::text(text), None));
+            push_batch_item(&mut item, "1", &sequenced(&Event::text(text), &[]));
             let item: serde_json::Value = serde_json::from_str(&item).unwrap();
             assert_eq!(item["data"], text);
         }

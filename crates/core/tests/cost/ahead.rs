@@ -18,7 +18,7 @@ use fanfare_core::{
     topic_manager::{Begin, Frames, ManagerSpec, ManagerState, Opening},
 };
 
-use super::support::{cost, event, policy, resolved};
+use super::support::{LIMITS, cost, event, policy, resolved};
 
 /// Collects the frames of streams.
 #[derive(Default, Clone)]
@@ -50,7 +50,7 @@ pub fn manager_of(partition_count: u16, now: Instant) -> ManagerState<Collected>
         max_lifetime_jitter: Duration::ZERO,
         max_batch_events: 10_000,
         max_batch_bytes: 1 << 20,
-        max_topics: 10_000,
+        limits: LIMITS,
     })
 }
 

@@ -15,10 +15,14 @@ use fanfare_core::{
     partition::{MemoryPartition, PartitionSpec, PartitionState},
     partition_log::Replay,
     policy::{Conflate, Flush, Policies, Policy, Rate, SlowConsumer},
-    subscription::{ResolvedSubscription, Subscription},
+    subscription::{ResolvedSubscription, StreamLimits, Subscription},
     topic::Topic,
     topic_manager::Opening,
 };
+
+/// Wide limits: the tests measure the cost of large streams.
+pub const LIMITS: StreamLimits =
+    StreamLimits { max_topics: 100_000, max_patterns: 100_000, max_types: 64 };
 
 /// The allocations of a run.
 pub fn cost(run: impl FnOnce()) -> AllocationInfo {
@@ -64,6 +68,7 @@ pub fn event(
             event_type: None,
             key: None,
             collapse: collapse.map(Into::into),
+            text: None,
             lines: "data: {}\n".into(),
             data_at: 0,
             is_json: true,
@@ -95,7 +100,7 @@ pub fn memory_partition(partition: u16) -> PartitionState<()> {
 
 pub fn resolved(names: &[&str]) -> Arc<ResolvedSubscription> {
     let subscription = Subscription::new().topics(names.iter().copied());
-    Arc::new(subscription.resolve(100_000, 1).unwrap())
+    Arc::new(subscription.resolve(LIMITS, 1).unwrap())
 }
 
 /// An open stream of partition 0, with everything before its first event taken.

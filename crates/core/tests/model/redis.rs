@@ -51,6 +51,8 @@ pub struct InstanceLine {
 /// A partition in the model Redis.
 pub struct RedisPartition {
     epoch: u64,
+    /// Earlier epochs of the same sequences.
+    earlier_epochs: Vec<u64>,
     epoch_began_after: u64,
     sequence: u64,
     lineage: Vec<Era>,
@@ -65,6 +67,7 @@ impl RedisPartition {
     pub fn new(instances: usize) -> Self {
         Self {
             epoch: 1,
+            earlier_epochs: Vec::new(),
             epoch_began_after: 0,
             sequence: 0,
             lineage: vec![Era { server: "server 0".to_owned(), began_after: 0 }],
@@ -75,8 +78,9 @@ impl RedisPartition {
     }
 
     /// Loses everything: a new epoch begins, and sequences restart at 1.
-    pub fn empty(&mut self) {
-        self.epoch += 1;
+    pub fn empty(&mut self, epoch: u64) {
+        self.epoch = epoch;
+        self.earlier_epochs.clear();
         self.epoch_began_after = 0;
         self.sequence = 0;
         self.lineage.truncate(1);
@@ -218,13 +222,14 @@ impl RedisPartition {
             LogRequest::Renew { epoch, above } => {
                 if epoch.number() == self.epoch {
                     self.epoch = self.epoch.max(above.number()) + 1;
+                    self.earlier_epochs.clear();
                     self.epoch_began_after = self.sequence;
                 }
                 let epoch_began_after = self.epoch_began_after;
                 let epoch = Epoch::new(self.epoch);
                 LogUpdate::Head {
                     purpose: None,
-                    head: PartitionHead { epoch, epoch_began_after, ..head },
+                    head: PartitionHead { epoch, epoch_began_after, ..self.head() },
                 }
             }
         };
@@ -234,6 +239,7 @@ impl RedisPartition {
     fn head(&self) -> PartitionHead {
         PartitionHead {
             epoch: Epoch::new(self.epoch),
+            earlier_epochs: self.earlier_epochs.iter().copied().map(Epoch::new).collect(),
             epoch_began_after: self.epoch_began_after,
             sequence: self.sequence,
             lineage: self.lineage.clone(),
@@ -251,10 +257,11 @@ impl RedisPartition {
         called.collect()
     }
 
-    /// The regular probe of a link: it moves a partition of an older epoch to the latest one, and
-    /// sends the head to all connected replicas.
+    /// The regular probe of a link: it names the sequences also by the latest epoch, and sends the
+    /// head to all connected replicas.
     pub fn probe(&mut self, latest: u64) {
         if self.epoch < latest {
+            self.earlier_epochs.insert(0, self.epoch);
             (self.epoch, self.epoch_began_after) = (latest, self.sequence);
         }
         let head = self.head();
@@ -301,6 +308,10 @@ pub struct ModelRedis {
     pub loses_pushes: bool,
     /// The number of times it was emptied.
     pub era: u64,
+    /// Whether it is a Redis Cluster: emptied partitions begin different epochs. Until they agree, a
+    /// cursor names no position in the partitions behind, so a client cut then may get their events
+    /// twice, after a gap.
+    pub is_cluster: bool,
     /// Whether it fails over to servers without the last events, instead of being emptied.
     pub loses_tails: bool,
 }

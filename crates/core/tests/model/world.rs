@@ -222,6 +222,7 @@ impl World {
             acknowledged: vec![vec![None; usize::from(PARTITIONS)]; MANAGERS],
             loses_pushes: rng.random_bool(0.3),
             era: 0,
+            is_cluster: rng.random_bool(0.3),
             loses_tails: rng.random_bool(0.4),
         });
         let manager = |_| ManagerNode {

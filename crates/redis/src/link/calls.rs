@@ -21,6 +21,9 @@ const MAX_COMMANDS_AT_ONCE: usize = 4096;
 /// Redis has lost a script.
 const NO_SCRIPT: redis::ErrorKind = redis::ErrorKind::Server(redis::ServerErrorKind::NoScript);
 
+/// The first word of the read script's error for a partition without an epoch.
+const NO_EPOCH: &str = "FANFARE";
+
 /// Calls in one pipeline. Their answers, at most one page each, gather in Redis' output buffer.
 const MAX_CALLS_AT_ONCE: usize = 32;
 
@@ -41,6 +44,8 @@ pub(super) enum ExpectedAnswer {
     Nothing,
     /// The answer to a join. The next probe joins again.
     Joined,
+    /// The head after a rename.
+    Renamed,
     Head {
         purpose: Option<Purpose>,
     },
@@ -109,7 +114,7 @@ impl NodeLink {
                 }
                 LogRequest::Renew { epoch, above } => {
                     let (epoch, above) = (epoch.number().to_string(), above.number().to_string());
-                    let words = words(["renew", &epoch, "0", &above]);
+                    let words = words(["renew", &epoch, &above]);
                     (vec![read(&words)], ExpectedAnswer::Head { purpose: None })
                 }
             };
@@ -179,6 +184,14 @@ impl NodeLink {
                     again.push(call);
                     continue;
                 }
+                // Redis was emptied. The first call begins an epoch, then the second one repeats.
+                Err(error) if error.code() == Some(NO_EPOCH) => {
+                    let commands = vec![self.ensure_epoch_call(call.partition)];
+                    let (partition, asked) = (call.partition, ExpectedAnswer::Nothing);
+                    again.push(LinkCall { partition, commands, asked });
+                    again.push(call);
+                    continue;
+                }
                 // The slot is moving: for a moment no node can run the script.
                 Err(error) if is_between_nodes(&error) => {
                     match call.asked {
@@ -186,6 +199,9 @@ impl NodeLink {
                         ExpectedAnswer::Nothing => return Err(error.into()),
                         // No replica waits for this head. The next probe repeats the query.
                         ExpectedAnswer::Head { purpose: None } | ExpectedAnswer::Joined => {}
+                        ExpectedAnswer::Renamed => {
+                            self.renaming.remove(&call.partition);
+                        }
                         // A replica waits for this answer, so dropping it would stall its streams.
                         _ => {
                             self.pause_until = Some(Instant::now() + PAUSE);
@@ -204,6 +220,10 @@ impl NodeLink {
                     let conflict = self.spec.settings.agreement.conflict(value)?;
                     conflict.map_or(Ok(()), Err)?;
                     continue;
+                }
+                ExpectedAnswer::Renamed => {
+                    self.renaming.remove(&partition);
+                    LogUpdate::Head { purpose: None, head: script::head(value)?.0 }
                 }
                 ExpectedAnswer::Head { purpose } => {
                     LogUpdate::Head { purpose, head: script::head(value)?.0 }

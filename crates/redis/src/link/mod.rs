@@ -34,7 +34,7 @@ use crate::{
     },
     messages::{CallAnswered, CallReceived, LinkBegan},
     publish_path::{LinkError, PublishPath},
-    script::{self, Names, PublishCall},
+    script::{self, Names},
     settings::BridgeSettings,
     target::Endpoint,
 };
@@ -99,6 +99,8 @@ struct NodeLink {
     calls: VecDeque<LinkCall>,
     /// The pipeline in flight.
     sent: Option<Sent>,
+    /// Partitions with a rename call queued or in flight.
+    renaming: HashSet<u16>,
     /// Redis has lost the scripts: load them before the next calls.
     must_load: bool,
     /// No calls are sent before this moment: a slot is moving to another node.
@@ -163,6 +165,7 @@ impl NodeLink {
             clock: Clock::local(),
             calls: VecDeque::new(),
             sent: None,
+            renaming: HashSet::new(),
             must_load: false,
             pause_until: None,
             leaving: HashSet::new(),
@@ -219,6 +222,7 @@ impl NodeLink {
             self.take_pushes(MAX_PUSHES_A_TURN)?;
             // Before the wait in `hand_over`: Redis works on the calls while the partitions apply
             // the updates.
+            self.spread_epoch();
             self.send_calls();
             self.hand_over().await?;
         }
@@ -271,7 +275,7 @@ impl NodeLink {
         }
         // All heads first: the last one read may have the latest epoch.
         for partition in self.spec.settings.epochs.lagging(self.names.keys().copied()) {
-            let command = self.renew_call(&self.names[&partition], partition);
+            let command = self.rename_call(partition);
             let value = self.subscribe.req_packed_command(&command).await?;
             self.note_epoch(partition, &script::head(value)?.0);
         }
@@ -281,10 +285,9 @@ impl NodeLink {
     /// Reads the heads of all partitions on this node. Leaves out partitions with a moving slot.
     async fn heads(&mut self) -> Result<Vec<(u16, PartitionHead)>, LinkError> {
         let mut pipeline = redis::pipe();
-        for names in self.names.values() {
-            // The empty publish creates a missing epoch; without an epoch the read fails. It also
-            // fails on a server without write access.
-            pipeline.add_command(self.publish_call(names).command(&[]));
+        for (partition, names) in &self.names {
+            // Without an epoch the read fails.
+            pipeline.add_command(self.ensure_epoch_call(*partition));
             pipeline.add_command(script::read_call(&self.read_sha, names, &[], &words(["head"])));
         }
         let values = run_pipeline(&mut self.subscribe, &pipeline).await?;
@@ -304,15 +307,32 @@ impl NodeLink {
         Ok(heads)
     }
 
-    /// Moves a partition to the latest epoch, unless its epoch has changed already.
-    fn renew_call(&self, names: &Names, partition: u16) -> redis::Cmd {
-        let (present, latest) = self.spec.settings.epochs.of(partition);
-        let words = words(["renew", &present.to_string(), &latest.to_string(), "0"]);
-        script::read_call(&self.read_sha, names, &[], &words)
+    /// Names a partition's sequences also by the latest epoch.
+    fn rename_call(&self, partition: u16) -> redis::Cmd {
+        let latest = self.spec.settings.epochs.latest().to_string();
+        let words = words(["rename", &latest]);
+        script::read_call(&self.read_sha, &self.names[&partition], &[], &words)
     }
 
-    fn publish_call<'a>(&'a self, names: &'a Names) -> PublishCall<'a> {
-        self.spec.settings.publish_call(&self.publish.sha, &self.publish.server, names)
+    /// Queues the renaming of the partitions behind the latest epoch. A cursor has room for one.
+    fn spread_epoch(&mut self) {
+        for partition in self.spec.settings.epochs.lagging(self.names.keys().copied()) {
+            if self.renaming.insert(partition) {
+                // A partition emptied with the others may have no epoch yet: the first call begins
+                // it.
+                let commands = vec![self.ensure_epoch_call(partition), self.rename_call(partition)];
+                let asked = ExpectedAnswer::Renamed;
+                self.calls.push_back(LinkCall { partition, commands, asked });
+            }
+        }
+    }
+
+    /// The publish without events: it begins a missing epoch. It fails on a server without write
+    /// access.
+    pub(super) fn ensure_epoch_call(&self, partition: u16) -> redis::Cmd {
+        let (settings, path) = (&self.spec.settings, &self.publish);
+        let names = &self.names[&partition];
+        settings.publish_call(&path.sha, &path.server, partition, names).command(&[])
     }
 
     fn note_epoch(&self, partition: u16, head: &PartitionHead) {
@@ -346,15 +366,10 @@ impl NodeLink {
             let asked = ExpectedAnswer::Joined;
             self.calls.push_back(LinkCall { partition: *partition, commands, asked });
         }
-        let lagging = self.spec.settings.epochs.lagging(self.names.keys().copied());
-        // The heads show lost events and new epochs also to replicas without pushes. The epoch of
-        // a partition may lag behind a partition on another node.
+        // The heads show lost events and new epochs also to replicas without pushes.
         for (partition, names) in &self.names {
             let head = script::read_call(&self.read_sha, names, &[], &words(["head"]));
-            let commands = match lagging.contains(partition) {
-                true => vec![self.renew_call(names, *partition)],
-                false => vec![self.publish_call(names).command(&[]), head],
-            };
+            let commands = vec![self.ensure_epoch_call(*partition), head];
             let asked = ExpectedAnswer::Head { purpose: None };
             self.calls.push_back(LinkCall { partition: *partition, commands, asked });
         }

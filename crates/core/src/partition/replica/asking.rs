@@ -32,7 +32,11 @@ impl<P> Replica<P> {
         for waiting in &self.waiting {
             let after = match waiting.from {
                 StartFrom::Live => continue,
-                StartFrom::After { epoch, sequence } if epoch == self.log.epoch() => sequence,
+                StartFrom::After { epoch, sequence }
+                    if self.present_epoch(epoch) == self.log.epoch() =>
+                {
+                    sequence
+                }
                 _ => 0,
             };
             for topic in &waiting.interest.topics {
@@ -80,12 +84,13 @@ impl<P> Replica<P> {
         self.merge_unconfirmed();
         self.log.advance(head.sequence);
         let changed = Arc::new(ChangedTopics { changed, head: head.sequence });
-        for waiting in &mut self.waiting {
+        let mut all = std::mem::take(&mut self.waiting);
+        for waiting in &mut all {
             let from = match waiting.from {
                 // Only a cursor of this log counts. For a foreign one, the stream gets all events
                 // left in history.
                 StartFrom::After { epoch, sequence }
-                    if epoch == head.epoch && sequence <= head.sequence =>
+                    if self.present_epoch(epoch) == head.epoch && sequence <= head.sequence =>
                 {
                     sequence
                 }
@@ -97,6 +102,7 @@ impl<P> Replica<P> {
                 waiting.pin(asked.pinned_after);
             }
         }
+        self.waiting = all;
         self.answer_waiting();
     }
 
@@ -156,9 +162,10 @@ impl<P> Replica<P> {
     fn read_topic(&self, read: &TopicRead, now: Instant) -> ReadTopic {
         let (events, lost_through) = self.split_expired(read, now);
         let policy = self.spec.partition.policies.of(read.topic.as_str());
-        let partition = self.spec.partition.partition;
+        let (partition, epoch) = (self.spec.partition.partition, self.log.epoch());
         let events = events.into_iter();
-        let events = events.map(|event| Arc::new(sequenced(event, partition, policy.clone())));
+        let events =
+            events.map(|event| Arc::new(sequenced(event, partition, epoch, policy.clone())));
         ReadTopic { after: read.after, lost_through, events: events.collect() }
     }
 

@@ -110,6 +110,12 @@ impl<P> Replica<P> {
     /// Decides about one waiting stream.
     pub(super) fn judge(&self, waiting: &PendingAttach) -> AttachVerdict {
         let PendingAttach { interest, from, .. } = waiting;
+        let from = &match *from {
+            StartFrom::After { epoch, sequence } => {
+                StartFrom::After { epoch: self.present_epoch(epoch), sequence }
+            }
+            from => from,
+        };
         // 1. All channels are confirmed. Before, the stream could miss an event without a trace.
         if waiting.asked.is_some()
             || channels_of(interest).any(|channel| self.coverage.since(&channel).is_none())

@@ -12,6 +12,7 @@ use std::{
 };
 
 use crate::{
+    cursor::Epoch,
     log::{Acknowledged, Changed, LogEvent, LogRequest, PartitionHead, Purpose, TopicRead},
     partition::{
         Delivery,
@@ -119,6 +120,7 @@ impl<P> Replica<P> {
     /// The first contact. No stream is attached yet, so no stream misses an event.
     fn begin(&mut self, head: &PartitionHead, now: Instant) {
         self.is_known = true;
+        self.earlier_epochs.clone_from(&head.earlier_epochs);
         self.replace_log(head.epoch, head.sequence);
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.coverage.confirm_all(head.sequence);
@@ -156,8 +158,11 @@ impl<P> Replica<P> {
             return false;
         }
         if head.epoch != self.log.epoch() {
-            self.restart(head);
-            return false;
+            if !head.earlier_epochs.contains(&self.log.epoch()) {
+                self.restart(head);
+                return false;
+            }
+            self.rename(head);
         }
         if self.has_lost_events(head) {
             // The log lacks sequences already given out. Streams must not take it for complete, so
@@ -167,6 +172,27 @@ impl<P> Replica<P> {
         }
         self.server = head.lineage.first().map(|era| era.server.clone());
         true
+    }
+
+    /// The same sequences have a new epoch: streams go on without a gap, with ids of this epoch.
+    fn rename(&mut self, head: &PartitionHead) {
+        self.log.rename(head.epoch);
+        self.earlier_epochs.clone_from(&head.earlier_epochs);
+        let beginning = Some((head.epoch, self.log.sequence()));
+        self.interrupt(None, Vec::new(), beginning);
+        let log = &self.log;
+        let pushes = match &mut self.link {
+            LinkState::Down => return,
+            LinkState::CatchingUp(catching_up) => &mut catching_up.held,
+            LinkState::Up { unconfirmed } => unconfirmed,
+        };
+        let earlier = &head.earlier_epochs;
+        pushes.rename(|epoch| if earlier.contains(&epoch) { log.epoch() } else { epoch });
+    }
+
+    /// The log's epoch in place of an earlier one of the same sequences.
+    pub(super) fn present_epoch(&self, epoch: Epoch) -> Epoch {
+        if self.earlier_epochs.contains(&epoch) { self.log.epoch() } else { epoch }
     }
 
     /// Requests a new epoch, later than any epoch known to this replica. Holds pushes until a head
@@ -189,7 +215,9 @@ impl<P> Replica<P> {
     /// Whether the log has lost events known to this instance.
     fn has_lost_events(&self, head: &PartitionHead) -> bool {
         let highest = self.highest.max(self.log.sequence());
-        let acknowledged = self.acknowledged.as_ref().filter(|one| one.epoch == head.epoch);
+        let acknowledged = self.acknowledged.as_ref();
+        let acknowledged = acknowledged
+            .filter(|one| one.epoch == head.epoch || head.earlier_epochs.contains(&one.epoch));
         self.server.as_ref().is_some_and(|server| has_lost(head, server, highest))
             || acknowledged.is_some_and(|one| has_lost(head, &one.server, one.sequence))
     }
@@ -200,6 +228,7 @@ impl<P> Replica<P> {
         // Sequences continue in the new epoch, or restart at 1.
         let after = if head.epoch_began_after >= position { position } else { 0 };
         self.replace_log(head.epoch, after);
+        self.earlier_epochs.clone_from(&head.earlier_epochs);
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.highest = after;
         self.cut = after;
@@ -209,11 +238,15 @@ impl<P> Replica<P> {
         if let LinkState::CatchingUp(catching_up) = &mut self.link {
             catching_up.is_renewing = false;
             let held = catching_up.held.take().into_iter();
-            catching_up.held.extend(held.filter(|event| event.epoch == head.epoch));
+            let is_of_head = |event: &LogEvent| {
+                event.epoch == head.epoch || head.earlier_epochs.contains(&event.epoch)
+            };
+            catching_up.held.extend(held.filter(is_of_head));
+            catching_up.held.rename(|_| head.epoch);
         }
         // Queue the gap before the new epoch's events: managers take deliveries in order.
         let beginning = Some((head.epoch, after));
-        self.interrupt(MissedReason::Epoch, Vec::new(), beginning);
+        self.interrupt(Some(MissedReason::Epoch), Vec::new(), beginning);
         self.catch_up();
     }
 
@@ -237,7 +270,7 @@ impl<P> Replica<P> {
         }
         self.log.settle_merges();
         self.log.expire(now);
-        self.interrupt(MissedReason::History, topics.into_iter().collect(), None);
+        self.interrupt(Some(MissedReason::History), topics.into_iter().collect(), None);
     }
 
     pub(super) fn on_changes(&mut self, head: &PartitionHead, changed: &Changed, now: Instant) {
@@ -254,7 +287,7 @@ impl<P> Replica<P> {
             .collect();
         if changed.forgotten_through > self.cut {
             // The list may lack topics changed since the cut, so all streams get a gap.
-            self.interrupt(MissedReason::History, Vec::new(), None);
+            self.interrupt(Some(MissedReason::History), Vec::new(), None);
         }
         self.refill_count += 1;
         if reads.is_empty() {
@@ -288,7 +321,7 @@ impl<P> Replica<P> {
             missing.extend(newer.map(|event| (event.sequence, event)));
         }
         if !lost.is_empty() {
-            self.interrupt(MissedReason::History, lost, None);
+            self.interrupt(Some(MissedReason::History), lost, None);
         }
         // Step 2: events up to the log's position are late. Routed as live events, they would break
         // the order of sequences.

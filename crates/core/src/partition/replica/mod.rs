@@ -88,6 +88,8 @@ pub struct Replica<P> {
     log: PartitionLog,
     /// Whether the epoch is known: false before the first contact.
     is_known: bool,
+    /// Earlier epochs of the log's sequences. Their positions are valid too.
+    earlier_epochs: Vec<Epoch>,
     link: LinkState,
     generation: u64,
     /// The `run_id` of the last known server.
@@ -123,6 +125,7 @@ impl<P> Replica<P> {
         Self {
             log: spec.partition.log(spec.partition.epoch, 0),
             is_known: false,
+            earlier_epochs: Vec::new(),
             link: LinkState::default(),
             generation: 0,
             server: None,
@@ -330,7 +333,8 @@ impl<P> Replica<P> {
         }
     }
 
-    fn on_event(&mut self, event: LogEvent, now: Instant) {
+    fn on_event(&mut self, mut event: LogEvent, now: Instant) {
+        event.epoch = self.present_epoch(event.epoch);
         if self.is_known && event.epoch < self.log.epoch() {
             return;
         }
@@ -404,8 +408,9 @@ impl<P> Replica<P> {
         }
         let partition = self.spec.partition.partition;
         let topic = event.topic.clone();
+        let epoch = self.log.epoch();
         let (event, trim) = self.log.append_at(event.sequence, &topic, now, |_, history| {
-            sequenced(event, partition, history.policy.clone())
+            sequenced(event, partition, epoch, history.policy.clone())
         });
         self.trims.extend(trim);
         let receivers = self.routing.listeners.receivers(&topic, event.event_type());
@@ -427,16 +432,17 @@ impl<P> Replica<P> {
             self.log.begin_topic(topic, begin);
         }
         let policy = self.spec.partition.policies.of(topic.as_str());
-        let partition = self.spec.partition.partition;
+        let (partition, epoch) = (self.spec.partition.partition, self.log.epoch());
         let events = events.into_iter();
-        let events = events.map(|event| Arc::new(sequenced(event, partition, policy.clone())));
+        let events =
+            events.map(|event| Arc::new(sequenced(event, partition, epoch, policy.clone())));
         self.log.merge(topic, events.collect(), None, lost_through);
     }
 
     /// Tells all managers about missed events or a new epoch.
     fn interrupt(
         &mut self,
-        reason: MissedReason,
+        reason: Option<MissedReason>,
         topics: Vec<Topic>,
         beginning: Option<(Epoch, u64)>,
     ) {
@@ -463,13 +469,15 @@ impl<P> Replica<P> {
     }
 }
 
-/// The event in the form of this instance, with its policy.
+/// The event in the form of this instance, with its policy. Its id names the present epoch: an
+/// event read from the log may have an earlier one.
 fn sequenced(
     event: LogEvent,
     partition: u16,
+    epoch: Epoch,
     policy: Arc<crate::policy::Policy>,
 ) -> SequencedEvent {
-    let LogEvent { epoch, sequence, published_at, topic, body, .. } = event;
+    let LogEvent { sequence, published_at, topic, body, .. } = event;
     SequencedEvent {
         topic,
         partition,

@@ -1,6 +1,6 @@
 //! A bounded buffer for pushes.
 
-use crate::log::LogEvent;
+use crate::{cursor::Epoch, log::LogEvent};
 
 /// Approximate bound on buffered bytes. Beyond it the replica drops pushes and reads their events
 /// later.
@@ -21,6 +21,11 @@ impl PushBuffer {
         let text_bytes = event.body.lines.len() + event.topic.as_str().len();
         self.bytes += text_bytes + BOOKKEEPING_BYTES;
         self.events.push(event);
+    }
+
+    /// Changes the epochs of the events.
+    pub fn rename(&mut self, name: impl Fn(Epoch) -> Epoch) {
+        self.events.iter_mut().for_each(|event| event.epoch = name(event.epoch));
     }
 
     /// Takes all events and empties the buffer.

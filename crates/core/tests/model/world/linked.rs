@@ -31,7 +31,11 @@ impl World {
             0 => {
                 redis.era += 1;
                 self.fan_outs.clear();
-                redis.partitions.iter_mut().for_each(RedisPartition::empty);
+                let latest = redis.partitions.iter().map(RedisPartition::epoch).max();
+                let mut later = || 1 + u64::from(redis.is_cluster) * self.rng.random_range(0..3);
+                for log in &mut redis.partitions {
+                    log.empty(latest.unwrap_or(0) + later());
+                }
                 self.reference.evict_all();
             }
             1..4 if redis.loses_pushes && !pushes.is_empty() => {

@@ -33,8 +33,9 @@ impl World {
     /// The places of possible restarts in `got`: after an `epoch` gap, the client gets the rest of
     /// history again.
     fn restarts<'a>(&self, client: &'a ModelClient) -> &'a [usize] {
-        let loses_tails = self.redis.as_ref().is_some_and(|redis| redis.loses_tails);
-        if loses_tails { &client.epoch_gaps_at } else { &[] }
+        let redis = self.redis.as_ref();
+        let repeats = redis.is_some_and(|redis| redis.loses_tails || redis.is_cluster);
+        if repeats { &client.epoch_gaps_at } else { &[] }
     }
 
     /// Each partition in order, no event twice, no unwanted event.
