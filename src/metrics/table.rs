@@ -51,6 +51,7 @@ pub(crate) struct Gauges {
     pub connections: usize,
     pub history_bytes: usize,
     pub request_bytes: usize,
+    pub replays: usize,
     pub cluster: ClusterStatus,
     pub process: Process,
 }
@@ -193,6 +194,12 @@ impl Metrics {
                 "historyBytes",
                 Value::Gauge(gauges.history_bytes as i64),
                 "Bytes of history",
+            ),
+            row(
+                "fanfare_replays_in_flight",
+                "replaysInFlight",
+                Value::Gauge(gauges.replays as i64),
+                "Streams in a replay longer than a page",
             ),
             row(
                 "fanfare_actor_panics",

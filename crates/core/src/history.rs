@@ -16,6 +16,13 @@ use crate::{
 /// Event types of a topic with separately recorded evictions.
 const MAX_TYPES: usize = 16;
 
+/// The last removal of an event: the event's sequence, and the removal's number in the partition.
+#[derive(Debug, Clone, Copy, Default)]
+struct Removal {
+    sequence: u64,
+    number: u64,
+}
+
 /// A topic's events in sequence order.
 #[derive(Debug)]
 pub struct HistoryRing {
@@ -26,13 +33,15 @@ pub struct HistoryRing {
     /// Highest sequence removed by other means than conflation. A stream at a lower position has
     /// missed something.
     evicted_through: u64,
+    /// The number of the last such removal.
+    evicted_at: u64,
     /// Highest sequence lost in every log: the policy removed it. A log in Redis may hold more than
     /// this ring.
     lost_through: u64,
     /// As `evicted_through`, for each event type: a stream with a type filter gets no gap for other
     /// types. At most [`MAX_TYPES`] entries; further types count as wanted by all streams.
-    evicted_types: Vec<(Option<Box<str>>, u64)>,
-    evicted_other_types: u64,
+    evicted_types: Vec<(Option<Box<str>>, Removal)>,
+    evicted_other_types: Removal,
     /// Sequence of the topic's last event.
     last: u64,
     /// Whether the partition has listed the topic as idle, without events.
@@ -48,17 +57,19 @@ impl HistoryRing {
             events: VecDeque::new(),
             keys: HashMap::new(),
             evicted_through: 0,
+            evicted_at: 0,
             lost_through: 0,
             evicted_types: Vec::new(),
-            evicted_other_types: 0,
+            evicted_other_types: Removal::default(),
             last: 0,
             is_listed_idle: false,
             is_listed_to_expire: false,
         }
     }
 
-    /// Stores a new event and returns the events removed for it.
-    pub fn push(&mut self, event: Arc<SequencedEvent>) -> Vec<Arc<SequencedEvent>> {
+    /// Stores a new event and returns the events removed for it. `number` counts the removals of
+    /// the partition.
+    pub fn push(&mut self, event: Arc<SequencedEvent>, number: u64) -> Vec<Arc<SequencedEvent>> {
         self.last = event.sequence;
         let mut left = self.supersede(&event);
         if let (Conflate::LatestByKey, Some(key)) = (self.policy.conflate, &event.body.key) {
@@ -66,7 +77,7 @@ impl HistoryRing {
         }
         self.events.push_back(event);
         while self.events.len() > self.policy.history_events {
-            left.extend(self.lose_oldest());
+            left.extend(self.lose_oldest(number));
         }
         left
     }
@@ -85,6 +96,7 @@ impl HistoryRing {
         older: Vec<Arc<SequencedEvent>>,
         begin: Option<u64>,
         lost_through: u64,
+        number: u64,
     ) -> Vec<Arc<SequencedEvent>> {
         let before: Vec<_> = std::mem::take(&mut self.events).into();
         let last = self.last;
@@ -97,7 +109,7 @@ impl HistoryRing {
         self.evicted_through = self.evicted_through.max(lost_through);
         self.lost_through = self.lost_through.max(lost_through);
         for event in all.into_values() {
-            self.push(event);
+            self.push(event, number);
         }
         // `push` set the last event in the ring; the topic's last event may have been evicted.
         self.last = self.last.max(last);
@@ -105,26 +117,27 @@ impl HistoryRing {
     }
 
     /// Removes the oldest event. A stream without it gets a gap later.
-    pub fn evict_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
+    pub fn evict_oldest(&mut self, number: u64) -> Option<Arc<SequencedEvent>> {
         let event = self.events.pop_front()?;
         self.evicted_through = self.evicted_through.max(event.sequence);
-        self.note_evicted_type(&event);
+        self.evicted_at = number;
+        self.note_evicted_type(&event, number);
         self.forget_key(&event);
         Some(event)
     }
 
     /// Removes the oldest event because of the policy: other logs of the topic drop it too.
-    fn lose_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
-        let event = self.evict_oldest()?;
+    fn lose_oldest(&mut self, number: u64) -> Option<Arc<SequencedEvent>> {
+        let event = self.evict_oldest(number)?;
         self.lost_through = self.lost_through.max(event.sequence);
         Some(event)
     }
 
     /// Removes events older than the policy's time to live.
-    pub fn expire(&mut self, now: Instant) -> Vec<Arc<SequencedEvent>> {
+    pub fn expire(&mut self, now: Instant, number: u64) -> Vec<Arc<SequencedEvent>> {
         let mut left = Vec::new();
         while self.expires_at().is_some_and(|at| at <= now) {
-            left.extend(self.lose_oldest());
+            left.extend(self.lose_oldest(number));
         }
         left
     }
@@ -142,14 +155,22 @@ impl HistoryRing {
         self.events.range(first..)
     }
 
-    /// Whether all wanted events after `sequence` are still here.
-    pub fn reaches_back_to(&self, sequence: u64, types: &TypeFilter) -> bool {
-        self.evicted_through <= sequence
-            || (!types.is_all()
-                && self.evicted_other_types <= sequence
-                && self.evicted_types.iter().all(|(event_type, evicted)| {
-                    *evicted <= sequence || !types.wants_type(event_type.as_deref())
-                }))
+    /// Whether wanted events after `sequence` were removed, after the removal number `told`.
+    pub fn has_lost(&self, sequence: u64, types: &TypeFilter, told: u64) -> bool {
+        let is_lost = |removal: &Removal| removal.sequence > sequence && removal.number > told;
+        if types.is_all() {
+            return self.evicted_through > sequence && self.evicted_at > told;
+        }
+        let mut types_lost = self.evicted_types.iter();
+        is_lost(&self.evicted_other_types)
+            || types_lost.any(|(event_type, removal)| {
+                is_lost(removal) && types.wants_type(event_type.as_deref())
+            })
+    }
+
+    /// The number of the last removal.
+    pub fn evicted_at(&self) -> u64 {
+        self.evicted_at
     }
 
     /// Highest sequence removed by other means than conflation.
@@ -179,22 +200,29 @@ impl HistoryRing {
 
     /// Whether the event of this sequence is in the ring.
     pub fn holds(&self, sequence: u64) -> bool {
-        self.events.binary_search_by_key(&sequence, |event| event.sequence).is_ok()
+        self.get(sequence).is_some()
+    }
+
+    /// The event of this sequence.
+    pub fn get(&self, sequence: u64) -> Option<&Arc<SequencedEvent>> {
+        let found = self.events.binary_search_by_key(&sequence, |event| event.sequence);
+        found.ok().map(|index| &self.events[index])
     }
 
     pub fn is_empty(&self) -> bool {
         self.events.is_empty()
     }
 
-    fn note_evicted_type(&mut self, event: &SequencedEvent) {
+    fn note_evicted_type(&mut self, event: &SequencedEvent, number: u64) {
+        let removal = Removal { sequence: event.sequence, number };
         let known =
             self.evicted_types.iter().position(|(known, _)| *known == event.body.event_type);
         match known {
-            Some(index) => self.evicted_types[index].1 = event.sequence,
+            Some(index) => self.evicted_types[index].1 = removal,
             None if self.evicted_types.len() < MAX_TYPES => {
-                self.evicted_types.push((event.body.event_type.clone(), event.sequence));
+                self.evicted_types.push((event.body.event_type.clone(), removal));
             }
-            None => self.evicted_other_types = event.sequence,
+            None => self.evicted_other_types = removal,
         }
     }
 

@@ -125,6 +125,28 @@ pub enum StartFrom {
     /// With the events after a sequence of an epoch. If the partition has another epoch: a gap,
     /// then everything in history.
     After { epoch: Epoch, sequence: u64 },
+    /// With the next page of a replay.
+    Continue(Rest),
+}
+
+/// The kind of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    After,
+    Snapshot,
+    Earliest,
+}
+
+/// The rest of a replay: the events after a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    pub begun: Begun,
+    pub epoch: Epoch,
+    pub sequence: u64,
+    /// The partition's last sequence at the begin of the replay: a snapshot ends there.
+    pub head: u64,
+    /// Earlier pages have told the losses up to this mark of the partition.
+    pub told: u64,
 }
 
 /// The start of a stream, as requested by its client.

@@ -232,9 +232,11 @@ impl Turn for Partition {
             let topics = self.state.as_ref().map_or(0, PartitionState::topic_count);
             self.metrics.set_topics(self.number, topics);
         }
+        // Many attaches take several turns: publishes run in between.
+        let has_more = self.decide(|state| state.continue_changes(now)).unwrap_or_default();
         self.send_deliveries();
         self.send_to_log();
-        Some(self.next_expiry)
+        Some(if has_more { now } else { self.next_expiry })
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    batch::Batch, connection::Losses, cursor::Positions, event::SequencedEvent, outbox::Dropped,
-    sse::control::Shutdown,
+    batch::Batch, connection::Losses, cursor::Positions, event::SequencedEvent, ids::StreamId,
+    outbox::Dropped, sse::control::Shutdown,
 };
 
 static NOTHING: LazyLock<BacklogParts> = LazyLock::new(BacklogParts::default);
@@ -31,6 +31,12 @@ pub(super) struct BacklogParts {
     pub replay: VecDeque<Arc<SequencedEvent>>,
     /// The stream's positions after the replay; empty once they apply.
     pub heads: Positions,
+    /// The stream's id, if it has more pages.
+    pub stream: StreamId,
+    /// The partitions of `heads` with more pages.
+    pub more: Vec<u16>,
+    /// Partitions with a taken page, and with more pages to ask for.
+    pub drained: Vec<u16>,
     /// Live events held back by the rate limit.
     pub waiting: Batch,
     /// Events dropped from `waiting`, not yet reported by a gap.
@@ -46,6 +52,8 @@ impl BacklogParts {
             && self.prelude.is_empty()
             && self.replay.is_empty()
             && self.heads.is_empty()
+            && self.more.is_empty()
+            && self.drained.is_empty()
             && self.waiting.is_empty()
             && self.waiting_dropped.is_empty()
             && self.shutdown.is_none()

@@ -103,6 +103,10 @@ impl ConnectionState {
         if !self.backlog.heads.is_empty() {
             let heads = std::mem::take(&mut self.backlog.heads);
             self.advance(heads.iter());
+            if self.end.is_none() {
+                let more = std::mem::take(&mut self.backlog.more);
+                self.backlog.drained.extend(more);
+            }
         }
         None
     }

@@ -1,7 +1,11 @@
 //! The decisions of a partition with its log in memory: sequences, history, idempotency and
 //! routing.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
 
 use crate::{
     cursor::Cursor,
@@ -9,12 +13,18 @@ use crate::{
     event::{EventBody, SequencedEvent},
     fan_out::{FanOutPublish, FannedOut},
     idempotency::{FanOutWindow, FirstAnswer, IdempotencyWindow},
-    ids::ManagerId,
+    ids::{ManagerId, StreamId},
     partition::{Delivery, InterestChange, PartitionSpec, routing::Routing},
     partition_log::PartitionLog,
     publish::{Published, SharedEvent},
     topic::Topic,
 };
+
+/// Events visited for replays in one turn: about two milliseconds.
+const MAX_VISITS_A_TURN: usize = 4096;
+
+/// The cost of a change without its replay, in visits.
+const VISITS_OF_A_CHANGE: usize = 8;
 
 /// A partition with its log in memory.
 pub struct MemoryPartition<P> {
@@ -25,6 +35,10 @@ pub struct MemoryPartition<P> {
     remembered: IdempotencyWindow,
     fan_outs: FanOutWindow,
     pub(super) routing: Routing<P>,
+    /// Streams between two pages of their replay: not attached yet.
+    replaying: HashSet<(ManagerId, StreamId)>,
+    /// Changes to apply in later turns.
+    changes: VecDeque<(ManagerId, InterestChange)>,
 }
 
 /// An accepted publish.
@@ -44,6 +58,8 @@ impl<P: Clone> MemoryPartition<P> {
             remembered: IdempotencyWindow::new(spec.idempotency_window, spec.remembered.clone()),
             fan_outs: FanOutWindow::new(spec.idempotency_window, spec.remembered_fan_outs.clone()),
             routing: Routing::default(),
+            replaying: HashSet::new(),
+            changes: VecDeque::new(),
             spec,
         }
     }
@@ -66,6 +82,8 @@ impl<P: Clone> MemoryPartition<P> {
             remembered: self.remembered,
             fan_outs: self.fan_outs,
             routing: Routing::default(),
+            replaying: HashSet::new(),
+            changes: VecDeque::new(),
             spec: self.spec,
         }
     }
@@ -151,32 +169,60 @@ impl<P: Clone> MemoryPartition<P> {
         self.fan_outs.settle(name, is_pull, now)
     }
 
-    /// Applies the changes in order. A delivery answers each attach.
+    /// Applies the changes in order. A delivery answers each attach, perhaps in a later turn.
     pub fn change_interest(
         &mut self,
         manager: ManagerId,
         changes: Vec<InterestChange>,
         now: Instant,
     ) {
-        for change in changes {
-            match change {
-                InterestChange::Attach { stream, interest, from } => {
-                    let replay = self.log.replay(&interest, from, now);
-                    self.routing.listeners.attach(manager, &interest);
-                    self.routing.queue(manager, Delivery::Attached { stream, replay });
-                }
-                InterestChange::Detach { interest, .. } => {
-                    self.routing.listeners.detach(manager, &interest)
-                }
-                InterestChange::DetachAll => self.remove_manager(manager),
-            }
+        self.changes.extend(changes.into_iter().map(|change| (manager, change)));
+        self.continue_changes(now);
+    }
+
+    /// Applies queued changes, as many as a short turn allows. Returns whether more are left.
+    pub fn continue_changes(&mut self, now: Instant) -> bool {
+        let mut visits = 0;
+        while visits < MAX_VISITS_A_TURN
+            && let Some((manager, change)) = self.changes.pop_front()
+        {
+            self.apply_change(manager, change, now);
+            visits += self.log.take_visits() + VISITS_OF_A_CHANGE;
         }
+        !self.changes.is_empty()
+    }
+
+    fn apply_change(&mut self, manager: ManagerId, change: InterestChange, now: Instant) {
+        match change {
+            InterestChange::Attach { stream, interest, from, max_bytes } => {
+                let replay = self.log.page(&interest, from, max_bytes, now);
+                if replay.next.is_some() {
+                    self.replaying.insert((manager, stream));
+                } else {
+                    self.replaying.remove(&(manager, stream));
+                    self.routing.listeners.attach(manager, &interest);
+                }
+                self.routing.queue(manager, Delivery::Attached { stream, replay });
+            }
+            InterestChange::Detach { stream, interest } => {
+                if !self.replaying.remove(&(manager, stream)) {
+                    self.routing.listeners.detach(manager, &interest);
+                }
+            }
+            InterestChange::DetachAll => self.forget_streams(manager),
+        }
+    }
+
+    fn forget_streams(&mut self, manager: ManagerId) {
+        self.replaying.retain(|(other, _)| *other != manager);
+        self.routing.listeners.remove_manager(manager);
+        self.routing.drop_outgoing(manager);
     }
 
     /// Forgets a manager and its streams.
     pub fn remove_manager(&mut self, manager: ManagerId) {
-        self.routing.listeners.remove_manager(manager);
-        self.routing.drop_outgoing(manager);
+        self.changes.retain(|(other, _)| *other != manager);
+        self.forget_streams(manager);
     }
 
     /// Evicts events while the budget is exceeded and this partition has the oldest.

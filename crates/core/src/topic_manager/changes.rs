@@ -92,14 +92,14 @@ impl<O: Outlet> ManagerState<O> {
     }
 
     /// Starts the next waiting change, unless a change is running or the stream still awaits its
-    /// opening or a reread.
+    /// opening, the last page of its replay, or a reread.
     pub(super) fn start_changes(&mut self, reference: SlotRef, now: Instant) {
         // A loop: a change without new attachments finishes at once, and the next one can start.
         loop {
-            let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0)
-            else {
+            let Some(slot) = self.streams.get_mut(reference) else { return };
+            if slot.awaited > 0 || slot.replay.is_some() {
                 return;
-            };
+            }
             let Some(changes) = slot.changes.as_mut().filter(|all| all.running.is_none()) else {
                 return;
             };
@@ -229,7 +229,9 @@ impl<O: Outlet> ManagerState<O> {
         slot.attachments.parts.retain(|one| one.partition != partition || !one.interest.is_empty());
         slot.attachments.parts.push(Attachment { partition, id, interest: interest.clone() });
         self.joining.insert(id, reference);
-        let attach = InterestChange::Attach { stream: id, interest, from: StartFrom::Live };
+        // A live start has no replay, so no pages.
+        let (from, max_bytes) = (StartFrom::Live, 0);
+        let attach = InterestChange::Attach { stream: id, interest, from, max_bytes };
         self.changes[usize::from(partition)].push(attach);
     }
 

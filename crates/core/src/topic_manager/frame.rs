@@ -6,8 +6,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
-    cursor::Epoch, event::SequencedEvent, partition::Interruption, partition_log::Replay,
-    sse::encode,
+    cursor::Epoch, event::SequencedEvent, ids::StreamId, partition::Interruption,
+    partition_log::Replay, sse::encode,
 };
 
 /// The events of one topic sent together, or an interruption. All receiving streams share it.
@@ -69,9 +69,18 @@ pub struct Begin {
     pub head: u64,
 }
 
-/// The start of a stream: the replays of all its partitions.
+/// The next page of a stream's replay of one partition.
+#[derive(Debug)]
+pub struct Page {
+    pub stream: StreamId,
+    pub partition: u16,
+    pub replay: Replay,
+}
+
+/// The start of a stream: the replays of all its partitions, or their first pages.
 #[derive(Debug)]
 pub struct Opening {
+    pub stream: StreamId,
     /// Ascending by partition.
     pub replays: Vec<(u16, Replay)>,
 }

@@ -117,9 +117,15 @@ pub fn open_stream(
     });
     let mut stream =
         ConnectionState::new(spec, Duration::from_secs(1), subscription.clone(), worker, now);
-    let replay =
-        Replay { epoch: Epoch::new(1), start: 0, head: 0, events: Vec::new(), missed: None };
-    stream.on_opened(Opening { replays: vec![(0, replay)] }, "1", 0);
+    let replay = Replay {
+        epoch: Epoch::new(1),
+        start: 0,
+        head: 0,
+        events: Vec::new(),
+        missed: None,
+        next: None,
+    };
+    stream.on_opened(Opening { stream: 1, replays: vec![(0, replay)] }, "1", 0);
     take_all(&mut stream, worker, now);
     stream
 }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use crate::{
-    interest::StartFrom,
+    interest::{Rest, StartFrom},
     log::{Changed, Channel, LogRequest, PartitionHead, Purpose, TopicRead},
     partition::{
         Delivery,
@@ -33,6 +33,7 @@ impl<P> Replica<P> {
             let after = match waiting.from {
                 StartFrom::Live => continue,
                 StartFrom::After { epoch, sequence }
+                | StartFrom::Continue(Rest { epoch, sequence, .. })
                     if self.present_epoch(epoch) == self.log.epoch() =>
                 {
                     sequence
@@ -90,6 +91,7 @@ impl<P> Replica<P> {
                 // Only a cursor of this log counts. For a foreign one, the stream gets all events
                 // left in history.
                 StartFrom::After { epoch, sequence }
+                | StartFrom::Continue(Rest { epoch, sequence, .. })
                     if self.present_epoch(epoch) == head.epoch && sequence <= head.sequence =>
                 {
                     sequence
@@ -203,8 +205,8 @@ impl<P> Replica<P> {
         let mut readers = Vec::new();
         for mut waiting in std::mem::take(&mut self.waiting) {
             match self.judge(&waiting) {
-                AttachVerdict::Begins(replay) => {
-                    began.push((waiting, replay));
+                AttachVerdict::Begins(replay, told) => {
+                    began.push((waiting, replay, told));
                     continue;
                 }
                 AttachVerdict::Waits => {}
@@ -215,13 +217,13 @@ impl<P> Replica<P> {
                     let lowest = needs.changes_after.unwrap_or(after);
                     needs.changes_after = Some(lowest.min(after));
                 }
-                AttachVerdict::NeedsRead { topics, after } => {
+                AttachVerdict::NeedsRead { topics } => {
                     waiting.read = None;
-                    if let Some((serial, pinned_after)) = self.read_in_flight(&topics, after) {
+                    if let Some((serial, pinned_after)) = self.read_in_flight(&topics) {
                         waiting.asked = Some(serial);
                         waiting.pin(pinned_after);
                     } else {
-                        topics.into_iter().for_each(|topic| needs.read(topic, after));
+                        topics.into_iter().for_each(|(topic, after)| needs.read(topic, after));
                         waiting.pin(self.log.sequence());
                         readers.push(still.len());
                     }
@@ -232,8 +234,12 @@ impl<P> Replica<P> {
         self.waiting = still;
         // The replay ends at the log's sequence, and no event enters the log before the attach. So
         // the stream gets each event once, from the replay or live.
-        for (PendingAttach { manager, stream, interest, .. }, replay) in began {
-            self.routing.listeners.attach(manager, &interest);
+        for (PendingAttach { manager, stream, interest, .. }, replay, told) in began {
+            if replay.next.is_some() {
+                self.replaying.insert((manager, stream), told);
+            } else {
+                self.routing.listeners.attach(manager, &interest);
+            }
             self.queue(manager, Delivery::Attached { stream, replay });
         }
         self.ask(needs, &readers);

@@ -89,9 +89,10 @@ impl<P> Replica<P> {
     }
 
     /// The read in flight covering these topics, each after a sequence.
-    pub(super) fn read_in_flight(&self, topics: &[Topic], after: u64) -> Option<(u64, u64)> {
+    pub(super) fn read_in_flight(&self, topics: &[(Topic, u64)]) -> Option<(u64, u64)> {
         let covers = |read: &&ReadInFlight| {
-            topics.iter().all(|topic| read.topics.get(topic).is_some_and(|at| *at <= after))
+            let has = |topic: &Topic, after| read.topics.get(topic).is_some_and(|at| *at <= after);
+            topics.iter().all(|(topic, after)| has(topic, *after))
         };
         self.reading.iter().find(covers).map(|read| (read.serial, read.pinned_after))
     }
