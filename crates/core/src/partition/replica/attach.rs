@@ -13,7 +13,7 @@ use crate::{
     log::{Changed, Channel},
     partition::replica::{
         Replica,
-        reads::{ReadTopic, StreamRead},
+        reads::{NeededRead, ReadTopic, StreamRead},
     },
     partition_log::{Missed, MissedReason, Replay},
     topic::Topic,
@@ -80,14 +80,18 @@ pub(super) struct Needs {
     pub head_after: Option<u64>,
     /// The topics changed after this sequence, the lowest one needed.
     pub changes_after: Option<u64>,
-    /// The topics to read, each after the lowest sequence needed.
-    pub reads: BTreeMap<Topic, u64>,
+    pub reads: Vec<NeededRead>,
 }
 
 impl Needs {
-    pub fn read(&mut self, topic: Topic, after: u64) {
-        let lowest = self.reads.entry(topic).or_insert(after);
-        *lowest = after.min(*lowest);
+    /// Adds the topics of a stream, each after a sequence. Returns the place of the read.
+    pub fn read(&mut self, topics: &[(Topic, u64)], max_bytes: usize) -> usize {
+        let near = self.reads.iter().position(|read| read.is_near(topics));
+        match near {
+            Some(place) => self.reads[place].add(topics, max_bytes),
+            None => self.reads.push(NeededRead::new(topics, max_bytes)),
+        }
+        near.unwrap_or(self.reads.len() - 1)
     }
 }
 
@@ -209,7 +213,7 @@ impl<P> Replica<P> {
             let is_late = rest.begun == Begun::Snapshot && !policies.of(topic.as_str()).conflates();
             let from = if is_late { rest.head.max(after) } else { after };
             let used = read.and_then(|read| read.of(topic, from));
-            let after = if used.is_some() { read.map_or(from, |read| read.head) } else { from };
+            let after = if used.is_some() { read.map_or(from, |read| read.through) } else { from };
             ReplayTopic { topic, history, read: used, from, after }
         };
         let listed = waiting.changed.as_deref().into_iter().flat_map(|list| &list.changed.topics);
@@ -263,10 +267,12 @@ impl<P> Replica<P> {
             let history = topic.history.into_iter().flat_map(|ring| ring.after(topic.after));
             events.extend(history.cloned());
         }
-        events.retain(|event| waiting.interest.types.wants(event));
+        let bound = bound_of(topics, waiting);
+        events.retain(|event| event.sequence <= bound && waiting.interest.types.wants(event));
         events.sort_unstable_by_key(|event| event.sequence);
         let first = events.first().map(|event| event.sequence - 1);
         let next = cut(&mut events, waiting.max_bytes);
+        let next = next.or(Some(bound).filter(|bound| *bound < u64::MAX));
         let changed = waiting.changed.as_ref();
         let told = changed.map_or(rest.told, |list| list.changed.forgotten_through);
         let next = next.map(|sequence| Rest { sequence, told, ..rest });
@@ -283,12 +289,15 @@ impl<P> Replica<P> {
         waiting: &PendingAttach,
         rest: Rest,
     ) -> (Option<Missed>, Told) {
+        let bound = bound_of(topics, waiting);
         let lost_through = |topic: &ReplayTopic<'_>| {
             let here = match topic.history {
                 Some(history) => history.evicted_through(),
                 None => self.log.forgotten_through(),
             };
-            let here = if here > topic.after { here } else { 0 };
+            // A page of a bounded read does not reach to later events.
+            let is_later = topic.read.is_some() && bound < u64::MAX;
+            let here = if here > topic.after && !is_later { here } else { 0 };
             topic.read.map_or(here, |read| read.lost_through.max(here))
         };
         let lost = topics.iter().map(|topic| (topic, lost_through(topic)));
@@ -319,6 +328,13 @@ impl<P> Replica<P> {
 pub(super) fn channels_of(interest: &Interest) -> impl Iterator<Item = Channel> {
     let all = (!interest.patterns.is_empty()).then_some(Channel::All);
     interest.topics.iter().cloned().map(Channel::Topic).chain(all)
+}
+
+/// The end of a bounded read: a page must not go past it. `u64::MAX` without one.
+fn bound_of(topics: &[ReplayTopic<'_>], waiting: &PendingAttach) -> u64 {
+    let read = waiting.read.as_ref().filter(|read| !read.is_whole);
+    let read = read.filter(|_| topics.iter().any(|topic| topic.read.is_some()));
+    read.map_or(u64::MAX, |read| read.through)
 }
 
 /// Cuts the events of a page. Returns the sequence of the last one left, if any were cut.

@@ -247,13 +247,13 @@ impl<P> Replica<P> {
             LogUpdate::Changes { purpose: Purpose::Attach { serial }, head, changed } => {
                 self.on_changes_for_streams(serial, &head, changed);
             }
-            LogUpdate::Read { purpose: Purpose::CatchUp { serial }, head, topics } => {
+            LogUpdate::Read { purpose: Purpose::CatchUp { serial }, head, topics, .. } => {
                 if self.accepts(&head) && self.is_catching_up_by(serial) {
                     self.finish_catching_up(&head, topics, now);
                 }
             }
-            LogUpdate::Read { purpose: Purpose::Attach { serial }, head, topics } => {
-                self.on_read_for_streams(serial, &head, topics, now);
+            LogUpdate::Read { purpose: Purpose::Attach { serial }, head, through, topics } => {
+                self.on_read_for_streams(serial, &head, through, topics, now);
             }
         }
         self.drop_overflowed(now);
