@@ -186,7 +186,11 @@ impl Partition {
                 let append = AppendEvent { topic, event, receivers, permit, answer };
                 return self.appends.push(Append::Event(append));
             }
-            None => Err(PublishError::Internal),
+            // The panic may have come with the event in history already. Then this is the answer.
+            None => {
+                let stored = self.decide(|state| state.memory()?.take_stored(&topic)).flatten();
+                stored.ok_or(PublishError::Internal)
+            }
         };
         answer.send(taken.map(|taken| {
             if taken.is_new {

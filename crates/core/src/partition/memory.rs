@@ -14,7 +14,7 @@ use crate::{
     fan_out::{FanOutPublish, FannedOut},
     idempotency::{FanOutWindow, FirstAnswer, IdempotencyWindow},
     ids::{ManagerId, StreamId},
-    partition::{Delivery, InterestChange, PartitionSpec, routing::Routing},
+    partition::{Delivery, InterestChange, PartitionSpec, listeners::Receivers, routing::Routing},
     partition_log::PartitionLog,
     publish::{Published, SharedEvent},
     topic::Topic,
@@ -34,6 +34,8 @@ pub struct MemoryPartition<P> {
     log_is_changing: bool,
     remembered: IdempotencyWindow,
     fan_outs: FanOutWindow,
+    /// The answer to a publish with its event in history, and not answered yet.
+    stored: Option<FirstAnswer>,
     pub(super) routing: Routing<P>,
     /// Streams between two pages of their replay: not attached yet.
     replaying: HashSet<(ManagerId, StreamId)>,
@@ -60,6 +62,7 @@ impl<P: Clone> MemoryPartition<P> {
             routing: Routing::default(),
             replaying: HashSet::new(),
             changes: VecDeque::new(),
+            stored: None,
             spec,
         }
     }
@@ -84,6 +87,7 @@ impl<P: Clone> MemoryPartition<P> {
             routing: Routing::default(),
             replaying: HashSet::new(),
             changes: VecDeque::new(),
+            stored: self.stored,
             spec: self.spec,
         }
     }
@@ -107,13 +111,27 @@ impl<P: Clone> MemoryPartition<P> {
                 return Err(PublishError::AtCapacity);
             }
         }
+        let event_type = event.event().event_type.as_deref();
+        let receivers = self.routing.listeners.receivers(topic, event_type);
         let (sequenced, trim) = self.append(topic, event.body(), now);
-        let receivers = self.route(&sequenced, permit);
-        let answer = FirstAnswer { sequence: sequenced.sequence, receivers };
+        let answer =
+            FirstAnswer { sequence: sequenced.sequence, receivers: receivers.stream_count };
+        // From here on the event is in history: after a panic, [`Self::take_stored`] answers. Only
+        // then comes the rest, and the id first: a retry must not store the event twice.
+        self.stored = Some(answer);
         if let Some(id) = id {
             self.remembered.insert(topic, id, answer, now);
         }
+        self.queue_for(receivers, &sequenced, permit);
+        self.stored = None;
         Ok(Taken { published: self.published(topic, answer), trim, is_new: true })
+    }
+
+    /// After a panic during a publish and [`Self::rebuild`]: the answer, if the event is in
+    /// history. Its streams end, and get it when they resume.
+    pub fn take_stored(&mut self, topic: &Topic) -> Option<Taken> {
+        let answer = self.stored.take()?;
+        Some(Taken { published: self.published(topic, answer), trim: None, is_new: true })
     }
 
     /// Publishes one body to each of these topics, except topics already reached by the fan-out's
@@ -248,13 +266,16 @@ impl<P: Clone> MemoryPartition<P> {
         self.log.topic_count()
     }
 
-    fn route(&mut self, event: &Arc<SequencedEvent>, permit: Option<&P>) -> usize {
+    fn route(&mut self, event: &Arc<SequencedEvent>, permit: Option<&P>) {
         let receivers = self.routing.listeners.receivers(&event.topic, event.event_type());
+        self.queue_for(receivers, event, permit);
+    }
+
+    fn queue_for(&mut self, receivers: Receivers, event: &Arc<SequencedEvent>, permit: Option<&P>) {
         for manager in receivers.managers {
             let delivery = Delivery::Event { event: event.clone(), permit: permit.cloned() };
             self.routing.queue(manager, delivery);
         }
-        receivers.stream_count
     }
 
     fn published(&self, topic: &Topic, answer: FirstAnswer) -> Published {
@@ -267,5 +288,77 @@ impl<P: Clone> MemoryPartition<P> {
             sequence: answer.sequence,
             receivers: answer.receivers,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{
+        budget::HistoryBudget,
+        cursor::Epoch,
+        event::Event,
+        idempotency::IdBudget,
+        interest::{Interest, StartFrom, TypeFilter},
+        pattern_set::PatternSet,
+        policy::{Conflate, Policies},
+        testing,
+    };
+
+    fn spec() -> PartitionSpec {
+        let policy = (*testing::policy(Conflate::None)).clone();
+        PartitionSpec {
+            partition: 0,
+            epoch: Epoch::new(1),
+            policies: Arc::new(Policies::new(policy, Vec::new())),
+            budget: Arc::new(HistoryBudget::new(1 << 20, 1, Instant::now())),
+            max_idle_topics: 10,
+            idempotency_window: Duration::from_secs(300),
+            remembered: Arc::new(IdBudget::new(10)),
+            remembered_fan_outs: Arc::new(IdBudget::new(10)),
+        }
+    }
+
+    /// A permit with a bug: its clone for a delivery panics.
+    #[derive(Debug)]
+    struct Panicking;
+
+    impl Clone for Panicking {
+        fn clone(&self) -> Self {
+            panic!("asked to")
+        }
+    }
+
+    #[test]
+    fn a_panic_behind_the_append_answers_with_the_stored_event_and_a_retry_stores_none() {
+        let now = Instant::now();
+        let topic = Topic::parse("a").unwrap();
+        let mut partition = MemoryPartition::new(spec());
+        let interest = Interest {
+            topics: [topic.clone()].into_iter().collect(),
+            patterns: PatternSet::none(),
+            types: TypeFilter::default(),
+        };
+        let (interest, from) = (Arc::new(interest), StartFrom::Live);
+        let attach = InterestChange::Attach { stream: 1, interest, from, max_bytes: 1 };
+        partition.change_interest(1, vec![attach], now);
+        let event = Event { id: Some("once".into()), ..Event::text("data") };
+        let event = SharedEvent::new(event, 1);
+        let publish = AssertUnwindSafe(|| {
+            let _ = partition.publish(&topic, &event, Some(&Panicking), now);
+        });
+        assert!(catch_unwind(publish).is_err());
+        let mut partition = partition.rebuild();
+        let stored = partition.take_stored(&topic).map(|taken| taken.published.sequence);
+        assert_eq!(stored, Some(1), "the event is in history");
+        assert_eq!(partition.take_stored(&topic).map(|taken| taken.published.sequence), None);
+        let retried = partition.publish(&topic, &event, None, now).unwrap();
+        assert_eq!((retried.published.sequence, retried.is_new), (1, false));
+        assert_eq!(partition.last_sequence(&topic), 1);
     }
 }
