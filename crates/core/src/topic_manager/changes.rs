@@ -16,11 +16,12 @@ use crate::{
     partition::InterestChange,
     partition_log::Replay,
     pattern_set::{PatternSet, PatternSetId},
+    sse::ShutdownReason,
     subscription::{Change, ResolvedSubscription, TooMany},
     topic::{Pattern, Topic},
     topic_manager::{
         ManagerState,
-        frame::{Begin, Frame},
+        frame::{Begin, Frame, Frames},
         streams::{Attachment, Outlet, Slot, SlotRef},
     },
 };
@@ -35,9 +36,14 @@ pub enum ChangeOutcome {
     Changed(Box<[String]>),
     /// The stream would exceed a limit. The subscription is unchanged.
     TooMany(TooMany),
+    /// Too many changes of the stream wait already. The subscription is unchanged; a feed ends.
+    Busy,
     /// The stream ended before the change finished.
     Ended,
 }
+
+/// Changes of one stream waiting for earlier ones.
+const MAX_WAITING: usize = 16;
 
 /// The highest bit marks the id of an attachment added by a change. No stream's id has it.
 const LATER: StreamId = 1 << 63;
@@ -59,6 +65,15 @@ struct RunningChange {
 }
 
 impl Changes {
+    /// Whether one more change may wait. A partition may answer late, and callers give up before:
+    /// without a bound, their changes would gather here.
+    fn has_room(&self, change: &Change, max_topics: usize) -> bool {
+        let names = |change: &Change| change.add.len() + change.remove.len();
+        let waiting: usize = self.waiting.iter().map(|(_, change)| names(change)).sum();
+        self.waiting.is_empty()
+            || self.waiting.len() < MAX_WAITING && waiting + names(change) <= 2 * max_topics
+    }
+
     /// The partition has dropped all attachments itself: nothing is left to detach there.
     pub fn forget_attachments(&mut self, partition: u16) {
         if let Some(running) = &mut self.running {
@@ -73,8 +88,16 @@ impl<O: Outlet> ManagerState<O> {
     pub fn change(&mut self, ticket: Ticket, reference: SlotRef, change: Change, now: Instant) {
         match self.streams.get_mut(reference) {
             Some(slot) => {
-                slot.changes.get_or_insert_default().waiting.push_back((ticket, change));
-                self.start_changes(reference, now);
+                let changes = slot.changes.get_or_insert_default();
+                if changes.has_room(&change, self.spec.limits.max_topics) {
+                    changes.waiting.push_back((ticket, change));
+                    return self.start_changes(reference, now);
+                }
+                // A feed without this change would be wrong. Its client returns to the present one.
+                if slot.subscription.feed.is_some() {
+                    slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
+                }
+                self.finished.push((ticket, ChangeOutcome::Busy));
             }
             None => self.finished.push((ticket, ChangeOutcome::Ended)),
         }

@@ -16,9 +16,12 @@ use crate::{
     policy::{Conflate, Flush, Policy},
     replays::ReplayLimit,
     sse::ShutdownReason,
-    subscription::{ResolvedSubscription, StreamLimits, Subscription},
+    subscription::{Change, ResolvedSubscription, StreamLimits, Subscription},
     testing,
-    topic_manager::{Begin, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page},
+    topic::Pattern,
+    topic_manager::{
+        Begin, ChangeOutcome, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page,
+    },
 };
 
 #[derive(Debug, PartialEq)]
@@ -305,4 +308,19 @@ fn past_the_limit_of_replays_a_stream_gets_its_first_page_and_ends() {
     assert_eq!(bench.manager.spec.replays.count(), 0);
     bench.manager.close(2);
     assert!(bench.manager.is_empty());
+}
+
+#[test]
+fn changes_of_a_stream_wait_in_bounded_number_while_a_partition_does_not_answer() {
+    let mut bench = Bench::new(|_| {});
+    bench.open(1, &["a"]);
+    let reference = bench.manager.find_stream(1, 0).unwrap();
+    for ticket in 0..1000 {
+        let add = vec![Pattern::parse(&format!("t:{ticket}")).unwrap()];
+        let change = Change { add, ..Change::default() };
+        bench.manager.change(ticket, reference, change, bench.start);
+    }
+    let busy = bench.manager.take_finished();
+    assert!(busy.iter().all(|(_, outcome)| *outcome == ChangeOutcome::Busy));
+    assert_eq!(busy.len(), 1000 - 1 - 16, "one runs, 16 wait");
 }
