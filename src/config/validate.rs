@@ -192,6 +192,7 @@ impl Findings {
         if let Some(problem) = redis_url_problem(redis) {
             self.rule(false, &["redis.url"], problem);
         }
+        self.time("redis.clock_margin", redis.clock_margin, Duration::ZERO..=HOUR);
         self.time("redis.timeout", redis.timeout, SHORTEST_WAIT..=HOUR);
         self.time("redis.probe", redis.probe, SHORTEST_WAIT..=HOUR);
         self.time("redis.interest_grace", redis.interest_grace, Duration::ZERO..=HOUR);

@@ -162,6 +162,9 @@ pub struct SequencedEvent {
     pub epoch: Epoch,
     pub sequence: u64,
     pub published_at: Instant,
+    /// The time of the publish, in milliseconds since 1970; never lower than of an earlier event of
+    /// the partition.
+    pub unix_ms: u64,
     pub policy: Arc<Policy>,
     pub body: Arc<EventBody>,
     /// The older events merged into this one.

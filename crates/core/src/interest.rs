@@ -124,7 +124,12 @@ pub enum StartFrom {
     Earliest,
     /// With the events after a sequence of an epoch. If the partition has another epoch: a gap,
     /// then everything in history.
-    After { epoch: Epoch, sequence: u64 },
+    ///
+    /// `since` leaves out events before this time, in milliseconds since 1970.
+    After { epoch: Epoch, sequence: u64, since: u64 },
+    /// With the events published at or after this time, in milliseconds since 1970. A time in the
+    /// future: live. If the partition's history does not reach back: a gap first.
+    Since { unix_ms: u64 },
 }
 
 /// The start of a stream, as requested by its client.
@@ -134,5 +139,7 @@ pub enum Start {
     Live,
     Snapshot,
     Earliest,
+    /// At a time, in milliseconds since 1970.
+    Since(u64),
     Resume(Box<Cursor>),
 }

@@ -49,7 +49,8 @@ pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<LogEvent, BadMessag
     let epoch = Epoch::new(number(word()?)?);
     let sequence = number(word()?)?;
     let previous = number(word()?)?;
-    let published_at = clock.at(number(word()?)?);
+    let micros = number(word()?)?;
+    let (published_at, unix_ms) = (clock.at(micros), micros / 1000);
     let is_json = word()? == "json";
     let mut rest = MessageParts(body);
     let topic = Topic::parse(rest.part(word()?)?).map_err(|_| BadMessage)?;
@@ -58,7 +59,7 @@ pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<LogEvent, BadMessag
     let collapse = if has_collapse { rest.part(word()?)? } else { "" };
     let event = event(is_json, rest.0, event_type, key, collapse)?;
     let body = Arc::new(encode::body(&event, 1));
-    Ok(LogEvent { epoch, sequence, previous, published_at, topic, body })
+    Ok(LogEvent { epoch, sequence, previous, published_at, unix_ms, topic, body })
 }
 
 /// Parses one event for many topics into one event per topic. All share one body.
@@ -69,7 +70,8 @@ pub(super) fn parse_fan_out(message: &[u8], clock: &Clock) -> Result<Vec<LogEven
     let ["1", epoch, at, kind, event_type, key, collapse, data, count] = words[..] else {
         return Err(BadMessage);
     };
-    let (epoch, published_at) = (Epoch::new(number(epoch)?), clock.at(number(at)?));
+    let (epoch, micros) = (Epoch::new(number(epoch)?), number(at)?);
+    let (published_at, unix_ms) = (clock.at(micros), micros / 1000);
     let mut rest = MessageParts(body);
     let (event_type, key) = (rest.part(event_type)?, rest.part(key)?);
     let (collapse, count) = (rest.part(collapse)?, number(count)?);
@@ -81,7 +83,7 @@ pub(super) fn parse_fan_out(message: &[u8], clock: &Clock) -> Result<Vec<LogEven
         let length = rest.word()?;
         let topic = Topic::parse(rest.part(length)?).map_err(|_| BadMessage)?;
         let body = body.clone();
-        events.push(LogEvent { epoch, sequence, previous, published_at, topic, body });
+        events.push(LogEvent { epoch, sequence, previous, published_at, unix_ms, topic, body });
     }
     Ok(events)
 }

@@ -25,7 +25,8 @@
 -- The caller checks names and sizes like `POST /publish`. Data of kind "json" is compact JSON on
 -- one line.
 --
--- Answers { epoch, { sequence, 1 if new or 0 if the id was known, receivers }, … }.
+-- Answers { epoch, { sequence, 1 if new or 0 if the id was known, receivers, time of the publish in
+--   ms since 1970 }, … }.
 -- Without events, the call ensures the partition's epoch, and fails on a server without write
 -- access.
 --
@@ -47,6 +48,7 @@ local base = string.sub(KEYS[1], 1, -4)
 local channels = base .. (redis.call('HGET', base .. 'cluster', 'channels') or '')
 local time = redis.call('TIME')
 local at = time[1] .. string.format('%06d', time[2])
+local ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local epoch = redis.call('GET', KEYS[2])
 local sequence = redis.call('GET', KEYS[1])
@@ -215,17 +217,17 @@ for event = 0, (#KEYS - 5) / 3 - 1 do
   local known = remembers and redis.call('GET', seen)
   if known then
     -- A known id: the first answer again, without a sequence and without a push.
-    local first, told = string.match(known, '(%d+) (%d+)')
-    answers[#answers + 1] = { tonumber(first), 0, tonumber(told) }
+    local first, told, at_ms = string.match(known, '(%d+) (%d+) ?(%d*)')
+    answers[#answers + 1] = { tonumber(first), 0, tonumber(told), tonumber(at_ms) or ms }
   else
     local number, _, message =
       append(log, topic, kind, data, type, key, collapse, events, ttl, conflate)
     if remembers then
-      redis.call('SET', seen, string.format('%.0f', number) .. ' ' .. receivers, 'PX', window)
+      redis.call('SET', seen, string.format('%.0f %s %.0f', number, receivers, ms), 'PX', window)
     end
     redis.call('SPUBLISH', channels .. 'topic:' .. topic, message)
     redis.call('SPUBLISH', channels .. 'all', message)
-    answers[#answers + 1] = { number, 1, tonumber(receivers) }
+    answers[#answers + 1] = { number, 1, tonumber(receivers), ms }
   end
 end
 return answers

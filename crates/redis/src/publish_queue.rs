@@ -236,7 +236,8 @@ impl BatchContents {
                 for (publish, event) in publishes.into_iter().zip(events) {
                     published.count_published(event.is_new.into());
                     let answer = Published {
-                        event_id: Cursor::of_event(epoch, partition, event.sequence).to_string(),
+                        event_id: Cursor::of_event(epoch, event.unix_ms, partition, event.sequence)
+                            .to_string(),
                         topic: publish.topic.as_str().to_owned(),
                         partition,
                         sequence: event.sequence,

@@ -183,6 +183,8 @@ pub(super) struct PublishedEvent {
     pub sequence: u64,
     pub is_new: bool,
     pub receivers: usize,
+    /// The time of the publish, in milliseconds since 1970.
+    pub unix_ms: u64,
 }
 
 /// Parses the answer to a publish call: the epoch, and one answer per event in order.
@@ -190,8 +192,9 @@ pub(super) fn published(answer: Value) -> Result<(Epoch, Vec<PublishedEvent>), R
     let mut parts = array(answer)?.into_iter();
     let epoch: u64 = next(&mut parts)?;
     let events = parts.map(|event| {
-        let (sequence, is_new, receivers): (u64, u8, usize) = from_redis_value(event)?;
-        Ok(PublishedEvent { sequence, is_new: is_new == 1, receivers })
+        let (sequence, is_new, receivers, unix_ms): (u64, u8, usize, u64) =
+            from_redis_value(event)?;
+        Ok(PublishedEvent { sequence, is_new: is_new == 1, receivers, unix_ms })
     });
     Ok((Epoch::new(epoch), events.collect::<Result<_, RedisError>>()?))
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use fanfare_core::{cluster::SettingConflict, policy::Policies};
+use fanfare_core::{cluster::SettingConflict, policy::Policies, wall_clock::WallClock};
 use tokio::sync::watch;
 
 use crate::{
@@ -35,6 +35,8 @@ pub struct RedisSpec {
     /// The instance's history budget in bytes. It also bounds one read, but never below 64 MiB.
     pub max_history_bytes: usize,
     pub policies: Arc<Policies>,
+    /// The hub's clock; Redis sets it.
+    pub clock: Arc<WallClock>,
 }
 
 /// Counts new events in Redis, for the hub's metrics. A repeated id counts nothing.
@@ -62,6 +64,7 @@ pub(crate) struct BridgeSettings {
     /// Bytes of one read. Past this bound, the remaining topics get a gap.
     pub max_read_bytes: usize,
     pub policies: Arc<Policies>,
+    pub clock: Arc<WallClock>,
     pub agreement: Agreement,
     pub epochs: Arc<Epochs>,
     pub status: Arc<Status>,

@@ -29,6 +29,8 @@ pub(super) struct BacklogParts {
     /// Replayed events, shared with history. They are encoded only as the client takes them, so a
     /// long replay needs little memory.
     pub replay: VecDeque<Arc<SequencedEvent>>,
+    /// While the stream is catching up: the time of the cursor it resumed with.
+    pub catching_up_since: Option<u64>,
     /// The stream's positions after the replay; empty once they apply.
     pub heads: Positions,
     /// Live events held back by the rate limit.

@@ -15,6 +15,8 @@ pub struct LogEvent {
     /// it.
     pub previous: u64,
     pub published_at: Instant,
+    /// Milliseconds since 1970, by the log's clock.
+    pub unix_ms: u64,
     pub topic: Topic,
     pub body: Arc<EventBody>,
 }

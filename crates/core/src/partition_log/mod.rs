@@ -2,12 +2,16 @@
 //!
 //! Not here: listeners (`partition`), the encoding of events (`sse`).
 
+mod times;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
     sync::Arc,
     time::Instant,
 };
+
+use times::EventTimes;
 
 use crate::{
     budget::{Excess, HistoryBudget},
@@ -76,16 +80,19 @@ pub struct PartitionLog {
     forgotten_through: u64,
     /// Highest sequence removed from any topic's history, except by conflation.
     evicted_through: u64,
+    times: EventTimes,
     /// The budget evicts no event after this sequence.
     pinned_after: Option<u64>,
 }
 
 impl PartitionLog {
-    /// An empty log starting after `sequence`. Streams at lower positions have missed events.
+    /// An empty log starting after `sequence`, at this time (in milliseconds since 1970). Streams at
+    /// lower positions have missed events.
     pub fn new(
         epoch: Epoch,
         partition: u16,
         sequence: u64,
+        began_at: u64,
         policies: Arc<Policies>,
         budget: Arc<HistoryBudget>,
         max_idle_topics: usize,
@@ -105,6 +112,7 @@ impl PartitionLog {
             max_idle_topics,
             forgotten_through: sequence,
             evicted_through: sequence,
+            times: EventTimes::new(began_at, sequence),
             pinned_after: None,
         }
     }
@@ -146,6 +154,7 @@ impl PartitionLog {
         let left = history.push(event.clone());
         let is_kept = history.holds(event.sequence);
         self.sequence = event.sequence;
+        self.times.note(event.unix_ms, event.sequence);
         if is_kept {
             self.order.push_back((event.sequence, topic.clone()));
         }
@@ -176,17 +185,52 @@ impl PartitionLog {
         }
     }
 
+    /// The time of the last event, or of the log's beginning.
+    pub fn last_time(&self) -> u64 {
+        self.times.last()
+    }
+
+    /// The last sequence known to be before a time.
+    pub fn known_before(&self, unix_ms: u64) -> Option<u64> {
+        self.times.known_before(unix_ms)
+    }
+
+    /// Whether the log began after this time.
+    pub fn began_after(&self, unix_ms: u64) -> bool {
+        self.times.began_after(unix_ms)
+    }
+
+    /// The start with a time replaced by the position before it.
+    pub fn located(&self, from: StartFrom) -> StartFrom {
+        match from {
+            StartFrom::Since { unix_ms } => StartFrom::After {
+                epoch: self.epoch,
+                sequence: self.times.before(unix_ms),
+                since: unix_ms,
+            },
+            other => other,
+        }
+    }
+
     /// The replay for a stream with this interest.
     pub fn replay(&mut self, interest: &Interest, from: StartFrom, now: Instant) -> Replay {
         self.expire(now);
         let head = self.sequence;
+        let began_later = matches!(from, StartFrom::Since { unix_ms } if self.began_after(unix_ms));
+        let from = self.located(from);
         // This log has never given out a cursor past its head.
         let missed = match from {
-            StartFrom::After { epoch, sequence } if epoch != self.epoch || sequence > head => {
+            StartFrom::After { epoch, sequence, .. } if epoch != self.epoch || sequence > head => {
                 Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() })
             }
+            StartFrom::After { .. } if began_later => {
+                Some(Missed { reason: MissedReason::History, topics: Vec::new() })
+            }
             StartFrom::After { sequence, .. } => self.missed_since(interest, sequence),
-            StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => None,
+            StartFrom::Live
+            | StartFrom::Snapshot
+            | StartFrom::Earliest
+            | StartFrom::Since { .. } => None,
         };
         self.replay_with(interest, from, missed)
     }
@@ -199,8 +243,8 @@ impl PartitionLog {
         missed: Option<Missed>,
     ) -> Replay {
         let is_foreign = missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch);
-        let events = match from {
-            StartFrom::Live => Vec::new(),
+        let events = match self.located(from) {
+            StartFrom::Live | StartFrom::Since { .. } => Vec::new(),
             StartFrom::Snapshot => self.collect(interest, 0, |history| history.policy.conflates()),
             StartFrom::After { sequence, .. } if !is_foreign => {
                 self.collect(interest, sequence, |_| true)
@@ -213,10 +257,14 @@ impl PartitionLog {
     /// A replay of these events.
     pub fn replay_of(
         &self,
-        events: Vec<Arc<SequencedEvent>>,
+        mut events: Vec<Arc<SequencedEvent>>,
         from: StartFrom,
         missed: Option<Missed>,
     ) -> Replay {
+        let from = self.located(from);
+        if let StartFrom::After { since, .. } = from {
+            events.retain(|event| event.unix_ms >= since);
+        }
         let is_foreign = missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch);
         let start = match from {
             StartFrom::After { sequence, .. } if !is_foreign => sequence,

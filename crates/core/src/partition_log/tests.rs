@@ -14,7 +14,7 @@ use crate::{
 const EPOCH: Epoch = Epoch::new(1);
 
 fn after(sequence: u64) -> StartFrom {
-    StartFrom::After { epoch: EPOCH, sequence }
+    StartFrom::After { epoch: EPOCH, sequence, since: 0 }
 }
 
 fn keep_all() -> Policy {
@@ -23,7 +23,7 @@ fn keep_all() -> Policy {
 
 fn log(policy: &Policy, partition: u16, budget: &Arc<HistoryBudget>) -> PartitionLog {
     let policies = Arc::new(Policies::new(policy.clone(), Vec::new()));
-    PartitionLog::new(EPOCH, partition, 0, policies, budget.clone(), 2)
+    PartitionLog::new(EPOCH, partition, 0, 0, policies, budget.clone(), 2)
 }
 
 fn append(log: &mut PartitionLog, topic: &str, now: Instant) -> Option<u16> {

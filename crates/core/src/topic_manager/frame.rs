@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::{
-    cursor::Epoch, event::SequencedEvent, partition::Interruption, partition_log::Replay,
-    sse::encode,
-};
+use crate::{event::SequencedEvent, partition::Interruption, partition_log::Replay, sse::encode};
 
 /// The events of one topic sent together, or an interruption. All receiving streams share it.
 #[derive(Debug)]
@@ -21,6 +18,8 @@ pub struct Frame {
     /// The lowest sequence of these events and of all events merged into them; 0 for an
     /// interruption.
     pub oldest: u64,
+    /// The time of the last event, in milliseconds since 1970; 0 for an interruption.
+    pub unix_ms: u64,
     /// The encoded events, with the `id:` lines for streams of this partition only.
     pub bytes: Bytes,
 }
@@ -32,8 +31,9 @@ impl Frame {
         let partition = first.partition;
         let bytes = encode::events(events.iter().map(|event| &**event));
         let oldest = events.iter().map(|event| event.oldest_sequence()).min()?;
+        let unix_ms = events.last()?.unix_ms;
         let events = events.into();
-        Some(Arc::new(Self { partition, interruption: None, oldest, events, bytes }))
+        Some(Arc::new(Self { partition, interruption: None, oldest, events, unix_ms, bytes }))
     }
 
     /// A frame without events: streams receiving it get a gap.
@@ -42,6 +42,7 @@ impl Frame {
             partition: interruption.partition,
             interruption: Some(interruption),
             oldest: 0,
+            unix_ms: 0,
             events: Box::default(),
             bytes: Bytes::new(),
         })
@@ -61,12 +62,15 @@ impl Frame {
 /// All frames for one stream in one turn.
 pub type Frames = SmallVec<[Arc<Frame>; 1]>;
 
-/// An open stream's position in a partition added to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Begin {
-    pub partition: u16,
-    pub epoch: Epoch,
-    pub head: u64,
+/// A step of a live change, for the stream's connection.
+#[derive(Debug, Clone)]
+pub enum ChangeStep {
+    /// The new subscription is in force for the events to come.
+    Began,
+    /// A partition has attached added topics.
+    Joined { partition: u16, replay: Arc<Replay> },
+    /// All partitions have, at this moment. The stream gets its new id.
+    Finished { at: Instant },
 }
 
 /// The start of a stream: the replays of all its partitions.
@@ -74,4 +78,6 @@ pub struct Begin {
 pub struct Opening {
     /// Ascending by partition.
     pub replays: Vec<(u16, Replay)>,
+    /// When the last partition answered. Later changes of the stream are not part of it.
+    pub at: Instant,
 }

@@ -19,7 +19,7 @@ use std::{
 use changes::Changes;
 pub use changes::{ChangeOutcome, Ticket};
 use feeds::FeedsByUser;
-pub use frame::{Begin, Frame, Frames, Opening};
+pub use frame::{ChangeStep, Frame, Frames, Opening};
 use slab::Slab;
 use smallvec::SmallVec;
 pub use streams::Outlet;
@@ -359,7 +359,7 @@ impl<O: Outlet> ManagerState<O> {
 
     fn on_attached(&mut self, partition: u16, stream: StreamId, replay: Replay, now: Instant) {
         if let Some(reference) = self.joining.remove(&stream) {
-            return self.on_joined(partition, reference, &replay, now);
+            return self.on_joined(partition, reference, replay, now);
         }
         let Some(reference) = self.streams.find(stream) else { return };
         let Some(slot) = self.streams.get_mut(reference) else { return };
@@ -378,7 +378,7 @@ impl<O: Outlet> ManagerState<O> {
         if !std::mem::replace(&mut slot.is_open, true) {
             let mut replays = take(&mut slot.opening);
             replays.sort_unstable_by_key(|(partition, _)| *partition);
-            slot.outlet.open(Opening { replays });
+            slot.outlet.open(Opening { replays, at: now });
         }
         if !slot.queued.is_empty() {
             // A past moment: the frames leave at the end of this turn, in one message.

@@ -16,7 +16,7 @@ use crate::{
     sse::ShutdownReason,
     subscription::{ResolvedSubscription, StreamLimits, Subscription},
     testing,
-    topic_manager::{Begin, Frames, ManagerSpec, ManagerState, Opening, Outlet},
+    topic_manager::{ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Outlet},
 };
 
 #[derive(Debug, PartialEq)]
@@ -25,7 +25,7 @@ enum Mail {
     /// The sequences of each frame.
     Frames(Vec<Vec<u64>>),
     Beat,
-    Change(Option<Begin>),
+    Change,
     End(ShutdownReason),
 }
 
@@ -51,8 +51,8 @@ impl Outlet for Inbox {
         Ok(())
     }
 
-    fn change(&self, _: &Arc<ResolvedSubscription>, begin: Option<Begin>) {
-        self.0.borrow_mut().push(Mail::Change(begin));
+    fn change(&self, _: &Arc<ResolvedSubscription>, _: ChangeStep) {
+        self.0.borrow_mut().push(Mail::Change);
     }
 
     fn beat(&self) {

@@ -18,6 +18,7 @@ use fanfare_core::{
     policy::{Conflate, Policies, Policy},
     sse::encode,
     topic::Topic,
+    wall_clock::WallClock,
 };
 
 /// One topic's log.
@@ -50,6 +51,7 @@ pub struct InstanceLine {
 
 /// A partition in the model Redis.
 pub struct RedisPartition {
+    clock: Arc<WallClock>,
     epoch: u64,
     /// Earlier epochs of the same sequences.
     earlier_epochs: Vec<u64>,
@@ -64,8 +66,9 @@ pub struct RedisPartition {
 }
 
 impl RedisPartition {
-    pub fn new(instances: usize) -> Self {
+    pub fn new(instances: usize, clock: Arc<WallClock>) -> Self {
         Self {
+            clock,
             epoch: 1,
             earlier_epochs: Vec::new(),
             epoch_began_after: 0,
@@ -173,6 +176,7 @@ impl RedisPartition {
             sequence: self.sequence,
             previous: log.last,
             published_at: now,
+            unix_ms: self.clock.at(now),
             topic: topic.clone(),
             body,
         };

@@ -301,6 +301,7 @@ impl NodeLink {
             }
             let value = answers[1].clone();
             let (head, clock, _) = script::head(value)?;
+            clock.set(&self.spec.settings.clock);
             self.clock = clock;
             heads.push((*partition, head));
         }

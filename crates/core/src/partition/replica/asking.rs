@@ -30,13 +30,9 @@ impl<P> Replica<P> {
             }
         }
         for waiting in &self.waiting {
-            let after = match waiting.from {
+            let after = match self.located(waiting.from) {
                 StartFrom::Live => continue,
-                StartFrom::After { epoch, sequence }
-                    if self.present_epoch(epoch) == self.log.epoch() =>
-                {
-                    sequence
-                }
+                StartFrom::After { epoch, sequence, .. } if epoch == self.log.epoch() => sequence,
                 _ => 0,
             };
             for topic in &waiting.interest.topics {
@@ -86,11 +82,11 @@ impl<P> Replica<P> {
         let changed = Arc::new(ChangedTopics { changed, head: head.sequence });
         let mut all = std::mem::take(&mut self.waiting);
         for waiting in &mut all {
-            let from = match waiting.from {
+            let from = match self.located(waiting.from) {
                 // Only a cursor of this log counts. For a foreign one, the stream gets all events
                 // left in history.
-                StartFrom::After { epoch, sequence }
-                    if self.present_epoch(epoch) == head.epoch && sequence <= head.sequence =>
+                StartFrom::After { epoch, sequence, .. }
+                    if epoch == head.epoch && sequence <= head.sequence =>
                 {
                     sequence
                 }

@@ -110,12 +110,7 @@ impl<P> Replica<P> {
     /// Decides about one waiting stream.
     pub(super) fn judge(&self, waiting: &PendingAttach) -> AttachVerdict {
         let PendingAttach { interest, from, .. } = waiting;
-        let from = &match *from {
-            StartFrom::After { epoch, sequence } => {
-                StartFrom::After { epoch: self.present_epoch(epoch), sequence }
-            }
-            from => from,
-        };
+        let from = self.located(*from);
         // 1. All channels are confirmed. Before, the stream could miss an event without a trace.
         if waiting.asked.is_some()
             || channels_of(interest).any(|channel| self.coverage.since(&channel).is_none())
@@ -123,21 +118,21 @@ impl<P> Replica<P> {
             return AttachVerdict::Waits;
         }
         // 2. The stream's start: the sequence before its first event.
-        let (after, is_foreign) = match *from {
-            StartFrom::Live => {
-                return AttachVerdict::Begins(self.log.replay_with(interest, *from, None));
+        let (after, is_foreign) = match from {
+            StartFrom::Live | StartFrom::Since { .. } => {
+                return AttachVerdict::Begins(self.log.replay_with(interest, from, None));
             }
             StartFrom::Snapshot | StartFrom::Earliest => (0, false),
             // The cursor is ahead of this replica. Another instance may have been faster: ask for
             // the head before calling the cursor foreign.
-            StartFrom::After { epoch, sequence }
+            StartFrom::After { epoch, sequence, .. }
                 if !waiting.has_head
                     && (epoch, sequence) > (self.log.epoch(), self.log.sequence()) =>
             {
                 return AttachVerdict::NeedsHead;
             }
             // The head is here, and the cursor still belongs to another life of the sequences.
-            StartFrom::After { epoch, sequence }
+            StartFrom::After { epoch, sequence, .. }
                 if epoch != self.log.epoch() || sequence > self.log.sequence() =>
             {
                 (0, true)
@@ -160,10 +155,13 @@ impl<P> Replica<P> {
             StartFrom::After { .. } if is_foreign => {
                 Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() })
             }
-            StartFrom::After { .. } => self.missed(&topics, waiting, after),
-            StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => None,
+            StartFrom::After { since, .. } => self.missed(&topics, waiting, after, since),
+            StartFrom::Live
+            | StartFrom::Snapshot
+            | StartFrom::Earliest
+            | StartFrom::Since { .. } => None,
         };
-        AttachVerdict::Begins(self.replay_of(&topics, waiting, after, missed))
+        AttachVerdict::Begins(self.replay_of(&topics, waiting, from, after, missed))
     }
 
     /// Whether the replay needs the list of changed topics: the log may lack a topic matching a
@@ -229,6 +227,7 @@ impl<P> Replica<P> {
         &self,
         topics: &[ReplayTopic<'_>],
         waiting: &PendingAttach,
+        from: StartFrom,
         after: u64,
         missed: Option<Missed>,
     ) -> Replay {
@@ -241,23 +240,49 @@ impl<P> Replica<P> {
         }
         events.retain(|event| waiting.interest.types.wants(event));
         events.sort_unstable_by_key(|event| event.sequence);
-        self.log.replay_of(events, waiting.from, missed)
+        self.log.replay_of(events, from, missed)
     }
 
-    /// The missing events after a sequence, for the stream's gap.
+    /// A start with the present name of its epoch, and with a time replaced by a position before it.
+    /// This replica knows the times of its own events; an earlier time stands for the whole history.
+    pub(super) fn located(&self, from: StartFrom) -> StartFrom {
+        match from {
+            StartFrom::After { epoch, sequence, since } => {
+                StartFrom::After { epoch: self.present_epoch(epoch), sequence, since }
+            }
+            StartFrom::Since { unix_ms } => {
+                let sequence = self.log.known_before(unix_ms).unwrap_or(0);
+                StartFrom::After { epoch: self.log.epoch(), sequence, since: unix_ms }
+            }
+            other => other,
+        }
+    }
+
+    /// The missing events after a sequence, or since a time, for the stream's gap.
     fn missed(
         &self,
         topics: &[ReplayTopic<'_>],
         waiting: &PendingAttach,
         after: u64,
+        since: u64,
     ) -> Option<Missed> {
-        let lost_through = |topic: &ReplayTopic<'_>| match topic.history {
-            Some(history) => history.evicted_through(),
-            None => self.log.forgotten_through(),
+        let lost_through = |topic: &ReplayTopic<'_>| {
+            let here = match topic.history {
+                Some(history) => history.evicted_through(),
+                None => self.log.forgotten_through(),
+            };
+            let here = if here > topic.after { here } else { 0 };
+            here.max(topic.read.map_or(0, |read| read.lost_through))
+        };
+        // An event after the loss, but from before the time: nothing since the time is lost.
+        let is_older = |topic: &ReplayTopic<'_>, lost: u64| {
+            let read = topic.read.into_iter().flat_map(|read| &read.events);
+            let history = topic.history.into_iter().flat_map(HistoryRing::events);
+            read.chain(history).any(|event| event.sequence > lost && event.unix_ms < since)
         };
         let is_missed = |topic: &&ReplayTopic<'_>| {
-            topic.read.is_some_and(|read| read.lost_through > after)
-                || lost_through(topic) > topic.after
+            let lost = lost_through(topic);
+            lost > after && !is_older(topic, lost)
         };
         let missed = topics.iter().filter(is_missed).take(MAX_MISSED_TOPICS);
         let missed: Vec<Topic> = missed.map(|topic| topic.topic.clone()).collect();

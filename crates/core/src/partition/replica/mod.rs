@@ -123,7 +123,7 @@ pub struct Replica<P> {
 impl<P> Replica<P> {
     pub fn new(spec: ReplicaSpec) -> Self {
         Self {
-            log: spec.partition.log(spec.partition.epoch, 0),
+            log: spec.partition.log(spec.partition.epoch, 0, 0),
             is_known: false,
             earlier_epochs: Vec::new(),
             link: LinkState::default(),
@@ -158,7 +158,7 @@ impl<P> Replica<P> {
         // First return the old log's part of the budget.
         drop(self.log);
         let fresh = Self::new(self.spec);
-        let log = fresh.spec.partition.log(epoch, 0);
+        let log = fresh.spec.partition.log(epoch, 0, 0);
         Self { log, server, acknowledged, highest, ..fresh }
     }
 
@@ -422,7 +422,7 @@ impl<P> Replica<P> {
 
     /// Replaces the log. Pins stay.
     fn replace_log(&mut self, epoch: Epoch, sequence: u64) {
-        self.log = self.spec.partition.log(epoch, sequence);
+        self.log = self.spec.partition.log(epoch, sequence, 0);
         self.log.pin(self.pinned.after);
     }
 
@@ -477,13 +477,14 @@ fn sequenced(
     epoch: Epoch,
     policy: Arc<crate::policy::Policy>,
 ) -> SequencedEvent {
-    let LogEvent { sequence, published_at, topic, body, .. } = event;
+    let LogEvent { sequence, published_at, unix_ms, topic, body, .. } = event;
     SequencedEvent {
         topic,
         partition,
         epoch,
         sequence,
         published_at,
+        unix_ms,
         policy,
         body,
         collapsed: None,

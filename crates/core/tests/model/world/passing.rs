@@ -79,7 +79,11 @@ impl World {
     /// Records the events missing in history for a stream, at the moment of its attach.
     fn note_attach(&mut self, partition: u16, change: &InterestChange) {
         let InterestChange::Attach { stream, interest, from } = change else { return };
-        let StartFrom::After { sequence: after, .. } = from else { return };
+        let (after, since) = match *from {
+            StartFrom::After { sequence, .. } => (sequence, 0),
+            StartFrom::Since { unix_ms } => (0, unix_ms),
+            StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => return,
+        };
         if self.redis.is_some() {
             // The replica answers later, and history may have lost more events by then.
             return;
@@ -97,7 +101,8 @@ impl World {
             let topic = Topic::parse(record.topic).unwrap();
             let is_wanted = interest.topics.contains(&topic) || interest.matches_pattern(&topic);
             let is_wanted = is_wanted && interest.types.wants_type(record.event_type);
-            is_wanted && record.partition == partition && record.sequence > *after
+            let is_since = self.worker.clock_ms(record.at) >= since;
+            is_wanted && is_since && record.partition == partition && record.sequence > after
         });
         client.lost.extend(lost.collect::<Vec<_>>());
     }

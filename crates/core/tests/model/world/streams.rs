@@ -44,14 +44,14 @@ impl World {
             }
             let result = match mail {
                 ConnectionMail::Open(opening) => {
-                    session.state.on_opened(opening, "client", 0);
+                    session.state.on_opened(opening, "client", &self.worker, self.now);
                     Ok(())
                 }
                 ConnectionMail::Frames(frames) => {
                     session.state.on_frames(&frames, &mut self.worker, self.now)
                 }
-                ConnectionMail::Change(wanted, begin) => {
-                    session.state.on_change(wanted, begin);
+                ConnectionMail::Change(wanted, step) => {
+                    session.state.on_change(wanted, step, &self.worker);
                     Ok(())
                 }
                 ConnectionMail::Beat => session.state.on_heartbeat(self.now),
