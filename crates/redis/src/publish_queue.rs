@@ -172,7 +172,7 @@ impl PublishBatch {
             Ok(done) => {
                 let (epoch, last) = done.last();
                 // The script may have begun a new epoch. The links then give it to all partitions.
-                settings.epochs.note(partition, epoch.number());
+                settings.epochs.note(partition, epoch, &[], last.unwrap_or_default());
                 let server = path.server.to_string();
                 self.contents.answer(partition, done, &settings);
                 BatchOutcome::Done(last.map(|sequence| Acknowledged { epoch, sequence, server }))

@@ -90,8 +90,10 @@ pub enum LogRequest {
     Changes { purpose: Purpose, after: u64 },
     /// Reads these topics, each after its sequence. `u64::MAX` requests no events.
     Read { purpose: Purpose, topics: Vec<(Topic, u64)> },
-    /// Begins a new epoch, later than `epoch` and `above`, unless `epoch` has already ended.
-    Renew { epoch: Epoch, above: Epoch },
+    /// Begins a new epoch, later than `epoch` and `above`, unless `epoch` has already ended. In a
+    /// log below the sequence `known`, sequences have been given out twice: then all positions are
+    /// invalid.
+    Renew { epoch: Epoch, above: Epoch, known: u64 },
 }
 
 /// A channel of pushes.

@@ -102,6 +102,8 @@ pub struct Replica<P> {
     highest: u64,
     /// The last cut: the replica has handled every change up to this sequence.
     cut: u64,
+    /// The epoch's gap has told the streams of all events lost up to this sequence.
+    told_through: u64,
     coverage: Coverage,
     waiting: Vec<PendingAttach>,
     /// Reads in flight for streams.
@@ -132,6 +134,7 @@ impl<P> Replica<P> {
             acknowledged: None,
             highest: 0,
             cut: 0,
+            told_through: 0,
             coverage: Coverage::default(),
             overflowed: BTreeSet::new(),
             waiting: Vec::new(),

@@ -160,6 +160,8 @@ impl World {
                         // With the model Redis, the next epoch may deliver it again.
                         *due = if self.redis.is_none() { Due::Not } else { due.and(Due::May) };
                     }
+                    // Lost before the first connect, with a sequence given out a second time.
+                    Some(_) if record.is_lost => *due = due.and(Due::May),
                     // The first id does not name the partition either: both outcomes are right.
                     None if !client.has_begun => *due = due.and(Due::May),
                     _ => {}
