@@ -162,6 +162,7 @@ impl Findings {
 
     fn history(&mut self, history: &History) {
         self.number("history.max_bytes", history.max_bytes, 0..=MAX_BYTES);
+        self.number("history.max_idle_bytes", history.max_idle_bytes, 0..=MAX_BYTES);
         self.time("history.ttl", history.ttl, Duration::ZERO..=YEAR);
     }
 

@@ -84,7 +84,7 @@ impl HubBuilder {
         let started_at = Instant::now();
         let budget =
             HistoryBudget::new(config.history.max_bytes, config.hub.partitions, started_at);
-        let budget = Arc::new(budget);
+        let budget = Arc::new(budget.with_max_idle_bytes(config.history.max_idle_bytes));
         let clock = Arc::new(WallClock::new(started_at, unix_ms()));
         let metrics = Arc::new(Metrics::new(config.hub.partitions));
         let backend = Backend::start(&config, &budget, &clock, &metrics, &stop)?;

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Instant,
 };
@@ -10,19 +11,63 @@ use std::{
 use crate::{
     event::SequencedEvent,
     interest::TypeFilter,
-    policy::{Conflate, Policy},
+    policy::{Conflate, Policies, Policy},
+    topic::Topic,
 };
 
 /// Event types of a topic with separately recorded evictions.
 const MAX_TYPES: usize = 16;
 
+type Keys = HashMap<Box<str>, u64>;
+
+/// The event types of evicted events, as hashes: a name has up to 256 bytes, and a topic is
+/// remembered long after its events. Two types of the same hash count as one, so a stream can get a
+/// gap too much, never one too few.
+#[derive(Debug)]
+enum EvictedTypes {
+    None,
+    /// One type, evicted up to `evicted_through`. The usual case, without memory of its own.
+    One(u64),
+    Many(Box<ManyTypes>),
+}
+
+#[derive(Debug)]
+struct ManyTypes {
+    /// Each type with its last evicted sequence; at most [`MAX_TYPES`].
+    known: Vec<(u64, u64)>,
+    /// The last evicted sequence of all further types. They count as wanted by all streams.
+    others: u64,
+}
+
+impl ManyTypes {
+    fn note(&mut self, hash: u64, sequence: u64) {
+        let place = self.known.iter().position(|(known, _)| *known == hash);
+        let last = match place {
+            Some(place) => &mut self.known[place].1,
+            None if self.known.len() < MAX_TYPES => {
+                return self.known.push((hash, sequence));
+            }
+            None => &mut self.others,
+        };
+        *last = sequence.max(*last);
+    }
+}
+
+/// An event without a type has the type `message` (WHATWG HTML §9.2.6).
+fn type_hash(event_type: Option<&str>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    event_type.unwrap_or("message").hash(&mut hasher);
+    hasher.finish()
+}
+
 /// A topic's events in sequence order.
 #[derive(Debug)]
 pub struct HistoryRing {
+    pub topic: Topic,
     pub policy: Arc<Policy>,
     events: VecDeque<Arc<SequencedEvent>>,
     /// Sequence of each key's event, if the policy conflates by key.
-    keys: HashMap<Box<str>, u64>,
+    keys: Option<Box<Keys>>,
     /// Highest sequence removed by other means than conflation. A stream at a lower position has
     /// missed something.
     evicted_through: u64,
@@ -30,11 +75,13 @@ pub struct HistoryRing {
     /// this ring.
     lost_through: u64,
     /// As `evicted_through`, for each event type: a stream with a type filter gets no gap for other
-    /// types. At most [`MAX_TYPES`] entries; further types count as wanted by all streams.
-    evicted_types: Vec<(Option<Box<str>>, u64)>,
-    evicted_other_types: u64,
+    /// types.
+    evicted_types: EvictedTypes,
     /// Sequence of the topic's last event.
     last: u64,
+    /// The bytes of the topic without its events, as last counted by the partition, and whether they
+    /// were counted as idle.
+    pub counted: (u32, bool),
     /// Whether the partition has listed the topic as idle, without events.
     pub is_listed_idle: bool,
     /// Whether the partition has listed the topic for the expiry of its oldest event.
@@ -42,16 +89,17 @@ pub struct HistoryRing {
 }
 
 impl HistoryRing {
-    pub fn new(policy: Arc<Policy>) -> Self {
+    pub fn new(topic: Topic, policies: &Policies) -> Self {
         Self {
-            policy,
+            policy: policies.of(topic.as_str()).clone(),
+            topic,
             events: VecDeque::new(),
-            keys: HashMap::new(),
+            keys: None,
             evicted_through: 0,
             lost_through: 0,
-            evicted_types: Vec::new(),
-            evicted_other_types: 0,
+            evicted_types: EvictedTypes::None,
             last: 0,
+            counted: (0, false),
             is_listed_idle: false,
             is_listed_to_expire: false,
         }
@@ -62,7 +110,11 @@ impl HistoryRing {
         self.last = event.sequence;
         let mut left = self.supersede(&event);
         if let (Conflate::LatestByKey, Some(key)) = (self.policy.conflate, &event.body.key) {
-            self.keys.insert(key.clone(), event.sequence);
+            self.keys.get_or_insert_default().insert(key.clone(), event.sequence);
+        }
+        if self.events.capacity() == 0 {
+            // Room for one: very many topics have a single event.
+            self.events.reserve_exact(1);
         }
         self.events.push_back(event);
         while self.events.len() > self.policy.history_events {
@@ -91,7 +143,7 @@ impl HistoryRing {
         // Both logs may have an event: sort by sequence, each event once.
         let mut all: BTreeMap<u64, Arc<SequencedEvent>> = BTreeMap::new();
         all.extend(before.iter().chain(&older).map(|event| (event.sequence, event.clone())));
-        self.keys.clear();
+        self.keys = None;
         self.evicted_through =
             begin.map_or(self.evicted_through, |begin| self.evicted_through.min(begin));
         self.evicted_through = self.evicted_through.max(lost_through);
@@ -107,9 +159,13 @@ impl HistoryRing {
     /// Removes the oldest event. A stream without it gets a gap later.
     pub fn evict_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
         let event = self.events.pop_front()?;
-        self.evicted_through = self.evicted_through.max(event.sequence);
         self.note_evicted_type(&event);
+        self.evicted_through = self.evicted_through.max(event.sequence);
         self.forget_key(&event);
+        if self.events.is_empty() {
+            // An idle topic keeps no memory for events.
+            (self.events, self.keys) = (VecDeque::new(), None);
+        }
         Some(event)
     }
 
@@ -144,12 +200,20 @@ impl HistoryRing {
 
     /// Whether all wanted events after `sequence` are still here.
     pub fn reaches_back_to(&self, sequence: u64, types: &TypeFilter) -> bool {
-        self.evicted_through <= sequence
-            || (!types.is_all()
-                && self.evicted_other_types <= sequence
-                && self.evicted_types.iter().all(|(event_type, evicted)| {
-                    *evicted <= sequence || !types.wants_type(event_type.as_deref())
-                }))
+        self.evicted_through <= sequence || (!types.is_all() && !self.misses_type(sequence, types))
+    }
+
+    /// Whether events of a wanted type after `sequence` are gone.
+    fn misses_type(&self, sequence: u64, types: &TypeFilter) -> bool {
+        let wants = |hash: u64| types.any(|wanted| type_hash(Some(wanted)) == hash);
+        match &self.evicted_types {
+            EvictedTypes::None => false,
+            EvictedTypes::One(hash) => wants(*hash),
+            EvictedTypes::Many(many) => {
+                let mut known = many.known.iter();
+                many.others > sequence || known.any(|(hash, last)| *last > sequence && wants(*hash))
+            }
+        }
     }
 
     /// Highest sequence removed by other means than conflation.
@@ -186,15 +250,33 @@ impl HistoryRing {
         self.events.is_empty()
     }
 
-    fn note_evicted_type(&mut self, event: &SequencedEvent) {
-        let known =
-            self.evicted_types.iter().position(|(known, _)| *known == event.body.event_type);
-        match known {
-            Some(index) => self.evicted_types[index].1 = event.sequence,
-            None if self.evicted_types.len() < MAX_TYPES => {
-                self.evicted_types.push((event.body.event_type.clone(), event.sequence));
+    /// Approximate memory of the topic without its events: this ring, and its places in the maps and
+    /// lists of the partition.
+    pub fn topic_bytes(&self) -> usize {
+        // A name has its text and two counters. A map has up to twice the places it uses, and a
+        // list of topics as well.
+        const PLACES: usize =
+            2 * (size_of::<(Topic, Box<HistoryRing>)>() + 1) + 2 * size_of::<(Instant, Topic)>();
+        let name = self.topic.as_str().len() + 2 * size_of::<usize>();
+        let types = match &self.evicted_types {
+            EvictedTypes::None | EvictedTypes::One(_) => 0,
+            EvictedTypes::Many(many) => {
+                size_of::<ManyTypes>() + many.known.capacity() * size_of::<(u64, u64)>()
             }
-            None => self.evicted_other_types = event.sequence,
+        };
+        size_of::<Self>() + PLACES + name + types
+    }
+
+    fn note_evicted_type(&mut self, event: &SequencedEvent) {
+        let (hash, sequence) = (type_hash(event.event_type()), event.sequence);
+        match &mut self.evicted_types {
+            EvictedTypes::None => self.evicted_types = EvictedTypes::One(hash),
+            EvictedTypes::One(known) if *known == hash => {}
+            EvictedTypes::One(known) => {
+                let known = vec![(*known, self.evicted_through), (hash, sequence)];
+                self.evicted_types = EvictedTypes::Many(Box::new(ManyTypes { known, others: 0 }));
+            }
+            EvictedTypes::Many(many) => many.note(hash, sequence),
         }
     }
 
@@ -203,7 +285,9 @@ impl HistoryRing {
             Conflate::None => Vec::new(),
             Conflate::Latest => self.events.drain(..).collect(),
             Conflate::LatestByKey => {
-                let older = event.body.key.as_ref().and_then(|key| self.keys.remove(key));
+                let keys = self.keys.as_mut();
+                let older = keys.zip(event.body.key.as_ref());
+                let older = older.and_then(|(keys, key)| keys.remove(key));
                 older.and_then(|sequence| self.remove(sequence)).into_iter().collect()
             }
         }
@@ -215,10 +299,10 @@ impl HistoryRing {
     }
 
     fn forget_key(&mut self, event: &SequencedEvent) {
-        if let Some(key) = &event.body.key
-            && self.keys.get(key) == Some(&event.sequence)
+        if let (Some(keys), Some(key)) = (&mut self.keys, &event.body.key)
+            && keys.get(key) == Some(&event.sequence)
         {
-            self.keys.remove(key);
+            keys.remove(key);
         }
     }
 }

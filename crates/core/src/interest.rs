@@ -102,6 +102,11 @@ impl TypeFilter {
         types.binary_search_by(|wanted| wanted.as_str().cmp(event_type)).is_ok()
     }
 
+    /// Whether the condition holds for one of the wanted types; false for all types.
+    pub fn any(&self, is_it: impl Fn(&str) -> bool) -> bool {
+        self.0.iter().flat_map(|types| types.iter()).any(|wanted| is_it(wanted))
+    }
+
     #[inline]
     pub fn is_all(&self) -> bool {
         self.0.is_none()

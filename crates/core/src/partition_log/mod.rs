@@ -65,13 +65,18 @@ pub struct PartitionLog {
     sequence: u64,
     policies: Arc<Policies>,
     budget: Arc<HistoryBudget>,
-    topics: HashMap<Topic, HistoryRing>,
+    /// Boxes: the table has spare places.
+    topics: HashMap<Topic, Box<HistoryRing>>,
     /// All events in sequence order. Stale entries, gone from their topic's history, are dropped
     /// later.
     order: VecDeque<(u64, Topic)>,
     kept_events: usize,
+    /// Bytes of the events, and of the topics with events.
     kept_bytes: usize,
-    /// The next expiry check of each topic; one entry per topic with events.
+    /// Bytes of the topics without events.
+    idle_bytes: usize,
+    /// The next expiry check of each topic with events. Entries of forgotten topics are dropped
+    /// later.
     expiries: BinaryHeap<Reverse<(Instant, Topic)>>,
     /// Topics without events, by the time of the last removal, each with its last sequence then.
     idle: VecDeque<(Topic, u64)>,
@@ -107,6 +112,7 @@ impl PartitionLog {
             order: VecDeque::new(),
             kept_events: 0,
             kept_bytes: 0,
+            idle_bytes: 0,
             expiries: BinaryHeap::new(),
             idle: VecDeque::new(),
             max_idle_topics,
@@ -150,7 +156,9 @@ impl PartitionLog {
         build: impl FnOnce(u64, &HistoryRing) -> SequencedEvent,
     ) -> (Arc<SequencedEvent>, Option<u16>) {
         let history = self.history_of(topic);
-        let event = Arc::new(build(sequence, history));
+        // One copy of the name for all events of the topic: a publisher's copy goes.
+        let topic = &history.topic.clone();
+        let event = Arc::new(SequencedEvent { topic: topic.clone(), ..build(sequence, history) });
         let left = history.push(event.clone());
         let is_kept = history.holds(event.sequence);
         self.sequence = event.sequence;
@@ -172,7 +180,7 @@ impl PartitionLog {
         let policies = &self.policies;
         self.topics
             .entry(topic.clone())
-            .or_insert_with(|| HistoryRing::new(policies.of(topic.as_str()).clone()))
+            .or_insert_with(|| Box::new(HistoryRing::new(topic.clone(), policies)))
     }
 
     fn list_to_expire(&mut self, topic: &Topic) {
@@ -210,6 +218,16 @@ impl PartitionLog {
             },
             other => other,
         }
+    }
+
+    /// Lists all topics anew, without the entries of forgotten topics.
+    fn list_all_to_expire(&mut self) {
+        let entries = self.topics.iter_mut().filter_map(|(topic, history)| {
+            let at = history.expires_at();
+            history.is_listed_to_expire = at.is_some();
+            Some(Reverse((at?, topic.clone())))
+        });
+        self.expiries = entries.collect();
     }
 
     /// The replay for a stream with this interest.
@@ -339,16 +357,17 @@ impl PartitionLog {
     /// Drops all other topics with their history.
     pub fn keep_topics(&mut self, mut is_kept: impl FnMut(&Topic) -> bool) {
         let dropped = self.topics.extract_if(|topic, _| !is_kept(topic));
-        let dropped: Vec<HistoryRing> = dropped.map(|(_, history)| history).collect();
+        let dropped: Vec<Box<HistoryRing>> = dropped.map(|(_, history)| history).collect();
         for history in dropped {
             self.count_out(&history.events().cloned().collect::<Vec<_>>());
+            self.release_topic(history.counted);
         }
         self.tidy();
     }
 
     /// A topic's history; `None` for a forgotten topic, or one without events since the log began.
     pub fn history(&self, topic: &Topic) -> Option<&HistoryRing> {
-        self.topics.get(topic)
+        self.topics.get(topic).map(|history| &**history)
     }
 
     /// Highest last sequence of all forgotten topics. A topic without history may have lost events
@@ -380,14 +399,16 @@ impl PartitionLog {
             topics.sort_unstable();
             topics.dedup();
             let matching = topics.into_iter().filter(|topic| interest.matches_pattern(topic));
-            return matching.filter_map(|topic| self.topics.get_key_value(topic)).collect();
+            let known = matching.filter_map(|topic| self.topics.get_key_value(topic));
+            return known.map(|(topic, history)| (topic, &**history)).collect();
         }
         self.matching(interest)
     }
 
     /// The same for all topics.
     pub fn matching(&self, interest: &Interest) -> Vec<(&Topic, &HistoryRing)> {
-        self.topics.iter().filter(|(topic, _)| interest.matches_pattern(topic)).collect()
+        let all = self.topics.iter().map(|(topic, history)| (topic, &**history));
+        all.filter(|(topic, _)| interest.matches_pattern(topic)).collect()
     }
 
     fn place_after(&self, sequence: u64) -> usize {
@@ -459,7 +480,7 @@ impl PartitionLog {
         interest: &'a Interest,
         after: u64,
     ) -> impl Iterator<Item = &'a HistoryRing> {
-        let exact = interest.topics.iter().filter_map(|topic| self.topics.get(topic));
+        let exact = interest.topics.iter().filter_map(|topic| self.history(topic));
         exact.chain(self.histories_by_pattern(interest, after))
     }
 
@@ -506,12 +527,49 @@ impl PartitionLog {
         false
     }
 
-    /// Records removed events of a topic. Call it after every change of a topic's history.
+    /// Records removed events of a topic, and its own bytes. Call it after every change of a topic's
+    /// history.
     fn note_evictions(&mut self, topic: &Topic) {
         let Some(history) = self.topics.get_mut(topic) else { return };
         self.evicted_through = self.evicted_through.max(history.evicted_through());
+        let before = history.counted;
+        history.counted = (history.topic_bytes() as u32, history.is_empty());
+        if history.counted != before {
+            let now = history.counted;
+            self.release_topic(before);
+            self.add_topic(now);
+        }
+        let Some(history) = self.topics.get_mut(topic) else { return };
         if history.is_empty() && !std::mem::replace(&mut history.is_listed_idle, true) {
             self.idle.push_back((topic.clone(), history.last()));
+        }
+    }
+
+    fn add_topic(&mut self, (bytes, is_idle): (u32, bool)) {
+        let bytes = bytes as usize;
+        match is_idle {
+            true => {
+                self.idle_bytes += bytes;
+                self.budget.add_idle(bytes);
+            }
+            false => {
+                self.kept_bytes += bytes;
+                self.budget.add(bytes);
+            }
+        }
+    }
+
+    fn release_topic(&mut self, (bytes, is_idle): (u32, bool)) {
+        let bytes = bytes as usize;
+        match is_idle {
+            true => {
+                self.idle_bytes -= bytes;
+                self.budget.release_idle(bytes);
+            }
+            false => {
+                self.kept_bytes -= bytes;
+                self.budget.release(bytes);
+            }
         }
     }
 
@@ -541,6 +599,9 @@ impl PartitionLog {
         if self.order.len() > 2 * self.kept_events + 1024 {
             self.order.retain(kept);
         }
+        if self.expiries.len() > 2 * self.topics.len() + 1024 {
+            self.list_all_to_expire();
+        }
         self.say_oldest();
         self.forget_idle_topics();
     }
@@ -550,7 +611,7 @@ impl PartitionLog {
     fn forget_idle_topics(&mut self) {
         const MAX_LOOKS: usize = 8;
         for _ in 0..MAX_LOOKS {
-            if self.idle.len() <= self.max_idle_topics {
+            if self.idle.len() <= self.max_idle_topics && !self.budget.has_idle_excess() {
                 return;
             }
             let Some((topic, last)) = self.idle.pop_front() else { return };
@@ -558,7 +619,9 @@ impl PartitionLog {
             if !history.is_empty() {
                 history.is_listed_idle = false;
             } else if history.last() == last {
+                let counted = history.counted;
                 self.topics.remove(&topic);
+                self.release_topic(counted);
                 self.forgotten_through = self.forgotten_through.max(last);
                 self.evicted_through = self.evicted_through.max(last);
             } else {
@@ -578,6 +641,7 @@ impl PartitionLog {
 impl Drop for PartitionLog {
     fn drop(&mut self) {
         self.budget.release(self.kept_bytes);
+        self.budget.release_idle(self.idle_bytes);
         self.budget.set_oldest(self.partition, None);
     }
 }

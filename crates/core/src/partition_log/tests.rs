@@ -51,7 +51,10 @@ fn sequences(replay: &Replay) -> Vec<u64> {
 fn the_budget_evicts_the_oldest_events_of_all_partitions() {
     let (policy, now) = (keep_all(), Instant::now());
     let size = testing::sequenced("a", 1, None, &testing::policy(Conflate::None)).size_bytes();
-    let budget = Arc::new(HistoryBudget::new(20 * size + 50, 2, now));
+    let policies = Policies::new(policy.clone(), Vec::new());
+    let topic_size = HistoryRing::new(Topic::parse("a").unwrap(), &policies).topic_bytes();
+    let max_bytes = 20 * size + 2 * topic_size + 50;
+    let budget = Arc::new(HistoryBudget::new(max_bytes, 2, now));
     let (mut old, mut new) = (log(&policy, 0, &budget), log(&policy, 1, &budget));
     let at = |millis| now + Duration::from_millis(millis);
     (0..10).for_each(|millis| assert_eq!(append(&mut old, "a", at(millis)), None));
@@ -60,7 +63,7 @@ fn the_budget_evicts_the_oldest_events_of_all_partitions() {
     assert_eq!(append(&mut new, "b", at(20)), Some(0));
     assert_eq!(append(&mut new, "b", at(21)), None);
     old.trim();
-    assert!(budget.used_bytes() <= 20 * size + 50);
+    assert!(budget.used_bytes() <= max_bytes);
     let replay = old.replay(&interest(&["a"], &[]), after(1), at(30));
     assert_eq!(sequences(&replay), (3..=10).collect::<Vec<_>>());
     assert_eq!(replay.missed.unwrap().topics.len(), 1);

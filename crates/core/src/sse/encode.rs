@@ -21,7 +21,10 @@ pub const HEARTBEAT: &[u8] = b": heartbeat\n";
 /// id at once, and would miss the event after a cut before the blank line.
 pub fn body(event: &Event, topic_count: usize) -> EventBody {
     let payload = event.data.as_str();
-    let mut text = String::with_capacity(payload.len() + 48);
+    let type_bytes = event.event_type.as_ref().map_or(0, |name| name.len() + "event: \n".len());
+    // The exact size of data on one line: history keeps the text long, so it must have no spare
+    // room.
+    let mut text = String::with_capacity(type_bytes + payload.len() + "data: \n".len());
     if let Some(event_type) = &event.event_type {
         push_line(&mut text, "event", event_type);
     }
@@ -36,7 +39,7 @@ pub fn body(event: &Event, topic_count: usize) -> EventBody {
         key: name(&event.key),
         collapse: name(&event.collapse),
         text: (!is_json && payload.contains('\r')).then(|| payload.into()),
-        lines: text.into(),
+        lines: text.into_boxed_str().into_boxed_bytes().into(),
         data_at,
         is_json,
         topic_count: topic_count.max(1),
