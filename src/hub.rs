@@ -2,6 +2,7 @@
 //! actors.
 
 mod builder;
+mod cursor;
 mod fan_out;
 mod feeds;
 mod follows;
@@ -18,11 +19,13 @@ use std::{
 use actix::{Actor, Addr};
 use fanfare_core::{
     budget::HistoryBudget,
+    connection::WorkerContext,
     error::{PublishError, SubscribeError},
     event::Event,
     publish::Published,
     subscription::{ResolvedSubscription, Subscription},
     topic::Topic,
+    wall_clock::WallClock,
 };
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::task::TaskTracker;
@@ -74,6 +77,7 @@ pub(crate) struct HubParts {
     pub follows: Arc<Follows>,
     pub budget: Arc<HistoryBudget>,
     pub metrics: Arc<Metrics>,
+    pub clock: Arc<WallClock>,
     pub requests: Arc<RequestBudget>,
     pub lifecycle: Arc<Lifecycle>,
     pub started_at: Instant,
@@ -226,7 +230,8 @@ impl Hub {
     ) -> Result<NewStream, SubscribeError> {
         let parts = self.parts();
         let limits = parts.config.hub.stream_limits();
-        let resolved = subscription.resolve(limits, rand::random())?;
+        let mut resolved = subscription.resolve(limits, rand::random())?;
+        resolved.allow_clock_margin(parts.config.redis.margin());
         parts.check_open()?;
         parts.create(resolved)
     }
@@ -292,7 +297,7 @@ impl HubParts {
             metrics,
             spec,
             names: RefCell::default(),
-            context: RefCell::default(),
+            context: RefCell::new(WorkerContext::new(self.clock.clone())),
         })
     }
 }

@@ -6,13 +6,13 @@
 //! | log elsewhere | partition | `ApplyLogUpdates` | one in flight for each link and partition | updates wait in the link, 64 MiB; then the link ends and catches up later |
 //! | topic manager | partition | `ChangeInterest` | one in flight for each manager and partition | changes gather in the manager: streams opened and closed since |
 //! | partition | partition | `TrimHistory` | one in flight for each partition | the sender trims its own history once an eighth over the budget |
-//! | instances | partition | `CountSubscribers`, `ReadLastSequence` | one a request | |
+//! | instances, hub | partition | `CountSubscribers`, `ReadLastSequence`, `ReadHead` | one a request | |
 //! | router | partition | `RecordFanOutMode` | one a running fan-out | |
 //! | partition | topic manager | `Deliver` | one in flight for each partition and manager | deliveries gather in the partition and keep their publish permits. A replica has no permits: past 100,000 deliveries it tells the manager that it restarted, and the streams resume |
 //! | topic manager | partition | `DeliveriesTaken` | one a `Deliver`, and only if more waits | |
 //! | hub | topic manager | `Drain` | one | |
 //! | hub | topic manager | `ChangeStreams`, `ListFeedUsers`, `ExpectFeed`, `ForgetFeed` | 1,024 in flight | the caller waits |
-//! | topic manager | connection | `ChangeTopics` | one a requested change, and one for each added partition | |
+//! | topic manager | connection | `ChangeTopics` | two a requested change, and one for each added partition | |
 //! | hub | fan-out router | `FanOutToFollowers` | one permit each, `fanout.max_pending` | the hub refuses with `at_capacity` |
 //! | fan-out router | partition | `FanOutEvent` | permits for its events; one a running fan-out | the fan-out waits |
 //! | connection | topic manager | `OpenStream`, `CloseStream` | one of each a stream | streams are bounded |
@@ -36,13 +36,22 @@ mod tests;
 pub(crate) mod topic_manager;
 mod turn;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use tokio::time::Instant;
 
 /// The time of Tokio's clock: tests can pause it.
 pub(crate) fn now() -> std::time::Instant {
     Instant::now().into_std()
+}
+
+/// The system's time, in milliseconds since 1970.
+pub(crate) fn unix_ms() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    since_1970.as_millis() as u64
 }
 
 /// Runs a part of an actor. After a panic it logs and returns `None`. The actor's state is then

@@ -1,5 +1,5 @@
 //! `[history]`: the stored events for resumes. A topic's own `history` overrides `events` and
-//! `ttl`; `max_bytes` is for all topics together.
+//! `ttl`; `max_bytes` and `max_idle_bytes` are for all topics together.
 
 use std::time::Duration;
 
@@ -14,6 +14,10 @@ pub struct History {
     /// Bytes of history of the whole hub, 0 to 1 PiB; past them the hub drops its oldest events.
     #[serde(deserialize_with = "units::size")]
     pub max_bytes: usize,
+    /// Bytes of topics remembered without events, of the whole hub, 0 to 1 PiB. Past them the hub
+    /// forgets the longest idle topics.
+    #[serde(deserialize_with = "units::size")]
+    pub max_idle_bytes: usize,
     /// Events stored per topic; 0 stores none.
     #[serde(deserialize_with = "units::count")]
     pub events: usize,

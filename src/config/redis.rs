@@ -17,6 +17,10 @@ pub struct Redis {
     pub prefix: String,
     /// A file of accepted certificate authorities (PEM). Empty for the system's authorities.
     pub tls_ca: String,
+    /// How far the clocks of several nodes may differ, at most 1 h: a returning stream's time is
+    /// moved back by it. Not used with a single server.
+    #[serde(deserialize_with = "units::duration")]
+    pub clock_margin: Duration,
     /// Time limit for an answer of Redis, 100 ms to 1 h. Past it Redis counts as unavailable.
     #[serde(deserialize_with = "units::duration")]
     pub timeout: Duration,
@@ -33,9 +37,18 @@ impl std::fmt::Debug for Redis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Redis")
             .field("prefix", &self.prefix)
+            .field("clock_margin", &self.clock_margin)
             .field("timeout", &self.timeout)
             .field("probe", &self.probe)
             .field("interest_grace", &self.interest_grace)
             .finish_non_exhaustive()
+    }
+}
+
+impl Redis {
+    /// The margin of the clocks: none with a single server.
+    pub(crate) fn margin(&self) -> Duration {
+        let has_several = self.url.contains("+sentinel://") || self.url.contains("+cluster://");
+        if has_several { self.clock_margin } else { Duration::ZERO }
     }
 }

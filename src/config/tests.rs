@@ -179,7 +179,7 @@ FILE: stream.hartbeat: unknown key, expected one of `heartbeat`, `retry_min`, `r
 FILE: stream.heartbeat: expected a duration like "100ms", got "abc"
 FILE: topics[1].flush: expected one of `tick`, `immediate`, `leading`, got "now"
 FILE: topics[2].rate.burst: expected a whole number, got 1.5
-FANFARE__HISTORY__EVENTZ: history.eventz: unknown key, expected one of `max_bytes`, `events`, `ttl`
+FANFARE__HISTORY__EVENTZ: history.eventz: unknown key, expected one of `max_bytes`, `max_idle_bytes`, `events`, `ttl`
 --listen: server.listen: expected an IP address and port like "127.0.0.1:8080", got "localhost:80"
 FANFARE__HUB__PARTITIONS: hub.partitions: must be a power of two from 1 to 256, got 12
 FILE: stream.retry_min: stream.retry_min must not be more than stream.retry_max, got "5s" and "4s"

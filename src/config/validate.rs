@@ -163,6 +163,7 @@ impl Findings {
 
     fn history(&mut self, history: &History) {
         self.number("history.max_bytes", history.max_bytes, 0..=MAX_BYTES);
+        self.number("history.max_idle_bytes", history.max_idle_bytes, 0..=MAX_BYTES);
         self.time("history.ttl", history.ttl, Duration::ZERO..=YEAR);
     }
 
@@ -193,6 +194,7 @@ impl Findings {
         if let Some(problem) = redis_url_problem(redis) {
             self.rule(false, &["redis.url"], problem);
         }
+        self.time("redis.clock_margin", redis.clock_margin, Duration::ZERO..=HOUR);
         self.time("redis.timeout", redis.timeout, SHORTEST_WAIT..=HOUR);
         self.time("redis.probe", redis.probe, SHORTEST_WAIT..=HOUR);
         self.time("redis.interest_grace", redis.interest_grace, Duration::ZERO..=HOUR);

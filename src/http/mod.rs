@@ -3,6 +3,7 @@
 
 mod array_answer;
 mod body;
+mod cursor;
 mod embed;
 mod fan_out;
 pub(crate) mod feed;
@@ -55,6 +56,7 @@ fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
             &["POST"],
             [web::post().to(stream_topics::post)],
         ))
+        .service(resource(hub, prefix, "/cursor", &["GET"], [web::get().to(cursor::get)]))
         .service(resource(hub, prefix, "/topics/{topic}", &["GET", "HEAD"], [topic]))
         .service(resource(hub, prefix, "/fanout", &["POST"], [web::post().to(fan_out::post)]))
         .service(resource(hub, prefix, "/feed", &["GET"], [web::get().to(feed::get)]))

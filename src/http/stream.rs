@@ -50,7 +50,7 @@ pub(crate) struct StreamQuery {
 
 impl StreamQuery {
     /// The topics named by the query.
-    fn subscription(&self) -> Subscription {
+    pub fn subscription(&self) -> Subscription {
         let lists = self.topics.iter().chain(&self.channels).flat_map(|list| list.split(','));
         Subscription::new().topics(self.topic.iter().map(String::as_str).chain(lists))
     }

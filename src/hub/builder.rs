@@ -14,13 +14,16 @@ use fanfare_core::{
     log::Log,
     partition::{MemoryPartition, PartitionSpec, PartitionState, Replica, ReplicaSpec},
     policy::Policies,
+    wall_clock::WallClock,
 };
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Hub, HubParts, LastHandle, follows::Follows};
 use crate::{
-    actors::{connection::ConnectionHost, partition::Partition, topic_manager::ManagerHost},
+    actors::{
+        connection::ConnectionHost, partition::Partition, topic_manager::ManagerHost, unix_ms,
+    },
     cluster::LocalCluster,
     config::Config,
     error::StartError,
@@ -81,9 +84,10 @@ impl HubBuilder {
         let started_at = Instant::now();
         let budget =
             HistoryBudget::new(config.history.max_bytes, config.hub.partitions, started_at);
-        let budget = Arc::new(budget);
+        let budget = Arc::new(budget.with_max_idle_bytes(config.history.max_idle_bytes));
+        let clock = Arc::new(WallClock::new(started_at, unix_ms()));
         let metrics = Arc::new(Metrics::new(config.hub.partitions));
-        let backend = Backend::start(&config, &budget, &metrics, &stop)?;
+        let backend = Backend::start(&config, &budget, &clock, &metrics, &stop)?;
         let Backend { partitions, log, cluster } = backend;
         let lifecycle = Arc::new(Lifecycle::new(stop.clone()));
         let ids = Arc::new(Ids::new());
@@ -138,6 +142,7 @@ impl HubBuilder {
             instances,
             budget,
             metrics,
+            clock,
             requests: RequestBudget::new(config.hub.max_request_bytes),
             lifecycle,
             started_at,
@@ -159,15 +164,16 @@ impl Backend {
     fn start(
         config: &Config,
         budget: &Arc<HistoryBudget>,
+        clock: &Arc<WallClock>,
         metrics: &Arc<Metrics>,
         stop: &CancellationToken,
     ) -> Result<Self, StartError> {
         let policies = config.policies().expect("validate() checks every pattern");
         let policies = Arc::new(policies);
-        let template = partition_spec(config, policies.clone(), budget.clone());
+        let template = partition_spec(config, policies.clone(), budget.clone(), clock.clone());
         #[cfg(feature = "redis")]
         if !config.redis.url.is_empty() {
-            let redis = crate::redis::start_log(config, policies, metrics, stop)?;
+            let redis = crate::redis::start_log(config, policies, clock.clone(), metrics, stop)?;
             let log: Arc<dyn Log> = Arc::new(redis.clone());
             let partitions = start(config, &template, Some(&log), metrics, stop)?;
             let replicas = crate::log::PartitionReplicas(partitions.clone());
@@ -185,12 +191,15 @@ fn partition_spec(
     config: &Config,
     policies: Arc<Policies>,
     budget: Arc<HistoryBudget>,
+    clock: Arc<WallClock>,
 ) -> PartitionSpec {
     PartitionSpec {
         partition: 0,
         epoch: Epoch::new(rand::random()),
         policies,
         budget,
+        started_ms: clock.at(Instant::now()),
+        clock,
         max_idle_topics: config.hub.max_idle_topics / usize::from(config.hub.partitions),
         idempotency_window: config.publish.idempotency_window,
         remembered: Arc::new(IdBudget::new(config.publish.max_remembered_ids)),
@@ -217,7 +226,10 @@ fn start(
                 PartitionState::Replica(Box::new(Replica::new(spec)))
             }
         };
-        Partition::new(number, state, log.cloned(), others.clone(), metrics.clone())
+        // Redis sets the clock; without it, one partition does.
+        let clock = template.clock.clone();
+        let clock = (log.is_none() && number == 0).then_some(clock);
+        Partition::new(number, state, log.cloned(), others.clone(), metrics.clone(), clock)
     };
     let partitions = (0..config.hub.partitions).map(partition).collect();
     // A message per publish permit, and for each manager one `ChangeInterest` and one

@@ -38,7 +38,9 @@ impl Hub {
         let (topics, muted) = parts.follows.feeds.read(&user).await?;
         let limits = parts.config.hub.stream_limits();
         let (feed, secret) = (expected.feed(), rand::random());
-        let resolved = ResolvedSubscription::feed(feed, topics, muted, options, limits, secret)?;
+        let mut resolved =
+            ResolvedSubscription::feed(feed, topics, muted, options, limits, secret)?;
+        resolved.allow_clock_margin(parts.config.redis.margin());
         let stream = parts.create(resolved)?;
         // From here the stream's own messages reach the manager; a drop must not cancel it.
         expected.has_come();

@@ -52,6 +52,7 @@ pub(crate) struct Gauges {
     pub history_bytes: usize,
     pub request_bytes: usize,
     pub replays: usize,
+    pub idle_topic_bytes: usize,
     pub cluster: ClusterStatus,
     pub process: Process,
 }
@@ -193,7 +194,13 @@ impl Metrics {
                 "fanfare_history_bytes",
                 "historyBytes",
                 Value::Gauge(gauges.history_bytes as i64),
-                "Bytes of history",
+                "Bytes of history, and of its topics",
+            ),
+            row(
+                "fanfare_idle_topic_bytes",
+                "idleTopicBytes",
+                Value::Gauge(gauges.idle_topic_bytes as i64),
+                "Bytes of topics remembered without events",
             ),
             row(
                 "fanfare_replays_in_flight",

@@ -9,7 +9,7 @@ mod tests;
 
 use std::{io, sync::Arc};
 
-use fanfare_core::policy::Policies;
+use fanfare_core::{policy::Policies, wall_clock::WallClock};
 use fanfare_redis::{CountPublished, RedisLog, RedisSpec, Target, follow::RedisFollows};
 use tokio_util::sync::CancellationToken;
 
@@ -24,6 +24,7 @@ use crate::{
 pub(crate) fn start_log(
     config: &Config,
     policies: Arc<Policies>,
+    clock: Arc<WallClock>,
     metrics: &Arc<Metrics>,
     stop: &CancellationToken,
 ) -> Result<RedisLog, StartError> {
@@ -37,6 +38,7 @@ pub(crate) fn start_log(
         idempotency_window: config.publish.idempotency_window,
         max_history_bytes: config.history.max_bytes,
         policies,
+        clock,
     };
     let metrics: Arc<dyn CountPublished> = metrics.clone();
     Ok(start_alone("fanfare-redis", stop, move || RedisLog::start(spec, metrics))?)

@@ -9,6 +9,7 @@ mod bench;
 mod browsers;
 mod command_line;
 mod cost;
+mod cursor_time;
 mod delivery;
 mod embedding;
 mod feeds;

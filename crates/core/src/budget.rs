@@ -1,4 +1,5 @@
-//! The byte budget shared by the histories of all partitions.
+//! The byte budgets shared by all partitions: of their histories, and of the topics remembered
+//! without events (idle topics).
 //!
 //! Each partition adds and releases its own bytes and reports the age of its oldest event. If the
 //! budget is exceeded, any partition finds the one due to evict first. No lock.
@@ -13,6 +14,8 @@ use std::{
 pub struct HistoryBudget {
     max_bytes: usize,
     used: AtomicUsize,
+    max_idle_bytes: usize,
+    idle: AtomicUsize,
     start: Instant,
     /// Microseconds from `start` to each partition's oldest event; `u64::MAX` for none.
     oldest: Box<[AtomicU64]>,
@@ -33,7 +36,38 @@ impl HistoryBudget {
     pub fn new(max_bytes: usize, partition_count: u16, start: Instant) -> Self {
         let oldest = (0..partition_count).map(|_| AtomicU64::new(u64::MAX)).collect();
         let is_asked = (0..partition_count).map(|_| AtomicBool::new(false)).collect();
-        Self { max_bytes, used: AtomicUsize::new(0), start, oldest, is_asked }
+        Self {
+            max_bytes,
+            used: AtomicUsize::new(0),
+            max_idle_bytes: usize::MAX,
+            idle: AtomicUsize::new(0),
+            start,
+            oldest,
+            is_asked,
+        }
+    }
+
+    /// Bounds the memory of idle topics; without this call it has no bound.
+    #[must_use]
+    pub fn with_max_idle_bytes(self, max_idle_bytes: usize) -> Self {
+        Self { max_idle_bytes, ..self }
+    }
+
+    pub fn add_idle(&self, bytes: usize) {
+        self.idle.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn release_idle(&self, bytes: usize) {
+        self.idle.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub fn idle_bytes(&self) -> usize {
+        self.idle.load(Ordering::Relaxed)
+    }
+
+    /// Whether a partition must forget its longest idle topic.
+    pub fn has_idle_excess(&self) -> bool {
+        self.idle_bytes() > self.max_idle_bytes
     }
 
     pub fn add(&self, bytes: usize) {

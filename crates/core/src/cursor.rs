@@ -1,8 +1,8 @@
 //! Epoch and cursor: the position of a stream, and its text form in `id:` lines.
 //!
-//! The text is opaque to clients. It is `EEEEEEEE` (the epoch, eight digits) and then, for each
-//! partition in ascending order, `.<partition>:<sequence>`. Digits come from `DIGITS`, most
-//! significant first. Sixteen partitions take at most 200 bytes.
+//! The text is opaque to clients. It is `EEEEEEEE` (the epoch, eight digits), `~TTTTTTT` (the time,
+//! seven digits) and then, for each partition in ascending order, `.<partition>:<sequence>`. Digits
+//! come from `DIGITS`, most significant first. Sixteen partitions take at most 210 bytes.
 
 use std::{fmt, ops::Range, str::FromStr};
 
@@ -14,6 +14,11 @@ const DIGITS: &[u8; 64] = b"0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOP
 
 /// Digits of an epoch in the text form.
 const EPOCH_DIGITS: usize = 8;
+
+/// Digits of a time in the text form: milliseconds since 1970, through the year 2109.
+const TIME_DIGITS: usize = 7;
+
+const MAX_TIME: u64 = (1 << (6 * TIME_DIGITS)) - 1;
 
 /// Digits of the longest sequence: 2^54 events, 570 years at a million a second.
 const MAX_SEQUENCE_DIGITS: usize = 9;
@@ -140,19 +145,32 @@ impl FromIterator<(u16, u64)> for Positions {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cursor {
     pub epoch: Epoch,
+    /// Milliseconds since 1970. A topic of a partition without a position continues from this time.
+    /// Cursors of earlier versions have none.
+    pub unix_ms: Option<u64>,
     pub positions: Positions,
 }
 
 impl Cursor {
     /// The cursor of a single event.
-    pub fn of_event(epoch: Epoch, partition: u16, sequence: u64) -> Self {
-        Self { epoch, positions: [(partition, sequence)].into_iter().collect() }
+    pub fn of_event(epoch: Epoch, unix_ms: u64, partition: u16, sequence: u64) -> Self {
+        let unix_ms = Some(unix_ms);
+        Self { epoch, unix_ms, positions: [(partition, sequence)].into_iter().collect() }
     }
 }
 
 /// Writes a cursor's text without building a [`Cursor`].
-pub fn write_cursor(out: &mut impl fmt::Write, epoch: Epoch, positions: &Positions) -> fmt::Result {
+pub fn write_cursor(
+    out: &mut impl fmt::Write,
+    epoch: Epoch,
+    unix_ms: Option<u64>,
+    positions: &Positions,
+) -> fmt::Result {
     write!(out, "{epoch}")?;
+    if let Some(unix_ms) = unix_ms {
+        out.write_char('~')?;
+        out.write_str(ascii(&time_digits(unix_ms)))?;
+    }
     for (partition, sequence) in positions.iter() {
         out.write_char('.')?;
         write_number(out, u64::from(partition))?;
@@ -162,11 +180,15 @@ pub fn write_cursor(out: &mut impl fmt::Write, epoch: Epoch, positions: &Positio
     Ok(())
 }
 
+/// The place of the time's digits in the text.
+const TIME_PLACE: Range<usize> = EPOCH_DIGITS + 1..EPOCH_DIGITS + 1 + TIME_DIGITS;
+
 /// The text of an advancing cursor. Usually only the digits of one partition change, so
 /// [`set`](Self::set) overwrites them in place.
 #[derive(Debug)]
 pub struct CursorText {
     epoch: Epoch,
+    unix_ms: u64,
     positions: Positions,
     text: Vec<u8>,
     /// The range of each position's sequence in the text.
@@ -174,9 +196,9 @@ pub struct CursorText {
 }
 
 impl CursorText {
-    pub fn new(epoch: Epoch, positions: &Positions) -> Self {
+    pub fn new(epoch: Epoch, unix_ms: u64, positions: &Positions) -> Self {
         let (text, sequences) = (Vec::new(), SmallVec::new());
-        let mut cursor = Self { epoch, positions: positions.clone(), text, sequences };
+        let mut cursor = Self { epoch, unix_ms, positions: positions.clone(), text, sequences };
         cursor.render();
         cursor
     }
@@ -184,6 +206,13 @@ impl CursorText {
     /// The text for the current positions.
     pub fn as_bytes(&self) -> &[u8] {
         &self.text
+    }
+
+    /// Sets the time.
+    pub fn set_time(&mut self, unix_ms: u64) {
+        if std::mem::replace(&mut self.unix_ms, unix_ms) != unix_ms {
+            self.text[TIME_PLACE].copy_from_slice(&time_digits(unix_ms));
+        }
     }
 
     /// Moves the cursor to a sequence of this partition.
@@ -204,6 +233,8 @@ impl CursorText {
         self.text.clear();
         self.sequences.clear();
         self.text.extend_from_slice(&self.epoch.digits());
+        self.text.push(b'~');
+        self.text.extend_from_slice(&time_digits(self.unix_ms));
         for (partition, sequence) in self.positions.iter() {
             self.text.push(b'.');
             self.text.extend_from_slice(digits(partition.into(), &mut room));
@@ -217,7 +248,7 @@ impl CursorText {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write_cursor(f, self.epoch, &self.positions)
+        write_cursor(f, self.epoch, self.unix_ms, &self.positions)
     }
 }
 
@@ -231,7 +262,12 @@ impl FromStr for Cursor {
 
     fn from_str(text: &str) -> Result<Self, CursorError> {
         let mut parts = text.split('.');
-        let epoch = parts.next().ok_or(CursorError)?;
+        let head = parts.next().ok_or(CursorError)?;
+        let (epoch, unix_ms) = match head.split_once('~') {
+            Some((epoch, time)) if time.len() == TIME_DIGITS => (epoch, Some(read_digits(time)?)),
+            Some(_) => return Err(CursorError),
+            None => (head, None),
+        };
         if epoch.len() != EPOCH_DIGITS {
             return Err(CursorError);
         }
@@ -249,8 +285,18 @@ impl FromStr for Cursor {
         }
         // Every stream has a partition, so no hub issues a cursor without positions.
         let positions = Some(positions).filter(|positions| !positions.is_empty());
-        Ok(Self { epoch, positions: positions.ok_or(CursorError)? })
+        Ok(Self { epoch, unix_ms, positions: positions.ok_or(CursorError)? })
     }
+}
+
+fn time_digits(unix_ms: u64) -> [u8; TIME_DIGITS] {
+    let mut text = [b'0'; TIME_DIGITS];
+    let mut rest = unix_ms.min(MAX_TIME);
+    for place in text.iter_mut().rev() {
+        *place = DIGITS[(rest & 63) as usize];
+        rest >>= 6;
+    }
+    text
 }
 
 fn write_number(out: &mut impl fmt::Write, number: u64) -> fmt::Result {
@@ -307,8 +353,10 @@ mod tests {
 
     fn cursor() -> impl Strategy<Value = Cursor> {
         let positions = prop::collection::btree_map(0..MAX_PARTITIONS, 0..(1_u64 << 54), 1..20);
-        (any::<u64>(), positions).prop_map(|(epoch, positions)| Cursor {
+        let time = prop::option::of(0..=MAX_TIME);
+        (any::<u64>(), time, positions).prop_map(|(epoch, unix_ms, positions)| Cursor {
             epoch: Epoch::new(epoch),
+            unix_ms,
             positions: positions.into_iter().collect(),
         })
     }
@@ -321,7 +369,7 @@ mod tests {
         }
 
         #[test]
-        fn any_text_is_refused_or_comes_back_the_same(text in "[0-9a-zA-Z_.:-]{0,40}|.*") {
+        fn any_text_is_refused_or_comes_back_the_same(text in "[0-9a-zA-Z_.:~-]{0,40}|[0-9a-z]{8}~[0-9a-z]{7}.[1-3]:[1-9]|.*") {
             if let Ok(cursor) = text.parse::<Cursor>() {
                 prop_assert_eq!(cursor.to_string(), text);
             }
@@ -332,11 +380,13 @@ mod tests {
         #[test]
         fn a_text_that_moves_on_is_that_of_its_cursor(
             mut cursor in cursor(),
-            moves in prop::collection::vec((0..20_u16, 0..(1_u64 << 54)), 0..40),
+            moves in prop::collection::vec((0..20_u16, 0..(1_u64 << 54), 0..=MAX_TIME), 0..40),
         ) {
-            let mut text = CursorText::new(cursor.epoch, &cursor.positions);
-            for (partition, sequence) in moves {
+            let mut text = CursorText::new(cursor.epoch, 0, &cursor.positions);
+            for (partition, sequence, unix_ms) in moves {
+                cursor.unix_ms = Some(unix_ms);
                 cursor.positions.set(partition, sequence);
+                text.set_time(unix_ms);
                 text.set(partition, sequence);
                 let expected = cursor.to_string();
                 prop_assert_eq!(text.as_bytes(), expected.as_bytes());
@@ -345,13 +395,14 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_partitions_take_at_most_200_printable_bytes() {
+    fn sixteen_partitions_take_at_most_210_printable_bytes() {
         let cursor = Cursor {
             epoch: Epoch::new(u64::MAX),
+            unix_ms: Some(u64::MAX),
             positions: (0..16).map(|partition| (partition, (1 << 54) - 1)).collect(),
         };
         let text = cursor.to_string();
-        assert!(text.len() <= 200, "{}", text.len());
+        assert!(text.len() <= 210, "{}", text.len());
         assert!(text.bytes().all(|b| b.is_ascii_graphic() && b != b','));
     }
 
@@ -371,6 +422,11 @@ mod tests {
             "00000000.Aaa:1",
             "00000000.1:1 ",
             "é0000000",
+            "00000000~.1:1",
+            "00000000~000000.1:1",
+            "00000000~00000000.1:1",
+            "00000000~0000000",
+            "~0000000.1:1",
         ] {
             assert_eq!(text.parse::<Cursor>(), Err(CursorError), "{text:?}");
         }

@@ -7,7 +7,11 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use serde::Serialize;
 
-use crate::{cursor::Epoch, policy::Policy, topic::Topic};
+use crate::{
+    cursor::Epoch,
+    policy::{Conflate, Policy},
+    topic::Topic,
+};
 
 /// Longest event type, key, collapse key or publish id, in bytes.
 pub const MAX_FIELD_BYTES: usize = 256;
@@ -162,6 +166,9 @@ pub struct SequencedEvent {
     pub epoch: Epoch,
     pub sequence: u64,
     pub published_at: Instant,
+    /// The time of the publish, in milliseconds since 1970; never lower than of an earlier event of
+    /// the partition.
+    pub unix_ms: u64,
     pub policy: Arc<Policy>,
     pub body: Arc<EventBody>,
     /// The older events merged into this one.
@@ -218,6 +225,15 @@ pub struct EventBody {
     pub topic_count: usize,
 }
 
+impl EventBody {
+    fn text_bytes(&self) -> usize {
+        let names = [&self.event_type, &self.key, &self.collapse];
+        let names = names.into_iter().flatten().map(|name| name.len());
+        let text = self.text.as_ref().map_or(0, |text| text.len());
+        self.lines.len() + text + names.sum::<usize>()
+    }
+}
+
 /// Approximate bytes of an `id:` line with one partition.
 const ID_LINE_BYTES: usize = 24;
 
@@ -246,14 +262,21 @@ impl SequencedEvent {
         self.body.lines.len() + ID_LINE_BYTES
     }
 
-    /// Approximate memory of the event: its share of the body, its own names, and the bookkeeping
-    /// of maps and rings around it.
+    /// Approximate memory of the event in history: its share of the body, itself, and its places in
+    /// the rings and lists around it. The topic is counted by itself.
     pub fn size_bytes(&self) -> usize {
-        const BOOKKEEPING: usize = 300;
-        let body = self.body.lines.len() + self.body.text.as_ref().map_or(0, |text| text.len());
-        let own = body.div_ceil(self.body.topic_count);
-        let key = self.key().map_or(0, str::len);
-        own + self.topic.as_str().len() + key + BOOKKEEPING
+        // An `Arc` has two counters. A list has up to twice the places it uses.
+        const COUNTERS: usize = 2 * size_of::<usize>();
+        const OWN: usize = size_of::<SequencedEvent>() + COUNTERS;
+        const PLACES: usize = 2 * (size_of::<Arc<SequencedEvent>>() + size_of::<(u64, Topic)>());
+        // The history of a topic conflated by key has a map of keys.
+        const KEY: usize = 2 * (size_of::<(Box<str>, u64)>() + 1);
+        let body = size_of::<EventBody>() + COUNTERS + self.body.text_bytes();
+        let key = match (self.policy.conflate, self.key()) {
+            (Conflate::LatestByKey, Some(key)) => KEY + key.len(),
+            _ => 0,
+        };
+        OWN + PLACES + body.div_ceil(self.body.topic_count) + key
     }
 
     /// The lowest sequence of this event and of the events merged into it.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Instant,
 };
@@ -10,40 +11,97 @@ use std::{
 use crate::{
     event::SequencedEvent,
     interest::TypeFilter,
-    policy::{Conflate, Policy},
+    policy::{Conflate, Policies, Policy},
+    topic::Topic,
 };
 
 /// Event types of a topic with separately recorded evictions.
 const MAX_TYPES: usize = 16;
 
-/// The last removal of an event: the event's sequence, and the removal's number in the partition.
+/// The last removal of an event of some type: the type's hash, the removal's number in the partition
+/// and the event's sequence. The number is cut to its low bits, to save memory.
 #[derive(Debug, Clone, Copy, Default)]
 struct Removal {
+    hash: u32,
+    number: u32,
     sequence: u64,
-    number: u64,
+}
+
+impl Removal {
+    /// Whether an event after `sequence` was removed, after the removal number `told`; 0 is before
+    /// all. The numbers of two pages of a replay are less than 2^31 apart.
+    fn is_lost(&self, sequence: u64, told: u64) -> bool {
+        let is_later = told == 0 || (self.number.wrapping_sub(told as u32) as i32) > 0;
+        self.sequence > sequence && is_later
+    }
+}
+
+type Keys = HashMap<Box<str>, u64>;
+
+/// The event types of evicted events, as hashes: a name has up to 256 bytes, and a topic is
+/// remembered long after its events. Two types of the same hash count as one, so a stream can get a
+/// gap too much, never one too few.
+#[derive(Debug)]
+enum EvictedTypes {
+    None,
+    /// One type, evicted up to `evicted_through`. The usual case, without memory of its own.
+    One(u32),
+    Many(Box<ManyTypes>),
+}
+
+#[derive(Debug)]
+struct ManyTypes {
+    /// Each type with its last removal; at most [`MAX_TYPES`].
+    known: Vec<Removal>,
+    /// The last removal of all further types. They count as wanted by all streams.
+    others: Removal,
+}
+
+impl ManyTypes {
+    fn note(&mut self, removal: Removal) {
+        let place = self.known.iter().position(|known| known.hash == removal.hash);
+        let last = match place {
+            Some(place) => &mut self.known[place],
+            None if self.known.len() < MAX_TYPES => {
+                return self.known.push(removal);
+            }
+            None => &mut self.others,
+        };
+        *last = removal;
+    }
+}
+
+/// An event without a type has the type `message` (WHATWG HTML §9.2.6).
+fn type_hash(event_type: Option<&str>) -> u32 {
+    let mut hasher = DefaultHasher::new();
+    event_type.unwrap_or("message").hash(&mut hasher);
+    hasher.finish() as u32
 }
 
 /// A topic's events in sequence order.
 #[derive(Debug)]
 pub struct HistoryRing {
+    pub topic: Topic,
     pub policy: Arc<Policy>,
     events: VecDeque<Arc<SequencedEvent>>,
     /// Sequence of each key's event, if the policy conflates by key.
-    keys: HashMap<Box<str>, u64>,
+    keys: Option<Box<Keys>>,
     /// Highest sequence removed by other means than conflation. A stream at a lower position has
     /// missed something.
     evicted_through: u64,
-    /// The number of the last such removal.
-    evicted_at: u64,
+    /// The low bits of the number of the last such removal.
+    evicted_at: u32,
     /// Highest sequence lost in every log: the policy removed it. A log in Redis may hold more than
     /// this ring.
     lost_through: u64,
     /// As `evicted_through`, for each event type: a stream with a type filter gets no gap for other
-    /// types. At most [`MAX_TYPES`] entries; further types count as wanted by all streams.
-    evicted_types: Vec<(Option<Box<str>>, Removal)>,
-    evicted_other_types: Removal,
+    /// types.
+    evicted_types: EvictedTypes,
     /// Sequence of the topic's last event.
     last: u64,
+    /// The bytes of the topic without its events, as last counted by the partition, and whether they
+    /// were counted as idle.
+    pub counted: (u32, bool),
     /// Whether the partition has listed the topic as idle, without events.
     pub is_listed_idle: bool,
     /// Whether the partition has listed the topic for the expiry of its oldest event.
@@ -51,17 +109,18 @@ pub struct HistoryRing {
 }
 
 impl HistoryRing {
-    pub fn new(policy: Arc<Policy>) -> Self {
+    pub fn new(topic: Topic, policies: &Policies) -> Self {
         Self {
-            policy,
+            policy: policies.of(topic.as_str()).clone(),
+            topic,
             events: VecDeque::new(),
-            keys: HashMap::new(),
+            keys: None,
             evicted_through: 0,
             evicted_at: 0,
             lost_through: 0,
-            evicted_types: Vec::new(),
-            evicted_other_types: Removal::default(),
+            evicted_types: EvictedTypes::None,
             last: 0,
+            counted: (0, false),
             is_listed_idle: false,
             is_listed_to_expire: false,
         }
@@ -73,7 +132,11 @@ impl HistoryRing {
         self.last = event.sequence;
         let mut left = self.supersede(&event);
         if let (Conflate::LatestByKey, Some(key)) = (self.policy.conflate, &event.body.key) {
-            self.keys.insert(key.clone(), event.sequence);
+            self.keys.get_or_insert_default().insert(key.clone(), event.sequence);
+        }
+        if self.events.capacity() == 0 {
+            // Room for one: very many topics have a single event.
+            self.events.reserve_exact(1);
         }
         self.events.push_back(event);
         while self.events.len() > self.policy.history_events {
@@ -103,7 +166,7 @@ impl HistoryRing {
         // Both logs may have an event: sort by sequence, each event once.
         let mut all: BTreeMap<u64, Arc<SequencedEvent>> = BTreeMap::new();
         all.extend(before.iter().chain(&older).map(|event| (event.sequence, event.clone())));
-        self.keys.clear();
+        self.keys = None;
         self.evicted_through =
             begin.map_or(self.evicted_through, |begin| self.evicted_through.min(begin));
         self.evicted_through = self.evicted_through.max(lost_through);
@@ -119,10 +182,14 @@ impl HistoryRing {
     /// Removes the oldest event. A stream without it gets a gap later.
     pub fn evict_oldest(&mut self, number: u64) -> Option<Arc<SequencedEvent>> {
         let event = self.events.pop_front()?;
-        self.evicted_through = self.evicted_through.max(event.sequence);
-        self.evicted_at = number;
         self.note_evicted_type(&event, number);
+        self.evicted_through = self.evicted_through.max(event.sequence);
+        self.evicted_at = number as u32;
         self.forget_key(&event);
+        if self.events.is_empty() {
+            // An idle topic keeps no memory for events.
+            (self.events, self.keys) = (VecDeque::new(), None);
+        }
         Some(event)
     }
 
@@ -157,20 +224,24 @@ impl HistoryRing {
 
     /// Whether wanted events after `sequence` were removed, after the removal number `told`.
     pub fn has_lost(&self, sequence: u64, types: &TypeFilter, told: u64) -> bool {
-        let is_lost = |removal: &Removal| removal.sequence > sequence && removal.number > told;
-        if types.is_all() {
-            return self.evicted_through > sequence && self.evicted_at > told;
+        let is_lost = |removal: &Removal| removal.is_lost(sequence, told);
+        let (sequence_of_all, number) = (self.evicted_through, self.evicted_at);
+        let all = Removal { hash: 0, number, sequence: sequence_of_all };
+        let wants = |hash: u32| types.any(|wanted| type_hash(Some(wanted)) == hash);
+        match &self.evicted_types {
+            _ if types.is_all() => is_lost(&all),
+            EvictedTypes::None => false,
+            EvictedTypes::One(hash) => is_lost(&all) && wants(*hash),
+            EvictedTypes::Many(many) => {
+                let mut known = many.known.iter();
+                is_lost(&many.others) || known.any(|known| is_lost(known) && wants(known.hash))
+            }
         }
-        let mut types_lost = self.evicted_types.iter();
-        is_lost(&self.evicted_other_types)
-            || types_lost.any(|(event_type, removal)| {
-                is_lost(removal) && types.wants_type(event_type.as_deref())
-            })
     }
 
-    /// The number of the last removal.
-    pub fn evicted_at(&self) -> u64 {
-        self.evicted_at
+    /// Whether the last removal has this number.
+    pub fn was_evicted_at(&self, number: u64) -> bool {
+        self.evicted_at == number as u32
     }
 
     /// Highest sequence removed by other means than conflation.
@@ -213,16 +284,37 @@ impl HistoryRing {
         self.events.is_empty()
     }
 
-    fn note_evicted_type(&mut self, event: &SequencedEvent, number: u64) {
-        let removal = Removal { sequence: event.sequence, number };
-        let known =
-            self.evicted_types.iter().position(|(known, _)| *known == event.body.event_type);
-        match known {
-            Some(index) => self.evicted_types[index].1 = removal,
-            None if self.evicted_types.len() < MAX_TYPES => {
-                self.evicted_types.push((event.body.event_type.clone(), removal));
+    /// Approximate memory of the topic without its events: this ring, and its places in the maps and
+    /// lists of the partition.
+    pub fn topic_bytes(&self) -> usize {
+        // A name has its text and two counters. A map has up to twice the places it uses, and a
+        // list of topics as well.
+        const PLACES: usize =
+            2 * (size_of::<(Topic, Box<HistoryRing>)>() + 1) + 2 * size_of::<(Instant, Topic)>();
+        let name = self.topic.as_str().len() + 2 * size_of::<usize>();
+        let types = match &self.evicted_types {
+            EvictedTypes::None | EvictedTypes::One(_) => 0,
+            EvictedTypes::Many(many) => {
+                size_of::<ManyTypes>() + many.known.capacity() * size_of::<Removal>()
             }
-            None => self.evicted_other_types = removal,
+        };
+        size_of::<Self>() + PLACES + name + types
+    }
+
+    /// Must come before the change of `evicted_through`.
+    fn note_evicted_type(&mut self, event: &SequencedEvent, number: u64) {
+        let hash = type_hash(event.event_type());
+        let removal = Removal { hash, number: number as u32, sequence: event.sequence };
+        let (sequence, number) = (self.evicted_through, self.evicted_at);
+        match &mut self.evicted_types {
+            EvictedTypes::None => self.evicted_types = EvictedTypes::One(hash),
+            EvictedTypes::One(known) if *known == hash => {}
+            EvictedTypes::One(known) => {
+                let known = vec![Removal { hash: *known, number, sequence }, removal];
+                self.evicted_types =
+                    EvictedTypes::Many(Box::new(ManyTypes { known, others: Removal::default() }));
+            }
+            EvictedTypes::Many(many) => many.note(removal),
         }
     }
 
@@ -231,7 +323,9 @@ impl HistoryRing {
             Conflate::None => Vec::new(),
             Conflate::Latest => self.events.drain(..).collect(),
             Conflate::LatestByKey => {
-                let older = event.body.key.as_ref().and_then(|key| self.keys.remove(key));
+                let keys = self.keys.as_mut();
+                let older = keys.zip(event.body.key.as_ref());
+                let older = older.and_then(|(keys, key)| keys.remove(key));
                 older.and_then(|sequence| self.remove(sequence)).into_iter().collect()
             }
         }
@@ -243,10 +337,10 @@ impl HistoryRing {
     }
 
     fn forget_key(&mut self, event: &SequencedEvent) {
-        if let Some(key) = &event.body.key
-            && self.keys.get(key) == Some(&event.sequence)
+        if let (Some(keys), Some(key)) = (&mut self.keys, &event.body.key)
+            && keys.get(key) == Some(&event.sequence)
         {
-            self.keys.remove(key);
+            keys.remove(key);
         }
     }
 }

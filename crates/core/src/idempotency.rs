@@ -17,6 +17,8 @@ use crate::topic::Topic;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FirstAnswer {
     pub sequence: u64,
+    /// The time of the publish.
+    pub unix_ms: u64,
     pub receivers: usize,
 }
 
@@ -181,7 +183,7 @@ mod tests {
         let (start, window) = (Instant::now(), Duration::from_secs(300));
         let [here, there] = ["here", "there"].map(|name| Topic::parse(name).unwrap());
         let mut remembered = IdempotencyWindow::new(window, Arc::new(IdBudget::new(2)));
-        let answer = FirstAnswer { sequence: 7, receivers: 3 };
+        let answer = FirstAnswer { sequence: 7, unix_ms: 9, receivers: 3 };
         remembered.insert(&here, "id", answer, start);
         let just_before = start + window - Duration::from_nanos(1);
         assert_eq!(remembered.get(&here, "id", just_before), Some(answer));
@@ -194,7 +196,12 @@ mod tests {
         let (start, window) = (Instant::now(), Duration::from_secs(300));
         let topic = Topic::parse("topic").unwrap();
         let mut remembered = IdempotencyWindow::new(window, Arc::new(IdBudget::new(1)));
-        remembered.insert(&topic, "id", FirstAnswer { sequence: 1, receivers: 0 }, start);
+        remembered.insert(
+            &topic,
+            "id",
+            FirstAnswer { sequence: 1, unix_ms: 9, receivers: 0 },
+            start,
+        );
         assert!(remembered.is_full());
         remembered.expire(start + window);
         assert!(!remembered.is_full());

@@ -102,6 +102,11 @@ impl TypeFilter {
         types.binary_search_by(|wanted| wanted.as_str().cmp(event_type)).is_ok()
     }
 
+    /// Whether the condition holds for one of the wanted types; false for all types.
+    pub fn any(&self, is_it: impl Fn(&str) -> bool) -> bool {
+        self.0.iter().flat_map(|types| types.iter()).any(|wanted| is_it(wanted))
+    }
+
     #[inline]
     pub fn is_all(&self) -> bool {
         self.0.is_none()
@@ -124,7 +129,12 @@ pub enum StartFrom {
     Earliest,
     /// With the events after a sequence of an epoch. If the partition has another epoch: a gap,
     /// then everything in history.
-    After { epoch: Epoch, sequence: u64 },
+    ///
+    /// `since` leaves out events before this time, in milliseconds since 1970.
+    After { epoch: Epoch, sequence: u64, since: u64 },
+    /// With the events published at or after this time, in milliseconds since 1970. A time in the
+    /// future: live. If the partition's history does not reach back: a gap first.
+    Since { unix_ms: u64 },
     /// With the next page of a replay.
     Continue(Rest),
 }
@@ -145,6 +155,8 @@ pub struct Rest {
     pub sequence: u64,
     /// The partition's last sequence at the begin of the replay: a snapshot ends there.
     pub head: u64,
+    /// Events before this time, in milliseconds since 1970, are left out.
+    pub since: u64,
     /// Earlier pages have told the losses up to this mark of the partition.
     pub told: u64,
 }
@@ -156,5 +168,7 @@ pub enum Start {
     Live,
     Snapshot,
     Earliest,
+    /// At a time, in milliseconds since 1970.
+    Since(u64),
     Resume(Box<Cursor>),
 }

@@ -43,3 +43,4 @@ pub mod timer_wheel;
 pub mod topic;
 pub mod topic_manager;
 pub mod user;
+pub mod wall_clock;

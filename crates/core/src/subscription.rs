@@ -1,10 +1,11 @@
 //! Subscriptions: the builder for embedders, and the resolved form in the hub.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    cursor::{Cursor, CursorError, Positions},
     error::SubscribeError,
     event::{MAX_FIELD_BYTES, SequencedEvent},
     interest::{Interest, Start, StartFrom, Topics, TypeFilter},
@@ -170,9 +171,18 @@ impl StreamOptions {
             None | Some("") if self.snapshot == Some(true) => Start::Snapshot,
             None | Some("") => Start::Live,
             Some("earliest") => Start::Earliest,
-            Some(id) => Start::Resume(Box::new(id.parse()?)),
+            Some(id) => match id.strip_prefix('@') {
+                Some(time) => Start::Since(read_time(time)?),
+                None => Start::Resume(Box::new(id.parse()?)),
+            },
         })
     }
+}
+
+/// The time of `@<milliseconds since 1970>`.
+fn read_time(text: &str) -> Result<u64, CursorError> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| is_number).ok_or(CursorError)
 }
 
 /// A sorted list after a change, each item once.
@@ -263,6 +273,14 @@ impl ResolvedSubscription {
         })
     }
 
+    /// Moves the time of the client's cursor back, where several nodes have clocks of their own.
+    pub fn allow_clock_margin(&mut self, margin: Duration) {
+        if let Start::Resume(cursor) = &mut self.start {
+            let margin_ms = margin.as_millis() as u64;
+            cursor.unix_ms = cursor.unix_ms.map(|unix_ms| unix_ms.saturating_sub(margin_ms));
+        }
+    }
+
     /// Topics and patterns as spelt by the client, each once, sorted.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         let topics: &[Topic] = if self.names.is_some() { &[] } else { &self.topics };
@@ -338,6 +356,7 @@ impl ResolvedSubscription {
         remove: &[Pattern],
         muted: Option<Arc<[String]>>,
         limits: StreamLimits,
+        partition_count: u16,
     ) -> Result<Self, TooMany> {
         let kept: HashSet<&Pattern> = add.iter().collect();
         let removed: HashSet<&Pattern> =
@@ -373,7 +392,7 @@ impl ResolvedSubscription {
             topics,
             patterns,
             types: self.types.clone(),
-            start: Start::Live,
+            start: self.start_without_own(partition_count),
             format: self.format,
             feed: self.feed.clone(),
             muted: muted.map_or_else(
@@ -384,16 +403,44 @@ impl ResolvedSubscription {
         })
     }
 
+    /// The cursor of this subscription without the partitions attached by it: their positions are
+    /// used. The others are for later additions.
+    fn start_without_own(&self, partition_count: u16) -> Start {
+        let Start::Resume(cursor) = &self.start else { return Start::Live };
+        let own: Vec<u16> =
+            self.interests(partition_count).into_iter().map(|(number, _)| number).collect();
+        let left = cursor.positions.iter().filter(|(number, _)| !own.contains(number));
+        let positions: Positions = left.collect();
+        match positions.is_empty() {
+            true => Start::Live,
+            false => Start::Resume(Box::new(Cursor { positions, ..Cursor::clone(cursor) })),
+        }
+    }
+
+    /// The start of topics added to the open stream: after the position in the cursor the stream
+    /// was opened with, else live.
+    pub fn start_of_addition(&self, partition: u16) -> StartFrom {
+        match &self.start {
+            Start::Resume(cursor) if cursor.positions.get(partition).is_some() => {
+                self.start_in(partition)
+            }
+            _ => StartFrom::Live,
+        }
+    }
+
     /// The stream's start in a partition.
     pub fn start_in(&self, partition: u16) -> StartFrom {
         match &self.start {
             Start::Live => StartFrom::Live,
             Start::Snapshot => StartFrom::Snapshot,
             Start::Earliest => StartFrom::Earliest,
-            // A partition missing in the cursor is new to the stream: nothing to resume there.
-            Start::Resume(cursor) => match cursor.positions.get(partition) {
-                Some(sequence) => StartFrom::After { epoch: cursor.epoch, sequence },
-                None => StartFrom::Live,
+            Start::Since(unix_ms) => StartFrom::Since { unix_ms: *unix_ms },
+            // The client got nothing of a partition missing in the cursor: it gets the events since
+            // the cursor was given. A cursor of an earlier version has no time.
+            Start::Resume(cursor) => match (cursor.positions.get(partition), cursor.unix_ms) {
+                (Some(sequence), _) => StartFrom::After { epoch: cursor.epoch, sequence, since: 0 },
+                (None, Some(unix_ms)) => StartFrom::Since { unix_ms },
+                (None, None) => StartFrom::Live,
             },
         }
     }

@@ -38,6 +38,7 @@ pub fn sequenced(
         epoch: Epoch::new(1),
         sequence,
         published_at: Instant::now(),
+        unix_ms: 1000 + sequence,
         policy: policy.clone(),
         body: Arc::new(EventBody {
             event_type: None,

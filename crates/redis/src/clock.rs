@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use fanfare_core::wall_clock::WallClock;
+
 /// The present by Tokio's clock: tests can pause it.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
@@ -24,6 +26,11 @@ impl Clock {
     pub fn local() -> Self {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self::new(now(), since_1970.as_micros() as u64)
+    }
+
+    /// Sets the hub's clock by Redis'.
+    pub fn set(&self, clock: &WallClock) {
+        clock.set(self.at, self.micros / 1000);
     }
 
     /// The moment of a time of Redis. A time before the local clock's range counts as the moment

@@ -21,7 +21,7 @@
 use std::sync::Arc;
 
 use fanfare_core::{
-    cursor::Epoch,
+    cursor::{Epoch, IN_ANOTHER_EPOCH},
     event::{Event, EventData},
     log::LogEvent,
     sse::encode,
@@ -47,9 +47,10 @@ pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<LogEvent, BadMessag
         _ => return Err(BadMessage),
     };
     let epoch = Epoch::new(number(word()?)?);
-    let sequence = number(word()?)?;
+    let sequence = sequence(word()?)?;
     let previous = number(word()?)?;
-    let published_at = clock.at(number(word()?)?);
+    let micros = number(word()?)?;
+    let (published_at, unix_ms) = (clock.at(micros), micros / 1000);
     let is_json = word()? == "json";
     let mut rest = MessageParts(body);
     let topic = Topic::parse(rest.part(word()?)?).map_err(|_| BadMessage)?;
@@ -58,7 +59,7 @@ pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<LogEvent, BadMessag
     let collapse = if has_collapse { rest.part(word()?)? } else { "" };
     let event = event(is_json, rest.0, event_type, key, collapse)?;
     let body = Arc::new(encode::body(&event, 1));
-    Ok(LogEvent { epoch, sequence, previous, published_at, topic, body })
+    Ok(LogEvent { epoch, sequence, previous, published_at, unix_ms, topic, body })
 }
 
 /// Parses one event for many topics into one event per topic. All share one body.
@@ -69,7 +70,8 @@ pub(super) fn parse_fan_out(message: &[u8], clock: &Clock) -> Result<Vec<LogEven
     let ["1", epoch, at, kind, event_type, key, collapse, data, count] = words[..] else {
         return Err(BadMessage);
     };
-    let (epoch, published_at) = (Epoch::new(number(epoch)?), clock.at(number(at)?));
+    let (epoch, micros) = (Epoch::new(number(epoch)?), number(at)?);
+    let (published_at, unix_ms) = (clock.at(micros), micros / 1000);
     let mut rest = MessageParts(body);
     let (event_type, key) = (rest.part(event_type)?, rest.part(key)?);
     let (collapse, count) = (rest.part(collapse)?, number(count)?);
@@ -77,11 +79,11 @@ pub(super) fn parse_fan_out(message: &[u8], clock: &Clock) -> Result<Vec<LogEven
     let body = Arc::new(encode::body(&event, count as usize));
     let mut events = Vec::new();
     for _ in 0..count {
-        let (sequence, previous) = (number(rest.word()?)?, number(rest.word()?)?);
+        let (sequence, previous) = (sequence(rest.word()?)?, number(rest.word()?)?);
         let length = rest.word()?;
         let topic = Topic::parse(rest.part(length)?).map_err(|_| BadMessage)?;
         let body = body.clone();
-        events.push(LogEvent { epoch, sequence, previous, published_at, topic, body });
+        events.push(LogEvent { epoch, sequence, previous, published_at, unix_ms, topic, body });
     }
     Ok(events)
 }
@@ -104,6 +106,11 @@ impl<'a> MessageParts<'a> {
         self.0 = after;
         Ok(word)
     }
+}
+
+/// A sequence with room in a cursor.
+fn sequence(word: &str) -> Result<u64, BadMessage> {
+    number(word).and_then(|number| (number < IN_ANOTHER_EPOCH).then_some(number).ok_or(BadMessage))
 }
 
 fn number(word: &str) -> Result<u64, BadMessage> {
@@ -170,6 +177,8 @@ mod tests {
             "3 7 12 3 0 text 1 0 0\na",
             "2 7 12 3 0 text 1 0 0 1\nak{}",
             "1 7 12 3 0 text 9 0 0\na",
+            "1 7 18446744073709551000 3 0 text 1 0 0\na",
+            "1 7 18014398509481983 3 0 text 1 0 0\na",
             "1 7 12 3 0 text 1 0 18446744073709551615\na",
             "1 7 x 3 0 text 1 0 0\na",
             "1 7 12 3 0 text 1 0 0\n*",

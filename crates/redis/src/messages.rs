@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use actix::Message;
 use fanfare_core::{
     cluster::{HandleCall, InstanceAnswer, InstanceAnswers, InstanceCall},
+    cursor::Epoch,
     error::{ChangeError, PublishError},
     log::{Acknowledged, Append, LogRequest, Replicas},
     topic::Topic,
@@ -95,6 +96,11 @@ pub(crate) struct CallAnswered {
 #[derive(Message)]
 #[rtype(result = "Option<u64>")]
 pub(crate) struct QueryLastSequence(pub Topic);
+
+/// Query the epoch and the last sequence of a partition. `None` while Redis is unavailable.
+#[derive(Message)]
+#[rtype(result = "Option<(Epoch, u64)>")]
+pub(crate) struct QueryHead(pub u16);
 
 /// Records the mode of a fan-out, unless a mode of this name is recorded already. Answers with the
 /// mode recorded first: `true` for pull.

@@ -14,7 +14,7 @@
 -- ARGV 2: the server's `run_id`, so that fanfare instances notice a replaced server; "" from
 --   other programs
 -- ARGV 3: the caller's last known epoch of the partition; "0" from other programs. A new epoch
---   is above it.
+--   is above it. Instances append a space and the last sequence known to them.
 -- ARGV 4: the number of topics remembered by the partition (a million divided by the number of
 --   partitions)
 -- then for each event: topic, "text" or "json", data, type or "", key or "", id or "",
@@ -25,7 +25,8 @@
 -- The caller checks names and sizes like `POST /publish`. Data of kind "json" is compact JSON on
 -- one line.
 --
--- Answers { epoch, { sequence, 1 if new or 0 if the id was known, receivers }, … }.
+-- Answers { epoch, { sequence, 1 if new or 0 if the id was known, receivers, time of the publish in
+--   ms since 1970 }, … }.
 -- Without events, the call ensures the partition's epoch, and fails on a server without write
 -- access.
 --
@@ -47,15 +48,16 @@ local base = string.sub(KEYS[1], 1, -4)
 local channels = base .. (redis.call('HGET', base .. 'cluster', 'channels') or '')
 local time = redis.call('TIME')
 local at = time[1] .. string.format('%06d', time[2])
+local ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local epoch = redis.call('GET', KEYS[2])
-local sequence = redis.call('GET', KEYS[1])
-if not epoch or not sequence then
-  -- Sequences restart, so the partition needs an epoch above all earlier ones. All partitions of
-  -- one server take the epoch of the first one: `<prefix>:epoch` has it, and a flush removes it
-  -- together with the partitions. In a Redis Cluster, the key may be on another node; then each
-  -- partition begins an epoch of its own, and the instances agree on the highest.
-  local floor = tonumber(ARGV[3])
+local known_epoch, known = string.match(ARGV[3], '^(%d+) ?(%d*)$')
+known = tonumber(known) or 0
+
+-- A new epoch, above `floor`. All partitions of one server take the epoch of the first one:
+-- `<prefix>:epoch` has it, and a flush removes it together with the partitions. In a Redis
+-- Cluster, the key may be on another node; then each partition begins an epoch of its own, and the
+-- instances agree on the highest.
+local function new_epoch(floor)
   local shared = string.match(base, '^(.*){%d+}:$') .. 'epoch'
   local begun = redis.pcall('GET', shared)
   local is_here = type(begun) ~= 'table'
@@ -67,8 +69,14 @@ if not epoch or not sequence then
     number = math.max(time[1] * 65536 + part, floor + 1)
     if is_here then redis.call('SET', shared, string.format('%.0f', number)) end
   end
-  epoch = string.format('%.0f', number) .. ' 0'
-  sequence = '0'
+  return string.format('%.0f', number) .. ' 0'
+end
+
+local epoch = redis.call('GET', KEYS[2])
+local sequence = redis.call('GET', KEYS[1])
+if not epoch or not sequence then
+  -- Sequences restart, so the partition needs an epoch above all earlier ones.
+  epoch, sequence = new_epoch(tonumber(known_epoch)), '0'
   redis.call('SET', KEYS[2], epoch)
   redis.call('SET', KEYS[1], sequence)
   -- Lineage, topics and evictions name sequences of the lost numbering.
@@ -85,16 +93,24 @@ if ARGV[2] ~= '' then
     redis.call('LTRIM', KEYS[3], 0, 15)
     -- A new process may lack its predecessor's last events. Without the jump, it would give
     -- their sequences to other events.
-    if era then redis.call('INCRBY', KEYS[1], 1048576) end
+    if era then sequence = redis.call('INCRBY', KEYS[1], 1048576) end
   end
+end
+
+local epoch_number = string.match(epoch, '^%d+')
+local epochs = ' ' .. (string.gsub(epoch, ' %d+', '', 1)) .. ' '
+if tonumber(sequence) < known and string.find(epochs, ' ' .. known_epoch .. ' ', 1, true) then
+  -- The server went back to earlier data in the same process, so it would give out sequences a
+  -- second time. In the new epoch they are new, and positions of the old one are invalid.
+  epoch = new_epoch(tonumber(known_epoch))
+  epoch_number = string.match(epoch, '^%d+')
+  redis.call('SET', KEYS[2], epoch)
 end
 
 if #KEYS == 5 then
   -- Changes nothing, but fails on a replica and on a server without write access.
   redis.call('PERSIST', KEYS[1])
 end
-
-local epoch_number = string.match(epoch, '^%d+')
 
 -- Gives an event its sequence and adds it to the topic's history. Returns the sequence, the
 -- sequence of the topic's previous event (0 without one), and the message.
@@ -215,17 +231,17 @@ for event = 0, (#KEYS - 5) / 3 - 1 do
   local known = remembers and redis.call('GET', seen)
   if known then
     -- A known id: the first answer again, without a sequence and without a push.
-    local first, told = string.match(known, '(%d+) (%d+)')
-    answers[#answers + 1] = { tonumber(first), 0, tonumber(told) }
+    local first, told, at_ms = string.match(known, '(%d+) (%d+) ?(%d*)')
+    answers[#answers + 1] = { tonumber(first), 0, tonumber(told), tonumber(at_ms) or ms }
   else
     local number, _, message =
       append(log, topic, kind, data, type, key, collapse, events, ttl, conflate)
     if remembers then
-      redis.call('SET', seen, string.format('%.0f', number) .. ' ' .. receivers, 'PX', window)
+      redis.call('SET', seen, string.format('%.0f %s %.0f', number, receivers, ms), 'PX', window)
     end
     redis.call('SPUBLISH', channels .. 'topic:' .. topic, message)
     redis.call('SPUBLISH', channels .. 'all', message)
-    answers[#answers + 1] = { number, 1, tonumber(receivers) }
+    answers[#answers + 1] = { number, 1, tonumber(receivers), ms }
   end
 end
 return answers

@@ -172,7 +172,7 @@ impl PublishBatch {
             Ok(done) => {
                 let (epoch, last) = done.last();
                 // The script may have begun a new epoch. The links then give it to all partitions.
-                settings.epochs.note(partition, epoch.number());
+                settings.epochs.note(partition, epoch, &[], last.unwrap_or_default());
                 let server = path.server.to_string();
                 self.contents.answer(partition, done, &settings);
                 BatchOutcome::Done(last.map(|sequence| Acknowledged { epoch, sequence, server }))
@@ -236,7 +236,8 @@ impl BatchContents {
                 for (publish, event) in publishes.into_iter().zip(events) {
                     published.count_published(event.is_new.into());
                     let answer = Published {
-                        event_id: Cursor::of_event(epoch, partition, event.sequence).to_string(),
+                        event_id: Cursor::of_event(epoch, event.unix_ms, partition, event.sequence)
+                            .to_string(),
                         topic: publish.topic.as_str().to_owned(),
                         partition,
                         sequence: event.sequence,

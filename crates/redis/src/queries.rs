@@ -1,11 +1,11 @@
 //! Single commands to Redis for the hub, beside the publish queues.
 
 use actix::{Handler, ResponseFuture};
-use fanfare_core::error::PublishError;
+use fanfare_core::{cursor::Epoch, error::PublishError};
 
 use crate::{
     actor::RedisBridge,
-    messages::{QueryLastSequence, RecordModeInRedis},
+    messages::{QueryHead, QueryLastSequence, RecordModeInRedis},
 };
 
 impl Handler<QueryLastSequence> for RedisBridge {
@@ -22,6 +22,25 @@ impl Handler<QueryLastSequence> for RedisBridge {
             command.arg(key).arg(topic.as_str());
             let last: Option<f64> = command.query_async(&mut connection).await.ok()?;
             Some(last.unwrap_or_default() as u64)
+        })
+    }
+}
+
+impl Handler<QueryHead> for RedisBridge {
+    type Result = ResponseFuture<Option<(Epoch, u64)>>;
+
+    fn handle(&mut self, message: QueryHead, _: &mut Self::Context) -> Self::Result {
+        let path = self.queues[usize::from(message.0)].path.clone();
+        let names = self.settings.names(message.0);
+        Box::pin(async move {
+            let mut connection = path?.connection;
+            let mut command = redis::cmd("MGET");
+            command.arg(names.of("epoch")).arg(names.of("seq"));
+            let head = command.query_async(&mut connection).await.ok()?;
+            let (epoch, sequence): (String, u64) = head;
+            // The key has more of the epoch, see `publish.lua`.
+            let number = epoch.split(' ').next()?.parse().ok()?;
+            Some((Epoch::new(number), sequence))
         })
     }
 }

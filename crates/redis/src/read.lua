@@ -7,8 +7,9 @@
 --   "read" bytes, then topic and after for each topic: events after a sequence, up to a limit
 --   "oldest" bytes, then as for "read": the oldest events of all topics together, at least one. Its
 --     result is { the end of the page or "" if it is whole, the topics as for "read" }
---   "renew" epoch above: begins a new epoch, later than `epoch` and `above`, unless `epoch` has
---     already ended. Positions of earlier epochs are invalid.
+--   "renew" epoch above known: begins a new epoch, later than `epoch` and `above`, unless `epoch`
+--     has already ended. Positions of earlier epochs are invalid. With a sequence below `known`,
+--     sequences have been given out twice.
 --   "rename" epoch: gives the sequences this later name also. Positions of the earlier epochs stay
 --     valid.
 -- Answers { epoch, the last sequence before it and the earlier epochs of the same sequences;
@@ -113,7 +114,8 @@ elseif operation == 'renew' then
     -- Several instances may call this for the same loss. Only the first call finds the old epoch.
     local now = time[1] * 65536 + math.floor(time[2] / 16)
     local number = math.max(now, tonumber(ARGV[2]) + 1, tonumber(ARGV[3]) + 1)
-    epoch = string.format('%.0f', number) .. ' ' .. sequence
+    local before = tonumber(sequence) < tonumber(ARGV[4]) and '0' or sequence
+    epoch = string.format('%.0f', number) .. ' ' .. before
     redis.call('SET', KEYS[2], epoch)
   end
 elseif operation == 'rename' then

@@ -8,6 +8,7 @@ use std::{
 use actix::Addr;
 use fanfare_core::{
     cluster::{Cluster, ClusterStatus, HandleCall, InstanceAnswers, InstanceCall, SettingConflict},
+    cursor::Epoch,
     error::{ChangeError, PublishError},
     future::BoxFuture,
     log::{Append, Log, LogRequest, Replicas},
@@ -20,8 +21,8 @@ use crate::{
     actor::RedisBridge,
     agreement::Agreement,
     messages::{
-        AppendToRedis, BeginBridge, CallInstances, QueryLastSequence, ReconnectPartition,
-        RecordModeInRedis, RequestFromRedis, ServeCalls,
+        AppendToRedis, BeginBridge, CallInstances, QueryHead, QueryLastSequence,
+        ReconnectPartition, RecordModeInRedis, RequestFromRedis, ServeCalls,
     },
     settings::{
         BridgeSettings, Contact, CountPublished, Epochs, MIN_READ_BYTES, RedisSpec, Status,
@@ -56,6 +57,7 @@ impl RedisLog {
             max_read_bytes: spec.max_history_bytes.max(MIN_READ_BYTES),
             agreement: Agreement::new(spec.partition_count, &spec.policies),
             policies: spec.policies,
+            clock: spec.clock,
             epochs: epochs.clone(),
             status: status.clone(),
             published,
@@ -91,6 +93,11 @@ impl Log for RedisLog {
     ) -> BoxFuture<'static, Result<bool, PublishError>> {
         let answer = self.addr.send(RecordModeInRedis { posts, name, is_pull });
         answer.map(|answer| answer.unwrap_or(Err(PublishError::Draining))).boxed()
+    }
+
+    fn head(&self, partition: u16) -> BoxFuture<'static, Option<(Epoch, u64)>> {
+        let answer = self.addr.send(QueryHead(partition));
+        Box::pin(async { answer.await.ok().flatten() })
     }
 
     fn last_sequence(&self, topic: Topic) -> BoxFuture<'static, Option<u64>> {

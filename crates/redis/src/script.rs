@@ -3,7 +3,7 @@
 //! Not here: the format of events inside (`message`).
 
 use fanfare_core::{
-    cursor::Epoch,
+    cursor::{Epoch, IN_ANOTHER_EPOCH},
     event::{Event, EventData},
     fan_out::{FanOutPublish, FannedOut},
     log::{Changed, Era, PartitionHead, TopicRead},
@@ -99,13 +99,19 @@ pub(super) struct PublishCall<'a> {
     pub names: &'a Names,
     /// The server's `run_id`; empty if the login may not read it.
     pub server: &'a str,
-    /// The last known epoch of the partition. If the script begins a new epoch, it is later.
-    pub epoch: u64,
+    /// The last known epoch and sequence of the partition. The script begins a later epoch if the
+    /// partition has lost its own, or is below the sequence.
+    pub known: (u64, u64),
     pub max_topics: usize,
     pub window_ms: u64,
 }
 
 impl PublishCall<'_> {
+    fn known(&self) -> String {
+        let (epoch, sequence) = self.known;
+        format!("{epoch} {sequence}")
+    }
+
     /// The call for these events. Without events it ensures the partition's epoch, and fails on a
     /// server without write access.
     pub fn command(&self, events: &[ScriptPublish<'_>]) -> Cmd {
@@ -120,7 +126,7 @@ impl PublishCall<'_> {
             };
             command.arg(log).arg(self.names.of(&format!("keys:{topic}"))).arg(seen);
         }
-        command.arg("2").arg(self.server).arg(self.epoch).arg(self.max_topics);
+        command.arg("2").arg(self.server).arg(self.known()).arg(self.max_topics);
         for ScriptPublish { topic, event, receivers, policy } in events {
             let (kind, data) = kind_and_data(event);
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -147,7 +153,7 @@ impl PublishCall<'_> {
             command.arg(self.names.of(&format!("log:{topic}")));
             command.arg(self.names.of(&format!("keys:{topic}")));
         }
-        command.arg("fanout 1").arg(self.server).arg(self.epoch).arg(self.max_topics);
+        command.arg("fanout 1").arg(self.server).arg(self.known()).arg(self.max_topics);
         let (kind, data) = kind_and_data(event);
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         command.arg(kind).arg(data).arg(text(&event.event_type)).arg(text(&event.key));
@@ -183,6 +189,8 @@ pub(super) struct PublishedEvent {
     pub sequence: u64,
     pub is_new: bool,
     pub receivers: usize,
+    /// The time of the publish, in milliseconds since 1970.
+    pub unix_ms: u64,
 }
 
 /// Parses the answer to a publish call: the epoch, and one answer per event in order.
@@ -190,8 +198,9 @@ pub(super) fn published(answer: Value) -> Result<(Epoch, Vec<PublishedEvent>), R
     let mut parts = array(answer)?.into_iter();
     let epoch: u64 = next(&mut parts)?;
     let events = parts.map(|event| {
-        let (sequence, is_new, receivers): (u64, u8, usize) = from_redis_value(event)?;
-        Ok(PublishedEvent { sequence, is_new: is_new == 1, receivers })
+        let (sequence, is_new, receivers, unix_ms): (u64, u8, usize, u64) =
+            from_redis_value(event)?;
+        Ok(PublishedEvent { sequence, is_new: is_new == 1, receivers, unix_ms })
     });
     Ok((Epoch::new(epoch), events.collect::<Result<_, RedisError>>()?))
 }
@@ -218,6 +227,9 @@ pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), Redis
     let mut parts = array(answer)?.into_iter();
     let epoch: String = next(&mut parts)?;
     let sequence: u64 = next(&mut parts)?;
+    if sequence >= IN_ANOTHER_EPOCH {
+        return Err(unexpected());
+    }
     let eras: Vec<String> = next(&mut parts)?;
     let (seconds, micros): (u64, u64) = (next(&mut parts)?, next(&mut parts)?);
     let rest = parts.next().ok_or_else(unexpected)?;

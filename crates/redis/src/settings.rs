@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use fanfare_core::{cluster::SettingConflict, policy::Policies};
+use fanfare_core::{
+    cluster::SettingConflict, cursor::Epoch, policy::Policies, wall_clock::WallClock,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -35,6 +37,8 @@ pub struct RedisSpec {
     /// The instance's history budget in bytes. It also bounds one read, but never below 64 MiB.
     pub max_history_bytes: usize,
     pub policies: Arc<Policies>,
+    /// The hub's clock; Redis sets it.
+    pub clock: Arc<WallClock>,
 }
 
 /// Counts new events in Redis, for the hub's metrics. A repeated id counts nothing.
@@ -62,6 +66,7 @@ pub(crate) struct BridgeSettings {
     /// Bytes of one read. Past this bound, the remaining topics get a gap.
     pub max_read_bytes: usize,
     pub policies: Arc<Policies>,
+    pub clock: Arc<WallClock>,
     pub agreement: Agreement,
     pub epochs: Arc<Epochs>,
     pub status: Arc<Status>,
@@ -81,38 +86,56 @@ impl BridgeSettings {
         names: &'a Names,
     ) -> PublishCall<'a> {
         let (max_topics, window_ms) = (self.max_topics, self.window_ms);
-        let (epoch, _) = self.epochs.of(partition);
-        PublishCall { sha, names, server, epoch, max_topics, window_ms }
+        let known = self.epochs.known(partition);
+        PublishCall { sha, names, server, known, max_topics, window_ms }
     }
 }
 
-/// The last seen epoch of each partition; 0 before the first contact. Links bring all partitions to
-/// the latest: a cursor has room for one epoch.
+/// The last seen epoch of each partition, with the highest seen sequence; 0 before the first
+/// contact. Links bring all partitions to the latest: a cursor has room for one epoch.
 #[derive(Debug)]
-pub(crate) struct Epochs(Box<[AtomicU64]>);
+pub(crate) struct Epochs(Box<[KnownHead]>);
+
+/// Written on the thread of the bridge only.
+#[derive(Debug, Default)]
+struct KnownHead {
+    epoch: AtomicU64,
+    sequence: AtomicU64,
+}
 
 impl Epochs {
     pub fn new(partition_count: u16) -> Self {
-        Self((0..partition_count).map(|_| AtomicU64::new(0)).collect())
+        Self((0..partition_count).map(|_| KnownHead::default()).collect())
     }
 
-    pub fn note(&self, partition: u16, epoch: u64) {
-        self.0[usize::from(partition)].store(epoch, Ordering::Relaxed);
+    /// Redis named this sequence of the partition, in this epoch. `earlier` are earlier epochs of
+    /// the same sequences.
+    pub fn note(&self, partition: u16, epoch: Epoch, earlier: &[Epoch], sequence: u64) {
+        let known = &self.0[usize::from(partition)];
+        let before = Epoch::new(known.epoch.swap(epoch.number(), Ordering::Relaxed));
+        if before == epoch || earlier.contains(&before) {
+            known.sequence.fetch_max(sequence, Ordering::Relaxed);
+        } else {
+            known.sequence.store(sequence, Ordering::Relaxed);
+        }
     }
 
     pub fn latest(&self) -> u64 {
-        self.0.iter().map(|epoch| epoch.load(Ordering::Relaxed)).max().unwrap_or_default()
+        let epochs = self.0.iter().map(|known| known.epoch.load(Ordering::Relaxed));
+        epochs.max().unwrap_or_default()
     }
 
-    /// A partition's epoch, and the latest of all partitions.
-    pub fn of(&self, partition: u16) -> (u64, u64) {
-        (self.0[usize::from(partition)].load(Ordering::Relaxed), self.latest())
+    /// A partition's epoch and its highest seen sequence.
+    pub fn known(&self, partition: u16) -> (u64, u64) {
+        let known = &self.0[usize::from(partition)];
+        (known.epoch.load(Ordering::Relaxed), known.sequence.load(Ordering::Relaxed))
     }
 
     /// The partitions with an epoch before the latest. Unknown epochs do not count.
     pub fn lagging(&self, partitions: impl Iterator<Item = u16>) -> Vec<u16> {
+        let latest = self.latest();
         let is_behind = |partition: &u16| {
-            let (own, latest) = self.of(*partition);
+            let (own, _) = self.known(*partition);
             own != 0 && own < latest
         };
         partitions.filter(is_behind).collect()

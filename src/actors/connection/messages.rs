@@ -6,7 +6,7 @@ use actix::Message;
 use fanfare_core::{
     sse::ShutdownReason,
     subscription::ResolvedSubscription,
-    topic_manager::{Begin, Frames, Opening, Page},
+    topic_manager::{ChangeStep, Frames, Opening, Page},
 };
 
 /// All partitions have attached the stream: begin with their replays.
@@ -24,13 +24,12 @@ pub(crate) struct ReplayPage(pub Page);
 #[rtype(result = "()")]
 pub(crate) struct DeliverFrames(pub Frames);
 
-/// Use this subscription for all later frames. With `begin`, the cursor gets the position of one
-/// more partition.
+/// Take a step of a live change: use this subscription for all later frames.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ChangeTopics {
     pub subscription: Arc<ResolvedSubscription>,
-    pub begin: Option<Begin>,
+    pub step: ChangeStep,
 }
 
 /// Send a heartbeat: nothing was delivered for `stream.heartbeat`.

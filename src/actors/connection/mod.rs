@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Handler};
@@ -231,11 +231,9 @@ impl Handler<OpenedStream> for Connection {
     type Result = ();
 
     fn handle(&mut self, message: OpenedStream, ctx: &mut Self::Context) {
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let timestamp = since_1970.as_millis() as u64;
         let client_id = self.client_id();
-        let result =
-            self.decide(ctx, |state, _| Ok(state.on_opened(message.0, &client_id, timestamp)));
+        let result = self
+            .decide(ctx, |state, worker| Ok(state.on_opened(message.0, &client_id, worker, now())));
         if let Some(result) = result {
             self.host.metrics.count_replay(result);
         }
@@ -265,14 +263,14 @@ impl Handler<ChangeTopics> for Connection {
     type Result = ();
 
     fn handle(&mut self, message: ChangeTopics, ctx: &mut Self::Context) {
-        let ChangeTopics { subscription, begin } = message;
+        let ChangeTopics { subscription, step } = message;
         let (before, after) = (self.subscription.name_count(), subscription.name_count());
         self.worker.metrics.add_subscriptions(after);
         self.worker.metrics.remove_subscriptions(before);
         self.worker.names.borrow_mut().leave(self.subscription.shared_name_count());
         self.subscription = subscription.clone();
-        self.decide(ctx, |state, _| {
-            state.on_change(subscription, begin);
+        self.decide(ctx, |state, worker| {
+            state.on_change(subscription, step, worker);
             Ok(())
         });
     }

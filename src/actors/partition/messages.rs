@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use actix::{Message, Recipient};
 use fanfare_core::{
+    cursor::Epoch,
     error::PublishError,
     fan_out::{FanOutPublish, FannedOut},
     ids::ManagerId,
@@ -61,6 +62,11 @@ pub(crate) struct CountSubscribers(pub Topic);
 #[derive(Message)]
 #[rtype(result = "Option<u64>")]
 pub(crate) struct ReadLastSequence(pub Topic);
+
+/// Read the position now; `None` while the log is unavailable.
+#[derive(Message)]
+#[rtype(result = "Option<(Epoch, u64)>")]
+pub(crate) struct ReadHead;
 
 /// Record the mode of a fan-out for the idempotency window. The answer is the mode recorded first
 /// (`true` for pull).

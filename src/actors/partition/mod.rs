@@ -20,15 +20,18 @@ use actix::{
 };
 pub(crate) use answers::AnswerSlots;
 use fanfare_core::{
+    cursor::Epoch,
     error::PublishError,
     ids::ManagerId,
     log::{Append, AppendEvent, AppendFanOut, Log, Permit, Reply},
     partition::{Delivery, PartitionState, Publishing},
+    wall_clock::WallClock,
 };
 pub(crate) use in_flight::InFlight;
 pub(crate) use messages::{
     ApplyLogUpdates, ChangeInterest, CountSubscribers, Deliver, DeliveriesTaken, FanOutEvent,
-    PublishEvent, PublishEvents, PublishPermit, ReadLastSequence, RecordFanOutMode, TrimHistory,
+    PublishEvent, PublishEvents, PublishPermit, ReadHead, ReadLastSequence, RecordFanOutMode,
+    TrimHistory,
 };
 
 #[cfg(test)]
@@ -37,6 +40,7 @@ pub(crate) use messages::Panic;
 use super::{
     catch, now,
     turn::{Turn, TurnLoop},
+    unix_ms,
 };
 use crate::metrics::Metrics;
 
@@ -60,6 +64,8 @@ pub(crate) struct Partition {
     publishes_in_turn: usize,
     next_expiry: Instant,
     metrics: Arc<Metrics>,
+    /// The hub's clock, if this partition sets it.
+    clock: Option<Arc<WallClock>>,
 }
 
 /// A topic manager as a partition sees it.
@@ -79,6 +85,7 @@ impl Partition {
         log: Option<Arc<dyn Log>>,
         others: Arc<OnceLock<Vec<Addr<Partition>>>>,
         metrics: Arc<Metrics>,
+        clock: Option<Arc<WallClock>>,
     ) -> Self {
         Self {
             number,
@@ -90,6 +97,7 @@ impl Partition {
             publishes_in_turn: 0,
             next_expiry: now(),
             metrics,
+            clock,
         }
     }
 
@@ -231,6 +239,9 @@ impl Turn for Partition {
         self.publishes_in_turn = 0;
         if self.next_expiry <= now {
             self.next_expiry = now + EXPIRY_INTERVAL;
+            if let Some(clock) = &self.clock {
+                clock.set(now, unix_ms());
+            }
             self.decide(|state| state.expire(now));
             self.drop_dead_managers();
             let topics = self.state.as_ref().map_or(0, PartitionState::topic_count);
@@ -317,6 +328,18 @@ impl Handler<ReadLastSequence> for Partition {
         }
         let last = self.decide(|state| state.memory().map(|own| own.last_sequence(&message.0)));
         Box::pin(std::future::ready(last.flatten()))
+    }
+}
+
+impl Handler<ReadHead> for Partition {
+    type Result = ResponseFuture<Option<(Epoch, u64)>>;
+
+    fn handle(&mut self, _: ReadHead, _: &mut Self::Context) -> Self::Result {
+        if let Some(log) = &self.log {
+            return log.head(self.number);
+        }
+        let head = self.decide(|state| state.memory().map(|own| own.head()));
+        Box::pin(std::future::ready(head.flatten()))
     }
 }
 

@@ -20,7 +20,7 @@ use fanfare_core::{
     sse::ShutdownReason,
     subscription::{FeedOf, ResolvedSubscription},
     topic_manager::{
-        Begin, ChangeOutcome, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page, Ticket,
+        ChangeOutcome, ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page, Ticket,
     },
 };
 use futures_util::{FutureExt, future::join_all};
@@ -383,10 +383,10 @@ impl Outlet for ConnectionOutlet {
         }
     }
 
-    fn change(&self, subscription: &Arc<ResolvedSubscription>, begin: Option<Begin>) {
+    fn change(&self, subscription: &Arc<ResolvedSubscription>, step: ChangeStep) {
         // A few per requested change. It must arrive, and before later deliveries, so it passes the
         // mailbox's bound.
-        self.0.do_send(ChangeTopics { subscription: subscription.clone(), begin });
+        self.0.do_send(ChangeTopics { subscription: subscription.clone(), step });
     }
 
     fn beat(&self) {

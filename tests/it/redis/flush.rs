@@ -20,7 +20,7 @@ const TOPIC_COUNT: usize = 40;
 
 /// The epoch in an id: its first part.
 fn epoch(id: &str) -> &str {
-    id.split('.').next().unwrap_or_default()
+    id.split(['.', '~']).next().unwrap_or_default()
 }
 
 /// Waits until all partitions in Redis have the epochs of one flush.

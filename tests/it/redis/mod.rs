@@ -12,6 +12,7 @@ mod interest;
 mod memory;
 mod network;
 mod outage;
+mod rollback;
 mod settings;
 mod together;
 

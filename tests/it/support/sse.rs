@@ -387,7 +387,12 @@ impl Parser {
 
     fn dispatch(&mut self) {
         let block = std::mem::take(&mut self.block);
-        let data = block.data.unwrap_or_else(|| panic!("a block without data"));
+        let Some(data) = block.data else {
+            // After a live change, an id alone: it dispatches nothing.
+            assert!(block.event.is_none() && self.is_connected, "a block without data");
+            self.last_id = block.id.expect("a block without data has an id");
+            return;
+        };
         let event = block.event.unwrap_or_else(|| "message".to_owned());
         if event == "connected" {
             assert!(!self.is_connected, "connected twice");

@@ -29,12 +29,16 @@ pub(super) struct BacklogParts {
     /// Replayed events, shared with history. They are encoded only as the client takes them, so a
     /// long replay needs little memory.
     pub replay: VecDeque<Arc<SequencedEvent>>,
+    /// While the stream is catching up: the time of the cursor it resumed with.
+    pub catching_up_since: Option<u64>,
     /// The stream's positions after the replay; empty once they apply.
     pub heads: Positions,
     /// The stream's id, if it has more pages.
     pub stream: StreamId,
     /// The partitions of `heads` with more pages.
     pub more: Vec<u16>,
+    /// The number of partitions with more pages to come.
+    pub paging: usize,
     /// Partitions with a taken page, and with more pages to ask for.
     pub drained: Vec<u16>,
     /// Live events held back by the rate limit.
@@ -54,6 +58,7 @@ impl BacklogParts {
             && self.heads.is_empty()
             && self.more.is_empty()
             && self.drained.is_empty()
+            && self.paging == 0
             && self.waiting.is_empty()
             && self.waiting_dropped.is_empty()
             && self.shutdown.is_none()

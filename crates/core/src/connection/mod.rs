@@ -41,7 +41,7 @@ use crate::{
         encode,
     },
     subscription::{Format, ResolvedSubscription},
-    topic_manager::{Begin, Frame, Opening, Page},
+    topic_manager::{ChangeStep, Frame, Opening, Page},
 };
 
 /// The most bytes of live events in one piece; a larger event is a piece alone. Enough for some
@@ -98,6 +98,9 @@ pub struct ConnectionState {
     backlog: Backlog,
     /// The last moment the client took output, or had no output to take.
     last_taken: Instant,
+    /// The time for the ids of control events, in milliseconds since 1970: of the opening, the last
+    /// change, or the last event received. Not the present: mail of a later change may be under way.
+    id_ms: u64,
     end: Option<ShutdownReason>,
 }
 
@@ -124,17 +127,23 @@ impl ConnectionState {
             outbox: Outbox::default(),
             backlog,
             last_taken: now,
+            id_ms: 0,
             end: None,
         }
     }
 
-    /// Starts the stream: `connected`, a gap if needed, the replay, then live events. `timestamp`
-    /// is in milliseconds since 1970.
-    pub fn on_opened(&mut self, opening: Opening, client_id: &str, timestamp: u64) -> ReplayResult {
+    /// Starts the stream: `connected`, a gap if needed, the replay, then live events.
+    pub fn on_opened(
+        &mut self,
+        opening: Opening,
+        client_id: &str,
+        worker: &WorkerContext,
+        now: Instant,
+    ) -> ReplayResult {
         if self.end.is_some() {
             return ReplayResult::None;
         }
-        let Opening { stream, replays } = opening;
+        let Opening { stream, replays, at: opening_at } = opening;
         self.backlog.stream = stream;
         // Live events up to `head` are in the replay. The cursor gets `heads` only after the replay
         // is taken: earlier, a cut would lose the rest of the replay.
@@ -142,10 +151,11 @@ impl ConnectionState {
         self.backlog.heads = self.seen.clone();
         let more = replays.iter().filter(|(_, replay)| replay.next.is_some());
         self.backlog.more = more.map(|(number, _)| *number).collect();
+        self.backlog.paging = self.backlog.more.len();
         let result =
             match (&self.subscription.start, replays.iter().any(|(_, r)| r.missed.is_some())) {
                 (_, true) => ReplayResult::Gap,
-                (Start::Resume(_), false) => ReplayResult::Complete,
+                (Start::Resume(_) | Start::Since(_), false) => ReplayResult::Complete,
                 (_, false) => ReplayResult::None,
             };
         // The partitions' epochs differ only while a new epoch begins. Partitions behind keep their
@@ -156,11 +166,20 @@ impl ConnectionState {
         self.backlog.behind = behind.map(|(number, _)| *number).collect();
         self.outbox.advance(replays.iter().map(|(number, _)| (*number, IN_ANOTHER_EPOCH)));
         self.advance(replays.iter().map(|(number, replay)| (*number, replay.start)));
+        self.keep_positions();
+        if replays.iter().any(|(_, r)| r.next.is_some() || !r.events.is_empty()) {
+            self.backlog.catching_up_since = match &self.subscription.start {
+                Start::Resume(cursor) => cursor.unix_ms,
+                Start::Since(unix_ms) => Some(*unix_ms),
+                Start::Live | Start::Snapshot | Start::Earliest => None,
+            };
+        }
+        self.id_ms = worker.clock_ms(opening_at);
         let id = self.cursor();
         let topics: Vec<&str> = self.subscription.names().collect();
         let connected = Connected {
             client_id,
-            timestamp,
+            timestamp: worker.clock_ms(now),
             topics: &topics,
             resumed: result == ReplayResult::Complete,
         };
@@ -206,8 +225,9 @@ impl ConnectionState {
         self.backlog.stream = stream;
         self.seen.set(partition, page.head);
         self.backlog.heads.set(partition, page.head);
-        if page.next.is_some() {
-            self.backlog.more.push(partition);
+        match page.next {
+            Some(_) => self.backlog.more.push(partition),
+            None => self.backlog.paging = self.backlog.paging.saturating_sub(1),
         }
         if let Some(missed) = &page.missed {
             self.begin_epoch(partition, page.epoch);
@@ -232,6 +252,18 @@ impl ConnectionState {
         }
         let partitions = std::mem::take(&mut self.backlog.drained);
         Some(Drained { stream: self.backlog.stream, partitions })
+    }
+
+    /// Keeps the positions of the client's cursor in partitions not attached: topics added later
+    /// continue after them. Positions of another epoch are not comparable; they become a gap.
+    fn keep_positions(&mut self) {
+        let Start::Resume(cursor) = &self.subscription.start else { return };
+        let is_present = Some(cursor.epoch) == self.epoch;
+        let others = cursor.positions.iter().filter(|(number, _)| self.seen.get(*number).is_none());
+        let kept = others.map(|(number, sequence)| {
+            (number, if is_present { sequence } else { IN_ANOTHER_EPOCH })
+        });
+        self.outbox.advance(kept.collect::<Vec<_>>().into_iter());
     }
 
     /// Takes the frames of one turn.
@@ -259,21 +291,52 @@ impl ConnectionState {
         self.bound_outbox(unsent)
     }
 
-    /// Replaces the subscription. With `begin`, also adds a partition at its position.
-    pub fn on_change(&mut self, subscription: Arc<ResolvedSubscription>, begin: Option<Begin>) {
+    /// Takes a step of a live change.
+    pub fn on_change(
+        &mut self,
+        subscription: Arc<ResolvedSubscription>,
+        step: ChangeStep,
+        worker: &WorkerContext,
+    ) {
         self.subscription = subscription;
-        let Some(Begin { partition, epoch, head }) = begin else { return };
-        // A known partition keeps its position: `head` may be past events still to come.
+        match step {
+            ChangeStep::Began => {}
+            ChangeStep::Joined { partition, replay } => self.join(partition, &replay),
+            ChangeStep::Finished { at } => {
+                self.id_ms = worker.clock_ms(at);
+                let id = self.cursor();
+                if !id.is_empty() && self.end.is_none() {
+                    self.backlog.prelude.push_back(encode::id_block(&id).into());
+                }
+            }
+        }
+    }
+
+    /// Adds a partition at the start of its replay, and queues the replay.
+    fn join(&mut self, partition: u16, replay: &Replay) {
+        // A known partition keeps its position: the head may be past events still to come.
         if self.seen.get(partition).is_some() {
             return;
         }
-        self.seen.set(partition, head);
-        if Some(epoch) < self.epoch {
+        self.seen.set(partition, replay.head);
+        if Some(replay.epoch) < self.epoch {
             self.backlog.behind.push(partition);
             return self.outbox.advance([(partition, IN_ANOTHER_EPOCH)].into_iter());
         }
-        self.begin_epoch(partition, epoch);
-        self.advance([(partition, head)].into_iter());
+        self.begin_epoch(partition, replay.epoch);
+        self.advance([(partition, replay.start)].into_iter());
+        if let Some(missed) = &replay.missed {
+            let topics = missed.topics.clone();
+            let reason = Some(missed.reason);
+            let gap = GapHere { reason, partition, topics, epoch: None };
+            self.push_gap_segment(gap, SmallVec::new());
+        }
+        let wanted = replay.events.iter().filter(|event| self.subscription.wants_event(event));
+        let events: Vec<Arc<SequencedEvent>> = wanted.cloned().collect();
+        if events.is_empty() {
+            return self.advance([(partition, replay.head)].into_iter());
+        }
+        self.push_segments(&events);
     }
 
     /// Adds a heartbeat, unless control events or the outbox have output for the client.
@@ -350,7 +413,7 @@ impl ConnectionState {
         let newer = self.seen.get(frame.partition).is_some_and(|seen| seen < frame.oldest);
         newer
             && frame.bytes.len() <= self.max_segment_bytes()
-            && self.seen.len() == 1
+            && self.outbox.taken().len() == 1
             && self.subscription.format == Format::Events
             && self.subscription.wants_all_types()
             && self.backlog.waiting.is_empty()
@@ -423,6 +486,10 @@ impl ConnectionState {
             self.seen.set(partition, sequence);
             advances.push((partition, sequence));
         }
+        self.push_gap_segment(gap, advances);
+    }
+
+    fn push_gap_segment(&mut self, gap: GapHere, advances: SmallVec<[(u16, u64); 1]>) {
         self.outbox.push(Segment {
             content: Content::Gap(Box::new(gap)),
             size_bytes: 0,
@@ -435,6 +502,7 @@ impl ConnectionState {
     fn push_frame(&mut self, frame: &Frame) {
         let position = (frame.partition, frame.last_sequence());
         self.seen.set(position.0, position.1);
+        self.id_ms = frame.unix_ms;
         self.outbox.push(Segment {
             size_bytes: frame.bytes.len(),
             content: Content::Bytes(frame.bytes.clone()),
@@ -457,6 +525,9 @@ impl ConnectionState {
             if self.subscription.wants_event(event) {
                 coming.push(event.clone());
             }
+        }
+        if let Some(last) = coming.last() {
+            self.id_ms = last.unix_ms;
         }
         if self.may_leave_together(&coming, &worker.clock, now) {
             return self.push_segments(&coming);
@@ -506,10 +577,14 @@ impl ConnectionState {
 
     /// The stream's cursor, for an `id:` line. Empty without a position: the event then has no
     /// `id:` line, and the client keeps its last id. An empty `id:` line would erase it.
+    ///
+    /// While the stream is catching up, its time is the one of the cursor it resumed with: topics
+    /// added by the client then continue from there.
     fn cursor(&self) -> String {
         let positions = self.outbox.taken();
         let epoch = self.epoch.filter(|_| !positions.is_empty());
-        epoch.map_or_else(String::new, |epoch| encode::cursor_text(epoch, positions))
+        let unix_ms = self.backlog.catching_up_since.unwrap_or(self.id_ms);
+        epoch.map_or_else(String::new, |epoch| encode::cursor_text(epoch, unix_ms, positions))
     }
 
     /// Records a partition's epoch. With a newer epoch, all other partitions of the stream fall
@@ -519,8 +594,10 @@ impl ConnectionState {
             self.epoch = Some(epoch);
             self.backlog.has_told_epoch = false;
             self.backlog.behind = self.seen.iter().map(|(number, _)| number).collect();
-            let all = self.seen.iter().map(|(number, _)| (number, IN_ANOTHER_EPOCH));
-            self.outbox.advance(all);
+            // Kept positions too, of partitions not attached.
+            let all = self.outbox.taken().iter().map(|(number, _)| (number, IN_ANOTHER_EPOCH));
+            let all: Vec<(u16, u64)> = all.collect();
+            self.outbox.advance(all.into_iter());
         }
         if self.epoch == Some(epoch) {
             self.backlog.behind.retain(|behind| *behind != partition);

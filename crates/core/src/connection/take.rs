@@ -103,6 +103,10 @@ impl ConnectionState {
         if !self.backlog.heads.is_empty() {
             let heads = std::mem::take(&mut self.backlog.heads);
             self.advance(heads.iter());
+            // Events since this time may still come with the next page.
+            if self.backlog.paging == 0 {
+                self.backlog.catching_up_since = None;
+            }
             if self.end.is_none() {
                 let more = std::mem::take(&mut self.backlog.more);
                 self.backlog.drained.extend(more);
@@ -125,7 +129,9 @@ impl ConnectionState {
         // `shutdown` is last: its id must cover everything before it.
         let shutdown = self.backlog.shutdown.take();
         self.backlog.shrink();
-        shutdown.map(|shutdown| Next::Write(Piece::control(shutdown.encode(&self.cursor()))))
+        let shutdown = shutdown?;
+        let id = self.cursor();
+        Some(Next::Write(Piece::control(shutdown.encode(&id))))
     }
 
     /// Whether [`Self::next`] has no output and no memory to free.
@@ -233,7 +239,7 @@ impl ConnectionState {
             epoch,
             behind: &self.backlog.behind,
             format: self.subscription.format,
-            is_single: self.seen.len() == 1,
+            is_single: self.outbox.taken().len() == 1,
         }
     }
 }

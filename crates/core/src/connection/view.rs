@@ -64,12 +64,13 @@ impl View<'_> {
     }
 
     fn with_own_ids(&self, events: &[Arc<SequencedEvent>], positions: &Positions) -> Vec<u8> {
-        let mut id = CursorText::new(self.epoch, positions);
+        let mut id = CursorText::new(self.epoch, 0, positions);
         // Room for a sequence getting more digits.
         let id_bytes = id.as_bytes().len() + 8;
         let size = events.iter().map(|event| event.body.lines.len() + id_bytes).sum();
         let mut bytes = Vec::with_capacity(size);
         for event in events {
+            id.set_time(event.unix_ms);
             if !self.behind.contains(&event.partition) {
                 id.set(event.partition, event.sequence);
             }
@@ -92,12 +93,13 @@ impl View<'_> {
             if index > 0 {
                 text.push(',');
             }
-            let id = encode::cursor_text(self.epoch, positions);
+            let id = encode::cursor_text(self.epoch, event.unix_ms, positions);
             encode::push_batch_item(&mut text, &id, event);
         }
         text.push_str("]\n");
         let mut bytes = text.into_bytes();
-        let id = encode::cursor_text(self.epoch, positions);
+        let unix_ms = events.last().map_or(0, |event| event.unix_ms);
+        let id = encode::cursor_text(self.epoch, unix_ms, positions);
         encode::push_id_line(&mut bytes, id.as_bytes());
         bytes
     }

@@ -1,22 +1,25 @@
 //! The state shared by the connections of one worker.
 
-use super::{encode_cache::EncodeCache, limiter::LimiterClock};
+use std::{sync::Arc, time::Instant};
 
-/// The encode cache of a worker's connections, and the clock of their limiters.
+use super::{encode_cache::EncodeCache, limiter::LimiterClock};
+use crate::wall_clock::WallClock;
+
+/// The encode cache of a worker's connections, the clock of their limiters, and the hub's clock.
 #[derive(Debug)]
 pub struct WorkerContext {
     pub(super) cache: EncodeCache,
     pub(super) clock: LimiterClock,
+    wall_clock: Arc<WallClock>,
 }
 
 impl WorkerContext {
-    pub fn new() -> Self {
-        Self { cache: EncodeCache::default(), clock: LimiterClock::new() }
+    pub fn new(wall_clock: Arc<WallClock>) -> Self {
+        Self { cache: EncodeCache::default(), clock: LimiterClock::new(), wall_clock }
     }
-}
 
-impl Default for WorkerContext {
-    fn default() -> Self {
-        Self::new()
+    /// Milliseconds since 1970.
+    pub fn clock_ms(&self, now: Instant) -> u64 {
+        self.wall_clock.at(now)
     }
 }

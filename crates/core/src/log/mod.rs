@@ -27,7 +27,7 @@ pub use update::{
     TopicRead,
 };
 
-use crate::{error::PublishError, future::BoxFuture, topic::Topic};
+use crate::{cursor::Epoch, error::PublishError, future::BoxFuture, topic::Topic};
 
 /// A log outside of the partitions. No method blocks. The log executes the calls of one partition
 /// in their order.
@@ -54,6 +54,9 @@ pub trait Log: Debug + Send + Sync {
     /// The last sequence of a topic; 0 if the log has none. `None` while the log is
     /// unavailable.
     fn last_sequence(&self, topic: Topic) -> BoxFuture<'static, Option<u64>>;
+
+    /// The epoch and the last sequence of a partition. `None` while the log is unavailable.
+    fn head(&self, partition: u16) -> BoxFuture<'static, Option<(Epoch, u64)>>;
 
     /// The epoch of the present sequences. `None` before the first contact.
     fn epoch(&self) -> Option<u64>;

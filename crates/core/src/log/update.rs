@@ -15,6 +15,8 @@ pub struct LogEvent {
     /// it.
     pub previous: u64,
     pub published_at: Instant,
+    /// Milliseconds since 1970, by the log's clock.
+    pub unix_ms: u64,
     pub topic: Topic,
     pub body: Arc<EventBody>,
 }
@@ -90,8 +92,10 @@ pub enum LogRequest {
     /// Reads these topics, each after its sequence. `u64::MAX` requests no events. With `max_bytes`,
     /// some events of all topics together, the oldest first: at least one, and about these bytes.
     Read { purpose: Purpose, topics: Vec<(Topic, u64)>, max_bytes: Option<usize> },
-    /// Begins a new epoch, later than `epoch` and `above`, unless `epoch` has already ended.
-    Renew { epoch: Epoch, above: Epoch },
+    /// Begins a new epoch, later than `epoch` and `above`, unless `epoch` has already ended. In a
+    /// log below the sequence `known`, sequences have been given out twice: then all positions are
+    /// invalid.
+    Renew { epoch: Epoch, above: Epoch, known: u64 },
 }
 
 /// A channel of pushes.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    cursor::Cursor,
+    cursor::{Cursor, Epoch},
     error::PublishError,
     event::{EventBody, SequencedEvent},
     fan_out::{FanOutPublish, FannedOut},
@@ -55,7 +55,7 @@ pub struct Taken {
 impl<P: Clone> MemoryPartition<P> {
     pub fn new(spec: PartitionSpec) -> Self {
         Self {
-            log: spec.log(spec.epoch, 0),
+            log: spec.log(spec.epoch, 0, spec.started_ms),
             log_is_changing: false,
             remembered: IdempotencyWindow::new(spec.idempotency_window, spec.remembered.clone()),
             fan_outs: FanOutWindow::new(spec.idempotency_window, spec.remembered_fan_outs.clone()),
@@ -74,9 +74,10 @@ impl<P: Clone> MemoryPartition<P> {
         let log = match self.log_is_changing {
             false => self.log,
             true => {
-                let sequence = self.log.sequence() + 1;
+                let (sequence, last_time) = (self.log.sequence() + 1, self.log.last_time());
                 drop(self.log);
-                self.spec.log(self.spec.epoch, sequence)
+                // Events of the last millisecond may be lost.
+                self.spec.log(self.spec.epoch, sequence, last_time + 1)
             }
         };
         Self {
@@ -114,8 +115,8 @@ impl<P: Clone> MemoryPartition<P> {
         let event_type = event.event().event_type.as_deref();
         let receivers = self.routing.listeners.receivers(topic, event_type);
         let (sequenced, trim) = self.append(topic, event.body(), now);
-        let answer =
-            FirstAnswer { sequence: sequenced.sequence, receivers: receivers.stream_count };
+        let (sequence, unix_ms) = (sequenced.sequence, sequenced.unix_ms);
+        let answer = FirstAnswer { sequence, unix_ms, receivers: receivers.stream_count };
         // From here on the event is in history: after a panic, [`Self::take_stored`] answers. Only
         // then comes the rest, and the id first: a retry must not store the event twice.
         self.stored = Some(answer);
@@ -167,6 +168,8 @@ impl<P: Clone> MemoryPartition<P> {
         body: Arc<EventBody>,
         now: Instant,
     ) -> (Arc<SequencedEvent>, Option<u16>) {
+        // The clock may be set back; the times of a partition never go back.
+        let unix_ms = self.spec.clock.at(now).max(self.log.last_time());
         self.log_is_changing = true;
         let appended = self.log.append(topic, now, |sequence, history| SequencedEvent {
             topic: topic.clone(),
@@ -174,6 +177,7 @@ impl<P: Clone> MemoryPartition<P> {
             epoch: self.spec.epoch,
             sequence,
             published_at: now,
+            unix_ms,
             policy: history.policy.clone(),
             body,
             collapsed: None,
@@ -256,6 +260,11 @@ impl<P: Clone> MemoryPartition<P> {
         self.fan_outs.expire(now);
     }
 
+    /// The epoch and the last sequence.
+    pub fn head(&self) -> (Epoch, u64) {
+        (self.spec.epoch, self.log.sequence())
+    }
+
     /// The sequence of a topic's last event; 0 if there is none.
     pub fn last_sequence(&self, topic: &Topic) -> u64 {
         self.log.history(topic).map_or(0, |history| history.last())
@@ -280,7 +289,7 @@ impl<P: Clone> MemoryPartition<P> {
 
     fn published(&self, topic: &Topic, answer: FirstAnswer) -> Published {
         let partition = self.spec.partition;
-        let cursor = Cursor::of_event(self.spec.epoch, partition, answer.sequence);
+        let cursor = Cursor::of_event(self.spec.epoch, answer.unix_ms, partition, answer.sequence);
         Published {
             event_id: cursor.to_string(),
             topic: topic.as_str().to_owned(),
@@ -308,6 +317,7 @@ mod tests {
         pattern_set::PatternSet,
         policy::{Conflate, Policies},
         testing,
+        wall_clock::WallClock,
     };
 
     fn spec() -> PartitionSpec {
@@ -317,6 +327,8 @@ mod tests {
             epoch: Epoch::new(1),
             policies: Arc::new(Policies::new(policy, Vec::new())),
             budget: Arc::new(HistoryBudget::new(1 << 20, 1, Instant::now())),
+            clock: Arc::new(WallClock::new(Instant::now(), 0)),
+            started_ms: 0,
             max_idle_topics: 10,
             idempotency_window: Duration::from_secs(300),
             remembered: Arc::new(IdBudget::new(10)),

@@ -30,6 +30,7 @@ use crate::{
     policy::Policies,
     publish::SharedEvent,
     topic::Topic,
+    wall_clock::WallClock,
 };
 
 /// A change of one stream's attachment, or the end of all attachments of a manager.
@@ -83,6 +84,9 @@ pub struct PartitionSpec {
     pub epoch: Epoch,
     pub policies: Arc<Policies>,
     pub budget: Arc<HistoryBudget>,
+    pub clock: Arc<WallClock>,
+    /// The start of the hub, in milliseconds since 1970.
+    pub started_ms: u64,
     pub max_idle_topics: usize,
     pub idempotency_window: Duration,
     pub remembered: Arc<IdBudget>,
@@ -91,12 +95,13 @@ pub struct PartitionSpec {
 }
 
 impl PartitionSpec {
-    /// An empty log starting after a sequence.
-    pub fn log(&self, epoch: Epoch, sequence: u64) -> PartitionLog {
+    /// An empty log starting after a sequence, at this time.
+    pub fn log(&self, epoch: Epoch, sequence: u64, began_at: u64) -> PartitionLog {
         PartitionLog::new(
             epoch,
             self.partition,
             sequence,
+            began_at,
             self.policies.clone(),
             self.budget.clone(),
             self.max_idle_topics,

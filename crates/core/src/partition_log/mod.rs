@@ -4,6 +4,8 @@
 
 mod pages;
 
+mod times;
+
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
@@ -11,12 +13,14 @@ use std::{
     time::Instant,
 };
 
+use times::EventTimes;
+
 use crate::{
     budget::{Excess, HistoryBudget},
     cursor::Epoch,
     event::SequencedEvent,
     history::HistoryRing,
-    interest::{Interest, Rest},
+    interest::{Interest, Rest, StartFrom},
     policy::Policies,
     topic::Topic,
 };
@@ -66,13 +70,18 @@ pub struct PartitionLog {
     sequence: u64,
     policies: Arc<Policies>,
     budget: Arc<HistoryBudget>,
-    topics: HashMap<Topic, HistoryRing>,
+    /// Boxes: the table has spare places.
+    topics: HashMap<Topic, Box<HistoryRing>>,
     /// All events in sequence order. Stale entries, gone from their topic's history, are dropped
     /// later.
     order: VecDeque<(u64, Topic)>,
     kept_events: usize,
+    /// Bytes of the events, and of the topics with events.
     kept_bytes: usize,
-    /// The next expiry check of each topic; one entry per topic with events.
+    /// Bytes of the topics without events.
+    idle_bytes: usize,
+    /// The next expiry check of each topic with events. Entries of forgotten topics are dropped
+    /// later.
     expiries: BinaryHeap<Reverse<(Instant, Topic)>>,
     /// Topics without events, by the time of the last removal, each with its last sequence then.
     idle: VecDeque<(Topic, u64)>,
@@ -83,6 +92,7 @@ pub struct PartitionLog {
     evicted_through: u64,
     /// The number of the last change with such removals.
     evictions: u64,
+    times: EventTimes,
     /// The budget evicts no event after this sequence.
     pinned_after: Option<u64>,
     /// Events visited by pages since the last [`Self::take_visits`].
@@ -90,11 +100,13 @@ pub struct PartitionLog {
 }
 
 impl PartitionLog {
-    /// An empty log starting after `sequence`. Streams at lower positions have missed events.
+    /// An empty log starting after `sequence`, at this time (in milliseconds since 1970). Streams at
+    /// lower positions have missed events.
     pub fn new(
         epoch: Epoch,
         partition: u16,
         sequence: u64,
+        began_at: u64,
         policies: Arc<Policies>,
         budget: Arc<HistoryBudget>,
         max_idle_topics: usize,
@@ -109,12 +121,14 @@ impl PartitionLog {
             order: VecDeque::new(),
             kept_events: 0,
             kept_bytes: 0,
+            idle_bytes: 0,
             expiries: BinaryHeap::new(),
             idle: VecDeque::new(),
             max_idle_topics,
             forgotten_through: sequence,
             evicted_through: sequence,
             evictions: 0,
+            times: EventTimes::new(began_at, sequence),
             pinned_after: None,
             visits: 0,
         }
@@ -154,10 +168,13 @@ impl PartitionLog {
     ) -> (Arc<SequencedEvent>, Option<u16>) {
         let number = self.evictions + 1;
         let history = self.history_of(topic);
-        let event = Arc::new(build(sequence, history));
+        // One copy of the name for all events of the topic: a publisher's copy goes.
+        let topic = &history.topic.clone();
+        let event = Arc::new(SequencedEvent { topic: topic.clone(), ..build(sequence, history) });
         let left = history.push(event.clone(), number);
         let is_kept = history.holds(event.sequence);
         self.sequence = event.sequence;
+        self.times.note(event.unix_ms, event.sequence);
         if is_kept {
             self.order.push_back((event.sequence, topic.clone()));
         }
@@ -175,7 +192,7 @@ impl PartitionLog {
         let policies = &self.policies;
         self.topics
             .entry(topic.clone())
-            .or_insert_with(|| HistoryRing::new(policies.of(topic.as_str()).clone()))
+            .or_insert_with(|| Box::new(HistoryRing::new(topic.clone(), policies)))
     }
 
     fn list_to_expire(&mut self, topic: &Topic) {
@@ -186,6 +203,43 @@ impl PartitionLog {
             history.is_listed_to_expire = true;
             self.expiries.push(Reverse((at, topic.clone())));
         }
+    }
+
+    /// The time of the last event, or of the log's beginning.
+    pub fn last_time(&self) -> u64 {
+        self.times.last()
+    }
+
+    /// The last sequence known to be before a time.
+    pub fn known_before(&self, unix_ms: u64) -> Option<u64> {
+        self.times.known_before(unix_ms)
+    }
+
+    /// Whether the log began after this time.
+    pub fn began_after(&self, unix_ms: u64) -> bool {
+        self.times.began_after(unix_ms)
+    }
+
+    /// The start with a time replaced by the position before it.
+    pub fn located(&self, from: StartFrom) -> StartFrom {
+        match from {
+            StartFrom::Since { unix_ms } => StartFrom::After {
+                epoch: self.epoch,
+                sequence: self.times.before(unix_ms),
+                since: unix_ms,
+            },
+            other => other,
+        }
+    }
+
+    /// Lists all topics anew, without the entries of forgotten topics.
+    fn list_all_to_expire(&mut self) {
+        let entries = self.topics.iter_mut().filter_map(|(topic, history)| {
+            let at = history.expires_at();
+            history.is_listed_to_expire = at.is_some();
+            Some(Reverse((at?, topic.clone())))
+        });
+        self.expiries = entries.collect();
     }
 
     /// Evicts the oldest events until the budget is met, or another partition has older events.
@@ -254,16 +308,17 @@ impl PartitionLog {
     /// Drops all other topics with their history.
     pub fn keep_topics(&mut self, mut is_kept: impl FnMut(&Topic) -> bool) {
         let dropped = self.topics.extract_if(|topic, _| !is_kept(topic));
-        let dropped: Vec<HistoryRing> = dropped.map(|(_, history)| history).collect();
+        let dropped: Vec<Box<HistoryRing>> = dropped.map(|(_, history)| history).collect();
         for history in dropped {
             self.count_out(&history.events().cloned().collect::<Vec<_>>());
+            self.release_topic(history.counted);
         }
         self.tidy();
     }
 
     /// A topic's history; `None` for a forgotten topic, or one without events since the log began.
     pub fn history(&self, topic: &Topic) -> Option<&HistoryRing> {
-        self.topics.get(topic)
+        self.topics.get(topic).map(|history| &**history)
     }
 
     /// Highest last sequence of all forgotten topics. A topic without history may have lost events
@@ -295,14 +350,16 @@ impl PartitionLog {
             topics.sort_unstable();
             topics.dedup();
             let matching = topics.into_iter().filter(|topic| interest.matches_pattern(topic));
-            return matching.filter_map(|topic| self.topics.get_key_value(topic)).collect();
+            let known = matching.filter_map(|topic| self.topics.get_key_value(topic));
+            return known.map(|(topic, history)| (topic, &**history)).collect();
         }
         self.matching(interest)
     }
 
     /// The same for all topics.
     pub fn matching(&self, interest: &Interest) -> Vec<(&Topic, &HistoryRing)> {
-        self.topics.iter().filter(|(topic, _)| interest.matches_pattern(topic)).collect()
+        let all = self.topics.iter().map(|(topic, history)| (topic, &**history));
+        all.filter(|(topic, _)| interest.matches_pattern(topic)).collect()
     }
 
     fn place_after(&self, sequence: u64) -> usize {
@@ -369,13 +426,50 @@ impl PartitionLog {
         false
     }
 
-    /// Records removed events of a topic. Call it after every change of a topic's history.
+    /// Records removed events of a topic, and its own bytes. Call it after every change of a topic's
+    /// history.
     fn note_evictions(&mut self, topic: &Topic) {
         let Some(history) = self.topics.get_mut(topic) else { return };
-        self.evictions = self.evictions.max(history.evicted_at());
+        self.evictions += u64::from(history.was_evicted_at(self.evictions + 1));
         self.evicted_through = self.evicted_through.max(history.evicted_through());
+        let before = history.counted;
+        history.counted = (history.topic_bytes() as u32, history.is_empty());
+        if history.counted != before {
+            let now = history.counted;
+            self.release_topic(before);
+            self.add_topic(now);
+        }
+        let Some(history) = self.topics.get_mut(topic) else { return };
         if history.is_empty() && !std::mem::replace(&mut history.is_listed_idle, true) {
             self.idle.push_back((topic.clone(), history.last()));
+        }
+    }
+
+    fn add_topic(&mut self, (bytes, is_idle): (u32, bool)) {
+        let bytes = bytes as usize;
+        match is_idle {
+            true => {
+                self.idle_bytes += bytes;
+                self.budget.add_idle(bytes);
+            }
+            false => {
+                self.kept_bytes += bytes;
+                self.budget.add(bytes);
+            }
+        }
+    }
+
+    fn release_topic(&mut self, (bytes, is_idle): (u32, bool)) {
+        let bytes = bytes as usize;
+        match is_idle {
+            true => {
+                self.idle_bytes -= bytes;
+                self.budget.release_idle(bytes);
+            }
+            false => {
+                self.kept_bytes -= bytes;
+                self.budget.release(bytes);
+            }
         }
     }
 
@@ -405,6 +499,9 @@ impl PartitionLog {
         if self.order.len() > 2 * self.kept_events + 1024 {
             self.order.retain(kept);
         }
+        if self.expiries.len() > 2 * self.topics.len() + 1024 {
+            self.list_all_to_expire();
+        }
         self.say_oldest();
         self.forget_idle_topics();
     }
@@ -414,7 +511,7 @@ impl PartitionLog {
     fn forget_idle_topics(&mut self) {
         const MAX_LOOKS: usize = 8;
         for _ in 0..MAX_LOOKS {
-            if self.idle.len() <= self.max_idle_topics {
+            if self.idle.len() <= self.max_idle_topics && !self.budget.has_idle_excess() {
                 return;
             }
             let Some((topic, last)) = self.idle.pop_front() else { return };
@@ -422,7 +519,9 @@ impl PartitionLog {
             if !history.is_empty() {
                 history.is_listed_idle = false;
             } else if history.last() == last {
+                let counted = history.counted;
                 self.topics.remove(&topic);
+                self.release_topic(counted);
                 self.forgotten_through = self.forgotten_through.max(last);
                 self.evicted_through = self.evicted_through.max(last);
             } else {
@@ -442,6 +541,7 @@ impl PartitionLog {
 impl Drop for PartitionLog {
     fn drop(&mut self) {
         self.budget.release(self.kept_bytes);
+        self.budget.release_idle(self.idle_bytes);
         self.budget.set_oldest(self.partition, None);
     }
 }

@@ -36,7 +36,10 @@ impl Page<'_> {
     fn visit(&mut self, sequence: u64, event: Option<&Arc<SequencedEvent>>) -> bool {
         self.through = sequence;
         self.visits_left -= 1;
-        if let Some(event) = event.filter(|event| self.interest.types.wants(event)) {
+        let is_wanted = |event: &&Arc<SequencedEvent>| {
+            event.unix_ms >= self.rest.since && self.interest.types.wants(event)
+        };
+        if let Some(event) = event.filter(is_wanted) {
             self.bytes_left = self.bytes_left.saturating_sub(event.stream_bytes());
             self.events.push(event.clone());
         }
@@ -69,14 +72,16 @@ impl PartitionLog {
             return self.live_replay();
         };
         let (events, bytes_left, through) = (Vec::new(), max_bytes.max(1), rest.sequence);
-        let visits_left = MAX_VISITED;
+        // A replay without a bound comes in one page.
+        let max_visits = if max_bytes == usize::MAX { usize::MAX } else { MAX_VISITED };
+        let visits_left = max_visits;
         let mut page = Page { interest, rest, events, bytes_left, visits_left, through };
         let is_whole = match interest.patterns.is_empty() {
             true => self.visit_named(&mut page),
             false => self.visit_all(&mut page),
         };
         let left = page.visits_left;
-        self.visits += MAX_VISITED - left;
+        self.visits += max_visits - left;
         let head = if is_whole { self.sequence } else { page.through };
         let next = Rest { sequence: head, told: self.evictions, ..rest };
         let is_at_start = missed.as_ref().is_some_and(|one| one.reason == MissedReason::Epoch)
@@ -103,26 +108,36 @@ impl PartitionLog {
     /// The range of a page, and the events missed before it. None for a live start.
     fn begin_page(&self, interest: &Interest, from: StartFrom) -> Option<(Rest, Option<Missed>)> {
         let (epoch, head) = (self.epoch, self.sequence);
-        let rest = |begun, sequence| Rest { begun, epoch, sequence, head, told: self.evictions };
+        let rest = |begun, sequence, since| Rest {
+            begun,
+            epoch,
+            sequence,
+            head,
+            since,
+            told: self.evictions,
+        };
         // This log has never given out a cursor past its head.
         let is_foreign = |of, sequence| of != epoch || sequence > head;
         let foreign = Missed { reason: MissedReason::Epoch, topics: Vec::new() };
-        Some(match from {
-            StartFrom::Live => return None,
-            StartFrom::Snapshot => (rest(Begun::Snapshot, 0), None),
-            StartFrom::Earliest => (rest(Begun::Earliest, 0), None),
-            StartFrom::After { epoch, sequence } if is_foreign(epoch, sequence) => {
-                (rest(Begun::Earliest, 0), Some(foreign))
+        let began_later = matches!(from, StartFrom::Since { unix_ms } if self.began_after(unix_ms));
+        let unknown = Missed { reason: MissedReason::History, topics: Vec::new() };
+        Some(match self.located(from) {
+            StartFrom::Live | StartFrom::Since { .. } => return None,
+            StartFrom::Snapshot => (rest(Begun::Snapshot, 0, 0), None),
+            StartFrom::Earliest => (rest(Begun::Earliest, 0, 0), None),
+            StartFrom::After { epoch, sequence, since } if is_foreign(epoch, sequence) => {
+                (rest(Begun::Earliest, 0, since), Some(foreign))
             }
             StartFrom::Continue(rest_of) if is_foreign(rest_of.epoch, rest_of.sequence) => {
-                (rest(Begun::Earliest, 0), Some(foreign))
+                (rest(Begun::Earliest, 0, 0), Some(foreign))
             }
-            StartFrom::After { sequence, .. } => {
+            StartFrom::After { sequence, since, .. } if began_later => {
+                (rest(Begun::After, sequence, since), Some(unknown))
+            }
+            StartFrom::After { sequence, since, .. } => {
                 let lacks = |history: &HistoryRing| history.has_lost(sequence, &interest.types, 0);
-                (
-                    rest(Begun::After, sequence),
-                    self.missed_since(interest, sequence, sequence, lacks),
-                )
+                let missed = self.missed_since(interest, sequence, sequence, lacks);
+                (rest(Begun::After, sequence, since), missed)
             }
             // Earlier pages have told the losses before the replay.
             StartFrom::Continue(rest) => {
@@ -136,7 +151,7 @@ impl PartitionLog {
 
     /// Visits the events of the named topics, merged by sequence. Returns whether it visited all.
     fn visit_named(&self, page: &mut Page<'_>) -> bool {
-        let histories = page.interest.topics.iter().filter_map(|topic| self.topics.get(topic));
+        let histories = page.interest.topics.iter().filter_map(|topic| self.history(topic));
         let mut sources: Vec<_> = histories
             .map(|history| history.after(page.rest.after_in(history)).peekable())
             .collect();
@@ -164,7 +179,7 @@ impl PartitionLog {
         while let Some((sequence, topic)) = places.next() {
             let history = *wanted.entry(topic).or_insert_with(|| {
                 let is_wanted = named.contains(topic) || page.interest.matches_pattern(topic);
-                self.topics.get(topic).filter(|_| is_wanted)
+                self.history(topic).filter(|_| is_wanted)
             });
             let history = history.filter(|history| *sequence > page.rest.after_in(history));
             let event = history.and_then(|history| history.get(*sequence));
@@ -189,7 +204,7 @@ impl PartitionLog {
         }
         let has_forgotten = self.forgotten_through > forgotten_after;
         let exact = interest.topics.iter();
-        let exact = exact.filter(|topic| self.topics.get(*topic).map_or(has_forgotten, &lacks));
+        let exact = exact.filter(|topic| self.history(topic).map_or(has_forgotten, &lacks));
         // A stream without patterns needs no scan of all topics.
         let all = (!interest.patterns.is_empty()).then_some(&self.topics);
         let by_pattern = all.into_iter().flatten();

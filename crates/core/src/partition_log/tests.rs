@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    interest::{StartFrom, TypeFilter},
+    interest::TypeFilter,
     pattern_set::PatternSet,
     policy::{Conflate, Policy},
     testing,
@@ -13,11 +13,11 @@ use crate::{
 
 const EPOCH: Epoch = Epoch::new(1);
 
-/// No bound on a page.
+/// No bound on a page, neither in bytes nor in visits.
 const WHOLE: usize = usize::MAX;
 
 fn after(sequence: u64) -> StartFrom {
-    StartFrom::After { epoch: EPOCH, sequence }
+    StartFrom::After { epoch: EPOCH, sequence, since: 0 }
 }
 
 fn keep_all() -> Policy {
@@ -26,7 +26,7 @@ fn keep_all() -> Policy {
 
 fn log(policy: &Policy, partition: u16, budget: &Arc<HistoryBudget>) -> PartitionLog {
     let policies = Arc::new(Policies::new(policy.clone(), Vec::new()));
-    PartitionLog::new(EPOCH, partition, 0, policies, budget.clone(), 2)
+    PartitionLog::new(EPOCH, partition, 0, 0, policies, budget.clone(), 2)
 }
 
 fn append(log: &mut PartitionLog, topic: &str, now: Instant) -> Option<u16> {
@@ -54,7 +54,10 @@ fn sequences(replay: &Replay) -> Vec<u64> {
 fn the_budget_evicts_the_oldest_events_of_all_partitions() {
     let (policy, now) = (keep_all(), Instant::now());
     let size = testing::sequenced("a", 1, None, &testing::policy(Conflate::None)).size_bytes();
-    let budget = Arc::new(HistoryBudget::new(20 * size + 50, 2, now));
+    let policies = Policies::new(policy.clone(), Vec::new());
+    let topic_size = HistoryRing::new(Topic::parse("a").unwrap(), &policies).topic_bytes();
+    let max_bytes = 20 * size + 2 * topic_size + 50;
+    let budget = Arc::new(HistoryBudget::new(max_bytes, 2, now));
     let (mut old, mut new) = (log(&policy, 0, &budget), log(&policy, 1, &budget));
     let at = |millis| now + Duration::from_millis(millis);
     (0..10).for_each(|millis| assert_eq!(append(&mut old, "a", at(millis)), None));
@@ -63,7 +66,7 @@ fn the_budget_evicts_the_oldest_events_of_all_partitions() {
     assert_eq!(append(&mut new, "b", at(20)), Some(0));
     assert_eq!(append(&mut new, "b", at(21)), None);
     old.trim();
-    assert!(budget.used_bytes() <= 20 * size + 50);
+    assert!(budget.used_bytes() <= max_bytes);
     let replay = old.page(&interest(&["a"], &[]), after(1), WHOLE, at(30));
     assert_eq!(sequences(&replay), (3..=10).collect::<Vec<_>>());
     assert_eq!(replay.missed.unwrap().topics.len(), 1);
@@ -180,7 +183,7 @@ fn a_filter_that_matches_nothing_visits_a_bounded_number_of_events_a_page() {
         let mut from = StartFrom::Earliest;
         let mut count = 0;
         loop {
-            let page = log.page(&interest, from, WHOLE, now);
+            let page = log.page(&interest, from, WHOLE - 1, now);
             count += 1;
             let visits = log.take_visits();
             assert!(visits <= 4096 && page.events.is_empty(), "{visits} events in one turn");
@@ -222,7 +225,7 @@ fn a_snapshot_in_pages_has_the_conflated_topics_and_then_everything_since() {
     let entries = vec![(Pattern::parse("key:*").unwrap(), latest)];
     let policies = Arc::new(Policies::new(keep_all(), entries));
     let budget = Arc::new(HistoryBudget::new(usize::MAX / 2, 1, now));
-    let mut log = PartitionLog::new(EPOCH, 0, 0, policies, budget, 2);
+    let mut log = PartitionLog::new(EPOCH, 0, 0, 0, policies, budget, 2);
     ["key:a", "plain", "key:b"].iter().for_each(|topic| {
         append(&mut log, topic, now);
     });

@@ -21,7 +21,10 @@ pub const HEARTBEAT: &[u8] = b": heartbeat\n";
 /// id at once, and would miss the event after a cut before the blank line.
 pub fn body(event: &Event, topic_count: usize) -> EventBody {
     let payload = event.data.as_str();
-    let mut text = String::with_capacity(payload.len() + 48);
+    let type_bytes = event.event_type.as_ref().map_or(0, |name| name.len() + "event: \n".len());
+    // The exact size of data on one line: history keeps the text long, so it must have no spare
+    // room.
+    let mut text = String::with_capacity(type_bytes + payload.len() + "data: \n".len());
     if let Some(event_type) = &event.event_type {
         push_line(&mut text, "event", event_type);
     }
@@ -36,7 +39,7 @@ pub fn body(event: &Event, topic_count: usize) -> EventBody {
         key: name(&event.key),
         collapse: name(&event.collapse),
         text: (!is_json && payload.contains('\r')).then(|| payload.into()),
-        lines: text.into(),
+        lines: text.into_boxed_str().into_boxed_bytes().into(),
         data_at,
         is_json,
         topic_count: topic_count.max(1),
@@ -59,7 +62,7 @@ pub fn push_lines(out: &mut Vec<u8>, event: &SequencedEvent) {
 /// Appends an event for a stream with this event's partition only.
 pub fn push_event(out: &mut Vec<u8>, event: &SequencedEvent) {
     push_lines(out, event);
-    let cursor = Cursor::of_event(event.epoch, event.partition, event.sequence);
+    let cursor = Cursor::of_event(event.epoch, event.unix_ms, event.partition, event.sequence);
     write!(Text(out), "id: {cursor}\n\n").expect(ANY_TEXT);
 }
 
@@ -89,10 +92,15 @@ pub fn retry(millis: u64) -> String {
     format!("retry: {millis}\n")
 }
 
-pub fn cursor_text(epoch: Epoch, positions: &Positions) -> String {
+pub fn cursor_text(epoch: Epoch, unix_ms: u64, positions: &Positions) -> String {
     let mut text = String::new();
-    write_cursor(&mut text, epoch, positions).expect(ANY_TEXT);
+    write_cursor(&mut text, epoch, Some(unix_ms), positions).expect(ANY_TEXT);
     text
+}
+
+/// A block with an id only: it dispatches nothing, and moves the client's last id.
+pub fn id_block(id: &str) -> String {
+    format!("id: {id}\n\n")
 }
 
 /// Appends the `id:` line of a stream over several partitions, and the blank line ending the event.
@@ -200,10 +208,10 @@ mod tests {
 
     #[test]
     fn an_event_is_an_id_a_type_and_data_lines() {
-        assert_eq!(encoded(&Event::text("x")), "data: x\nid: 00000001.3:16\n\n");
+        assert_eq!(encoded(&Event::text("x")), "data: x\nid: 00000001~00000gK.3:16\n\n");
         assert_eq!(
             encoded(&Event::text("x").event_type("like")),
-            "event: like\ndata: x\nid: 00000001.3:16\n\n"
+            "event: like\ndata: x\nid: 00000001~00000gK.3:16\n\n"
         );
     }
 
@@ -211,10 +219,10 @@ mod tests {
     fn every_line_end_starts_a_data_line_and_nothing_else_does() {
         assert_eq!(
             encoded(&Event::text("a\nb\r\nc\rd\u{2028}e\u{85}")),
-            "data: a\ndata: b\ndata: c\ndata: d\u{2028}e\u{85}\nid: 00000001.3:16\n\n"
+            "data: a\ndata: b\ndata: c\ndata: d\u{2028}e\u{85}\nid: 00000001~00000gK.3:16\n\n"
         );
-        assert_eq!(encoded(&Event::text("")), "data: \nid: 00000001.3:16\n\n");
-        assert_eq!(encoded(&Event::text("a\n")), "data: a\ndata: \nid: 00000001.3:16\n\n");
+        assert_eq!(encoded(&Event::text("")), "data: \nid: 00000001~00000gK.3:16\n\n");
+        assert_eq!(encoded(&Event::text("a\n")), "data: a\ndata: \nid: 00000001~00000gK.3:16\n\n");
     }
 
     #[test]

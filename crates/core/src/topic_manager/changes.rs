@@ -12,7 +12,7 @@ use std::{
 use crate::{
     batch::WaitingEvent,
     ids::StreamId,
-    interest::{Interest, StartFrom, Topics},
+    interest::{Interest, Topics},
     partition::InterestChange,
     partition_log::Replay,
     pattern_set::{PatternSet, PatternSetId},
@@ -21,7 +21,7 @@ use crate::{
     topic::{Pattern, Topic},
     topic_manager::{
         ManagerState,
-        frame::{Begin, Frame, Frames},
+        frame::{ChangeStep, Frame, Frames},
         streams::{Attachment, Outlet, Slot, SlotRef},
     },
 };
@@ -139,7 +139,13 @@ impl<O: Outlet> ManagerState<O> {
         let Change { add, remove, muted } = change;
         let add: Vec<Pattern> = add.into_iter().map(|name| self.known(name)).collect();
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        let changed = match slot.subscription.changed(&add, &remove, muted, self.spec.limits) {
+        let changed = match slot.subscription.changed(
+            &add,
+            &remove,
+            muted,
+            self.spec.limits,
+            self.spec.partition_count,
+        ) {
             Ok(changed) => changed,
             Err(too_many) => {
                 return self.finished.push((ticket, ChangeOutcome::TooMany(too_many)));
@@ -155,7 +161,7 @@ impl<O: Outlet> ManagerState<O> {
         slot.attachments.split(slot.stream, &slot.subscription, self.spec.partition_count);
         let changed = Arc::new(changed);
         let before = std::mem::replace(&mut slot.subscription, changed.clone());
-        slot.outlet.change(&changed, None);
+        slot.outlet.change(&changed, ChangeStep::Began);
         self.leave_sets(reference, before.patterns.without(&changed.patterns));
         self.join_sets(reference, changed.patterns.without(&before.patterns));
         let Some(slot) = self.streams.get_mut(reference) else { return };
@@ -171,7 +177,7 @@ impl<O: Outlet> ManagerState<O> {
             self.attach(reference, partition, Arc::new(interest));
         }
         // Without new attachments, no answer will come.
-        self.finish_if_attached(reference);
+        self.finish_if_attached(reference, now);
     }
 
     /// The topic's name in the allocation shared with other streams.
@@ -252,9 +258,9 @@ impl<O: Outlet> ManagerState<O> {
         slot.attachments.parts.retain(|one| one.partition != partition || !one.interest.is_empty());
         slot.attachments.parts.push(Attachment { partition, id, interest: interest.clone() });
         self.joining.insert(id, reference);
-        // A live start has no replay, so no pages.
-        let (from, max_bytes) = (StartFrom::Live, 0);
-        let attach = InterestChange::Attach { stream: id, interest, from, max_bytes };
+        let from = slot.subscription.start_of_addition(partition);
+        // In one page: the stream has one replay in pages at most.
+        let attach = InterestChange::Attach { stream: id, interest, from, max_bytes: usize::MAX };
         self.changes[usize::from(partition)].push(attach);
     }
 
@@ -263,25 +269,26 @@ impl<O: Outlet> ManagerState<O> {
         &mut self,
         partition: u16,
         reference: SlotRef,
-        replay: &Replay,
+        replay: Replay,
         now: Instant,
     ) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        // The stream may be new in this partition: live events follow from this position.
-        let begin = Begin { partition, epoch: replay.epoch, head: replay.head };
-        slot.outlet.change(&slot.subscription, Some(begin));
+        // The stream may be new in this partition: live events follow from the replay's head.
+        let step = ChangeStep::Joined { partition, replay: Arc::new(replay) };
+        slot.outlet.change(&slot.subscription, step);
         if let Some(running) = slot.changes.as_mut().and_then(|all| all.running.as_mut()) {
             running.awaited -= 1;
         }
-        self.finish_if_attached(reference);
+        self.finish_if_attached(reference, now);
         self.start_changes(reference, now);
     }
 
     /// Finishes the running change after the last partition's answer.
-    fn finish_if_attached(&mut self, reference: SlotRef) {
+    fn finish_if_attached(&mut self, reference: SlotRef, now: Instant) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         let Some(changes) = &mut slot.changes else { return };
         let Some(running) = changes.running.take_if(|running| running.awaited == 0) else { return };
+        slot.outlet.change(&slot.subscription, ChangeStep::Finished { at: now });
         let names = slot.subscription.names().map(str::to_owned).collect();
         self.finished.push((running.ticket, ChangeOutcome::Changed(names)));
         for gone in running.detach {

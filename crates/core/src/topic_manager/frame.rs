@@ -6,8 +6,8 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use crate::{
-    cursor::Epoch, event::SequencedEvent, ids::StreamId, partition::Interruption,
-    partition_log::Replay, sse::encode,
+    event::SequencedEvent, ids::StreamId, partition::Interruption, partition_log::Replay,
+    sse::encode,
 };
 
 /// The events of one topic sent together, or an interruption. All receiving streams share it.
@@ -21,6 +21,8 @@ pub struct Frame {
     /// The lowest sequence of these events and of all events merged into them; 0 for an
     /// interruption.
     pub oldest: u64,
+    /// The time of the last event, in milliseconds since 1970; 0 for an interruption.
+    pub unix_ms: u64,
     /// The encoded events, with the `id:` lines for streams of this partition only.
     pub bytes: Bytes,
 }
@@ -32,8 +34,9 @@ impl Frame {
         let partition = first.partition;
         let bytes = encode::events(events.iter().map(|event| &**event));
         let oldest = events.iter().map(|event| event.oldest_sequence()).min()?;
+        let unix_ms = events.last()?.unix_ms;
         let events = events.into();
-        Some(Arc::new(Self { partition, interruption: None, oldest, events, bytes }))
+        Some(Arc::new(Self { partition, interruption: None, oldest, events, unix_ms, bytes }))
     }
 
     /// A frame without events: streams receiving it get a gap.
@@ -42,6 +45,7 @@ impl Frame {
             partition: interruption.partition,
             interruption: Some(interruption),
             oldest: 0,
+            unix_ms: 0,
             events: Box::default(),
             bytes: Bytes::new(),
         })
@@ -61,12 +65,15 @@ impl Frame {
 /// All frames for one stream in one turn.
 pub type Frames = SmallVec<[Arc<Frame>; 1]>;
 
-/// An open stream's position in a partition added to it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Begin {
-    pub partition: u16,
-    pub epoch: Epoch,
-    pub head: u64,
+/// A step of a live change, for the stream's connection.
+#[derive(Debug, Clone)]
+pub enum ChangeStep {
+    /// The new subscription is in force for the events to come.
+    Began,
+    /// A partition has attached added topics.
+    Joined { partition: u16, replay: Arc<Replay> },
+    /// All partitions have, at this moment. The stream gets its new id.
+    Finished { at: Instant },
 }
 
 /// The next page of a stream's replay of one partition.
@@ -83,4 +90,6 @@ pub struct Opening {
     pub stream: StreamId,
     /// Ascending by partition.
     pub replays: Vec<(u16, Replay)>,
+    /// When the last partition answered. Later changes of the stream are not part of it.
+    pub at: Instant,
 }

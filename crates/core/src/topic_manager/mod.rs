@@ -20,7 +20,7 @@ use std::{
 use changes::Changes;
 pub use changes::{ChangeOutcome, Ticket};
 use feeds::FeedsByUser;
-pub use frame::{Begin, Frame, Frames, Opening, Page};
+pub use frame::{ChangeStep, Frame, Frames, Opening, Page};
 use slab::Slab;
 use smallvec::SmallVec;
 pub use streams::Outlet;
@@ -367,7 +367,7 @@ impl<O: Outlet> ManagerState<O> {
 
     fn on_attached(&mut self, partition: u16, stream: StreamId, replay: Replay, now: Instant) {
         if let Some(reference) = self.joining.remove(&stream) {
-            return self.on_joined(partition, reference, &replay, now);
+            return self.on_joined(partition, reference, replay, now);
         }
         let Some(reference) = self.streams.find(stream) else { return };
         let Some(slot) = self.streams.get_mut(reference) else { return };
@@ -388,7 +388,7 @@ impl<O: Outlet> ManagerState<O> {
         // Open exactly once, with the answers of all partitions: the first cursor needs a position
         // in each of them.
         if !std::mem::replace(&mut slot.is_open, true) {
-            slot.open(replays);
+            slot.open(replays, now);
         }
         if !slot.queued.is_empty() {
             // A past moment: the frames leave at the end of this turn, in one message.

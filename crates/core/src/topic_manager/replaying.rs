@@ -77,7 +77,7 @@ impl SlotReplay {
 impl<O: Outlet> Slot<O> {
     /// Sends the opening. Over the limit of replays, the stream ends with its first pages: its
     /// client returns and continues.
-    pub(super) fn open(&mut self, replays: &Arc<ReplayLimit>) {
+    pub(super) fn open(&mut self, replays: &Arc<ReplayLimit>, now: Instant) {
         let Some(mut replay) = self.replay.take() else { return };
         let mut opening = take(&mut replay.opening);
         opening.sort_unstable_by_key(|(partition, _)| *partition);
@@ -87,7 +87,7 @@ impl<O: Outlet> Slot<O> {
         };
         replay.parts.iter_mut().for_each(|part| part.next = next(part.partition));
         replay.parts.retain(|part| part.next.is_some());
-        self.outlet.open(Opening { stream: self.stream, replays: opening });
+        self.outlet.open(Opening { stream: self.stream, replays: opening, at: now });
         if replay.parts.is_empty() {
             return;
         }

@@ -19,7 +19,7 @@ use crate::{
     subscription::ResolvedSubscription,
     topic_manager::{
         Changes,
-        frame::{Begin, Frames, Opening, Page},
+        frame::{ChangeStep, Frames, Opening, Page},
     },
 };
 
@@ -38,7 +38,7 @@ pub trait Outlet {
     fn deliver(&self, frames: Frames) -> Result<(), Frames>;
 
     /// The stream's new subscription. With `begin`, its position in an added partition.
-    fn change(&self, subscription: &Arc<ResolvedSubscription>, begin: Option<Begin>);
+    fn change(&self, subscription: &Arc<ResolvedSubscription>, step: ChangeStep);
 
     /// The heartbeat interval has passed without a delivery.
     fn beat(&self);

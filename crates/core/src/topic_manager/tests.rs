@@ -20,7 +20,7 @@ use crate::{
     testing,
     topic::Pattern,
     topic_manager::{
-        Begin, ChangeOutcome, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page,
+        ChangeOutcome, ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page,
     },
 };
 
@@ -32,7 +32,7 @@ enum Mail {
     /// The sequences of each frame.
     Frames(Vec<Vec<u64>>),
     Beat,
-    Change(Option<Begin>),
+    Change,
     End(ShutdownReason),
 }
 
@@ -62,8 +62,8 @@ impl Outlet for Inbox {
         Ok(())
     }
 
-    fn change(&self, _: &Arc<ResolvedSubscription>, begin: Option<Begin>) {
-        self.0.borrow_mut().push(Mail::Change(begin));
+    fn change(&self, _: &Arc<ResolvedSubscription>, _: ChangeStep) {
+        self.0.borrow_mut().push(Mail::Change);
     }
 
     fn beat(&self) {
@@ -255,7 +255,7 @@ fn nothing_is_left_of_streams_that_are_gone() {
 /// A page of partition 0 up to `head`, with more behind it or not.
 fn page(stream: u64, head: u64, has_more: bool) -> Delivery<()> {
     let epoch = Epoch::new(1);
-    let rest = Rest { begun: Begun::After, epoch, sequence: head, head: 9, told: 0 };
+    let rest = Rest { begun: Begun::After, epoch, sequence: head, head: 9, since: 0, told: 0 };
     let next = has_more.then_some(rest);
     let replay = Replay { epoch, start: 0, head, events: Vec::new(), missed: None, next };
     Delivery::Attached { stream, replay }

@@ -16,7 +16,7 @@ use fanfare_core::{
     sse::ShutdownReason,
     subscription::ResolvedSubscription,
     topic::Topic,
-    topic_manager::{Begin, Frames, ManagerSpec, ManagerState, Opening, Page},
+    topic_manager::{ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Page},
 };
 
 use super::support::{LIMITS, cost, event, policy, resolved};
@@ -35,7 +35,7 @@ impl fanfare_core::topic_manager::Outlet for Collected {
         Ok(())
     }
 
-    fn change(&self, _: &Arc<ResolvedSubscription>, _: Option<Begin>) {}
+    fn change(&self, _: &Arc<ResolvedSubscription>, _: ChangeStep) {}
 
     fn beat(&self) {}
 
@@ -85,6 +85,6 @@ fn streams_alike_share_the_frames_of_events_ahead_of_their_tick() {
     assert_eq!(collected.len() as u64, STREAMS);
     let counts = |frames: &Frames| frames.iter().map(|frame| frame.events.len()).sum::<usize>();
     assert!(collected.iter().all(|frames| counts(frames) == 1001), "every stream gets all events");
-    // One encoding takes 32 bytes an event, and one list 8.
-    assert!(cost.bytes_total < 100_000, "{cost:?}");
+    // One encoding takes 40 bytes an event, in a buffer grown by half, and one list 8.
+    assert!(cost.bytes_total < 150_000, "{cost:?}");
 }

@@ -2,11 +2,9 @@
 
 use std::{sync::Arc, time::Instant};
 
-use fanfare_core::{
-    batch::Batch, connection::WorkerContext, policy::Flush, topic::Topic, topic_manager::Frame,
-};
+use fanfare_core::{batch::Batch, policy::Flush, topic::Topic, topic_manager::Frame};
 
-use super::support::{assert_linear, cost, event, open_stream, policy, resolved, take_all};
+use super::support::{assert_linear, cost, event, open_stream, policy, resolved, take_all, worker};
 
 /// The frame of a tick: `count` events with keys of their own, and one merged event.
 fn frame(count: usize) -> Arc<Frame> {
@@ -24,7 +22,7 @@ fn a_stream_counts_merged_events_in_linear_time() {
     assert_linear(500, |count| {
         let frames = [frame(count), frame(1)];
         let (subscription, now) = (resolved(&["a"]), Instant::now());
-        let mut worker = WorkerContext::new();
+        let mut worker = worker();
         let mut stream = open_stream(&subscription, &mut worker, now);
         cost(|| stream.on_frames(&frames, &mut worker, now).unwrap())
     });
@@ -37,7 +35,7 @@ fn streams_alike_share_the_count_of_merged_events() {
     let (first, now) = ([frame(1)], Instant::now());
     let frames = [frame(count)];
     let subscription = resolved(&["a"]);
-    let mut worker = WorkerContext::new();
+    let mut worker = worker();
     let mut streams: Vec<_> =
         (0..3).map(|_| open_stream(&subscription, &mut worker, now)).collect();
     for stream in &mut streams {

@@ -5,5 +5,6 @@
 
 mod ahead;
 mod collapse;
+mod history;
 mod patterns;
 mod support;

@@ -18,6 +18,7 @@ use fanfare_core::{
     subscription::{ResolvedSubscription, StreamLimits, Subscription},
     topic::Topic,
     topic_manager::Opening,
+    wall_clock::WallClock,
 };
 
 /// Wide limits: the tests measure the cost of large streams.
@@ -63,6 +64,7 @@ pub fn event(
         epoch: Epoch::new(1),
         sequence,
         published_at: Instant::now(),
+        unix_ms: 0,
         policy: policy.clone(),
         body: Arc::new(EventBody {
             event_type: None,
@@ -78,6 +80,14 @@ pub fn event(
     })
 }
 
+fn clock() -> Arc<WallClock> {
+    Arc::new(WallClock::new(Instant::now(), 0))
+}
+
+pub fn worker() -> WorkerContext {
+    WorkerContext::new(clock())
+}
+
 pub fn partition_spec(partition: u16, policy: Policy, max_history_bytes: usize) -> PartitionSpec {
     let budget = || Arc::new(IdBudget::new(1_000_000));
     PartitionSpec {
@@ -85,6 +95,8 @@ pub fn partition_spec(partition: u16, policy: Policy, max_history_bytes: usize) 
         epoch: Epoch::new(1),
         policies: Arc::new(Policies::new(policy, Vec::new())),
         budget: Arc::new(HistoryBudget::new(max_history_bytes, 16, Instant::now())),
+        clock: clock(),
+        started_ms: 0,
         max_idle_topics: 1_000_000,
         idempotency_window: Duration::from_secs(300),
         remembered: budget(),
@@ -125,7 +137,8 @@ pub fn open_stream(
         missed: None,
         next: None,
     };
-    stream.on_opened(Opening { stream: 1, replays: vec![(0, replay)] }, "1", 0);
+    let opening = Opening { stream: 1, replays: vec![(0, replay)], at: now };
+    stream.on_opened(opening, "1", worker, now);
     take_all(&mut stream, worker, now);
     stream
 }

@@ -18,6 +18,7 @@ use fanfare_core::{
     policy::{Conflate, Policies, Policy},
     sse::encode,
     topic::Topic,
+    wall_clock::WallClock,
 };
 
 /// One topic's log.
@@ -42,6 +43,9 @@ pub struct InstanceLine {
     pub generation: u64,
     pub is_up: bool,
     pub channels: BTreeSet<Channel>,
+    /// The highest sequence known to the instance, and its epoch. It survives the connection.
+    pub known: u64,
+    pub known_epoch: u64,
     /// In flight to the model Redis.
     pub requests: VecDeque<LogRequest>,
     /// In flight to the instance.
@@ -50,6 +54,7 @@ pub struct InstanceLine {
 
 /// A partition in the model Redis.
 pub struct RedisPartition {
+    clock: Arc<WallClock>,
     epoch: u64,
     /// Earlier epochs of the same sequences.
     earlier_epochs: Vec<u64>,
@@ -64,8 +69,9 @@ pub struct RedisPartition {
 }
 
 impl RedisPartition {
-    pub fn new(instances: usize) -> Self {
+    pub fn new(instances: usize, clock: Arc<WallClock>) -> Self {
         Self {
+            clock,
             epoch: 1,
             earlier_epochs: Vec::new(),
             epoch_began_after: 0,
@@ -93,12 +99,7 @@ impl RedisPartition {
     /// sequences. Returns the last kept sequence.
     pub fn fail_over(&mut self, lost: u64) -> u64 {
         let kept = self.sequence.saturating_sub(lost);
-        for log in self.topics.values_mut() {
-            log.events.retain(|event| event.sequence <= kept);
-            if log.last > kept {
-                log.last = log.events.last().map_or(log.evicted_through, |event| event.sequence);
-            }
-        }
+        self.cut(kept);
         let server = format!("server {}", self.lineage.len());
         self.lineage.insert(0, Era { server, began_after: kept });
         self.sequence = kept + 1000;
@@ -106,12 +107,67 @@ impl RedisPartition {
         kept
     }
 
+    /// The same server goes back to earlier data, and gives out sequences a second time. It keeps at
+    /// least one sequence less than each instance knows. Returns the last kept sequence.
+    pub fn go_back(&mut self, lost: u64) -> Option<u64> {
+        let known = self.lines.iter().map(|line| {
+            let is_present =
+                line.known_epoch == self.epoch || self.earlier_epochs.contains(&line.known_epoch);
+            if is_present { line.known } else { 0 }
+        });
+        let kept = known.min()?.checked_sub(lost + 1)?;
+        self.cut(kept);
+        self.sequence = kept;
+        Some(kept)
+    }
+
+    /// Drops all events after a sequence.
+    fn cut(&mut self, kept: u64) {
+        for log in self.topics.values_mut() {
+            log.events.retain(|event| event.sequence <= kept);
+            if log.last > kept {
+                log.last = log.events.last().map_or(log.evicted_through, |event| event.sequence);
+            }
+        }
+    }
+
+    /// An instance passes the highest sequence known to it with every call of the publish script:
+    /// the script notices a server gone back.
+    pub fn check_sequence(&mut self, instance: usize) {
+        let line = &mut self.lines[instance];
+        let is_known =
+            line.known_epoch == self.epoch || self.earlier_epochs.contains(&line.known_epoch);
+        if is_known && self.sequence < line.known {
+            self.epoch += 1;
+            self.epoch_began_after = 0;
+            self.earlier_epochs.clear();
+        }
+    }
+
+    /// An instance learns of a sequence.
+    pub fn note(&mut self, instance: usize, epoch: u64, sequence: u64) {
+        let is_present = |known: u64| {
+            known == epoch || epoch == self.epoch && self.earlier_epochs.contains(&known)
+        };
+        let line = &mut self.lines[instance];
+        let before = if is_present(line.known_epoch) { line.known } else { 0 };
+        (line.known_epoch, line.known) = (epoch, before.max(sequence));
+    }
+
     pub fn connect(&mut self, instance: usize, acknowledged: Option<Acknowledged>) {
         let line = &mut self.lines[instance];
         let generation = line.generation + 1;
         let news =
             VecDeque::from([ModelPush::Update(LogUpdate::LinkUp { generation, acknowledged })]);
-        *line = InstanceLine { generation, is_up: true, news, ..InstanceLine::default() };
+        let (known, known_epoch) = (line.known, line.known_epoch);
+        *line = InstanceLine {
+            generation,
+            is_up: true,
+            news,
+            known,
+            known_epoch,
+            ..InstanceLine::default()
+        };
     }
 
     /// Loses all messages in flight.
@@ -119,7 +175,8 @@ impl RedisPartition {
         let line = &mut self.lines[instance];
         let generation = line.generation;
         let news = VecDeque::from([ModelPush::Update(LogUpdate::LinkDown)]);
-        *line = InstanceLine { generation, news, ..InstanceLine::default() };
+        let (known, known_epoch) = (line.known, line.known_epoch);
+        *line = InstanceLine { generation, news, known, known_epoch, ..InstanceLine::default() };
     }
 
     pub fn publish(&mut self, topic: &Topic, event: &Event, policy: &Policy, now: Instant) -> u64 {
@@ -173,6 +230,7 @@ impl RedisPartition {
             sequence: self.sequence,
             previous: log.last,
             published_at: now,
+            unix_ms: self.clock.at(now),
             topic: topic.clone(),
             body,
         };
@@ -223,11 +281,11 @@ impl RedisPartition {
                     .min(head.sequence);
                 LogUpdate::Read { purpose, head, through, topics }
             }
-            LogRequest::Renew { epoch, above } => {
+            LogRequest::Renew { epoch, above, known } => {
                 if epoch.number() == self.epoch {
                     self.epoch = self.epoch.max(above.number()) + 1;
                     self.earlier_epochs.clear();
-                    self.epoch_began_after = self.sequence;
+                    self.epoch_began_after = if self.sequence < known { 0 } else { self.sequence };
                 }
                 let epoch_began_after = self.epoch_began_after;
                 let epoch = Epoch::new(self.epoch);
@@ -267,6 +325,11 @@ impl RedisPartition {
         if self.epoch < latest {
             self.earlier_epochs.insert(0, self.epoch);
             (self.epoch, self.epoch_began_after) = (latest, self.sequence);
+        }
+        for instance in 0..self.lines.len() {
+            if self.lines[instance].is_up {
+                self.check_sequence(instance);
+            }
         }
         let head = self.head();
         for line in self.lines.iter_mut().filter(|line| line.is_up) {

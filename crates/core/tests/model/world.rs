@@ -24,6 +24,7 @@ use fanfare_core::{
     ids::StreamId,
     partition::{MemoryPartition, PartitionSpec, PartitionState, Replica, ReplicaSpec},
     topic_manager::{ManagerSpec, ManagerState, Ticket},
+    wall_clock::WallClock,
 };
 use rand::{RngExt, rngs::StdRng};
 
@@ -45,6 +46,8 @@ use crate::settings::{ModelSettings, PARTITIONS};
 
 const MANAGERS: usize = 2;
 const CLIENTS: usize = 4;
+/// The time of day at the start, in milliseconds since 1970.
+const START_MS: u64 = 1_000_000;
 const MAILBOX: usize = 2;
 
 const TOPICS: [&str; 10] = [
@@ -190,6 +193,7 @@ impl World {
         let now = Instant::now();
         let epoch = Epoch::new(rng.random());
         let policies = Arc::new(settings.policies());
+        let clock = Arc::new(WallClock::new(now, START_MS));
         let manager_spec = settings.manager(now);
         // With Redis, memory is a cache: every size must deliver the same events.
         let max_bytes = if has_redis { settings.cache_bytes } else { usize::MAX / 2 };
@@ -199,6 +203,8 @@ impl World {
                 epoch,
                 policies: policies.clone(),
                 budget: budget.clone(),
+                clock: clock.clone(),
+                started_ms: START_MS,
                 max_idle_topics: if has_redis { settings.max_idle_topics } else { 100 },
                 idempotency_window: Duration::from_secs(300),
                 remembered: Arc::new(IdBudget::new(10_000)),
@@ -221,7 +227,9 @@ impl World {
             (0..PARTITIONS).map(|number| partition(number, &budget)).collect()
         };
         let redis = has_redis.then(|| ModelRedis {
-            partitions: (0..PARTITIONS).map(|_| RedisPartition::new(MANAGERS)).collect(),
+            partitions: (0..PARTITIONS)
+                .map(|_| RedisPartition::new(MANAGERS, clock.clone()))
+                .collect(),
             policies: settings.policies(),
             acknowledged: vec![vec![None; usize::from(PARTITIONS)]; MANAGERS],
             loses_pushes: rng.random_bool(0.3),
@@ -263,7 +271,7 @@ impl World {
             streams: BTreeMap::new(),
             reference: Reference::new(settings.policies()),
             settings,
-            worker: WorkerContext::new(),
+            worker: WorkerContext::new(clock),
             next_stream: 1,
             totals: ModelTotals::default(),
             rng,

@@ -15,7 +15,10 @@ use std::{
 };
 
 use actix::Recipient;
-use fanfare_core::log::{LogRequest, LogUpdate, PartitionHead, Replicas};
+use fanfare_core::{
+    cursor::{Epoch, IN_ANOTHER_EPOCH},
+    log::{LogRequest, LogUpdate, PartitionHead, Replicas},
+};
 use futures_util::future::{BoxFuture, join_all};
 use redis::{
     AsyncConnectionConfig, Cmd, Pipeline, RedisError, Value,
@@ -99,6 +102,8 @@ struct NodeLink {
     calls: VecDeque<LinkCall>,
     /// The pipeline in flight.
     sent: Option<Sent>,
+    /// The epoch and sequence of each partition's last push.
+    last_pushed: BTreeMap<u16, (Epoch, u64)>,
     /// Partitions with a rename call queued or in flight.
     renaming: HashSet<u16>,
     /// Redis has lost the scripts: load them before the next calls.
@@ -165,6 +170,7 @@ impl NodeLink {
             clock: Clock::local(),
             calls: VecDeque::new(),
             sent: None,
+            last_pushed: BTreeMap::new(),
             renaming: HashSet::new(),
             must_load: false,
             pause_until: None,
@@ -301,6 +307,7 @@ impl NodeLink {
             }
             let value = answers[1].clone();
             let (head, clock, _) = script::head(value)?;
+            clock.set(&self.spec.settings.clock);
             self.clock = clock;
             heads.push((*partition, head));
         }
@@ -312,6 +319,24 @@ impl NodeLink {
         let latest = self.spec.settings.epochs.latest().to_string();
         let words = words(["rename", &latest]);
         script::read_call(&self.read_sha, &self.names[&partition], &[], &words)
+    }
+
+    /// Checks the order of a push. Redis pushes in the order of sequences, also on two channels. A
+    /// lower sequence shows a server gone back to earlier data: it gives out sequences a second
+    /// time. A new epoch separates them.
+    pub(super) fn note_push(&mut self, partition: u16, epoch: Epoch, sequence: u64) {
+        let last = self.last_pushed.insert(partition, (epoch, sequence));
+        if last.is_none_or(|last| last.0 != epoch || last.1 <= sequence) {
+            return;
+        }
+        tracing::warn!(partition, "Redis went back to earlier data; a new epoch begins");
+        let Some(names) = self.names.get(&partition) else { return };
+        // Above any sequence: Redis may be past the highest known one again.
+        let (epoch, known) = (epoch.number().to_string(), IN_ANOTHER_EPOCH.to_string());
+        let words = words(["renew", &epoch, "0", &known]);
+        let commands = vec![script::read_call(&self.read_sha, names, &[], &words)];
+        let asked = ExpectedAnswer::Head { purpose: None };
+        self.calls.push_back(LinkCall { partition, commands, asked });
     }
 
     /// Queues the renaming of the partitions behind the latest epoch. A cursor has room for one.
@@ -336,7 +361,8 @@ impl NodeLink {
     }
 
     fn note_epoch(&self, partition: u16, head: &PartitionHead) {
-        self.spec.settings.epochs.note(partition, head.epoch.number());
+        let PartitionHead { epoch, earlier_epochs, sequence, .. } = head;
+        self.spec.settings.epochs.note(partition, *epoch, earlier_epochs, *sequence);
     }
 
     /// Sends a probe to find a dead connection, and queries the head of every partition.

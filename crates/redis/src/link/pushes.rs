@@ -91,6 +91,15 @@ impl NodeLink {
             tracing::error!(channel = &*channel, %error, "event skipped");
             None
         });
+        match &news {
+            Some(LogUpdate::Event(event)) => {
+                self.note_push(partition, event.epoch, event.sequence);
+            }
+            Some(LogUpdate::FannedOut(events)) => events
+                .iter()
+                .for_each(|event| self.note_push(partition, event.epoch, event.sequence)),
+            _ => {}
+        }
         self.news.entry(partition).or_default().extend(news);
         Ok(())
     }

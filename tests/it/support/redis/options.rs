@@ -34,6 +34,8 @@ impl Options {
             ("logfile", LOG_FILE.to_owned()),
             ("bind", "127.0.0.1".to_owned()),
             ("save", String::new()),
+            // For `DEBUG RELOAD`.
+            ("enable-debug-command", "local".to_owned()),
             // By default a master waits five seconds for further replicas.
             ("repl-diskless-sync-delay", "0".to_owned()),
         ];

@@ -30,9 +30,9 @@ impl<P> Replica<P> {
             }
         }
         for waiting in &self.waiting {
-            let after = match waiting.from {
+            let after = match self.located(waiting.from) {
                 StartFrom::Live => continue,
-                StartFrom::After { epoch, sequence }
+                StartFrom::After { epoch, sequence, .. }
                 | StartFrom::Continue(Rest { epoch, sequence, .. })
                     if self.present_epoch(epoch) == self.log.epoch() =>
                 {
@@ -89,10 +89,10 @@ impl<P> Replica<P> {
         let changed = Arc::new(ChangedTopics { changed, head: head.sequence });
         let mut all = std::mem::take(&mut self.waiting);
         for waiting in &mut all {
-            let from = match waiting.from {
+            let from = match self.located(waiting.from) {
                 // Only a cursor of this log counts. For a foreign one, the stream gets all events
                 // left in history.
-                StartFrom::After { epoch, sequence }
+                StartFrom::After { epoch, sequence, .. }
                 | StartFrom::Continue(Rest { epoch, sequence, .. })
                     if self.present_epoch(epoch) == head.epoch && sequence <= head.sequence =>
                 {

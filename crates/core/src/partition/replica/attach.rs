@@ -127,15 +127,7 @@ impl<P> Replica<P> {
     /// Decides about one waiting stream.
     pub(super) fn judge(&self, waiting: &PendingAttach) -> AttachVerdict {
         let PendingAttach { interest, from, .. } = waiting;
-        let from = &match *from {
-            StartFrom::After { epoch, sequence } => {
-                StartFrom::After { epoch: self.present_epoch(epoch), sequence }
-            }
-            StartFrom::Continue(rest) => {
-                StartFrom::Continue(Rest { epoch: self.present_epoch(rest.epoch), ..rest })
-            }
-            from => from,
-        };
+        let from = self.located(*from);
         // 1. All channels are confirmed. Before, the stream could miss an event without a trace.
         if waiting.asked.is_some()
             || channels_of(interest).any(|channel| self.coverage.since(&channel).is_none())
@@ -143,12 +135,18 @@ impl<P> Replica<P> {
             return AttachVerdict::Waits;
         }
         // 2. The stream's start: the sequence before its first event.
-        let (position, begun) = match *from {
-            StartFrom::Live => return AttachVerdict::Begins(self.log.live_replay(), Told::new()),
-            StartFrom::Snapshot => (None, Begun::Snapshot),
-            StartFrom::Earliest => (None, Begun::Earliest),
-            StartFrom::After { epoch, sequence } => (Some((epoch, sequence)), Begun::After),
-            StartFrom::Continue(rest) => (Some((rest.epoch, rest.sequence)), rest.begun),
+        let (position, begun, since) = match from {
+            StartFrom::Live | StartFrom::Since { .. } => {
+                return AttachVerdict::Begins(self.log.live_replay(), Told::new());
+            }
+            StartFrom::Snapshot => (None, Begun::Snapshot, 0),
+            StartFrom::Earliest => (None, Begun::Earliest, 0),
+            StartFrom::After { epoch, sequence, since } => {
+                (Some((epoch, sequence)), Begun::After, since)
+            }
+            StartFrom::Continue(rest) => {
+                (Some((rest.epoch, rest.sequence)), rest.begun, rest.since)
+            }
         };
         // The cursor is ahead of this replica. Another instance may have been faster: ask for the
         // head before calling the cursor foreign.
@@ -169,7 +167,7 @@ impl<P> Replica<P> {
             StartFrom::Continue(rest) => rest.told,
             _ => 0,
         };
-        let rest = Rest { begun, epoch: present.0, sequence: after, head, told };
+        let rest = Rest { begun, epoch: present.0, sequence: after, head, since, told };
         // 3. The topics with possibly missing events. Patterns may need a list from the log.
         if self.needs_changes(waiting, after) {
             return AttachVerdict::NeedsChanges { after };
@@ -186,7 +184,10 @@ impl<P> Replica<P> {
         let missed = match from {
             _ if is_foreign => Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() }),
             StartFrom::After { .. } | StartFrom::Continue(_) => missed,
-            StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => None,
+            StartFrom::Live
+            | StartFrom::Snapshot
+            | StartFrom::Earliest
+            | StartFrom::Since { .. } => None,
         };
         let is_at_start = is_foreign || matches!(from, StartFrom::Earliest | StartFrom::Snapshot);
         let page = self.page_of(&topics, waiting, rest, is_at_start);
@@ -281,6 +282,24 @@ impl<P> Replica<P> {
         Replay { epoch, start, head, events, missed: None, next }
     }
 
+    /// A start with the present name of its epoch, and with a time replaced by a position before it.
+    /// This replica knows the times of its own events; an earlier time stands for the whole history.
+    pub(super) fn located(&self, from: StartFrom) -> StartFrom {
+        match from {
+            StartFrom::After { epoch, sequence, since } => {
+                StartFrom::After { epoch: self.present_epoch(epoch), sequence, since }
+            }
+            StartFrom::Since { unix_ms } => {
+                let sequence = self.log.known_before(unix_ms).unwrap_or(0);
+                StartFrom::After { epoch: self.log.epoch(), sequence, since: unix_ms }
+            }
+            StartFrom::Continue(rest) => {
+                StartFrom::Continue(Rest { epoch: self.present_epoch(rest.epoch), ..rest })
+            }
+            other => other,
+        }
+    }
+
     /// The missing events of a page, for the stream's gap, and all losses so far: later pages do not
     /// tell them again.
     fn losses(
@@ -301,7 +320,14 @@ impl<P> Replica<P> {
             topic.read.map_or(here, |read| read.lost_through.max(here))
         };
         let lost = topics.iter().map(|topic| (topic, lost_through(topic)));
-        let lost: Vec<_> = lost.filter(|(topic, lost)| *lost > topic.from).collect();
+        // An event after the loss, but from before the time: nothing since the time is lost.
+        let is_older = |topic: &ReplayTopic<'_>, lost: u64| {
+            let read = topic.read.into_iter().flat_map(|read| &read.events);
+            let history = topic.history.into_iter().flat_map(HistoryRing::events);
+            read.chain(history).any(|event| event.sequence > lost && event.unix_ms < rest.since)
+        };
+        let lost = lost.filter(|(topic, lost)| *lost > topic.from && !is_older(topic, *lost));
+        let lost: Vec<_> = lost.collect();
         let is_new = |(topic, lost): &&(&ReplayTopic<'_>, u64)| {
             waiting.told.get(topic.topic).is_none_or(|told| told < lost)
         };

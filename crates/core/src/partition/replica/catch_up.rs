@@ -122,6 +122,8 @@ impl<P> Replica<P> {
         self.is_known = true;
         self.earlier_epochs.clone_from(&head.earlier_epochs);
         self.replace_log(head.epoch, head.sequence);
+        // It may be of an ended epoch.
+        self.highest = head.sequence;
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.coverage.confirm_all(head.sequence);
         let held = self.take_held();
@@ -207,7 +209,9 @@ impl<P> Replica<P> {
         };
         // Several answers may show the same loss: one request is enough.
         if !replace(&mut catching_up.is_renewing, true) {
-            self.requests.push(LogRequest::Renew { epoch: head.epoch, above: self.log.epoch() });
+            let known = self.highest.max(self.log.sequence());
+            let above = self.log.epoch();
+            self.requests.push(LogRequest::Renew { epoch: head.epoch, above, known });
         }
         self.link = LinkState::CatchingUp(catching_up);
     }
@@ -218,6 +222,8 @@ impl<P> Replica<P> {
         let acknowledged = self.acknowledged.as_ref();
         let acknowledged = acknowledged
             .filter(|one| one.epoch == head.epoch || head.earlier_epochs.contains(&one.epoch));
+        // A lower head proves nothing: pushes newer than an answer may come before it. The log
+        // itself notices that it went back.
         self.server.as_ref().is_some_and(|server| has_lost(head, server, highest))
             || acknowledged.is_some_and(|one| has_lost(head, &one.server, one.sequence))
     }
@@ -232,6 +238,7 @@ impl<P> Replica<P> {
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.highest = after;
         self.cut = after;
+        self.told_through = head.sequence;
         self.coverage.restart(after);
         // The answers name sequences of the old epoch.
         self.ask_anew();
@@ -285,7 +292,7 @@ impl<P> Replica<P> {
             .filter(|(_, last, known)| last > known)
             .map(|(topic, _, known)| (topic.clone(), known))
             .collect();
-        if changed.forgotten_through > self.cut {
+        if changed.forgotten_through > self.cut.max(self.told_through) {
             // The list may lack topics changed since the cut, so all streams get a gap.
             self.interrupt(Some(MissedReason::History), Vec::new(), None);
         }
@@ -313,7 +320,9 @@ impl<P> Replica<P> {
             if lost_through > known {
                 // Record the loss in the history: streams resuming later miss these events too.
                 self.merge(&read.topic, Vec::new(), lost_through);
-                lost.push(read.topic.clone());
+                if lost_through > self.told_through {
+                    lost.push(read.topic.clone());
+                }
             }
             // Events after the head are also held pushes. They follow after the cut.
             let wanted = known + 1..=head.sequence;

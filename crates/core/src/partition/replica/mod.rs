@@ -102,6 +102,8 @@ pub struct Replica<P> {
     highest: u64,
     /// The last cut: the replica has handled every change up to this sequence.
     cut: u64,
+    /// The epoch's gap has told the streams of all events lost up to this sequence.
+    told_through: u64,
     coverage: Coverage,
     waiting: Vec<PendingAttach>,
     /// Streams between two pages of their replay, not attached yet, with the losses told so far.
@@ -125,7 +127,7 @@ pub struct Replica<P> {
 impl<P> Replica<P> {
     pub fn new(spec: ReplicaSpec) -> Self {
         Self {
-            log: spec.partition.log(spec.partition.epoch, 0),
+            log: spec.partition.log(spec.partition.epoch, 0, 0),
             is_known: false,
             earlier_epochs: Vec::new(),
             link: LinkState::default(),
@@ -134,6 +136,7 @@ impl<P> Replica<P> {
             acknowledged: None,
             highest: 0,
             cut: 0,
+            told_through: 0,
             coverage: Coverage::default(),
             overflowed: BTreeSet::new(),
             waiting: Vec::new(),
@@ -161,7 +164,7 @@ impl<P> Replica<P> {
         // First return the old log's part of the budget.
         drop(self.log);
         let fresh = Self::new(self.spec);
-        let log = fresh.spec.partition.log(epoch, 0);
+        let log = fresh.spec.partition.log(epoch, 0, 0);
         Self { log, server, acknowledged, highest, ..fresh }
     }
 
@@ -430,7 +433,7 @@ impl<P> Replica<P> {
 
     /// Replaces the log. Pins stay.
     fn replace_log(&mut self, epoch: Epoch, sequence: u64) {
-        self.log = self.spec.partition.log(epoch, sequence);
+        self.log = self.spec.partition.log(epoch, sequence, 0);
         self.log.pin(self.pinned.after);
     }
 
@@ -485,13 +488,14 @@ fn sequenced(
     epoch: Epoch,
     policy: Arc<crate::policy::Policy>,
 ) -> SequencedEvent {
-    let LogEvent { sequence, published_at, topic, body, .. } = event;
+    let LogEvent { sequence, published_at, unix_ms, topic, body, .. } = event;
     SequencedEvent {
         topic,
         partition,
         epoch,
         sequence,
         published_at,
+        unix_ms,
         policy,
         body,
         collapsed: None,

@@ -122,7 +122,7 @@ impl<P> Replica<P> {
         let serial = self.serial;
         let purpose = Purpose::Attach { serial };
         let topics = read.topics.iter().map(|(topic, after)| (topic.clone(), *after)).collect();
-        let max_bytes = Some(read.max_bytes);
+        let max_bytes = Some(read.max_bytes).filter(|bytes| *bytes < usize::MAX);
         self.requests.push(LogRequest::Read { purpose, topics, max_bytes });
         // A read without events only confirms subscriptions.
         if read.lowest < u64::MAX {

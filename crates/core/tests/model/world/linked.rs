@@ -24,7 +24,12 @@ impl World {
         match self.rng.random_range(0..10) {
             0 if redis.loses_tails => {
                 let log = &mut redis.partitions[partition];
-                let kept = log.fail_over(self.rng.random_range(0..4));
+                let lost = self.rng.random_range(0..4);
+                let kept = match self.rng.random_bool(0.3) {
+                    true => log.go_back(lost),
+                    false => Some(log.fail_over(lost)),
+                };
+                let Some(kept) = kept else { return };
                 self.fan_outs.clear();
                 self.reference.lose(partition as u16, kept);
             }
@@ -89,7 +94,15 @@ impl World {
         for _ in 0..count {
             log.answer(instance);
             match log.lines[instance].news.pop_front() {
-                Some(ModelPush::Update(news)) => replica.on_update(news, self.now),
+                Some(ModelPush::Update(news)) => {
+                    if let LogUpdate::Head { head, .. }
+                    | LogUpdate::Changes { head, .. }
+                    | LogUpdate::Read { head, .. } = &news
+                    {
+                        log.note(instance, head.epoch.number(), head.sequence);
+                    }
+                    replica.on_update(news, self.now);
+                }
                 Some(ModelPush::Call(number)) => calls.push(number),
                 None => {}
             }

@@ -14,7 +14,7 @@ use fanfare_core::{
     partition::{Delivery, InterestChange, PartitionState},
     sse::ShutdownReason,
     subscription::ResolvedSubscription,
-    topic_manager::{Begin, Frames, ManagerState, Opening, Outlet, Page},
+    topic_manager::{ChangeStep, Frames, ManagerState, Opening, Outlet, Page},
 };
 
 use super::{MAILBOX, MANAGERS};
@@ -24,7 +24,7 @@ pub(super) enum ConnectionMail {
     Page(Page),
     Frames(Frames),
     Beat,
-    Change(Arc<ResolvedSubscription>, Option<Begin>),
+    Change(Arc<ResolvedSubscription>, ChangeStep),
     End(ShutdownReason),
 }
 
@@ -51,8 +51,8 @@ impl Outlet for Mailbox {
         Ok(())
     }
 
-    fn change(&self, subscription: &Arc<ResolvedSubscription>, begin: Option<Begin>) {
-        self.0.borrow_mut().push_back(ConnectionMail::Change(subscription.clone(), begin));
+    fn change(&self, subscription: &Arc<ResolvedSubscription>, step: ChangeStep) {
+        self.0.borrow_mut().push_back(ConnectionMail::Change(subscription.clone(), step));
     }
 
     fn beat(&self) {

@@ -99,9 +99,12 @@ impl World {
         let evicted = self.reference.evicted(self.now).clone();
         let client = &mut self.clients[client];
         // The first page tells the losses up to then; a later page tells the losses since.
-        let (after, told) = match from {
-            StartFrom::Continue(rest) => (rest.sequence, client.told_evicted.remove(&partition)),
-            StartFrom::After { sequence, .. } => (*sequence, None),
+        let (after, since, told) = match from {
+            StartFrom::Continue(rest) => {
+                (rest.sequence, rest.since, client.told_evicted.remove(&partition))
+            }
+            StartFrom::After { sequence, .. } => (*sequence, 0, None),
+            StartFrom::Since { unix_ms } => (0, *unix_ms, None),
             StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => return,
         };
         let told = told.unwrap_or_default();
@@ -110,7 +113,8 @@ impl World {
             let topic = Topic::parse(record.topic).unwrap();
             let is_wanted = interest.topics.contains(&topic) || interest.matches_pattern(&topic);
             let is_wanted = is_wanted && interest.types.wants_type(record.event_type);
-            is_wanted && record.partition == partition && record.sequence > after
+            let is_since = self.worker.clock_ms(record.at) >= since;
+            is_wanted && is_since && record.partition == partition && record.sequence > after
         });
         let is_first = matches!(from, StartFrom::After { .. });
         let events: HashSet<usize> = lost.copied().collect();

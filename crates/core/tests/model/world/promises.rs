@@ -6,13 +6,13 @@
 //!   arrive, unless the stream is cut. If the manager does not have it yet, it may arrive.
 //! - An event published before an addition may arrive if the client's last id is older.
 
-use fanfare_core::cursor::Cursor;
+use fanfare_core::{cursor::Cursor, topic::Topic};
 
-use super::World;
+use super::{PARTITIONS, TOPICS, World};
 use crate::{
     client::{ModelClient, StreamTold},
     expectation::Due,
-    graph::ModelGraph,
+    graph::{ModelGraph, NOTIFICATIONS, POSTS},
     reference::{EventRecord, Reference},
 };
 
@@ -23,6 +23,10 @@ fn due_now(client: &ModelClient, graph: &ModelGraph, record: &EventRecord) -> Du
         false => Due::Not,
     };
     client.expectation.topic(graph, record.topic).and(type_filter)
+}
+
+fn covers_topic(client: &ModelClient, graph: &ModelGraph, topic: &Topic) -> bool {
+    client.expectation.topic(graph, topic.as_str()) != Due::Not
 }
 
 impl World {
@@ -69,20 +73,39 @@ impl World {
         let (mut revised, mut unnamed) = (Vec::new(), 0);
         for (index, record, due) in self.untold(number) {
             let is_wanted = wants(record) && client.wants_type(record.event_type);
-            // The client's id does not name the partition: the stream begins live there.
+            // The client's id does not name the partition: the stream begins at the id's time.
             let is_unnamed = cursor
                 .as_ref()
                 .is_some_and(|cursor| cursor.positions.get(record.partition).is_none());
+            let since = cursor.as_ref().and_then(|cursor| cursor.unix_ms);
+            let is_since = since.is_some_and(|since| self.worker.clock_ms(record.at) >= since);
+            let may_come = self.may_come(number, record) || is_unnamed && is_since;
             match due {
-                Due::Not if is_wanted && self.may_come(number, record) => revised.push(index),
+                Due::Not if is_wanted && may_come => revised.push(index),
                 Due::Must if !is_wanted => revised.push(index),
                 Due::Must if is_unnamed => {
+                    assert!(is_since, "an id is older than the events after it");
                     unnamed += 1;
-                    revised.push(index);
                 }
                 _ => {}
             }
         }
+        // Positions of partitions not attached now serve later additions.
+        let is_named = |number: u16| {
+            cursor.as_ref().is_some_and(|cursor| cursor.positions.get(number).is_some())
+        };
+        let is_attached = |number: u16| {
+            let topics = TOPICS.iter().chain(&NOTIFICATIONS).chain(&POSTS);
+            let mut topics = topics.filter_map(|topic| Topic::parse(topic).ok());
+            topics.any(|topic| {
+                topic.partition(PARTITIONS) == number && covers_topic(client, &self.graph, &topic)
+            })
+        };
+        let may_lack = (0..PARTITIONS).any(|number| match is_named(number) {
+            true => !is_attached(number),
+            false => self.redis.is_some(),
+        });
+        self.clients[number].may_lack_times = may_lack;
         self.totals.unnamed += unnamed;
         self.set_may(number, &revised);
     }
@@ -121,7 +144,14 @@ impl World {
             };
             for (index, record) in self.reference.records.iter().enumerate() {
                 let position = |cursor: &Cursor| cursor.positions.get(record.partition);
-                if client.is_got.contains(&index) || before.as_ref().and_then(position).is_some() {
+                let is_since = before
+                    .as_ref()
+                    .and_then(|before| before.unix_ms)
+                    .is_some_and(|since| self.worker.clock_ms(record.at) >= since);
+                if client.is_got.contains(&index)
+                    || before.as_ref().and_then(position).is_some()
+                    || is_since
+                {
                     continue;
                 }
                 let due = &mut client.due[index];
@@ -130,6 +160,8 @@ impl World {
                         // With the model Redis, the next epoch may deliver it again.
                         *due = if self.redis.is_none() { Due::Not } else { due.and(Due::May) };
                     }
+                    // Lost before the first connect, with a sequence given out a second time.
+                    Some(_) if record.is_lost => *due = due.and(Due::May),
                     // The first id does not name the partition either: both outcomes are right.
                     None if !client.has_begun => *due = due.and(Due::May),
                     _ => {}

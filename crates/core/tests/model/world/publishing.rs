@@ -61,7 +61,9 @@ impl World {
                 }
                 let policy = redis.policies.of(topic).clone();
                 let log = &mut redis.partitions[usize::from(partition)];
+                log.check_sequence(instance);
                 let sequence = log.publish(&parsed, &event, &policy, self.now);
+                log.note(instance, log.epoch(), sequence);
                 let acknowledged = Some(log.acknowledge());
                 redis.acknowledged[instance][usize::from(partition)] = acknowledged;
                 sequence
@@ -122,8 +124,10 @@ impl World {
                 if !log.lines[instance].is_up {
                     return;
                 }
+                log.check_sequence(instance);
                 let told = log.fan_out(&repeated.fan_out, topics, &redis.policies, self.now);
-                if !told.is_empty() {
+                if let Some((_, sequence)) = told.last() {
+                    log.note(instance, log.epoch(), *sequence);
                     let acknowledged = Some(log.acknowledge());
                     redis.acknowledged[instance][usize::from(partition)] = acknowledged;
                 }

@@ -45,7 +45,7 @@ impl World {
             }
             let result = match mail {
                 ConnectionMail::Open(opening) => {
-                    session.state.on_opened(opening, "client", 0);
+                    session.state.on_opened(opening, "client", &self.worker, self.now);
                     Ok(())
                 }
                 ConnectionMail::Page(page) => {
@@ -55,8 +55,8 @@ impl World {
                 ConnectionMail::Frames(frames) => {
                     session.state.on_frames(&frames, &mut self.worker, self.now)
                 }
-                ConnectionMail::Change(wanted, begin) => {
-                    session.state.on_change(wanted, begin);
+                ConnectionMail::Change(wanted, step) => {
+                    session.state.on_change(wanted, step, &self.worker);
                     Ok(())
                 }
                 ConnectionMail::Beat => session.state.on_heartbeat(self.now),

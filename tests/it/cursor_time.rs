@@ -1,0 +1,214 @@
+//! The time in a cursor, and positions of topics a stream does not have: nothing is lost when topics
+//! are added, live or at a reconnect.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Server, Stream,
+    http::{Response, get, request},
+};
+
+/// A pair of topics in different partitions, and one in the partition of the first.
+const FIRST: &str = "a";
+
+async fn server() -> Server {
+    Server::start(&["--no-demo"]).await
+}
+
+async fn publish(server: &Server, topic: &str, data: &str) -> Value {
+    server.publish(json!({"topic": topic, "data": data})).await
+}
+
+/// A topic in another partition than [`FIRST`].
+async fn elsewhere(server: &Server) -> String {
+    let first = publish(server, FIRST, "probe").await["partition"].clone();
+    for number in 0.. {
+        let name = format!("b{number}");
+        if publish(server, &name, "probe").await["partition"] != first {
+            return name;
+        }
+    }
+    unreachable!()
+}
+
+async fn change(server: &Server, stream: &Stream, body: Value) -> Response {
+    let client = stream.connected["clientId"].as_str().expect("a client id");
+    let path = format!("/events/streams/{client}/topics");
+    let headers = [("Content-Type", "application/json")];
+    request(server.addr, "POST", &path, &headers, body.to_string().as_bytes()).await
+}
+
+async fn cursor(server: &Server, query: &str) -> String {
+    let answer = get(server.addr, &format!("/events/cursor?{query}")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["cursor"].as_str().expect("a cursor").to_owned()
+}
+
+fn now_ms() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_millis()
+}
+
+#[tokio::test]
+async fn a_topic_added_at_a_reconnect_begins_with_the_events_since_the_last_id() {
+    let server = server().await;
+    let other = elsewhere(&server).await;
+    publish(&server, &other, "before").await;
+    let mut stream = Stream::subscribe(server.addr, &format!("topic={FIRST}")).await;
+    publish(&server, FIRST, "1").await;
+    assert_eq!(stream.next().await.data, "1");
+    let id = stream.last_id().to_owned();
+    drop(stream);
+    publish(&server, &other, "2").await;
+    publish(&server, FIRST, "3").await;
+    let both = format!("topics={FIRST},{other}");
+    let mut stream = Stream::resume(server.addr, &both, &id).await;
+    assert_eq!(stream.connected["resumed"], true);
+    assert_eq!(stream.take_data(2).await, ["2", "3"]);
+}
+
+#[tokio::test]
+async fn a_topic_added_again_after_a_cut_continues_after_its_position() {
+    let server = server().await;
+    let other = elsewhere(&server).await;
+    let mut stream = Stream::subscribe(server.addr, &format!("topic={FIRST}")).await;
+    assert_eq!(change(&server, &stream, json!({"add": [other]})).await.status, 200);
+    publish(&server, &other, "1").await;
+    assert_eq!(stream.next().await.data, "1");
+    let id = stream.last_id().to_owned();
+    drop(stream);
+    publish(&server, &other, "2").await;
+    publish(&server, &other, "3").await;
+    // The client comes back with its URL, gets events, is cut again, and only then adds the topic.
+    let mut stream = Stream::resume(server.addr, &format!("topic={FIRST}"), &id).await;
+    publish(&server, FIRST, "4").await;
+    assert_eq!(stream.next().await.data, "4");
+    let id = stream.last_id().to_owned();
+    drop(stream);
+    let mut stream = Stream::resume(server.addr, &format!("topic={FIRST}"), &id).await;
+    assert_eq!(change(&server, &stream, json!({"add": [other]})).await.status, 200);
+    publish(&server, &other, "5").await;
+    assert_eq!(stream.take_data(3).await, ["2", "3", "5"]);
+    // Removed and added again on the open stream, it begins live.
+    assert_eq!(change(&server, &stream, json!({"remove": [other]})).await.status, 200);
+    publish(&server, &other, "6").await;
+    assert_eq!(change(&server, &stream, json!({"add": [other]})).await.status, 200);
+    publish(&server, &other, "7").await;
+    assert_eq!(stream.next().await.data, "7");
+}
+
+#[tokio::test]
+async fn a_live_change_sends_the_new_id_alone() {
+    let server = server().await;
+    let other = elsewhere(&server).await;
+    let mut stream = Stream::subscribe(server.addr, &format!("topic={FIRST}")).await;
+    let before = stream.last_id().to_owned();
+    assert_eq!(change(&server, &stream, json!({"add": [other]})).await.status, 200);
+    publish(&server, FIRST, "1").await;
+    assert_eq!(stream.next().await.data, "1");
+    let blocks: Vec<&str> = stream.raw_text().split("\n\n").collect();
+    let alone: Vec<&&str> = blocks
+        .iter()
+        .filter(|block| block.starts_with("id: ") && block.lines().count() == 1)
+        .collect();
+    assert_eq!(alone.len(), 1, "{}", stream.raw_text());
+    let id = alone[0].trim_start_matches("id: ").to_owned();
+    assert_ne!(id, before);
+    drop(stream);
+    // The id names the added topic's partition: its events since then are replayed.
+    publish(&server, &other, "2").await;
+    let both = format!("topics={FIRST},{other}");
+    let mut stream = Stream::resume(server.addr, &both, &id).await;
+    assert_eq!(stream.take_data(2).await, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_stream_starts_at_a_time() {
+    let server = server().await;
+    publish(&server, "a", "1").await;
+    // Two events of one millisecond cannot be told apart by a time.
+    let mut between = now_ms();
+    while now_ms() == between {}
+    between = now_ms();
+    publish(&server, "a", "2").await;
+    publish(&server, "b", "3").await;
+    let mut stream =
+        Stream::subscribe(server.addr, &format!("topics=a,b&last_event_id=@{between}")).await;
+    assert_eq!(stream.take_data(2).await, ["2", "3"]);
+    let future = now_ms() + 3_600_000;
+    let mut stream =
+        Stream::subscribe(server.addr, &format!("topic=a&last_event_id=@{future}")).await;
+    publish(&server, "a", "live").await;
+    assert_eq!(stream.next().await.data, "live");
+    let mut stream = Stream::subscribe(server.addr, "topic=b&last_event_id=@1").await;
+    let gap = stream.next().await;
+    assert_eq!((gap.event.as_str(), &gap.json()["reason"]), ("gap", &json!("history")));
+    assert_eq!(stream.next().await.data, "3");
+    for bad in ["@", "@x", "@-1", "@1.5", "@99999999999999999999999"] {
+        let response =
+            get(server.addr, &format!("/events/stream?topic=a&last_event_id={bad}")).await;
+        assert_eq!((response.status, response.code().as_str()), (400, "bad_cursor"), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn evicted_events_since_a_time_are_a_gap_and_older_ones_are_not() {
+    let server = Server::with_config("[history]\nevents = 2").await;
+    for data in ["1", "2", "3"] {
+        publish(&server, "a", data).await;
+    }
+    let mut between = now_ms();
+    while now_ms() == between {}
+    between = now_ms();
+    publish(&server, "a", "4").await;
+    let query = format!("topic=a&last_event_id=@{between}");
+    let mut stream = Stream::subscribe(server.addr, &query).await;
+    assert_eq!(stream.connected["resumed"], true);
+    assert_eq!(stream.next().await.data, "4");
+    for data in ["5", "6"] {
+        publish(&server, "a", data).await;
+    }
+    let mut stream = Stream::subscribe(server.addr, &query).await;
+    assert_eq!(stream.next().await.event, "gap");
+    assert_eq!(stream.take_data(2).await, ["5", "6"]);
+}
+
+#[tokio::test]
+async fn a_cursor_is_the_position_now() {
+    let server = server().await;
+    for topic in ["a", "b", "c"] {
+        publish(&server, topic, "before").await;
+    }
+    let names = "topics=a,b,c:*";
+    let exact = cursor(&server, names).await;
+    publish(&server, "a", "1").await;
+    publish(&server, "b", "2").await;
+    publish(&server, "c:d", "3").await;
+    let mut stream = Stream::resume(server.addr, names, &exact).await;
+    assert_eq!(stream.connected["resumed"], true);
+    let mut data = stream.take_data(3).await;
+    data.sort();
+    assert_eq!(data, ["1", "2", "3"]);
+    let answer = get(server.addr, "/events/cursor?topic=a").await.json();
+    let timestamp = answer["timestamp"].as_u64().expect("a time");
+    assert!(u128::from(timestamp).abs_diff(now_ms()) < 60_000);
+    for (query, code) in
+        [("", "bad_topic"), ("topic=a::b", "bad_topic"), ("topic=a&batch=x", "bad_query")]
+    {
+        let response = get(server.addr, &format!("/events/cursor?{query}")).await;
+        assert_eq!((response.status, response.code().as_str()), (400, code), "{query}");
+    }
+}
+
+#[tokio::test]
+async fn ids_with_16_partitions_stay_short_and_the_event_id_of_a_retry_is_the_first() {
+    let server = server().await;
+    let event = json!({"topic": "a", "data": 1, "id": "once"});
+    let first = server.publish(event.clone()).await;
+    assert_eq!(server.publish(event).await, first);
+    let mut stream = Stream::subscribe(server.addr, "topic=**").await;
+    publish(&server, "a", "1").await;
+    stream.next().await;
+    assert!(stream.last_id().len() <= 256);
+}
