@@ -102,6 +102,7 @@ fn rows(hub: &Hub) -> Vec<Row> {
         connections: parts.open_streams(),
         history_bytes: parts.budget.used_bytes(),
         request_bytes: parts.requests.held_bytes(),
+        remembered_bytes: parts.remembered.used_bytes(),
         idle_topic_bytes: parts.budget.idle_bytes(),
         cluster: parts.instances.cluster.status(),
         process: Process::now(),

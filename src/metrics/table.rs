@@ -52,6 +52,7 @@ pub(crate) struct Gauges {
     pub history_bytes: usize,
     pub request_bytes: usize,
     pub idle_topic_bytes: usize,
+    pub remembered_bytes: usize,
     pub cluster: ClusterStatus,
     pub process: Process,
 }
@@ -200,6 +201,12 @@ impl Metrics {
                 "idleTopicBytes",
                 Value::Gauge(gauges.idle_topic_bytes as i64),
                 "Bytes of topics remembered without events",
+            ),
+            row(
+                "fanfare_remembered_id_bytes",
+                "rememberedIdBytes",
+                Value::Gauge(gauges.remembered_bytes as i64),
+                "Bytes of remembered ids of publishes and fan-outs",
             ),
             row(
                 "fanfare_actor_panics",

@@ -9,7 +9,7 @@ use crate::{
     event::{EventBody, SequencedEvent},
     fan_out::{FanOutPublish, FannedOut},
     idempotency::{FanOutWindow, FirstAnswer, IdempotencyWindow},
-    ids::ManagerId,
+    ids::{ManagerId, PublisherId},
     partition::{Delivery, InterestChange, PartitionSpec, routing::Routing},
     partition_log::PartitionLog,
     publish::{Published, SharedEvent},
@@ -86,16 +86,14 @@ impl<P: Clone> MemoryPartition<P> {
                 let published = self.published(topic, answer);
                 return Ok(Taken { published, trim: None, is_new: false });
             }
-            if self.remembered.is_full() {
-                return Err(PublishError::AtCapacity);
-            }
+            self.remembered.check(event.event().publisher)?;
         }
         let (sequenced, trim) = self.append(topic, event.body(), now);
         let receivers = self.route(&sequenced, permit);
         let (sequence, unix_ms) = (sequenced.sequence, sequenced.unix_ms);
         let answer = FirstAnswer { sequence, unix_ms, receivers };
         if let Some(id) = id {
-            self.remembered.insert(topic, id, answer, now);
+            self.remembered.insert(topic, id, event.event().publisher, answer, now);
         }
         Ok(Taken { published: self.published(topic, answer), trim, is_new: true })
     }
@@ -109,14 +107,15 @@ impl<P: Clone> MemoryPartition<P> {
         permit: Option<&P>,
         now: Instant,
     ) -> Result<(FannedOut, Vec<u16>), PublishError> {
-        if fan_out.id.as_ref().is_some_and(|id| !self.fan_outs.has_room(id, topics, now)) {
-            return Err(PublishError::AtCapacity);
+        let publisher = fan_out.event.event().publisher;
+        if let Some(id) = &fan_out.id {
+            self.fan_outs.check(id, publisher, topics, now)?;
         }
         let (mut fanned_out, mut trims) = (FannedOut::default(), Vec::new());
         for topic in topics {
             fanned_out.online += usize::from(self.routing.listeners.has_topic(topic));
             let id = fan_out.id.as_ref();
-            if id.is_some_and(|id| !self.fan_outs.insert(id, topic, now)) {
+            if id.is_some_and(|id| !self.fan_outs.insert(id, publisher, topic, now)) {
                 continue;
             }
             fanned_out.new += 1;
@@ -152,8 +151,17 @@ impl<P: Clone> MemoryPartition<P> {
     }
 
     /// Records the mode of the fan-out `name`; returns the mode recorded first (`true` for pull).
-    pub fn record_fan_out_mode(&mut self, name: &Arc<str>, is_pull: bool, now: Instant) -> bool {
-        self.fan_outs.settle(name, is_pull, now)
+    ///
+    /// # Errors
+    /// The publisher's share of remembered fan-outs, or all of it, is used up.
+    pub fn record_fan_out_mode(
+        &mut self,
+        name: &Arc<str>,
+        publisher: PublisherId,
+        is_pull: bool,
+        now: Instant,
+    ) -> Result<bool, PublishError> {
+        self.fan_outs.settle(name, publisher, is_pull, now)
     }
 
     /// Applies the changes in order. A delivery answers each attach.
