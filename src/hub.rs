@@ -22,6 +22,7 @@ use fanfare_core::{
     connection::WorkerContext,
     error::{PublishError, SubscribeError},
     event::Event,
+    id_budget::IdBudget,
     publish::Published,
     subscription::{ResolvedSubscription, Subscription},
     topic::Topic,
@@ -68,6 +69,18 @@ impl Drop for LastHandle {
     }
 }
 
+/// The budgets of remembered ids.
+pub(crate) struct RememberedIds {
+    pub publishes: Arc<IdBudget>,
+    pub fan_outs: Arc<IdBudget>,
+}
+
+impl RememberedIds {
+    pub fn used_bytes(&self) -> usize {
+        self.publishes.used_bytes() + self.fan_outs.used_bytes()
+    }
+}
+
 /// The parts of a hub. Each actor gets only its own.
 pub(crate) struct HubParts {
     pub config: Config,
@@ -76,6 +89,7 @@ pub(crate) struct HubParts {
     pub instances: Arc<Instances>,
     pub follows: Arc<Follows>,
     pub budget: Arc<HistoryBudget>,
+    pub remembered: RememberedIds,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<WallClock>,
     pub requests: Arc<RequestBudget>,

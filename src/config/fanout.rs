@@ -20,9 +20,10 @@ pub struct FanOut {
     /// Fan-outs running or waiting, 1 to 1,000,000; further ones are refused with `at_capacity`.
     #[serde(deserialize_with = "units::count")]
     pub max_pending: usize,
-    /// Followers remembered for fan-outs with an id, within `publish.idempotency_window`. At the
-    /// bound, fan-outs with an id are refused with `at_capacity`. Redis, if configured, remembers
-    /// them itself, without this bound.
-    #[serde(deserialize_with = "units::count")]
-    pub max_remembered: usize,
+    /// Bytes of followers remembered for fan-outs with an id, within `publish.idempotency_window`, 1
+    /// byte to 1 PiB. A publisher over HTTP may fill as many as it leaves free; then a fan-out with
+    /// an id is refused with `too_many_ids`. Redis, if configured, remembers them itself, without
+    /// this bound.
+    #[serde(deserialize_with = "units::size")]
+    pub max_remembered_bytes: usize,
 }

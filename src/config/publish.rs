@@ -27,8 +27,8 @@ pub struct Publish {
     /// How long the hub remembers the id of a publish, at most 365 days; zero remembers none.
     #[serde(deserialize_with = "units::duration")]
     pub idempotency_window: Duration,
-    /// Remembered ids, at least 1. At the bound, a publish with a new id is refused with
-    /// `at_capacity`.
-    #[serde(deserialize_with = "units::count")]
-    pub max_remembered_ids: usize,
+    /// Bytes of remembered ids, 1 byte to 1 PiB. A publisher over HTTP may fill as many as it leaves
+    /// free; then a new id is refused with `too_many_ids`.
+    #[serde(deserialize_with = "units::size")]
+    pub max_remembered_bytes: usize,
 }

@@ -170,7 +170,7 @@ impl Findings {
     fn publish(&mut self, publish: &Publish) {
         self.number("publish.max_payload", publish.max_payload, 1..=MAX_PAYLOAD_BYTES);
         self.number("publish.max_pending", publish.max_pending, 1..=MAX_PENDING);
-        self.at_least("publish.max_remembered_ids", publish.max_remembered_ids, 1);
+        self.number("publish.max_remembered_bytes", publish.max_remembered_bytes, 1..=MAX_BYTES);
         self.time("publish.max_wait", publish.max_wait, Duration::ZERO..=HOUR);
         self.time("publish.max_idle", publish.max_idle, SHORTEST_WAIT..=HOUR);
         let window = publish.idempotency_window;
@@ -181,6 +181,7 @@ impl Findings {
         self.number("fanout.chunk", fanout.chunk, 1..=65_536);
         self.number("fanout.max_running", fanout.max_running, 1..=1024);
         self.number("fanout.max_pending", fanout.max_pending, 1..=MAX_PENDING);
+        self.number("fanout.max_remembered_bytes", fanout.max_remembered_bytes, 1..=MAX_BYTES);
     }
 
     fn redis(&mut self, redis: &Redis) {

@@ -211,7 +211,8 @@ impl RouterHost {
         let Some(id) = &event.id else { return Ok(mode) };
         let (posts, name) = (author.posts(), format!("{author} {id}"));
         let addr = self.publisher.partition(posts.partition(self.publisher.partition_count()));
-        let record = RecordFanOutMode { posts, name, is_pull: mode == FanOutMode::Pull };
+        let (publisher, is_pull) = (event.publisher, mode == FanOutMode::Pull);
+        let record = RecordFanOutMode { posts, name, publisher, is_pull };
         let recorded = addr.send(record).await.unwrap_or(Err(PublishError::Draining));
         Ok(if recorded? { FanOutMode::Pull } else { FanOutMode::Push })
     }

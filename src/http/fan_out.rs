@@ -7,7 +7,10 @@ use actix_web::{
 use serde::Serialize;
 
 use super::{
-    body, incoming::parse_fan_out, media_type::media_type, origin::refuse_other_sites,
+    body,
+    incoming::parse_fan_out,
+    media_type::media_type,
+    origin::{publisher_of, refuse_other_sites},
     refusal::Refusal,
 };
 use crate::{fan_out::FanOutReport, hub::Hub};
@@ -30,6 +33,7 @@ pub(crate) async fn post(
     let max_bytes = body::max_line_bytes(hub.parts().config.publish.max_payload);
     let body = body::read(&hub, payload, max_bytes).await?;
     let incoming = parse_fan_out(&body)?;
-    let report = hub.fan_out(incoming.author, incoming.event, incoming.mode).await?;
+    let event = incoming.event.publisher(publisher_of(&request));
+    let report = hub.fan_out(incoming.author, event, incoming.mode).await?;
     Ok(HttpResponse::Ok().json(FanOutAnswer { success: true, report }))
 }

@@ -57,7 +57,7 @@ pub(crate) struct IncomingFanOut {
 pub(crate) fn parse_fan_out(json: &[u8]) -> Result<IncomingFanOut, Refusal> {
     let body: FanOutBody<'_> = object(json).map_err(bad_json)?;
     let FanOutBody { author, event: event_type, data, collapse, id, mode } = body;
-    let event = Event { data: data_of(data)?, event_type, key: None, collapse, id };
+    let event = Event { event_type, collapse, id, ..Event::new(data_of(data)?) };
     Ok(IncomingFanOut { author, event, mode })
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
     };
     let data = data_of(body.data)?;
     let PublishBody { event: event_type, key, collapse, id, .. } = body;
-    let event = Event { data, event_type, key, collapse, id };
+    let event = Event { event_type, key, collapse, id, ..Event::new(data) };
     Ok(Incoming { topics, has_list, event })
 }
 

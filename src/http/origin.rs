@@ -1,4 +1,6 @@
-//! The origin of a request: whether a page of another site sent it.
+//! The origin of a request: whether a page of another site sent it, and its publisher.
+
+use std::net::Ipv4Addr;
 
 use actix_web::{
     HttpRequest,
@@ -8,7 +10,7 @@ use actix_web::{
         header::{HOST, ORIGIN},
     },
 };
-use fanfare_core::error::ErrorCode;
+use fanfare_core::{error::ErrorCode, ids::PublisherId};
 
 use super::refusal::Refusal;
 use crate::hub::Hub;
@@ -33,6 +35,13 @@ pub(crate) fn refuse_other_sites(hub: &Hub, request: &HttpRequest) -> Result<(),
     let message = "pages of other sites may not publish or change anything; \
                    `cors.origins` lists the exceptions";
     Err(Refusal::new(ErrorCode::CrossSite, message))
+}
+
+/// The publisher of a request's events. Requests without an address, for example of tests, are one
+/// publisher.
+pub(crate) fn publisher_of(request: &HttpRequest) -> PublisherId {
+    let address = request.peer_addr().map(|peer| peer.ip());
+    PublisherId::of_address(address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
 }
 
 /// Whether an origin has the host and port of the request. The scheme may differ: a proxy may add

@@ -8,7 +8,7 @@ use actix_web::{
     http::header::ContentType,
     web::{Data, Payload},
 };
-use fanfare_core::{error::PublishError, publish::Published};
+use fanfare_core::{error::PublishError, ids::PublisherId, publish::Published};
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -20,7 +20,7 @@ use super::{
     incoming::{Incoming, parse},
     lines::{answer_all_lines, answer_lines},
     media_type::{MediaType, media_type},
-    origin::refuse_other_sites,
+    origin::{publisher_of, refuse_other_sites},
     refusal::{Refusal, RefusalBody, bad_json},
 };
 use crate::{
@@ -85,16 +85,24 @@ pub(crate) async fn post(
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
     refuse_other_sites(&hub, &request)?;
+    let poster = Poster { hub: Hub::clone(&hub), publisher: publisher_of(&request) };
     let max_payload = hub.parts().config.publish.max_payload;
     if media_type(&request)? == MediaType::JsonLines {
         let arriving = BodyLines::new(&hub, payload, body::max_line_bytes(max_payload));
-        return Ok(lines(Hub::clone(&hub), arriving).await);
+        return Ok(lines(poster, arriving).await);
     }
     let body = body::read(&hub, payload, body::max_body_bytes(max_payload)).await?;
     if body.trim_ascii_start().first() == Some(&b'[') {
-        return array(&hub, body).await;
+        return array(&poster, body).await;
     }
-    Ok(HttpResponse::Ok().json(publish(&hub, IncomingPost::parse(&hub, &body)?).await?))
+    Ok(HttpResponse::Ok().json(publish(&hub, IncomingPost::parse(&poster, &body)?).await?))
+}
+
+/// The sender of a request's events.
+#[derive(Clone)]
+struct Poster {
+    hub: Hub,
+    publisher: PublisherId,
 }
 
 /// One checked event for its topics. All topics accept the event, or none.
@@ -105,9 +113,10 @@ struct IncomingPost {
 }
 
 impl IncomingPost {
-    fn parse(hub: &Hub, json: &[u8]) -> Result<Self, Refusal> {
+    fn parse(poster: &Poster, json: &[u8]) -> Result<Self, Refusal> {
         let Incoming { topics, has_list, event } = parse(json)?;
-        Ok(Self { checked: hub.check(&topics, event)?, has_list })
+        let event = event.publisher(poster.publisher);
+        Ok(Self { checked: poster.hub.check(&topics, event)?, has_list })
     }
 }
 
@@ -147,11 +156,11 @@ async fn publish(hub: &Hub, post: IncomingPost) -> Result<PostAnswer, Refusal> {
 
 /// Checks all events before the first is published, then publishes them in groups. It keeps no
 /// checked event between the two: an array of tiny events would multiply its size.
-async fn array(hub: &Hub, body: Body) -> Result<HttpResponse, Refusal> {
+async fn array(poster: &Poster, body: Body) -> Result<HttpResponse, Refusal> {
     let items: Vec<&RawValue> = serde_json::from_slice(&body).map_err(bad_json)?;
     let mut answer_bytes = 0;
     for (index, item) in items.iter().enumerate() {
-        let post = IncomingPost::parse(hub, item.get().as_bytes()).map_err(at(index))?;
+        let post = IncomingPost::parse(poster, item.get().as_bytes()).map_err(at(index))?;
         let topics = post.checked.topics();
         answer_bytes +=
             topics.iter().map(|topic| ANSWER_BYTES + topic.as_str().len()).sum::<usize>();
@@ -162,8 +171,8 @@ async fn array(hub: &Hub, body: Body) -> Result<HttpResponse, Refusal> {
     body.reserve(answer_bytes + size_of_val(&*items))?;
     let mut answers = ArrayAnswer::new();
     for (number, group) in items.chunks(MAX_POSTS_AT_ONCE).enumerate() {
-        let posts = group.iter().map(|item| IncomingPost::parse(hub, item.get().as_bytes()));
-        let results = enqueue(hub, posts.collect(), AfterRefusal::Stop).await.await;
+        let posts = group.iter().map(|item| IncomingPost::parse(poster, item.get().as_bytes()));
+        let results = enqueue(&poster.hub, posts.collect(), AfterRefusal::Stop).await.await;
         answers.add_all(number * MAX_POSTS_AT_ONCE, results)?;
     }
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answers.into_json()))
@@ -180,7 +189,7 @@ fn at(index: usize) -> impl Fn(Refusal) -> Refusal {
 /// Answers line by line while the request is still arriving. A small request arriving at once gets
 /// its answer in one piece: an answer begun before the end of its request costs an HTTP/1.1
 /// connection, and the publisher the time for a new one.
-async fn lines(hub: Hub, mut lines: BodyLines) -> HttpResponse {
+async fn lines(poster: Poster, mut lines: BodyLines) -> HttpResponse {
     // The framework hands over the bytes received with the head only after this.
     yield_once().await;
     let (mut arrived, mut bytes) = (Vec::new(), 0);
@@ -197,10 +206,10 @@ async fn lines(hub: Hub, mut lines: BodyLines) -> HttpResponse {
         false
     });
     if is_whole.await.unwrap_or(false) {
-        return answer_all_lines(&enqueue_lines(&hub, arrived).await.await);
+        return answer_all_lines(&enqueue_lines(&poster, arrived).await.await);
     }
     let held = lines.held();
-    answer_as_read(hub, held, stream::iter(arrived).chain(lines))
+    answer_as_read(poster, held, stream::iter(arrived).chain(lines))
 }
 
 #[allow(
@@ -208,13 +217,13 @@ async fn lines(hub: Hub, mut lines: BodyLines) -> HttpResponse {
     reason = "lines are handed over in order, their answers awaited together"
 )]
 fn answer_as_read(
-    hub: Hub,
+    poster: Poster,
     held: Arc<RequestBytes>,
     lines: impl Stream<Item = BodyLine> + 'static,
 ) -> HttpResponse {
     let answers = ready_groups(lines).then(move |lines| {
-        let hub = hub.clone();
-        async move { enqueue_lines(&hub, lines).await }
+        let poster = poster.clone();
+        async move { enqueue_lines(&poster, lines).await }
     });
     answer_lines(held, answers.buffered(MAX_AWAITED).flat_map(stream::iter))
 }
@@ -255,9 +264,12 @@ async fn yield_once() {
 }
 
 /// Hands arrived lines over in order. The returned future resolves to their answers.
-async fn enqueue_lines(hub: &Hub, lines: Vec<BodyLine>) -> BoxFuture<'static, Vec<LineAnswer>> {
-    let posts = lines.into_iter().map(|line| IncomingPost::parse(hub, &line.bytes?));
-    let answers = enqueue(hub, posts.collect(), AfterRefusal::Continue).await;
+async fn enqueue_lines(
+    poster: &Poster,
+    lines: Vec<BodyLine>,
+) -> BoxFuture<'static, Vec<LineAnswer>> {
+    let posts = lines.into_iter().map(|line| IncomingPost::parse(poster, &line.bytes?));
+    let answers = enqueue(&poster.hub, posts.collect(), AfterRefusal::Continue).await;
     let answers = answers.map(|answers| {
         let answers = answers.into_iter();
         answers.map(|answer| answer.map_or_else(LineAnswer::refused, LineAnswer::Taken)).collect()

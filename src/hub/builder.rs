@@ -10,16 +10,15 @@ use fanfare_core::{
     budget::HistoryBudget,
     cluster::Cluster,
     cursor::Epoch,
-    idempotency::IdBudget,
+    id_budget::IdBudget,
     log::Log,
     partition::{MemoryPartition, PartitionSpec, PartitionState, Replica, ReplicaSpec},
-    policy::Policies,
     wall_clock::WallClock,
 };
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Hub, HubParts, LastHandle, follows::Follows};
+use super::{Hub, HubParts, LastHandle, RememberedIds, follows::Follows};
 use crate::{
     actors::{
         connection::ConnectionHost, partition::Partition, topic_manager::ManagerHost, unix_ms,
@@ -87,7 +86,12 @@ impl HubBuilder {
         let budget = Arc::new(budget.with_max_idle_bytes(config.history.max_idle_bytes));
         let clock = Arc::new(WallClock::new(started_at, unix_ms()));
         let metrics = Arc::new(Metrics::new(config.hub.partitions));
-        let backend = Backend::start(&config, &budget, &clock, &metrics, &stop)?;
+        let remembered = RememberedIds {
+            publishes: Arc::new(IdBudget::new(config.publish.max_remembered_bytes)),
+            fan_outs: Arc::new(IdBudget::new(config.fanout.max_remembered_bytes)),
+        };
+        let template = partition_spec(&config, budget.clone(), clock.clone(), &remembered);
+        let backend = Backend::start(&config, template, &metrics, &stop)?;
         let Backend { partitions, log, cluster } = backend;
         let lifecycle = Arc::new(Lifecycle::new(stop.clone()));
         let ids = Arc::new(Ids::new());
@@ -141,6 +145,7 @@ impl HubBuilder {
             log,
             instances,
             budget,
+            remembered,
             metrics,
             clock,
             requests: RequestBudget::new(config.hub.max_request_bytes),
@@ -163,17 +168,14 @@ struct Backend {
 impl Backend {
     fn start(
         config: &Config,
-        budget: &Arc<HistoryBudget>,
-        clock: &Arc<WallClock>,
+        template: PartitionSpec,
         metrics: &Arc<Metrics>,
         stop: &CancellationToken,
     ) -> Result<Self, StartError> {
-        let policies = config.policies().expect("validate() checks every pattern");
-        let policies = Arc::new(policies);
-        let template = partition_spec(config, policies.clone(), budget.clone(), clock.clone());
         #[cfg(feature = "redis")]
         if !config.redis.url.is_empty() {
-            let redis = crate::redis::start_log(config, policies, clock.clone(), metrics, stop)?;
+            let (policies, clock) = (template.policies.clone(), template.clock.clone());
+            let redis = crate::redis::start_log(config, policies, clock, metrics, stop)?;
             let log: Arc<dyn Log> = Arc::new(redis.clone());
             let partitions = start(config, &template, Some(&log), metrics, stop)?;
             let replicas = crate::log::PartitionReplicas(partitions.clone());
@@ -189,21 +191,22 @@ impl Backend {
 
 fn partition_spec(
     config: &Config,
-    policies: Arc<Policies>,
     budget: Arc<HistoryBudget>,
     clock: Arc<WallClock>,
+    remembered: &RememberedIds,
 ) -> PartitionSpec {
+    let policies = config.policies().expect("validate() checks every pattern");
     PartitionSpec {
         partition: 0,
         epoch: Epoch::new(rand::random()),
-        policies,
+        policies: Arc::new(policies),
         budget,
         started_ms: clock.at(Instant::now()),
         clock,
         max_idle_topics: config.hub.max_idle_topics / usize::from(config.hub.partitions),
         idempotency_window: config.publish.idempotency_window,
-        remembered: Arc::new(IdBudget::new(config.publish.max_remembered_ids)),
-        remembered_fan_outs: Arc::new(IdBudget::new(config.fanout.max_remembered)),
+        remembered: remembered.publishes.clone(),
+        remembered_fan_outs: remembered.fan_outs.clone(),
     }
 }
 

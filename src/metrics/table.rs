@@ -53,6 +53,7 @@ pub(crate) struct Gauges {
     pub request_bytes: usize,
     pub replays: usize,
     pub idle_topic_bytes: usize,
+    pub remembered_bytes: usize,
     pub cluster: ClusterStatus,
     pub process: Process,
 }
@@ -207,6 +208,10 @@ impl Metrics {
                 "replaysInFlight",
                 Value::Gauge(gauges.replays as i64),
                 "Streams in a replay longer than a page",
+                "fanfare_remembered_id_bytes",
+                "rememberedIdBytes",
+                Value::Gauge(gauges.remembered_bytes as i64),
+                "Bytes of remembered ids of publishes and fan-outs",
             ),
             row(
                 "fanfare_actor_panics",

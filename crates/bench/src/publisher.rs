@@ -294,8 +294,8 @@ impl LoadPublisher {
 }
 
 /// Codes of temporary refusals: a later publish may succeed.
-const TEMPORARY: [&str; 5] =
-    ["at_capacity", "rate_limited", "draining", "bridge_down", "unconfirmed"];
+const TEMPORARY: [&str; 6] =
+    ["at_capacity", "rate_limited", "too_many_ids", "draining", "bridge_down", "unconfirmed"];
 
 fn is_temporary(status: u16) -> bool {
     matches!(status, 429 | 503)

@@ -37,6 +37,9 @@ pub enum PublishError {
     /// No publish permit became free within `publish.max_wait`. Try again later.
     #[error("too many publishes are in flight")]
     AtCapacity,
+    /// The hub remembers too many ids of this publisher. Try again later, or publish without an id.
+    #[error("too many ids of this publisher are remembered: publish again later, or without an id")]
+    TooManyIds,
     /// The instance is stopping. Try another instance, or later.
     #[error("this instance is stopping")]
     Draining,
@@ -61,6 +64,7 @@ impl PublishError {
             Self::Event(EventError::PayloadTooLarge { .. }) => ErrorCode::PayloadTooLarge,
             Self::Event(_) => ErrorCode::BadEvent,
             Self::AtCapacity => ErrorCode::AtCapacity,
+            Self::TooManyIds => ErrorCode::TooManyIds,
             Self::Draining => ErrorCode::Draining,
             Self::BridgeDown => ErrorCode::BridgeDown,
             Self::Unconfirmed => ErrorCode::Unconfirmed,

@@ -47,6 +47,7 @@ error_codes! {
     MethodNotAllowed "method_not_allowed" 405,
     NotFound "not_found" 404,
     PayloadTooLarge "payload_too_large" 413,
+    TooManyIds "too_many_ids" 429,
     TooManyPatterns "too_many_patterns" 400,
     TooManyTopics "too_many_topics" 400,
     TooManyTypes "too_many_types" 400,

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::{
     cursor::Epoch,
+    ids::PublisherId,
     policy::{Conflate, Policy},
     topic::Topic,
 };
@@ -27,6 +28,8 @@ pub struct Event {
     pub key: Option<String>,
     pub collapse: Option<String>,
     pub id: Option<String>,
+    /// Whose share of the remembered ids the id takes.
+    pub publisher: PublisherId,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +64,8 @@ impl Event {
     }
 
     pub fn new(data: EventData) -> Self {
-        Self { data, event_type: None, key: None, collapse: None, id: None }
+        let publisher = PublisherId::Application;
+        Self { data, event_type: None, key: None, collapse: None, id: None, publisher }
     }
 
     /// Names the event's type (`event:` in the stream, `types=` in a subscription): 1 to 256
@@ -93,6 +97,13 @@ impl Event {
     #[must_use]
     pub fn id(mut self, id: impl Into<String>) -> Self {
         self.id = Some(id.into());
+        self
+    }
+
+    /// Names the publisher, for its share of the remembered ids; by default the application.
+    #[must_use]
+    pub fn publisher(mut self, publisher: PublisherId) -> Self {
+        self.publisher = publisher;
         self
     }
 

@@ -4,14 +4,11 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use crate::topic::Topic;
+use crate::{error::PublishError, id_budget::IdBudget, ids::PublisherId, topic::Topic};
 
 /// The first answer to a publish with an id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,71 +19,96 @@ pub struct FirstAnswer {
     pub receivers: usize,
 }
 
-type Key = (Topic, Arc<str>);
+/// A hash of topic and id. At 128 bits with random keys, a collision is too improbable to matter. So
+/// each id takes the same memory, however long it is.
+type IdHash = (u64, u64);
 
-/// The number of ids remembered by all partitions of a hub together, and its bound.
+/// The memory of one id: its places in the map and in the list of expiries. Both have up to twice
+/// the places they use.
+pub const ID_BYTES: usize = 2 * (size_of::<(IdHash, FirstAnswer)>() + 1) + 2 * size_of::<Expiry>();
+
 #[derive(Debug)]
-pub struct IdBudget {
-    max_count: usize,
-    count: AtomicUsize,
+struct Expiry {
+    at: Instant,
+    hash: IdHash,
+    publisher: PublisherId,
 }
 
-impl IdBudget {
-    pub fn new(max_count: usize) -> Self {
-        Self { max_count, count: AtomicUsize::new(0) }
-    }
-}
-
-/// Answers by topic and id, for the length of the window. Bounded: with the budget used up, the
-/// caller must refuse a publish with a new id. Dropping an old id early would let a repeated
-/// publish deliver twice.
+/// Answers by topic and id, for the length of the window. Bounded: over the publisher's share of the
+/// budget, the caller must refuse a publish with a new id. Dropping an old id early would let a
+/// repeated publish deliver twice.
 #[derive(Debug)]
 pub struct IdempotencyWindow {
     window: Duration,
     budget: Arc<IdBudget>,
-    answers: HashMap<Key, FirstAnswer>,
+    answers: HashMap<IdHash, FirstAnswer>,
     /// In order of expiry, equal to the order of arrival.
-    expiries: VecDeque<(Instant, Key)>,
+    expiries: VecDeque<Expiry>,
+    hashers: [RandomState; 2],
 }
 
 impl IdempotencyWindow {
     pub fn new(window: Duration, budget: Arc<IdBudget>) -> Self {
-        Self { window, budget, answers: HashMap::new(), expiries: VecDeque::new() }
+        let (answers, expiries) = (HashMap::new(), VecDeque::new());
+        // Each new state has other keys.
+        let hashers = [RandomState::new(), RandomState::new()];
+        Self { window, budget, answers, expiries, hashers }
     }
 
     /// The first answer to a publish with this id; none for a new or expired id.
     pub fn get(&mut self, topic: &Topic, id: &str, now: Instant) -> Option<FirstAnswer> {
         self.expire(now);
-        self.answers.get(&(topic.clone(), id.into())).copied()
+        self.answers.get(&self.hash(topic, id)).copied()
     }
 
-    /// Whether the budget has no room for another id.
-    pub fn is_full(&self) -> bool {
-        self.budget.count.load(Ordering::Relaxed) >= self.budget.max_count
+    /// Checks that the publisher may add an id.
+    ///
+    /// # Errors
+    /// The publisher's share, or the whole budget, is used up.
+    pub fn check(&self, publisher: PublisherId) -> Result<(), PublishError> {
+        self.budget.check(publisher, ID_BYTES)
     }
 
-    /// Remembers an answer, also beyond the budget: the caller checks [`Self::is_full`] first.
-    pub fn insert(&mut self, topic: &Topic, id: &str, answer: FirstAnswer, now: Instant) {
-        let key: Key = (topic.clone(), id.into());
-        self.expiries.push_back((now + self.window, key.clone()));
-        self.answers.insert(key, answer);
-        self.budget.count.fetch_add(1, Ordering::Relaxed);
+    /// Remembers an answer, also beyond the budget: the caller calls [`Self::check`] first.
+    pub fn insert(
+        &mut self,
+        topic: &Topic,
+        id: &str,
+        publisher: PublisherId,
+        answer: FirstAnswer,
+        now: Instant,
+    ) {
+        let hash = self.hash(topic, id);
+        self.expiries.push_back(Expiry { at: now + self.window, hash, publisher });
+        self.answers.insert(hash, answer);
+        self.budget.add(publisher, ID_BYTES);
     }
 
     /// Forgets answers older than the window.
     pub fn expire(&mut self, now: Instant) {
-        while self.expiries.front().is_some_and(|(at, _)| *at <= now) {
-            if let Some((_, key)) = self.expiries.pop_front() {
-                self.answers.remove(&key);
-                self.budget.count.fetch_sub(1, Ordering::Relaxed);
+        while self.expiries.front().is_some_and(|expiry| expiry.at <= now) {
+            if let Some(Expiry { hash, publisher, .. }) = self.expiries.pop_front() {
+                self.answers.remove(&hash);
+                self.budget.release(publisher, ID_BYTES);
             }
         }
+        if self.answers.capacity() > 4 * self.answers.len() + 1024 {
+            self.answers.shrink_to(2 * self.answers.len());
+            self.expiries.shrink_to(2 * self.expiries.len());
+        }
+    }
+
+    fn hash(&self, topic: &Topic, id: &str) -> IdHash {
+        let [first, second] = &self.hashers;
+        (first.hash_one((topic, id)), second.hash_one((topic, id)))
     }
 }
 
 impl Drop for IdempotencyWindow {
     fn drop(&mut self) {
-        self.budget.count.fetch_sub(self.expiries.len(), Ordering::Relaxed);
+        for expiry in &self.expiries {
+            self.budget.release(expiry.publisher, ID_BYTES);
+        }
     }
 }
 
@@ -102,10 +124,20 @@ pub struct FanOutWindow {
     hasher: RandomState,
 }
 
+/// The memory of one fan-out without its topics: its places in the map and in the list.
+const FAN_OUT_BYTES: usize = 2 * (size_of::<(Arc<str>, FanOutMemory)>() + 1)
+    + 2 * size_of::<(Instant, Arc<str>)>()
+    + 2 * size_of::<usize>();
+
+/// The memory of one topic reached.
+const REACHED_BYTES: usize = 2 * (size_of::<u64>() + 1);
+
 #[derive(Debug)]
 struct FanOutMemory {
     until: Instant,
     is_pull: Option<bool>,
+    /// The first publisher of the fan-out pays for all of it.
+    publisher: PublisherId,
     /// Hashes of the topics. At 64 bits, a collision is too improbable to matter.
     topics: HashSet<u64>,
 }
@@ -116,36 +148,66 @@ impl FanOutWindow {
         Self { window, budget, fan_outs, expiries, hasher: RandomState::new() }
     }
 
-    /// Whether the budget has room for the new ones of these topics.
-    pub fn has_room(&mut self, id: &Arc<str>, topics: &[Topic], now: Instant) -> bool {
+    /// Checks that the publisher may add the new ones of these topics.
+    ///
+    /// # Errors
+    /// The publisher's share, or the whole budget, is used up.
+    pub fn check(
+        &mut self,
+        id: &Arc<str>,
+        publisher: PublisherId,
+        topics: &[Topic],
+        now: Instant,
+    ) -> Result<(), PublishError> {
         self.expire(now);
-        let known = self.fan_outs.get(id).map(|memory| &memory.topics);
+        let known = self.fan_outs.get(id);
         let is_new = |topic: &&Topic| {
-            known.is_none_or(|known| !known.contains(&self.hasher.hash_one(topic)))
+            known.is_none_or(|known| !known.topics.contains(&self.hasher.hash_one(topic)))
         };
-        let used = self.budget.count.load(Ordering::Relaxed);
-        used.saturating_add(topics.iter().filter(is_new).count()) <= self.budget.max_count
+        let own = if known.is_none() { fan_out_bytes(id) } else { 0 };
+        let bytes = own + REACHED_BYTES * topics.iter().filter(is_new).count();
+        let payer = known.map_or(publisher, |known| known.publisher);
+        if bytes == 0 { Ok(()) } else { self.budget.check(payer, bytes) }
     }
 
     /// Records a topic reached by a fan-out. Returns whether it is new.
-    pub fn insert(&mut self, id: &Arc<str>, topic: &Topic, now: Instant) -> bool {
+    pub fn insert(
+        &mut self,
+        id: &Arc<str>,
+        publisher: PublisherId,
+        topic: &Topic,
+        now: Instant,
+    ) -> bool {
         let hash = self.hasher.hash_one(topic);
-        let is_new = self.memory(id, now).topics.insert(hash);
-        self.budget.count.fetch_add(usize::from(is_new), Ordering::Relaxed);
+        let memory = self.memory(id, publisher, now);
+        let (is_new, payer) = (memory.topics.insert(hash), memory.publisher);
+        if is_new {
+            self.budget.add(payer, REACHED_BYTES);
+        }
         is_new
     }
 
     /// Whether the fan-out is a pull. The first call for an id decides for the later ones.
-    pub fn settle(&mut self, id: &Arc<str>, is_pull: bool, now: Instant) -> bool {
-        self.expire(now);
-        *self.memory(id, now).is_pull.get_or_insert(is_pull)
+    ///
+    /// # Errors
+    /// The publisher's share, or the whole budget, is used up.
+    pub fn settle(
+        &mut self,
+        id: &Arc<str>,
+        publisher: PublisherId,
+        is_pull: bool,
+        now: Instant,
+    ) -> Result<bool, PublishError> {
+        self.check(id, publisher, &[], now)?;
+        Ok(*self.memory(id, publisher, now).is_pull.get_or_insert(is_pull))
     }
 
-    fn memory(&mut self, id: &Arc<str>, now: Instant) -> &mut FanOutMemory {
+    fn memory(&mut self, id: &Arc<str>, publisher: PublisherId, now: Instant) -> &mut FanOutMemory {
         let until = now + self.window;
         let memory = self.fan_outs.entry(id.clone()).or_insert_with(|| {
             self.expiries.push_back((until, id.clone()));
-            FanOutMemory { until, is_pull: None, topics: HashSet::new() }
+            self.budget.add(publisher, fan_out_bytes(id));
+            FanOutMemory { until, is_pull: None, publisher, topics: HashSet::new() }
         });
         memory.until = until;
         memory
@@ -159,8 +221,9 @@ impl FanOutWindow {
                 // Used since the check was queued: check again at its new expiry.
                 Some(until) if until > now => self.expiries.push_back((until, id)),
                 _ => {
-                    let count = self.fan_outs.remove(&id).map_or(0, |memory| memory.topics.len());
-                    self.budget.count.fetch_sub(count, Ordering::Relaxed);
+                    if let Some(memory) = self.fan_outs.remove(&id) {
+                        self.budget.release(memory.publisher, memory.bytes(&id));
+                    }
                 }
             }
         }
@@ -169,63 +232,94 @@ impl FanOutWindow {
 
 impl Drop for FanOutWindow {
     fn drop(&mut self) {
-        let count = self.fan_outs.values().map(|memory| memory.topics.len()).sum();
-        self.budget.count.fetch_sub(count, Ordering::Relaxed);
+        for (id, memory) in &self.fan_outs {
+            self.budget.release(memory.publisher, memory.bytes(id));
+        }
     }
+}
+
+impl FanOutMemory {
+    fn bytes(&self, id: &str) -> usize {
+        fan_out_bytes(id) + REACHED_BYTES * self.topics.len()
+    }
+}
+
+fn fan_out_bytes(id: &str) -> usize {
+    FAN_OUT_BYTES + id.len()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn an_id_is_remembered_for_its_topic_and_window_only() {
-        let (start, window) = (Instant::now(), Duration::from_secs(300));
-        let [here, there] = ["here", "there"].map(|name| Topic::parse(name).unwrap());
-        let mut remembered = IdempotencyWindow::new(window, Arc::new(IdBudget::new(2)));
-        let answer = FirstAnswer { sequence: 7, unix_ms: 9, receivers: 3 };
-        remembered.insert(&here, "id", answer, start);
-        let just_before = start + window - Duration::from_nanos(1);
-        assert_eq!(remembered.get(&here, "id", just_before), Some(answer));
-        assert_eq!(remembered.get(&there, "id", just_before), None);
-        assert_eq!(remembered.get(&here, "id", start + window), None);
+    const WINDOW: Duration = Duration::from_secs(300);
+    const ANSWER: FirstAnswer = FirstAnswer { sequence: 7, unix_ms: 9, receivers: 3 };
+    const APPLICATION: PublisherId = PublisherId::Application;
+
+    fn topics() -> [Topic; 2] {
+        ["here", "there"].map(|name| Topic::parse(name).unwrap())
     }
 
     #[test]
-    fn a_full_window_says_so_until_something_expires() {
-        let (start, window) = (Instant::now(), Duration::from_secs(300));
-        let topic = Topic::parse("topic").unwrap();
-        let mut remembered = IdempotencyWindow::new(window, Arc::new(IdBudget::new(1)));
-        remembered.insert(
-            &topic,
-            "id",
-            FirstAnswer { sequence: 1, unix_ms: 9, receivers: 0 },
-            start,
-        );
-        assert!(remembered.is_full());
-        remembered.expire(start + window);
-        assert!(!remembered.is_full());
+    fn an_id_is_remembered_for_its_topic_and_window_only() {
+        let start = Instant::now();
+        let [here, there] = topics();
+        let mut remembered = IdempotencyWindow::new(WINDOW, Arc::new(IdBudget::new(1000)));
+        remembered.insert(&here, "id", APPLICATION, ANSWER, start);
+        let just_before = start + WINDOW - Duration::from_nanos(1);
+        assert_eq!(remembered.get(&here, "id", just_before), Some(ANSWER));
+        assert_eq!(remembered.get(&there, "id", just_before), None);
+        assert_eq!(remembered.get(&here, "id2", just_before), None);
+        assert_eq!(remembered.get(&here, "id", start + WINDOW), None);
+    }
+
+    #[test]
+    fn a_full_share_is_refused_until_something_expires() {
+        let start = Instant::now();
+        let [topic, _] = topics();
+        let budget = Arc::new(IdBudget::new(20 * ID_BYTES));
+        let mut remembered = IdempotencyWindow::new(WINDOW, budget.clone());
+        let [hoarder, other] = [1, 2].map(|last| PublisherId::of_address([10, 0, 0, last].into()));
+        let mut count = 0;
+        while remembered.check(hoarder).is_ok() {
+            remembered.insert(&topic, &count.to_string(), hoarder, ANSWER, start);
+            count += 1;
+        }
+        assert!((8..=10).contains(&count), "{count}");
+        assert_eq!(remembered.check(hoarder), Err(PublishError::TooManyIds));
+        assert_eq!(remembered.check(other), Ok(()));
+        remembered.expire(start + WINDOW);
+        assert_eq!(remembered.check(hoarder), Ok(()));
+        remembered.insert(&topic, "last", hoarder, ANSWER, start + WINDOW);
+        drop(remembered);
+        assert_eq!(budget.used_bytes(), 0);
     }
 
     #[test]
     fn a_fan_out_is_remembered_since_it_was_last_asked() {
-        let (start, window) = (Instant::now(), Duration::from_secs(300));
-        let [here, there] = ["here", "there"].map(|name| Topic::parse(name).unwrap());
-        let budget = Arc::new(IdBudget::new(2));
-        let mut remembered = FanOutWindow::new(window, budget.clone());
+        let start = Instant::now();
+        let [here, there] = topics();
         let id: Arc<str> = "ada 1".into();
-        assert!(remembered.insert(&id, &here, start));
-        let later = start + window - Duration::from_secs(1);
-        assert!(!remembered.insert(&id, &here, later));
-        assert!(remembered.settle(&id, true, later) && remembered.settle(&id, false, later));
-        assert!(!remembered.insert(&id, &here, start + window));
-        assert!(remembered.insert(&id, &there, start + window));
+        let room = fan_out_bytes(&id) + 2 * REACHED_BYTES;
+        let budget = Arc::new(IdBudget::new(room + 100));
+        let mut remembered = FanOutWindow::new(WINDOW, budget.clone());
+        assert!(remembered.insert(&id, APPLICATION, &here, start));
+        let later = start + WINDOW - Duration::from_secs(1);
+        assert!(!remembered.insert(&id, APPLICATION, &here, later));
+        assert_eq!(remembered.settle(&id, APPLICATION, true, later), Ok(true));
+        assert_eq!(remembered.settle(&id, APPLICATION, false, later), Ok(true));
+        assert!(!remembered.insert(&id, APPLICATION, &here, start + WINDOW));
+        assert!(remembered.insert(&id, APPLICATION, &there, start + WINDOW));
         // A recorded topic needs no room.
         let both = [here.clone(), there];
-        assert!(remembered.has_room(&id, &both, start + window));
-        assert!(!remembered.has_room(&"ada 2".into(), &both, start + window));
-        remembered.expire(start + 3 * window);
-        assert_eq!(budget.count.load(Ordering::Relaxed), 0);
-        assert!(remembered.insert(&id, &here, start + 3 * window));
+        assert_eq!(remembered.check(&id, APPLICATION, &both, start + WINDOW), Ok(()));
+        let other = "ada 2".into();
+        let full = Err(PublishError::AtCapacity);
+        assert_eq!(remembered.check(&other, APPLICATION, &both, start + WINDOW), full);
+        remembered.expire(start + 3 * WINDOW);
+        assert_eq!(budget.used_bytes(), 0);
+        assert!(remembered.insert(&id, APPLICATION, &here, start + 3 * WINDOW));
+        drop(remembered);
+        assert_eq!(budget.used_bytes(), 0);
     }
 }

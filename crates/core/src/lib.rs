@@ -22,6 +22,7 @@ pub mod fan_out;
 pub mod follow;
 pub mod future;
 pub mod history;
+pub mod id_budget;
 pub mod idempotency;
 pub mod ids;
 pub mod interest;

@@ -127,7 +127,7 @@ fn event(
     let data = if is_json { EventData::Json(data.into()) } else { EventData::Text(data.into()) };
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let (event_type, key, collapse) = (some(event_type), some(key), some(collapse));
-    let event = Event { data, event_type, key, collapse, id: None };
+    let event = Event { event_type, key, collapse, ..Event::new(data) };
     // Any program may publish by the script. Without this check, a control character in the type
     // or a null character in the data would reach the streams.
     event.validate(usize::MAX).map_err(|_| BadMessage)?;

@@ -7,7 +7,7 @@ use fanfare_core::{
     cursor::Epoch,
     error::PublishError,
     fan_out::{FanOutPublish, FannedOut},
-    ids::ManagerId,
+    ids::{ManagerId, PublisherId},
     log::LogUpdate,
     partition::{Delivery, InterestChange},
     publish::SharedEvent,
@@ -76,6 +76,7 @@ pub(crate) struct RecordFanOutMode {
     /// The topic of the author's posts.
     pub posts: Topic,
     pub name: String,
+    pub publisher: PublisherId,
     pub is_pull: bool,
 }
 

@@ -347,14 +347,16 @@ impl Handler<RecordFanOutMode> for Partition {
     type Result = ResponseFuture<Result<bool, PublishError>>;
 
     fn handle(&mut self, message: RecordFanOutMode, _: &mut Self::Context) -> Self::Result {
-        let RecordFanOutMode { posts, name, is_pull } = message;
+        let RecordFanOutMode { posts, name, publisher, is_pull } = message;
         if let Some(log) = &self.log {
             return log.record_fan_out_mode(posts, name, is_pull);
         }
         let recorded = self.decide(|state| {
-            state.memory().map(|own| own.record_fan_out_mode(&name.into(), is_pull, now()))
+            let own = state.memory()?;
+            Some(own.record_fan_out_mode(&name.into(), publisher, is_pull, now()))
         });
-        Box::pin(std::future::ready(recorded.flatten().ok_or(PublishError::Internal)))
+        let recorded = recorded.flatten().unwrap_or(Err(PublishError::Internal));
+        Box::pin(std::future::ready(recorded))
     }
 }
 

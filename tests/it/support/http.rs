@@ -6,7 +6,7 @@ use bytes::BytesMut;
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
+    net::{TcpSocket, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf},
     time::timeout,
 };
 
@@ -85,8 +85,12 @@ pub fn request_head(
 
 /// Sends these bytes unchanged and reads one answer.
 pub async fn exchange(addr: SocketAddr, bytes: &[u8], is_head: bool) -> Response {
+    let socket = TcpStream::connect(addr).await.expect("the server accepts");
+    exchange_on(socket, bytes, is_head).await
+}
+
+async fn exchange_on(mut socket: TcpStream, bytes: &[u8], is_head: bool) -> Response {
     let answered = timeout(ANSWER_DEADLINE, async {
-        let mut socket = TcpStream::connect(addr).await.expect("the server accepts");
         // An early refusal may close the connection before all bytes are sent.
         let _ = socket.write_all(bytes).await;
         let mut buffer = BytesMut::new();
@@ -123,6 +127,17 @@ pub async fn get(addr: SocketAddr, path: &str) -> Response {
 pub async fn try_publish(addr: SocketAddr, json: &Value) -> Response {
     let headers = [("Content-Type", "application/json")];
     request(addr, "POST", "/events/publish", &headers, json.to_string().as_bytes()).await
+}
+
+/// The same from another loopback address of this machine.
+pub async fn try_publish_from(source: [u8; 4], addr: SocketAddr, json: &Value) -> Response {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((source, 0).into()).expect("a loopback address");
+    let socket = socket.connect(addr).await.expect("the server accepts");
+    let (headers, body) = ([("Content-Type", "application/json")], json.to_string());
+    let mut bytes = request_head(addr, "POST", "/events/publish", &headers, body.as_bytes());
+    bytes.extend_from_slice(body.as_bytes());
+    exchange_on(socket, &bytes, false).await
 }
 
 /// Publishes and returns the answer.

@@ -47,7 +47,8 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 /// Codes of temporary refusals: the line is sent again.
-const TEMPORARY: [&str; 4] = ["at_capacity", "rate_limited", "draining", "bridge_down"];
+const TEMPORARY: [&str; 5] =
+    ["at_capacity", "rate_limited", "too_many_ids", "draining", "bridge_down"];
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct PublishArgs {

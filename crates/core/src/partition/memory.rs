@@ -13,7 +13,7 @@ use crate::{
     event::{EventBody, SequencedEvent},
     fan_out::{FanOutPublish, FannedOut},
     idempotency::{FanOutWindow, FirstAnswer, IdempotencyWindow},
-    ids::{ManagerId, StreamId},
+    ids::{ManagerId, PublisherId, StreamId},
     partition::{Delivery, InterestChange, PartitionSpec, listeners::Receivers, routing::Routing},
     partition_log::PartitionLog,
     publish::{Published, SharedEvent},
@@ -108,9 +108,7 @@ impl<P: Clone> MemoryPartition<P> {
                 let published = self.published(topic, answer);
                 return Ok(Taken { published, trim: None, is_new: false });
             }
-            if self.remembered.is_full() {
-                return Err(PublishError::AtCapacity);
-            }
+            self.remembered.check(event.event().publisher)?;
         }
         let event_type = event.event().event_type.as_deref();
         let receivers = self.routing.listeners.receivers(topic, event_type);
@@ -121,7 +119,7 @@ impl<P: Clone> MemoryPartition<P> {
         // then comes the rest, and the id first: a retry must not store the event twice.
         self.stored = Some(answer);
         if let Some(id) = id {
-            self.remembered.insert(topic, id, answer, now);
+            self.remembered.insert(topic, id, event.event().publisher, answer, now);
         }
         self.queue_for(receivers, &sequenced, permit);
         self.stored = None;
@@ -144,14 +142,15 @@ impl<P: Clone> MemoryPartition<P> {
         permit: Option<&P>,
         now: Instant,
     ) -> Result<(FannedOut, Vec<u16>), PublishError> {
-        if fan_out.id.as_ref().is_some_and(|id| !self.fan_outs.has_room(id, topics, now)) {
-            return Err(PublishError::AtCapacity);
+        let publisher = fan_out.event.event().publisher;
+        if let Some(id) = &fan_out.id {
+            self.fan_outs.check(id, publisher, topics, now)?;
         }
         let (mut fanned_out, mut trims) = (FannedOut::default(), Vec::new());
         for topic in topics {
             fanned_out.online += usize::from(self.routing.listeners.has_topic(topic));
             let id = fan_out.id.as_ref();
-            if id.is_some_and(|id| !self.fan_outs.insert(id, topic, now)) {
+            if id.is_some_and(|id| !self.fan_outs.insert(id, publisher, topic, now)) {
                 continue;
             }
             fanned_out.new += 1;
@@ -187,8 +186,17 @@ impl<P: Clone> MemoryPartition<P> {
     }
 
     /// Records the mode of the fan-out `name`; returns the mode recorded first (`true` for pull).
-    pub fn record_fan_out_mode(&mut self, name: &Arc<str>, is_pull: bool, now: Instant) -> bool {
-        self.fan_outs.settle(name, is_pull, now)
+    ///
+    /// # Errors
+    /// The publisher's share of remembered fan-outs, or all of it, is used up.
+    pub fn record_fan_out_mode(
+        &mut self,
+        name: &Arc<str>,
+        publisher: PublisherId,
+        is_pull: bool,
+        now: Instant,
+    ) -> Result<bool, PublishError> {
+        self.fan_outs.settle(name, publisher, is_pull, now)
     }
 
     /// Applies the changes in order. A delivery answers each attach, perhaps in a later turn.
@@ -312,7 +320,7 @@ mod tests {
         budget::HistoryBudget,
         cursor::Epoch,
         event::Event,
-        idempotency::IdBudget,
+        id_budget::IdBudget,
         interest::{Interest, StartFrom, TypeFilter},
         pattern_set::PatternSet,
         policy::{Conflate, Policies},
@@ -331,8 +339,8 @@ mod tests {
             started_ms: 0,
             max_idle_topics: 10,
             idempotency_window: Duration::from_secs(300),
-            remembered: Arc::new(IdBudget::new(10)),
-            remembered_fan_outs: Arc::new(IdBudget::new(10)),
+            remembered: Arc::new(IdBudget::new(1 << 20)),
+            remembered_fan_outs: Arc::new(IdBudget::new(1 << 20)),
         }
     }
 

@@ -23,7 +23,7 @@ use crate::{
     error::PublishError,
     event::SequencedEvent,
     fan_out::{FanOutPublish, FannedOut},
-    idempotency::IdBudget,
+    id_budget::IdBudget,
     ids::{ManagerId, StreamId},
     interest::{Interest, StartFrom},
     partition_log::{MissedReason, PartitionLog, Replay},

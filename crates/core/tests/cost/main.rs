@@ -6,5 +6,6 @@
 mod ahead;
 mod collapse;
 mod history;
+mod ids;
 mod patterns;
 mod support;

@@ -11,7 +11,7 @@ use fanfare_core::{
     connection::{ConnectionSpec, ConnectionState, Next, WorkerContext},
     cursor::Epoch,
     event::{EventBody, SequencedEvent},
-    idempotency::IdBudget,
+    id_budget::IdBudget,
     partition::{MemoryPartition, PartitionSpec, PartitionState},
     partition_log::Replay,
     policy::{Conflate, Flush, Policies, Policy, Rate, SlowConsumer},
@@ -89,7 +89,7 @@ pub fn worker() -> WorkerContext {
 }
 
 pub fn partition_spec(partition: u16, policy: Policy, max_history_bytes: usize) -> PartitionSpec {
-    let budget = || Arc::new(IdBudget::new(1_000_000));
+    let budget = || Arc::new(IdBudget::new(1 << 30));
     PartitionSpec {
         partition,
         epoch: Epoch::new(1),

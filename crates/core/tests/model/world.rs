@@ -20,7 +20,7 @@ use fanfare_core::{
     budget::HistoryBudget,
     connection::WorkerContext,
     cursor::Epoch,
-    idempotency::IdBudget,
+    id_budget::IdBudget,
     ids::StreamId,
     partition::{MemoryPartition, PartitionSpec, PartitionState, Replica, ReplicaSpec},
     topic_manager::{ManagerSpec, ManagerState, Ticket},
@@ -207,8 +207,8 @@ impl World {
                 started_ms: START_MS,
                 max_idle_topics: if has_redis { settings.max_idle_topics } else { 100 },
                 idempotency_window: Duration::from_secs(300),
-                remembered: Arc::new(IdBudget::new(10_000)),
-                remembered_fan_outs: Arc::new(IdBudget::new(10_000)),
+                remembered: Arc::new(IdBudget::new(1 << 24)),
+                remembered_fan_outs: Arc::new(IdBudget::new(1 << 24)),
             };
             let state = match has_redis {
                 false => PartitionState::Memory(Box::new(MemoryPartition::new(spec))),
