@@ -208,6 +208,8 @@ impl Metrics {
                 "replaysInFlight",
                 Value::Gauge(gauges.replays as i64),
                 "Streams in a replay longer than a page",
+            ),
+            row(
                 "fanfare_remembered_id_bytes",
                 "rememberedIdBytes",
                 Value::Gauge(gauges.remembered_bytes as i64),
