@@ -227,6 +227,12 @@ impl Metrics {
                 "How often the link was lost",
             ),
             row(
+                "fanfare_bridge_rejected_messages",
+                "",
+                Value::Counter(gauges.cluster.rejected),
+                "Messages in Redis skipped for want of a valid signature",
+            ),
+            row(
                 "fanfare_bridge_refills",
                 "",
                 Value::Counter(refills),
