@@ -257,6 +257,11 @@ impl Hub {
 }
 
 impl HubParts {
+    /// Streams in a replay longer than a page.
+    pub fn replays(&self) -> usize {
+        self.managers.spec.replays.count()
+    }
+
     /// Whether streams may be opened. Their number is checked by [`Self::create`].
     pub fn check_open(&self) -> Result<(), SubscribeError> {
         match (self.lifecycle.is_draining(), self.instances.cluster.status().is_up) {

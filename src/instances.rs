@@ -216,6 +216,7 @@ fn stream_outcome(outcome: ChangeOutcome) -> StreamOutcome {
     match outcome {
         ChangeOutcome::Changed(names) => StreamOutcome::Changed(names.into()),
         ChangeOutcome::TooMany(too_many) => StreamOutcome::TooMany(too_many),
+        ChangeOutcome::Busy => StreamOutcome::Busy,
         ChangeOutcome::Ended => StreamOutcome::Ended,
     }
 }

@@ -18,6 +18,8 @@
 //! | connection | topic manager | `OpenStream`, `CloseStream` | one of each a stream | streams are bounded |
 //! | topic manager | connection | `DeliverFrames`, `BeatHeart` | [`connection::MAILBOX_CAPACITY`] | frames stay with the manager for a later turn, 100,000 references at most; then the stream ends with `slow`. A heartbeat is skipped |
 //! | topic manager | connection | `OpenedStream`, `EndStream` | one of each a stream | |
+//! | transport | topic manager | `ContinueReplay` | one in flight for each partition of a stream | |
+//! | topic manager | connection | `ReplayPage` | one in flight for each partition of a stream; `hub.max_replays` streams | past `hub.max_replays`, a stream ends with `capacity`, and its client returns and continues |
 //! | transport | connection | `CloseTransport` | as the manager's | the mailbox is not empty, so the actor runs and sees its transport gone. A raw stream holds its connection and drops it instead |
 //!
 //! Two rules keep mailboxes safe:

@@ -39,6 +39,10 @@ pub struct HubLimits {
     /// publishes to ever new topics.
     #[serde(deserialize_with = "units::count")]
     pub max_idle_topics: usize,
+    /// Replays longer than a page at the same time. Past it, a stream gets its first pages and ends
+    /// with `capacity`; its client returns and continues.
+    #[serde(deserialize_with = "units::count")]
+    pub max_replays: usize,
 }
 
 impl HubLimits {

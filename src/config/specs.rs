@@ -1,10 +1,11 @@
 //! The configuration in the form of the hub's parts: specs and policies.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use fanfare_core::{
     connection::ConnectionSpec,
     policy::{Policies, Policy},
+    replays::ReplayLimit,
     topic::{Pattern, TopicError},
     topic_manager::ManagerSpec,
 };
@@ -34,6 +35,7 @@ impl Config {
             max_batch_events: self.stream.max_batch_events,
             max_batch_bytes: self.stream.max_batch_bytes,
             limits: self.hub.stream_limits(),
+            replays: Arc::new(ReplayLimit::new(self.hub.max_replays)),
         }
     }
 

@@ -137,6 +137,7 @@ impl Findings {
         self.at_least("hub.max_topics_per_stream", hub.max_topics_per_stream, 1);
         self.at_least("hub.max_patterns_per_stream", hub.max_patterns_per_stream, 1);
         self.at_least("hub.max_types_per_stream", hub.max_types_per_stream, 1);
+        self.at_least("hub.max_replays", hub.max_replays, 1);
     }
 
     fn stream(&mut self, stream: &Stream) {

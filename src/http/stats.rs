@@ -103,6 +103,7 @@ fn rows(hub: &Hub) -> Vec<Row> {
         history_bytes: parts.budget.used_bytes(),
         request_bytes: parts.requests.held_bytes(),
         remembered_bytes: parts.remembered.used_bytes(),
+        replays: parts.replays(),
         idle_topic_bytes: parts.budget.idle_bytes(),
         cluster: parts.instances.cluster.status(),
         process: Process::now(),

@@ -51,6 +51,7 @@ impl Hub {
             Some(StreamOutcome::TooMany(TooMany::Patterns)) => {
                 Err(ChangeError::TooManyPatterns { max_count: max_patterns })
             }
+            Some(StreamOutcome::Busy) => Err(ChangeError::AtCapacity),
             Some(StreamOutcome::Ended) | None => Err(ChangeError::UnknownStream),
         }
     }

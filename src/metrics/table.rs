@@ -51,6 +51,7 @@ pub(crate) struct Gauges {
     pub connections: usize,
     pub history_bytes: usize,
     pub request_bytes: usize,
+    pub replays: usize,
     pub idle_topic_bytes: usize,
     pub remembered_bytes: usize,
     pub cluster: ClusterStatus,
@@ -207,6 +208,12 @@ impl Metrics {
                 "rememberedIdBytes",
                 Value::Gauge(gauges.remembered_bytes as i64),
                 "Bytes of remembered ids of publishes and fan-outs",
+            ),
+            row(
+                "fanfare_replays_in_flight",
+                "replaysInFlight",
+                Value::Gauge(gauges.replays as i64),
+                "Streams in a replay longer than a page",
             ),
             row(
                 "fanfare_actor_panics",

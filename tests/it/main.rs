@@ -24,6 +24,7 @@ mod proxies;
 mod publish;
 mod raw_stream;
 mod redis;
+mod replays;
 mod requests;
 mod resume;
 mod shutdown;

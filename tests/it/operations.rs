@@ -12,7 +12,7 @@ use crate::support::{
 };
 
 /// Every metric of the contract, in its spelling there.
-const METRICS: [&str; 23] = [
+const METRICS: [&str; 24] = [
     "fanfare_connections",
     "fanfare_connections_opened_total",
     "fanfare_connections_closed_total",
@@ -28,6 +28,7 @@ const METRICS: [&str; 23] = [
     "fanfare_outbox_bytes",
     "fanfare_replays_total",
     "fanfare_history_bytes",
+    "fanfare_replays_in_flight",
     "fanfare_idle_topic_bytes",
     "fanfare_remembered_id_bytes",
     "fanfare_bridge_up",

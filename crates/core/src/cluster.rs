@@ -122,6 +122,8 @@ pub enum StreamOutcome {
     /// The stream's topics after the change.
     Changed(Vec<String>),
     TooMany(TooMany),
+    /// Too many changes of the stream wait already.
+    Busy,
     /// The stream has ended.
     Ended,
 }

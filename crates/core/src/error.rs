@@ -166,6 +166,9 @@ pub enum ChangeError {
     TooManyTopics { max_count: usize },
     #[error("a stream has at most {max_count} patterns")]
     TooManyPatterns { max_count: usize },
+    /// Too many changes of this stream wait already. Nothing was changed (`at_capacity`).
+    #[error("too many changes of this stream are in progress")]
+    AtCapacity,
     /// Redis is unavailable, so other instances cannot be asked. Nothing was changed.
     #[error("Redis is unavailable: no stream can be changed now")]
     BridgeDown,
@@ -182,6 +185,7 @@ impl ChangeError {
             Self::UnknownStream => ErrorCode::UnknownStream,
             Self::TooManyTopics { .. } => ErrorCode::TooManyTopics,
             Self::TooManyPatterns { .. } => ErrorCode::TooManyPatterns,
+            Self::AtCapacity => ErrorCode::AtCapacity,
             Self::BridgeDown => ErrorCode::BridgeDown,
             Self::Unconfirmed => ErrorCode::Unconfirmed,
         }

@@ -18,6 +18,24 @@ use crate::{
 /// Event types of a topic with separately recorded evictions.
 const MAX_TYPES: usize = 16;
 
+/// The last removal of an event of some type: the type's hash, the removal's number in the partition
+/// and the event's sequence. The number is cut to its low bits, to save memory.
+#[derive(Debug, Clone, Copy, Default)]
+struct Removal {
+    hash: u32,
+    number: u32,
+    sequence: u64,
+}
+
+impl Removal {
+    /// Whether an event after `sequence` was removed, after the removal number `told`; 0 is before
+    /// all. The numbers of two pages of a replay are less than 2^31 apart.
+    fn is_lost(&self, sequence: u64, told: u64) -> bool {
+        let is_later = told == 0 || (self.number.wrapping_sub(told as u32) as i32) > 0;
+        self.sequence > sequence && is_later
+    }
+}
+
 type Keys = HashMap<Box<str>, u64>;
 
 /// The event types of evicted events, as hashes: a name has up to 256 bytes, and a topic is
@@ -27,37 +45,37 @@ type Keys = HashMap<Box<str>, u64>;
 enum EvictedTypes {
     None,
     /// One type, evicted up to `evicted_through`. The usual case, without memory of its own.
-    One(u64),
+    One(u32),
     Many(Box<ManyTypes>),
 }
 
 #[derive(Debug)]
 struct ManyTypes {
-    /// Each type with its last evicted sequence; at most [`MAX_TYPES`].
-    known: Vec<(u64, u64)>,
-    /// The last evicted sequence of all further types. They count as wanted by all streams.
-    others: u64,
+    /// Each type with its last removal; at most [`MAX_TYPES`].
+    known: Vec<Removal>,
+    /// The last removal of all further types. They count as wanted by all streams.
+    others: Removal,
 }
 
 impl ManyTypes {
-    fn note(&mut self, hash: u64, sequence: u64) {
-        let place = self.known.iter().position(|(known, _)| *known == hash);
+    fn note(&mut self, removal: Removal) {
+        let place = self.known.iter().position(|known| known.hash == removal.hash);
         let last = match place {
-            Some(place) => &mut self.known[place].1,
+            Some(place) => &mut self.known[place],
             None if self.known.len() < MAX_TYPES => {
-                return self.known.push((hash, sequence));
+                return self.known.push(removal);
             }
             None => &mut self.others,
         };
-        *last = sequence.max(*last);
+        *last = removal;
     }
 }
 
 /// An event without a type has the type `message` (WHATWG HTML §9.2.6).
-fn type_hash(event_type: Option<&str>) -> u64 {
+fn type_hash(event_type: Option<&str>) -> u32 {
     let mut hasher = DefaultHasher::new();
     event_type.unwrap_or("message").hash(&mut hasher);
-    hasher.finish()
+    hasher.finish() as u32
 }
 
 /// A topic's events in sequence order.
@@ -71,6 +89,8 @@ pub struct HistoryRing {
     /// Highest sequence removed by other means than conflation. A stream at a lower position has
     /// missed something.
     evicted_through: u64,
+    /// The low bits of the number of the last such removal.
+    evicted_at: u32,
     /// Highest sequence lost in every log: the policy removed it. A log in Redis may hold more than
     /// this ring.
     lost_through: u64,
@@ -96,6 +116,7 @@ impl HistoryRing {
             events: VecDeque::new(),
             keys: None,
             evicted_through: 0,
+            evicted_at: 0,
             lost_through: 0,
             evicted_types: EvictedTypes::None,
             last: 0,
@@ -105,8 +126,9 @@ impl HistoryRing {
         }
     }
 
-    /// Stores a new event and returns the events removed for it.
-    pub fn push(&mut self, event: Arc<SequencedEvent>) -> Vec<Arc<SequencedEvent>> {
+    /// Stores a new event and returns the events removed for it. `number` counts the removals of
+    /// the partition.
+    pub fn push(&mut self, event: Arc<SequencedEvent>, number: u64) -> Vec<Arc<SequencedEvent>> {
         self.last = event.sequence;
         let mut left = self.supersede(&event);
         if let (Conflate::LatestByKey, Some(key)) = (self.policy.conflate, &event.body.key) {
@@ -118,7 +140,7 @@ impl HistoryRing {
         }
         self.events.push_back(event);
         while self.events.len() > self.policy.history_events {
-            left.extend(self.lose_oldest());
+            left.extend(self.lose_oldest(number));
         }
         left
     }
@@ -137,6 +159,7 @@ impl HistoryRing {
         older: Vec<Arc<SequencedEvent>>,
         begin: Option<u64>,
         lost_through: u64,
+        number: u64,
     ) -> Vec<Arc<SequencedEvent>> {
         let before: Vec<_> = std::mem::take(&mut self.events).into();
         let last = self.last;
@@ -149,7 +172,7 @@ impl HistoryRing {
         self.evicted_through = self.evicted_through.max(lost_through);
         self.lost_through = self.lost_through.max(lost_through);
         for event in all.into_values() {
-            self.push(event);
+            self.push(event, number);
         }
         // `push` set the last event in the ring; the topic's last event may have been evicted.
         self.last = self.last.max(last);
@@ -157,10 +180,11 @@ impl HistoryRing {
     }
 
     /// Removes the oldest event. A stream without it gets a gap later.
-    pub fn evict_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
+    pub fn evict_oldest(&mut self, number: u64) -> Option<Arc<SequencedEvent>> {
         let event = self.events.pop_front()?;
-        self.note_evicted_type(&event);
+        self.note_evicted_type(&event, number);
         self.evicted_through = self.evicted_through.max(event.sequence);
+        self.evicted_at = number as u32;
         self.forget_key(&event);
         if self.events.is_empty() {
             // An idle topic keeps no memory for events.
@@ -170,17 +194,17 @@ impl HistoryRing {
     }
 
     /// Removes the oldest event because of the policy: other logs of the topic drop it too.
-    fn lose_oldest(&mut self) -> Option<Arc<SequencedEvent>> {
-        let event = self.evict_oldest()?;
+    fn lose_oldest(&mut self, number: u64) -> Option<Arc<SequencedEvent>> {
+        let event = self.evict_oldest(number)?;
         self.lost_through = self.lost_through.max(event.sequence);
         Some(event)
     }
 
     /// Removes events older than the policy's time to live.
-    pub fn expire(&mut self, now: Instant) -> Vec<Arc<SequencedEvent>> {
+    pub fn expire(&mut self, now: Instant, number: u64) -> Vec<Arc<SequencedEvent>> {
         let mut left = Vec::new();
         while self.expires_at().is_some_and(|at| at <= now) {
-            left.extend(self.lose_oldest());
+            left.extend(self.lose_oldest(number));
         }
         left
     }
@@ -198,22 +222,26 @@ impl HistoryRing {
         self.events.range(first..)
     }
 
-    /// Whether all wanted events after `sequence` are still here.
-    pub fn reaches_back_to(&self, sequence: u64, types: &TypeFilter) -> bool {
-        self.evicted_through <= sequence || (!types.is_all() && !self.misses_type(sequence, types))
-    }
-
-    /// Whether events of a wanted type after `sequence` are gone.
-    fn misses_type(&self, sequence: u64, types: &TypeFilter) -> bool {
-        let wants = |hash: u64| types.any(|wanted| type_hash(Some(wanted)) == hash);
+    /// Whether wanted events after `sequence` were removed, after the removal number `told`.
+    pub fn has_lost(&self, sequence: u64, types: &TypeFilter, told: u64) -> bool {
+        let is_lost = |removal: &Removal| removal.is_lost(sequence, told);
+        let (sequence_of_all, number) = (self.evicted_through, self.evicted_at);
+        let all = Removal { hash: 0, number, sequence: sequence_of_all };
+        let wants = |hash: u32| types.any(|wanted| type_hash(Some(wanted)) == hash);
         match &self.evicted_types {
+            _ if types.is_all() => is_lost(&all),
             EvictedTypes::None => false,
-            EvictedTypes::One(hash) => wants(*hash),
+            EvictedTypes::One(hash) => is_lost(&all) && wants(*hash),
             EvictedTypes::Many(many) => {
                 let mut known = many.known.iter();
-                many.others > sequence || known.any(|(hash, last)| *last > sequence && wants(*hash))
+                is_lost(&many.others) || known.any(|known| is_lost(known) && wants(known.hash))
             }
         }
+    }
+
+    /// Whether the last removal has this number.
+    pub fn was_evicted_at(&self, number: u64) -> bool {
+        self.evicted_at == number as u32
     }
 
     /// Highest sequence removed by other means than conflation.
@@ -243,7 +271,13 @@ impl HistoryRing {
 
     /// Whether the event of this sequence is in the ring.
     pub fn holds(&self, sequence: u64) -> bool {
-        self.events.binary_search_by_key(&sequence, |event| event.sequence).is_ok()
+        self.get(sequence).is_some()
+    }
+
+    /// The event of this sequence.
+    pub fn get(&self, sequence: u64) -> Option<&Arc<SequencedEvent>> {
+        let found = self.events.binary_search_by_key(&sequence, |event| event.sequence);
+        found.ok().map(|index| &self.events[index])
     }
 
     pub fn is_empty(&self) -> bool {
@@ -261,22 +295,26 @@ impl HistoryRing {
         let types = match &self.evicted_types {
             EvictedTypes::None | EvictedTypes::One(_) => 0,
             EvictedTypes::Many(many) => {
-                size_of::<ManyTypes>() + many.known.capacity() * size_of::<(u64, u64)>()
+                size_of::<ManyTypes>() + many.known.capacity() * size_of::<Removal>()
             }
         };
         size_of::<Self>() + PLACES + name + types
     }
 
-    fn note_evicted_type(&mut self, event: &SequencedEvent) {
-        let (hash, sequence) = (type_hash(event.event_type()), event.sequence);
+    /// Must come before the change of `evicted_through`.
+    fn note_evicted_type(&mut self, event: &SequencedEvent, number: u64) {
+        let hash = type_hash(event.event_type());
+        let removal = Removal { hash, number: number as u32, sequence: event.sequence };
+        let (sequence, number) = (self.evicted_through, self.evicted_at);
         match &mut self.evicted_types {
             EvictedTypes::None => self.evicted_types = EvictedTypes::One(hash),
             EvictedTypes::One(known) if *known == hash => {}
             EvictedTypes::One(known) => {
-                let known = vec![(*known, self.evicted_through), (hash, sequence)];
-                self.evicted_types = EvictedTypes::Many(Box::new(ManyTypes { known, others: 0 }));
+                let known = vec![Removal { hash: *known, number, sequence }, removal];
+                self.evicted_types =
+                    EvictedTypes::Many(Box::new(ManyTypes { known, others: Removal::default() }));
             }
-            EvictedTypes::Many(many) => many.note(hash, sequence),
+            EvictedTypes::Many(many) => many.note(removal),
         }
     }
 

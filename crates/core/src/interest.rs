@@ -135,6 +135,30 @@ pub enum StartFrom {
     /// With the events published at or after this time, in milliseconds since 1970. A time in the
     /// future: live. If the partition's history does not reach back: a gap first.
     Since { unix_ms: u64 },
+    /// With the next page of a replay.
+    Continue(Rest),
+}
+
+/// The kind of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    After,
+    Snapshot,
+    Earliest,
+}
+
+/// The rest of a replay: the events after a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rest {
+    pub begun: Begun,
+    pub epoch: Epoch,
+    pub sequence: u64,
+    /// The partition's last sequence at the begin of the replay: a snapshot ends there.
+    pub head: u64,
+    /// Events before this time, in milliseconds since 1970, are left out.
+    pub since: u64,
+    /// Earlier pages have told the losses up to this mark of the partition.
+    pub told: u64,
 }
 
 /// The start of a stream, as requested by its client.

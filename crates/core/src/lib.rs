@@ -34,6 +34,7 @@ mod pattern_index;
 pub mod pattern_set;
 pub mod policy;
 pub mod publish;
+pub mod replays;
 pub mod shared_names;
 pub mod sse;
 pub mod subscription;

@@ -5,6 +5,8 @@
 --   "head": nothing more
 --   "changes" after: topics with events after this sequence, at most 4,096
 --   "read" bytes, then topic and after for each topic: events after a sequence, up to a limit
+--   "oldest" bytes, then as for "read": the oldest events of all topics together, at least one. Its
+--     result is { the end of the page or "" if it is whole, the topics as for "read" }
 --   "renew" epoch above known: begins a new epoch, later than `epoch` and `above`, unless `epoch`
 --     has already ended. Positions of earlier epochs are invalid. With a sequence below `known`,
 --     sequences have been given out twice.
@@ -56,6 +58,58 @@ elseif operation == 'read' then
     }
     if is_whole == 0 then break end
   end
+elseif operation == 'oldest' then
+  local room = tonumber(ARGV[2])
+  local topics, left = {}, {}
+  -- Reads the next entries of a topic. It stays in `left` while it may have more.
+  local function fill(place, count)
+    local topic = topics[place]
+    local entries = redis.call('XRANGE', KEYS[place + 5], '(' .. topic.after, '+', 'COUNT', count)
+    for _, entry in ipairs(entries) do
+      topic.entries[#topic.entries + 1] = entry
+      room = room - #entry[2][2]
+      topic.after = entry[1]
+    end
+    topic.last = tonumber(string.match(topic.after, '^%d+'))
+    left[place] = #entries == count or nil
+  end
+  for place = 1, #KEYS - 5 do
+    topics[place] = { after = ARGV[place * 2 + 2], entries = {} }
+    if topics[place].after ~= '' then fill(place, 1) end
+  end
+  -- The topic read the least far bounds the page: read it next, while there is room.
+  local through, lowest
+  repeat
+    through, lowest = nil, nil
+    for place in pairs(left) do
+      if not through or topics[place].last < through then
+        through, lowest = topics[place].last, place
+      end
+    end
+    local is_full = room <= 0
+    if lowest and not is_full then fill(lowest, 16) end
+  until not lowest or is_full
+  local reads = {}
+  for place, topic in ipairs(topics) do
+    local messages = {}
+    for number, entry in ipairs(topic.entries) do
+      local message = entry[2][2]
+      local is_due = not through or tonumber(string.match(entry[1], '^%d+')) <= through
+      -- A topic's first entry past the end counts if it names a lost one before it.
+      local previous = number == 1 and string.match(message, '^%S+ %S+ %S+ (%d+)')
+      if is_due or previous and tonumber(previous) > tonumber(ARGV[place * 2 + 2]) then
+        messages[#messages + 1] = message
+      end
+    end
+    local name = ARGV[place * 2 + 1]
+    reads[place] = {
+      redis.call('ZSCORE', KEYS[4], name) or redis.call('HGET', KEYS[5], '*') or '0',
+      redis.call('HGET', KEYS[5], name) or '0',
+      (#messages > 0 or #topic.entries == 0) and 1 or 0,
+      messages,
+    }
+  end
+  answer = { through and string.format('%.0f', through) or '', reads }
 elseif operation == 'renew' then
   if string.match(epoch, '^%d+') == ARGV[2] then
     -- Several instances may call this for the same loss. Only the first call finds the old epoch.

@@ -314,6 +314,27 @@ pub(super) fn read(
     reads.collect()
 }
 
+/// Parses a page of a bounded read: its end, `u64::MAX` for a whole one, and its topics.
+pub(super) fn oldest(
+    answer: Value,
+    asked: &[(Topic, u64)],
+    clock: &Clock,
+) -> Result<(u64, Vec<TopicRead>), RedisError> {
+    let mut parts = array(answer)?.into_iter();
+    let through: String = next(&mut parts)?;
+    let through = match through.as_str() {
+        "" => u64::MAX,
+        number => number.parse().map_err(|_| unexpected())?,
+    };
+    let reads = read(parts.next().ok_or_else(unexpected)?, asked, clock)?;
+    let reads = reads.into_iter().map(|(read, has_all)| match has_all {
+        true => read,
+        // All its events are past the end, and none of this range is lost by number.
+        false => TopicRead { last: read.after.max(read.evicted_through), ..read },
+    });
+    Ok((through, reads.collect()))
+}
+
 fn array(value: Value) -> Result<Vec<Value>, RedisError> {
     match value {
         Value::Array(values) => Ok(values),

@@ -6,13 +6,18 @@ use actix::Message;
 use fanfare_core::{
     sse::ShutdownReason,
     subscription::ResolvedSubscription,
-    topic_manager::{ChangeStep, Frames, Opening},
+    topic_manager::{ChangeStep, Frames, Opening, Page},
 };
 
 /// All partitions have attached the stream: begin with their replays.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct OpenedStream(pub Opening);
+
+/// Send the next page of the replay of one partition.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ReplayPage(pub Page);
 
 /// Send these frames: all of one turn, in order.
 #[derive(Message)]

@@ -25,7 +25,7 @@ use fanfare_core::{
     topic_manager::Frame,
 };
 pub(crate) use messages::{
-    BeatHeart, ChangeTopics, CloseTransport, DeliverFrames, EndStream, OpenedStream,
+    BeatHeart, ChangeTopics, CloseTransport, DeliverFrames, EndStream, OpenedStream, ReplayPage,
 };
 use pipe::Pipe;
 pub(crate) use pipe::PipeReader;
@@ -251,6 +251,17 @@ impl Handler<OpenedStream> for Connection {
         if let Some(result) = result {
             self.host.metrics.count_replay(result);
         }
+    }
+}
+
+impl Handler<ReplayPage> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, message: ReplayPage, ctx: &mut Self::Context) {
+        self.decide(ctx, |state, _| {
+            state.on_page(message.0);
+            Ok(())
+        });
     }
 }
 

@@ -14,13 +14,13 @@ use std::{
 use actix::Addr;
 use bytes::Bytes;
 use fanfare_core::{
-    connection::{ConnectionState, Next, Piece, WorkerContext},
+    connection::{ConnectionState, Drained, Next, Piece, WorkerContext},
     sse::ShutdownReason,
 };
 use tokio::time::Sleep;
 
 use super::{Connection, StreamHold, Worker, messages::CloseTransport};
-use crate::actors::now;
+use crate::actors::{now, topic_manager::ContinueReplay};
 
 /// The state shared by connection and transport.
 pub(crate) struct Pipe {
@@ -81,6 +81,10 @@ impl Pipe {
         self.worker.metrics.count_unsent(before, self.state.unsent_bytes());
         if let Next::Write(piece) = &next {
             self.count_delivered(piece, now);
+        }
+        if let Some(Drained { stream, partitions }) = self.state.take_drained() {
+            // One in flight for each partition of a stream: the next page comes only after it.
+            self.worker.manager.do_send(ContinueReplay { stream, partitions });
         }
         next
     }

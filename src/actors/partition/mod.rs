@@ -194,7 +194,11 @@ impl Partition {
                 let append = AppendEvent { topic, event, receivers, permit, answer };
                 return self.appends.push(Append::Event(append));
             }
-            None => Err(PublishError::Internal),
+            // The panic may have come with the event in history already. Then this is the answer.
+            None => {
+                let stored = self.decide(|state| state.memory()?.take_stored(&topic)).flatten();
+                stored.ok_or(PublishError::Internal)
+            }
         };
         answer.send(taken.map(|taken| {
             if taken.is_new {
@@ -243,9 +247,11 @@ impl Turn for Partition {
             let topics = self.state.as_ref().map_or(0, PartitionState::topic_count);
             self.metrics.set_topics(self.number, topics);
         }
+        // Many attaches take several turns: publishes run in between.
+        let has_more = self.decide(|state| state.continue_changes(now)).unwrap_or_default();
         self.send_deliveries();
         self.send_to_log();
-        Some(self.next_expiry)
+        Some(if has_more { now } else { self.next_expiry })
     }
 }
 

@@ -22,6 +22,14 @@ pub(crate) struct OpenStream {
     pub subscription: Arc<ResolvedSubscription>,
 }
 
+/// Ask these partitions for the next page of a stream's replay: its client has taken the last one.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ContinueReplay {
+    pub stream: StreamId,
+    pub partitions: Vec<u16>,
+}
+
 /// Forget a stream: its connection has stopped.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -20,12 +20,13 @@ use fanfare_core::{
     sse::ShutdownReason,
     subscription::{FeedOf, ResolvedSubscription},
     topic_manager::{
-        ChangeOutcome, ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Outlet, Ticket,
+        ChangeOutcome, ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page, Ticket,
     },
 };
 use futures_util::{FutureExt, future::join_all};
 pub(crate) use messages::{
-    ChangeStreams, CloseStream, Drain, ExpectFeed, ForgetFeed, ListFeedUsers, OpenStream, Whose,
+    ChangeStreams, CloseStream, ContinueReplay, Drain, ExpectFeed, ForgetFeed, ListFeedUsers,
+    OpenStream, Whose,
 };
 use tokio::sync::oneshot;
 
@@ -34,7 +35,9 @@ pub(crate) use messages::Panic;
 
 use super::{
     catch,
-    connection::{BeatHeart, ChangeTopics, Connection, DeliverFrames, EndStream, OpenedStream},
+    connection::{
+        BeatHeart, ChangeTopics, Connection, DeliverFrames, EndStream, OpenedStream, ReplayPage,
+    },
     now,
     partition::{ChangeInterest, Deliver, DeliveriesTaken, InFlight, Partition},
     turn::{Turn, TurnLoop},
@@ -241,6 +244,14 @@ impl Handler<OpenStream> for TopicManager {
     }
 }
 
+impl Handler<ContinueReplay> for TopicManager {
+    type Result = ();
+
+    fn handle(&mut self, message: ContinueReplay, _: &mut Self::Context) {
+        self.decide(|state| state.continue_replay(message.stream, &message.partitions));
+    }
+}
+
 impl Handler<CloseStream> for TopicManager {
     type Result = ();
 
@@ -357,6 +368,11 @@ impl Outlet for ConnectionOutlet {
     fn open(&self, opening: Opening) {
         // Once per stream, and the stream cannot begin without it: it passes the mailbox's bound.
         self.0.do_send(OpenedStream(opening));
+    }
+
+    fn page(&self, page: Page) {
+        // One in flight for each partition of the stream.
+        self.0.do_send(ReplayPage(page));
     }
 
     fn deliver(&self, frames: Frames) -> Result<(), Frames> {

@@ -75,3 +75,42 @@ async fn any_size_of_local_memory_delivers_the_same_events() {
         }
     }
 }
+
+const LONG_EVENTS: usize = 4000;
+const LONG_TOPICS: usize = 200;
+const LONG_DATA_BYTES: usize = 1000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_replay_without_local_memory_reads_each_part_of_the_log_about_once() {
+    let redis = RedisServer::start(Options::default()).await;
+    let settings = [("history.max_bytes", "0B"), ("hub.partitions", "1")];
+    let instances = Instances::start(&[redis.url()], &settings).await;
+    let addr = instances.addr(0);
+    let padding = "x".repeat(LONG_DATA_BYTES);
+    let numbers: Vec<usize> = (0..LONG_EVENTS).collect();
+    // Half of the events are of one topic, the others spread.
+    let topic = |number: usize| if number.is_multiple_of(2) { 0 } else { number % LONG_TOPICS };
+    for some in numbers.chunks(500) {
+        let event = |number: &usize| json!({ "topic": format!("t:{}", topic(*number)), "data": format!("{number} {padding}") });
+        publish(addr, Value::Array(some.iter().map(event).collect())).await;
+    }
+    let sent = net_output_bytes(&redis).await;
+    let mut stream = Stream::subscribe(addr, "topic=t:**&last_event_id=earliest").await;
+    let kept = numbers.iter().filter(|number| **number % 2 == 1 || **number >= LONG_EVENTS - 2000);
+    for number in kept {
+        let event = stream.next().await;
+        assert_eq!(event.event, "message", "{event:?}");
+        assert_eq!(event.data.split_once(' ').map(|(read, _)| read), Some(&*number.to_string()));
+    }
+    let sent = net_output_bytes(&redis).await - sent;
+    let data = (LONG_EVENTS - 1000) * LONG_DATA_BYTES;
+    assert!(sent < 4 * data, "{sent} bytes for {data} bytes of events");
+    publish(addr, json!({ "topic": "t:0", "data": "live" })).await;
+    assert_eq!(stream.next().await.data, "live");
+}
+
+async fn net_output_bytes(redis: &RedisServer) -> usize {
+    let stats = redis.lines(&["INFO", "stats"]).await;
+    let mut values = stats.iter().filter_map(|line| line.strip_prefix("total_net_output_bytes:"));
+    values.next().and_then(|value| value.trim().parse().ok()).expect("a number")
+}

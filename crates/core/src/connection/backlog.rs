@@ -10,8 +10,8 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    batch::Batch, connection::Losses, cursor::Positions, event::SequencedEvent, outbox::Dropped,
-    sse::control::Shutdown,
+    batch::Batch, connection::Losses, cursor::Positions, event::SequencedEvent, ids::StreamId,
+    outbox::Dropped, sse::control::Shutdown,
 };
 
 static NOTHING: LazyLock<BacklogParts> = LazyLock::new(BacklogParts::default);
@@ -33,6 +33,14 @@ pub(super) struct BacklogParts {
     pub catching_up_since: Option<u64>,
     /// The stream's positions after the replay; empty once they apply.
     pub heads: Positions,
+    /// The stream's id, if it has more pages.
+    pub stream: StreamId,
+    /// The partitions of `heads` with more pages.
+    pub more: Vec<u16>,
+    /// The number of partitions with more pages to come.
+    pub paging: usize,
+    /// Partitions with a taken page, and with more pages to ask for.
+    pub drained: Vec<u16>,
     /// Live events held back by the rate limit.
     pub waiting: Batch,
     /// Events dropped from `waiting`, not yet reported by a gap.
@@ -48,6 +56,9 @@ impl BacklogParts {
             && self.prelude.is_empty()
             && self.replay.is_empty()
             && self.heads.is_empty()
+            && self.more.is_empty()
+            && self.drained.is_empty()
+            && self.paging == 0
             && self.waiting.is_empty()
             && self.waiting_dropped.is_empty()
             && self.shutdown.is_none()

@@ -29,6 +29,7 @@ use crate::{
     },
     cursor::{Epoch, IN_ANOTHER_EPOCH, Positions},
     event::SequencedEvent,
+    ids::StreamId,
     interest::Start,
     outbox::{Content, GapHere, Outbox, Segment},
     partition::Interruption,
@@ -40,7 +41,7 @@ use crate::{
         encode,
     },
     subscription::{Format, ResolvedSubscription},
-    topic_manager::{ChangeStep, Frame, Opening},
+    topic_manager::{ChangeStep, Frame, Opening, Page},
 };
 
 /// The most bytes of live events in one piece; a larger event is a piece alone. Enough for some
@@ -65,6 +66,13 @@ pub enum ReplayResult {
     Complete,
     /// The client gets a gap first.
     Gap,
+}
+
+/// A stream with taken pages, and their partitions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drained {
+    pub stream: StreamId,
+    pub partitions: Vec<u16>,
 }
 
 /// Counts since the last call, for the metrics.
@@ -135,11 +143,15 @@ impl ConnectionState {
         if self.end.is_some() {
             return ReplayResult::None;
         }
-        let Opening { replays, at: opening_at } = opening;
+        let Opening { stream, replays, at: opening_at } = opening;
+        self.backlog.stream = stream;
         // Live events up to `head` are in the replay. The cursor gets `heads` only after the replay
         // is taken: earlier, a cut would lose the rest of the replay.
         self.seen = replays.iter().map(|(number, r)| (*number, r.head)).collect();
         self.backlog.heads = self.seen.clone();
+        let more = replays.iter().filter(|(_, replay)| replay.next.is_some());
+        self.backlog.more = more.map(|(number, _)| *number).collect();
+        self.backlog.paging = self.backlog.more.len();
         let result =
             match (&self.subscription.start, replays.iter().any(|(_, r)| r.missed.is_some())) {
                 (_, true) => ReplayResult::Gap,
@@ -155,7 +167,7 @@ impl ConnectionState {
         self.outbox.advance(replays.iter().map(|(number, _)| (*number, IN_ANOTHER_EPOCH)));
         self.advance(replays.iter().map(|(number, replay)| (*number, replay.start)));
         self.keep_positions();
-        if replays.iter().any(|(_, replay)| !replay.events.is_empty()) {
+        if replays.iter().any(|(_, r)| r.next.is_some() || !r.events.is_empty()) {
             self.backlog.catching_up_since = match &self.subscription.start {
                 Start::Resume(cursor) => cursor.unix_ms,
                 Start::Since(unix_ms) => Some(*unix_ms),
@@ -201,6 +213,45 @@ impl ConnectionState {
         let events = events.filter(|event| self.subscription.wants_event(event)).collect();
         self.backlog.replay = merged(in_order(events)).into();
         result
+    }
+
+    /// Adds the next page of a partition's replay. The client has taken all earlier pages of this
+    /// partition.
+    pub fn on_page(&mut self, page: Page) {
+        if self.end.is_some() {
+            return;
+        }
+        let Page { stream, partition, replay: page } = page;
+        self.backlog.stream = stream;
+        self.seen.set(partition, page.head);
+        self.backlog.heads.set(partition, page.head);
+        match page.next {
+            Some(_) => self.backlog.more.push(partition),
+            None => self.backlog.paging = self.backlog.paging.saturating_sub(1),
+        }
+        if let Some(missed) = &page.missed {
+            self.begin_epoch(partition, page.epoch);
+            self.advance([(partition, page.start)].into_iter());
+            let (reason, topics) = (GapReason::from(missed.reason), names(&missed.topics));
+            let gap = Gap { reason, partitions: &[partition], topics: &topics };
+            // Before all other output: its id would be behind events taken before it.
+            let gap = gap.encode(&self.cursor());
+            self.backlog.prelude.push_back(gap.into());
+        }
+        let left = std::mem::take(&mut self.backlog.replay);
+        let events = page.events.into_iter().filter(|event| self.subscription.wants_event(event));
+        let events = left.into_iter().chain(events).collect();
+        self.backlog.replay = merged(in_order(events)).into();
+    }
+
+    /// Takes the partitions with a taken page, to ask for their next pages.
+    #[inline]
+    pub fn take_drained(&mut self) -> Option<Drained> {
+        if self.backlog.is_none() || self.backlog.drained.is_empty() {
+            return None;
+        }
+        let partitions = std::mem::take(&mut self.backlog.drained);
+        Some(Drained { stream: self.backlog.stream, partitions })
     }
 
     /// Keeps the positions of the client's cursor in partitions not attached: topics added later
@@ -326,6 +377,7 @@ impl ConnectionState {
     pub fn forget(&mut self) {
         let waiting = &mut self.backlog;
         (waiting.replay, waiting.heads, waiting.waiting) = Default::default();
+        (waiting.more, waiting.drained) = Default::default();
         self.outbox.clear();
     }
 

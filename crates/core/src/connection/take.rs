@@ -103,7 +103,14 @@ impl ConnectionState {
         if !self.backlog.heads.is_empty() {
             let heads = std::mem::take(&mut self.backlog.heads);
             self.advance(heads.iter());
-            self.backlog.catching_up_since = None;
+            // Events since this time may still come with the next page.
+            if self.backlog.paging == 0 {
+                self.backlog.catching_up_since = None;
+            }
+            if self.end.is_none() {
+                let more = std::mem::take(&mut self.backlog.more);
+                self.backlog.drained.extend(more);
+            }
         }
         None
     }

@@ -73,7 +73,8 @@ pub struct TopicRead {
     pub last: u64,
     /// For a topic conflated by key: the highest sequence removed, except by conflation.
     pub evicted_through: u64,
-    /// In sequence order.
+    /// In sequence order. In a bounded read, the first event may be past its end: it names the last
+    /// event lost before it.
     pub events: Vec<LogEvent>,
 }
 
@@ -89,8 +90,9 @@ pub enum LogRequest {
     Head { purpose: Purpose },
     /// Reads the head, and lists the topics with events after a sequence.
     Changes { purpose: Purpose, after: u64 },
-    /// Reads these topics, each after its sequence. `u64::MAX` requests no events.
-    Read { purpose: Purpose, topics: Vec<(Topic, u64)> },
+    /// Reads these topics, each after its sequence. `u64::MAX` requests no events. With `max_bytes`,
+    /// some events of all topics together, the oldest first: at least one, and about these bytes.
+    Read { purpose: Purpose, topics: Vec<(Topic, u64)>, max_bytes: Option<usize> },
     /// Begins a new epoch, later than `epoch` and `above`, unless `epoch` has already ended. In a
     /// log below the sequence `known`, sequences have been given out twice: then all positions are
     /// invalid.
@@ -144,6 +146,8 @@ pub enum LogUpdate {
     Read {
         purpose: Purpose,
         head: PartitionHead,
+        /// The read has all events up to this sequence: the head, or less at its bound in bytes.
+        through: u64,
         topics: Vec<TopicRead>,
     },
 }

@@ -1,7 +1,11 @@
 //! The decisions of a partition with its log in memory: sequences, history, idempotency and
 //! routing.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
 
 use crate::{
     cursor::{Cursor, Epoch},
@@ -9,12 +13,18 @@ use crate::{
     event::{EventBody, SequencedEvent},
     fan_out::{FanOutPublish, FannedOut},
     idempotency::{FanOutWindow, FirstAnswer, IdempotencyWindow},
-    ids::{ManagerId, PublisherId},
-    partition::{Delivery, InterestChange, PartitionSpec, routing::Routing},
+    ids::{ManagerId, PublisherId, StreamId},
+    partition::{Delivery, InterestChange, PartitionSpec, listeners::Receivers, routing::Routing},
     partition_log::PartitionLog,
     publish::{Published, SharedEvent},
     topic::Topic,
 };
+
+/// Events visited for replays in one turn: about two milliseconds.
+const MAX_VISITS_A_TURN: usize = 4096;
+
+/// The cost of a change without its replay, in visits.
+const VISITS_OF_A_CHANGE: usize = 8;
 
 /// A partition with its log in memory.
 pub struct MemoryPartition<P> {
@@ -24,7 +34,13 @@ pub struct MemoryPartition<P> {
     log_is_changing: bool,
     remembered: IdempotencyWindow,
     fan_outs: FanOutWindow,
+    /// The answer to a publish with its event in history, and not answered yet.
+    stored: Option<FirstAnswer>,
     pub(super) routing: Routing<P>,
+    /// Streams between two pages of their replay: not attached yet.
+    replaying: HashSet<(ManagerId, StreamId)>,
+    /// Changes to apply in later turns.
+    changes: VecDeque<(ManagerId, InterestChange)>,
 }
 
 /// An accepted publish.
@@ -44,6 +60,9 @@ impl<P: Clone> MemoryPartition<P> {
             remembered: IdempotencyWindow::new(spec.idempotency_window, spec.remembered.clone()),
             fan_outs: FanOutWindow::new(spec.idempotency_window, spec.remembered_fan_outs.clone()),
             routing: Routing::default(),
+            replaying: HashSet::new(),
+            changes: VecDeque::new(),
+            stored: None,
             spec,
         }
     }
@@ -67,6 +86,9 @@ impl<P: Clone> MemoryPartition<P> {
             remembered: self.remembered,
             fan_outs: self.fan_outs,
             routing: Routing::default(),
+            replaying: HashSet::new(),
+            changes: VecDeque::new(),
+            stored: self.stored,
             spec: self.spec,
         }
     }
@@ -88,14 +110,27 @@ impl<P: Clone> MemoryPartition<P> {
             }
             self.remembered.check(event.event().publisher)?;
         }
+        let event_type = event.event().event_type.as_deref();
+        let receivers = self.routing.listeners.receivers(topic, event_type);
         let (sequenced, trim) = self.append(topic, event.body(), now);
-        let receivers = self.route(&sequenced, permit);
         let (sequence, unix_ms) = (sequenced.sequence, sequenced.unix_ms);
-        let answer = FirstAnswer { sequence, unix_ms, receivers };
+        let answer = FirstAnswer { sequence, unix_ms, receivers: receivers.stream_count };
+        // From here on the event is in history: after a panic, [`Self::take_stored`] answers. Only
+        // then comes the rest, and the id first: a retry must not store the event twice.
+        self.stored = Some(answer);
         if let Some(id) = id {
             self.remembered.insert(topic, id, event.event().publisher, answer, now);
         }
+        self.queue_for(receivers, &sequenced, permit);
+        self.stored = None;
         Ok(Taken { published: self.published(topic, answer), trim, is_new: true })
+    }
+
+    /// After a panic during a publish and [`Self::rebuild`]: the answer, if the event is in
+    /// history. Its streams end, and get it when they resume.
+    pub fn take_stored(&mut self, topic: &Topic) -> Option<Taken> {
+        let answer = self.stored.take()?;
+        Some(Taken { published: self.published(topic, answer), trim: None, is_new: true })
     }
 
     /// Publishes one body to each of these topics, except topics already reached by the fan-out's
@@ -164,32 +199,60 @@ impl<P: Clone> MemoryPartition<P> {
         self.fan_outs.settle(name, publisher, is_pull, now)
     }
 
-    /// Applies the changes in order. A delivery answers each attach.
+    /// Applies the changes in order. A delivery answers each attach, perhaps in a later turn.
     pub fn change_interest(
         &mut self,
         manager: ManagerId,
         changes: Vec<InterestChange>,
         now: Instant,
     ) {
-        for change in changes {
-            match change {
-                InterestChange::Attach { stream, interest, from } => {
-                    let replay = self.log.replay(&interest, from, now);
-                    self.routing.listeners.attach(manager, &interest);
-                    self.routing.queue(manager, Delivery::Attached { stream, replay });
-                }
-                InterestChange::Detach { interest, .. } => {
-                    self.routing.listeners.detach(manager, &interest)
-                }
-                InterestChange::DetachAll => self.remove_manager(manager),
-            }
+        self.changes.extend(changes.into_iter().map(|change| (manager, change)));
+        self.continue_changes(now);
+    }
+
+    /// Applies queued changes, as many as a short turn allows. Returns whether more are left.
+    pub fn continue_changes(&mut self, now: Instant) -> bool {
+        let mut visits = 0;
+        while visits < MAX_VISITS_A_TURN
+            && let Some((manager, change)) = self.changes.pop_front()
+        {
+            self.apply_change(manager, change, now);
+            visits += self.log.take_visits() + VISITS_OF_A_CHANGE;
         }
+        !self.changes.is_empty()
+    }
+
+    fn apply_change(&mut self, manager: ManagerId, change: InterestChange, now: Instant) {
+        match change {
+            InterestChange::Attach { stream, interest, from, max_bytes } => {
+                let replay = self.log.page(&interest, from, max_bytes, now);
+                if replay.next.is_some() {
+                    self.replaying.insert((manager, stream));
+                } else {
+                    self.replaying.remove(&(manager, stream));
+                    self.routing.listeners.attach(manager, &interest);
+                }
+                self.routing.queue(manager, Delivery::Attached { stream, replay });
+            }
+            InterestChange::Detach { stream, interest } => {
+                if !self.replaying.remove(&(manager, stream)) {
+                    self.routing.listeners.detach(manager, &interest);
+                }
+            }
+            InterestChange::DetachAll => self.forget_streams(manager),
+        }
+    }
+
+    fn forget_streams(&mut self, manager: ManagerId) {
+        self.replaying.retain(|(other, _)| *other != manager);
+        self.routing.listeners.remove_manager(manager);
+        self.routing.drop_outgoing(manager);
     }
 
     /// Forgets a manager and its streams.
     pub fn remove_manager(&mut self, manager: ManagerId) {
-        self.routing.listeners.remove_manager(manager);
-        self.routing.drop_outgoing(manager);
+        self.changes.retain(|(other, _)| *other != manager);
+        self.forget_streams(manager);
     }
 
     /// Evicts events while the budget is exceeded and this partition has the oldest.
@@ -220,13 +283,16 @@ impl<P: Clone> MemoryPartition<P> {
         self.log.topic_count()
     }
 
-    fn route(&mut self, event: &Arc<SequencedEvent>, permit: Option<&P>) -> usize {
+    fn route(&mut self, event: &Arc<SequencedEvent>, permit: Option<&P>) {
         let receivers = self.routing.listeners.receivers(&event.topic, event.event_type());
+        self.queue_for(receivers, event, permit);
+    }
+
+    fn queue_for(&mut self, receivers: Receivers, event: &Arc<SequencedEvent>, permit: Option<&P>) {
         for manager in receivers.managers {
             let delivery = Delivery::Event { event: event.clone(), permit: permit.cloned() };
             self.routing.queue(manager, delivery);
         }
-        receivers.stream_count
     }
 
     fn published(&self, topic: &Topic, answer: FirstAnswer) -> Published {
@@ -239,5 +305,80 @@ impl<P: Clone> MemoryPartition<P> {
             sequence: answer.sequence,
             receivers: answer.receivers,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        panic::{AssertUnwindSafe, catch_unwind},
+        time::Duration,
+    };
+
+    use super::*;
+    use crate::{
+        budget::HistoryBudget,
+        cursor::Epoch,
+        event::Event,
+        id_budget::IdBudget,
+        interest::{Interest, StartFrom, TypeFilter},
+        pattern_set::PatternSet,
+        policy::{Conflate, Policies},
+        testing,
+        wall_clock::WallClock,
+    };
+
+    fn spec() -> PartitionSpec {
+        let policy = (*testing::policy(Conflate::None)).clone();
+        PartitionSpec {
+            partition: 0,
+            epoch: Epoch::new(1),
+            policies: Arc::new(Policies::new(policy, Vec::new())),
+            budget: Arc::new(HistoryBudget::new(1 << 20, 1, Instant::now())),
+            clock: Arc::new(WallClock::new(Instant::now(), 0)),
+            started_ms: 0,
+            max_idle_topics: 10,
+            idempotency_window: Duration::from_secs(300),
+            remembered: Arc::new(IdBudget::new(10_000)),
+            remembered_fan_outs: Arc::new(IdBudget::new(10_000)),
+        }
+    }
+
+    /// A permit with a bug: its clone for a delivery panics.
+    #[derive(Debug)]
+    struct Panicking;
+
+    impl Clone for Panicking {
+        fn clone(&self) -> Self {
+            panic!("asked to")
+        }
+    }
+
+    #[test]
+    fn a_panic_behind_the_append_answers_with_the_stored_event_and_a_retry_stores_none() {
+        let now = Instant::now();
+        let topic = Topic::parse("a").unwrap();
+        let mut partition = MemoryPartition::new(spec());
+        let interest = Interest {
+            topics: [topic.clone()].into_iter().collect(),
+            patterns: PatternSet::none(),
+            types: TypeFilter::default(),
+        };
+        let (interest, from) = (Arc::new(interest), StartFrom::Live);
+        let attach = InterestChange::Attach { stream: 1, interest, from, max_bytes: 1 };
+        partition.change_interest(1, vec![attach], now);
+        let event = Event { id: Some("once".into()), ..Event::text("data") };
+        let event = SharedEvent::new(event, 1);
+        let publish = AssertUnwindSafe(|| {
+            let _ = partition.publish(&topic, &event, Some(&Panicking), now);
+        });
+        assert!(catch_unwind(publish).is_err());
+        let mut partition = partition.rebuild();
+        let stored = partition.take_stored(&topic).map(|taken| taken.published.sequence);
+        assert_eq!(stored, Some(1), "the event is in history");
+        assert_eq!(partition.take_stored(&topic).map(|taken| taken.published.sequence), None);
+        let retried = partition.publish(&topic, &event, None, now).unwrap();
+        assert_eq!((retried.published.sequence, retried.is_new), (1, false));
+        assert_eq!(partition.last_sequence(&topic), 1);
     }
 }

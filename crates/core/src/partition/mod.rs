@@ -36,8 +36,9 @@ use crate::{
 /// A change of one stream's attachment, or the end of all attachments of a manager.
 #[derive(Debug)]
 pub enum InterestChange {
-    /// Replay the events missing in the stream, and route live events from here on.
-    Attach { stream: StreamId, interest: Arc<Interest>, from: StartFrom },
+    /// Replay the events missing in the stream: a page of at most `max_bytes`. With the last page,
+    /// route live events from here on.
+    Attach { stream: StreamId, interest: Arc<Interest>, from: StartFrom, max_bytes: usize },
     /// Route no more for this stream.
     Detach { stream: StreamId, interest: Arc<Interest> },
     /// Route no more for any stream of this manager.
@@ -49,7 +50,8 @@ pub enum InterestChange {
 pub enum Delivery<P> {
     /// An event for streams of this manager.
     Event { event: Arc<SequencedEvent>, permit: Option<P> },
-    /// The answer to an attach: the stream's replay. Every later event follows live.
+    /// The answer to an attach: a page of the stream's replay. After the last page, every later
+    /// event follows live.
     Attached { stream: StreamId, replay: Replay },
     /// Streams missed events, or a new epoch began.
     Interrupted(Arc<Interruption>),
@@ -196,8 +198,8 @@ impl<P: Clone> PartitionState<P> {
         self.routing().listeners.subscriber_count(topic)
     }
 
-    /// Applies the changes in order. A delivery answers each attach, at once or, with a replica,
-    /// after the missing events have arrived.
+    /// Applies the changes in order. A delivery answers each attach: at once, or in a later
+    /// [`Self::continue_changes`]; with a replica, after the missing events have arrived.
     pub fn change_interest(
         &mut self,
         manager: ManagerId,
@@ -207,6 +209,14 @@ impl<P: Clone> PartitionState<P> {
         match self {
             Self::Memory(memory) => memory.change_interest(manager, changes, now),
             Self::Replica(replica) => replica.change_interest(manager, changes, now),
+        }
+    }
+
+    /// Applies changes left over by the bound on a turn. Returns whether more are left.
+    pub fn continue_changes(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Memory(memory) => memory.continue_changes(now),
+            Self::Replica(_) => false,
         }
     }
 

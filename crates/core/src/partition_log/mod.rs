@@ -1,6 +1,8 @@
 //! The log of one partition. It numbers events, keeps their history, and computes replays.
 //!
-//! Not here: listeners (`partition`), the encoding of events (`sse`).
+//! Not here: listeners (`partition`), the encoding of events (`sse`). `pages` computes the replays.
+
+mod pages;
 
 mod times;
 
@@ -18,23 +20,26 @@ use crate::{
     cursor::Epoch,
     event::SequencedEvent,
     history::HistoryRing,
-    interest::{Interest, StartFrom},
+    interest::{Interest, Rest, StartFrom},
     policy::Policies,
     topic::Topic,
 };
 
-/// The answer to an attach or a resume.
+/// The answer to an attach: a page of the missing events.
 #[derive(Debug)]
 pub struct Replay {
     pub epoch: Epoch,
     /// The stream's position before the first of `events`.
     pub start: u64,
-    /// The stream's position after the last of `events`. All newer events arrive live.
+    /// The stream's position after the last of `events`. After the last page, all newer events
+    /// arrive live.
     pub head: u64,
     /// The events before the live events, in sequence order.
     pub events: Vec<Arc<SequencedEvent>>,
     /// The missed events not in `events`, if any.
     pub missed: Option<Missed>,
+    /// The start of the next page. None for the last page: the stream is then attached.
+    pub next: Option<Rest>,
 }
 
 /// The missed events a replay cannot restore. The stream gets a gap.
@@ -85,9 +90,13 @@ pub struct PartitionLog {
     forgotten_through: u64,
     /// Highest sequence removed from any topic's history, except by conflation.
     evicted_through: u64,
+    /// The number of the last change with such removals.
+    evictions: u64,
     times: EventTimes,
     /// The budget evicts no event after this sequence.
     pinned_after: Option<u64>,
+    /// Events visited by pages since the last [`Self::take_visits`].
+    visits: usize,
 }
 
 impl PartitionLog {
@@ -118,8 +127,10 @@ impl PartitionLog {
             max_idle_topics,
             forgotten_through: sequence,
             evicted_through: sequence,
+            evictions: 0,
             times: EventTimes::new(began_at, sequence),
             pinned_after: None,
+            visits: 0,
         }
     }
 
@@ -155,11 +166,12 @@ impl PartitionLog {
         now: Instant,
         build: impl FnOnce(u64, &HistoryRing) -> SequencedEvent,
     ) -> (Arc<SequencedEvent>, Option<u16>) {
+        let number = self.evictions + 1;
         let history = self.history_of(topic);
         // One copy of the name for all events of the topic: a publisher's copy goes.
         let topic = &history.topic.clone();
         let event = Arc::new(SequencedEvent { topic: topic.clone(), ..build(sequence, history) });
-        let left = history.push(event.clone());
+        let left = history.push(event.clone(), number);
         let is_kept = history.holds(event.sequence);
         self.sequence = event.sequence;
         self.times.note(event.unix_ms, event.sequence);
@@ -230,67 +242,6 @@ impl PartitionLog {
         self.expiries = entries.collect();
     }
 
-    /// The replay for a stream with this interest.
-    pub fn replay(&mut self, interest: &Interest, from: StartFrom, now: Instant) -> Replay {
-        self.expire(now);
-        let head = self.sequence;
-        let began_later = matches!(from, StartFrom::Since { unix_ms } if self.began_after(unix_ms));
-        let from = self.located(from);
-        // This log has never given out a cursor past its head.
-        let missed = match from {
-            StartFrom::After { epoch, sequence, .. } if epoch != self.epoch || sequence > head => {
-                Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() })
-            }
-            StartFrom::After { .. } if began_later => {
-                Some(Missed { reason: MissedReason::History, topics: Vec::new() })
-            }
-            StartFrom::After { sequence, .. } => self.missed_since(interest, sequence),
-            StartFrom::Live
-            | StartFrom::Snapshot
-            | StartFrom::Earliest
-            | StartFrom::Since { .. } => None,
-        };
-        self.replay_with(interest, from, missed)
-    }
-
-    /// The same, with the missed events computed by the caller. Expires nothing.
-    pub fn replay_with(
-        &self,
-        interest: &Interest,
-        from: StartFrom,
-        missed: Option<Missed>,
-    ) -> Replay {
-        let is_foreign = missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch);
-        let events = match self.located(from) {
-            StartFrom::Live | StartFrom::Since { .. } => Vec::new(),
-            StartFrom::Snapshot => self.collect(interest, 0, |history| history.policy.conflates()),
-            StartFrom::After { sequence, .. } if !is_foreign => {
-                self.collect(interest, sequence, |_| true)
-            }
-            StartFrom::Earliest | StartFrom::After { .. } => self.collect(interest, 0, |_| true),
-        };
-        self.replay_of(events, from, missed)
-    }
-
-    /// A replay of these events.
-    pub fn replay_of(
-        &self,
-        mut events: Vec<Arc<SequencedEvent>>,
-        from: StartFrom,
-        missed: Option<Missed>,
-    ) -> Replay {
-        let from = self.located(from);
-        if let StartFrom::After { since, .. } = from {
-            events.retain(|event| event.unix_ms >= since);
-        }
-        let is_foreign = missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch);
-        let start = match from {
-            StartFrom::After { sequence, .. } if !is_foreign => sequence,
-            _ => events.first().map_or(self.sequence, |first| first.sequence - 1),
-        };
-        Replay { epoch: self.epoch, start, head: self.sequence, events, missed }
-    }
-
     /// Evicts the oldest events until the budget is met, or another partition has older events.
     fn keep_within_budget(&mut self) -> Option<u16> {
         loop {
@@ -321,7 +272,7 @@ impl PartitionLog {
             && let Some(Reverse((_, topic))) = self.expiries.pop()
         {
             let Some(history) = self.topics.get_mut(&topic) else { continue };
-            let left = history.expire(now);
+            let left = history.expire(now, self.evictions + 1);
             let next = history.expires_at();
             history.is_listed_to_expire = next.is_some();
             self.expiries.extend(next.map(|next| Reverse((next, topic.clone()))));
@@ -433,8 +384,9 @@ impl PartitionLog {
         begin: Option<u64>,
         lost_through: u64,
     ) {
+        let number = self.evictions + 1;
         let history = self.history_of(topic);
-        let before = history.merge(older, begin, lost_through);
+        let before = history.merge(older, begin, lost_through, number);
         let kept: Vec<_> = history.events().cloned().collect();
         for event in &kept {
             self.count_in(event);
@@ -456,59 +408,6 @@ impl PartitionLog {
         self.tidy();
     }
 
-    fn collect(
-        &self,
-        interest: &Interest,
-        after: u64,
-        wanted: impl Fn(&HistoryRing) -> bool,
-    ) -> Vec<Arc<SequencedEvent>> {
-        let mut events: Vec<_> = self
-            .histories(interest, after)
-            .filter(|history| wanted(history))
-            .flat_map(|history| history.after(after))
-            .filter(|event| interest.types.wants(event))
-            .cloned()
-            .collect();
-        events.sort_unstable_by_key(|event| event.sequence);
-        events
-    }
-
-    /// The histories of an interest's topics. Topics matching by pattern may be left out without an
-    /// event after the sequence.
-    fn histories<'a>(
-        &'a self,
-        interest: &'a Interest,
-        after: u64,
-    ) -> impl Iterator<Item = &'a HistoryRing> {
-        let exact = interest.topics.iter().filter_map(|topic| self.history(topic));
-        exact.chain(self.histories_by_pattern(interest, after))
-    }
-
-    fn histories_by_pattern(&self, interest: &Interest, after: u64) -> Vec<&HistoryRing> {
-        self.matching_after(interest, after).into_iter().map(|(_, history)| history).collect()
-    }
-
-    fn missed_since(&self, interest: &Interest, sequence: u64) -> Option<Missed> {
-        if self.evicted_through <= sequence {
-            return None;
-        }
-        let lacks = |topic: &&Topic| match self.topics.get(*topic) {
-            Some(history) => !history.reaches_back_to(sequence, &interest.types),
-            None => self.forgotten_through > sequence,
-        };
-        let exact = interest.topics.iter().filter(lacks);
-        // A stream without patterns needs no scan of all topics.
-        let all = (!interest.patterns.is_empty()).then_some(&self.topics);
-        let by_pattern = all.into_iter().flatten().filter(|(topic, history)| {
-            !history.reaches_back_to(sequence, &interest.types) && interest.matches_pattern(topic)
-        });
-        let topics = exact.chain(by_pattern.map(|(topic, _)| topic));
-        let topics: Vec<Topic> = topics.take(MAX_MISSED_TOPICS).cloned().collect();
-        let forgotten = !interest.patterns.is_empty() && self.forgotten_through > sequence;
-        let missed = forgotten || !topics.is_empty();
-        missed.then_some(Missed { reason: MissedReason::History, topics })
-    }
-
     fn evict_oldest(&mut self) -> bool {
         let pinned_after = self.pinned_after.unwrap_or(u64::MAX);
         while self.order.front().is_some_and(|(sequence, _)| *sequence <= pinned_after)
@@ -518,7 +417,7 @@ impl PartitionLog {
             if history.oldest() != Some(sequence) {
                 continue;
             }
-            let left = history.evict_oldest();
+            let left = history.evict_oldest(self.evictions + 1);
             self.count_out(left.as_slice());
             self.note_evictions(&topic);
             self.tidy();
@@ -531,6 +430,7 @@ impl PartitionLog {
     /// history.
     fn note_evictions(&mut self, topic: &Topic) {
         let Some(history) = self.topics.get_mut(topic) else { return };
+        self.evictions += u64::from(history.was_evicted_at(self.evictions + 1));
         self.evicted_through = self.evicted_through.max(history.evicted_through());
         let before = history.counted;
         history.counted = (history.topic_bytes() as u32, history.is_empty());

@@ -13,6 +13,9 @@ use crate::{
 
 const EPOCH: Epoch = Epoch::new(1);
 
+/// No bound on a page, neither in bytes nor in visits.
+const WHOLE: usize = usize::MAX;
+
 fn after(sequence: u64) -> StartFrom {
     StartFrom::After { epoch: EPOCH, sequence, since: 0 }
 }
@@ -64,7 +67,7 @@ fn the_budget_evicts_the_oldest_events_of_all_partitions() {
     assert_eq!(append(&mut new, "b", at(21)), None);
     old.trim();
     assert!(budget.used_bytes() <= max_bytes);
-    let replay = old.replay(&interest(&["a"], &[]), after(1), at(30));
+    let replay = old.page(&interest(&["a"], &[]), after(1), WHOLE, at(30));
     assert_eq!(sequences(&replay), (3..=10).collect::<Vec<_>>());
     assert_eq!(replay.missed.unwrap().topics.len(), 1);
     drop((old, new));
@@ -92,10 +95,10 @@ fn expired_events_are_a_gap_and_a_quiet_topic_is_none() {
     append(&mut log, "loud", now);
     let later = now + Duration::from_secs(10);
     append(&mut log, "loud", later);
-    let loud = log.replay(&interest(&["loud"], &[]), after(0), later);
+    let loud = log.page(&interest(&["loud"], &[]), after(0), WHOLE, later);
     assert_eq!(sequences(&loud), [2]);
     assert_eq!(loud.missed.unwrap().reason, MissedReason::History);
-    let quiet = log.replay(&interest(&["quiet"], &[]), after(0), later);
+    let quiet = log.page(&interest(&["quiet"], &[]), after(0), WHOLE, later);
     assert_eq!((sequences(&quiet), quiet.missed), (vec![], None));
 }
 
@@ -108,11 +111,11 @@ fn topics_past_the_bound_are_forgotten_and_their_streams_are_told() {
         append(&mut log, &format!("t:{topic}"), now);
     }
     assert!(log.topic_count() <= 3, "{}", log.topic_count());
-    let exact = log.replay(&interest(&["t:0"], &[]), after(0), now);
+    let exact = log.page(&interest(&["t:0"], &[]), after(0), WHOLE, now);
     assert!(exact.missed.is_some(), "forgotten, and so perhaps missed");
-    let pattern = log.replay(&interest(&[], &["t:*"]), after(50), now);
+    let pattern = log.page(&interest(&[], &["t:*"]), after(50), WHOLE, now);
     assert!(pattern.missed.is_some());
-    let current = log.replay(&interest(&["t:0"], &["t:*"]), after(100), now);
+    let current = log.page(&interest(&["t:0"], &["t:*"]), after(100), WHOLE, now);
     assert_eq!(current.missed, None);
 }
 
@@ -123,10 +126,117 @@ fn a_pattern_replays_every_topic_that_it_matches_in_sequence_order() {
     for topic in ["a:1", "b:1", "a:2", "a:1", "c"] {
         append(&mut log, topic, now);
     }
-    let replay = log.replay(&interest(&["c"], &["a:*"]), StartFrom::Earliest, now);
+    let replay = log.page(&interest(&["c"], &["a:*"]), StartFrom::Earliest, WHOLE, now);
     assert_eq!(sequences(&replay), [1, 3, 4, 5]);
-    let resumed = log.replay(&interest(&[], &["a:*"]), after(3), now);
+    let resumed = log.page(&interest(&[], &["a:*"]), after(3), WHOLE, now);
     assert_eq!(sequences(&resumed), [4]);
-    let foreign = log.replay(&interest(&["c"], &[]), after(6), now);
+    let foreign = log.page(&interest(&["c"], &[]), after(6), WHOLE, now);
     assert_eq!(foreign.missed.unwrap().reason, MissedReason::Epoch);
+}
+
+/// Takes all pages of a replay, with at most this many bytes each.
+fn pages(
+    log: &mut PartitionLog,
+    interest: &Interest,
+    from: StartFrom,
+    bytes: usize,
+) -> Vec<Replay> {
+    let mut pages = vec![log.page(interest, from, bytes, Instant::now())];
+    while let Some(rest) = pages.last().and_then(|page| page.next) {
+        pages.push(log.page(interest, StartFrom::Continue(rest), bytes, Instant::now()));
+    }
+    pages
+}
+
+#[test]
+fn a_page_is_bounded_in_bytes_and_the_pages_join_without_a_hole() {
+    let (policy, now) = (keep_all(), Instant::now());
+    let mut log = log(&policy, 0, &Arc::new(HistoryBudget::new(usize::MAX / 2, 1, now)));
+    (0..300).for_each(|number| {
+        append(&mut log, ["a", "b:1", "b:2"][number % 3], now);
+    });
+    let size = testing::sequenced("a", 100, None, &testing::policy(Conflate::None)).stream_bytes();
+    for interest in [interest(&["a", "b:1", "b:2"], &[]), interest(&["a"], &["b:*"])] {
+        let pages = pages(&mut log, &interest, StartFrom::Earliest, 10 * size);
+        assert!(pages.len() >= 30, "{}", pages.len());
+        assert!(pages.iter().all(|page| page.events.len() <= 11));
+        let all: Vec<u64> = pages.iter().flat_map(sequences).collect();
+        assert_eq!(all, (1..=300).collect::<Vec<_>>());
+        for (page, next) in pages.iter().zip(&pages[1..]) {
+            assert_eq!((page.head, next.missed.is_some()), (next.start, false));
+        }
+        assert_eq!(pages.last().map(|last| (last.head, last.next)), Some((300, None)));
+    }
+}
+
+#[test]
+fn a_filter_that_matches_nothing_visits_a_bounded_number_of_events_a_page() {
+    let policy = Policy { history_events: 100_000, ..keep_all() };
+    let now = Instant::now();
+    let mut log = log(&policy, 0, &Arc::new(HistoryBudget::new(usize::MAX / 2, 1, now)));
+    (0..20_000).for_each(|_| {
+        append(&mut log, "loud", now);
+    });
+    let mut by_type = interest(&["loud"], &[]);
+    by_type.types = TypeFilter::of(vec!["rare".to_owned()]);
+    for interest in [by_type, interest(&[], &["quiet:*"])] {
+        let mut from = StartFrom::Earliest;
+        let mut count = 0;
+        loop {
+            let page = log.page(&interest, from, WHOLE - 1, now);
+            count += 1;
+            let visits = log.take_visits();
+            assert!(visits <= 4096 && page.events.is_empty(), "{visits} events in one turn");
+            let Some(rest) = page.next else { break };
+            from = StartFrom::Continue(rest);
+        }
+        assert!(count >= 4, "{count} pages");
+    }
+}
+
+#[test]
+fn events_evicted_between_two_pages_are_a_gap_once() {
+    let policy = Policy { history_events: 10, ..keep_all() };
+    let now = Instant::now();
+    let mut log = log(&policy, 0, &Arc::new(HistoryBudget::new(usize::MAX / 2, 1, now)));
+    (0..20).for_each(|_| {
+        append(&mut log, "a", now);
+    });
+    let interest = interest(&["a", "b"], &[]);
+    append(&mut log, "b", now);
+    let first = log.page(&interest, after(0), 1, now);
+    assert_eq!((sequences(&first), first.missed.is_some()), (vec![11], true));
+    let second = log.page(&interest, StartFrom::Continue(first.next.unwrap()), 1, now);
+    assert_eq!((sequences(&second), second.missed), (vec![12], None));
+    (0..5).for_each(|_| {
+        append(&mut log, "a", now);
+    });
+    let third = log.page(&interest, StartFrom::Continue(second.next.unwrap()), 1, now);
+    assert_eq!((sequences(&third), third.missed.is_some()), (vec![16], true));
+    let fourth = log.page(&interest, StartFrom::Continue(third.next.unwrap()), WHOLE, now);
+    assert_eq!((fourth.missed, fourth.next), (None, None));
+    assert_eq!(fourth.events.last().map(|last| last.sequence), Some(26));
+}
+
+#[test]
+fn a_snapshot_in_pages_has_the_conflated_topics_and_then_everything_since() {
+    let now = Instant::now();
+    let latest = Policy { conflate: Conflate::LatestByKey, ..keep_all() };
+    let entries = vec![(Pattern::parse("key:*").unwrap(), latest)];
+    let policies = Arc::new(Policies::new(keep_all(), entries));
+    let budget = Arc::new(HistoryBudget::new(usize::MAX / 2, 1, now));
+    let mut log = PartitionLog::new(EPOCH, 0, 0, 0, policies, budget, 2);
+    ["key:a", "plain", "key:b"].iter().for_each(|topic| {
+        append(&mut log, topic, now);
+    });
+    for interest in [interest(&["key:a", "key:b", "plain"], &[]), interest(&[], &["**"])] {
+        let first = log.page(&interest, StartFrom::Snapshot, 1, now);
+        assert_eq!(sequences(&first), [1]);
+        append(&mut log, "plain", now);
+        let rest = StartFrom::Continue(first.next.unwrap());
+        let last = log.page(&interest, rest, WHOLE, now);
+        let newest = log.sequence();
+        assert_eq!((sequences(&last)[0], sequences(&last).last()), (3, Some(&newest)));
+        assert!(!sequences(&last).contains(&2), "not a part of the snapshot");
+    }
 }

@@ -16,11 +16,12 @@ use crate::{
     partition::InterestChange,
     partition_log::Replay,
     pattern_set::{PatternSet, PatternSetId},
+    sse::ShutdownReason,
     subscription::{Change, ResolvedSubscription, TooMany},
     topic::{Pattern, Topic},
     topic_manager::{
         ManagerState,
-        frame::{ChangeStep, Frame},
+        frame::{ChangeStep, Frame, Frames},
         streams::{Attachment, Outlet, Slot, SlotRef},
     },
 };
@@ -35,9 +36,14 @@ pub enum ChangeOutcome {
     Changed(Box<[String]>),
     /// The stream would exceed a limit. The subscription is unchanged.
     TooMany(TooMany),
+    /// Too many changes of the stream wait already. The subscription is unchanged; a feed ends.
+    Busy,
     /// The stream ended before the change finished.
     Ended,
 }
+
+/// Changes of one stream waiting for earlier ones.
+const MAX_WAITING: usize = 16;
 
 /// The highest bit marks the id of an attachment added by a change. No stream's id has it.
 const LATER: StreamId = 1 << 63;
@@ -59,6 +65,15 @@ struct RunningChange {
 }
 
 impl Changes {
+    /// Whether one more change may wait. A partition may answer late, and callers give up before:
+    /// without a bound, their changes would gather here.
+    fn has_room(&self, change: &Change, max_topics: usize) -> bool {
+        let names = |change: &Change| change.add.len() + change.remove.len();
+        let waiting: usize = self.waiting.iter().map(|(_, change)| names(change)).sum();
+        self.waiting.is_empty()
+            || self.waiting.len() < MAX_WAITING && waiting + names(change) <= 2 * max_topics
+    }
+
     /// The partition has dropped all attachments itself: nothing is left to detach there.
     pub fn forget_attachments(&mut self, partition: u16) {
         if let Some(running) = &mut self.running {
@@ -73,8 +88,16 @@ impl<O: Outlet> ManagerState<O> {
     pub fn change(&mut self, ticket: Ticket, reference: SlotRef, change: Change, now: Instant) {
         match self.streams.get_mut(reference) {
             Some(slot) => {
-                slot.changes.get_or_insert_default().waiting.push_back((ticket, change));
-                self.start_changes(reference, now);
+                let changes = slot.changes.get_or_insert_default();
+                if changes.has_room(&change, self.spec.limits.max_topics) {
+                    changes.waiting.push_back((ticket, change));
+                    return self.start_changes(reference, now);
+                }
+                // A feed without this change would be wrong. Its client returns to the present one.
+                if slot.subscription.feed.is_some() {
+                    slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
+                }
+                self.finished.push((ticket, ChangeOutcome::Busy));
             }
             None => self.finished.push((ticket, ChangeOutcome::Ended)),
         }
@@ -92,14 +115,14 @@ impl<O: Outlet> ManagerState<O> {
     }
 
     /// Starts the next waiting change, unless a change is running or the stream still awaits its
-    /// opening or a reread.
+    /// opening, the last page of its replay, or a reread.
     pub(super) fn start_changes(&mut self, reference: SlotRef, now: Instant) {
         // A loop: a change without new attachments finishes at once, and the next one can start.
         loop {
-            let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0)
-            else {
+            let Some(slot) = self.streams.get_mut(reference) else { return };
+            if slot.awaited > 0 || slot.replay.is_some() {
                 return;
-            };
+            }
             let Some(changes) = slot.changes.as_mut().filter(|all| all.running.is_none()) else {
                 return;
             };
@@ -236,7 +259,8 @@ impl<O: Outlet> ManagerState<O> {
         slot.attachments.parts.push(Attachment { partition, id, interest: interest.clone() });
         self.joining.insert(id, reference);
         let from = slot.subscription.start_of_addition(partition);
-        let attach = InterestChange::Attach { stream: id, interest, from };
+        // In one page: the stream has one replay in pages at most.
+        let attach = InterestChange::Attach { stream: id, interest, from, max_bytes: usize::MAX };
         self.changes[usize::from(partition)].push(attach);
     }
 

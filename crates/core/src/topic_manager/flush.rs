@@ -224,6 +224,10 @@ fn queue<O: Outlet>(
     {
         return;
     }
+    if slot.is_replaying(frame.partition) {
+        // A later page has these events.
+        return;
+    }
     // Visit a waiting stream again too: `hand_over` checks its bound.
     if slot.queued.is_empty() || slot.awaited > 0 {
         dirty.push(reference);

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::{event::SequencedEvent, partition::Interruption, partition_log::Replay, sse::encode};
+use crate::{
+    event::SequencedEvent, ids::StreamId, partition::Interruption, partition_log::Replay,
+    sse::encode,
+};
 
 /// The events of one topic sent together, or an interruption. All receiving streams share it.
 #[derive(Debug)]
@@ -73,9 +76,18 @@ pub enum ChangeStep {
     Finished { at: Instant },
 }
 
-/// The start of a stream: the replays of all its partitions.
+/// The next page of a stream's replay of one partition.
+#[derive(Debug)]
+pub struct Page {
+    pub stream: StreamId,
+    pub partition: u16,
+    pub replay: Replay,
+}
+
+/// The start of a stream: the replays of all its partitions, or their first pages.
 #[derive(Debug)]
 pub struct Opening {
+    pub stream: StreamId,
     /// Ascending by partition.
     pub replays: Vec<(u16, Replay)>,
     /// When the last partition answered. Later changes of the stream are not part of it.

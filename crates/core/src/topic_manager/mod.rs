@@ -5,6 +5,7 @@ mod changes;
 mod feeds;
 mod flush;
 mod frame;
+mod replaying;
 mod streams;
 #[cfg(test)]
 mod tests;
@@ -19,11 +20,11 @@ use std::{
 use changes::Changes;
 pub use changes::{ChangeOutcome, Ticket};
 use feeds::FeedsByUser;
-pub use frame::{ChangeStep, Frame, Frames, Opening};
+pub use frame::{ChangeStep, Frame, Frames, Opening, Page};
 use slab::Slab;
 use smallvec::SmallVec;
 pub use streams::Outlet;
-use streams::{Slot, SlotRef, Streams, Subscribers};
+use streams::{Slot, SlotRef, SlotReplay, Streams, Subscribers};
 
 use crate::{
     batch::{Added, Batch},
@@ -33,6 +34,7 @@ use crate::{
     partition_log::Replay,
     pattern_set::{PatternSet, PatternSetId},
     policy::{Flush, Policy},
+    replays::ReplayLimit,
     sse::ShutdownReason,
     subscription::{ResolvedSubscription, StreamLimits},
     timer_wheel::TimerWheel,
@@ -56,7 +58,15 @@ pub struct ManagerSpec {
     pub max_batch_bytes: usize,
     /// Limits of a changed stream.
     pub limits: StreamLimits,
+    /// Bounds the replays longer than a page, on all workers.
+    pub replays: Arc<ReplayLimit>,
 }
+
+/// Bytes of replayed events held by a stream at once, over all its partitions.
+const REPLAY_BYTES: usize = 256 * 1024;
+
+/// The least bytes of a page of one partition.
+const MIN_PAGE_BYTES: usize = 16 * 1024;
 
 /// The deadlines on the wheel.
 #[derive(Debug, Clone, Copy)]
@@ -160,7 +170,7 @@ impl<O: Outlet> ManagerState<O> {
             awaited: interests.len(),
             is_open: false,
             is_rereading: false,
-            opening: Vec::with_capacity(interests.len()),
+            replay: Some(Box::new(SlotReplay::of(&interests))),
             queued: Frames::new(),
             is_held: true,
             last_write: now,
@@ -180,13 +190,11 @@ impl<O: Outlet> ManagerState<O> {
         if let Some(slot) = self.streams.get_mut(slot) {
             slot.topics = topics;
         }
+        let max_bytes = page_bytes(interests.len());
         for (partition, interest) in interests {
             let from = subscription.start_in(partition);
-            self.changes[usize::from(partition)].push(InterestChange::Attach {
-                stream,
-                interest,
-                from,
-            });
+            let attach = InterestChange::Attach { stream, interest, from, max_bytes };
+            self.changes[usize::from(partition)].push(attach);
         }
         if let Some(feed) = &subscription.feed {
             self.open_feed(feed, slot, now);
@@ -363,22 +371,24 @@ impl<O: Outlet> ManagerState<O> {
         }
         let Some(reference) = self.streams.find(stream) else { return };
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        slot.opening.push((partition, replay));
+        if slot.is_open {
+            return self.on_page(partition, reference, replay, now);
+        }
+        slot.replay.get_or_insert_default().opening.push((partition, replay));
         slot.awaited -= 1;
         self.go_on(reference, now);
     }
 
     /// Opens a stream and schedules its queued frames, unless it still awaits something.
     fn go_on(&mut self, reference: SlotRef, now: Instant) {
+        let replays = &self.spec.replays;
         let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0) else {
             return;
         };
         // Open exactly once, with the answers of all partitions: the first cursor needs a position
         // in each of them.
         if !std::mem::replace(&mut slot.is_open, true) {
-            let mut replays = take(&mut slot.opening);
-            replays.sort_unstable_by_key(|(partition, _)| *partition);
-            slot.outlet.open(Opening { replays, at: now });
+            slot.open(replays, now);
         }
         if !slot.queued.is_empty() {
             // A past moment: the frames leave at the end of this turn, in one message.
@@ -400,8 +410,9 @@ impl<O: Outlet> ManagerState<O> {
         let mut dirty = Vec::new();
         for reference in self.streams.references().collect::<Vec<_>>() {
             let Some(slot) = self.streams.get_mut(reference) else { continue };
-            let is_attached =
-                slot.is_open || slot.opening.iter().any(|(attached, _)| *attached == partition);
+            // Between two pages, the next page begins after the interruption: it tells a new epoch.
+            let is_between = slot.is_replaying(partition) && interruption.beginning.is_some();
+            let is_attached = !is_between && (slot.is_open || slot.has_opening_of(partition));
             let touches = slot.attachments.touches(partition);
             let wants = |topic| slot.subscription.wants(topic);
             let is_concerned =
@@ -491,4 +502,9 @@ impl<O: Outlet> ManagerState<O> {
             self.patterns.remove(&set.id());
         }
     }
+}
+
+/// The bytes of a page of each partition, for a stream with so many.
+fn page_bytes(partition_count: usize) -> usize {
+    (REPLAY_BYTES / partition_count.max(1)).max(MIN_PAGE_BYTES)
 }

@@ -12,13 +12,14 @@ use smallvec::SmallVec;
 
 use crate::{
     ids::StreamId,
-    interest::Interest,
+    interest::{Interest, Rest},
     partition_log::Replay,
+    replays::ReplayPlace,
     sse::ShutdownReason,
     subscription::ResolvedSubscription,
     topic_manager::{
         Changes,
-        frame::{ChangeStep, Frames, Opening},
+        frame::{ChangeStep, Frames, Opening, Page},
     },
 };
 
@@ -26,6 +27,9 @@ use crate::{
 pub trait Outlet {
     /// The first message: the stream's start.
     fn open(&self, opening: Opening);
+
+    /// The next page of the replay of one partition.
+    fn page(&self, page: Page);
 
     /// Frames of one turn.
     ///
@@ -63,12 +67,39 @@ pub struct Slot<O> {
     pub is_open: bool,
     /// Whether its feed is being read again.
     pub is_rereading: bool,
-    /// The replays received before the opening.
-    pub opening: Vec<(u16, Replay)>,
+    /// Its replay; none for a stream attached in all its partitions.
+    pub replay: Option<Box<SlotReplay>>,
     pub queued: Frames,
     /// Whether its queue waits longer than this turn, so it is bounded.
     pub is_held: bool,
     pub last_write: Instant,
+}
+
+/// The replay of a stream, until the last page of its last partition.
+#[derive(Debug, Default)]
+pub struct SlotReplay {
+    /// The first pages, before the opening.
+    pub opening: Vec<(u16, Replay)>,
+    /// The partitions with more pages. They route no live events to the stream yet.
+    pub parts: Vec<ReplayPart>,
+    /// The place among the hub's replays longer than a page.
+    pub place: Option<ReplayPlace>,
+}
+
+/// A partition with more pages of a stream's replay.
+#[derive(Debug)]
+pub struct ReplayPart {
+    pub partition: u16,
+    pub interest: Arc<Interest>,
+    /// The start of the next page; none while the page is requested.
+    pub next: Option<Rest>,
+}
+
+impl SlotReplay {
+    /// Whether the partition has more pages.
+    pub fn is_of(&self, partition: u16) -> bool {
+        self.parts.iter().any(|part| part.partition == partition)
+    }
 }
 
 /// The stream's attachments in partitions, requested ones included.
@@ -125,6 +156,11 @@ impl Attachments {
         let (forgotten, left) = parts.partition(|one| one.partition == partition);
         self.parts = left;
         forgotten
+    }
+
+    /// The number of attachments.
+    pub fn count(&self) -> usize {
+        self.whole.len() + self.parts.len()
     }
 
     /// Whether the stream has an attachment in a partition.
@@ -185,6 +221,14 @@ impl Subscribers {
     /// Whether no open stream is left.
     pub fn is_unused(&self) -> bool {
         self.slots.len() == self.ended_count
+    }
+}
+
+impl<O> Slot<O> {
+    /// Whether the partition routes no live events to the open stream yet.
+    #[inline]
+    pub fn is_replaying(&self, partition: u16) -> bool {
+        self.is_open && self.replay.as_ref().is_some_and(|replay| replay.is_of(partition))
     }
 }
 

@@ -10,18 +10,25 @@ use std::{
 use crate::{
     cursor::Epoch,
     event::SequencedEvent,
-    partition::Delivery,
+    interest::{Begun, Rest, StartFrom},
+    partition::{Delivery, InterestChange},
     partition_log::Replay,
     policy::{Conflate, Flush, Policy},
+    replays::ReplayLimit,
     sse::ShutdownReason,
-    subscription::{ResolvedSubscription, StreamLimits, Subscription},
+    subscription::{Change, ResolvedSubscription, StreamLimits, Subscription},
     testing,
-    topic_manager::{ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Outlet},
+    topic::Pattern,
+    topic_manager::{
+        ChangeOutcome, ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page,
+    },
 };
 
 #[derive(Debug, PartialEq)]
 enum Mail {
     Open,
+    /// Partition and head.
+    Page(u16, u64),
     /// The sequences of each frame.
     Frames(Vec<Vec<u64>>),
     Beat,
@@ -41,6 +48,10 @@ impl Inbox {
 impl Outlet for Inbox {
     fn open(&self, _: Opening) {
         self.0.borrow_mut().push(Mail::Open);
+    }
+
+    fn page(&self, page: Page) {
+        self.0.borrow_mut().push(Mail::Page(page.partition, page.replay.head));
     }
 
     fn deliver(&self, frames: Frames) -> Result<(), Frames> {
@@ -85,6 +96,7 @@ impl Bench {
             max_batch_events: 10_000,
             max_batch_bytes: 1024 * 1024,
             limits: LIMITS,
+            replays: Arc::new(ReplayLimit::new(1)),
         };
         change(&mut spec);
         Self { manager: ManagerState::new(spec), start }
@@ -100,8 +112,14 @@ impl Bench {
         let subscription = Subscription::new().topics(topics.iter().copied());
         let resolved = Arc::new(subscription.resolve(LIMITS, 0).unwrap());
         self.manager.open(stream, inbox.clone(), &resolved, 0.5, self.start);
-        let replay =
-            Replay { epoch: Epoch::new(1), start: 0, head: 0, events: Vec::new(), missed: None };
+        let replay = Replay {
+            epoch: Epoch::new(1),
+            start: 0,
+            head: 0,
+            events: Vec::new(),
+            missed: None,
+            next: None,
+        };
         self.manager.on_delivery(0, Delivery::<()>::Attached { stream, replay }, self.start);
         assert_eq!(inbox.take(), [Mail::Open]);
         inbox
@@ -232,4 +250,77 @@ fn nothing_is_left_of_streams_that_are_gone() {
     (1..=100).for_each(|stream| bench.manager.close(stream));
     bench.run_until(200);
     assert!(bench.manager.is_empty());
+}
+
+/// A page of partition 0 up to `head`, with more behind it or not.
+fn page(stream: u64, head: u64, has_more: bool) -> Delivery<()> {
+    let epoch = Epoch::new(1);
+    let rest = Rest { begun: Begun::After, epoch, sequence: head, head: 9, since: 0, told: 0 };
+    let next = has_more.then_some(rest);
+    let replay = Replay { epoch, start: 0, head, events: Vec::new(), missed: None, next };
+    Delivery::Attached { stream, replay }
+}
+
+#[test]
+fn a_long_replay_is_pulled_page_by_page_and_live_events_follow_the_last_page() {
+    let mut bench = Bench::new(|_| {});
+    let (inbox, immediate) = (Inbox::default(), policy(Flush::Immediate));
+    let other = bench.open(1, &["a"]);
+    bench.manager.take_changes(0);
+    let subscription = Subscription::new().topic("a").resolve(LIMITS, 0).unwrap();
+    bench.manager.open(2, inbox.clone(), &Arc::new(subscription), 0.5, bench.start);
+    bench.manager.take_changes(0);
+    bench.manager.on_delivery(0, page(2, 3, true), bench.start);
+    assert_eq!(inbox.take(), [Mail::Open]);
+    assert!(!bench.manager.has_changes(0), "the next page waits for the client");
+    // The partition sends it for the other stream.
+    bench.event("a", 8, &immediate, 1);
+    bench.run_until(1);
+    assert_eq!((inbox.take(), other.take()), (vec![], vec![Mail::Frames(vec![vec![8]])]));
+
+    bench.manager.continue_replay(2, &[0]);
+    bench.manager.continue_replay(2, &[0]);
+    let asked = bench.manager.take_changes(0);
+    assert!(
+        matches!(&asked[..], [InterestChange::Attach { from: StartFrom::Continue(rest), .. }]
+            if rest.sequence == 3),
+        "one page at a time: {asked:?}"
+    );
+    bench.manager.on_delivery(0, page(2, 8, false), bench.start);
+    bench.event("a", 9, &immediate, 2);
+    bench.run_until(2);
+    assert_eq!(inbox.take(), [Mail::Page(0, 8), Mail::Frames(vec![vec![9]])]);
+    assert_eq!(bench.manager.spec.replays.count(), 0);
+}
+
+#[test]
+fn past_the_limit_of_replays_a_stream_gets_its_first_page_and_ends() {
+    let mut bench = Bench::new(|_| {});
+    let inboxes = [Inbox::default(), Inbox::default()];
+    for (stream, inbox) in (1..).zip(&inboxes) {
+        let subscription = Subscription::new().topic("a").resolve(LIMITS, 0).unwrap();
+        bench.manager.open(stream, inbox.clone(), &Arc::new(subscription), 0.5, bench.start);
+        bench.manager.on_delivery(0, page(stream, 3, true), bench.start);
+    }
+    assert_eq!(inboxes[0].take(), [Mail::Open]);
+    assert_eq!(inboxes[1].take(), [Mail::Open, Mail::End(ShutdownReason::Capacity)]);
+    bench.manager.close(1);
+    assert_eq!(bench.manager.spec.replays.count(), 0);
+    bench.manager.close(2);
+    assert!(bench.manager.is_empty());
+}
+
+#[test]
+fn changes_of_a_stream_wait_in_bounded_number_while_a_partition_does_not_answer() {
+    let mut bench = Bench::new(|_| {});
+    bench.open(1, &["a"]);
+    let reference = bench.manager.find_stream(1, 0).unwrap();
+    for ticket in 0..1000 {
+        let add = vec![Pattern::parse(&format!("t:{ticket}")).unwrap()];
+        let change = Change { add, ..Change::default() };
+        bench.manager.change(ticket, reference, change, bench.start);
+    }
+    let busy = bench.manager.take_finished();
+    assert!(busy.iter().all(|(_, outcome)| *outcome == ChangeOutcome::Busy));
+    assert_eq!(busy.len(), 1000 - 1 - 16, "one runs, 16 wait");
 }

@@ -12,10 +12,11 @@ use fanfare_core::{
     partition::Delivery,
     partition_log::Replay,
     policy::Flush,
+    replays::ReplayLimit,
     sse::ShutdownReason,
     subscription::ResolvedSubscription,
     topic::Topic,
-    topic_manager::{ChangeStep, Frames, ManagerSpec, ManagerState, Opening},
+    topic_manager::{ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Page},
 };
 
 use super::support::{LIMITS, cost, event, policy, resolved};
@@ -26,6 +27,8 @@ pub struct Collected(Rc<RefCell<Vec<Frames>>>);
 
 impl fanfare_core::topic_manager::Outlet for Collected {
     fn open(&self, _: Opening) {}
+
+    fn page(&self, _: Page) {}
 
     fn deliver(&self, frames: Frames) -> Result<(), Frames> {
         self.0.borrow_mut().push(frames);
@@ -51,6 +54,7 @@ pub fn manager_of(partition_count: u16, now: Instant) -> ManagerState<Collected>
         max_batch_events: 10_000,
         max_batch_bytes: 1 << 20,
         limits: LIMITS,
+        replays: Arc::new(ReplayLimit::new(1)),
     })
 }
 
@@ -65,7 +69,7 @@ fn streams_alike_share_the_frames_of_events_ahead_of_their_tick() {
     for stream in 1..=STREAMS {
         manager.open(stream, collected.clone(), &subscription, 0.0, now);
         let (epoch, events) = (Epoch::new(1), Vec::new());
-        let replay = Replay { epoch, start: 0, head: 0, events, missed: None };
+        let replay = Replay { epoch, start: 0, head: 0, events, missed: None, next: None };
         manager.on_delivery::<()>(0, Delivery::Attached { stream, replay }, now);
     }
     let (tick, immediate) = (policy(Flush::Tick), policy(Flush::Immediate));

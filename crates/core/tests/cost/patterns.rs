@@ -76,6 +76,7 @@ fn a_change_of_a_stream_with_many_patterns_costs_the_change() {
                 head: 0,
                 events: Vec::new(),
                 missed: None,
+                next: None,
             };
             let stream = (1 << 63) | 1;
             manager.on_delivery::<()>(0, Delivery::Attached { stream, replay }, now);

@@ -129,9 +129,16 @@ pub fn open_stream(
     });
     let mut stream =
         ConnectionState::new(spec, Duration::from_secs(1), subscription.clone(), worker, now);
-    let replay =
-        Replay { epoch: Epoch::new(1), start: 0, head: 0, events: Vec::new(), missed: None };
-    stream.on_opened(Opening { replays: vec![(0, replay)], at: now }, "1", worker, now);
+    let replay = Replay {
+        epoch: Epoch::new(1),
+        start: 0,
+        head: 0,
+        events: Vec::new(),
+        missed: None,
+        next: None,
+    };
+    let opening = Opening { stream: 1, replays: vec![(0, replay)], at: now };
+    stream.on_opened(opening, "1", worker, now);
     take_all(&mut stream, worker, now);
     stream
 }

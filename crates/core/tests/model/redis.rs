@@ -273,9 +273,13 @@ impl RedisPartition {
                     changed: Changed { topics, forgotten_through: 0 },
                 }
             }
-            LogRequest::Read { purpose, topics } => {
+            LogRequest::Read { purpose, topics, max_bytes } => {
                 let topics = topics.into_iter().map(|(topic, after)| self.read(topic, after));
-                LogUpdate::Read { purpose, head, topics: topics.collect() }
+                let mut topics: Vec<TopicRead> = topics.collect();
+                let through = max_bytes
+                    .map_or(head.sequence, |bytes| bound(&mut topics, bytes))
+                    .min(head.sequence);
+                LogUpdate::Read { purpose, head, through, topics }
             }
             LogRequest::Renew { epoch, above, known } => {
                 if epoch.number() == self.epoch {
@@ -359,6 +363,30 @@ impl RedisPartition {
             topic,
         }
     }
+}
+
+/// Cuts a read at its bound in bytes. Returns the end of the read; `u64::MAX` for a whole one.
+fn bound(topics: &mut [TopicRead], max_bytes: usize) -> u64 {
+    let events = topics.iter().flat_map(|read| &read.events);
+    let mut events: Vec<_> = events.map(|one| (one.sequence, one.body.lines.len())).collect();
+    events.sort_unstable();
+    let mut bytes = 0;
+    let full = events.iter().position(|(_, length)| {
+        bytes += length;
+        bytes >= max_bytes
+    });
+    let Some(last) = full.filter(|last| last + 1 < events.len()) else { return u64::MAX };
+    let through = events[last].0;
+    for read in topics {
+        let count = read.events.partition_point(|one| one.sequence <= through);
+        let has_loss = read.events.first().is_some_and(|first| first.previous > read.after);
+        if count == 0 && !has_loss && !read.events.is_empty() {
+            read.last = read.after.max(read.evicted_through);
+        }
+        // The first event past the end names the last one lost before it.
+        read.events.truncate(count.max(usize::from(has_loss)));
+    }
+    through
 }
 
 /// Redis for a world with several instances.

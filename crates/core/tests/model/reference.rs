@@ -10,6 +10,8 @@ use fanfare_core::{
     policy::{Conflate, Policies},
 };
 
+use crate::client::ModelLoss;
+
 /// The topic, type and collapse key of mergeable events.
 pub type CollapsedItem = (&'static str, Option<&'static str>, &'static str);
 
@@ -69,6 +71,12 @@ impl Reference {
     pub fn last_in(&self, partition: u16) -> u64 {
         let mut records = self.records.iter().rev();
         records.find(|record| record.partition == partition).map_or(0, |record| record.sequence)
+    }
+
+    /// These events of a partition as a loss.
+    pub fn loss(&self, partition: u16, events: HashSet<usize>) -> ModelLoss {
+        let topics = events.iter().map(|index| self.records[*index].topic.to_owned());
+        ModelLoss { partition, topics: topics.collect(), events }
     }
 
     /// The indices of the event and of the events merged into it.

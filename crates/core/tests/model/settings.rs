@@ -1,11 +1,15 @@
 //! The settings of one schedule: bounds and policies drawn at random, small enough to be
 //! reached.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fanfare_core::{
     connection::ConnectionSpec,
     policy::{Conflate, Flush, Policies, Policy, Rate, SlowConsumer},
+    replays::ReplayLimit,
     subscription::StreamLimits,
     topic::Pattern,
     topic_manager::ManagerSpec,
@@ -25,8 +29,9 @@ pub struct ModelSettings {
     history_ttl: Duration,
     /// The byte budget of an instance's history, with the model Redis.
     pub cache_bytes: usize,
-    /// Also very few, so that topics are forgotten.
+    /// With the model Redis: also very few, so that topics are forgotten.
     pub max_idle_topics: usize,
+    max_replays: usize,
     pub connection: ConnectionSpec,
     max_batch_events: usize,
 }
@@ -39,6 +44,7 @@ impl ModelSettings {
             history_ttl: any(rng, &[HISTORY_TTL, Duration::from_secs(1000)]),
             cache_bytes: any(rng, &[0, 700, 3000, usize::MAX / 2]),
             max_idle_topics: any(rng, &[1, 100]),
+            max_replays: any(rng, &[1, 2, 100]),
             connection: ConnectionSpec {
                 max_outbox_bytes: any(rng, &[4096, 1 << 20]),
                 slow_consumer: any(rng, &[SlowConsumer::Disconnect, SlowConsumer::DropOldest]),
@@ -66,6 +72,7 @@ impl ModelSettings {
             max_batch_events: self.max_batch_events,
             max_batch_bytes: 1024 * 1024,
             limits: self.limits(),
+            replays: Arc::new(ReplayLimit::new(self.max_replays)),
         }
     }
 

@@ -73,6 +73,8 @@ pub struct ModelTotals {
     /// Events expected by clients, and the ones excused by a gap or a loss.
     due: usize,
     excused: usize,
+    /// Further pages of replays.
+    pages: usize,
     got: usize,
     gaps: usize,
     shutdowns: usize,
@@ -105,6 +107,7 @@ impl ModelTotals {
     pub fn add(&mut self, other: &Self) {
         self.due += other.due;
         self.excused += other.excused;
+        self.pages += other.pages;
         self.got += other.got;
         self.gaps += other.gaps;
         self.shutdowns += other.shutdowns;
@@ -142,6 +145,7 @@ impl ModelTotals {
             && now_and_then.iter().all(|count| *count > 500)
             && rare.iter().all(|count| *count > 100)
             && self.refused_changes > 10
+            && self.pages > 500
             // Most expected events had to arrive.
             && self.due > 4 * self.excused
             && self.uncounted > 0
@@ -201,7 +205,7 @@ impl World {
                 budget: budget.clone(),
                 clock: clock.clone(),
                 started_ms: START_MS,
-                max_idle_topics: settings.max_idle_topics,
+                max_idle_topics: if has_redis { settings.max_idle_topics } else { 100 },
                 idempotency_window: Duration::from_secs(300),
                 remembered: Arc::new(IdBudget::new(1 << 24)),
                 remembered_fan_outs: Arc::new(IdBudget::new(1 << 24)),

@@ -111,8 +111,8 @@ impl NodeLink {
                     let words = words(["changes", &after.to_string()]);
                     (vec![read(&words)], ExpectedAnswer::Changes { purpose, before: None })
                 }
-                LogRequest::Read { purpose, topics } => {
-                    let pages = Box::new(Pages::new(purpose, topics));
+                LogRequest::Read { purpose, topics, max_bytes } => {
+                    let pages = Box::new(Pages::new(purpose, topics, max_bytes));
                     (vec![pages.command(&self.read_sha, names)], ExpectedAnswer::Read(pages))
                 }
                 LogRequest::Renew { epoch, above, known } => {

@@ -481,6 +481,10 @@ async fn run_pipeline(
     connection: &mut MultiplexedConnection,
     pipeline: &Pipeline,
 ) -> Result<Vec<Value>, RedisError> {
+    // The library refuses an empty pipeline. A link of one partition has no further ones to join.
+    if pipeline.is_empty() {
+        return Ok(Vec::new());
+    }
     connection.req_packed_commands(pipeline, 0, pipeline.len()).await
 }
 

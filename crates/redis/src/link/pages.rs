@@ -21,7 +21,10 @@ const MAX_TOPICS_A_PAGE: usize = 128;
 
 /// Bytes of events after which the script ends a page. Small beside Redis' output limit for a
 /// subscriber (`client-output-buffer-limit pubsub`, 8 MB for a minute by default).
-const MAX_BYTES_A_PAGE: &str = "262144";
+const MAX_BYTES_A_PAGE: usize = 256 * 1024;
+
+/// The least bytes of a page of a bounded read: each page costs a call.
+const MIN_BYTES_A_PAGE: usize = 4096;
 
 /// A read in pages: its request and its result so far.
 pub(super) struct Pages {
@@ -36,11 +39,26 @@ pub(super) struct Pages {
     partial: Option<TopicRead>,
     /// Memory of the read, with its overhead per event.
     bytes: usize,
+    /// For a bounded read: the bytes of a page, and the end of the read so far.
+    bound: Option<ReadBound>,
+}
+
+/// The bound of a read. Each of its pages has the oldest events of some topics, up to an end of its
+/// own. The lowest end counts for the whole read.
+struct ReadBound {
+    page_bytes: usize,
+    through: u64,
 }
 
 impl Pages {
-    pub fn new(purpose: Purpose, topics: Vec<(Topic, u64)>) -> Self {
-        Self { purpose, head: None, left: topics.into(), read: Vec::new(), partial: None, bytes: 0 }
+    pub fn new(purpose: Purpose, topics: Vec<(Topic, u64)>, max_bytes: Option<usize>) -> Self {
+        let page_count = topics.len().div_ceil(MAX_TOPICS_A_PAGE).max(1);
+        let bound = max_bytes.map(|bytes| ReadBound {
+            page_bytes: (bytes / page_count).clamp(MIN_BYTES_A_PAGE, MAX_BYTES_A_PAGE),
+            through: u64::MAX,
+        });
+        let (left, read) = (topics.into(), Vec::new());
+        Self { purpose, head: None, left, read, partial: None, bytes: 0, bound }
     }
 
     /// The topics of the next page.
@@ -50,7 +68,11 @@ impl Pages {
 
     /// The call for the next page.
     pub fn command(&self, sha: &str, names: &Names) -> Cmd {
-        script::read_call(sha, names, &self.next(), &words(["read", MAX_BYTES_A_PAGE]))
+        let (operation, bytes) = match &self.bound {
+            Some(bound) => ("oldest", bound.page_bytes),
+            None => ("read", MAX_BYTES_A_PAGE),
+        };
+        script::read_call(sha, names, &self.next(), &words([operation, &bytes.to_string()]))
     }
 
     /// Takes the next page's answer: finished topics, and perhaps a part of the last one.
@@ -63,6 +85,13 @@ impl Pages {
     pub fn take(&mut self, value: Value, settings: &BridgeSettings) -> Result<(), RedisError> {
         let (head, clock, rest) = script::head(value)?;
         self.head.get_or_insert(head);
+        if let Some(bound) = &mut self.bound {
+            let next: Vec<_> = self.left.drain(..self.left.len().min(MAX_TOPICS_A_PAGE)).collect();
+            let (through, reads) = script::oldest(rest, &next, &clock)?;
+            bound.through = bound.through.min(through);
+            self.read.extend(reads);
+            return Ok(());
+        }
         for (read, is_whole) in script::read(rest, &self.next(), &clock)? {
             let bytes = read.events.iter().map(|event| event.body.lines.len());
             self.bytes += bytes.sum::<usize>() + PUSH_OVERHEAD_BYTES * read.events.len();
@@ -101,7 +130,9 @@ impl Pages {
     pub fn finish(self) -> Result<LogUpdate, Box<Self>> {
         match self.head.clone() {
             Some(head) if self.left.is_empty() => {
-                Ok(LogUpdate::Read { purpose: self.purpose, head, topics: self.read })
+                let through = self.bound.map_or(u64::MAX, |bound| bound.through);
+                let through = through.min(head.sequence);
+                Ok(LogUpdate::Read { purpose: self.purpose, head, through, topics: self.read })
             }
             _ => Err(Box::new(self)),
         }

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use crate::{
-    interest::StartFrom,
+    interest::{Rest, StartFrom},
     log::{Changed, Channel, LogRequest, PartitionHead, Purpose, TopicRead},
     partition::{
         Delivery,
@@ -11,7 +11,7 @@ use crate::{
             LinkState, Replica,
             attach::{AttachVerdict, ChangedTopics, Needs, PendingAttach},
             push_buffer::PushBuffer,
-            reads::{ListInFlight, ReadInFlight, ReadTopic, StreamRead},
+            reads::{ListInFlight, NeededRead, ReadInFlight, ReadTopic, StreamRead},
             sequenced,
         },
     },
@@ -32,7 +32,12 @@ impl<P> Replica<P> {
         for waiting in &self.waiting {
             let after = match self.located(waiting.from) {
                 StartFrom::Live => continue,
-                StartFrom::After { epoch, sequence, .. } if epoch == self.log.epoch() => sequence,
+                StartFrom::After { epoch, sequence, .. }
+                | StartFrom::Continue(Rest { epoch, sequence, .. })
+                    if self.present_epoch(epoch) == self.log.epoch() =>
+                {
+                    sequence
+                }
                 _ => 0,
             };
             for topic in &waiting.interest.topics {
@@ -50,7 +55,9 @@ impl<P> Replica<P> {
             self.ask_changes(u64::MAX);
         }
         if !reads.is_empty() {
-            self.ask_reads(reads);
+            let reads: Vec<(Topic, u64)> = reads.into_iter().collect();
+            let bytes = self.waiting.iter().map(|waiting| waiting.max_bytes).max();
+            self.ask_read(NeededRead::new(&reads, bytes.unwrap_or_default()));
         }
     }
 
@@ -86,7 +93,8 @@ impl<P> Replica<P> {
                 // Only a cursor of this log counts. For a foreign one, the stream gets all events
                 // left in history.
                 StartFrom::After { epoch, sequence, .. }
-                    if epoch == head.epoch && sequence <= head.sequence =>
+                | StartFrom::Continue(Rest { epoch, sequence, .. })
+                    if self.present_epoch(epoch) == head.epoch && sequence <= head.sequence =>
                 {
                     sequence
                 }
@@ -106,6 +114,7 @@ impl<P> Replica<P> {
         &mut self,
         serial: u64,
         head: &PartitionHead,
+        through: u64,
         reads: Vec<TopicRead>,
         now: Instant,
     ) {
@@ -126,7 +135,7 @@ impl<P> Replica<P> {
             self.merge_unconfirmed();
             self.log.advance(head.sequence);
             if let Some(asked) = asked {
-                self.hand_read(asked, head, reads, now);
+                self.hand_read(&asked, head, through, reads, now);
             }
             self.answer_waiting();
         }
@@ -138,14 +147,19 @@ impl<P> Replica<P> {
     /// Hands an answered read to the streams waiting for it, and to all streams without a read.
     fn hand_read(
         &mut self,
-        asked: ReadInFlight,
+        asked: &ReadInFlight,
         head: &PartitionHead,
+        through: u64,
         reads: Vec<TopicRead>,
         now: Instant,
     ) {
         let reads = reads.into_iter().filter(|read| read.after < u64::MAX);
-        let topics = reads.map(|read| (read.topic.clone(), self.read_topic(&read, now))).collect();
-        let read = Arc::new(StreamRead { head: head.sequence, topics });
+        // Its pages may have been read after the head: later events are in the log.
+        let through = through.min(head.sequence);
+        let is_whole = through == head.sequence;
+        let topics =
+            reads.map(|read| (read.topic.clone(), self.read_topic(&read, through, is_whole, now)));
+        let read = Arc::new(StreamRead { through, is_whole, topics: topics.collect() });
         for waiting in self.waiting.iter_mut() {
             if waiting.asked.is_none() && waiting.read.is_none() {
                 waiting.read = Some(read.clone());
@@ -155,11 +169,17 @@ impl<P> Replica<P> {
         self.keep_read(&read);
     }
 
-    fn read_topic(&self, read: &TopicRead, now: Instant) -> ReadTopic {
-        let (events, lost_through) = self.split_expired(read, now);
+    fn read_topic(
+        &self,
+        read: &TopicRead,
+        through: u64,
+        is_whole: bool,
+        now: Instant,
+    ) -> ReadTopic {
+        let (events, lost_through) = self.split_expired(read, is_whole, now);
         let policy = self.spec.partition.policies.of(read.topic.as_str());
         let (partition, epoch) = (self.spec.partition.partition, self.log.epoch());
-        let events = events.into_iter();
+        let events = events.into_iter().filter(|event| event.sequence <= through);
         let events =
             events.map(|event| Arc::new(sequenced(event, partition, epoch, policy.clone())));
         ReadTopic { after: read.after, lost_through, events: events.collect() }
@@ -195,12 +215,12 @@ impl<P> Replica<P> {
             return;
         }
         let (mut needs, mut still, mut began) = (Needs::default(), Vec::new(), Vec::new());
-        // The places of streams waiting for the read about to be requested.
+        // The places of streams waiting for a read about to be requested, and the place of the read.
         let mut readers = Vec::new();
         for mut waiting in std::mem::take(&mut self.waiting) {
             match self.judge(&waiting) {
-                AttachVerdict::Begins(replay) => {
-                    began.push((waiting, replay));
+                AttachVerdict::Begins(replay, told) => {
+                    began.push((waiting, replay, told));
                     continue;
                 }
                 AttachVerdict::Waits => {}
@@ -211,15 +231,14 @@ impl<P> Replica<P> {
                     let lowest = needs.changes_after.unwrap_or(after);
                     needs.changes_after = Some(lowest.min(after));
                 }
-                AttachVerdict::NeedsRead { topics, after } => {
+                AttachVerdict::NeedsRead { topics } => {
                     waiting.read = None;
-                    if let Some((serial, pinned_after)) = self.read_in_flight(&topics, after) {
+                    if let Some((serial, pinned_after)) = self.read_in_flight(&topics) {
                         waiting.asked = Some(serial);
                         waiting.pin(pinned_after);
                     } else {
-                        topics.into_iter().for_each(|topic| needs.read(topic, after));
                         waiting.pin(self.log.sequence());
-                        readers.push(still.len());
+                        readers.push((still.len(), needs.read(&topics, waiting.max_bytes)));
                     }
                 }
             }
@@ -228,16 +247,20 @@ impl<P> Replica<P> {
         self.waiting = still;
         // The replay ends at the log's sequence, and no event enters the log before the attach. So
         // the stream gets each event once, from the replay or live.
-        for (PendingAttach { manager, stream, interest, .. }, replay) in began {
-            self.routing.listeners.attach(manager, &interest);
+        for (PendingAttach { manager, stream, interest, .. }, replay, told) in began {
+            if replay.next.is_some() {
+                self.replaying.insert((manager, stream), told);
+            } else {
+                self.routing.listeners.attach(manager, &interest);
+            }
             self.queue(manager, Delivery::Attached { stream, replay });
         }
         self.ask(needs, &readers);
     }
 
     /// Requests `needs`, except for requests already in flight. `readers` are the places of the
-    /// streams waiting for the read.
-    fn ask(&mut self, needs: Needs, readers: &[usize]) {
+    /// streams waiting for a read, and the places of their reads.
+    fn ask(&mut self, needs: Needs, readers: &[(usize, usize)]) {
         if needs.head_after.is_some_and(|after| self.head_serial <= after) {
             self.serial += 1;
             self.head_serial = self.serial;
@@ -249,11 +272,10 @@ impl<P> Replica<P> {
         {
             self.ask_changes(after);
         }
-        if !needs.reads.is_empty() {
-            let serial = self.ask_reads(needs.reads);
-            for reader in readers {
-                self.waiting[*reader].asked = Some(serial);
-            }
+        let reads = needs.reads.into_iter();
+        let serials: Vec<u64> = reads.map(|read| self.ask_read(read)).collect();
+        for (reader, read) in readers {
+            self.waiting[*reader].asked = Some(serials[*read]);
         }
         self.pin();
     }

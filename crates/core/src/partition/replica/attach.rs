@@ -6,13 +6,14 @@ use std::{
 };
 
 use crate::{
+    event::SequencedEvent,
     history::HistoryRing,
     ids::{ManagerId, StreamId},
-    interest::{Interest, StartFrom},
+    interest::{Begun, Interest, Rest, StartFrom},
     log::{Changed, Channel},
     partition::replica::{
         Replica,
-        reads::{ReadTopic, StreamRead},
+        reads::{NeededRead, ReadTopic, StreamRead},
     },
     partition_log::{Missed, MissedReason, Replay},
     topic::Topic,
@@ -20,6 +21,13 @@ use crate::{
 
 /// Bound on the topics named by a gap, so that it stays a small event.
 const MAX_MISSED_TOPICS: usize = 100;
+
+/// Topics with losses remembered between two pages. Past this bound, a later page may tell a loss
+/// again.
+const MAX_TOLD_TOPICS: usize = 1000;
+
+/// The topics with losses known from earlier pages, each with its highest lost sequence.
+pub(super) type Told = BTreeMap<Topic, u64>;
 
 /// The changed topics of a partition, and the head of their list.
 #[derive(Debug)]
@@ -35,6 +43,10 @@ pub(super) struct PendingAttach {
     pub stream: StreamId,
     pub interest: Arc<Interest>,
     pub from: StartFrom,
+    /// Bound on a page of its replay.
+    pub max_bytes: usize,
+    /// The losses told by earlier pages.
+    pub told: Told,
     /// Number of the last request before the stream came.
     pub came_after: u64,
     /// Whether a head requested since then has arrived.
@@ -68,20 +80,24 @@ pub(super) struct Needs {
     pub head_after: Option<u64>,
     /// The topics changed after this sequence, the lowest one needed.
     pub changes_after: Option<u64>,
-    /// The topics to read, each after the lowest sequence needed.
-    pub reads: BTreeMap<Topic, u64>,
+    pub reads: Vec<NeededRead>,
 }
 
 impl Needs {
-    pub fn read(&mut self, topic: Topic, after: u64) {
-        let lowest = self.reads.entry(topic).or_insert(after);
-        *lowest = after.min(*lowest);
+    /// Adds the topics of a stream, each after a sequence. Returns the place of the read.
+    pub fn read(&mut self, topics: &[(Topic, u64)], max_bytes: usize) -> usize {
+        let near = self.reads.iter().position(|read| read.is_near(topics));
+        match near {
+            Some(place) => self.reads[place].add(topics, max_bytes),
+            None => self.reads.push(NeededRead::new(topics, max_bytes)),
+        }
+        near.unwrap_or(self.reads.len() - 1)
     }
 }
 
 /// The decision about a waiting stream.
 pub(super) enum AttachVerdict {
-    Begins(Replay),
+    Begins(Replay, Told),
     /// An answer in flight comes first.
     Waits,
     NeedsHead,
@@ -89,10 +105,9 @@ pub(super) enum AttachVerdict {
     NeedsChanges {
         after: u64,
     },
-    /// A read of these topics comes first.
+    /// A read of these topics comes first, each after a sequence.
     NeedsRead {
-        topics: Vec<Topic>,
-        after: u64,
+        topics: Vec<(Topic, u64)>,
     },
 }
 
@@ -102,6 +117,8 @@ struct ReplayTopic<'a> {
     history: Option<&'a HistoryRing>,
     /// Its events up to the read's head; none if the log has all of them.
     read: Option<&'a ReadTopic>,
+    /// The sequence before its first wanted event.
+    from: u64,
     /// The log must be complete after this sequence.
     after: u64,
 }
@@ -118,50 +135,63 @@ impl<P> Replica<P> {
             return AttachVerdict::Waits;
         }
         // 2. The stream's start: the sequence before its first event.
-        let (after, is_foreign) = match from {
+        let (position, begun, since) = match from {
             StartFrom::Live | StartFrom::Since { .. } => {
-                return AttachVerdict::Begins(self.log.replay_with(interest, from, None));
+                return AttachVerdict::Begins(self.log.live_replay(), Told::new());
             }
-            StartFrom::Snapshot | StartFrom::Earliest => (0, false),
-            // The cursor is ahead of this replica. Another instance may have been faster: ask for
-            // the head before calling the cursor foreign.
-            StartFrom::After { epoch, sequence, .. }
-                if !waiting.has_head
-                    && (epoch, sequence) > (self.log.epoch(), self.log.sequence()) =>
-            {
-                return AttachVerdict::NeedsHead;
+            StartFrom::Snapshot => (None, Begun::Snapshot, 0),
+            StartFrom::Earliest => (None, Begun::Earliest, 0),
+            StartFrom::After { epoch, sequence, since } => {
+                (Some((epoch, sequence)), Begun::After, since)
             }
-            // The head is here, and the cursor still belongs to another life of the sequences.
-            StartFrom::After { epoch, sequence, .. }
-                if epoch != self.log.epoch() || sequence > self.log.sequence() =>
-            {
-                (0, true)
+            StartFrom::Continue(rest) => {
+                (Some((rest.epoch, rest.sequence)), rest.begun, rest.since)
             }
-            StartFrom::After { sequence, .. } => (sequence, false),
         };
+        // The cursor is ahead of this replica. Another instance may have been faster: ask for the
+        // head before calling the cursor foreign.
+        let present = (self.log.epoch(), self.log.sequence());
+        if !waiting.has_head && position.is_some_and(|position| position > present) {
+            return AttachVerdict::NeedsHead;
+        }
+        // The head is here, and the cursor still belongs to another life of the sequences.
+        let is_foreign = |(epoch, sequence)| epoch != present.0 || sequence > present.1;
+        let is_foreign = position.is_some_and(is_foreign);
+        let begun = if is_foreign { Begun::Earliest } else { begun };
+        let after = position.filter(|_| !is_foreign).map_or(0, |(_, sequence)| sequence);
+        let head = match from {
+            StartFrom::Continue(rest) if !is_foreign => rest.head,
+            _ => present.1,
+        };
+        let told = match from {
+            StartFrom::Continue(rest) => rest.told,
+            _ => 0,
+        };
+        let rest = Rest { begun, epoch: present.0, sequence: after, head, since, told };
         // 3. The topics with possibly missing events. Patterns may need a list from the log.
         if self.needs_changes(waiting, after) {
             return AttachVerdict::NeedsChanges { after };
         }
-        let topics = self.topics_of(waiting, after);
+        let topics = self.topics_of(waiting, rest);
         // 4. The events of these topics are here.
         if topics.iter().any(|topic| self.lacks(topic)) {
             let lacking = topics.iter().filter(|topic| topic.read.is_some() || self.lacks(topic));
-            let topics = lacking.map(|topic| topic.topic.clone()).collect();
-            return AttachVerdict::NeedsRead { topics, after };
+            let topics = lacking.map(|topic| (topic.topic.clone(), topic.from)).collect();
+            return AttachVerdict::NeedsRead { topics };
         }
         // 5. Begin. Events lost in every log become a gap for a resuming stream.
+        let (missed, told) = self.losses(&topics, waiting, rest);
         let missed = match from {
-            StartFrom::After { .. } if is_foreign => {
-                Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() })
-            }
-            StartFrom::After { since, .. } => self.missed(&topics, waiting, after, since),
+            _ if is_foreign => Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() }),
+            StartFrom::After { .. } | StartFrom::Continue(_) => missed,
             StartFrom::Live
             | StartFrom::Snapshot
             | StartFrom::Earliest
             | StartFrom::Since { .. } => None,
         };
-        AttachVerdict::Begins(self.replay_of(&topics, waiting, from, after, missed))
+        let is_at_start = is_foreign || matches!(from, StartFrom::Earliest | StartFrom::Snapshot);
+        let page = self.page_of(&topics, waiting, rest, is_at_start);
+        AttachVerdict::Begins(Replay { missed, ..page }, told)
     }
 
     /// Whether the replay needs the list of changed topics: the log may lack a topic matching a
@@ -174,14 +204,18 @@ impl<P> Replica<P> {
     }
 
     /// The topics of a replay: the named ones, the listed ones, and the ones changed since the list.
-    fn topics_of<'a>(&'a self, waiting: &'a PendingAttach, after: u64) -> Vec<ReplayTopic<'a>> {
-        let interest = &waiting.interest;
+    fn topics_of<'a>(&'a self, waiting: &'a PendingAttach, rest: Rest) -> Vec<ReplayTopic<'a>> {
+        let (interest, after) = (&waiting.interest, rest.sequence);
+        let policies = &self.spec.partition.policies;
         let read = waiting.read.as_deref();
         let topic = |topic: &'a Topic| {
             let history = self.log.history(topic);
-            let used = read.and_then(|read| read.of(topic, after));
-            let after = if used.is_some() { read.map_or(after, |read| read.head) } else { after };
-            ReplayTopic { topic, history, read: used, after }
+            // A snapshot wants no older events of topics without conflation.
+            let is_late = rest.begun == Begun::Snapshot && !policies.of(topic.as_str()).conflates();
+            let from = if is_late { rest.head.max(after) } else { after };
+            let used = read.and_then(|read| read.of(topic, from));
+            let after = if used.is_some() { read.map_or(from, |read| read.through) } else { from };
+            ReplayTopic { topic, history, read: used, from, after }
         };
         let listed = waiting.changed.as_deref().into_iter().flat_map(|list| &list.changed.topics);
         let listed =
@@ -197,15 +231,12 @@ impl<P> Replica<P> {
                 false => self.log.matching(interest),
             };
             let others = others.into_iter().filter(|(topic, _)| !known.contains(topic));
-            let others: Vec<_> = others
-                .map(|(topic, ring)| ReplayTopic { topic, history: Some(ring), read: None, after })
-                .collect();
+            let others = others.map(|(name, _)| {
+                let topic = topic(name);
+                ReplayTopic { read: None, after: topic.from.max(after), ..topic }
+            });
+            let others: Vec<_> = others.collect();
             topics.extend(others);
-        }
-        // A snapshot contains conflated topics only.
-        if waiting.from == StartFrom::Snapshot {
-            let policies = &self.spec.partition.policies;
-            topics.retain(|topic| policies.of(topic.topic.as_str()).conflates());
         }
         topics
     }
@@ -222,25 +253,33 @@ impl<P> Replica<P> {
         }
     }
 
-    /// The events of a replay, in sequence order.
-    fn replay_of(
+    /// The next page of a replay. `is_at_start`: it begins with the first event in history.
+    fn page_of(
         &self,
         topics: &[ReplayTopic<'_>],
         waiting: &PendingAttach,
-        from: StartFrom,
-        after: u64,
-        missed: Option<Missed>,
+        rest: Rest,
+        is_at_start: bool,
     ) -> Replay {
         let mut events = Vec::new();
         for topic in topics {
             let read = topic.read.into_iter().flat_map(|read| &read.events);
-            events.extend(read.filter(|event| event.sequence > after).cloned());
+            events.extend(read.filter(|event| event.sequence > topic.from).cloned());
             let history = topic.history.into_iter().flat_map(|ring| ring.after(topic.after));
             events.extend(history.cloned());
         }
-        events.retain(|event| waiting.interest.types.wants(event));
+        let bound = bound_of(topics, waiting);
+        events.retain(|event| event.sequence <= bound && waiting.interest.types.wants(event));
         events.sort_unstable_by_key(|event| event.sequence);
-        self.log.replay_of(events, from, missed)
+        let first = events.first().map(|event| event.sequence - 1);
+        let next = cut(&mut events, waiting.max_bytes);
+        let next = next.or(Some(bound).filter(|bound| *bound < u64::MAX));
+        let changed = waiting.changed.as_ref();
+        let told = changed.map_or(rest.told, |list| list.changed.forgotten_through);
+        let next = next.map(|sequence| Rest { sequence, told, ..rest });
+        let (epoch, head) = (rest.epoch, next.map_or(self.log.sequence(), |next| next.sequence));
+        let start = if is_at_start { first.unwrap_or(head) } else { rest.sequence };
+        Replay { epoch, start, head, events, missed: None, next }
     }
 
     /// A start with the present name of its epoch, and with a time replaced by a position before it.
@@ -254,42 +293,54 @@ impl<P> Replica<P> {
                 let sequence = self.log.known_before(unix_ms).unwrap_or(0);
                 StartFrom::After { epoch: self.log.epoch(), sequence, since: unix_ms }
             }
+            StartFrom::Continue(rest) => {
+                StartFrom::Continue(Rest { epoch: self.present_epoch(rest.epoch), ..rest })
+            }
             other => other,
         }
     }
 
-    /// The missing events after a sequence, or since a time, for the stream's gap.
-    fn missed(
+    /// The missing events of a page, for the stream's gap, and all losses so far: later pages do not
+    /// tell them again.
+    fn losses(
         &self,
         topics: &[ReplayTopic<'_>],
         waiting: &PendingAttach,
-        after: u64,
-        since: u64,
-    ) -> Option<Missed> {
+        rest: Rest,
+    ) -> (Option<Missed>, Told) {
+        let bound = bound_of(topics, waiting);
         let lost_through = |topic: &ReplayTopic<'_>| {
             let here = match topic.history {
                 Some(history) => history.evicted_through(),
                 None => self.log.forgotten_through(),
             };
-            let here = if here > topic.after { here } else { 0 };
-            here.max(topic.read.map_or(0, |read| read.lost_through))
+            // A page of a bounded read does not reach to later events.
+            let is_later = topic.read.is_some() && bound < u64::MAX;
+            let here = if here > topic.after && !is_later { here } else { 0 };
+            topic.read.map_or(here, |read| read.lost_through.max(here))
         };
+        let lost = topics.iter().map(|topic| (topic, lost_through(topic)));
         // An event after the loss, but from before the time: nothing since the time is lost.
         let is_older = |topic: &ReplayTopic<'_>, lost: u64| {
             let read = topic.read.into_iter().flat_map(|read| &read.events);
             let history = topic.history.into_iter().flat_map(HistoryRing::events);
-            read.chain(history).any(|event| event.sequence > lost && event.unix_ms < since)
+            read.chain(history).any(|event| event.sequence > lost && event.unix_ms < rest.since)
         };
-        let is_missed = |topic: &&ReplayTopic<'_>| {
-            let lost = lost_through(topic);
-            lost > after && !is_older(topic, lost)
+        let lost = lost.filter(|(topic, lost)| *lost > topic.from && !is_older(topic, *lost));
+        let lost: Vec<_> = lost.collect();
+        let is_new = |(topic, lost): &&(&ReplayTopic<'_>, u64)| {
+            waiting.told.get(topic.topic).is_none_or(|told| told < lost)
         };
-        let missed = topics.iter().filter(is_missed).take(MAX_MISSED_TOPICS);
-        let missed: Vec<Topic> = missed.map(|topic| topic.topic.clone()).collect();
+        let missed = lost.iter().filter(is_new).take(MAX_MISSED_TOPICS);
+        let missed: Vec<Topic> = missed.map(|(topic, _)| topic.topic.clone()).collect();
+        let forgotten_after = rest.sequence.max(rest.told);
         let changed = waiting.changed.as_ref();
-        let is_forgotten = changed.is_some_and(|list| list.changed.forgotten_through > after);
-        (is_forgotten || !missed.is_empty())
-            .then_some(Missed { reason: MissedReason::History, topics: missed })
+        let is_forgotten =
+            changed.is_some_and(|list| list.changed.forgotten_through > forgotten_after);
+        let missed = (is_forgotten || !missed.is_empty())
+            .then_some(Missed { reason: MissedReason::History, topics: missed });
+        let told = lost.into_iter().take(MAX_TOLD_TOPICS);
+        (missed, told.map(|(topic, lost)| (topic.topic.clone(), lost)).collect())
     }
 
     /// For a topic without history here: the sequence before its complete part.
@@ -303,4 +354,23 @@ impl<P> Replica<P> {
 pub(super) fn channels_of(interest: &Interest) -> impl Iterator<Item = Channel> {
     let all = (!interest.patterns.is_empty()).then_some(Channel::All);
     interest.topics.iter().cloned().map(Channel::Topic).chain(all)
+}
+
+/// The end of a bounded read: a page must not go past it. `u64::MAX` without one.
+fn bound_of(topics: &[ReplayTopic<'_>], waiting: &PendingAttach) -> u64 {
+    let read = waiting.read.as_ref().filter(|read| !read.is_whole);
+    let read = read.filter(|_| topics.iter().any(|topic| topic.read.is_some()));
+    read.map_or(u64::MAX, |read| read.through)
+}
+
+/// Cuts the events of a page. Returns the sequence of the last one left, if any were cut.
+fn cut(events: &mut Vec<Arc<SequencedEvent>>, max_bytes: usize) -> Option<u64> {
+    let mut bytes = 0;
+    let full = events.iter().position(|event| {
+        bytes += event.stream_bytes();
+        bytes >= max_bytes
+    });
+    let count = full.map(|last| last + 1).filter(|count| *count < events.len())?;
+    events.truncate(count);
+    events.last().map(|last| last.sequence)
 }

@@ -317,7 +317,7 @@ impl<P> Replica<P> {
         }
         let LinkState::CatchingUp(CatchingUp { serial, .. }) = self.link else { return };
         let purpose = Purpose::CatchUp { serial };
-        self.requests.push(LogRequest::Read { purpose, topics: reads });
+        self.requests.push(LogRequest::Read { purpose, topics: reads, max_bytes: None });
     }
 
     pub(super) fn finish_catching_up(
@@ -331,7 +331,7 @@ impl<P> Replica<P> {
         let mut lost = Vec::new();
         for read in reads {
             let known = self.known_through(&read.topic);
-            let (events, lost_through) = self.split_expired(&read, now);
+            let (events, lost_through) = self.split_expired(&read, true, now);
             if lost_through > known {
                 // Record the loss in the history: streams resuming later miss these events too.
                 self.merge(&read.topic, Vec::new(), lost_through);
@@ -385,8 +385,14 @@ impl<P> Replica<P> {
     }
 
     /// The unexpired events of a read, and the highest sequence lost in the log. Superseded events
-    /// are not lost. 0 if nothing after the read's start is lost.
-    pub(super) fn split_expired(&self, read: &TopicRead, now: Instant) -> (Vec<LogEvent>, u64) {
+    /// are not lost. 0 if nothing after the read's start is lost. `is_whole`: the read reaches to the
+    /// topic's last event.
+    pub(super) fn split_expired(
+        &self,
+        read: &TopicRead,
+        is_whole: bool,
+        now: Instant,
+    ) -> (Vec<LogEvent>, u64) {
         let policy = self.spec.partition.policies.of(read.topic.as_str());
         let is_expired = |event: &LogEvent| {
             event.published_at.checked_add(policy.history_ttl).is_some_and(|at| at <= now)
@@ -395,6 +401,8 @@ impl<P> Replica<P> {
         let (expired, kept) = read.events.split_at(first.unwrap_or(read.events.len()));
         let expired_through = expired.last().map_or(0, |event| event.sequence);
         let lost_through = match (kept.first(), policy.conflate) {
+            // The read ends at its bound: only the expired events are lost so far.
+            (None, _) if !is_whole && !expired.is_empty() => expired_through,
             // Nothing is left, so everything through the topic's last event is lost.
             (None, _) => read.last,
             // The first event left names the last one lost.

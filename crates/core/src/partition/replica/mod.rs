@@ -20,7 +20,7 @@ mod push_buffer;
 mod reads;
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -34,7 +34,7 @@ use crate::{
     partition::{
         Delivery, InterestChange, Interruption, PartitionSpec,
         replica::{
-            attach::{PendingAttach, channels_of},
+            attach::{PendingAttach, Told, channels_of},
             coverage::Coverage,
             push_buffer::PushBuffer,
             reads::{ListInFlight, Pinned, ReadInFlight},
@@ -106,6 +106,8 @@ pub struct Replica<P> {
     told_through: u64,
     coverage: Coverage,
     waiting: Vec<PendingAttach>,
+    /// Streams between two pages of their replay, not attached yet, with the losses told so far.
+    replaying: HashMap<(ManagerId, StreamId), Told>,
     /// Reads in flight for streams.
     reading: Vec<ReadInFlight>,
     /// Requests in flight for changed topics.
@@ -138,6 +140,7 @@ impl<P> Replica<P> {
             coverage: Coverage::default(),
             overflowed: BTreeSet::new(),
             waiting: Vec::new(),
+            replaying: HashMap::new(),
             reading: Vec::new(),
             listing: Vec::new(),
             pinned: Pinned::default(),
@@ -184,7 +187,7 @@ impl<P> Replica<P> {
         let serial = self.serial + 1;
         for change in changes {
             match change {
-                InterestChange::Attach { stream, interest, from } => {
+                InterestChange::Attach { stream, interest, from, max_bytes } => {
                     for channel in channels_of(&interest) {
                         if self.coverage.want(&channel, serial) {
                             new_channels.push(channel);
@@ -195,6 +198,8 @@ impl<P> Replica<P> {
                         stream,
                         interest,
                         from,
+                        max_bytes,
+                        told: self.replaying.remove(&(manager, stream)).unwrap_or_default(),
                         came_after: self.serial,
                         has_head: false,
                         changed: None,
@@ -210,6 +215,7 @@ impl<P> Replica<P> {
                     // The queued deliveries stay: one may announce a new epoch to the manager.
                     self.routing.listeners.remove_manager(manager);
                     self.waiting.retain(|waiting| waiting.manager != manager);
+                    self.replaying.retain(|(other, _), _| *other != manager);
                     self.coverage.leave_all(now);
                 }
             }
@@ -245,13 +251,13 @@ impl<P> Replica<P> {
             LogUpdate::Changes { purpose: Purpose::Attach { serial }, head, changed } => {
                 self.on_changes_for_streams(serial, &head, changed);
             }
-            LogUpdate::Read { purpose: Purpose::CatchUp { serial }, head, topics } => {
+            LogUpdate::Read { purpose: Purpose::CatchUp { serial }, head, topics, .. } => {
                 if self.accepts(&head) && self.is_catching_up_by(serial) {
                     self.finish_catching_up(&head, topics, now);
                 }
             }
-            LogUpdate::Read { purpose: Purpose::Attach { serial }, head, topics } => {
-                self.on_read_for_streams(serial, &head, topics, now);
+            LogUpdate::Read { purpose: Purpose::Attach { serial }, head, through, topics } => {
+                self.on_read_for_streams(serial, &head, through, topics, now);
             }
         }
         self.drop_overflowed(now);
@@ -325,8 +331,10 @@ impl<P> Replica<P> {
             Some(index) => {
                 self.waiting.swap_remove(index);
             }
+            None if self.replaying.contains_key(&(manager, stream)) => {}
             None => self.routing.listeners.detach(manager, interest),
         }
+        self.replaying.remove(&(manager, stream));
         for topic in &interest.topics {
             if !self.routing.listeners.has_topic(topic) {
                 self.coverage.leave(Channel::Topic(topic.clone()), now);

@@ -19,12 +19,52 @@ use crate::{
 /// Bound on the bytes of pinned events. Beyond it, the waiting streams ask anew.
 const MAX_PINNED_BYTES: usize = 16 * 1024 * 1024;
 
+/// Streams with positions within this distance share a read. Without the bound, a stream with a low
+/// position would fill the reads of all others with its older events.
+const SHARED_SEQUENCES: u64 = 1024;
+
+/// A read needed by waiting streams.
+#[derive(Debug)]
+pub(super) struct NeededRead {
+    /// Each topic with the sequence before its first event.
+    pub topics: BTreeMap<Topic, u64>,
+    /// The lowest of these sequences.
+    pub lowest: u64,
+    pub max_bytes: usize,
+}
+
+impl NeededRead {
+    pub fn new(topics: &[(Topic, u64)], max_bytes: usize) -> Self {
+        let mut read = Self { topics: BTreeMap::new(), lowest: lowest(topics), max_bytes };
+        read.add(topics, max_bytes);
+        read
+    }
+
+    /// Adds the topics of one more stream.
+    pub fn add(&mut self, topics: &[(Topic, u64)], max_bytes: usize) {
+        for (topic, after) in topics {
+            let at = self.topics.entry(topic.clone()).or_insert(*after);
+            *at = (*at).min(*after);
+            self.lowest = self.lowest.min(*after);
+        }
+        self.max_bytes = self.max_bytes.max(max_bytes);
+    }
+
+    /// Whether a stream with these topics may share the read.
+    pub fn is_near(&self, topics: &[(Topic, u64)]) -> bool {
+        self.lowest.abs_diff(lowest(topics)) <= SHARED_SEQUENCES
+    }
+}
+
+fn lowest(topics: &[(Topic, u64)]) -> u64 {
+    topics.iter().map(|(_, after)| *after).min().unwrap_or(u64::MAX)
+}
+
 /// A read in flight.
 #[derive(Debug)]
 pub(super) struct ReadInFlight {
     pub serial: u64,
-    /// Each topic with the sequence before its first event.
-    pub topics: BTreeMap<Topic, u64>,
+    pub read: NeededRead,
     /// The replica's position at the request. The answer's head is at least this position.
     pub pinned_after: u64,
 }
@@ -41,8 +81,10 @@ pub(super) struct ListInFlight {
 /// An answered read.
 #[derive(Debug)]
 pub(super) struct StreamRead {
-    /// The answer's head: later events are in the log.
-    pub head: u64,
+    /// The read has all events of its topics up to here.
+    pub through: u64,
+    /// Whether it reaches to the answer's head: all later events are in the log.
+    pub is_whole: bool,
     pub topics: HashMap<Topic, ReadTopic>,
 }
 
@@ -58,9 +100,11 @@ pub(super) struct ReadTopic {
 }
 
 impl StreamRead {
-    /// The topic's events, if the read began early enough.
+    /// The topic's events after a sequence, if the read has some of this range.
     pub fn of(&self, topic: &Topic, after: u64) -> Option<&ReadTopic> {
-        self.topics.get(topic).filter(|read| read.after <= after)
+        let is_of_use =
+            |read: &&ReadTopic| read.after <= after && (self.is_whole || self.through > after);
+        self.topics.get(topic).filter(is_of_use)
     }
 }
 
@@ -72,26 +116,29 @@ pub(super) struct Pinned {
 }
 
 impl<P> Replica<P> {
-    /// Requests a read of these topics for waiting streams. Returns its number.
-    pub(super) fn ask_reads(&mut self, topics: BTreeMap<Topic, u64>) -> u64 {
+    /// Requests a read for waiting streams. Returns its number.
+    pub(super) fn ask_read(&mut self, read: NeededRead) -> u64 {
         self.serial += 1;
         let serial = self.serial;
         let purpose = Purpose::Attach { serial };
-        let list = topics.iter().map(|(topic, after)| (topic.clone(), *after)).collect();
-        self.requests.push(LogRequest::Read { purpose, topics: list });
+        let topics = read.topics.iter().map(|(topic, after)| (topic.clone(), *after)).collect();
+        let max_bytes = Some(read.max_bytes).filter(|bytes| *bytes < usize::MAX);
+        self.requests.push(LogRequest::Read { purpose, topics, max_bytes });
         // A read without events only confirms subscriptions.
-        if topics.values().any(|after| *after < u64::MAX) {
+        if read.lowest < u64::MAX {
             let pinned_after = self.log.sequence();
-            self.reading.push(ReadInFlight { serial, topics, pinned_after });
+            self.reading.push(ReadInFlight { serial, read, pinned_after });
         }
         self.pin();
         serial
     }
 
     /// The read in flight covering these topics, each after a sequence.
-    pub(super) fn read_in_flight(&self, topics: &[Topic], after: u64) -> Option<(u64, u64)> {
-        let covers = |read: &&ReadInFlight| {
-            topics.iter().all(|topic| read.topics.get(topic).is_some_and(|at| *at <= after))
+    pub(super) fn read_in_flight(&self, topics: &[(Topic, u64)]) -> Option<(u64, u64)> {
+        let covers = |asked: &&ReadInFlight| {
+            let read = &asked.read;
+            let has = |topic: &Topic, after| read.topics.get(topic).is_some_and(|at| *at <= after);
+            read.is_near(topics) && topics.iter().all(|(topic, after)| has(topic, *after))
         };
         self.reading.iter().find(covers).map(|read| (read.serial, read.pinned_after))
     }
@@ -143,7 +190,7 @@ impl<P> Replica<P> {
                 Some(history) => history.evicted_through(),
                 None => self.begin_of(topic),
             };
-            if self.coverage.topic_since(topic).is_none() || read.head < begin {
+            if self.coverage.topic_since(topic).is_none() || read.through < begin {
                 continue;
             }
             // Events after `begin` are here, or their push is missing: catching up finds it.

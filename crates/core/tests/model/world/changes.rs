@@ -106,7 +106,7 @@ impl World {
                     self.totals.changed += 1;
                 }
             }
-            ChangeOutcome::TooMany(_) => {
+            ChangeOutcome::TooMany(_) | ChangeOutcome::Busy => {
                 expectation.forget(ticket);
                 self.totals.refused_changes += 1;
             }

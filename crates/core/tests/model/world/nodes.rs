@@ -14,13 +14,14 @@ use fanfare_core::{
     partition::{Delivery, InterestChange, PartitionState},
     sse::ShutdownReason,
     subscription::ResolvedSubscription,
-    topic_manager::{ChangeStep, Frames, ManagerState, Opening, Outlet},
+    topic_manager::{ChangeStep, Frames, ManagerState, Opening, Outlet, Page},
 };
 
 use super::{MAILBOX, MANAGERS};
 
 pub(super) enum ConnectionMail {
     Open(Opening),
+    Page(Page),
     Frames(Frames),
     Beat,
     Change(Arc<ResolvedSubscription>, ChangeStep),
@@ -34,6 +35,10 @@ pub(super) struct Mailbox(pub Rc<RefCell<VecDeque<ConnectionMail>>>, pub Rc<RefC
 impl Outlet for Mailbox {
     fn open(&self, opening: Opening) {
         self.0.borrow_mut().push_back(ConnectionMail::Open(opening));
+    }
+
+    fn page(&self, page: Page) {
+        self.0.borrow_mut().push_back(ConnectionMail::Page(page));
     }
 
     fn deliver(&self, frames: Frames) -> Result<(), Frames> {

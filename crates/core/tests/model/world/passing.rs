@@ -1,16 +1,18 @@
 //! The messages between partitions and managers, and the turns of managers.
 
+use std::collections::HashSet;
+
 use fanfare_core::{
     event::SequencedEvent,
     ids::StreamId,
     interest::StartFrom,
     partition::{Delivery, InterestChange, Interruption},
-    partition_log::Replay,
+    partition_log::{MissedReason, Replay},
     topic::Topic,
 };
 use rand::RngExt;
 
-use super::{CLIENTS, MANAGERS, PARTITIONS, Reference, World};
+use super::{CLIENTS, MANAGERS, PARTITIONS, Reference, World, any};
 
 impl World {
     /// A message between a partition and a manager is sent or arrives.
@@ -67,7 +69,12 @@ impl World {
     fn manager_to_partition(&mut self, partition: usize, manager: usize) {
         let instance = self.instance_of(manager);
         let node = &mut self.managers[manager];
-        if let Some(changes) = node.to_partition[partition].take() {
+        if let Some(mut changes) = node.to_partition[partition].take() {
+            for change in &mut changes {
+                if let InterestChange::Attach { max_bytes, .. } = change {
+                    *max_bytes = any(&mut self.rng, &[1, 60, 200, 10_000]);
+                }
+            }
             changes.iter().for_each(|change| self.note_attach(partition as u16, change));
             let state = self.instances[instance][partition].partition();
             state.change_interest(manager as u64, changes, self.now);
@@ -78,12 +85,7 @@ impl World {
 
     /// Records the events missing in history for a stream, at the moment of its attach.
     fn note_attach(&mut self, partition: u16, change: &InterestChange) {
-        let InterestChange::Attach { stream, interest, from } = change else { return };
-        let (after, since) = match *from {
-            StartFrom::After { sequence, .. } => (sequence, 0),
-            StartFrom::Since { unix_ms } => (0, unix_ms),
-            StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => return,
-        };
+        let InterestChange::Attach { stream, interest, from, .. } = change else { return };
         if self.redis.is_some() {
             // The replica answers later, and history may have lost more events by then.
             return;
@@ -94,17 +96,31 @@ impl World {
             // The stream has already ended.
             return;
         }
-        let client = &mut self.clients[client];
         let evicted = self.reference.evicted(self.now).clone();
-        let lost = evicted.into_iter().filter(|index| {
-            let record = &self.reference.records[*index];
+        let client = &mut self.clients[client];
+        // The first page tells the losses up to then; a later page tells the losses since.
+        let (after, since, told) = match from {
+            StartFrom::Continue(rest) => {
+                (rest.sequence, rest.since, client.told_evicted.remove(&partition))
+            }
+            StartFrom::After { sequence, .. } => (*sequence, 0, None),
+            StartFrom::Since { unix_ms } => (0, *unix_ms, None),
+            StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => return,
+        };
+        let told = told.unwrap_or_default();
+        let lost = evicted.difference(&told).filter(|index| {
+            let record = &self.reference.records[**index];
             let topic = Topic::parse(record.topic).unwrap();
             let is_wanted = interest.topics.contains(&topic) || interest.matches_pattern(&topic);
             let is_wanted = is_wanted && interest.types.wants_type(record.event_type);
             let is_since = self.worker.clock_ms(record.at) >= since;
             is_wanted && is_since && record.partition == partition && record.sequence > after
         });
-        client.lost.extend(lost.collect::<Vec<_>>());
+        let is_first = matches!(from, StartFrom::After { .. });
+        let events: HashSet<usize> = lost.copied().collect();
+        let loss = self.reference.loss(partition, events);
+        client.lose(loss, is_first);
+        client.told_evicted.insert(partition, evicted);
     }
 
     pub(super) fn end_turn(&mut self) {
@@ -149,20 +165,24 @@ impl World {
 
     /// With the model Redis: records the missed events of a replay. The client must get a gap.
     fn note_missed(&mut self, stream: StreamId, partition: u16, replay: &Replay) {
-        let Some(missed) = replay.missed.as_ref().filter(|_| self.redis.is_some()) else { return };
+        let missed = replay.missed.as_ref().filter(|missed| missed.reason == MissedReason::History);
+        let Some(missed) = missed.filter(|_| self.redis.is_some()) else { return };
         let Some(client) = self.streams.get(&stream).copied() else { return };
         let session = self.sessions[client].as_ref();
         if session.is_none_or(|session| session.stream != stream) {
             return;
         }
         let evicted = self.reference.evicted(self.now).clone();
+        // A page tells the losses of all later pages up to now.
+        let through = if replay.next.is_none() { replay.head } else { u64::MAX };
         let lost = evicted.into_iter().filter(|index| {
             let record = &self.reference.records[*index];
             record.partition == partition
-                && (replay.start + 1..=replay.head).contains(&record.sequence)
+                && (replay.start + 1..=through).contains(&record.sequence)
                 && names(&missed.topics, record.topic)
         });
-        self.clients[client].lost.extend(lost.collect::<Vec<_>>());
+        let loss = self.reference.loss(partition, lost.collect());
+        self.clients[client].lose(loss, false);
     }
 
     /// Records the events possibly missed because of an interruption. The clients must get a gap.
@@ -179,7 +199,8 @@ impl World {
                     && !client.is_got.contains(index)
             });
             let late = late.map(|(index, _)| index);
-            client.interrupted.entry(*partition).or_default().extend(late);
+            let loss = self.reference.loss(*partition, late.collect());
+            client.lose(loss, false);
         }
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use fanfare_core::{
-    connection::{ConnectionState, Next},
+    connection::{ConnectionState, Drained, Next},
     event::SequencedEvent,
     sse::ShutdownReason,
     subscription::{Format, ResolvedSubscription, StreamOptions, Subscription},
@@ -32,6 +32,7 @@ impl World {
                 ConnectionMail::Open(opening) => {
                     opening.replays.iter().flat_map(|(_, replay)| &replay.events).collect()
                 }
+                ConnectionMail::Page(page) => page.replay.events.iter().collect(),
                 ConnectionMail::Frames(frames) => {
                     frames.iter().flat_map(|frame| &frame.events).collect()
                 }
@@ -45,6 +46,10 @@ impl World {
             let result = match mail {
                 ConnectionMail::Open(opening) => {
                     session.state.on_opened(opening, "client", &self.worker, self.now);
+                    Ok(())
+                }
+                ConnectionMail::Page(page) => {
+                    session.state.on_page(page);
                     Ok(())
                 }
                 ConnectionMail::Frames(frames) => {
@@ -84,6 +89,10 @@ impl World {
                 }
                 Next::Idle | Next::WaitUntil(_) => break,
             }
+        }
+        if let Some(Drained { stream, partitions }) = session.state.take_drained() {
+            self.totals.pages += 1;
+            self.managers[session.manager].state.continue_replay(stream, &partitions);
         }
         let count = self.rng.random_range(0..=session.wire.len());
         let count = if self.rng.random_bool(0.5) { session.wire.len() } else { count };
