@@ -22,6 +22,7 @@ impl Cluster for LocalCluster {
             is_up: true,
             instance: None,
             reconnects: 0,
+            rejected: 0,
             lag_ms: 0.0,
             conflict: None,
         }

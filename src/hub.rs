@@ -17,6 +17,7 @@ use std::{
 };
 
 use actix::{Actor, Addr};
+use actix_web::dev::RequestHead;
 use fanfare_core::{
     budget::HistoryBudget,
     connection::WorkerContext,
@@ -36,9 +37,10 @@ pub use self::builder::HubBuilder;
 use self::follows::Follows;
 use crate::{
     actors::{
-        connection::{Connection, ConnectionHost, NewStream, PipeReader, Worker},
+        connection::{Connection, ConnectionHost, NewStream, PipeReader, StreamHold, Worker},
         topic_manager::{Drain, ManagerHost, TopicManager},
     },
+    addresses::{Addresses, Share},
     config::Config,
     error::StartError,
     fan_out::FanOutRouter,
@@ -93,6 +95,7 @@ pub(crate) struct HubParts {
     pub metrics: Arc<Metrics>,
     pub clock: Arc<WallClock>,
     pub requests: Arc<RequestBudget>,
+    pub addresses: Addresses,
     pub lifecycle: Arc<Lifecycle>,
     pub started_at: Instant,
     /// Streams with bytes still to write, ended ones included. They hold sockets and memory, so
@@ -230,8 +233,9 @@ impl Hub {
     pub(crate) fn spawn_stream(
         &self,
         subscription: Subscription,
+        share: Option<Share>,
     ) -> Result<PipeReader, SubscribeError> {
-        self.create_stream(subscription).map(NewStream::spawn)
+        self.create_stream(subscription, share).map(NewStream::spawn)
     }
 
     /// Creates a stream on this worker. The transport runs its connection.
@@ -241,13 +245,14 @@ impl Hub {
     pub(crate) fn create_stream(
         &self,
         subscription: Subscription,
+        share: Option<Share>,
     ) -> Result<NewStream, SubscribeError> {
         let parts = self.parts();
         let limits = parts.config.hub.stream_limits();
         let mut resolved = subscription.resolve(limits, rand::random())?;
         resolved.allow_clock_margin(parts.config.redis.margin());
         parts.check_open()?;
-        parts.create(resolved)
+        parts.create(resolved, share)
     }
 }
 
@@ -266,18 +271,29 @@ impl HubParts {
         }
     }
 
+    /// Takes a stream's share of the client's address.
+    pub fn stream_share(&self, head: &RequestHead) -> Result<Option<Share>, SubscribeError> {
+        let share = self.addresses.open_stream(head.peer_addr, &head.headers);
+        share.map_err(|_| SubscribeError::TooManyStreams)
+    }
+
     pub fn open_streams(&self) -> usize {
         self.connections.open_count.load(Ordering::Relaxed)
     }
 
-    fn create(&self, resolved: ResolvedSubscription) -> Result<NewStream, SubscribeError> {
+    fn create(
+        &self,
+        resolved: ResolvedSubscription,
+        share: Option<Share>,
+    ) -> Result<NewStream, SubscribeError> {
         // Take the token before the check: the count then includes this stream, so workers opening
         // streams at the same time cannot pass the limit together.
         let body = self.bodies.token();
         if self.bodies.len() > self.config.hub.max_connections {
             return Err(SubscribeError::AtCapacity);
         }
-        Ok(Connection::create(self.connections.clone(), self.worker(), resolved, body))
+        let held = StreamHold::new(body, share);
+        Ok(Connection::create(self.connections.clone(), self.worker(), resolved, held))
     }
 
     /// Room for `OpenStream` and `CloseStream` of every stream, for the partitions' deliveries, for

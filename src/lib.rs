@@ -49,6 +49,7 @@
 #![forbid(unsafe_code)]
 
 mod actors;
+mod addresses;
 mod cluster;
 pub mod config;
 mod error;

@@ -22,7 +22,7 @@ pub(crate) struct TestReader {
 impl TestReader {
     /// Opens a stream and waits until it is connected.
     pub async fn open(hub: &Hub, subscription: Subscription) -> Self {
-        let reader = hub.spawn_stream(subscription).unwrap_or_else(|error| panic!("{error}"));
+        let reader = hub.spawn_stream(subscription, None).unwrap_or_else(|error| panic!("{error}"));
         let mut reader = Self { reader, text: String::new(), has_ended: false };
         reader.read_until("event: connected\n").await;
         reader

@@ -9,6 +9,7 @@ mod fanout;
 mod history;
 mod hub;
 mod layers;
+mod limits;
 mod load;
 mod outbox;
 mod problems;
@@ -30,6 +31,7 @@ pub use fanout::FanOut;
 pub use history::History;
 pub use hub::HubLimits;
 pub use layers::{Sources, process_environment};
+pub use limits::Limits;
 pub use outbox::Outbox;
 pub use problems::{ConfigProblems, Problem};
 pub use publish::Publish;
@@ -51,6 +53,8 @@ pub struct Config {
     pub server: Server,
     /// Pages of other origins.
     pub cors: Cors,
+    /// The limits of one client address.
+    pub limits: Limits,
     /// The bounds of the hub as a whole.
     pub hub: HubLimits,
     /// Times and limits of every stream: heartbeat, retry, lifetime, rate.

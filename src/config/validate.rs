@@ -1,12 +1,13 @@
 //! Ranges of values, alone and together. `load` has checked types and units before.
 
-use std::{fmt, ops::RangeInclusive, time::Duration};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use fanfare_core::{policy::Rate, topic::Pattern};
+use ipnet::IpNet;
 
 use super::{
-    Config, ConfigProblems, Cors, Delivery, FanOut, History, HubLimits, Outbox, Problem, Publish,
-    Redis, Server, Stream, TopicPolicy,
+    Config, ConfigProblems, Cors, Delivery, FanOut, History, HubLimits, Limits, Outbox, Problem,
+    Publish, Redis, Server, Stream, TopicPolicy,
 };
 
 /// Streams of one instance: more than a machine's open files, and sums of it cannot overflow.
@@ -50,6 +51,7 @@ impl Config {
         let mut findings = Findings(Vec::new());
         findings.server(&self.server);
         findings.cors(&self.cors);
+        findings.limits(&self.limits);
         findings.hub(&self.hub);
         findings.stream(&self.stream);
         findings.outbox(&self.outbox);
@@ -104,6 +106,16 @@ impl Findings {
             let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
             let message = format!("must list origins like \"https://app.example\", got {origin:?}");
             self.rule(is_origin, &["cors.origins"], message);
+        }
+    }
+
+    fn limits(&mut self, limits: &Limits) {
+        self.number("limits.request_bytes", limits.request_bytes, 0..=MAX_BYTES);
+        for proxy in &limits.trusted_proxies {
+            let is_network = proxy.parse::<IpNet>().is_ok() || proxy.parse::<IpAddr>().is_ok();
+            let message =
+                format!("must list addresses or networks like \"10.0.0.0/8\", got {proxy:?}");
+            self.rule(is_network, &["limits.trusted_proxies"], message);
         }
     }
 

@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use actix_web::web::{Bytes, BytesMut, Payload};
+use actix_web::{
+    HttpRequest,
+    web::{Bytes, BytesMut, Payload},
+};
 use fanfare_core::error::{ErrorCode, PublishError};
 use futures_util::{Stream, StreamExt, ready};
 use serde::{Deserialize, de::Error as _};
@@ -17,7 +20,10 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::refusal::Refusal;
-use crate::{hub::Hub, request_budget::RequestBytes};
+use crate::{
+    hub::Hub,
+    request_budget::{RequestBytes, Room},
+};
 
 /// Longest body of a subscription, in decoded bytes: room for 10,000 topics of 256 bytes, quoted.
 const MAX_SUBSCRIPTION_BYTES: usize = 4 * 1024 * 1024;
@@ -27,8 +33,12 @@ const MAX_ESCAPE: usize = 6;
 
 /// Reads the body of a subscription. Its limit counts decoded bytes: some libraries escape every
 /// letter outside of ASCII.
-pub(crate) async fn read_subscription(hub: &Hub, payload: Payload) -> Result<Body, Refusal> {
-    let body = read(hub, payload, MAX_ESCAPE * MAX_SUBSCRIPTION_BYTES).await?;
+pub(crate) async fn read_subscription(
+    hub: &Hub,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<Body, Refusal> {
+    let body = read(hub, request, payload, MAX_ESCAPE * MAX_SUBSCRIPTION_BYTES).await?;
     let is_short = body.len() <= MAX_SUBSCRIPTION_BYTES;
     if is_short || decoded_bytes(&body) <= MAX_SUBSCRIPTION_BYTES {
         Ok(body)
@@ -89,13 +99,18 @@ impl Body {
     /// Counts further memory needed for the request.
     pub fn reserve(&self, bytes: usize) -> Result<(), Refusal> {
         self.held.add(bytes);
-        if self.held.has_room() { Ok(()) } else { Err(over_budget()) }
+        check_room(&self.held)
     }
 }
 
 /// Reads a whole body of at most `max_bytes`, within [`READ_TIMEOUT`].
-pub(crate) async fn read(hub: &Hub, payload: Payload, max_bytes: usize) -> Result<Body, Refusal> {
-    let held = hub.parts().requests.request();
+pub(crate) async fn read(
+    hub: &Hub,
+    request: &HttpRequest,
+    payload: Payload,
+    max_bytes: usize,
+) -> Result<Body, Refusal> {
+    let held = account(hub, request);
     let late = |_| Err(body_timeout("the body did not arrive in time"));
     timeout(READ_TIMEOUT, read_all(payload, max_bytes, held)).await.unwrap_or_else(late)
 }
@@ -165,12 +180,12 @@ pub(crate) struct BodyLines {
 }
 
 impl BodyLines {
-    pub fn new(hub: &Hub, payload: Payload, max_line_bytes: usize) -> Self {
+    pub fn new(hub: &Hub, request: &HttpRequest, payload: Payload, max_line_bytes: usize) -> Self {
         let parts = hub.parts();
         let max_idle = parts.config.publish.max_idle;
         Self {
             payload,
-            held: Arc::new(parts.requests.request()),
+            held: Arc::new(account(hub, request)),
             max_idle,
             idle: Box::pin(sleep(max_idle)),
             drain: Box::pin(parts.lifecycle.drain.clone().cancelled_owned()),
@@ -189,8 +204,8 @@ impl BodyLines {
 
     /// Reads on, unless the request is idle or over the budget.
     fn poll_chunk(&mut self, task: &mut Context<'_>) -> Poll<Option<Result<Bytes, Refusal>>> {
-        if !self.held.has_room() {
-            return Poll::Ready(Some(Err(over_budget())));
+        if let Err(refusal) = check_room(&self.held) {
+            return Poll::Ready(Some(Err(refusal)));
         }
         if let Poll::Ready(chunk) = self.payload.poll_next_unpin(task) {
             self.idle.as_mut().reset(Instant::now() + self.max_idle);
@@ -287,9 +302,24 @@ impl Stream for BodyLines {
     }
 }
 
-fn over_budget() -> Refusal {
-    let message = "requests and unread answers in flight exceed `hub.max_request_bytes`";
-    Refusal::new(ErrorCode::AtCapacity, message)
+/// The account for the bytes of a request.
+fn account(hub: &Hub, request: &HttpRequest) -> RequestBytes {
+    let parts = hub.parts();
+    parts.requests.request(parts.addresses.bytes(request.peer_addr(), request.headers()))
+}
+
+fn check_room(held: &RequestBytes) -> Result<(), Refusal> {
+    match held.room() {
+        Room::Free => Ok(()),
+        Room::HubFull => {
+            let message = "requests and unread answers in flight exceed `hub.max_request_bytes`";
+            Err(Refusal::new(ErrorCode::AtCapacity, message))
+        }
+        Room::AddressFull => {
+            let message = "requests of this address in flight exceed `limits.request_bytes`";
+            Err(Refusal::new(ErrorCode::RateLimited, message))
+        }
+    }
 }
 
 fn body_timeout(message: &str) -> Refusal {

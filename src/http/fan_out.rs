@@ -31,7 +31,7 @@ pub(crate) async fn post(
     refuse_other_sites(&hub, &request)?;
     media_type(&request)?;
     let max_bytes = body::max_line_bytes(hub.parts().config.publish.max_payload);
-    let body = body::read(&hub, payload, max_bytes).await?;
+    let body = body::read(&hub, &request, payload, max_bytes).await?;
     let incoming = parse_fan_out(&body)?;
     let event = incoming.event.publisher(publisher_of(&request));
     let report = hub.fan_out(incoming.author, event, incoming.mode).await?;

@@ -39,7 +39,8 @@ pub(crate) async fn create(hub: &Hub, head: &RequestHead, user: Option<&str>) ->
         (None, _) => return None,
     };
     let user = User::parse(name).ok()?;
-    hub.create_feed(user, query.options(head).ok()?).await.ok()
+    let share = hub.parts().stream_share(head).ok()?;
+    hub.create_feed(user, query.options(head).ok()?, share).await.ok()
 }
 
 async fn answer(
@@ -51,7 +52,11 @@ async fn answer(
     refuse_websocket(request.head())?;
     let user = User::parse(name)?;
     let options = query.options(request.head())?;
-    Ok(match hub.spawn_feed(user, options).await {
+    let share = match hub.parts().stream_share(request.head()) {
+        Ok(share) => share,
+        Err(error) => return Ok(stream_refusal(request.head(), error)),
+    };
+    Ok(match hub.spawn_feed(user, options, share).await {
         Ok(reader) => stream_response(request.head(), reader),
         Err(error) => stream_refusal(request.head(), error),
     })

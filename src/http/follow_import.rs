@@ -97,7 +97,7 @@ pub(crate) async fn post(
     refuse_other_sites(&hub, &request)?;
     // Lines of JSON under any of its names.
     media_type(&request)?;
-    let lines = BodyLines::new(&hub, payload, MAX_LINE_BYTES);
+    let lines = BodyLines::new(&hub, &request, payload, MAX_LINE_BYTES);
     let held = lines.held();
     let lines = lines.ready_chunks(MAX_BATCH_LINES);
     let stored = lines.map(move |lines| {

@@ -26,11 +26,18 @@ mod topics;
 mod upgrade;
 
 use actix_web::{
-    Resource, Route, guard,
+    Error, Resource, Route,
+    body::MessageBody,
+    dev::{HttpServiceFactory, ServiceRequest, ServiceResponse},
+    guard,
+    middleware::{Condition, Next, from_fn},
     web::{self, Data, ServiceConfig},
 };
+use fanfare_core::error::ErrorCode;
 
-use crate::hub::Hub;
+use self::refusal::Refusal;
+
+use crate::{addresses::ShareInUse, hub::Hub};
 
 /// All endpoints of a hub under a prefix.
 fn routes(hub: Hub, prefix: String) -> impl FnOnce(&mut ServiceConfig) {
@@ -102,8 +109,26 @@ fn resource<const N: usize>(
     path: &str,
     methods: &'static [&'static str],
     routes: [Route; N],
-) -> Resource {
+) -> impl HttpServiceFactory + use<N> {
     let resource = web::resource(format!("{prefix}{path}")).app_data(Data::new(hub.clone()));
+    let is_limited = hub.parts().config.limits.requests_per_second > 0;
     let resource = routes.into_iter().fold(resource, Resource::route);
-    resource.default_service(web::to(move || async { refusal::method_not_allowed(methods) }))
+    resource
+        .default_service(web::to(move || async { refusal::method_not_allowed(methods) }))
+        .wrap(Condition::new(is_limited, from_fn(limit_requests)))
+}
+
+/// Counts a request for its client's address.
+async fn limit_requests(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, Error> {
+    let hub = request.app_data::<Data<Hub>>();
+    let counted =
+        hub.map(|hub| hub.parts().addresses.request(request.peer_addr(), request.headers()));
+    if let Some(Err(ShareInUse)) = counted {
+        let message = "too many requests of this address";
+        return Err(Refusal::new(ErrorCode::RateLimited, message).into());
+    }
+    next.call(request).await
 }

@@ -51,7 +51,7 @@ pub(crate) async fn put(
     refuse_other_sites(&hub, &request)?;
     media_type(&request)?;
     let [user] = last_segments(&request)?;
-    let body = body::read(&hub, payload, MAX_BODY_BYTES).await?;
+    let body = body::read(&hub, &request, payload, MAX_BODY_BYTES).await?;
     let PreferencesBody { mut muted } = object(&body).map_err(bad_json)?;
     muted.sort_unstable();
     muted.dedup();

@@ -88,10 +88,10 @@ pub(crate) async fn post(
     let poster = Poster { hub: Hub::clone(&hub), publisher: publisher_of(&request) };
     let max_payload = hub.parts().config.publish.max_payload;
     if media_type(&request)? == MediaType::JsonLines {
-        let arriving = BodyLines::new(&hub, payload, body::max_line_bytes(max_payload));
+        let arriving = BodyLines::new(&hub, &request, payload, body::max_line_bytes(max_payload));
         return Ok(lines(poster, arriving).await);
     }
-    let body = body::read(&hub, payload, body::max_body_bytes(max_payload)).await?;
+    let body = body::read(&hub, &request, payload, body::max_body_bytes(max_payload)).await?;
     if body.trim_ascii_start().first() == Some(&b'[') {
         return array(&poster, body).await;
     }

@@ -160,6 +160,6 @@ pub(crate) fn method_not_allowed(methods: &[&str]) -> HttpResponse {
 }
 
 /// A random time of once to twice the base: refused clients must not return together.
-fn retry_after_seconds() -> u64 {
+pub(crate) fn retry_after_seconds() -> u64 {
     RETRY_AFTER_SECONDS + rand::random_range(0..=RETRY_AFTER_SECONDS)
 }

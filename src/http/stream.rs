@@ -118,7 +118,8 @@ pub(crate) fn create(
 ) -> Option<NewStream> {
     let query = query(head).ok()?;
     let subscription = subscription.unwrap_or_else(|| query.subscription());
-    hub.create_stream(subscription.or_options(query.options(head).ok()?)).ok()
+    let share = hub.parts().stream_share(head).ok()?;
+    hub.create_stream(subscription.or_options(query.options(head).ok()?), share).ok()
 }
 
 /// `POST`: the body names topics and options, as JSON.
@@ -129,7 +130,7 @@ pub(crate) async fn post(
 ) -> Result<HttpResponse, Refusal> {
     refuse_websocket(request.head())?;
     refuse_encodings(&request)?;
-    let body = body::read_subscription(&hub, payload).await?;
+    let body = body::read_subscription(&hub, &request, payload).await?;
     let body: StreamBody = object(&body).map_err(bad_json)?;
     let given = body.last_event_id.filter(|id| !id.is_empty());
     let options = StreamOptions {
@@ -157,7 +158,8 @@ fn answer_with(hub: &Hub, head: &RequestHead, subscription: Subscription) -> Htt
     if let Err(refusal) = refuse_websocket(head) {
         return refusal.error_response();
     }
-    match hub.spawn_stream(subscription) {
+    let share = hub.parts().stream_share(head);
+    match share.and_then(|share| hub.spawn_stream(subscription, share)) {
         Ok(reader) => stream_response(head, reader),
         Err(error) => stream_refusal(head, error),
     }

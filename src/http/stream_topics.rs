@@ -39,7 +39,7 @@ pub(crate) async fn post(
 ) -> Result<Json<TopicsAnswer>, Refusal> {
     refuse_other_sites(&hub, &request)?;
     media_type(&request)?;
-    let body = body::read_subscription(&hub, payload).await?;
+    let body = body::read_subscription(&hub, &request, payload).await?;
     let body: TopicsBody = object(&body).map_err(bad_json)?;
     let topics = hub.change_topics(&client, &body.add, &body.remove).await?;
     Ok(Json(TopicsAnswer { success: true, topics }))

@@ -23,6 +23,7 @@ use crate::{
     actors::{
         connection::ConnectionHost, partition::Partition, topic_manager::ManagerHost, unix_ms,
     },
+    addresses::Addresses,
     cluster::LocalCluster,
     config::Config,
     error::StartError,
@@ -148,6 +149,7 @@ impl HubBuilder {
             remembered,
             metrics,
             clock,
+            addresses: Addresses::new(config.limits.clone()),
             requests: RequestBudget::new(config.hub.max_request_bytes),
             lifecycle,
             started_at,

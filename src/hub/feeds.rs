@@ -8,9 +8,12 @@ use fanfare_core::{
 };
 
 use super::{Hub, HubParts};
-use crate::actors::{
-    connection::{NewStream, PipeReader},
-    topic_manager::{ExpectFeed, ForgetFeed, TopicManager},
+use crate::{
+    actors::{
+        connection::{NewStream, PipeReader},
+        topic_manager::{ExpectFeed, ForgetFeed, TopicManager},
+    },
+    addresses::Share,
 };
 
 impl Hub {
@@ -19,8 +22,9 @@ impl Hub {
         &self,
         user: User,
         options: StreamOptions,
+        share: Option<Share>,
     ) -> Result<PipeReader, SubscribeError> {
-        self.create_feed(user, options).await.map(NewStream::spawn)
+        self.create_feed(user, options, share).await.map(NewStream::spawn)
     }
 
     /// Creates a feed on this worker. The transport runs its connection.
@@ -28,6 +32,7 @@ impl Hub {
         &self,
         user: User,
         options: StreamOptions,
+        share: Option<Share>,
     ) -> Result<NewStream, SubscribeError> {
         let parts = self.parts();
         parts.check_open()?;
@@ -41,7 +46,7 @@ impl Hub {
         let mut resolved =
             ResolvedSubscription::feed(feed, topics, muted, options, limits, secret)?;
         resolved.allow_clock_margin(parts.config.redis.margin());
-        let stream = parts.create(resolved)?;
+        let stream = parts.create(resolved, share)?;
         // From here the stream's own messages reach the manager; a drop must not cancel it.
         expected.has_come();
         Ok(stream)

@@ -204,16 +204,16 @@ impl Metrics {
                 "Bytes of topics remembered without events",
             ),
             row(
-                "fanfare_replays_in_flight",
-                "replaysInFlight",
-                Value::Gauge(gauges.replays as i64),
-                "Streams in a replay longer than a page",
-            ),
-            row(
                 "fanfare_remembered_id_bytes",
                 "rememberedIdBytes",
                 Value::Gauge(gauges.remembered_bytes as i64),
                 "Bytes of remembered ids of publishes and fan-outs",
+            ),
+            row(
+                "fanfare_replays_in_flight",
+                "replaysInFlight",
+                Value::Gauge(gauges.replays as i64),
+                "Streams in a replay longer than a page",
             ),
             row(
                 "fanfare_actor_panics",
@@ -232,6 +232,12 @@ impl Metrics {
                 "",
                 Value::Counter(gauges.cluster.reconnects),
                 "How often the link was lost",
+            ),
+            row(
+                "fanfare_bridge_rejected_messages",
+                "",
+                Value::Counter(gauges.cluster.rejected),
+                "Messages in Redis skipped for want of a valid signature",
             ),
             row(
                 "fanfare_bridge_refills",

@@ -6,7 +6,7 @@
 //! 3. The connection's future changes its role in place: raw stream or framework.
 
 use std::{
-    future::{Future, poll_fn},
+    future::{Future, poll_fn, ready as ready_now},
     io,
     mem::MaybeUninit,
     pin::{Pin, pin},
@@ -19,6 +19,7 @@ use std::{
 use actix_server::GracefulShutdownSignal;
 use actix_service::{Service, ServiceFactory};
 use actix_web::dev::RequestHead;
+use fanfare_core::error::ErrorCode;
 use futures_util::future::{Either, FutureExt, LocalBoxFuture, select};
 use socket2::SockRef;
 use tokio::{
@@ -28,6 +29,7 @@ use tokio::{
 };
 
 use super::{
+    admission::{Admission, Admitted, Connections, is_reserved, refusal},
     head::{StreamHead, request_timeout},
     streams::Routes,
 };
@@ -43,6 +45,7 @@ const REST_TIMEOUT: Duration = Duration::from_secs(1);
 pub(super) struct SnifferFactory<F> {
     ordinary: F,
     routes: Arc<Routes>,
+    connections: Arc<Connections>,
     head_timeout: Duration,
     stopping: GracefulShutdownSignal,
 }
@@ -52,10 +55,11 @@ impl<F> SnifferFactory<F> {
     pub fn new(
         ordinary: F,
         routes: Arc<Routes>,
+        connections: Arc<Connections>,
         head_timeout: Duration,
         stopping: GracefulShutdownSignal,
     ) -> Self {
-        Self { ordinary, routes, head_timeout, stopping }
+        Self { ordinary, routes, connections, head_timeout, stopping }
     }
 }
 
@@ -77,6 +81,7 @@ where
         let ordinary = self.ordinary.new_service(());
         let desk = SnifferShared {
             routes: self.routes.clone(),
+            connections: self.connections.clone(),
             stream_head: StreamHead::new(),
             head_timeout: self.head_timeout,
             stopping: self.stopping.clone(),
@@ -108,20 +113,44 @@ where
     }
 
     fn call(&self, socket: TcpStream) -> Self::Future {
-        Box::pin(match self.desk.routes.is_empty() {
+        let desk = self.desk.clone();
+        let (role, admitted) = match desk.connections.admit(&desk.routes.hub, &socket) {
             // Without stream paths there is nothing to sniff.
-            true => ServerConnection::Ordinary(Box::pin(self.ordinary.call(socket))),
-            false => {
-                let received = self.desk.clone().receive(socket).boxed_local();
-                ServerConnection::New(self.ordinary.clone(), received)
+            Admission::Open(admitted) if desk.routes.is_empty() => {
+                (Role::Ordinary(Box::pin(self.ordinary.call(socket))), Some(admitted))
             }
-        })
+            Admission::Open(admitted) => {
+                let received = desk.receive(socket).boxed_local();
+                (Role::New(self.ordinary.clone(), received), Some(admitted))
+            }
+            Admission::Reserved(admitted) => {
+                let received = desk.receive_reserved(socket).boxed_local();
+                (Role::New(self.ordinary.clone(), received), Some(admitted))
+            }
+            Admission::Refused(code) => {
+                refuse(&socket, code);
+                (
+                    Role::New(
+                        self.ordinary.clone(),
+                        ready_now(SniffedConnection::Gone).boxed_local(),
+                    ),
+                    None,
+                )
+            }
+        };
+        Box::pin(ServerConnection { role, _admitted: admitted })
     }
+}
+
+/// A connection with its places.
+pub(super) struct ServerConnection<S: Service<TcpStream>> {
+    role: Role<S>,
+    _admitted: Option<Admitted>,
 }
 
 /// A connection in its current role. Only the raw stream is stored in place; boxing the other roles
 /// keeps an idle stream small.
-pub(super) enum ServerConnection<S: Service<TcpStream>> {
+enum Role<S: Service<TcpStream>> {
     New(Rc<S>, LocalBoxFuture<'static, SniffedConnection>),
     Ordinary(Pin<Box<S::Future>>),
     Stream(RawStream),
@@ -136,16 +165,16 @@ where
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<Self::Output> {
         // A new role must be polled in this call: a role not polled yet has registered no waker.
         loop {
-            *self = match &mut *self {
-                Self::New(ordinary, received) => match ready!(received.as_mut().poll(task)) {
+            self.role = match &mut self.role {
+                Role::New(ordinary, received) => match ready!(received.as_mut().poll(task)) {
                     SniffedConnection::Ordinary(socket) => {
-                        Self::Ordinary(Box::pin(ordinary.call(socket)))
+                        Role::Ordinary(Box::pin(ordinary.call(socket)))
                     }
-                    SniffedConnection::Stream(stream) => Self::Stream(stream),
+                    SniffedConnection::Stream(stream) => Role::Stream(stream),
                     SniffedConnection::Gone => return Poll::Ready(Ok(())),
                 },
-                Self::Ordinary(ordinary) => return ordinary.as_mut().poll(task),
-                Self::Stream(stream) => return Pin::new(stream).poll(task).map(Ok),
+                Role::Ordinary(ordinary) => return ordinary.as_mut().poll(task),
+                Role::Stream(stream) => return Pin::new(stream).poll(task).map(Ok),
             };
         }
     }
@@ -161,6 +190,7 @@ pub(super) enum SniffedConnection {
 /// Common to all connections of a worker.
 struct SnifferShared {
     routes: Arc<Routes>,
+    connections: Arc<Connections>,
     stream_head: StreamHead,
     head_timeout: Duration,
     stopping: GracefulShutdownSignal,
@@ -192,6 +222,24 @@ impl SnifferShared {
             }
         };
         self.open(socket, *head).await
+    }
+
+    /// Beyond the limit of connections: the framework gets requests of reserved paths only.
+    async fn receive_reserved(self: Rc<Self>, socket: TcpStream) -> SniffedConnection {
+        let first = async {
+            socket.readable().await?;
+            let mut buffer = [MaybeUninit::uninit(); 32];
+            let mut buffer = ReadBuf::uninit(&mut buffer);
+            poll_fn(|task| socket.poll_peek(task, &mut buffer)).await?;
+            Ok::<_, io::Error>(is_reserved(buffer.filled()))
+        };
+        match timeout(REST_TIMEOUT, first).await {
+            Ok(Ok(true)) => SniffedConnection::Ordinary(socket),
+            _ => {
+                refuse(&socket, ErrorCode::AtCapacity);
+                SniffedConnection::Gone
+            }
+        }
     }
 
     /// Opens the requested stream. A refused request goes to the framework unread, so the client
@@ -251,6 +299,14 @@ impl SnifferShared {
         })
         .await
     }
+}
+
+/// Answers a refused connection. One try: it is closed also if the client does not take the answer.
+fn refuse(socket: &TcpStream, code: ErrorCode) {
+    let _ = socket.try_write(refusal(code).as_bytes());
+    // Unread bytes at the close would reset the connection, and the answer with it.
+    let mut unread = [0; MAX_HEAD_BYTES];
+    let _ = socket.try_read(&mut unread);
 }
 
 /// Waits for more than `count` readable bytes. Returns false if the client ended its side before.

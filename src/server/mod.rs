@@ -1,6 +1,7 @@
 //! A server for a whole actix-web application. On the same port it answers streams on the bare
 //! socket.
 
+mod admission;
 mod head;
 mod head_sniffer;
 mod hosts;
@@ -26,6 +27,7 @@ use actix_web::{
 
 pub use self::hosts::Hosts;
 use self::{
+    admission::Connections,
     head_sniffer::SnifferFactory,
     streams::{Route, RouteKind, Routes},
 };
@@ -75,6 +77,7 @@ pub struct Server<F> {
     routes: Vec<Route>,
     listeners: Vec<TcpListener>,
     builder: ServerBuilder,
+    max_open_connections: usize,
     keep_alive: KeepAlive,
     head_timeout: Duration,
 }
@@ -90,6 +93,7 @@ impl<F> Server<F> {
             routes: Vec::new(),
             listeners: Vec::new(),
             builder: ServerBuilder::new().backlog(BACKLOG),
+            max_open_connections: usize::MAX / 2,
             keep_alive: KeepAlive::default(),
             head_timeout: HEAD_TIMEOUT,
         }
@@ -152,6 +156,13 @@ impl<F> Server<F> {
     /// in the kernel's accept queue.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.builder = self.builder.max_concurrent_connections(count);
+        self
+    }
+
+    /// Connections of all kinds of all workers at once, without a limit by default. A few more are
+    /// served for requests of `/health/`, `/metrics` and `/stats`; all others get 503 and are closed.
+    pub fn max_open_connections(mut self, count: usize) -> Self {
+        self.max_open_connections = count;
         self
     }
 
@@ -249,12 +260,14 @@ impl<F> Server<F> {
         S::Service: 'static,
         B: MessageBody + 'static,
     {
-        let Self { factory, hub, hosts, routes, listeners, mut builder, keep_alive, head_timeout } =
-            self;
+        let Self { factory, hub, hosts, routes, listeners, mut builder, .. } = self;
+        let (keep_alive, head_timeout) = (self.keep_alive, self.head_timeout);
+        let connections = Connections::new(self.max_open_connections);
         let routes = Arc::new(Routes { hub, hosts, routes });
         let stopping = builder.graceful_shutdown_signal();
         for listener in listeners {
             let (factory, routes) = (factory.clone(), routes.clone());
+            let connections = connections.clone();
             let (address, is_told) = (listener.local_addr()?, stopping.clone());
             builder = builder.listen(format!("fanfare-{address}"), listener, move || {
                 let stopping = is_told.clone();
@@ -278,7 +291,14 @@ impl<F> Server<F> {
                     })
                     .finish(map_config(application, |()| AppConfig::default()))
                     .tcp();
-                SnifferFactory::new(ordinary, routes.clone(), head_timeout, is_told.clone())
+                let connections = connections.clone();
+                SnifferFactory::new(
+                    ordinary,
+                    routes.clone(),
+                    connections,
+                    head_timeout,
+                    is_told.clone(),
+                )
             })?;
         }
         Ok(builder.run())

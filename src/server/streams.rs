@@ -54,6 +54,8 @@ impl Routes {
         if self.hosts.as_ref().is_some_and(|hosts| !hosts.answers(head)) {
             return None;
         }
+        // Over the rate of its address, the application refuses the request.
+        self.hub.parts().addresses.request(head.peer_addr, &head.headers).ok()?;
         let route = self.routes.iter().find(|route| route.path == head.uri.path())?;
         let stream = match &route.kind {
             RouteKind::Topics(None) => http::stream::create(&self.hub, head, None)?,

@@ -4,6 +4,7 @@
 
 mod support;
 
+mod addresses;
 mod bad_input;
 mod bench;
 mod browsers;

@@ -162,7 +162,8 @@ fn start(hub: &Hub, config: &Config) -> Result<(actix_web::dev::Server, SocketAd
     .shutdown_timeout(settings.drain.as_secs().max(1))
     // More than the limit of streams: the server must accept a further connection to answer it
     // with a refusal.
-    .max_connections(config.hub.max_connections + SPARE_FILES as usize / 2);
+    .max_connections(config.hub.max_connections + SPARE_FILES as usize / 2)
+    .max_open_connections(config.hub.max_connections + SPARE_FILES as usize / 4);
     if settings.transport == Transport::Raw {
         server = server.streams_at("/events/stream").feeds_at("/events/feed");
     }

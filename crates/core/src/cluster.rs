@@ -55,6 +55,8 @@ pub struct ClusterStatus {
     pub instance: Option<String>,
     /// The number of times the link was lost.
     pub reconnects: u64,
+    /// Skipped messages of other programs.
+    pub rejected: u64,
     /// Duration of the last probe's round trip.
     pub lag_ms: f64,
     /// Why the cluster refuses this instance at present.

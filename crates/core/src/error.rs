@@ -90,6 +90,9 @@ pub enum SubscribeError {
     BadTypes,
     #[error(transparent)]
     Cursor(#[from] CursorError),
+    /// The client's address has all its streams open (`limits.streams`). Try again later.
+    #[error("too many streams of this address")]
+    TooManyStreams,
     /// The stream limit of this instance is reached. Try again later.
     #[error("stream limit reached")]
     AtCapacity,
@@ -114,6 +117,7 @@ impl SubscribeError {
             Self::TooManyTypes { .. } => ErrorCode::TooManyTypes,
             Self::BadTypes => ErrorCode::BadTypes,
             Self::Cursor(_) => ErrorCode::BadCursor,
+            Self::TooManyStreams => ErrorCode::TooManyStreams,
             Self::AtCapacity => ErrorCode::AtCapacity,
             Self::Draining => ErrorCode::Draining,
             Self::BridgeDown => ErrorCode::BridgeDown,

@@ -22,10 +22,15 @@ impl PublisherId {
     /// The publisher with this address. IPv6 addresses of one network (/64) are one publisher: a
     /// client has all of them.
     pub fn of_address(address: IpAddr) -> Self {
-        Self::Address(match address.to_canonical() {
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
-            v4 => v4,
-        })
+        Self::Address(network_of(address))
+    }
+}
+
+/// An address, or for IPv6 its network (/64): a client has all addresses of it.
+pub fn network_of(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() >> 64 << 64)),
+        v4 => v4,
     }
 }
 

@@ -45,6 +45,8 @@ pub struct GapHere {
     pub topics: Vec<Topic>,
     /// The epoch beginning here.
     pub epoch: Option<Epoch>,
+    /// Whether events of before follow again.
+    pub repeats: bool,
 }
 
 impl Segment {

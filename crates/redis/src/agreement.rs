@@ -6,7 +6,11 @@
 use fanfare_core::{cluster::SettingConflict, policy::Policies};
 use redis::{Cmd, RedisError, Value, from_redis_value};
 
-use crate::script::Names;
+use crate::{
+    publish_path::LinkError,
+    script::{self, Names},
+    signature::Secret,
+};
 
 /// The version of the scripts. Instances with different versions cannot share keys.
 const SCRIPTS: &str = "3";
@@ -40,25 +44,33 @@ impl Agreement {
     }
 
     /// The call joining a partition. `own` is the number of own subscriptions to `control`.
-    pub fn join(&self, sha: &str, names: &Names, own: usize) -> Cmd {
-        let mut command = redis::cmd("EVALSHA");
-        command.arg(sha).arg(1).arg(names.of("cluster"));
-        command.arg(names.database_part()).arg(names.channel("control")).arg(own);
+    /// `secret` is used unless the partition has one.
+    pub fn join(&self, names: &Names, own: usize, secret: &str) -> Cmd {
+        // With the text of the script: a forgotten script needs no separate handling here.
+        let mut command = redis::cmd("EVAL");
+        command.arg(script::JOIN).arg(1).arg(names.of("cluster"));
+        command.arg(names.database_part()).arg(names.channel("control")).arg(own).arg(secret);
         for AgreedSetting { name, value, is_fixed } in &self.0 {
             command.arg(name).arg(value).arg(if *is_fixed { "always" } else { "together" });
         }
         command
     }
 
-    /// The different setting in the answer to a join, if any.
-    pub fn conflict(&self, answer: Value) -> Result<Option<SettingConflict>, RedisError> {
-        let words: Vec<String> = from_redis_value(answer)?;
-        let [name, stored] = &words[..] else { return Ok(None) };
-        let own = self.0.iter().find(|setting| setting.name == name);
-        Ok(Some(SettingConflict {
-            name: name.clone(),
-            stored: stored.clone(),
-            own: own.map(|own| own.value.clone()).unwrap_or_default(),
-        }))
+    /// Parses the answer to a join: the secret of the partition.
+    ///
+    /// # Errors
+    /// A setting is different, or the answer has an unexpected form.
+    pub fn secret(&self, answer: Value, names: &Names) -> Result<Secret, LinkError> {
+        let words: Vec<String> = from_redis_value(answer).map_err(RedisError::from)?;
+        if let [name, stored] = &words[..] {
+            let own = self.0.iter().find(|setting| setting.name == name);
+            return Err(LinkError::Refused(SettingConflict {
+                name: name.clone(),
+                stored: stored.clone(),
+                own: own.map(|own| own.value.clone()).unwrap_or_default(),
+            }));
+        }
+        let secret = words.first().and_then(|text| Secret::new(text, names.base()));
+        secret.ok_or_else(|| script::unexpected().into())
     }
 }

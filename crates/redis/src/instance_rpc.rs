@@ -11,12 +11,15 @@ use crate::{
     messages::{CallAnswered, CallInstances, CallReceived, ServeCalls},
     pending_replies::{MAX_CALLS, PendingReply},
     publish_path::PublishPath,
+    signature::{MessageKind, Secret},
 };
 
 impl RedisBridge {
-    fn channel(&self, partition: u16, name: &str) -> Option<(PublishPath, String)> {
+    /// The connection, a channel, and the secret for its messages.
+    fn channel(&self, partition: u16, name: &str) -> Option<(PublishPath, String, Secret)> {
         let path = self.queues[usize::from(partition)].path.clone()?;
-        Some((path, self.settings.names(partition).channel(name)))
+        let secret = self.settings.secrets.of(partition)?;
+        Some((path, self.settings.names(partition).channel(name), secret))
     }
 }
 
@@ -34,7 +37,7 @@ impl Handler<CallReceived> for RedisBridge {
     fn handle(&mut self, message: CallReceived, ctx: &mut Context<Self>) {
         let CallReceived { partition, question, instance, call } = message;
         let channel = self.channel(partition, &format!("answers:{instance}"));
-        let Some((mut path, channel)) = channel else { return };
+        let Some((mut path, channel, secret)) = channel else { return };
         // Before its start the hub has no streams. The caller counts the missing answer.
         let Some(handler) = &self.pending.handler else { return };
         let execute = handler.handle(call);
@@ -42,7 +45,8 @@ impl Handler<CallReceived> for RedisBridge {
             let answer = execute.await;
             let text = serde_json::to_string(&answer).expect("plain texts and numbers serialize");
             let mut publish = redis::cmd("SPUBLISH");
-            publish.arg(channel).arg(format!("answer {question} {text}"));
+            let text = format!("answer {question} {text}");
+            publish.arg(channel).arg(secret.sign(MessageKind::Answer, &text));
             // On failure the caller counts the missing answer.
             let _ = path.connection.req_packed_command(&publish).await;
         };
@@ -68,7 +72,7 @@ impl Handler<CallInstances> for RedisBridge {
         let CallInstances { partition, text, limit } = message;
         let control = self.channel(partition, "control");
         let control = control.filter(|_| self.pending.waiting.len() < MAX_CALLS);
-        let Some((mut path, control)) = control else {
+        let Some((mut path, control, secret)) = control else {
             return Box::pin(std::future::ready(Err(ChangeError::BridgeDown)).into_actor(self));
         };
         let question = rand::random();
@@ -79,7 +83,8 @@ impl Handler<CallInstances> for RedisBridge {
         self.pending.waiting.insert(question, waiting);
         let ask = async move {
             let mut publish = redis::cmd("SPUBLISH");
-            publish.arg(control).arg(format!("call {question} {instance} {text}"));
+            let text = format!("call {question} {instance} {text}");
+            publish.arg(control).arg(secret.sign(MessageKind::Call, &text));
             publish.query_async::<usize>(&mut path.connection).await
         };
         let asked = ask.into_actor(self).map(move |asked, this: &mut Self, _| {

@@ -4,9 +4,10 @@
 -- ARGV 1: the first part of the names of all channels, after the base
 -- ARGV 2: the channel subscribed by every instance
 -- ARGV 3: the number of the caller's own subscriptions to it
+-- ARGV 4: a secret for the signatures of messages, stored unless there is one
 -- then each setting: its name, its value, and "always" or "together": whether a different value is
 --   refused also without other instances.
--- Answers an empty list, or the name and the stored value of the first different setting. Then the
+-- Answers the stored secret, or the name and the stored value of the first different setting. Then the
 -- call changes nothing.
 --
 -- publish.lua publishes on these channels, also for programs without knowledge of the hash. The
@@ -15,7 +16,7 @@
 local subscribed = redis.call('PUBSUB', 'SHARDNUMSUB', ARGV[2])[2]
 local is_alone = subscribed <= tonumber(ARGV[3])
 local values = { 'channels', ARGV[1] }
-for place = 4, #ARGV, 3 do
+for place = 5, #ARGV, 3 do
   local name, value, rule = unpack(ARGV, place, place + 2)
   local stored = redis.call('HGET', KEYS[1], name)
   if stored and stored ~= value and (rule == 'always' or not is_alone) then
@@ -29,4 +30,5 @@ for place = 1, #values, 2 do
     redis.call('HSET', KEYS[1], values[place], values[place + 1])
   end
 end
-return {}
+redis.call('HSETNX', KEYS[1], 'secret', ARGV[4])
+return { redis.call('HGET', KEYS[1], 'secret') }

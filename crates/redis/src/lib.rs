@@ -30,6 +30,7 @@ mod queries;
 mod redis_log;
 mod script;
 mod settings;
+mod signature;
 mod target;
 
 pub use redis_log::RedisLog;

@@ -10,7 +10,9 @@
 -- KEYS 1 to 5: base and `seq`, `epoch`, `lineage`, `topics`, `evicted`
 -- then for each event: base and `log:<topic>`, `keys:<topic>`, and `seen:<topic> <id>` (without
 --   id: the log again).
--- ARGV 1: "1" or "2", the version; or "fanout 1", see below
+-- ARGV 1: "1" or "2", the version; or "fanout 1", see below. Instances pass "3" or "fanout 2", with
+--   the same arguments: the call then fails if no instance has joined the partition since it was
+--   emptied, for want of a secret.
 -- ARGV 2: the server's `run_id`, so that fanfare instances notice a replaced server; "" from
 --   other programs
 -- ARGV 3: the caller's last known epoch of the partition; "0" from other programs. A new epoch
@@ -25,8 +27,8 @@
 -- The caller checks names and sizes like `POST /publish`. Data of kind "json" is compact JSON on
 -- one line.
 --
--- Answers { epoch, { sequence, 1 if new or 0 if the id was known, receivers, time of the publish in
---   ms since 1970 }, … }.
+-- Answers { epoch, { sequence, 1 if new or 0 if the id was known, receivers }, … }. For instances, a
+-- fourth value is the time of the publish, in ms since 1970.
 -- Without events, the call ensures the partition's epoch, and fails on a server without write
 -- access.
 --
@@ -40,12 +42,28 @@
 -- instance, the last sequence }.
 
 local mode = ARGV[1]
-if mode ~= '1' and mode ~= '2' and mode ~= 'fanout 1' then
-  return redis.error_reply('FANFARE this is version 2 of the publish script')
+local is_instance = mode == '3' or mode == 'fanout 2'
+if mode == 'fanout 2' then mode = 'fanout 1' end
+if mode ~= '1' and mode ~= '2' and mode ~= '3' and mode ~= 'fanout 1' then
+  return redis.error_reply('FANFARE this is version 3 of the publish script')
 end
 local base = string.sub(KEYS[1], 1, -4)
 -- Written by join.lua. Without the hash no instance has joined yet, and nobody listens.
-local channels = base .. (redis.call('HGET', base .. 'cluster', 'channels') or '')
+local cluster = redis.call('HMGET', base .. 'cluster', 'channels', 'secret')
+local channels, secret = base .. (cluster[1] or ''), cluster[2] or ''
+if is_instance and secret == '' then
+  return redis.error_reply('FANFARE no instance has joined the partition')
+end
+
+-- A pushed message with its signature. Instances skip a message without a valid one: it is of a
+-- program with permission to publish, but without access to the keys. HMAC's construction with the
+-- only hash of Redis; see `signature.rs`.
+local inner, outer = string.sub(secret, 1, 64) .. base, string.sub(secret, 65)
+local function signed(kind, message)
+  if secret == '' then return message end
+  local hash = redis.sha1hex(table.concat({ inner, kind, '\n', message }))
+  return table.concat({ redis.sha1hex(outer .. hash), ' ', message })
+end
 local time = redis.call('TIME')
 local at = time[1] .. string.format('%06d', time[2])
 local ms = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -69,14 +87,14 @@ local function new_epoch(floor)
     number = math.max(time[1] * 65536 + part, floor + 1)
     if is_here then redis.call('SET', shared, string.format('%.0f', number)) end
   end
-  return string.format('%.0f', number) .. ' 0'
+  return string.format('%.0f', number)
 end
 
 local epoch = redis.call('GET', KEYS[2])
 local sequence = redis.call('GET', KEYS[1])
 if not epoch or not sequence then
   -- Sequences restart, so the partition needs an epoch above all earlier ones.
-  epoch, sequence = new_epoch(tonumber(known_epoch)), '0'
+  epoch, sequence = new_epoch(tonumber(known_epoch)) .. ' 0', '0'
   redis.call('SET', KEYS[2], epoch)
   redis.call('SET', KEYS[1], sequence)
   -- Lineage, topics and evictions name sequences of the lost numbering.
@@ -98,12 +116,12 @@ if ARGV[2] ~= '' then
 end
 
 local epoch_number = string.match(epoch, '^%d+')
-local epochs = ' ' .. (string.gsub(epoch, ' %d+', '', 1)) .. ' '
+local epochs = ' ' .. (string.gsub(epoch, ' %-?%d+', '', 1)) .. ' '
 if tonumber(sequence) < known and string.find(epochs, ' ' .. known_epoch .. ' ', 1, true) then
   -- The server went back to earlier data in the same process, so it would give out sequences a
   -- second time. In the new epoch they are new, and positions of the old one are invalid.
-  epoch = new_epoch(tonumber(known_epoch))
-  epoch_number = string.match(epoch, '^%d+')
+  epoch_number = new_epoch(tonumber(known_epoch))
+  epoch = epoch_number .. ' -1'
   redis.call('SET', KEYS[2], epoch)
 end
 
@@ -212,12 +230,13 @@ if mode == 'fanout 1' then
   if new > 0 then
     -- One push to all instances carries the event once, with the sequences of all new topics.
     local head = table.concat({ '1', epoch_number, at, kind, #type, #key, #collapse, #data, new }, ' ')
-    redis.call('SPUBLISH', channels .. 'fanout', table.concat({ head, '\n', type, key, collapse, data, table.concat(entries) }))
+    local message = table.concat({ head, '\n', type, key, collapse, data, table.concat(entries) })
+    redis.call('SPUBLISH', channels .. 'fanout', signed('fanout', message))
   end
   return { epoch_number, new, online, last }
 end
 
-local width = mode == '2' and 12 or 11
+local width = mode == '1' and 11 or 12
 local answers = { epoch_number }
 for event = 0, (#KEYS - 5) / 3 - 1 do
   local key_at, arg_at = 6 + event * 3, 5 + event * width
@@ -229,19 +248,23 @@ for event = 0, (#KEYS - 5) / 3 - 1 do
   local collapse = width == 12 and ARGV[arg_at + 11] or ''
   local remembers = id ~= '' and window > 0
   local known = remembers and redis.call('GET', seen)
+  local published_ms = ms
   if known then
     -- A known id: the first answer again, without a sequence and without a push.
     local first, told, at_ms = string.match(known, '(%d+) (%d+) ?(%d*)')
-    answers[#answers + 1] = { tonumber(first), 0, tonumber(told), tonumber(at_ms) or ms }
+    answers[#answers + 1] = { tonumber(first), 0, tonumber(told) }
+    published_ms = tonumber(at_ms) or ms
   else
     local number, _, message =
       append(log, topic, kind, data, type, key, collapse, events, ttl, conflate)
     if remembers then
       redis.call('SET', seen, string.format('%.0f %s %.0f', number, receivers, ms), 'PX', window)
     end
+    message = signed('event', message)
     redis.call('SPUBLISH', channels .. 'topic:' .. topic, message)
     redis.call('SPUBLISH', channels .. 'all', message)
-    answers[#answers + 1] = { number, 1, tonumber(receivers), ms }
+    answers[#answers + 1] = { number, 1, tonumber(receivers) }
   end
+  if is_instance then answers[#answers][4] = published_ms end
 end
 return answers

@@ -20,6 +20,9 @@ use crate::{
     settings::BridgeSettings,
 };
 
+/// The first word of the script's error for a partition without a secret.
+const NOT_JOINED: &str = "FANFARE";
+
 /// Events in one batch: they keep Redis busy for about a millisecond.
 const MAX_BATCH_EVENTS: usize = 128;
 
@@ -167,7 +170,17 @@ impl PublishBatch {
                 Err(error) => Err(error),
             };
         }
-        let done = answer.and_then(Value::extract_error);
+        let mut done = answer.and_then(Value::extract_error);
+        if done.as_ref().is_err_and(|error| error.code() == Some(NOT_JOINED)) {
+            // Redis was emptied. The link is subscribed to one control channel.
+            let join = settings.join_call(partition, 1);
+            let joined = path.connection.req_packed_command(&join).await;
+            done = match joined.and_then(Value::extract_error) {
+                Ok(_) => path.connection.req_packed_command(&command).await,
+                Err(error) => Err(error),
+            };
+            done = done.and_then(Value::extract_error);
+        }
         match done.and_then(|answer| self.contents.read(answer)) {
             Ok(done) => {
                 let (epoch, last) = done.last();
@@ -284,6 +297,7 @@ fn is_temporary(error: &RedisError) -> bool {
 
 /// Whether Redis refused the script. These errors come before the first write.
 fn is_refused(error: &RedisError) -> bool {
-    let codes = ["OOM", "MISCONF", "NOREPLICAS", "BUSY", "NOAUTH", "NOPERM", "WRONGPASS"];
+    let codes =
+        [NOT_JOINED, "OOM", "MISCONF", "NOREPLICAS", "BUSY", "NOAUTH", "NOPERM", "WRONGPASS"];
     error.code().is_some_and(|code| codes.contains(&code))
 }

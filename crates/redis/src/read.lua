@@ -12,7 +12,8 @@
 --     sequences have been given out twice.
 --   "rename" epoch: gives the sequences this later name also. Positions of the earlier epochs stay
 --     valid.
--- Answers { epoch, the last sequence before it and the earlier epochs of the same sequences;
+-- Answers { epoch, the last sequence before it (-1: sequences have been given out twice) and the
+-- earlier epochs of the same sequences;
 -- sequence, lineage, seconds, microseconds, result of the operation }.
 
 local operation = ARGV[1]
@@ -114,17 +115,17 @@ elseif operation == 'renew' then
     -- Several instances may call this for the same loss. Only the first call finds the old epoch.
     local now = time[1] * 65536 + math.floor(time[2] / 16)
     local number = math.max(now, tonumber(ARGV[2]) + 1, tonumber(ARGV[3]) + 1)
-    local before = tonumber(sequence) < tonumber(ARGV[4]) and '0' or sequence
+    local before = tonumber(sequence) < tonumber(ARGV[4]) and '-1' or sequence
     epoch = string.format('%.0f', number) .. ' ' .. before
     redis.call('SET', KEYS[2], epoch)
   end
 elseif operation == 'rename' then
   local words = {}
-  for word in string.gmatch(epoch, '%d+') do words[#words + 1] = word end
+  for word in string.gmatch(epoch, '%-?%d+') do words[#words + 1] = word end
   if tonumber(words[1]) < tonumber(ARGV[2]) then
     -- At most 16 earlier epochs: a client with an older one gets a gap.
     local earlier = table.concat(words, ' ', 3, math.min(#words, 17))
-    epoch = table.concat({ ARGV[2], sequence, words[1], earlier }, ' ')
+    epoch = table.concat({ ARGV[2], words[2], words[1], earlier }, ' ')
     redis.call('SET', KEYS[2], epoch)
   end
 end

@@ -25,7 +25,7 @@ use crate::{
         ReconnectPartition, RecordModeInRedis, RequestFromRedis, ServeCalls,
     },
     settings::{
-        BridgeSettings, Contact, CountPublished, Epochs, MIN_READ_BYTES, RedisSpec, Status,
+        BridgeSettings, Contact, CountPublished, Epochs, MIN_READ_BYTES, RedisSpec, Secrets, Status,
     },
 };
 
@@ -56,6 +56,7 @@ impl RedisLog {
             window_ms: spec.idempotency_window.as_millis() as u64,
             max_read_bytes: spec.max_history_bytes.max(MIN_READ_BYTES),
             agreement: Agreement::new(spec.partition_count, &spec.policies),
+            secrets: Secrets::new(),
             policies: spec.policies,
             clock: spec.clock,
             epochs: epochs.clone(),
@@ -117,6 +118,7 @@ impl Cluster for RedisLog {
             is_up: self.status.is_up.load(Ordering::Relaxed),
             instance: Some(self.instance.to_string()),
             reconnects: self.status.reconnects.load(Ordering::Relaxed),
+            rejected: self.status.rejected.load(Ordering::Relaxed),
             lag_ms: self.status.lag_micros.load(Ordering::Relaxed) as f64 / 1000.0,
             conflict: match &*self.status.contact.borrow() {
                 Contact::Refused(conflict) => Some(conflict.clone()),

@@ -45,6 +45,11 @@ impl Names {
         Self { base: format!("{prefix}:{{{partition}}}:"), channels: database_channels(database) }
     }
 
+    /// The first part of all names.
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
     /// The name of a key.
     pub fn of(&self, name: &str) -> String {
         format!("{}{name}", self.base)
@@ -126,7 +131,11 @@ impl PublishCall<'_> {
             };
             command.arg(log).arg(self.names.of(&format!("keys:{topic}"))).arg(seen);
         }
-        command.arg("2").arg(self.server).arg(self.known()).arg(self.max_topics);
+        command
+            .arg(if events.is_empty() { "2" } else { "3" })
+            .arg(self.server)
+            .arg(self.known())
+            .arg(self.max_topics);
         for ScriptPublish { topic, event, receivers, policy } in events {
             let (kind, data) = kind_and_data(event);
             let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -153,7 +162,7 @@ impl PublishCall<'_> {
             command.arg(self.names.of(&format!("log:{topic}")));
             command.arg(self.names.of(&format!("keys:{topic}")));
         }
-        command.arg("fanout 1").arg(self.server).arg(self.known()).arg(self.max_topics);
+        command.arg("fanout 2").arg(self.server).arg(self.known()).arg(self.max_topics);
         let (kind, data) = kind_and_data(event);
         let text = |text: &Option<String>| text.clone().unwrap_or_default();
         command.arg(kind).arg(data).arg(text(&event.event_type)).arg(text(&event.key));
@@ -235,7 +244,7 @@ pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), Redis
     let rest = parts.next().ok_or_else(unexpected)?;
     // The epoch is stored as `<number> <last sequence before it> <earlier numbers>`.
     let numbers = epoch.split_ascii_whitespace().map(str::parse);
-    let numbers: Vec<u64> = numbers.collect::<Result<_, _>>().map_err(|_| unexpected())?;
+    let numbers: Vec<i64> = numbers.collect::<Result<_, _>>().map_err(|_| unexpected())?;
     let [number, began_after, earlier @ ..] = &numbers[..] else { return Err(unexpected()) };
     // One entry per server process, the present one first: `<run_id> <last sequence before it>`. A
     // process with a lower sequence than its predecessor gave out has lost events.
@@ -245,9 +254,9 @@ pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), Redis
         Ok(Era { server: server.to_owned(), began_after })
     });
     let head = PartitionHead {
-        epoch: Epoch::new(*number),
-        earlier_epochs: earlier.iter().copied().map(Epoch::new).collect(),
-        epoch_began_after: *began_after,
+        epoch: Epoch::new(number.unsigned_abs()),
+        earlier_epochs: earlier.iter().map(|epoch| Epoch::new(epoch.unsigned_abs())).collect(),
+        epoch_began_after: u64::try_from(*began_after).ok(),
         sequence,
         lineage: lineage.collect::<Result<_, RedisError>>()?,
     };
@@ -340,6 +349,6 @@ fn next<T: redis::FromRedisValue>(
     Ok(from_redis_value(parts.next().ok_or_else(unexpected)?)?)
 }
 
-fn unexpected() -> RedisError {
+pub(super) fn unexpected() -> RedisError {
     (redis::ErrorKind::UnexpectedReturnType, "unexpected answer of a script").into()
 }

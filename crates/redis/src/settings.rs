@@ -1,8 +1,9 @@
 //! Settings and state shared by all parts of the bridge.
 
 use std::{
+    collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -16,6 +17,7 @@ use tokio::sync::watch;
 use crate::{
     agreement::Agreement,
     script::{Names, PublishCall},
+    signature::{self, Secret},
     target::Target,
 };
 
@@ -68,12 +70,20 @@ pub(crate) struct BridgeSettings {
     pub policies: Arc<Policies>,
     pub clock: Arc<WallClock>,
     pub agreement: Agreement,
+    pub secrets: Secrets,
     pub epochs: Arc<Epochs>,
     pub status: Arc<Status>,
     pub published: Arc<dyn CountPublished>,
 }
 
 impl BridgeSettings {
+    /// The call joining a partition. `own` is the number of own subscriptions to its `control`
+    /// channel.
+    pub fn join_call(&self, partition: u16, own: usize) -> redis::Cmd {
+        let secret = self.secrets.proposed(partition);
+        self.agreement.join(&self.names(partition), own, &secret)
+    }
+
     pub fn names(&self, partition: u16) -> Names {
         Names::new(&self.prefix, partition, self.target.database())
     }
@@ -142,6 +152,40 @@ impl Epochs {
     }
 }
 
+/// The secrets of the partitions. Locked for a join, and to sign a call or its answer; never on an
+/// event's way.
+#[derive(Debug)]
+pub(crate) struct Secrets {
+    /// For partitions without a secret.
+    fresh: String,
+    known: Mutex<BTreeMap<u16, Secret>>,
+}
+
+impl Secrets {
+    pub fn new() -> Self {
+        Self { fresh: signature::new_secret(), known: Mutex::default() }
+    }
+
+    /// The secret of a partition; `None` before this instance has joined it.
+    pub fn of(&self, partition: u16) -> Option<Secret> {
+        self.locked().get(&partition).cloned()
+    }
+
+    /// The text of a join: the known secret, or a new one.
+    pub fn proposed(&self, partition: u16) -> String {
+        let known = self.locked();
+        known.get(&partition).map_or_else(|| self.fresh.clone(), |known| known.text().to_owned())
+    }
+
+    pub fn note(&self, partition: u16, secret: Secret) {
+        self.locked().insert(partition, secret);
+    }
+
+    fn locked(&self) -> MutexGuard<'_, BTreeMap<u16, Secret>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// The last attempt to link this instance to its cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Contact {
@@ -159,6 +203,8 @@ pub(crate) struct Status {
     pub contact: watch::Sender<Contact>,
     pub is_up: AtomicBool,
     pub reconnects: AtomicU64,
+    /// Skipped messages without a valid signature.
+    pub rejected: AtomicU64,
     pub lag_micros: AtomicU64,
 }
 

@@ -41,6 +41,7 @@ use super::{
     topic_manager::{CloseStream, OpenStream, TopicManager},
 };
 use crate::{
+    addresses::Share,
     ids::Ids,
     metrics::{Metrics, WorkerMetrics},
 };
@@ -87,6 +88,19 @@ pub(crate) struct Connection {
     opened_at: Instant,
 }
 
+/// Held until a stream's last byte is written.
+pub(crate) struct StreamHold {
+    _body: TaskTrackerToken,
+    /// The stream's share of its client's address.
+    _share: Option<Share>,
+}
+
+impl StreamHold {
+    pub fn new(body: TaskTrackerToken, share: Option<Share>) -> Self {
+        Self { _body: body, _share: share }
+    }
+}
+
 /// A new stream: its connection, not yet running, and the reader of its bytes.
 pub(crate) struct NewStream {
     pub connection: RunningConnection,
@@ -109,7 +123,7 @@ impl Connection {
         host: Arc<ConnectionHost>,
         worker: Rc<Worker>,
         mut subscription: ResolvedSubscription,
-        body: TaskTrackerToken,
+        held: StreamHold,
     ) -> NewStream {
         let stream = host.ids.next();
         subscription.share_names(&mut worker.names.borrow_mut());
@@ -127,7 +141,7 @@ impl Connection {
         let connection = Self { stream, subscription, pipe: pipe.clone(), worker, host, opened_at };
         NewStream {
             connection: RunningConnection::new(connection),
-            reader: PipeReader::new(pipe, body),
+            reader: PipeReader::new(pipe, held),
         }
     }
 

@@ -18,9 +18,8 @@ use fanfare_core::{
     sse::ShutdownReason,
 };
 use tokio::time::Sleep;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::{Connection, Worker, messages::CloseTransport};
+use super::{Connection, StreamHold, Worker, messages::CloseTransport};
 use crate::actors::{now, topic_manager::ContinueReplay};
 
 /// The state shared by connection and transport.
@@ -117,12 +116,12 @@ pub(crate) struct PipeReader {
     /// Made on first use: the rate limit delays an event, or an ended stream waits for its client.
     sleep: Option<Pin<Box<Sleep>>>,
     /// Counts the stream as open, for `hub.max_connections` and for a drain, until the last byte.
-    _body: TaskTrackerToken,
+    _held: StreamHold,
 }
 
 impl PipeReader {
-    pub fn new(pipe: Rc<RefCell<Pipe>>, body: TaskTrackerToken) -> Self {
-        Self { pipe, connection: None, sleep: None, _body: body }
+    pub fn new(pipe: Rc<RefCell<Pipe>>, held: StreamHold) -> Self {
+        Self { pipe, connection: None, sleep: None, _held: held }
     }
 
     /// Marks the connection as a task of its own: it then wakes the transport for new bytes.

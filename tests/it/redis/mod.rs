@@ -7,6 +7,7 @@ mod failover;
 mod fanout;
 mod flush;
 mod follows;
+mod forged;
 mod instances;
 mod interest;
 mod memory;

@@ -11,14 +11,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("process", &[]),
     ("lifecycle", &[]),
     ("ids", &[]),
-    ("request_budget", &[]),
     ("threads", &["actors"]),
     ("config", &[]),
+    ("addresses", &["config"]),
+    ("request_budget", &["addresses"]),
     ("error", &["config"]),
     ("metrics", &["process"]),
     ("follow", &[]),
     ("cluster", &[]),
-    ("actors", &["follow", "ids", "lifecycle", "metrics"]),
+    ("actors", &["addresses", "follow", "ids", "lifecycle", "metrics"]),
     ("log", &["actors"]),
     ("redis", &["config", "error", "metrics", "threads"]),
     ("publisher", &["actors", "config", "lifecycle"]),
@@ -29,6 +30,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "hub",
         &[
             "actors",
+            "addresses",
             "cluster",
             "config",
             "error",
@@ -48,6 +50,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "http",
         &[
+            "addresses",
             "fan_out",
             "hub",
             "instances",
@@ -58,7 +61,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
-    ("server", &["http", "hub", "transport"]),
+    ("server", &["addresses", "http", "hub", "transport"]),
 ];
 
 /// Public names at the library's root, each with its module.

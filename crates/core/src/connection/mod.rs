@@ -328,7 +328,7 @@ impl ConnectionState {
         if let Some(missed) = &replay.missed {
             let topics = missed.topics.clone();
             let reason = Some(missed.reason);
-            let gap = GapHere { reason, partition, topics, epoch: None };
+            let gap = GapHere { reason, partition, topics, epoch: None, repeats: false };
             self.push_gap_segment(gap, SmallVec::new());
         }
         let wanted = replay.events.iter().filter(|event| self.subscription.wants_event(event));
@@ -463,7 +463,7 @@ impl ConnectionState {
 
     /// Queues a gap at an interruption.
     fn push_gap(&mut self, interruption: &Interruption) {
-        let Interruption { partition, reason, ref topics, beginning } = *interruption;
+        let Interruption { partition, reason, ref topics, beginning, repeats } = *interruption;
         if self.seen.get(partition).is_none() {
             return;
         }
@@ -476,7 +476,7 @@ impl ConnectionState {
         let topics =
             topics.iter().filter(|topic| self.subscription.wants(topic)).cloned().collect();
         let epoch = beginning.map(|(epoch, _)| epoch);
-        let gap = GapHere { reason, partition, topics, epoch };
+        let gap = GapHere { reason, partition, topics, epoch, repeats };
         let mut advances = SmallVec::new();
         if let (Some(_), None, Some(seen)) = (beginning, reason, self.seen.get(partition)) {
             // The same sequences in a new epoch: the position stays.

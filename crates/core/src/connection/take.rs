@@ -216,7 +216,10 @@ impl ConnectionState {
     fn take_gap(&mut self, gap: &GapHere, advances: &[(u16, u64)]) -> Option<Bytes> {
         // The gap of the first partition names all partitions of the stream, so each later one
         // begins the epoch without a gap of its own.
-        let is_told = self.backlog.has_told_epoch && gap.epoch.is_some() && gap.epoch <= self.epoch;
+        let is_told = self.backlog.has_told_epoch
+            && !gap.repeats
+            && gap.epoch.is_some()
+            && gap.epoch <= self.epoch;
         if let Some(epoch) = gap.epoch {
             self.begin_epoch(gap.partition, epoch);
         }

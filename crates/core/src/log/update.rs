@@ -28,8 +28,9 @@ pub struct PartitionHead {
     pub epoch: Epoch,
     /// Earlier epochs of the same sequences: their positions are valid in this epoch too.
     pub earlier_epochs: Vec<Epoch>,
-    /// The last sequence before the epoch: 0 if numbers restarted with it.
-    pub epoch_began_after: u64,
+    /// The last sequence before the epoch: 0 if numbers restarted with it. `None` if the log went
+    /// back to earlier data: it has events of before, and has given out later sequences twice.
+    pub epoch_began_after: Option<u64>,
     pub sequence: u64,
     /// The servers of the partition over time, the present one first.
     pub lineage: Vec<Era>,
@@ -127,6 +128,8 @@ pub enum LogUpdate {
     },
     /// The link ended.
     LinkDown,
+    /// Pushes may be missing.
+    PushesMissing,
     Event(LogEvent),
     /// One event for many topics, in sequence order.
     FannedOut(Vec<LogEvent>),

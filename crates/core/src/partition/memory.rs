@@ -339,8 +339,8 @@ mod tests {
             started_ms: 0,
             max_idle_topics: 10,
             idempotency_window: Duration::from_secs(300),
-            remembered: Arc::new(IdBudget::new(1 << 20)),
-            remembered_fan_outs: Arc::new(IdBudget::new(1 << 20)),
+            remembered: Arc::new(IdBudget::new(10_000)),
+            remembered_fan_outs: Arc::new(IdBudget::new(10_000)),
         }
     }
 

@@ -75,6 +75,8 @@ pub struct Interruption {
     pub topics: Vec<Topic>,
     /// The new epoch, and the sequence before its first event.
     pub beginning: Option<(Epoch, u64)>,
+    /// Whether events of before follow again.
+    pub repeats: bool,
 }
 
 /// The parts for building a partition, at its start and after a panic.

@@ -58,7 +58,7 @@ pub struct RedisPartition {
     epoch: u64,
     /// Earlier epochs of the same sequences.
     earlier_epochs: Vec<u64>,
-    epoch_began_after: u64,
+    epoch_began_after: Option<u64>,
     sequence: u64,
     lineage: Vec<Era>,
     topics: BTreeMap<Topic, ModelTopicLog>,
@@ -74,7 +74,7 @@ impl RedisPartition {
             clock,
             epoch: 1,
             earlier_epochs: Vec::new(),
-            epoch_began_after: 0,
+            epoch_began_after: Some(0),
             sequence: 0,
             lineage: vec![Era { server: "server 0".to_owned(), began_after: 0 }],
             topics: BTreeMap::new(),
@@ -87,7 +87,7 @@ impl RedisPartition {
     pub fn empty(&mut self, epoch: u64) {
         self.epoch = epoch;
         self.earlier_epochs.clear();
-        self.epoch_began_after = 0;
+        self.epoch_began_after = Some(0);
         self.sequence = 0;
         self.lineage.truncate(1);
         self.lineage[0].began_after = 0;
@@ -139,7 +139,7 @@ impl RedisPartition {
             line.known_epoch == self.epoch || self.earlier_epochs.contains(&line.known_epoch);
         if is_known && self.sequence < line.known {
             self.epoch += 1;
-            self.epoch_began_after = 0;
+            self.epoch_began_after = None;
             self.earlier_epochs.clear();
         }
     }
@@ -285,7 +285,7 @@ impl RedisPartition {
                 if epoch.number() == self.epoch {
                     self.epoch = self.epoch.max(above.number()) + 1;
                     self.earlier_epochs.clear();
-                    self.epoch_began_after = if self.sequence < known { 0 } else { self.sequence };
+                    self.epoch_began_after = (self.sequence >= known).then_some(self.sequence);
                 }
                 let epoch_began_after = self.epoch_began_after;
                 let epoch = Epoch::new(self.epoch);
@@ -324,7 +324,7 @@ impl RedisPartition {
     pub fn probe(&mut self, latest: u64) {
         if self.epoch < latest {
             self.earlier_epochs.insert(0, self.epoch);
-            (self.epoch, self.epoch_began_after) = (latest, self.sequence);
+            self.epoch = latest;
         }
         for instance in 0..self.lines.len() {
             if self.lines[instance].is_up {

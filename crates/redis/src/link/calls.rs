@@ -43,7 +43,10 @@ pub(super) fn is_between_nodes(error: &RedisError) -> bool {
 pub(super) enum ExpectedAnswer {
     Nothing,
     /// The answer to a join. The next probe joins again.
-    Joined,
+    Joined {
+        /// Whether a rejected push is the reason: then pushes may be missing.
+        has_rejected: bool,
+    },
     /// The head after a rename.
     Renamed,
     Head {
@@ -134,7 +137,7 @@ impl NodeLink {
         let mut pipeline = Pipeline::new();
         // In front, so the repeated calls behind find their scripts.
         if std::mem::take(&mut self.must_load) {
-            for script in [script::PUBLISH, script::READ, script::JOIN] {
+            for script in [script::PUBLISH, script::READ] {
                 self.calls.push_front(LinkCall::load(script));
             }
         }
@@ -198,7 +201,7 @@ impl NodeLink {
                         // The replica relies on the subscription. Only a new link repairs it.
                         ExpectedAnswer::Nothing => return Err(error.into()),
                         // No replica waits for this head. The next probe repeats the query.
-                        ExpectedAnswer::Head { purpose: None } | ExpectedAnswer::Joined => {}
+                        ExpectedAnswer::Head { purpose: None } | ExpectedAnswer::Joined { .. } => {}
                         ExpectedAnswer::Renamed => {
                             self.renaming.remove(&call.partition);
                         }
@@ -216,10 +219,12 @@ impl NodeLink {
             let (partition, Some(value)) = (call.partition, values.pop()) else { continue };
             let news = match call.asked {
                 ExpectedAnswer::Nothing => continue,
-                ExpectedAnswer::Joined => {
-                    let conflict = self.spec.settings.agreement.conflict(value)?;
-                    conflict.map_or(Ok(()), Err)?;
-                    continue;
+                ExpectedAnswer::Joined { has_rejected } => {
+                    self.on_joined(partition, value)?;
+                    if !has_rejected {
+                        continue;
+                    }
+                    LogUpdate::PushesMissing
                 }
                 ExpectedAnswer::Renamed => {
                     self.renaming.remove(&partition);

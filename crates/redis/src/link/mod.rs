@@ -9,7 +9,7 @@ mod pages;
 mod pushes;
 
 use std::{
-    collections::{BTreeMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
@@ -39,11 +39,15 @@ use crate::{
     publish_path::{LinkError, PublishPath},
     script::{self, Names},
     settings::BridgeSettings,
+    signature::Secret,
     target::Endpoint,
 };
 
 /// Pushes handled in one turn: a flood of pushes must not delay calls and probes.
 const MAX_PUSHES_A_TURN: usize = 1024;
+
+/// Time between two joins after rejected pushes: a program sending them costs little.
+const REJOIN: Duration = Duration::from_millis(100);
 
 /// Time limit for an answer on the connection of pushes: a large answer takes long. The probe finds
 /// a stalled connection earlier.
@@ -94,7 +98,12 @@ struct NodeLink {
     publish: PublishPath,
     subscribe: MultiplexedConnection,
     read_sha: Arc<str>,
-    join_sha: Arc<str>,
+    secrets: BTreeMap<u16, Secret>,
+    /// Partitions with a rejected push since their last join. A program may have published while
+    /// the partition had no secret.
+    to_join: BTreeSet<u16>,
+    /// The time of the last join after a rejected push.
+    joined_at: Instant,
     pushes: mpsc::UnboundedReceiver<LinkPush>,
     pushed_bytes: Arc<AtomicUsize>,
     clock: Clock,
@@ -116,8 +125,8 @@ struct NodeLink {
     /// Updates not yet handed over, in order.
     news: BTreeMap<u16, Vec<LogUpdate>>,
     probe_channel: String,
-    /// The start of the probe in flight.
-    probe_sent: Option<Instant>,
+    /// The start of the probe in flight, and its random content.
+    probe_sent: Option<(Instant, String)>,
 }
 
 impl NodeLink {
@@ -150,7 +159,6 @@ impl NodeLink {
         };
         let sha = load(script::PUBLISH).await?;
         let read_sha = load(script::READ).await?;
-        let join_sha = load(script::JOIN).await?;
         let names: BTreeMap<u16, Names> = spec
             .partitions
             .iter()
@@ -166,7 +174,9 @@ impl NodeLink {
                 generation: spec.generation,
             },
             read_sha: read_sha.into(),
-            join_sha: join_sha.into(),
+            secrets: BTreeMap::new(),
+            to_join: BTreeSet::new(),
+            joined_at: Instant::now(),
             clock: Clock::local(),
             calls: VecDeque::new(),
             sent: None,
@@ -229,6 +239,7 @@ impl NodeLink {
             // Before the wait in `hand_over`: Redis works on the calls while the partitions apply
             // the updates.
             self.spread_epoch();
+            self.rejoin();
             self.send_calls();
             self.hand_over().await?;
         }
@@ -237,26 +248,48 @@ impl NodeLink {
     /// Joins all partitions of this node, before the subscriptions: they would count as another
     /// instance.
     async fn join(&mut self) -> Result<(), LinkError> {
-        let agreement = &self.spec.settings.agreement;
         // The first one alone: a refused instance must not write its settings to any partition.
-        let all: Vec<&Names> = self.names.values().collect();
-        for names in [&all[..1], &all[1..]] {
+        let all = self.spec.partitions.clone();
+        for partitions in [&all[..1], &all[1..]] {
             let mut pipeline = redis::pipe();
-            for names in names {
-                pipeline.add_command(agreement.join(&self.join_sha, names, 0));
+            for partition in partitions {
+                pipeline.add_command(self.spec.settings.join_call(*partition, 0));
             }
-            for answer in run_pipeline(&mut self.subscribe, &pipeline).await? {
+            let answers = run_pipeline(&mut self.subscribe, &pipeline).await?;
+            for (partition, answer) in partitions.iter().zip(answers) {
                 match check(std::slice::from_ref(&answer)) {
                     // The slot is moving. The next probe joins.
                     Err(error) if is_between_nodes(&error) => {}
                     checked => {
                         checked?;
-                        agreement.conflict(answer)?.map_or(Ok(()), Err)?;
+                        self.on_joined(*partition, answer)?;
                     }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Takes the answer to a join.
+    fn on_joined(&mut self, partition: u16, answer: Value) -> Result<(), LinkError> {
+        let settings = &self.spec.settings;
+        let secret = settings.agreement.secret(answer, &self.names[&partition])?;
+        settings.secrets.note(partition, secret.clone());
+        self.secrets.insert(partition, secret);
+        Ok(())
+    }
+
+    /// Joins the partitions with rejected pushes again, at most every [`REJOIN`].
+    fn rejoin(&mut self) {
+        if self.to_join.is_empty() || self.joined_at.elapsed() < REJOIN {
+            return;
+        }
+        self.joined_at = Instant::now();
+        for partition in std::mem::take(&mut self.to_join) {
+            let commands = vec![self.spec.settings.join_call(partition, 1)];
+            let asked = ExpectedAnswer::Joined { has_rejected: true };
+            self.calls.push_back(LinkCall { partition, commands, asked });
+        }
     }
 
     /// Subscribes to the channels of every link: probe, calls, answers and fan-outs. This comes
@@ -373,23 +406,28 @@ impl NodeLink {
         // The returned probe may wait among the pushes. A slow turn must not pass for a dead
         // connection.
         self.take_pushes(usize::MAX)?;
-        if self.probe_sent.is_some_and(|sent| sent.elapsed() > self.spec.settings.timeout) {
+        if self
+            .probe_sent
+            .as_ref()
+            .is_some_and(|(sent, _)| sent.elapsed() > self.spec.settings.timeout)
+        {
             return Err(LinkError::Stalled);
         }
         if self.probe_sent.is_none() {
-            self.probe_sent = Some(Instant::now());
+            let nonce = format!("{:016x}", rand::random::<u64>());
             let mut connection = self.publish.connection.clone();
             let mut command = command("SPUBLISH", &self.probe_channel);
-            command.arg("");
+            command.arg(&nonce);
+            self.probe_sent = Some((Instant::now(), nonce));
             actix::spawn(async move {
                 // If the publish fails, the probe does not return, and the link ends.
                 let _ = connection.req_packed_command(&command).await;
             });
         }
-        for (partition, names) in &self.names {
+        for partition in self.names.keys() {
             // An emptied Redis has lost the values of the cluster.
-            let commands = vec![self.spec.settings.agreement.join(&self.join_sha, names, 1)];
-            let asked = ExpectedAnswer::Joined;
+            let commands = vec![self.spec.settings.join_call(*partition, 1)];
+            let asked = ExpectedAnswer::Joined { has_rejected: false };
             self.calls.push_back(LinkCall { partition: *partition, commands, asked });
         }
         // The heads show lost events and new epochs also to replicas without pushes.

@@ -15,6 +15,7 @@ use crate::{
     messages::{CallAnswered, CallReceived},
     publish_path::LinkError,
     script,
+    signature::MessageKind,
 };
 
 /// Bound on the bytes of queued pushes. Above it the link ends and catches up later: a catch-up
@@ -65,7 +66,8 @@ impl NodeLink {
         self.pushed_bytes.fetch_sub(bytes, Ordering::Relaxed);
         let channel = String::from_utf8_lossy(&channel);
         if *channel == *self.probe_channel {
-            if let Some(sent) = self.probe_sent.take() {
+            let is_own = |(_, nonce): &mut (_, String)| nonce.as_bytes() == payload;
+            if let Some((sent, _)) = self.probe_sent.take_if(is_own) {
                 self.spec.settings.status.note_lag(sent.elapsed());
             }
             return Ok(());
@@ -74,18 +76,29 @@ impl NodeLink {
         let database = settings.target.database();
         let parts = script::channel_parts(&settings.prefix, database, &channel);
         let Some((partition, name)) = parts else { return Ok(()) };
+        let kind = match name {
+            "control" => MessageKind::Call,
+            "fanout" => MessageKind::FanOut,
+            name if name.starts_with("answers:") => MessageKind::Answer,
+            _ => MessageKind::Event,
+        };
+        let secret = self.secrets.get(&partition);
+        let Some(payload) = secret.and_then(|secret| secret.open(kind, &payload)) else {
+            self.reject(partition, &channel);
+            return Ok(());
+        };
         let news = match name {
             "control" => {
-                self.on_call(partition, &payload);
+                self.on_call(partition, payload);
                 Ok(None)
             }
             answers if answers.starts_with("answers:") => {
-                self.on_answer(&payload);
+                self.on_answer(payload);
                 Ok(None)
             }
-            "fanout" => message::parse_fan_out(&payload, &self.clock)
+            "fanout" => message::parse_fan_out(payload, &self.clock)
                 .map(|all| Some(LogUpdate::FannedOut(all))),
-            _ => message::parse(&payload, &self.clock).map(|event| Some(LogUpdate::Event(event))),
+            _ => message::parse(payload, &self.clock).map(|event| Some(LogUpdate::Event(event))),
         };
         let news = news.unwrap_or_else(|error| {
             tracing::error!(channel = &*channel, %error, "event skipped");
@@ -102,6 +115,18 @@ impl NodeLink {
         }
         self.news.entry(partition).or_default().extend(news);
         Ok(())
+    }
+
+    /// Skips a push without a valid signature. Only the first one is in the log; the metric counts
+    /// all.
+    fn reject(&mut self, partition: u16, channel: &str) {
+        let count = self.spec.settings.status.rejected.fetch_add(1, Ordering::Relaxed);
+        if count == 0 {
+            tracing::warn!(channel, "message without a valid signature skipped");
+        }
+        if self.names.contains_key(&partition) {
+            self.to_join.insert(partition);
+        }
     }
 
     /// Passes on `call <question> <instance> <call>` of any instance. Ignores other texts.

@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     mem::{replace, take},
+    sync::Arc,
     time::Instant,
 };
 
@@ -15,7 +16,7 @@ use crate::{
     cursor::Epoch,
     log::{Acknowledged, Changed, LogEvent, LogRequest, PartitionHead, Purpose, TopicRead},
     partition::{
-        Delivery,
+        Delivery, Interruption,
         replica::{CatchingUp, LinkState, Replica, push_buffer::PushBuffer},
     },
     partition_log::MissedReason,
@@ -232,7 +233,7 @@ impl<P> Replica<P> {
     pub(super) fn restart(&mut self, head: &PartitionHead) {
         let position = self.log.sequence();
         // Sequences continue in the new epoch, or restart at 1.
-        let after = if head.epoch_began_after >= position { position } else { 0 };
+        let after = if head.epoch_began_after >= Some(position) { position } else { 0 };
         self.replace_log(head.epoch, after);
         self.earlier_epochs.clone_from(&head.earlier_epochs);
         self.server = head.lineage.first().map(|era| era.server.clone());
@@ -252,9 +253,23 @@ impl<P> Replica<P> {
             catching_up.held.rename(|_| head.epoch);
         }
         // Queue the gap before the new epoch's events: managers take deliveries in order.
-        let beginning = Some((head.epoch, after));
-        self.interrupt(Some(MissedReason::Epoch), Vec::new(), beginning);
+        self.tell(&Arc::new(Interruption {
+            partition: self.spec.partition.partition,
+            reason: Some(MissedReason::Epoch),
+            topics: Vec::new(),
+            beginning: Some((head.epoch, after)),
+            repeats: after == 0 && head.epoch_began_after != Some(0),
+        }));
         self.catch_up();
+    }
+
+    /// Catches up, or once more after the present catch-up: its answer may lack the events.
+    pub(super) fn on_pushes_missing(&mut self) {
+        match &mut self.link {
+            LinkState::Down => {}
+            LinkState::CatchingUp(catching_up) => catching_up.has_dropped = true,
+            LinkState::Up { .. } => self.catch_up(),
+        }
     }
 
     pub(super) fn hold(&mut self, event: LogEvent) {

@@ -235,6 +235,7 @@ impl<P> Replica<P> {
             LogUpdate::LinkDown => self.on_link_down(),
             // An update of an ended link. The next link reads everything after the cut again.
             _ if matches!(self.link, LinkState::Down) => {}
+            LogUpdate::PushesMissing => self.on_pushes_missing(),
             LogUpdate::Event(event) => self.on_event(event, now),
             LogUpdate::FannedOut(events) => {
                 // Most followers have no stream on this instance: skip their topics.
@@ -458,7 +459,13 @@ impl<P> Replica<P> {
         beginning: Option<(Epoch, u64)>,
     ) {
         let partition = self.spec.partition.partition;
-        let interruption = Arc::new(Interruption { partition, reason, topics, beginning });
+        let repeats = false;
+        let interruption = Arc::new(Interruption { partition, reason, topics, beginning, repeats });
+        self.tell(&interruption);
+    }
+
+    /// Queues an interruption for all managers.
+    fn tell(&mut self, interruption: &Arc<Interruption>) {
         for manager in self.managers.clone() {
             self.queue(manager, Delivery::Interrupted(interruption.clone()));
         }
