@@ -302,6 +302,7 @@ impl ConnectionState {
         match step {
             ChangeStep::Began => {}
             ChangeStep::Joined { partition, replay } => self.join(partition, &replay),
+            ChangeStep::Replayed { partition, replay } => self.queue_replay(partition, &replay),
             ChangeStep::Finished { at } => {
                 self.id_ms = worker.clock_ms(at);
                 let id = self.cursor();
@@ -318,23 +319,25 @@ impl ConnectionState {
         if self.seen.get(partition).is_some() {
             return;
         }
-        self.seen.set(partition, replay.head);
         if Some(replay.epoch) < self.epoch {
             self.backlog.behind.push(partition);
-            return self.outbox.advance([(partition, IN_ANOTHER_EPOCH)].into_iter());
+            self.outbox.advance([(partition, IN_ANOTHER_EPOCH)].into_iter());
+        } else {
+            self.begin_epoch(partition, replay.epoch);
+            self.advance([(partition, replay.start)].into_iter());
         }
-        self.begin_epoch(partition, replay.epoch);
-        self.advance([(partition, replay.start)].into_iter());
-        if let Some(missed) = &replay.missed {
-            let topics = missed.topics.clone();
-            let reason = Some(missed.reason);
-            let gap = GapHere { reason, partition, topics, epoch: None, repeats: false };
-            self.push_gap_segment(gap, SmallVec::new());
-        }
+        self.queue_replay(partition, replay);
+    }
+
+    /// Queues a page of an added partition's replay. The position moves as the client takes it.
+    fn queue_replay(&mut self, partition: u16, replay: &Replay) {
+        self.seen.set(partition, replay.head);
         let wanted = replay.events.iter().filter(|event| self.subscription.wants_event(event));
         let events: Vec<Arc<SequencedEvent>> = wanted.cloned().collect();
-        if events.is_empty() {
-            return self.advance([(partition, replay.head)].into_iter());
+        if let Some(missed) = &replay.missed {
+            let (reason, topics) = (Some(missed.reason), missed.topics.clone());
+            let gap = GapHere { reason, partition, topics, epoch: None, repeats: false };
+            self.push_gap_segment(gap, SmallVec::new());
         }
         self.push_segments(&events);
     }

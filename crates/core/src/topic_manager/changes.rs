@@ -12,7 +12,7 @@ use std::{
 use crate::{
     batch::WaitingEvent,
     ids::StreamId,
-    interest::{Interest, Topics},
+    interest::{Interest, StartFrom, Topics},
     partition::InterestChange,
     partition_log::Replay,
     pattern_set::{PatternSet, PatternSetId},
@@ -22,6 +22,7 @@ use crate::{
     topic_manager::{
         ManagerState,
         frame::{ChangeStep, Frame, Frames},
+        page_bytes,
         streams::{Attachment, Outlet, Slot, SlotRef},
     },
 };
@@ -256,11 +257,13 @@ impl<O: Outlet> ManagerState<O> {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         // Remove empty entries here. Otherwise they would accumulate with every change.
         slot.attachments.parts.retain(|one| one.partition != partition || !one.interest.is_empty());
-        slot.attachments.parts.push(Attachment { partition, id, interest: interest.clone() });
+        let is_replaying = false;
+        let attachment = Attachment { partition, id, interest: interest.clone(), is_replaying };
+        slot.attachments.parts.push(attachment);
         self.joining.insert(id, reference);
         let from = slot.subscription.start_of_addition(partition);
-        // In one page: the stream has one replay in pages at most.
-        let attach = InterestChange::Attach { stream: id, interest, from, max_bytes: usize::MAX };
+        let max_bytes = page_bytes(1);
+        let attach = InterestChange::Attach { stream: id, interest, from, max_bytes };
         self.changes[usize::from(partition)].push(attach);
     }
 
@@ -268,14 +271,31 @@ impl<O: Outlet> ManagerState<O> {
     pub(super) fn on_joined(
         &mut self,
         partition: u16,
+        id: StreamId,
         reference: SlotRef,
         replay: Replay,
         now: Instant,
     ) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
+        let (next, replay) = (replay.next, Arc::new(replay));
+        let attachment = slot.attachments.parts.iter_mut().find(|one| one.id == id);
+        let is_first = attachment.as_ref().is_none_or(|one| !one.is_replaying);
         // The stream may be new in this partition: live events follow from the replay's head.
-        let step = ChangeStep::Joined { partition, replay: Arc::new(replay) };
+        let step = match is_first {
+            true => ChangeStep::Joined { partition, replay },
+            false => ChangeStep::Replayed { partition, replay },
+        };
         slot.outlet.change(&slot.subscription, step);
+        if let (Some(rest), Some(attachment)) = (next, attachment) {
+            // The partition attaches with the last page. The pages follow at once: the change is
+            // answered after them.
+            attachment.is_replaying = true;
+            let (interest, from) = (attachment.interest.clone(), StartFrom::Continue(rest));
+            let max_bytes = page_bytes(1);
+            self.joining.insert(id, reference);
+            let attach = InterestChange::Attach { stream: id, interest, from, max_bytes };
+            return self.changes[usize::from(partition)].push(attach);
+        }
         if let Some(running) = slot.changes.as_mut().and_then(|all| all.running.as_mut()) {
             running.awaited -= 1;
         }
@@ -353,7 +373,7 @@ impl<O: Outlet> ManagerState<O> {
     }
 
     pub(super) fn detach(&mut self, attachment: Attachment) {
-        let Attachment { partition, id: stream, interest } = attachment;
+        let Attachment { partition, id: stream, interest, .. } = attachment;
         self.joining.remove(&stream);
         self.changes[usize::from(partition)].push(InterestChange::Detach { stream, interest });
     }

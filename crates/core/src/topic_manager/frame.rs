@@ -70,8 +70,10 @@ pub type Frames = SmallVec<[Arc<Frame>; 1]>;
 pub enum ChangeStep {
     /// The new subscription is in force for the events to come.
     Began,
-    /// A partition has attached added topics.
+    /// A partition has attached added topics, or has more pages before it does.
     Joined { partition: u16, replay: Arc<Replay> },
+    /// The next page of the replay of an added partition.
+    Replayed { partition: u16, replay: Arc<Replay> },
     /// All partitions have, at this moment. The stream gets its new id.
     Finished { at: Instant },
 }

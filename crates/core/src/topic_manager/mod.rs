@@ -367,7 +367,7 @@ impl<O: Outlet> ManagerState<O> {
 
     fn on_attached(&mut self, partition: u16, stream: StreamId, replay: Replay, now: Instant) {
         if let Some(reference) = self.joining.remove(&stream) {
-            return self.on_joined(partition, reference, replay, now);
+            return self.on_joined(partition, stream, reference, replay, now);
         }
         let Some(reference) = self.streams.find(stream) else { return };
         let Some(slot) = self.streams.get_mut(reference) else { return };

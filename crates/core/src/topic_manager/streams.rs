@@ -132,7 +132,7 @@ impl Attachments {
         self.parts.extend(take(&mut self.whole).into_iter().map(|partition| {
             let interest = interests.remove(&partition);
             let interest = interest.unwrap_or_else(|| Arc::new(subscription.no_interest()));
-            Attachment { partition, id: stream, interest }
+            Attachment { partition, id: stream, interest, is_replaying: false }
         }));
     }
 
@@ -182,6 +182,8 @@ pub struct Attachment {
     /// The stream's id, or an own id for an attachment added by a change.
     pub id: StreamId,
     pub interest: Arc<Interest>,
+    /// Whether a page of its replay has come, and more follow.
+    pub is_replaying: bool,
 }
 
 /// The streams wanting a topic, or having a pattern set. Ended streams stay until they are more

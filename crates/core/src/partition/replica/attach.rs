@@ -269,7 +269,10 @@ impl<P> Replica<P> {
             events.extend(history.cloned());
         }
         let bound = bound_of(topics, waiting);
-        events.retain(|event| event.sequence <= bound && waiting.interest.types.wants(event));
+        let since = rest.since;
+        events.retain(|event| {
+            event.sequence <= bound && event.unix_ms >= since && waiting.interest.types.wants(event)
+        });
         events.sort_unstable_by_key(|event| event.sequence);
         let first = events.first().map(|event| event.sequence - 1);
         let next = cut(&mut events, waiting.max_bytes);
