@@ -147,7 +147,8 @@ impl Addresses {
         Some(entry.clone())
     }
 
-    fn client(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> Option<IpAddr> {
+    /// The client's address; `None` without a peer.
+    pub fn client(&self, peer: Option<SocketAddr>, headers: &HeaderMap) -> Option<IpAddr> {
         let peer = peer?.ip();
         if !self.is_trusted(peer) {
             return Some(peer);

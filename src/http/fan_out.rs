@@ -33,7 +33,7 @@ pub(crate) async fn post(
     let max_bytes = body::max_line_bytes(hub.parts().config.publish.max_payload);
     let body = body::read(&hub, &request, payload, max_bytes).await?;
     let incoming = parse_fan_out(&body)?;
-    let event = incoming.event.publisher(publisher_of(&request));
+    let event = incoming.event.publisher(publisher_of(&hub, &request));
     let report = hub.fan_out(incoming.author, event, incoming.mode).await?;
     Ok(HttpResponse::Ok().json(FanOutAnswer { success: true, report }))
 }

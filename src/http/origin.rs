@@ -39,8 +39,8 @@ pub(crate) fn refuse_other_sites(hub: &Hub, request: &HttpRequest) -> Result<(),
 
 /// The publisher of a request's events. Requests without an address, for example of tests, are one
 /// publisher.
-pub(crate) fn publisher_of(request: &HttpRequest) -> PublisherId {
-    let address = request.peer_addr().map(|peer| peer.ip());
+pub(crate) fn publisher_of(hub: &Hub, request: &HttpRequest) -> PublisherId {
+    let address = hub.parts().addresses.client(request.peer_addr(), request.headers());
     PublisherId::of_address(address.unwrap_or(Ipv4Addr::UNSPECIFIED.into()))
 }
 

@@ -85,7 +85,7 @@ pub(crate) async fn post(
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
     refuse_other_sites(&hub, &request)?;
-    let poster = Poster { hub: Hub::clone(&hub), publisher: publisher_of(&request) };
+    let poster = Poster { hub: Hub::clone(&hub), publisher: publisher_of(&hub, &request) };
     let max_payload = hub.parts().config.publish.max_payload;
     if media_type(&request)? == MediaType::JsonLines {
         let arriving = BodyLines::new(&hub, &request, payload, body::max_line_bytes(max_payload));

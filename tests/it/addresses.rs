@@ -122,6 +122,28 @@ async fn an_address_has_bytes_in_flight() {
 }
 
 #[tokio::test]
+async fn clients_behind_a_proxy_have_shares_of_remembered_ids() {
+    let server = server("[publish]\nmax_remembered_bytes = \"4KiB\"").await;
+    let publish = async |address, number: usize| {
+        let headers = [("X-Forwarded-For", address), ("Content-Type", "application/json")];
+        let event = json!({"topic": "a", "data": 1, "id": format!("{address} {number}")});
+        let body = event.to_string();
+        request(server.addr, "POST", "/events/publish", &headers, body.as_bytes()).await
+    };
+    let mut number = 0;
+    let refusal = loop {
+        let response = publish("192.0.2.1", number).await;
+        if response.status != 200 {
+            break response;
+        }
+        number += 1;
+        assert!(number < 16, "at most half of the budget");
+    };
+    refused(&refusal, 429, "too_many_ids");
+    assert_eq!(publish("192.0.2.2", 0).await.status, 200);
+}
+
+#[tokio::test]
 async fn beyond_the_limit_of_connections_health_and_metrics_are_served() {
     let launch =
         Launch { args: vec!["--no-demo".to_owned()], open_files: Some(300), ..Launch::default() };
