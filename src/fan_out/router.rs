@@ -93,9 +93,10 @@ impl RouterHost {
     async fn pull(&self, author: User, event: Event) -> Result<FanOutReport, FanOutError> {
         let kind = event.event_type.clone().unwrap_or_else(|| "message".to_owned());
         let posts = author.posts();
+        // Count before the publish: without the graph, the fan-out is refused as a whole.
+        let followers = Some(self.feeds.graph.counts(author).await?.followers);
         self.publisher.publish_to(posts.clone(), event).await?;
-        // The event is published: a failed count does not undo it.
-        let followers = self.feeds.graph.counts(author).await.ok().map(|counts| counts.followers);
+        // The event is published: an instance without an answer does not undo it.
         let users = self.instances.feed_users_everywhere(&posts, &kind).await.ok();
         let muted =
             users.as_ref().map(|users| users.values().filter(|muted| **muted).count() as u64);

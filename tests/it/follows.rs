@@ -334,6 +334,20 @@ async fn an_applications_graph_that_fails_is_told_as_such() {
     let told: Value = test::read_body_json(response).await;
     assert_eq!((&told["success"], &told["line"]), (&json!(false), &json!(1)));
     assert_eq!(told["error"]["code"], "graph_down");
+    let mut codes = Vec::new();
+    for mode in ["push", "pull", "auto"] {
+        let post = json!({ "author": "a", "data": 1, "mode": mode, "id": mode });
+        let post = test::TestRequest::post().uri("/events/fanout").set_json(post);
+        let response = test::call_service(&app, post.to_request()).await;
+        assert_eq!(response.status(), 503, "{mode}");
+        let told: Value = test::read_body_json(response).await;
+        codes.push(told["error"]["code"].clone());
+    }
+    assert_eq!(codes, ["graph_down"; 3]);
+    // Refused before the publish: the author's topic has no event.
+    let posts = test::TestRequest::get().uri("/events/topics/posts:a");
+    let told: Value = test::call_and_read_body_json(&app, posts.to_request()).await;
+    assert_eq!(told["sequence"], 0);
     // The hub stores the preferences, not the application's graph.
     hub.set_muted("a", vec!["like".to_owned()]).await.expect("they are in memory");
     assert_eq!(hub.muted("a").await.expect("they are in memory"), ["like"]);

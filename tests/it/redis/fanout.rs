@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Instances, RedisServer, Stream,
-    chaos::{ChaosProxy, Mode},
+    chaos::{ChaosProxy, Kind, Mode},
     heavy,
     redis::{Options, REDIS_DEADLINE},
     social::{
@@ -174,4 +174,29 @@ async fn a_fan_out_that_redis_dies_in_is_repeated_and_nobody_is_told_twice_or_le
                   return { #all, n }";
     let counted = redis.lines(&["EVAL", script, "0"]).await;
     assert_eq!(counted, [count.to_string(), (2 * count).to_string()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_the_link_to_the_graph_a_fan_out_is_refused_before_its_publish() {
+    let redis = RedisServer::start(Options::default()).await;
+    let proxy = ChaosProxy::start(redis.addr()).await;
+    let instances = Instances::start(&[proxy.url(), redis.url()], &[]).await;
+    follow(instances.addr(1), "bob", "ada").await;
+    let mut bob = feed(instances.addr(1), "bob").await;
+    // Only the connection of the follow graph; publishes go on.
+    proxy.set_for(Kind::Other, Mode::Cut);
+    for mode in ["push", "pull", "auto"] {
+        let post = json!({"author": "ada", "data": mode, "mode": mode});
+        let told = try_fan_out(instances.addr(0), &post).await;
+        assert_eq!((told.status, told.code().as_str()), (503, "bridge_down"), "{mode}");
+    }
+    instances.servers[0].publish(json!({"topic": "any", "data": 1})).await;
+    proxy.set_for(Kind::Other, Mode::Pass);
+    let post = json!({"author": "ada", "data": "after", "mode": "pull"});
+    until(REDIS_DEADLINE, "the graph is back, and counts", async || {
+        let told = try_fan_out(instances.addr(0), &post).await;
+        told.status == 200 && told.json()["followers"] == 1
+    })
+    .await;
+    assert_eq!(bob.take_data(1).await, ["after"]);
 }

@@ -23,7 +23,7 @@ const EVENT_DEADLINE: Duration = Duration::from_secs(10);
 const MAX_RAW_BYTES: usize = 1024 * 1024;
 
 /// Longest allowed id.
-const MAX_ID_BYTES: usize = 200;
+const MAX_ID_BYTES: usize = 256;
 
 /// Up to this size the contract promises one write per event.
 const SMALL_CHUNK_BYTES: usize = 16 * 1024;

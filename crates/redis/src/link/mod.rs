@@ -250,7 +250,9 @@ impl NodeLink {
     async fn join(&mut self) -> Result<(), LinkError> {
         // The first one alone: a refused instance must not write its settings to any partition.
         let all = self.spec.partitions.clone();
-        for partitions in [&all[..1], &all[1..]] {
+        let (first, others) = all.split_at(1.min(all.len()));
+        // The client refuses an empty pipeline, and a hub may have one partition.
+        for partitions in [first, others].into_iter().filter(|some| !some.is_empty()) {
             let mut pipeline = redis::pipe();
             for partition in partitions {
                 pipeline.add_command(self.spec.settings.join_call(*partition, 0));
