@@ -212,3 +212,27 @@ async fn ids_with_16_partitions_stay_short_and_the_event_id_of_a_retry_is_the_fi
     stream.next().await;
     assert!(stream.last_id().len() <= 256);
 }
+
+#[tokio::test]
+async fn an_addition_after_a_long_absence_is_replayed_in_pages() {
+    let server = Server::with_config("[history]\nevents = 5000").await;
+    let other = elsewhere(&server).await;
+    let mut stream = Stream::subscribe(server.addr, &format!("topics={FIRST},{other}")).await;
+    publish(&server, &other, "seen").await;
+    assert_eq!(stream.next().await.data, "seen");
+    let id = stream.last_id().to_owned();
+    drop(stream);
+    // Several pages of 256 KiB.
+    let events: Vec<Value> =
+        (0..1000).map(|number| json!({"topic": other, "data": format!("{number:0900}")})).collect();
+    let headers = [("Content-Type", "application/json")];
+    let body = Value::from(events).to_string();
+    let answer = request(server.addr, "POST", "/events/publish", &headers, body.as_bytes()).await;
+    assert_eq!(answer.status, 200);
+    let mut stream = Stream::resume(server.addr, &format!("topic={FIRST}"), &id).await;
+    assert_eq!(change(&server, &stream, json!({"add": [other]})).await.status, 200);
+    publish(&server, &other, "live").await;
+    let data = stream.take_data(1001).await;
+    let expected = (0..1000).map(|number| format!("{number:0900}"));
+    assert!(data.iter().eq(expected.chain(["live".to_owned()]).collect::<Vec<_>>().iter()));
+}

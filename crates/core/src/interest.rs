@@ -134,7 +134,9 @@ pub enum StartFrom {
     After { epoch: Epoch, sequence: u64, since: u64 },
     /// With the events published at or after this time, in milliseconds since 1970. A time in the
     /// future: live. If the partition's history does not reach back: a gap first.
-    Since { unix_ms: u64 },
+    ///
+    /// `epoch` is the one of the client's cursor: in another epoch, events since then may be lost.
+    Since { unix_ms: u64, epoch: Option<Epoch> },
     /// With the next page of a replay.
     Continue(Rest),
 }

@@ -434,12 +434,12 @@ impl ResolvedSubscription {
             Start::Live => StartFrom::Live,
             Start::Snapshot => StartFrom::Snapshot,
             Start::Earliest => StartFrom::Earliest,
-            Start::Since(unix_ms) => StartFrom::Since { unix_ms: *unix_ms },
+            Start::Since(unix_ms) => StartFrom::Since { unix_ms: *unix_ms, epoch: None },
             // The client got nothing of a partition missing in the cursor: it gets the events since
             // the cursor was given. A cursor of an earlier version has no time.
             Start::Resume(cursor) => match (cursor.positions.get(partition), cursor.unix_ms) {
                 (Some(sequence), _) => StartFrom::After { epoch: cursor.epoch, sequence, since: 0 },
-                (None, Some(unix_ms)) => StartFrom::Since { unix_ms },
+                (None, Some(unix_ms)) => StartFrom::Since { unix_ms, epoch: Some(cursor.epoch) },
                 (None, None) => StartFrom::Live,
             },
         }

@@ -223,8 +223,8 @@ impl PartitionLog {
     /// The start with a time replaced by the position before it.
     pub fn located(&self, from: StartFrom) -> StartFrom {
         match from {
-            StartFrom::Since { unix_ms } => StartFrom::After {
-                epoch: self.epoch,
+            StartFrom::Since { unix_ms, epoch } => StartFrom::After {
+                epoch: epoch.unwrap_or(self.epoch),
                 sequence: self.times.before(unix_ms),
                 since: unix_ms,
             },

@@ -119,7 +119,8 @@ impl PartitionLog {
         // This log has never given out a cursor past its head.
         let is_foreign = |of, sequence| of != epoch || sequence > head;
         let foreign = Missed { reason: MissedReason::Epoch, topics: Vec::new() };
-        let began_later = matches!(from, StartFrom::Since { unix_ms } if self.began_after(unix_ms));
+        let began_later =
+            matches!(from, StartFrom::Since { unix_ms, .. } if self.began_after(unix_ms));
         let unknown = Missed { reason: MissedReason::History, topics: Vec::new() };
         Some(match self.located(from) {
             StartFrom::Live | StartFrom::Since { .. } => return None,

@@ -292,9 +292,10 @@ impl<P> Replica<P> {
             StartFrom::After { epoch, sequence, since } => {
                 StartFrom::After { epoch: self.present_epoch(epoch), sequence, since }
             }
-            StartFrom::Since { unix_ms } => {
+            StartFrom::Since { unix_ms, epoch } => {
                 let sequence = self.log.known_before(unix_ms).unwrap_or(0);
-                StartFrom::After { epoch: self.log.epoch(), sequence, since: unix_ms }
+                let epoch = epoch.map_or(self.log.epoch(), |epoch| self.present_epoch(epoch));
+                StartFrom::After { epoch, sequence, since: unix_ms }
             }
             StartFrom::Continue(rest) => {
                 StartFrom::Continue(Rest { epoch: self.present_epoch(rest.epoch), ..rest })

@@ -104,7 +104,7 @@ impl World {
                 (rest.sequence, rest.since, client.told_evicted.remove(&partition))
             }
             StartFrom::After { sequence, .. } => (*sequence, 0, None),
-            StartFrom::Since { unix_ms } => (0, *unix_ms, None),
+            StartFrom::Since { unix_ms, .. } => (0, *unix_ms, None),
             StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => return,
         };
         let told = told.unwrap_or_default();
