@@ -289,12 +289,17 @@ impl<O: Outlet> ManagerState<O> {
         if let (Some(rest), Some(attachment)) = (next, attachment) {
             // The partition attaches with the last page. The pages follow at once: the change is
             // answered after them.
-            attachment.is_replaying = true;
             let (interest, from) = (attachment.interest.clone(), StartFrom::Continue(rest));
+            if !std::mem::replace(&mut attachment.is_replaying, true) {
+                slot.begin_replay(partition, interest.clone());
+            }
             let max_bytes = page_bytes(1);
             self.joining.insert(id, reference);
             let attach = InterestChange::Attach { stream: id, interest, from, max_bytes };
             return self.changes[usize::from(partition)].push(attach);
+        }
+        if !is_first {
+            slot.end_replay(partition);
         }
         if let Some(running) = slot.changes.as_mut().and_then(|all| all.running.as_mut()) {
             running.awaited -= 1;

@@ -101,6 +101,22 @@ impl<O: Outlet> Slot<O> {
         self.replay = Some(replay);
     }
 
+    /// Begins the pages of an added partition. Live events of it follow the last page; the queued
+    /// ones came here for other streams.
+    pub(super) fn begin_replay(&mut self, partition: u16, interest: Arc<Interest>) {
+        self.queued.retain(|frame| frame.interruption.is_some() || frame.partition != partition);
+        let part = ReplayPart { partition, interest, next: None };
+        self.replay.get_or_insert_default().parts.push(part);
+    }
+
+    /// Ends the pages of an added partition.
+    pub(super) fn end_replay(&mut self, partition: u16) {
+        if let Some(replay) = &mut self.replay {
+            replay.parts.retain(|part| part.partition != partition);
+        }
+        self.replay.take_if(|replay| replay.parts.is_empty());
+    }
+
     /// Whether a partition has answered, before the opening.
     pub(super) fn has_opening_of(&self, partition: u16) -> bool {
         let mut opening = self.replay.iter().flat_map(|replay| &replay.opening);
