@@ -72,14 +72,14 @@ impl<P> Replica<P> {
         // reconnect their own requests stay unanswered, so nothing else would confirm them.
         self.coverage.ask_anew();
         self.serial += 1;
-        let (held, is_renewing) = match take(&mut self.link) {
-            LinkState::Down => (PushBuffer::default(), false),
-            LinkState::CatchingUp(before) => (before.held, before.is_renewing),
-            LinkState::Up { unconfirmed } => (unconfirmed, false),
+        let (held, renewing) = match take(&mut self.link) {
+            LinkState::Down => (PushBuffer::default(), None),
+            LinkState::CatchingUp(before) => (before.held, before.renewing),
+            LinkState::Up { unconfirmed } => (unconfirmed, None),
         };
         let serial = self.serial;
         // The answer to the new request includes the events of all pushes dropped before.
-        let catching_up = CatchingUp { serial, held, has_dropped: false, is_renewing };
+        let catching_up = CatchingUp { serial, held, has_dropped: false, renewing };
         self.link = LinkState::CatchingUp(catching_up);
         let purpose = Purpose::CatchUp { serial };
         self.requests.push(match self.is_known {
@@ -208,8 +208,9 @@ impl<P> Replica<P> {
                 CatchingUp { held: unconfirmed, ..CatchingUp::default() }
             }
         };
-        // Several answers may show the same loss: one request is enough.
-        if !replace(&mut catching_up.is_renewing, true) {
+        // Several answers may show the same loss: one request is enough. But the epoch may have got
+        // another name before the request reached the log, which then has renewed nothing.
+        if replace(&mut catching_up.renewing, Some(head.epoch)) != Some(head.epoch) {
             let known = self.highest.max(self.log.sequence());
             let above = self.log.epoch();
             self.requests.push(LogRequest::Renew { epoch: head.epoch, above, known });
@@ -244,7 +245,7 @@ impl<P> Replica<P> {
         // The answers name sequences of the old epoch.
         self.ask_anew();
         if let LinkState::CatchingUp(catching_up) = &mut self.link {
-            catching_up.is_renewing = false;
+            catching_up.renewing = None;
             let held = catching_up.held.take().into_iter();
             let is_of_head = |event: &LogEvent| {
                 event.epoch == head.epoch || head.earlier_epochs.contains(&event.epoch)

@@ -78,8 +78,8 @@ struct CatchingUp {
     held: PushBuffer,
     /// Whether `held` overflowed and dropped pushes: then the replica catches up once more.
     has_dropped: bool,
-    /// Whether a new epoch was requested.
-    is_renewing: bool,
+    /// The epoch to be replaced by a requested new one.
+    renewing: Option<Epoch>,
 }
 
 /// A partition with its log elsewhere, for example in Redis.
