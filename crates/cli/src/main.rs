@@ -4,6 +4,7 @@
 
 mod client;
 mod demo;
+mod logging;
 mod plan;
 mod publish;
 mod serve;
@@ -76,7 +77,7 @@ fn main() -> ExitCode {
     let command = Arguments::parse().command;
     let command = command.unwrap_or(Command::Serve(serve::ServeArgs::default()));
     let level = if matches!(command, Command::Serve(_)) { "info" } else { "warn" };
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    logging::start(level);
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

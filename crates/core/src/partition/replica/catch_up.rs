@@ -210,7 +210,7 @@ impl<P> Replica<P> {
         };
         // Several answers may show the same loss: one request is enough. But the epoch may have got
         // another name before the request reached the log, which then has renewed nothing.
-        if replace(&mut catching_up.renewing, Some(head.epoch)) != Some(head.epoch) {
+        if catching_up.renewing.replace(head.epoch) != Some(head.epoch) {
             let known = self.highest.max(self.log.sequence());
             let above = self.log.epoch();
             self.requests.push(LogRequest::Renew { epoch: head.epoch, above, known });
