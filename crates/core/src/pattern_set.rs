@@ -3,7 +3,7 @@
 //! take many times the memory.
 //!
 //! The index is behind a lock. Partitions and topic managers with patterns read it once per event;
-//! a new or dropped set writes to it, in turns of [`TURN`] patterns.
+//! a new or dropped set writes to it, in turns of 64 patterns.
 
 use std::{
     collections::{HashMap, HashSet},
