@@ -27,7 +27,7 @@ mod upgrade;
 
 use actix_web::{
     Error, Resource, Route,
-    body::MessageBody,
+    body::BoxBody,
     dev::{HttpServiceFactory, ServiceRequest, ServiceResponse},
     guard,
     middleware::{Condition, Next, from_fn},
@@ -111,22 +111,27 @@ fn resource<const N: usize>(
     routes: [Route; N],
 ) -> impl HttpServiceFactory + use<N> {
     let resource = web::resource(format!("{prefix}{path}")).app_data(Data::new(hub.clone()));
+    let limiting = hub.clone();
     let is_limited = hub.parts().config.limits.requests_per_second > 0;
     let resource = routes.into_iter().fold(resource, Resource::route);
-    resource
-        .default_service(web::to(move || async { refusal::method_not_allowed(methods) }))
-        .wrap(Condition::new(is_limited, from_fn(limit_requests)))
+    resource.default_service(web::to(move || async { refusal::method_not_allowed(methods) })).wrap(
+        Condition::new(
+            is_limited,
+            from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
+                limit_requests(limiting.clone(), request, next)
+            }),
+        ),
+    )
 }
 
 /// Counts a request for its client's address.
 async fn limit_requests(
+    hub: Hub,
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let hub = request.app_data::<Data<Hub>>();
-    let counted =
-        hub.map(|hub| hub.parts().addresses.request(request.peer_addr(), request.headers()));
-    if let Some(Err(ShareInUse)) = counted {
+    next: Next<BoxBody>,
+) -> Result<ServiceResponse<BoxBody>, Error> {
+    let counted = hub.parts().addresses.request(request.peer_addr(), request.headers());
+    if counted == Err(ShareInUse) {
         let message = "too many requests of this address";
         return Err(Refusal::new(ErrorCode::RateLimited, message).into());
     }
