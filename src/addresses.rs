@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    marker::PhantomData,
     net::{IpAddr, SocketAddr},
     num::NonZeroU32,
     sync::{
@@ -51,17 +52,34 @@ pub(crate) struct Address {
     requests: Option<DefaultDirectRateLimiter>,
 }
 
-/// One connection or stream of an address. Dropping it returns the share.
+/// One connection or stream of an address, by its kind. Dropping it returns the share. One pointer:
+/// every stream has one of each.
 #[derive(Debug)]
-pub(crate) struct Share {
-    address: Arc<Address>,
-    kind: ShareKind,
+pub(crate) struct Share<K: ShareKind>(Arc<Address>, PhantomData<K>);
+
+/// The kind of a share.
+pub(crate) trait ShareKind {
+    fn count(address: &Address) -> &AtomicUsize;
 }
 
-#[derive(Debug, Clone, Copy)]
-enum ShareKind {
-    Connection,
-    Stream,
+/// An open connection.
+#[derive(Debug)]
+pub(crate) struct OfConnection;
+
+/// An open stream.
+#[derive(Debug)]
+pub(crate) struct OfStream;
+
+impl ShareKind for OfConnection {
+    fn count(address: &Address) -> &AtomicUsize {
+        &address.connections
+    }
+}
+
+impl ShareKind for OfStream {
+    fn count(address: &Address) -> &AtomicUsize {
+        &address.streams
+    }
 }
 
 /// The address has its whole share in use.
@@ -75,9 +93,12 @@ impl Addresses {
     }
 
     /// Takes a connection's share. A trusted proxy and loopback have none.
-    pub fn connect(&self, peer: Option<SocketAddr>) -> Result<Option<Share>, ShareInUse> {
+    pub fn connect(
+        &self,
+        peer: Option<SocketAddr>,
+    ) -> Result<Option<Share<OfConnection>>, ShareInUse> {
         let peer = peer.map(|peer| peer.ip()).filter(|peer| !self.is_trusted(*peer));
-        self.share(peer, ShareKind::Connection, self.limits.connections)
+        self.share(peer, self.limits.connections)
     }
 
     /// Takes a stream's share.
@@ -85,8 +106,8 @@ impl Addresses {
         &self,
         peer: Option<SocketAddr>,
         headers: &HeaderMap,
-    ) -> Result<Option<Share>, ShareInUse> {
-        self.share(self.client(peer, headers), ShareKind::Stream, self.limits.streams)
+    ) -> Result<Option<Share<OfStream>>, ShareInUse> {
+        self.share(self.client(peer, headers), self.limits.streams)
     }
 
     /// Counts a request.
@@ -110,16 +131,15 @@ impl Addresses {
         Some((self.address(client)?, max_bytes))
     }
 
-    fn share(
+    fn share<K: ShareKind>(
         &self,
         client: Option<IpAddr>,
-        kind: ShareKind,
         max_count: usize,
-    ) -> Result<Option<Share>, ShareInUse> {
+    ) -> Result<Option<Share<K>>, ShareInUse> {
         let client = client.filter(|_| max_count > 0);
         let Some(address) = client.and_then(|client| self.address(client)) else { return Ok(None) };
-        let share = Share { address, kind };
-        let before = share.count().fetch_add(1, Ordering::Relaxed);
+        let before = K::count(&address).fetch_add(1, Ordering::Relaxed);
+        let share = Share(address, PhantomData);
         // Dropping the share returns it.
         if before >= max_count { Err(ShareInUse) } else { Ok(Some(share)) }
     }
@@ -178,18 +198,9 @@ impl Address {
     }
 }
 
-impl Share {
-    fn count(&self) -> &AtomicUsize {
-        match self.kind {
-            ShareKind::Connection => &self.address.connections,
-            ShareKind::Stream => &self.address.streams,
-        }
-    }
-}
-
-impl Drop for Share {
+impl<K: ShareKind> Drop for Share<K> {
     fn drop(&mut self) {
-        self.count().fetch_sub(1, Ordering::Relaxed);
+        K::count(&self.0).fetch_sub(1, Ordering::Relaxed);
     }
 }
 

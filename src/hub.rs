@@ -40,7 +40,7 @@ use crate::{
         connection::{Connection, ConnectionHost, NewStream, PipeReader, StreamHold, Worker},
         topic_manager::{Drain, ManagerHost, TopicManager},
     },
-    addresses::{Addresses, Share},
+    addresses::{Addresses, OfStream, Share},
     config::Config,
     error::StartError,
     fan_out::FanOutRouter,
@@ -233,7 +233,7 @@ impl Hub {
     pub(crate) fn spawn_stream(
         &self,
         subscription: Subscription,
-        share: Option<Share>,
+        share: Option<Share<OfStream>>,
     ) -> Result<PipeReader, SubscribeError> {
         self.create_stream(subscription, share).map(NewStream::spawn)
     }
@@ -245,7 +245,7 @@ impl Hub {
     pub(crate) fn create_stream(
         &self,
         subscription: Subscription,
-        share: Option<Share>,
+        share: Option<Share<OfStream>>,
     ) -> Result<NewStream, SubscribeError> {
         let parts = self.parts();
         let limits = parts.config.hub.stream_limits();
@@ -272,7 +272,10 @@ impl HubParts {
     }
 
     /// Takes a stream's share of the client's address.
-    pub fn stream_share(&self, head: &RequestHead) -> Result<Option<Share>, SubscribeError> {
+    pub fn stream_share(
+        &self,
+        head: &RequestHead,
+    ) -> Result<Option<Share<OfStream>>, SubscribeError> {
         let share = self.addresses.open_stream(head.peer_addr, &head.headers);
         share.map_err(|_| SubscribeError::TooManyStreams)
     }
@@ -284,7 +287,7 @@ impl HubParts {
     fn create(
         &self,
         resolved: ResolvedSubscription,
-        share: Option<Share>,
+        share: Option<Share<OfStream>>,
     ) -> Result<NewStream, SubscribeError> {
         // Take the token before the check: the count then includes this stream, so workers opening
         // streams at the same time cannot pass the limit together.

@@ -13,7 +13,7 @@ use crate::{
         connection::{NewStream, PipeReader},
         topic_manager::{ExpectFeed, ForgetFeed, TopicManager},
     },
-    addresses::Share,
+    addresses::{OfStream, Share},
 };
 
 impl Hub {
@@ -22,7 +22,7 @@ impl Hub {
         &self,
         user: User,
         options: StreamOptions,
-        share: Option<Share>,
+        share: Option<Share<OfStream>>,
     ) -> Result<PipeReader, SubscribeError> {
         self.create_feed(user, options, share).await.map(NewStream::spawn)
     }
@@ -32,7 +32,7 @@ impl Hub {
         &self,
         user: User,
         options: StreamOptions,
-        share: Option<Share>,
+        share: Option<Share<OfStream>>,
     ) -> Result<NewStream, SubscribeError> {
         let parts = self.parts();
         parts.check_open()?;

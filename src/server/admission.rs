@@ -11,7 +11,7 @@ use fanfare_core::error::ErrorCode;
 use tokio::net::TcpStream;
 
 use crate::{
-    addresses::Share,
+    addresses::{OfConnection, Share},
     http::refusal::{Refusal, retry_after_seconds},
     hub::Hub,
 };
@@ -33,7 +33,7 @@ pub(super) struct Connections {
 #[derive(Debug)]
 pub(super) struct Admitted {
     connections: Arc<Connections>,
-    _share: Option<Share>,
+    _share: Option<Share<OfConnection>>,
 }
 
 /// The decision about a new connection.

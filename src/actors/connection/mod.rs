@@ -41,7 +41,7 @@ use super::{
     topic_manager::{CloseStream, OpenStream, TopicManager},
 };
 use crate::{
-    addresses::Share,
+    addresses::{OfStream, Share},
     ids::Ids,
     metrics::{Metrics, WorkerMetrics},
 };
@@ -92,11 +92,11 @@ pub(crate) struct Connection {
 pub(crate) struct StreamHold {
     _body: TaskTrackerToken,
     /// The stream's share of its client's address.
-    _share: Option<Share>,
+    _share: Option<Share<OfStream>>,
 }
 
 impl StreamHold {
-    pub fn new(body: TaskTrackerToken, share: Option<Share>) -> Self {
+    pub fn new(body: TaskTrackerToken, share: Option<Share<OfStream>>) -> Self {
         Self { _body: body, _share: share }
     }
 }
