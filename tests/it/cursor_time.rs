@@ -10,7 +10,7 @@ use crate::support::{
     http::{Response, get, request},
 };
 
-/// A pair of topics in different partitions, and one in the partition of the first.
+/// The topic named in the streams' URLs; [`elsewhere`] finds one of another partition.
 const FIRST: &str = "a";
 
 async fn server() -> Server {
