@@ -23,6 +23,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 /// Shorter heartbeats and timeouts cost much and detect nothing more.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Long enough for any purpose, and far from overflow when added to a time.
 const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A cursor has a position for every partition, and must stay a short line.
@@ -101,7 +102,14 @@ impl Findings {
     }
 
     fn cors(&mut self, cors: &Cors) {
-        for origin in &cors.origins {
+        self.time("cors.max_age", cors.max_age, Duration::ZERO..=DAY);
+        let (is_any, is_alone) = (cors.is_any(), cors.origins.len() == 1);
+        let message = "must have \"*\" as its only entry".to_owned();
+        self.rule(!is_any || is_alone, &["cors.origins"], message);
+        let message =
+            "must be false with the origin \"*\": browsers refuse both together".to_owned();
+        self.rule(!is_any || !cors.credentials, &["cors.credentials"], message);
+        for origin in cors.origins.iter().filter(|origin| *origin != "*") {
             let host = origin.split_once("://").map(|(_, host)| host);
             let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
             let message = format!("must list origins like \"https://app.example\", got {origin:?}");

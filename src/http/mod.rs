@@ -3,6 +3,7 @@
 
 mod array_answer;
 mod body;
+pub(crate) mod cors;
 mod cursor;
 mod embed;
 mod fan_out;
@@ -114,14 +115,16 @@ fn resource<const N: usize>(
     let limiting = hub.clone();
     let is_limited = hub.parts().config.limits.requests_per_second > 0;
     let resource = routes.into_iter().fold(resource, Resource::route);
-    resource.default_service(web::to(move || async { refusal::method_not_allowed(methods) })).wrap(
-        Condition::new(
+    let cors = &hub.parts().config.cors;
+    resource
+        .default_service(web::to(move || async { refusal::method_not_allowed(methods) }))
+        .wrap(Condition::new(
             is_limited,
             from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
                 limit_requests(limiting.clone(), request, next)
             }),
-        ),
-    )
+        ))
+        .wrap(Condition::new(!cors.origins.is_empty(), cors::middleware(cors)))
 }
 
 /// Counts a request for its client's address.

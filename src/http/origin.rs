@@ -24,8 +24,8 @@ pub(crate) fn refuse_other_sites(hub: &Hub, request: &HttpRequest) -> Result<(),
     let is_admitted = match origins.peek() {
         Some(_) => origins.all(|origin| {
             let origin = origin.to_str().unwrap_or_default();
-            let configured = &hub.parts().config.cors.origins;
-            is_own(head, origin) || configured.iter().any(|allowed| allowed == origin)
+            let configured = &hub.parts().config.cors;
+            is_own(head, origin) || configured.is_any() || configured.names(origin)
         }),
         None => head.headers.get("sec-fetch-site").is_none_or(|site| site != "cross-site"),
     };

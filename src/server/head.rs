@@ -14,7 +14,7 @@ pub(super) fn request_timeout() -> String {
     )
 }
 
-/// The head of every stream, the same as the framework's. Only the date changes.
+/// The head of every stream, the same as the framework's. Only the date and the CORS lines change.
 pub(super) struct StreamHead {
     /// The lines before the date.
     text: String,
@@ -32,8 +32,9 @@ impl StreamHead {
         Self { text }
     }
 
-    pub fn now(&self) -> Bytes {
-        Bytes::from(format!("{}date: {}\r\n\r\n", self.text, date()))
+    /// The head with the present date and further whole lines.
+    pub fn with(&self, lines: &str) -> Bytes {
+        Bytes::from(format!("{}{lines}date: {}\r\n\r\n", self.text, date()))
     }
 }
 

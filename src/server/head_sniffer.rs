@@ -255,7 +255,8 @@ impl SnifferShared {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "small writes may be delayed");
         }
-        SniffedConnection::Stream(RawStream::new(socket, stream, self.stream_head.now()))
+        let stream_head = self.stream_head.with(&self.routes.cors_lines(&head));
+        SniffedConnection::Stream(RawStream::new(socket, stream, stream_head))
     }
 
     /// Peeks at the client's first bytes. A partial head gets [`REST_TIMEOUT`] for its rest, then

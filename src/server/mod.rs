@@ -47,7 +47,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// socket if:
 ///
 /// - it is the first request on its connection,
-/// - it is a plain `GET`: HTTP/1.1, no body, no `Origin`, a head of less than 8 KiB,
+/// - it is a plain `GET`: HTTP/1.1, no body, a head of less than 8 KiB, no `Origin` unless
+///   `[cors]` is configured,
 /// - and the hub accepts it.
 ///
 /// Every other request goes to the application, untouched. So the application needs a route for

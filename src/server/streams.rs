@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use actix_web::dev::RequestHead;
+use actix_web::{dev::RequestHead, http::header::ORIGIN};
 
 use super::Hosts;
 use crate::{Hub, Subscription, http, transport::NewStream};
@@ -43,6 +43,11 @@ impl Routes {
         self.routes.iter().any(|route| route.path == path)
     }
 
+    /// The CORS lines for a stream's head.
+    pub fn cors_lines(&self, head: &RequestHead) -> String {
+        http::cors::raw_lines(&self.hub.parts().config.cors, head)
+    }
+
     /// The time limit for a client without progress.
     pub fn write_timeout(&self) -> Duration {
         self.hub.parts().config.stream.write_timeout
@@ -52,6 +57,11 @@ impl Routes {
     /// refusal: its endpoint writes the same error.
     pub async fn open(&self, head: &RequestHead) -> Option<NewStream> {
         if self.hosts.as_ref().is_some_and(|hosts| !hosts.answers(head)) {
+            return None;
+        }
+        // Without `[cors]`, the application's own CORS rules decide.
+        let is_cross_origin = head.headers.contains_key(ORIGIN);
+        if is_cross_origin && self.hub.parts().config.cors.origins.is_empty() {
             return None;
         }
         // Over the rate of its address, the application refuses the request.

@@ -10,6 +10,7 @@ mod bench;
 mod browsers;
 mod command_line;
 mod cost;
+mod cross_origin;
 mod cursor_time;
 mod delivery;
 mod embedding;

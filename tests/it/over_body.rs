@@ -2,6 +2,8 @@
 
 #[path = "bad_input.rs"]
 mod bad_input;
+#[path = "cross_origin.rs"]
+mod cross_origin;
 #[path = "delivery.rs"]
 mod delivery;
 #[path = "resume.rs"]

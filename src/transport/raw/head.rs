@@ -77,8 +77,8 @@ fn plain_headers(parsed: &[httparse::Header<'_>]) -> Option<HeaderMap> {
             // A body: the framework reads it, or refuses the request.
             header::CONTENT_LENGTH | header::TRANSFER_ENCODING => return None,
             header::EXPECT | header::UPGRADE => return None,
-            // A cross-origin request: the application's CORS rules decide.
-            header::ORIGIN => return None,
+            // Two origins: a refusal must name both.
+            header::ORIGIN if headers.contains_key(header::ORIGIN) => return None,
             header::CONNECTION if !is_plain_connection(&value) => return None,
             _ => headers.append(name, value),
         }
@@ -109,7 +109,8 @@ mod tests {
         ));
         assert!(is_plain(
             "GET /s?topic=a HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\nAccept: \
-             text/event-stream\r\nCookie: a=b\r\nCookie: c=d\r\nLast-Event-ID: x\r\n\r\n"
+             text/event-stream\r\nOrigin: http://b\r\nCookie: a=b\r\nCookie: c=d\r\nLast-Event-ID: \
+             x\r\n\r\n"
         ));
         let Sniffed::Plain(head) =
             look(b"GET /s?a=1 HTTP/1.1\r\nHost: a\r\nX: 1\r\nX: 2\r\n\r\n", |_| true)
@@ -152,7 +153,7 @@ mod tests {
             "GET /s HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n",
             "GET /s HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\n\r\n",
             "GET /s HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, x\r\n\r\n",
-            "GET /s HTTP/1.1\r\nHost: a\r\nOrigin: http://b\r\n\r\n",
+            "GET /s HTTP/1.1\r\nHost: a\r\nOrigin: http://b\r\nOrigin: http://b\r\n\r\n",
             "GET /s HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n",
             "GET /s HTTP/1.1\r\nHost: a\r\nX : 1\r\n\r\n",
             "GET /s HTTP/1.1\r\nHost: a\r\nX: \u{7f}\r\n\r\n",

@@ -51,6 +51,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "http",
         &[
             "addresses",
+            "config",
             "fan_out",
             "hub",
             "instances",
