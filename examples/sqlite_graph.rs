@@ -200,7 +200,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::new(graph.clone()))
-            .configure(hub.routes("/events"))
+            .configure(hub.routes("/events").all())
             .route("/most-followed", web::get().to(most_followed))
     });
     println!("listening on http://127.0.0.1:8083/");

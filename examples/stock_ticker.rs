@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hub = Hub::start(config)?;
     actix_web::rt::spawn(publish(hub.clone()));
 
-    let server = HttpServer::new(move || App::new().configure(hub.clone().routes("/events")));
+    let server = HttpServer::new(move || App::new().configure(hub.routes("/events").streams()));
     println!("curl -N 'http://127.0.0.1:8081/events/stream?topic=ticker&snapshot=true'");
     Ok(server.h1_allow_half_closed(false).bind("127.0.0.1:8081")?.run().await?)
 }

@@ -1,7 +1,7 @@
 //! A Server-Sent Events hub for very many connections, inside any actix-web application.
 //!
 //! [`Hub`] is the runtime: publish events with it, and open streams in handlers with
-//! [`Hub::stream`] and [`Hub::feed`], or mount all endpoints with [`Hub::routes`].
+//! [`Hub::stream`] and [`Hub::feed`], or mount the hub's own endpoints with [`Hub::routes`].
 //!
 //! ```text
 //! publisher ─ Hub::publish ─▶ Partition (1 of 16)        sequence, history, idempotency
@@ -27,11 +27,9 @@
 //! #[actix_web::main]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     let hub = Hub::start(Config::default())?;
-//!     let app_hub = hub.clone();
+//!     let data = web::Data::new(hub.clone());
 //!     let server = HttpServer::new(move || {
-//!         App::new()
-//!             .configure(app_hub.routes("/events"))
-//!             .route("/me", web::get().to(my_stream))
+//!         App::new().app_data(data.clone()).route("/me", web::get().to(my_stream))
 //!     });
 //!     let server = server.on_connect(hub.on_connect()).h1_allow_half_closed(false);
 //!     let server = server.bind("127.0.0.1:8080")?.run();
@@ -83,5 +81,6 @@ pub use fanfare_core::{
     subscription::Subscription,
     topic::{Topic, TopicError},
 };
+pub use http::{Mount, Routes};
 pub use hub::{Hub, HubBuilder};
 pub use server::{Hosts, Server};

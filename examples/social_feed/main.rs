@@ -176,7 +176,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = HttpServer::new(move || {
         App::new()
             .app_data(network.clone())
-            .configure(routes.routes("/events"))
+            .configure(routes.routes("/events").all())
             .route("/", web::get().to(page))
             .route("/api/home/{user}", web::get().to(home))
             .route("/api/posts", web::post().to(post))

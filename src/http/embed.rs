@@ -3,35 +3,19 @@
 
 use std::any::Any;
 
-use actix_web::{HttpRequest, HttpResponse, ResponseError, dev::Extensions, web::ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse, ResponseError, dev::Extensions};
 use fanfare_core::subscription::Subscription;
 
-use super::{feed, operations, routes, stream, streams};
+use super::{Routes, feed, routes, stream};
 use crate::{hub::Hub, transport};
 
 impl Hub {
-    /// All endpoints under a prefix, for [`actix_web::App::configure`]: [`Self::stream_routes`] and
-    /// [`Self::operation_routes`].
-    ///
-    /// The endpoints check no login: anybody with access to the paths may publish, and read any
-    /// topic or feed. Put the application's own login in front of private paths.
-    pub fn routes(&self, prefix: &str) -> impl FnOnce(&mut ServiceConfig) + use<> {
-        routes(self.clone(), prefix.to_owned())
-    }
-
-    /// The endpoints for clients and publishers under a prefix: `/stream`, `/publish`,
-    /// `/streams/{clientId}/topics`, `/topics/{topic}`, `/fanout`, `/feed`, followers and
-    /// preferences. They check no login.
-    pub fn stream_routes(&self, prefix: &str) -> impl FnOnce(&mut ServiceConfig) + use<> {
-        let (hub, prefix) = (self.clone(), prefix.to_owned());
-        move |config| streams(config, &hub, &prefix)
-    }
-
-    /// The endpoints for operators under a prefix: `/health/live`, `/health/ready`, `/stats` and
-    /// `/metrics`. They check no login.
-    pub fn operation_routes(&self, prefix: &str) -> impl FnOnce(&mut ServiceConfig) + use<> {
-        let (hub, prefix) = (self.clone(), prefix.to_owned());
-        move |config| operations(config, &hub, &prefix)
+    /// The endpoints under a prefix, for [`actix_web::App::configure`]. Only the named groups are
+    /// mounted: `hub.routes("/events")` mounts none, `hub.routes("/events").streams()` those of
+    /// subscribers; see [`Routes`]. It also registers the hub: handlers of the application take
+    /// it as [`web::Data<Hub>`](actix_web::web::Data).
+    pub fn routes(&self, prefix: &str) -> Routes {
+        routes::of(self.clone(), prefix)
     }
 
     /// Opens a stream as the response to a request. The subscription names the topics. Options not

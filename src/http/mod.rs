@@ -1,4 +1,4 @@
-//! The HTTP surface: all routes in one list, and one file per endpoint. It uses the hub's methods
+//! The HTTP surface: all routes in one list, grouped for applications, and one file per endpoint. It uses the hub's methods
 //! only, and no actor.
 
 mod array_answer;
@@ -20,6 +20,8 @@ mod origin;
 mod preferences;
 mod publish;
 pub(crate) mod refusal;
+mod registered;
+mod routes;
 mod stats;
 pub(crate) mod stream;
 mod stream_topics;
@@ -36,21 +38,13 @@ use actix_web::{
 };
 use fanfare_core::error::ErrorCode;
 
+pub use self::routes::{Mount, Routes};
+
 use self::refusal::Refusal;
 
 use crate::{addresses::ShareInUse, hub::Hub};
 
-/// All endpoints of a hub under a prefix.
-fn routes(hub: Hub, prefix: String) -> impl FnOnce(&mut ServiceConfig) {
-    move |config| {
-        let prefix = prefix.trim_end_matches('/');
-        streams(config, &hub, prefix);
-        operations(config, &hub, prefix);
-        config.app_data(Data::new(hub));
-    }
-}
-
-/// The endpoints of streams, publishing, fan-outs and the status of topics.
+/// The endpoints of subscribers.
 fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     let topic = web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(topics::get);
     let stream =
@@ -65,14 +59,15 @@ fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
             [web::post().to(stream_topics::post)],
         ))
         .service(resource(hub, prefix, "/cursor", &["GET"], [web::get().to(cursor::get)]))
-        .service(resource(hub, prefix, "/topics/{topic}", &["GET", "HEAD"], [topic]))
-        .service(resource(hub, prefix, "/fanout", &["POST"], [web::post().to(fan_out::post)]))
-        .service(resource(hub, prefix, "/feed", &["GET"], [web::get().to(feed::get)]))
-        .service(resource(hub, prefix, "/publish", &["POST"], [web::post().to(publish::post)]));
-    follows(config, hub, prefix);
+        .service(resource(hub, prefix, "/topics/{topic}", &["GET", "HEAD"], [topic]));
 }
 
-/// The endpoints of followers and preferences.
+/// The endpoints of publishers.
+fn publishing(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
+    config.service(resource(hub, prefix, "/publish", &["POST"], [web::post().to(publish::post)]));
+}
+
+/// The endpoints of followers, preferences, feeds and fan-outs.
 fn follows(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     let get = || web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
     let edge = [web::put().to(follows::put), web::delete().to(follows::delete)];
@@ -86,7 +81,9 @@ fn follows(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
         .service(resource(hub, prefix, "/follows/{follower}/{author}", &["PUT", "DELETE"], edge))
         .service(resource(hub, prefix, "/followers/{author}", reads, [followers]))
         .service(resource(hub, prefix, "/following/{user}", reads, [following]))
-        .service(resource(hub, prefix, "/preferences/{user}", changes, preferences));
+        .service(resource(hub, prefix, "/preferences/{user}", changes, preferences))
+        .service(resource(hub, prefix, "/fanout", &["POST"], [web::post().to(fan_out::post)]))
+        .service(resource(hub, prefix, "/feed", &["GET"], [web::get().to(feed::get)]));
 }
 
 /// The endpoints of health, statistics and metrics.

@@ -65,7 +65,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// async fn main() -> Result<(), Box<dyn std::error::Error>> {
 ///     let hub = Hub::start(Config::default())?;
 ///     let routes = hub.clone();
-///     let server = Server::new(&hub, move || App::new().configure(routes.routes("/events")));
+///     let server = Server::new(&hub, move || App::new().configure(routes.routes("/events").streams()));
 ///     server.streams_at("/events/stream").bind("127.0.0.1:8080")?.run()?.await?;
 ///     Ok(())
 /// }

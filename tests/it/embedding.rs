@@ -12,7 +12,7 @@ use actix_web::{
     dev::{ServerHandle, ServiceResponse},
     test, web,
 };
-use fanfare::{Config, Event, Hub, PublishError, Subscription};
+use fanfare::{Config, Event, Hub, PublishError, Routes, Subscription};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -77,7 +77,7 @@ async fn my_stream(
 #[actix_web::test]
 async fn all_endpoints_are_under_the_prefix() {
     let hub = hub();
-    let app = test::init_service(App::new().configure(hub.routes("/live/events"))).await;
+    let app = test::init_service(App::new().configure(hub.routes("/live/events").all())).await;
     let call = async |path: &str| {
         let request = test::TestRequest::get().uri(path).to_request();
         test::call_service(&app, request).await
@@ -100,6 +100,54 @@ async fn all_endpoints_are_under_the_prefix() {
     assert_eq!(hub.connections(), 1);
     drop(stream);
     until(DEADLINE, "the stream is forgotten", async || hub.connections() == 0).await;
+}
+
+#[actix_web::test]
+async fn only_the_named_groups_are_mounted() {
+    let paths = ["stream", "publish", "feed", "stats"];
+    let mounted = async |routes: Routes| {
+        let app = test::init_service(App::new().configure(routes)).await;
+        let mut mounted = Vec::new();
+        for path in paths {
+            let request = test::TestRequest::get().uri(&format!("/events/{path}")).to_request();
+            mounted.push(test::call_service(&app, request).await.status() != 404);
+        }
+        mounted
+    };
+    let (hub, at) = (hub(), "/events");
+    assert_eq!(mounted(hub.routes(at)).await, [false; 4]);
+    assert_eq!(mounted(hub.routes(at).streams()).await, [true, false, false, false]);
+    assert_eq!(mounted(hub.routes(at).publishing()).await, [false, true, false, false]);
+    assert_eq!(mounted(hub.routes(at).follows()).await, [false, false, true, false]);
+    assert_eq!(mounted(hub.routes(at).operations()).await, [false, false, false, true]);
+    assert_eq!(
+        mounted(hub.routes(at).operations().streams().streams()).await,
+        [true, false, false, true]
+    );
+    assert_eq!(mounted(hub.routes(at).all()).await, [true; 4]);
+    // Nothing is left over from routes never mounted.
+    drop(hub.routes(at).all());
+    assert_eq!(mounted(hub.routes(at)).await, [false; 4]);
+}
+
+async fn ready(hub: Hub) -> String {
+    hub.is_ready().to_string()
+}
+
+#[actix_web::test]
+async fn a_handler_without_a_registered_hub_tells_the_remedy() {
+    let request = || test::TestRequest::get().uri("/ready").to_request();
+    let app = App::new().route("/ready", web::get().to(ready));
+    let refused = test::call_service(&test::init_service(app).await, request()).await;
+    assert_eq!(refused.status(), 500);
+    let refused: serde_json::Value = test::read_body_json(refused).await;
+    assert_eq!(refused["error"]["code"], "hub_not_registered");
+    let advice = refused["error"]["message"].as_str().expect("a message");
+    assert!(advice.contains(".app_data(web::Data::new(hub.clone()))"), "{advice}");
+
+    let app = App::new().configure(hub().routes("")).route("/ready", web::get().to(ready));
+    let answer = test::call_and_read_body(&test::init_service(app).await, request()).await;
+    assert_eq!(answer, "true");
 }
 
 #[actix_web::test]
@@ -148,7 +196,7 @@ async fn a_bad_subscription_of_an_own_handler_is_answered_400() {
 #[actix_web::test]
 async fn events_are_built_and_refused_in_code() {
     let hub = hub();
-    let app = test::init_service(App::new().configure(hub.routes(""))).await;
+    let app = test::init_service(App::new().configure(hub.routes("").streams())).await;
     let request = test::TestRequest::get().uri("/stream?topic=a").to_request();
     let mut stream = Body::of(test::call_service(&app, request).await);
     stream.until_contains("event: connected").await;
@@ -175,7 +223,9 @@ async fn events_are_built_and_refused_in_code() {
 #[actix_web::test]
 async fn several_hubs_in_one_application_know_nothing_of_each_other() {
     let (first, second) = (hub(), hub());
-    let app = App::new().configure(first.routes("/one")).configure(second.routes("/two"));
+    let app = App::new()
+        .configure(first.routes("/one").streams())
+        .configure(second.routes("/two").streams());
     let app = test::init_service(app).await;
     let open = async |path: &str| {
         let request = test::TestRequest::get().uri(path).to_request();
@@ -199,7 +249,7 @@ async fn several_hubs_in_one_application_know_nothing_of_each_other() {
 #[actix_web::test]
 async fn a_drained_hub_ends_streams_and_takes_nothing() {
     let hub = hub();
-    let app = test::init_service(App::new().configure(hub.routes("/events"))).await;
+    let app = test::init_service(App::new().configure(hub.routes("/events").all())).await;
     let call = async |path: &str| {
         test::call_service(&app, test::TestRequest::get().uri(path).to_request()).await
     };
@@ -283,7 +333,9 @@ async fn it_works_under_tokio_with_many_workers() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let addr = listener.local_addr().expect("bound");
     let app_hub = hub.clone();
-    let server = HttpServer::new(move || App::new().configure(app_hub.routes("/events")));
+    let server = HttpServer::new(move || {
+        App::new().configure(app_hub.routes("/events").streams().publishing())
+    });
     let server = server.workers(4).disable_signals().h1_allow_half_closed(false);
     let server = server.listen(listener).expect("a listening socket").run();
     let handle = server.handle();

@@ -318,7 +318,7 @@ impl FollowGraph for Broken {
 #[actix_web::test]
 async fn an_applications_graph_that_fails_is_told_as_such() {
     let hub = Hub::builder(Config::default()).follow_graph(Broken).start().expect("it starts");
-    let app = test::init_service(App::new().configure(hub.routes("/events"))).await;
+    let app = test::init_service(App::new().configure(hub.routes("/events").all())).await;
     let put = || test::TestRequest::put().uri("/events/follows/a/b");
     let get = || test::TestRequest::get().uri("/events/followers/a");
     for request in [put(), get()] {

@@ -38,7 +38,7 @@ impl Application {
         let app_hub = hub.clone();
         let server = fanfare::Server::new(&hub, move || {
             App::new()
-                .configure(app_hub.routes("/events"))
+                .configure(app_hub.routes("/events").all())
                 .app_data(Data::new(app_hub.clone()))
                 .route("/", web::get().to(async || "a page"))
                 .route("/me", web::get().to(my_stream))

@@ -87,7 +87,7 @@ async fn sigterm_under_load_delivers_what_was_answered_tells_every_stream_and_ex
 async fn a_draining_hub_refuses_new_streams_and_publishes_and_says_that_it_is_not_ready() {
     let hub = Hub::start(Config::default()).expect("the defaults are valid");
     let routes = hub.clone();
-    let server = HttpServer::new(move || App::new().configure(routes.routes("")))
+    let server = HttpServer::new(move || App::new().configure(routes.routes("").all()))
         .workers(1)
         .disable_signals()
         .bind("127.0.0.1:0")

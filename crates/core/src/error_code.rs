@@ -43,6 +43,7 @@ error_codes! {
     CrossSite "cross_site" 403,
     Draining "draining" 503,
     GraphDown "graph_down" 503,
+    HubNotRegistered "hub_not_registered" 500,
     Internal "internal" 500,
     MethodNotAllowed "method_not_allowed" 405,
     NotFound "not_found" 404,
