@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
-    Config, ConfigProblems, Problem,
+    Config, ConfigProblems, EffectiveValue, Problem, effective,
     layers::{self, Leaf, Sources},
     problems::shown,
     tree::{self, Key, KeySegment, LIST},
@@ -33,6 +33,16 @@ impl Config {
     /// All problems of all layers at once. If the file is unreadable, ranges are not checked: the
     /// file's values are unknown.
     pub fn load(sources: &Sources<'_>) -> Result<Self, ConfigProblems> {
+        Self::load_with_places(sources).map(|(config, _)| config)
+    }
+
+    /// [`Config::load`], and every value with its place, to show to an operator.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with_places(
+        sources: &Sources<'_>,
+    ) -> Result<(Self, Vec<EffectiveValue>), ConfigProblems> {
         let (leaves, without_file) = layers::read(sources);
         let mut merge = Merge::over(defaults());
         merge.lacks_file = without_file.is_some();
@@ -159,7 +169,7 @@ impl Merge {
         }
     }
 
-    fn finish(mut self) -> Result<Config, ConfigProblems> {
+    fn finish(mut self) -> Result<(Config, Vec<EffectiveValue>), ConfigProblems> {
         let config = Config::deserialize(self.tree.clone());
         match &config {
             Ok(config) => {
@@ -175,7 +185,10 @@ impl Merge {
             }),
         }
         match config {
-            Ok(config) if self.problems.is_empty() => Ok(config),
+            Ok(config) if self.problems.is_empty() => {
+                let place_of = |key: &str| self.places.get(key).map(|(_, place)| place.clone());
+                Ok((config, effective::values(&self.tree, place_of)))
+            }
             _ => Err(ConfigProblems(self.problems)),
         }
     }

@@ -5,6 +5,7 @@
 
 mod cors;
 mod delivery;
+mod effective;
 mod fanout;
 mod history;
 mod hub;
@@ -26,6 +27,7 @@ mod validate;
 
 pub use cors::Cors;
 pub use delivery::Delivery;
+pub use effective::EffectiveValue;
 pub use fanfare_core::policy::{Conflate, Flush, Rate, SlowConsumer};
 pub use fanout::FanOut;
 pub use history::History;

@@ -105,6 +105,67 @@ fn bad_usage_is_2() {
     }
 }
 
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("UTF-8")
+}
+
+#[test]
+fn check_prints_the_sources_the_values_and_a_policy() {
+    let config = "[stream]\nheartbeat = \"20s\"\n[redis]\nurl = \"redis://me:hunter2@host\"\n\
+                  [[topics]]\npattern = \"a:*\"\nconflate = \"latest\"";
+    let file = temporary_file("toml", config);
+    let name = file.display().to_string();
+    let environment = [("FANFARE__HUB__THREADS", "2")];
+    let args = ["--check", "--print", "--topic", "a:b", "--config", &name, "--listen", ":7777"];
+    let output = fanfare(&args, &environment);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let printed = stdout(&output);
+    for (value, place) in [
+        ("heartbeat = \"20s\"", name.as_str()),
+        ("threads = \"2\"", "FANFARE__HUB__THREADS"),
+        ("listen = \"127.0.0.1:7777\"", "--listen"),
+        ("drain = \"5s\"", "default"),
+        ("conflate = \"latest\"", &name),
+    ] {
+        let line = printed.lines().find(|line| line.starts_with(value));
+        assert!(
+            line.is_some_and(|line| line.ends_with(&format!("# {place}"))),
+            "{value}: {printed}"
+        );
+    }
+    assert!(printed.starts_with(&format!("# read {name}\n")), "{printed}");
+    assert!(printed.contains("# read the environment: FANFARE__HUB__THREADS\n"), "{printed}");
+    assert!(printed.contains("# the policy of a:b, from topics[0], pattern \"a:*\""), "{printed}");
+    assert!(!printed.contains("hunter2"), "{printed}");
+
+    // The printed values are a configuration with the same meaning.
+    let again = temporary_file("toml", &printed.replace("the configuration is valid", ""));
+    let output = fanfare(&["--check", "--config", &again.display().to_string()], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    for args in [&["--print"][..], &["--topic", "a"], &["--check", "--topic", "a::b"]] {
+        assert_eq!(fanfare(args, &[]).status.code(), Some(2), "{args:?}");
+    }
+    let _ = (std::fs::remove_file(file), std::fs::remove_file(again));
+}
+
+#[test]
+fn options_of_serve_work_without_its_name() {
+    let output = fanfare(&["--check", "--print", "--listen", "localhost:7777"], &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert!(stdout(&output).contains("listen = \"127.0.0.1:7777\""), "{}", stdout(&output));
+    assert!(stdout(&output).contains("# read no file"), "{}", stdout(&output));
+    assert_eq!(fanfare(&["--check", "publish", "a"], &[]).status.code(), Some(2));
+}
+
+#[test]
+fn plan_takes_counts_with_units() {
+    let plan = |connections| {
+        fanfare(&["plan", "--connections", connections, "--rate", "1", "--json"], &[]).stdout
+    };
+    assert!(!plan("100k").is_empty());
+    assert_eq!(plan("100k"), plan("100000"));
+}
+
 #[test]
 fn an_address_that_others_reach_is_refused() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:80"] {

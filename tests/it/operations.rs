@@ -1,13 +1,19 @@
 //! The operator's view: health, statistics, metrics, logs, the page at `/`.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
 use crate::support::{
     Launch, Server, Stream,
     http::{request, try_publish},
-    until,
+    process, until,
     wait::DEADLINE,
 };
 
@@ -239,12 +245,72 @@ async fn logs_tell_of_streams_and_of_no_payload_or_token() {
 }
 
 #[tokio::test]
-async fn the_server_prints_address_page_and_limits() {
+async fn the_banner_tells_everything_needed_next() {
     let server = Server::start(&["--no-demo"]).await;
+    let (printed, base) = (server.printed(), format!("http://{}", server.addr));
+    for row in [
+        format!("  page     {base}/"),
+        format!("  stats    {base}/stats"),
+        format!("  metrics  {base}/metrics"),
+        "  mode     memory: history ends with this process".to_owned(),
+        "  stop     Ctrl-C or SIGTERM; streams drain for up to 5s".to_owned(),
+    ] {
+        assert!(printed.lines().any(|line| line == row), "{row}: {printed}");
+    }
+    let limits = printed.lines().find(|line| line.starts_with("  limits ")).expect("limits");
+    assert!(limits.contains("open files") && limits.contains("streams"), "{printed}");
+
+    // The printed commands work as they are.
+    let command = |name: &str| {
+        let line = printed.lines().find(|line| line.starts_with(&format!("  {name} ")));
+        line.expect("a line for the command")[11..].to_owned()
+    };
+    let mut follow = Command::new("timeout")
+        .args(["60", "sh", "-c", &format!("exec {}", command("follow"))])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("sh runs");
+    server.until_streams(1).await;
+    let publish = Command::new("sh").args(["-c", &command("publish")]).output().expect("sh runs");
+    assert!(String::from_utf8_lossy(&publish.stdout).contains("\"receivers\":1"), "{publish:?}");
+    let lines = BufReader::new(follow.stdout.take().expect("piped")).lines();
+    let data = lines.map(|line| line.expect("text")).find(|line| line == "data: hello");
+    assert!(data.is_some());
+    process::signal(follow.id(), "TERM");
+    let _ = follow.wait();
+}
+
+#[tokio::test]
+async fn an_unavailable_redis_is_in_the_banner() {
+    let silent = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let url = format!("redis://:hunter2@{}", silent.local_addr().expect("bound"));
+    let launch = Launch {
+        args: vec!["--redis".into(), url],
+        environment: vec![("FANFARE__REDIS__TIMEOUT".into(), "100ms".into())],
+        ..Launch::default()
+    };
+    let server = Server::spawn_on(([127, 0, 0, 1], 0).into(), launch).await;
     let printed = server.printed();
-    assert!(printed.contains(&format!("http://{}", server.addr)), "{printed}");
-    assert!(printed.contains("open files"), "{printed}");
-    assert!(printed.contains("streams") || printed.contains("connections"), "{printed}");
+    assert!(printed.contains("is UNAVAILABLE"), "{printed}");
+    assert!(!printed.contains("hunter2"), "{printed}");
+}
+
+#[tokio::test]
+async fn the_log_is_quiet_about_streams_and_the_framework() {
+    for (flag, is_verbose) in
+        [("--log-level=info", false), ("-v", true), ("--log-level=debug", true)]
+    {
+        let args = vec!["--no-demo".to_owned(), flag.to_owned()];
+        let mut server = Server::launch(Launch { args, ..Launch::default() }).await;
+        Stream::subscribe(server.addr, "topic=a").await.close().await;
+        server.settled().await;
+        server.terminate();
+        server.wait_exit(DEADLINE).await;
+        let log = server.log();
+        assert_eq!(log.contains("stream opened"), is_verbose, "{flag}: {log}");
+        assert!(log.contains("draining") && !log.contains("actix_server"), "{flag}: {log}");
+    }
 }
 
 #[tokio::test]

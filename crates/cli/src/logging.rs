@@ -13,10 +13,41 @@ const MAX_LINES: u32 = 10;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Installs the logger: `env_logger` with `RUST_LOG`, else with this level.
-pub(crate) fn start(level: &str) {
-    let env = env_logger::Env::default().default_filter_or(level);
-    let logger = env_logger::Builder::from_env(env).build();
+/// The flags of the log.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct LogArgs {
+    /// Prints errors only, and no banner
+    #[arg(short, long, conflicts_with_all = ["verbose", "log_level"])]
+    pub quiet: bool,
+    /// Logs the opening and closing of every stream too (level debug)
+    #[arg(short, long, conflicts_with = "log_level")]
+    pub verbose: bool,
+    /// Level of the log: error, warn, info, debug or trace. RUST_LOG can also choose modules
+    /// [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    pub log_level: Option<Level>,
+}
+
+impl LogArgs {
+    /// The filter chosen by these flags, in the syntax of `RUST_LOG`. The lines of the HTTP
+    /// framework are about every request, so they start at `warn`.
+    fn filter(&self) -> Option<String> {
+        match (self.quiet, self.verbose, self.log_level) {
+            (true, ..) => Some("error".to_owned()),
+            (_, true, _) => Some("info,fanfare=debug,actix=warn".to_owned()),
+            (.., Some(level)) => Some(format!("{level},actix={}", level.min(Level::Warn))),
+            _ => None,
+        }
+    }
+}
+
+/// Installs the logger: `env_logger` with the flags, else `RUST_LOG`, else `default`.
+pub(crate) fn start(args: &LogArgs, default: &str) {
+    let env = env_logger::Env::default().default_filter_or(default);
+    let logger = match args.filter() {
+        Some(filter) => env_logger::Builder::new().parse_filters(&filter).build(),
+        None => env_logger::Builder::from_env(env).build(),
+    };
     log::set_max_level(logger.filter());
     let sampled = SampledLogger { logger, sample: Mutex::default() };
     log::set_boxed_logger(Box::new(sampled)).expect("no other logger is installed");
@@ -81,6 +112,14 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_framework_is_never_louder_than_warn_by_a_flag() {
+        let filter = |level| LogArgs { log_level: Some(level), ..LogArgs::default() }.filter();
+        assert_eq!(filter(Level::Debug).as_deref(), Some("DEBUG,actix=WARN"));
+        assert_eq!(filter(Level::Error).as_deref(), Some("ERROR,actix=ERROR"));
+        assert_eq!(LogArgs::default().filter(), None, "RUST_LOG decides");
+    }
 
     #[test]
     fn a_flood_is_cut_and_counted() {

@@ -18,17 +18,22 @@ use fanfare_bench::{BenchArgs, BenchError};
 use tikv_jemallocator::Jemalloc;
 use tokio::runtime::{Builder, LocalOptions};
 
+use self::logging::LogArgs;
+
 /// Chosen by measurement; see the book (internals, memory).
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// Realtime hub: pushes Server-Sent Events to very many connections.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, about, max_term_width = 100, args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// None means `serve`.
     #[command(subcommand)]
     command: Option<Command>,
+    /// The options of `serve` also work without its name.
+    #[command(flatten)]
+    serve: serve::ServeArgs,
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,10 +79,12 @@ impl CliError {
 }
 
 fn main() -> ExitCode {
-    let command = Arguments::parse().command;
-    let command = command.unwrap_or(Command::Serve(serve::ServeArgs::default()));
-    let level = if matches!(command, Command::Serve(_)) { "info" } else { "warn" };
-    logging::start(level);
+    let Arguments { command, serve } = Arguments::parse();
+    let command = command.unwrap_or(Command::Serve(serve));
+    match &command {
+        Command::Serve(arguments) => logging::start(&arguments.log, "info,actix=warn"),
+        _ => logging::start(&LogArgs::default(), "warn"),
+    }
     match run(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -204,7 +204,7 @@ impl Actor for Connection {
         self.host.open_count.fetch_add(1, Ordering::Relaxed);
         self.host.metrics.opened.fetch_add(1, Ordering::Relaxed);
         self.worker.metrics.add_subscriptions(self.subscription.name_count());
-        tracing::info!(
+        tracing::debug!(
             client_id = self.client_id(),
             topics = %self.subscription.names_for_log(),
             "stream opened"
@@ -230,7 +230,7 @@ impl Actor for Connection {
         self.worker.names.borrow_mut().leave(self.subscription.shared_name_count());
         self.worker.manager.do_send(CloseStream { stream: self.stream });
         self.host.open_count.fetch_sub(1, Ordering::Relaxed);
-        tracing::info!(
+        tracing::debug!(
             client_id = self.client_id(),
             topics = %self.subscription.names_for_log(),
             reason,

@@ -14,8 +14,8 @@ use super::CliError;
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct PlanArgs {
-    /// Streams open at once
-    #[arg(long, value_name = "N")]
+    /// Streams open at once, like 100000, 100k or 1.5M
+    #[arg(long, value_name = "N", value_parser = count)]
     connections: u64,
     /// Events per second of each topic of a stream
     #[arg(long, value_name = "EVENTS")]
@@ -195,6 +195,31 @@ fn constant_rows(constants: &Constants, args: &PlanArgs) -> Vec<(&'static str, S
     ]
 }
 
+/// A number with `_` between its digits, and with `k`, `M` or `G` for thousands.
+fn count(text: &str) -> Result<u64, String> {
+    let digits = text.replace('_', "");
+    let (number, unit) = match digits.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G']) {
+        number if digits.len() - number.len() <= 1 => {
+            (number, digits[number.len()..].to_lowercase())
+        }
+        _ => (digits.as_str(), String::new()),
+    };
+    let factor: u64 = match unit.as_str() {
+        "k" => 1_000,
+        "m" => 1_000_000,
+        "g" => 1_000_000_000,
+        _ => 1,
+    };
+    let whole = number.parse::<u64>().ok().and_then(|number| number.checked_mul(factor));
+    let scaled = || {
+        let number: f64 = number.parse().ok()?;
+        let scaled = number * factor as f64;
+        (factor > 1 && scaled.fract() == 0.0 && (0.0..1e15).contains(&scaled))
+            .then_some(scaled as u64)
+    };
+    whole.or_else(scaled).ok_or_else(|| "expected a number like 100000, 100k or 1.5M".to_owned())
+}
+
 fn bandwidth(bits_per_second: f64) -> String {
     match bits_per_second {
         bits if bits >= 1e9 => format!("{:.2} Gbit/s", bits / 1e9),
@@ -204,4 +229,25 @@ fn bandwidth(bits_per_second: f64) -> String {
 
 fn table(rows: &[(&str, String)]) -> String {
     rows.iter().map(|(name, value)| format!("{name:<24} {value}\n")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_have_units() {
+        for (text, number) in [
+            ("7", 7),
+            ("100k", 100_000),
+            ("1.5M", 1_500_000),
+            ("2G", 2_000_000_000),
+            ("1_000", 1000),
+        ] {
+            assert_eq!(count(text), Ok(number), "{text}");
+        }
+        for text in ["", "k", "1.5", "1.2345k", "-1", "1kk", "1e99G", "inf", "NaNk", "ten"] {
+            assert!(count(text).is_err(), "{text}");
+        }
+    }
 }

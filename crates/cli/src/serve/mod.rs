@@ -1,9 +1,12 @@
-//! `fanfare serve`: the life of the server, from the configuration to the drain.
+//! `fanfare serve`: the life of the server, from the configuration to the drain. `flags` and `check`
+//! own the configuration, `banner` the printed text.
+
+mod banner;
+mod check;
+mod flags;
 
 use std::{
-    io::Write,
     net::SocketAddr,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -16,14 +19,13 @@ use actix_web::{
     web::{self, Data},
 };
 use actix_web_lab::middleware::CatchPanic;
-use fanfare::{
-    Config, Hosts, Hub, Server,
-    config::{Sources, Transport, process_environment},
-};
+use fanfare::{Config, Hosts, Hub, Server, config::Transport};
 use fanfare_core::error::ErrorCode;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
+use self::banner::Banner;
+pub(crate) use self::flags::ServeArgs;
 use super::{CliError, demo};
 
 /// Open files besides the streams: listeners, logs, event queues, connections being refused.
@@ -38,62 +40,40 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Additional time after the drain window, before connections are cut.
 const DRAIN_GRACE: Duration = Duration::from_millis(800);
 
-#[derive(Debug, Default, clap::Args)]
-pub(crate) struct ServeArgs {
-    /// Configuration file (TOML); config/fanfare.toml lists every key.
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Address and port [default: 127.0.0.1:8080].
-    #[arg(long, value_name = "ADDR:PORT")]
-    listen: Option<String>,
-    /// Worker threads; 0 is one per core.
-    #[arg(long, value_name = "N")]
-    workers: Option<String>,
-    /// Redis linking this instance to others.
-    #[arg(long, value_name = "URL")]
-    redis: Option<String>,
-    /// Allows an address reachable by other machines: the command has no authentication.
-    #[arg(long)]
-    open_to_network: bool,
-    /// Publishes no demo data.
-    #[arg(long)]
-    no_demo: bool,
-    /// Checks the configuration and exits.
-    #[arg(long)]
-    check: bool,
-}
-
 /// Runs the server until a signal, and then the drain.
 ///
 /// # Errors
 /// An invalid configuration, no listener, a server error, or a second signal during the drain.
 pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
-    let with_demo_data =
-        !arguments.no_demo && arguments.config.is_none() && arguments.redis.is_none();
-    let mut config = load(&arguments)?;
-    let with_demo_data = with_demo_data && config.redis.url.is_empty();
+    let mut loaded = arguments.load()?;
+    let has_demo_data = arguments.wants_demo_data(&loaded.config);
+    if has_demo_data {
+        loaded.config.topics.push(demo::policy());
+    }
     if arguments.check {
-        println!("the configuration is valid");
+        print!("{}", check::report(&arguments, &loaded)?);
         return Ok(());
     }
+    let mut config = loaded.config;
     let open_files = raise_open_files();
     let room = usize::try_from(open_files.saturating_sub(SPARE_FILES)).unwrap_or(usize::MAX);
     config.hub.max_connections = config.hub.max_connections.min(room.max(1));
-    if with_demo_data {
-        config.topics.push(demo::policy());
-    }
     let hub = Hub::start(config.clone()).map_err(|error| CliError::Failed(error.to_string()))?;
     // A Redis without an answer must not delay the start: the hub retries.
-    if let Ok(Err(error)) = timeout(config.redis.timeout, hub.first_contact()).await {
+    let contact = timeout(config.redis.timeout, hub.first_contact()).await;
+    if let Ok(Err(error)) = contact {
         return Err(CliError::Usage(error.to_string()));
     }
     let (server, address) = start(&hub, &config)?;
-    if with_demo_data {
+    if has_demo_data {
         actix_web::rt::spawn(demo::publish(hub.clone()));
     }
-    announce(&config, address, open_files, with_demo_data);
     let handle = server.handle();
     let mut server = actix_web::rt::spawn(server);
+    if !arguments.log.quiet {
+        let is_linked = contact.is_ok();
+        Banner { config: &config, address, open_files, has_demo_data, is_linked }.print();
+    }
     tokio::select! {
         result = &mut server => return ended(result),
         () = told_to_stop() => {}
@@ -102,35 +82,6 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
         () = drain(&hub, config.server.drain, &handle) => Ok(()),
         () = told_to_stop() => Err(CliError::Failed("stopped before the drain ended".to_owned())),
     }
-}
-
-fn load(arguments: &ServeArgs) -> Result<Config, CliError> {
-    let mut flags = Vec::new();
-    if let Some(listen) = &arguments.listen {
-        flags.push(("server.listen", listen.clone(), "--listen"));
-    }
-    if let Some(workers) = &arguments.workers {
-        flags.push(("server.workers", workers.clone(), "--workers"));
-    }
-    if let Some(redis) = &arguments.redis {
-        flags.push(("redis.url", redis.clone(), "--redis"));
-    }
-    if arguments.open_to_network {
-        flags.push(("server.open_to_network", "true".to_owned(), "--open-to-network"));
-    }
-    let sources =
-        Sources { file: arguments.config.as_deref(), environment: process_environment(), flags };
-    let config =
-        Config::load(&sources).map_err(|problems| CliError::Usage(problems.to_string()))?;
-    if !config.server.listen.ip().is_loopback() && !config.server.open_to_network {
-        let message = format!(
-            "server.listen: {} is reachable by other machines, without authentication; \
-             --open-to-network allows it",
-            config.server.listen
-        );
-        return Err(CliError::Usage(message));
-    }
-    Ok(config)
 }
 
 fn start(hub: &Hub, config: &Config) -> Result<(actix_web::dev::Server, SocketAddr), CliError> {
@@ -195,20 +146,6 @@ async fn not_found() -> HttpResponse {
     let code = ErrorCode::NotFound.as_str();
     let error = json!({ "code": code, "message": "no resource at this path" });
     HttpResponse::NotFound().json(json!({ "error": error }))
-}
-
-fn announce(config: &Config, address: SocketAddr, open_files: u64, has_demo_data: bool) {
-    let topic = if has_demo_data { "demo:ticker:*" } else { "news" };
-    let max_connections = config.hub.max_connections;
-    let version = env!("CARGO_PKG_VERSION");
-    let text = format!(
-        "fanfare {version} listens on http://{address}\n\
-         open http://{address}/ in a browser, or: \
-         curl -N 'http://{address}/events/stream?topic={topic}'\n\
-         limits: {open_files} open files, {max_connections} streams\n"
-    );
-    // A closed standard output must not stop the hub.
-    let _ = std::io::stdout().write_all(text.as_bytes());
 }
 
 /// Raises the limit of open files to the hard limit, and returns it. The soft limit is often
