@@ -46,6 +46,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod actors;
 mod addresses;
 mod cluster;

@@ -3,6 +3,7 @@
 //!
 //! `load` reads the layers, `validate` checks the values.
 
+mod access;
 mod cors;
 mod delivery;
 mod effective;
@@ -25,6 +26,7 @@ mod tree;
 mod units;
 mod validate;
 
+pub use access::{Access, AccessKey, AccessRule, Jwks, Secret, Webhook};
 pub use cors::Cors;
 pub use delivery::Delivery;
 pub use effective::EffectiveValue;
@@ -55,6 +57,8 @@ pub struct Config {
     pub server: Server,
     /// Pages of other origins.
     pub cors: Cors,
+    /// Who may subscribe, publish and manage.
+    pub access: Access,
     /// The limits of one client address.
     pub limits: Limits,
     /// The bounds of the hub as a whole.

@@ -2,12 +2,16 @@
 
 use std::{fmt, net::IpAddr, ops::RangeInclusive, time::Duration};
 
-use fanfare_core::{policy::Rate, topic::Pattern};
+use fanfare_core::{
+    access::{Rights, parse_user},
+    policy::Rate,
+    topic::Pattern,
+};
 use ipnet::IpNet;
 
 use super::{
-    Config, ConfigProblems, Cors, Delivery, FanOut, History, HubLimits, Limits, Outbox, Problem,
-    Publish, Redis, Server, Stream, TopicPolicy,
+    Access, Config, ConfigProblems, Cors, Delivery, FanOut, History, HubLimits, Limits, Outbox,
+    Problem, Publish, Redis, Server, Stream, TopicPolicy,
 };
 
 /// Streams of one instance: more than a machine's open files, and sums of it cannot overflow.
@@ -22,6 +26,8 @@ const MAX_BYTES: usize = 1 << 50;
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// Shorter heartbeats and timeouts cost much and detect nothing more.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
+const SECOND: Duration = Duration::from_secs(1);
+const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// Long enough for any purpose, and far from overflow when added to a time.
@@ -52,6 +58,7 @@ impl Config {
         let mut findings = Findings(Vec::new());
         findings.server(&self.server);
         findings.cors(&self.cors);
+        findings.access(&self.access);
         findings.limits(&self.limits);
         findings.hub(&self.hub);
         findings.stream(&self.stream);
@@ -92,7 +99,7 @@ impl Findings {
         self.number("server.workers", server.workers, 0..=1024);
         self.number("server.backlog", server.backlog, 1..=MAX_BACKLOG);
         self.number("server.listeners", server.listeners, 1..=1024);
-        self.time("server.keep_alive", server.keep_alive, Duration::from_secs(1)..=HOUR);
+        self.time("server.keep_alive", server.keep_alive, SECOND..=HOUR);
         for host in &server.hosts {
             let is_name = !host.is_empty() && !host.contains(['/', ' ', '@']);
             let message = format!("must list host names without scheme and port, got {host:?}");
@@ -114,6 +121,31 @@ impl Findings {
             let is_origin = host.is_some_and(|host| !host.is_empty() && !host.contains('/'));
             let message = format!("must list origins like \"https://app.example\", got {origin:?}");
             self.rule(is_origin, &["cors.origins"], message);
+        }
+    }
+
+    fn access(&mut self, access: &Access) {
+        self.time("access.leeway", access.leeway, Duration::ZERO..=5 * MINUTE);
+        self.time("access.ticket_window", access.ticket_window, SECOND..=HOUR);
+        self.time("access.renew_before", access.renew_before, Duration::ZERO..=HOUR);
+        self.time("access.revocations_kept", access.revocations_kept, MINUTE..=10 * YEAR);
+        self.number("access.max_revocations", access.max_revocations, 1..=MAX_CONNECTIONS);
+        self.time("access.jwks.refresh", access.jwks.refresh, SECOND..=DAY);
+        self.time("access.webhook.timeout", access.webhook.timeout, SHORTEST_WAIT..=MINUTE);
+        self.time("access.webhook.grace", access.webhook.grace, Duration::ZERO..=DAY);
+        for (number, rule) in (1..).zip(&access.rules) {
+            let who = match rule.who.strip_prefix("user:") {
+                Some(name) => parse_user(name).is_ok(),
+                None => matches!(rule.who.as_str(), "anyone" | "user"),
+            };
+            let message = format!(
+                "rule {number}: `who` must be \"anyone\", \"user\" or \"user:NAME\", got {:?}",
+                rule.who
+            );
+            self.rule(who, &["access.rules"], message);
+            if let Err(error) = Rights::try_from(rule.rights()) {
+                self.rule(false, &["access.rules"], format!("rule {number}: {error}"));
+            }
         }
     }
 

@@ -18,7 +18,52 @@ macro_rules! codes {
     )*};
 }
 
-codes!(PublishError, SubscribeError, FanOutError, ChangeError, FollowError, GraphError);
+codes!(
+    AccessError,
+    PublishError,
+    SubscribeError,
+    FanOutError,
+    ChangeError,
+    FollowError,
+    GraphError
+);
+
+/// Why access control refused a request. It never says whether a topic exists.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AccessError {
+    /// The request has no valid token or cookie.
+    #[error("a valid token is needed")]
+    Unauthenticated,
+    /// The caller lacks the grant. `names` are the topics of the request without it.
+    #[error("not granted{}", listed(names))]
+    Forbidden { names: Vec<String> },
+    /// The application's decision is unavailable. Try again later.
+    #[error("the application's decision is unavailable")]
+    Down,
+}
+
+/// Names listed in a message; an answer over HTTP has all of them.
+const MAX_LISTED: usize = 10;
+
+fn listed(names: &[String]) -> String {
+    let shown = names.iter().take(MAX_LISTED).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len() {
+        0 => String::new(),
+        count if count > MAX_LISTED => format!(": {shown}, … ({count} in all)"),
+        _ => format!(": {shown}"),
+    }
+}
+
+impl AccessError {
+    /// The stable code.
+    pub fn error_code(&self) -> ErrorCode {
+        match self {
+            Self::Unauthenticated => ErrorCode::Unauthenticated,
+            Self::Forbidden { .. } => ErrorCode::Forbidden,
+            Self::Down => ErrorCode::AccessDown,
+        }
+    }
+}
 
 /// Why the hub refused an event. The event is in no history and reaches no stream, except
 /// after [`Self::Internal`] and [`Self::Unconfirmed`].

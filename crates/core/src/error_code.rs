@@ -27,6 +27,7 @@ macro_rules! error_codes {
 }
 
 error_codes! {
+    AccessDown "access_down" 503,
     AtCapacity "at_capacity" 503,
     BadBody "bad_body" 400,
     BadCursor "bad_cursor" 400,
@@ -42,6 +43,7 @@ error_codes! {
     BridgeDown "bridge_down" 503,
     CrossSite "cross_site" 403,
     Draining "draining" 503,
+    Forbidden "forbidden" 403,
     GraphDown "graph_down" 503,
     HubNotRegistered "hub_not_registered" 500,
     Internal "internal" 500,
@@ -55,6 +57,7 @@ error_codes! {
     TooManyStreams "too_many_streams" 429,
     TooManyTopics "too_many_topics" 400,
     TooManyTypes "too_many_types" 400,
+    Unauthenticated "unauthenticated" 401,
     Unconfirmed "unconfirmed" 503,
     UnknownStream "unknown_stream" 404,
     UnsupportedMediaType "unsupported_media_type" 415,

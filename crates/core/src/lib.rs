@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests start their own clock"))]
 
+pub mod access;
 pub mod algorithm;
 pub mod batch;
 pub mod budget;

@@ -133,7 +133,7 @@ impl PatternSet {
 
     /// Whether one of the patterns matches.
     pub fn matches(&self, topic: &Topic) -> bool {
-        any_matches(&self.patterns, 0, topic.as_str())
+        any_contains(&self.patterns, 0, topic.as_str())
     }
 }
 
@@ -196,32 +196,37 @@ impl SharedPatterns {
     }
 }
 
-/// Whether one of these patterns matches. They are sorted, so patterns with the same beginning are
-/// neighbours. All agree with the topic in their first `start` bytes; `remaining` is the topic after
-/// them.
-fn any_matches(patterns: &[Pattern], start: usize, remaining: &str) -> bool {
+/// Whether one of these patterns contains a whole requested topic or pattern. They are sorted, so
+/// patterns with the same beginning are neighbours. All agree with the request in their first
+/// `start` bytes; `remaining` is the request after them. Wildcards contain no name of the hub,
+/// beginning with `$`.
+pub(crate) fn any_contains<P: AsRef<str>>(patterns: &[P], start: usize, remaining: &str) -> bool {
     let (segment, rest) = match remaining.split_once(':') {
         Some((segment, rest)) => (segment, Some(rest)),
         None => (remaining, None),
     };
     let ends = |wanted: &str| {
-        patterns.binary_search_by(|pattern| pattern.as_str()[start..].cmp(wanted)).is_ok()
+        patterns.binary_search_by(|pattern| pattern.as_ref()[start..].cmp(wanted)).is_ok()
     };
     let goes_on = |wanted: &str| {
-        let begin = |pattern: &Pattern| {
-            let text = pattern.as_str()[start..].bytes().take(wanted.len() + 1);
+        let begin = |pattern: &P| {
+            let text = pattern.as_ref()[start..].bytes().take(wanted.len() + 1);
             text.cmp(wanted.bytes().chain([b':']))
         };
         let first = patterns.partition_point(|pattern| begin(pattern).is_lt());
         let count = patterns[first..].partition_point(|pattern| begin(pattern).is_eq());
         &patterns[first..first + count]
     };
+    let is_reserved = start == 0 && segment.starts_with('$');
+    let wildcard = (!is_reserved && segment != "*").then_some("*");
     !patterns.is_empty()
-        && (ends("**")
-            || [segment, "*"].into_iter().any(|wanted| match rest {
-                None => ends(wanted),
-                Some(rest) => any_matches(goes_on(wanted), start + wanted.len() + 1, rest),
-            }))
+        && (!is_reserved && ends("**")
+            // Only `**` contains `**`.
+            || segment != "**"
+                && [segment].into_iter().chain(wildcard).any(|wanted| match rest {
+                    None => ends(wanted),
+                    Some(rest) => any_contains(goes_on(wanted), start + wanted.len() + 1, rest),
+                }))
 }
 
 /// All pattern sets of one stream: one, and one more for each live change.

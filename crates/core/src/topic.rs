@@ -142,6 +142,12 @@ impl Pattern {
     }
 }
 
+impl AsRef<str> for Pattern {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 impl From<Topic> for Pattern {
     fn from(topic: Topic) -> Self {
         Self(topic.0)

@@ -78,6 +78,8 @@ impl fmt::Display for User {
 pub enum UserError {
     #[error("a user's name has at most {MAX_USER_BYTES} bytes, this one has {0}")]
     TooLong(usize),
+    #[error("the user of a caller must not have a colon")]
+    Segments,
     #[error("a user's name must follow the rules of topic names: {0}")]
     Name(TopicError),
 }

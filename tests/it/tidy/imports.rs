@@ -20,6 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("follow", &[]),
     ("cluster", &[]),
     ("actors", &["addresses", "follow", "ids", "lifecycle", "metrics"]),
+    ("access", &["actors", "config"]),
     ("log", &["actors"]),
     ("redis", &["config", "error", "metrics", "threads"]),
     ("publisher", &["actors", "config", "lifecycle"]),

@@ -1,0 +1,292 @@
+//! The grant of a caller: its identity, its rights from all sources, and their end.
+
+use std::{
+    sync::{Arc, LazyLock},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::{
+    access::{PatternList, Rights, RightsError, RightsText, parse_user},
+    topic::Topic,
+    user::User,
+};
+
+/// The proof behind a grant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Credential {
+    /// An anonymous caller.
+    #[default]
+    None,
+    /// A signed token, with its `jti` and `iat`.
+    Token { id: Option<Box<str>>, issued_at_s: Option<u64> },
+    /// The word of the application, at this time in milliseconds since 1970.
+    Application { at_ms: u64 },
+}
+
+/// The rights of one caller. Templates with `{user}` are resolved.
+#[derive(Debug, Clone, Default)]
+pub struct Grant {
+    user: Option<User>,
+    credential: Credential,
+    /// Whether everything is granted: to the application itself, or without access control.
+    is_everything: bool,
+    /// The sources of plain patterns, shared with other grants.
+    shared: SmallVec<[Arc<Rights>; 2]>,
+    /// The resolved templates of all sources.
+    own: Option<Box<Rights>>,
+    /// Milliseconds since 1970.
+    expires_at_ms: Option<u64>,
+    ends_at: Option<Instant>,
+}
+
+/// A grant on its way to another instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GrantText {
+    user: Option<String>,
+    credential: Credential,
+    is_everything: bool,
+    rights: RightsText,
+    expires_at_ms: Option<u64>,
+}
+
+impl Grant {
+    /// The grant of a caller from all sources.
+    pub fn new(
+        user: Option<User>,
+        credential: Credential,
+        sources: impl IntoIterator<Item = Arc<Rights>>,
+    ) -> Self {
+        let shared: SmallVec<[Arc<Rights>; 2]> =
+            sources.into_iter().filter(|source| !source.is_empty()).collect();
+        let own = resolved(&shared, user.as_ref());
+        Self { user, credential, shared, own, ..Self::default() }
+    }
+
+    /// The grant of everything: of the application itself, and of all callers without access
+    /// control.
+    pub fn everything() -> Arc<Self> {
+        static ALL: LazyLock<Arc<Grant>> =
+            LazyLock::new(|| Arc::new(Grant { is_everything: true, ..Grant::default() }));
+        ALL.clone()
+    }
+
+    /// Everything, for this user's streams: the application has decided.
+    pub fn of_application(user: Option<User>, at_ms: u64) -> Self {
+        let credential = Credential::Application { at_ms };
+        Self { user, credential, is_everything: true, ..Self::default() }
+    }
+
+    /// Ends the grant at `expires_at_ms`. The clocks show `now` and `now_ms` at the same moment.
+    #[must_use]
+    pub fn until(mut self, expires_at_ms: u64, now: Instant, now_ms: u64) -> Self {
+        let left = Duration::from_millis(expires_at_ms.saturating_sub(now_ms));
+        self.expires_at_ms = Some(expires_at_ms);
+        // A time beyond the clock's range never comes.
+        self.ends_at = now.checked_add(left);
+        self
+    }
+
+    pub fn user(&self) -> Option<&User> {
+        self.user.as_ref()
+    }
+
+    pub fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// Whether the caller has shown no credential.
+    pub fn is_anonymous(&self) -> bool {
+        self.credential == Credential::None && !self.is_everything
+    }
+
+    /// Whether everything is granted.
+    pub fn is_everything(&self) -> bool {
+        self.is_everything
+    }
+
+    /// The end of the grant, in milliseconds since 1970.
+    pub fn expires_at_ms(&self) -> Option<u64> {
+        self.expires_at_ms
+    }
+
+    /// The end of the grant.
+    pub fn ends_at(&self) -> Option<Instant> {
+        self.ends_at
+    }
+
+    pub fn has_ended(&self, now: Instant) -> bool {
+        self.ends_at.is_some_and(|end| end <= now)
+    }
+
+    /// Whether the caller may receive this topic, or every topic of this pattern.
+    pub fn may_subscribe(&self, name: &str) -> bool {
+        self.allows(name, |rights| &rights.subscribe)
+    }
+
+    /// Whether the caller may publish to a topic. The topics of users need the right to manage
+    /// them.
+    pub fn may_publish(&self, topic: &Topic) -> bool {
+        let name = topic.as_str();
+        match name.starts_with("notifications:") || name.starts_with("posts:") {
+            true => self.may_manage(name),
+            false => self.allows(name, |rights| &rights.publish),
+        }
+    }
+
+    /// Whether the caller may manage this topic, or every topic of this pattern.
+    pub fn may_manage(&self, name: &str) -> bool {
+        self.allows(name, |rights| &rights.manage)
+    }
+
+    /// Whether the caller may operate the hub: `manage` of all topics.
+    pub fn may_operate(&self) -> bool {
+        self.may_manage("**")
+    }
+
+    /// Whether the caller is this user.
+    pub fn is_of(&self, user: &User) -> bool {
+        self.is_everything || self.user.as_ref() == Some(user)
+    }
+
+    /// Whether the caller is this user, or may manage the user's notifications.
+    pub fn may_act_as(&self, user: &User) -> bool {
+        self.is_of(user) || self.may_manage(user.notifications().as_str())
+    }
+
+    fn allows(&self, name: &str, list: impl Fn(&Rights) -> &PatternList) -> bool {
+        let own = self.own.iter().map(AsRef::as_ref);
+        let mut all = self.shared.iter().map(AsRef::as_ref).chain(own);
+        self.is_everything || all.any(|rights| list(rights).contains(name))
+    }
+
+    /// The plain patterns of all sources, sorted.
+    fn plain(&self, list: impl Fn(&Rights) -> &PatternList) -> Vec<String> {
+        let own = self.own.iter().map(AsRef::as_ref);
+        let all = self.shared.iter().map(AsRef::as_ref).chain(own);
+        let mut plain: Vec<String> =
+            all.flat_map(|rights| list(rights).plain()).map(str::to_owned).collect();
+        plain.sort_unstable();
+        plain
+    }
+
+    /// The grant for another instance.
+    pub fn to_text(&self) -> GrantText {
+        let rights = RightsText {
+            subscribe: self.plain(|rights| &rights.subscribe),
+            publish: self.plain(|rights| &rights.publish),
+            manage: self.plain(|rights| &rights.manage),
+        };
+        GrantText {
+            user: self.user.as_ref().map(|user| user.as_str().to_owned()),
+            credential: self.credential.clone(),
+            is_everything: self.is_everything,
+            rights,
+            expires_at_ms: self.expires_at_ms,
+        }
+    }
+
+    /// The grant of another instance. The clocks show `now` and `now_ms` at the same moment.
+    ///
+    /// # Errors
+    /// The rights are invalid, or of a later version.
+    pub fn from_text(text: GrantText, now: Instant, now_ms: u64) -> Result<Self, RightsError> {
+        let user = text.user.as_deref().and_then(|user| parse_user(user).ok());
+        let rights = Arc::new(text.rights.try_into()?);
+        let mut grant = Self::new(user, text.credential, [rights]);
+        grant.is_everything = text.is_everything;
+        Ok(match text.expires_at_ms {
+            Some(end) => grant.until(end, now, now_ms),
+            None => grant,
+        })
+    }
+}
+
+/// The templates of all sources with the user's name.
+fn resolved(sources: &[Arc<Rights>], user: Option<&User>) -> Option<Box<Rights>> {
+    let list = |list: fn(&Rights) -> &PatternList| {
+        let own: Vec<String> = sources.iter().flat_map(|source| list(source).own(user)).collect();
+        // A pattern too long with the user's name is one of no topic.
+        let own: Vec<String> =
+            own.into_iter().filter(|one| PatternList::parse(&[one]).is_ok()).collect();
+        PatternList::parse(&own).expect("each is checked").resolved(None)
+    };
+    let own = Rights {
+        subscribe: list(|rights| &rights.subscribe),
+        publish: list(|rights| &rights.publish),
+        manage: list(|rights| &rights.manage),
+    };
+    (!own.is_empty()).then(|| Box::new(own))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rights(json: &str) -> Arc<Rights> {
+        Arc::new(serde_json::from_str(json).unwrap())
+    }
+
+    fn user(name: &str) -> Option<User> {
+        Some(parse_user(name).unwrap())
+    }
+
+    fn token() -> Credential {
+        Credential::Token { id: None, issued_at_s: Some(1) }
+    }
+
+    #[test]
+    fn sources_add_up() {
+        let anyone = rights(r#"{"subscribe":["ticker:**"]}"#);
+        let own = rights(r#"{"subscribe":["notifications:{user}"],"publish":["chat:*"]}"#);
+        let grant = Grant::new(user("42"), token(), [anyone, own]);
+        assert!(grant.may_subscribe("ticker:a") && grant.may_subscribe("notifications:42"));
+        assert!(!grant.may_subscribe("notifications:*") && !grant.may_subscribe("chat:a"));
+        let topic = |name| Topic::parse(name).unwrap();
+        assert!(grant.may_publish(&topic("chat:a")) && !grant.may_publish(&topic("chat:a:b")));
+        assert!(!grant.may_manage("chat:a") && !grant.may_operate());
+    }
+
+    #[test]
+    fn the_topics_of_users_need_the_right_to_manage_them() {
+        let publisher = rights(r#"{"publish":["**"],"manage":["notifications:7"]}"#);
+        let grant = Grant::new(None, token(), [publisher]);
+        let may = |name| grant.may_publish(&Topic::parse(name).unwrap());
+        assert!(may("a") && may("notifications") && may("notifications:7"));
+        assert!(!may("notifications:8") && !may("posts:7"));
+        let seven = parse_user("7").unwrap();
+        assert!(grant.may_act_as(&seven) && !grant.is_of(&seven));
+    }
+
+    #[test]
+    fn without_a_user_templates_grant_nothing() {
+        let own = rights(r#"{"subscribe":["notifications:{user}","{user}"]}"#);
+        let grant = Grant::new(None, Credential::None, [own.clone()]);
+        assert!(!grant.may_subscribe("notifications:{user}") && !grant.may_subscribe("{user}"));
+        assert!(grant.is_anonymous());
+        // A resolved pattern over 256 bytes is one of no topic.
+        let long = Grant::new(
+            user(&"x".repeat(240)),
+            token(),
+            [rights(r#"{"subscribe":["notifications:{user}:and:more","{user}"]}"#)],
+        );
+        assert!(long.may_subscribe(&"x".repeat(240)));
+    }
+
+    #[test]
+    fn a_grant_travels_as_text() {
+        let (now, now_ms) = (Instant::now(), 1_000_000);
+        let sources = [rights(r#"{"subscribe":["a:{user}","b:*"],"manage":["**"]}"#)];
+        let grant = Grant::new(user("42"), token(), sources).until(1_060_000, now, now_ms);
+        let text = grant.to_text();
+        let json = serde_json::to_string(&text).unwrap();
+        let read = Grant::from_text(serde_json::from_str(&json).unwrap(), now, now_ms).unwrap();
+        assert_eq!(read.to_text(), text);
+        assert!(read.may_subscribe("a:42") && read.may_subscribe("b:*") && read.may_operate());
+        assert_eq!(read.ends_at(), Some(now + Duration::from_secs(60)));
+        assert!(!read.has_ended(now) && read.has_ended(now + Duration::from_secs(60)));
+        assert_eq!(read.user(), grant.user());
+    }
+}
