@@ -57,7 +57,7 @@ fn the_defaults_parse_and_are_valid() {
     assert_eq!(config.outbox.max_bytes, 1024 * 1024);
     assert_eq!(config.outbox.slow_consumer, SlowConsumer::Disconnect);
     assert_eq!(config.delivery.tick, Duration::from_millis(100));
-    assert_eq!(config.delivery.flush, Flush::Tick);
+    assert_eq!(config.delivery.flush, Flush::Leading);
     assert_eq!(config.delivery.conflate, Conflate::None);
     assert_eq!(config.topics, []);
     assert_eq!(Config::load(&Sources::default()), Ok(config));
@@ -86,7 +86,7 @@ fn the_commented_topic_of_the_defaults_file_shows_every_key_of_a_policy() {
     let config = load_text(&example.join("\n")).expect("the example is valid");
     let expected = TopicPolicy {
         pattern: "ticker:**".into(),
-        flush: Some(Flush::Leading),
+        flush: Some(Flush::Tick),
         tick: Some(Duration::from_millis(250)),
         conflate: Some(Conflate::LatestByKey),
         history: TopicHistory { events: Some(100), ttl: Some(Duration::from_secs(600)) },

@@ -27,7 +27,16 @@ pub(crate) struct Stats {
     epoch: Option<String>,
     #[serde(flatten)]
     rows: StatRows,
+    delivery: Defaults,
     bridge: ClusterStatus,
+}
+
+/// The policy of topics without their own: the latency added by the hub.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Defaults {
+    flush: &'static str,
+    tick_ms: u64,
 }
 
 /// The rows with a key in `/stats`.
@@ -70,11 +79,16 @@ fn millis_at(recorded: &Histogram<u64>, quantile: f64) -> f64 {
 /// `/stats`: every metric with a key there.
 pub(crate) async fn stats(hub: Data<Hub>) -> Json<Stats> {
     let parts = hub.parts();
+    let delivery = &parts.config.delivery;
     Json(Stats {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: parts.started_at.elapsed().as_secs(),
         epoch: parts.log.epoch().map(|epoch| epoch.to_string()),
         rows: StatRows(rows(&hub)),
+        delivery: Defaults {
+            flush: delivery.flush.as_str(),
+            tick_ms: delivery.tick.as_millis() as u64,
+        },
         bridge: parts.instances.cluster.status(),
     })
 }

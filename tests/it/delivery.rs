@@ -43,7 +43,7 @@ async fn drained(server: &Server, stream: &mut Stream) -> Vec<Event> {
 
 #[tokio::test]
 async fn events_of_a_tick_leave_together_in_one_write() {
-    let server = Server::with_config("[delivery]\ntick = \"1h\"").await;
+    let server = Server::with_config("[delivery]\nflush = \"tick\"\ntick = \"1h\"").await;
     let mut stream = Stream::subscribe(server.addr, "topics=a,b,c,d,e").await;
     let writes = stream.chunk_count();
     for number in 0..10 {
@@ -61,7 +61,7 @@ async fn events_of_a_tick_leave_together_in_one_write() {
 
 #[tokio::test]
 async fn a_tick_ends_by_itself() {
-    let server = Server::with_config("[delivery]\ntick = \"300ms\"").await;
+    let server = Server::with_config("[delivery]\nflush = \"tick\"\ntick = \"300ms\"").await;
     let mut stream = Stream::subscribe(server.addr, "topics=a,b").await;
     let start = Instant::now();
     for number in 0..4 {
@@ -75,7 +75,7 @@ async fn a_tick_ends_by_itself() {
 #[tokio::test]
 async fn immediate_events_do_not_wait_and_tick_events_do() {
     let server = Server::with_config(
-        "[delivery]\ntick = \"1h\"\n[[topics]]\npattern = \"now:**\"\nflush = \"immediate\"",
+        "[delivery]\nflush = \"tick\"\ntick = \"1h\"\n[[topics]]\npattern = \"now:**\"\nflush = \"immediate\"",
     )
     .await;
     let mut later = Stream::subscribe(server.addr, "topic=later:a").await;
@@ -91,7 +91,7 @@ async fn immediate_events_do_not_wait_and_tick_events_do() {
 #[tokio::test]
 async fn a_leading_event_leaves_at_once_if_its_topic_was_quiet() {
     let server = Server::with_config(
-        "[delivery]\ntick = \"1h\"\nflush = \"leading\"\n[[topics]]\npattern = \"now\"\nflush = \"immediate\"",
+        "[delivery]\ntick = \"1h\"\n[[topics]]\npattern = \"now\"\nflush = \"immediate\"",
     )
     .await;
     let mut stream = Stream::subscribe(server.addr, "topic=a").await;
@@ -111,7 +111,7 @@ async fn a_leading_event_leaves_at_once_if_its_topic_was_quiet() {
 
 #[tokio::test]
 async fn a_leading_topic_goes_on_at_its_ticks() {
-    let server = Server::with_config("[delivery]\ntick = \"200ms\"\nflush = \"leading\"").await;
+    let server = Server::with_config("[delivery]\ntick = \"200ms\"").await;
     let mut stream = Stream::subscribe(server.addr, "topic=a").await;
     for number in 0..10 {
         publish_numbers(&server, "a", number * 3..number * 3 + 3).await;
@@ -123,7 +123,7 @@ async fn a_leading_topic_goes_on_at_its_ticks() {
 #[tokio::test]
 async fn order_holds_over_topics_with_other_ticks_in_one_partition() {
     let server = Server::with_config(
-        "[hub]\npartitions = 1\n[delivery]\ntick = \"1h\"\n\
+        "[hub]\npartitions = 1\n[delivery]\nflush = \"tick\"\ntick = \"1h\"\n\
          [[topics]]\npattern = \"now:*\"\nflush = \"immediate\"\n\
          [[topics]]\npattern = \"soon:*\"\ntick = \"20ms\"",
     )
@@ -147,7 +147,9 @@ async fn order_holds_over_topics_with_other_ticks_in_one_partition() {
 
 #[tokio::test]
 async fn without_conflation_all_events_of_a_tick_leave() {
-    let server = Server::with_config("[delivery]\ntick = \"1h\"\nconflate = \"none\"").await;
+    let server =
+        Server::with_config("[delivery]\nflush = \"tick\"\ntick = \"1h\"\nconflate = \"none\"")
+            .await;
     let mut stream = Stream::subscribe(server.addr, "topic=a").await;
     publish_keyed(&server, "a", &[("k", 1), ("k", 2), ("l", 3), ("k", 4)]).await;
     assert_eq!(data(&drained(&server, &mut stream).await), ["1", "2", "3", "4"]);
@@ -155,7 +157,9 @@ async fn without_conflation_all_events_of_a_tick_leave() {
 
 #[tokio::test]
 async fn the_latest_of_a_tick_leaves_alone() {
-    let server = Server::with_config("[delivery]\ntick = \"1h\"\nconflate = \"latest\"").await;
+    let server =
+        Server::with_config("[delivery]\nflush = \"tick\"\ntick = \"1h\"\nconflate = \"latest\"")
+            .await;
     let mut stream = Stream::subscribe(server.addr, "topics=a,b").await;
     publish_keyed(&server, "a", &[("k", 1), ("l", 2), ("k", 3)]).await;
     publish_keyed(&server, "b", &[("k", 4), ("k", 5)]).await;
@@ -175,8 +179,10 @@ async fn the_latest_of_a_tick_leaves_alone() {
 
 #[tokio::test]
 async fn the_latest_of_each_key_leaves() {
-    let server =
-        Server::with_config("[delivery]\ntick = \"1h\"\nconflate = \"latest-by-key\"").await;
+    let server = Server::with_config(
+        "[delivery]\nflush = \"tick\"\ntick = \"1h\"\nconflate = \"latest-by-key\"",
+    )
+    .await;
     let mut stream = Stream::subscribe(server.addr, "topic=a").await;
     publish_keyed(&server, "a", &[("k", 1), ("l", 2), ("k", 3), ("m", 4), ("l", 5)]).await;
     publish_numbers(&server, "a", 10..12).await;
@@ -451,7 +457,7 @@ async fn a_client_that_is_gone_is_forgotten_at_once() {
 #[tokio::test]
 async fn the_newest_event_outlives_a_tick_that_is_larger_than_the_outbox() {
     let server = Server::with_config(
-        "[outbox]\nmax_bytes = \"128KiB\"\nslow_consumer = \"drop-oldest\"\n[delivery]\ntick = \"1s\"",
+        "[outbox]\nmax_bytes = \"128KiB\"\nslow_consumer = \"drop-oldest\"\n[delivery]\nflush = \"tick\"\ntick = \"1s\"",
     )
     .await;
     let _slow = small_stream(&server, "topic=a").await;
@@ -475,7 +481,7 @@ async fn the_newest_event_outlives_a_tick_that_is_larger_than_the_outbox() {
 #[tokio::test]
 async fn news_of_very_many_topics_in_one_tick_reach_a_stream_whole() {
     const TOPICS: usize = 10_500;
-    let server = Server::with_config("[delivery]\ntick = \"1s\"").await;
+    let server = Server::with_config("[delivery]\nflush = \"tick\"\ntick = \"1s\"").await;
     let mut stream = Stream::subscribe(server.addr, "topic=**").await;
     let events: Vec<Value> =
         (0..TOPICS).map(|number| json!({"topic": format!("t:{number}"), "data": number})).collect();

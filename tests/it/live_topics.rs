@@ -124,7 +124,7 @@ async fn events_of_one_collapse_key_merge_into_the_newest_until_they_are_sent() 
 
 #[tokio::test]
 async fn events_of_one_tick_and_collapse_key_are_one() {
-    let config = "[delivery]\ntick = \"300ms\"\n";
+    let config = "[delivery]\nflush = \"tick\"\ntick = \"300ms\"\n";
     let server = Server::with_config(config).await;
     let mut stream = Stream::subscribe(server.addr, "topic=n").await;
     // One request, so one tick. Rarely a tick begins in the middle of the request.

@@ -138,9 +138,10 @@ async fn metrics_have_all_names_from_the_start() {
 
 #[tokio::test]
 async fn metrics_count_what_happens() {
-    let server =
-        Server::with_config("[[topics]]\npattern = \"c\"\nconflate = \"latest\"\ntick = \"1h\"")
-            .await;
+    let server = Server::with_config(
+        "[[topics]]\npattern = \"c\"\nconflate = \"latest\"\nflush = \"tick\"\ntick = \"1h\"",
+    )
+    .await;
     let mut first = Stream::subscribe(server.addr, "topics=a,c").await;
     let mut second = Stream::subscribe(server.addr, "topic=*").await;
     for number in 0..5 {

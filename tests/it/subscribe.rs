@@ -292,7 +292,7 @@ async fn a_busy_stream_gets_no_heartbeats() {
 #[tokio::test]
 async fn a_tick_comes_as_one_batch_if_asked_for() {
     // The hour never passes: the drain ends the tick.
-    let server = Server::with_config("[delivery]\ntick = \"1h\"").await;
+    let server = Server::with_config("[delivery]\nflush = \"tick\"\ntick = \"1h\"").await;
     let mut stream = Stream::subscribe(server.addr, "topics=a,b&batch=json").await;
     let events = [
         json!({"topic": "a", "data": {"z": 1, "a": [1.50, 1e3]}}),

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr, time::Duration};
 
+use serde::{Deserialize, Serialize};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -107,10 +108,26 @@ impl Exchange {
     }
 }
 
-/// The count of conflated events from the hub's `/stats`. None for another hub.
-pub(super) async fn conflated(address: SocketAddr, place: &PublishEndpoint) -> Option<u64> {
+/// A fanfare hub's own account, from its `/stats`.
+#[derive(Deserialize)]
+pub(super) struct HubStats {
+    /// Events conflated since the start.
+    pub conflated: u64,
+    /// The policy of most topics; not told by older hubs.
+    pub delivery: Option<DeliveryDefaults>,
+}
+
+/// The latency added by the hub's policy.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all(deserialize = "camelCase"))]
+pub(super) struct DeliveryDefaults {
+    pub flush: String,
+    pub tick_ms: u64,
+}
+
+/// The hub's `/stats`. None for another hub.
+pub(super) async fn stats(address: SocketAddr, place: &PublishEndpoint) -> Option<HubStats> {
     let request = format!("GET {} HTTP/1.1\r\nhost: {}\r\n\r\n", place.path, place.authority);
     let (status, body) = Exchange::new(address).ask(request.as_bytes()).await.ok()?;
-    let stats: serde_json::Value = serde_json::from_slice(&body).ok().filter(|_| status == 200)?;
-    stats.get("conflated")?.as_u64()
+    serde_json::from_slice(&body).ok().filter(|_| status == 200)
 }

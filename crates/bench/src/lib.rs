@@ -38,6 +38,7 @@ use tokio::time::{Instant, sleep};
 
 use self::{
     crowd::ReaderThreads,
+    exchange::{DeliveryDefaults, HubStats},
     ledger::Loss,
     progress::ProgressLine,
     publisher::{LoadPublisher, PublishLog, PublishedTopic},
@@ -116,6 +117,7 @@ pub async fn run(args: BenchArgs) -> Result<(), BenchError> {
 struct Times {
     to_open: Duration,
     conflated: Option<u64>,
+    delivery: Option<DeliveryDefaults>,
     /// CPU time of the server within the window.
     cpu: Option<Duration>,
     storm: Option<Storm>,
@@ -143,7 +145,7 @@ async fn measure(
     publish_address: SocketAddr,
     progress: &ProgressLine,
 ) -> Result<(ServerReport, Times, Vec<PublishLog>), BenchError> {
-    let conflated_before = conflated(run).await;
+    let stats_before = stats(run).await;
     let start = Instant::now();
     let memory = open_streams(run, crowd, processes, progress).await?;
     let to_open = start.elapsed();
@@ -162,17 +164,19 @@ async fn measure(
         (logs, cpu, None)
     };
     server.memory_bytes_at_end = processes.memory_bytes();
-    let conflated = match (conflated_before, conflated(run).await) {
-        (Some(before), Some(after)) => Some(after.saturating_sub(before)),
-        _ => None,
+    let (conflated, delivery) = match (stats_before, stats(run).await) {
+        (Some(before), Some(after)) => {
+            (Some(after.conflated.saturating_sub(before.conflated)), after.delivery)
+        }
+        _ => (None, None),
     };
     let stalled_ended = stalled.count_ended().await;
-    Ok((server, Times { to_open, conflated, cpu, storm, stalled_ended }, logs))
+    Ok((server, Times { to_open, conflated, delivery, cpu, storm, stalled_ended }, logs))
 }
 
-async fn conflated(run: &Run) -> Option<u64> {
+async fn stats(run: &Run) -> Option<HubStats> {
     let place = run.settings.stats.as_ref()?;
-    exchange::conflated(run.stream_address, place).await
+    exchange::stats(run.stream_address, place).await
 }
 
 /// Opens all streams. Memory per connection is measured over all but the first, warm ones.
@@ -338,6 +342,7 @@ fn report(
             conflated: times.conflated,
         },
         latency_ms: LatencyReport::of(&totals.latencies),
+        delivery: times.delivery,
         reconnect: times.storm.map(|storm| Reconnect::of(&storm, run.stream_count())),
         stalled: (settings.stalled_count > 0).then_some(StalledStreams {
             asked: settings.stalled_count as u64,

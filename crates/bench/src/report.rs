@@ -6,7 +6,7 @@ use bytesize::ByteSize;
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::{ledger::Loss, storm::Storm};
+use super::{exchange::DeliveryDefaults, ledger::Loss, storm::Storm};
 
 /// The whole report. A figure without a measurement is `null`, or `unknown` in the table.
 #[derive(Debug, Serialize)]
@@ -22,6 +22,8 @@ pub(super) struct BenchReport {
     pub deliveries: Deliveries,
     pub loss: LossReport,
     pub latency_ms: LatencyReport,
+    /// The hub's default policy: a part of the latency. None for another hub.
+    pub delivery: Option<DeliveryDefaults>,
     pub reconnect: Option<Reconnect>,
     pub stalled: Option<StalledStreams>,
     pub server: ServerReport,
@@ -203,6 +205,7 @@ impl BenchReport {
         rows.push(("loss", self.loss.to_string()));
         if self.reconnect.is_none() {
             rows.push(("latency", self.latency_ms.to_string()));
+            rows.extend(self.delivery.as_ref().map(|it| ("of it, the tick", it.to_string())));
         }
         rows.extend(self.server.rows());
         rows
@@ -280,6 +283,19 @@ impl fmt::Display for LossReport {
             write!(f, "not checked, the hub conflates ({conflated}; {lost} missing), ")?;
         }
         write!(f, "{twice} twice, {out_of_order} out of order, {gaps} gaps")
+    }
+}
+
+impl fmt::Display for DeliveryDefaults {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { flush, tick_ms } = self;
+        match flush.as_str() {
+            "immediate" => write!(f, "none (flush {flush})"),
+            "leading" => {
+                write!(f, "none in quiet topics, up to {tick_ms} ms in busy ones (flush {flush})")
+            }
+            _ => write!(f, "up to {tick_ms} ms (flush {flush})"),
+        }
     }
 }
 

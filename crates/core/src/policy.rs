@@ -25,6 +25,17 @@ pub enum Flush {
     Leading,
 }
 
+impl Flush {
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tick => "tick",
+            Self::Immediate => "immediate",
+            Self::Leading => "leading",
+        }
+    }
+}
+
 /// The choice among the events of one tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "kebab-case")]

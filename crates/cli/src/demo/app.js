@@ -99,6 +99,17 @@ function requestDraw() {
   });
 }
 
+// ---- The hub's tick: a part of the latency
+
+async function showTick() {
+  const stats = await fetch('/stats').then((response) => response.json());
+  const { flush, tickMs } = stats.delivery;
+  const waits = { leading: `busy topics wait up to ${tickMs} ms for their tick`, tick: `up to ${tickMs} ms of it is the tick` };
+  byId('tick').textContent = waits[flush] ?? '';
+}
+
+showTick().catch(() => {}); // The figure stays without this remark.
+
 // ---- Events from the visitor
 
 /** The value of a JSON text; any other text unchanged. */

@@ -76,9 +76,10 @@ impl<O: Outlet> ManagerState<O> {
             }
             let policy = &frame.events[0].policy;
             if policy.flush == Flush::Leading {
-                // Begin a quiet tick: without another event, the entry then has no due moment, and
-                // the next event leaves at once.
-                self.set_due(id, now + policy.tick);
+                // Remember the topic until it was quiet for a tick. All topics of a tick share this
+                // moment: one of its own each would wake the manager for every topic.
+                let forgotten_at = self.next_tick(policy, now + policy.tick);
+                self.set_due(id, forgotten_at);
             } else {
                 self.drop_topic_if_unused(id);
             }

@@ -81,9 +81,11 @@ struct TopicEntry {
     /// Streams naming the topic.
     subscribers: Subscribers,
     pending: Batch,
-    /// The moment the pending events leave. For a leading topic without pending events: the end of
-    /// its quiet tick.
+    /// The moment the pending events leave. Without pending events: the moment a leading topic can
+    /// be forgotten.
     due: Option<Instant>,
+    /// A leading topic's event leaves at once from this moment on: a tick after its last event.
+    quiet_from: Option<Instant>,
 }
 
 /// Counts since the last call, for the metrics.
@@ -341,7 +343,8 @@ impl<O: Outlet> ManagerState<O> {
         // A full batch leaves at once: it would grow without bound until its tick.
         let full = entry.pending.len() >= self.spec.max_batch_events
             || entry.pending.bytes() >= self.spec.max_batch_bytes;
-        let due = if full { now } else { self.due_by_policy(id, &policy, now) };
+        let due = self.due_by_policy(id, &policy, now);
+        let due = if full { now } else { due };
         if self.topics[id].due.is_none_or(|already| due < already) {
             self.set_due(id, due);
         }
@@ -353,16 +356,23 @@ impl<O: Outlet> ManagerState<O> {
         self.due.entry(due).or_default().push(id);
     }
 
-    fn due_by_policy(&self, id: usize, policy: &Policy, now: Instant) -> Instant {
-        let entry = &self.topics[id];
+    /// When an event arriving at `now` leaves.
+    fn due_by_policy(&mut self, id: usize, policy: &Policy, now: Instant) -> Instant {
         match policy.flush {
             Flush::Immediate => now,
-            // No due moment: the last tick was quiet.
-            Flush::Leading if entry.due.is_none() => now,
-            Flush::Leading | Flush::Tick => {
-                policy.next_tick(self.spec.ticks_from, self.spec.tick_phase, now)
-            }
+            Flush::Leading if self.was_quiet(id, policy, now) => now,
+            Flush::Leading | Flush::Tick => self.next_tick(policy, now),
         }
+    }
+
+    /// Whether a topic was quiet for a tick before its event at `now`.
+    fn was_quiet(&mut self, id: usize, policy: &Policy, now: Instant) -> bool {
+        let quiet_from = self.topics[id].quiet_from.replace(now + policy.tick);
+        quiet_from.is_none_or(|at| at <= now)
+    }
+
+    fn next_tick(&self, policy: &Policy, now: Instant) -> Instant {
+        policy.next_tick(self.spec.ticks_from, self.spec.tick_phase, now)
     }
 
     fn on_attached(&mut self, partition: u16, stream: StreamId, replay: Replay, now: Instant) {
@@ -472,6 +482,7 @@ impl<O: Outlet> ManagerState<O> {
             subscribers: Subscribers::default(),
             pending: Batch::default(),
             due: None,
+            quiet_from: None,
         });
         self.topic_ids.insert(topic.clone(), id);
         id

@@ -183,10 +183,45 @@ fn a_leading_topic_sends_at_once_after_a_quiet_tick_and_else_at_the_tick() {
     assert_eq!(inbox.take(), []);
     bench.run_until(100);
     assert_eq!(inbox.take(), [Mail::Frames(vec![vec![2, 3]])]);
-    bench.run_until(250);
-    bench.event("a", 4, &leading, 250);
-    bench.run_until(250);
+    // One millisecond less than a tick after the last event, and exactly a tick.
+    bench.event("a", 4, &leading, 129);
+    bench.run_until(199);
+    assert_eq!(inbox.take(), []);
+    bench.run_until(200);
     assert_eq!(inbox.take(), [Mail::Frames(vec![vec![4]])]);
+    bench.event("a", 5, &leading, 229);
+    bench.run_until(229);
+    assert_eq!(inbox.take(), [Mail::Frames(vec![vec![5]])]);
+}
+
+#[test]
+fn quiet_leading_topics_wake_the_manager_once_a_tick_and_are_forgotten() {
+    let mut bench = Bench::new(|_| {});
+    let inbox = bench.open(1, &["*"]);
+    let leading = policy(Flush::Leading);
+    for number in 0..50 {
+        bench.event(&format!("topic-{number}"), number + 1, &leading, number);
+        bench.run_until(number);
+    }
+    assert_eq!(inbox.take().len(), 50);
+    assert_eq!(bench.manager.topics.len(), 50);
+    assert_eq!(bench.manager.next_due(), Some(bench.at(200)));
+    bench.run_until(200);
+    assert_eq!(bench.manager.topics.len(), 0);
+}
+
+#[test]
+fn a_leading_event_takes_older_events_of_its_partition_with_it() {
+    let mut bench = Bench::new(|_| {});
+    let both = bench.open(1, &["busy", "quiet"]);
+    let leading = policy(Flush::Leading);
+    bench.event("busy", 1, &leading, 10);
+    bench.run_until(10);
+    bench.event("busy", 2, &leading, 20);
+    bench.event("quiet", 3, &leading, 30);
+    bench.run_until(30);
+    let sent = both.take();
+    assert_eq!(sent, [Mail::Frames(vec![vec![1]]), Mail::Frames(vec![vec![3], vec![2]])]);
 }
 
 #[test]

@@ -79,7 +79,7 @@ impl ModelSettings {
     pub fn policies(&self) -> Policies {
         let default = Policy {
             entry: None,
-            flush: Flush::Tick,
+            flush: Flush::Leading,
             tick: Duration::from_millis(100),
             conflate: Conflate::None,
             history_events: self.history_events,
@@ -88,7 +88,7 @@ impl ModelSettings {
         };
         let entries = [
             ("now:*", Flush::Immediate, Conflate::None, default.tick),
-            ("lead:*", Flush::Leading, Conflate::None, default.tick),
+            ("tick:*", Flush::Tick, Conflate::None, default.tick),
             ("latest:*", Flush::Tick, Conflate::Latest, default.tick),
             ("key:*", Flush::Tick, Conflate::LatestByKey, default.tick),
             ("slow-tick:*", Flush::Tick, Conflate::None, Duration::from_millis(700)),

@@ -55,7 +55,7 @@ const TOPICS: [&str; 10] = [
     "plain:b",
     "plain:c",
     "now:a",
-    "lead:a",
+    "tick:a",
     "latest:a",
     "key:a",
     "slow-tick:a",
