@@ -54,11 +54,6 @@ impl TestReader {
         self.text.lines().rev().find_map(|line| line.strip_prefix("id: ")).unwrap_or_default()
     }
 
-    /// Takes nothing until the stream has ended and the client's time is over.
-    pub async fn stall(&mut self) {
-        poll_fn(|task| self.reader.poll_given_up(task)).await;
-    }
-
     /// The actor behind the stream.
     pub fn connection(&self) -> &Addr<Connection> {
         self.reader.connection().expect("it is spawned")

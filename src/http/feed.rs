@@ -57,7 +57,7 @@ async fn answer(
         Err(error) => return Ok(stream_refusal(request.head(), error)),
     };
     Ok(match hub.spawn_feed(user, options, share).await {
-        Ok(reader) => stream_response(request.head(), reader),
+        Ok(reader) => stream_response(request, reader),
         Err(error) => stream_refusal(request.head(), error),
     })
 }

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     hub::Hub,
-    transport::{EventStreamBody, NewStream, PipeReader},
+    transport::{EventStreamBody, NewStream, PipeReader, Stalled},
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -106,7 +106,7 @@ pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> Result<HttpRes
 fn open_by_query(hub: &Hub, request: &HttpRequest) -> Result<HttpResponse, Refusal> {
     let query = query(request.head())?;
     let subscription = query.subscription().or_options(query.options(request.head())?);
-    Ok(answer_with(hub, request.head(), subscription))
+    Ok(answer_with(hub, request, subscription))
 }
 
 /// Creates a stream for a transport with its own loop: for `subscription`, else for the query's
@@ -141,7 +141,7 @@ pub(crate) async fn post(
     };
     let topics = body.topic.into_iter().chain(body.topics);
     let subscription = Subscription::new().topics(topics).or_options(options);
-    Ok(answer_with(&hub, request.head(), subscription))
+    Ok(answer_with(&hub, &request, subscription))
 }
 
 /// An application's stream: the subscription names the topics.
@@ -151,25 +151,30 @@ pub(crate) fn answer(
     subscription: Subscription,
 ) -> Result<HttpResponse, Refusal> {
     let options = query(request.head())?.options(request.head())?;
-    Ok(answer_with(hub, request.head(), subscription.or_options(options)))
+    Ok(answer_with(hub, request, subscription.or_options(options)))
 }
 
-fn answer_with(hub: &Hub, head: &RequestHead, subscription: Subscription) -> HttpResponse {
+fn answer_with(hub: &Hub, request: &HttpRequest, subscription: Subscription) -> HttpResponse {
+    let head = request.head();
     if let Err(refusal) = refuse_websocket(head) {
         return refusal.error_response();
     }
     let share = hub.parts().stream_share(head);
     match share.and_then(|share| hub.spawn_stream(subscription, share)) {
-        Ok(reader) => stream_response(head, reader),
+        Ok(reader) => stream_response(request, reader),
         Err(error) => stream_refusal(head, error),
     }
 }
 
 /// The response of an opened stream.
-pub(crate) fn stream_response(head: &RequestHead, reader: PipeReader) -> HttpResponse {
+pub(crate) fn stream_response(request: &HttpRequest, mut reader: PipeReader) -> HttpResponse {
+    // In `fanfare::Server`, the socket applies the write timeout.
+    if let Some(stalled) = request.conn_data::<Stalled>() {
+        reader.watch_by(stalled.clone());
+    }
     let mut response = stream_head().body(EventStreamBody::new(reader));
     // HTTP/1.0 has no chunked coding: there the end of the connection ends the stream.
-    response.head_mut().no_chunking(head.version < Version::HTTP_11);
+    response.head_mut().no_chunking(request.version() < Version::HTTP_11);
     response
 }
 

@@ -33,7 +33,7 @@ use super::{
     head::{StreamHead, request_timeout},
     streams::Routes,
 };
-use crate::transport::{MAX_HEAD_BYTES, RawStream, Sniffed, limit_unsent, look};
+use crate::transport::{MAX_HEAD_BYTES, RawStream, Sniffed, look};
 
 /// Peeks at one head: large heads, with many cookies, come in several packets.
 const MAX_LOOKS: usize = 4;
@@ -250,7 +250,6 @@ impl SnifferShared {
         let Some(stream) = self.routes.open(&head).await else {
             return SniffedConnection::Ordinary(socket);
         };
-        limit_unsent(&socket, self.routes.write_timeout());
         // Each write is a complete chunk: delaying it (Nagle) saves nothing and adds latency.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "small writes may be delayed");

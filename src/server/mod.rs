@@ -9,21 +9,26 @@ mod listen;
 mod streams;
 
 use std::{
-    any::Any,
+    future::ready,
     io,
     net::{SocketAddr, TcpListener, ToSocketAddrs},
     sync::Arc,
     time::Duration,
 };
 
-use actix_http::{HttpService, KeepAlive, Request, Response};
+use actix_http::{
+    Extensions, HttpService, KeepAlive, Protocol, Request, Response, error::DispatchError,
+};
 use actix_server::ServerBuilder;
-use actix_service::{IntoServiceFactory, ServiceFactory, ServiceFactoryExt, map_config};
+use actix_service::{
+    IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
+};
 use actix_web::{
     Error,
     body::MessageBody,
     dev::{AppConfig, RequestHead, Service},
 };
+use tokio::net::TcpStream;
 
 pub use self::hosts::Hosts;
 use self::{
@@ -31,7 +36,7 @@ use self::{
     head_sniffer::SnifferFactory,
     streams::{Route, RouteKind, Routes},
 };
-use crate::{Hub, Subscription};
+use crate::{Hub, Subscription, transport::WatchedSocket};
 
 /// Connections held by the kernel before they are accepted: room for a storm, as far as
 /// `net.core.somaxconn` allows.
@@ -272,7 +277,7 @@ impl<F> Server<F> {
             let (address, is_told) = (listener.local_addr()?, stopping.clone());
             builder = builder.listen(format!("fanfare-{address}"), listener, move || {
                 let stopping = is_told.clone();
-                let on_connect = routes.hub.on_connect();
+                let write_timeout = routes.write_timeout();
                 let application = factory().into_factory();
                 let application = application.map_err(|error| error.into().error_response());
                 let ordinary = HttpService::build()
@@ -285,13 +290,19 @@ impl<F> Server<F> {
                     // A half-closed client counts as gone. Otherwise a disconnected client would
                     // hold its stream until the next failed write.
                     .h1_allow_half_closed(false)
-                    .tcp_nodelay(true)
                     .local_addr(address)
-                    .on_connect_ext(move |connection: &_, data: &mut _| {
-                        on_connect(connection as &dyn Any, data);
+                    .on_connect_ext(|connection: &WatchedSocket, data: &mut Extensions| {
+                        data.insert(connection.stalled());
                     })
-                    .finish(map_config(application, |()| AppConfig::default()))
-                    .tcp();
+                    .finish(map_config(application, |()| AppConfig::default()));
+                let ordinary = fn_service(move |socket: TcpStream| {
+                    let peer = socket.peer_addr().ok();
+                    // Each write has all available bytes: delaying it (Nagle) adds latency only.
+                    let _ = socket.set_nodelay(true);
+                    let socket = WatchedSocket::new(socket, write_timeout);
+                    ready(Ok::<_, DispatchError>((socket, Protocol::Http1, peer)))
+                })
+                .and_then(ordinary);
                 let connections = connections.clone();
                 SnifferFactory::new(
                     ordinary,

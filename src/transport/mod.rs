@@ -4,23 +4,53 @@
 //! own, or inside a transport with its own loop.
 
 mod body;
+mod progress;
 mod raw;
+mod watched_socket;
 
 use std::{any::Any, time::Duration};
 
 pub(crate) use body::EventStreamBody;
+use progress::Progress;
 pub(crate) use raw::{MAX_HEAD_BYTES, RawStream, Sniffed, look};
 use socket2::SockRef;
 use tokio::net::TcpStream;
+pub(crate) use watched_socket::WatchedSocket;
 
-pub(crate) use crate::actors::connection::{NewStream, PipeReader};
+pub(crate) use crate::actors::connection::{NewStream, PipeReader, Stalled};
 
-/// Makes the kernel end a connection after `timeout` without progress of its unsent bytes
-/// (`TCP_USER_TIMEOUT`). A connection not over plain TCP is left alone.
+/// Bytes in the kernel not yet sent to the client. Enough to keep a fast client busy between two
+/// polls; an unread stream holds no more. All other unread bytes are in the outbox, in reach of its
+/// bound and of conflation.
+const MAX_QUEUED_BYTES: u32 = 32 * 1024;
+
+/// The send buffer of a raw stream; the kernel takes it twice for its own needs. It bounds the bytes
+/// on their way to a client: 128 KiB per round trip, and as much for a client acknowledging nothing.
+const SEND_BUFFER_BYTES: usize = 128 * 1024;
+
+/// Limits the bytes in the kernel not yet sent to the client (`TCP_NOTSENT_LOWAT`).
+pub(crate) fn limit_queued(socket: &TcpStream) {
+    if let Err(error) = SockRef::from(socket).set_tcp_notsent_lowat(MAX_QUEUED_BYTES) {
+        tracing::debug!(%error, "no limit of unsent bytes");
+    }
+}
+
+/// Limits the bytes sent and not yet acknowledged by the client. The kernel otherwise takes up to
+/// 4 MiB (`net.ipv4.tcp_wmem`).
+pub(crate) fn limit_in_flight(socket: &TcpStream) {
+    if let Err(error) = SockRef::from(socket).set_send_buffer_size(SEND_BUFFER_BYTES) {
+        tracing::debug!(%error, "no limit of bytes in flight");
+    }
+}
+
+/// Limits a connection of an application's own server. The kernel ends it after `timeout` with
+/// unacknowledged bytes (`TCP_USER_TIMEOUT`), also if its client reads, but slowly. A connection not
+/// over plain TCP is left alone.
 pub(crate) fn limit_unsent(connection: &dyn Any, timeout: Duration) {
-    if let Some(stream) = connection.downcast_ref::<TcpStream>()
-        && let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(timeout))
-    {
-        tracing::debug!(%error, "no timeout for unsent bytes");
+    if let Some(stream) = connection.downcast_ref::<TcpStream>() {
+        limit_queued(stream);
+        if let Err(error) = SockRef::from(stream).set_tcp_user_timeout(Some(timeout)) {
+            tracing::debug!(%error, "no timeout for unsent bytes");
+        }
     }
 }

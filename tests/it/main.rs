@@ -29,6 +29,7 @@ mod replays;
 mod requests;
 mod resume;
 mod shutdown;
+mod slow_reader;
 mod stalled_reader;
 mod storm;
 mod streams_at_load;

@@ -10,6 +10,8 @@ mod delivery;
 mod resume;
 #[path = "shutdown.rs"]
 mod shutdown;
+#[path = "slow_reader.rs"]
+mod slow_reader;
 #[path = "stalled_reader.rs"]
 mod stalled_reader;
 #[path = "subscribe.rs"]

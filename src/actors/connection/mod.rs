@@ -28,7 +28,7 @@ pub(crate) use messages::{
     BeatHeart, ChangeTopics, CloseTransport, DeliverFrames, EndStream, OpenedStream, ReplayPage,
 };
 use pipe::Pipe;
-pub(crate) use pipe::PipeReader;
+pub(crate) use pipe::{PipeReader, Stalled, poll_sleep};
 use running::ConnectionContext;
 pub(crate) use running::RunningConnection;
 use tokio_util::task::task_tracker::TaskTrackerToken;

@@ -2,13 +2,13 @@
 //! takes bytes from it. Both run on one thread, so nothing is locked, copied or sent.
 
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
     future::Future,
     pin::Pin,
     rc::Rc,
     sync::atomic::Ordering,
     task::{Context, Poll, Waker},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use actix::Addr;
@@ -27,8 +27,6 @@ pub(crate) struct Pipe {
     state: ConnectionState,
     /// The waker of a transport waiting for bytes.
     waker: Option<Waker>,
-    /// Whether the transport waits for the stream's end only: its socket is full.
-    is_blocked: bool,
     is_closed: bool,
     delivered: u64,
     worker: Rc<Worker>,
@@ -36,8 +34,7 @@ pub(crate) struct Pipe {
 
 impl Pipe {
     pub fn new(state: ConnectionState, worker: Rc<Worker>) -> Rc<RefCell<Self>> {
-        let pipe =
-            Self { state, waker: None, is_blocked: false, is_closed: false, delivered: 0, worker };
+        let pipe = Self { state, waker: None, is_closed: false, delivered: 0, worker };
         Rc::new(RefCell::new(pipe))
     }
 
@@ -51,11 +48,7 @@ impl Pipe {
         let result = change(&mut self.state, &mut self.worker.context.borrow_mut());
         self.worker.metrics.count_unsent(before, self.state.unsent_bytes());
         self.worker.metrics.count_losses(&self.state.take_losses());
-        // A transport with a full socket cannot write more. Waking it for every frame would waste a
-        // poll; only the stream's end starts its timeout.
-        if !self.is_blocked || self.state.ended().is_some() {
-            self.waker.take().into_iter().for_each(Waker::wake);
-        }
+        self.waker.take().into_iter().for_each(Waker::wake);
         result
     }
 
@@ -113,15 +106,17 @@ pub(crate) struct PipeReader {
     /// The connection's address. `None` if the transport runs the connection in its own task: it
     /// then polls the reader after the connection and needs no waker.
     connection: Option<Addr<Connection>>,
-    /// Made on first use: the rate limit delays an event, or an ended stream waits for its client.
+    /// Made on first use: the rate limit delays an event, or the client's socket is full.
     sleep: Option<Pin<Box<Sleep>>>,
+    /// Set by the client's socket once the client makes no progress.
+    stalled: Option<Stalled>,
     /// Counts the stream as open, for `hub.max_connections` and for a drain, until the last byte.
     _held: StreamHold,
 }
 
 impl PipeReader {
     pub fn new(pipe: Rc<RefCell<Pipe>>, held: StreamHold) -> Self {
-        Self { pipe, connection: None, sleep: None, _held: held }
+        Self { pipe, connection: None, sleep: None, stalled: None, _held: held }
     }
 
     /// Marks the connection as a task of its own: it then wakes the transport for new bytes.
@@ -138,7 +133,6 @@ impl PipeReader {
     /// this only with room in its socket: without calls, the outbox fills and its bound applies.
     pub fn poll_next(&mut self, task: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let mut pipe = self.pipe.borrow_mut();
-        pipe.is_blocked = false;
         loop {
             match pipe.take(now()) {
                 Next::Write(piece) => return Poll::Ready(Some(piece.bytes)),
@@ -163,22 +157,48 @@ impl PipeReader {
         self.connection.is_none() && self.pipe.borrow().state.is_idle()
     }
 
-    /// For a transport with a full socket: ready when the stream has ended and the client's time
-    /// for the last bytes is over.
-    pub fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<()> {
-        let mut pipe = self.pipe.borrow_mut();
-        pipe.is_blocked = true;
-        if self.connection.is_some() {
-            pipe.waker = Some(task.waker().clone());
-        }
-        if pipe.ended().is_none() {
-            return Poll::Pending;
-        }
-        poll_sleep(&mut self.sleep, pipe.state.gives_up_at(), task)
+    /// Leaves the write timeout to the transport.
+    pub fn watch(&mut self) {
+        self.pipe.borrow_mut().state.watch();
+    }
+
+    /// Leaves the write timeout to the client's socket.
+    pub fn watch_by(&mut self, stalled: Stalled) {
+        self.stalled = Some(stalled);
+        self.watch();
+    }
+
+    pub fn write_timeout(&self) -> Duration {
+        self.pipe.borrow().state.write_timeout()
+    }
+
+    /// For a transport with a full socket: ready at this moment.
+    pub fn poll_until(&mut self, at: Instant, task: &mut Context<'_>) -> Poll<()> {
+        poll_sleep(&mut self.sleep, at, task)
+    }
+
+    /// Ends the stream without the client: it makes no progress.
+    pub fn end_as_slow(&mut self) {
+        self.pipe.borrow_mut().change(|state, _| state.end(ShutdownReason::Slow, None));
     }
 }
 
-fn poll_sleep(
+/// Whether a client makes no progress. The client's socket and its stream share it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stalled(Rc<Cell<bool>>);
+
+impl Stalled {
+    pub fn set(&self) {
+        self.0.set(true);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.get()
+    }
+}
+
+/// Ready at this moment. Makes the timer on first use.
+pub(crate) fn poll_sleep(
     sleep: &mut Option<Pin<Box<Sleep>>>,
     at: Instant,
     task: &mut Context<'_>,
@@ -191,6 +211,9 @@ fn poll_sleep(
 
 impl Drop for PipeReader {
     fn drop(&mut self) {
+        if self.stalled.as_ref().is_some_and(Stalled::is_set) {
+            self.end_as_slow();
+        }
         self.pipe.borrow_mut().is_closed = true;
         // A full mailbox refuses the message. The actor then runs soon anyway, and checks
         // `is_closed`.

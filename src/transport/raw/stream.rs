@@ -6,6 +6,7 @@ use std::{
     mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -15,11 +16,21 @@ use tokio::{
 };
 
 use super::{MAX_HEAD_BYTES, chunk::WriteChunk};
-use crate::actors::connection::{NewStream, PipeReader, RunningConnection};
+use crate::{
+    actors::{
+        connection::{NewStream, PipeReader, RunningConnection},
+        now,
+    },
+    transport::{Progress, limit_in_flight, limit_queued},
+};
 
 /// Bytes read and dropped from a client beside the request's head. A stream's client has nothing to
 /// send: past this bound it is broken or hostile, and its stream ends.
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
+
+/// Time between two looks at the last bytes of an ended stream: nothing reports their
+/// acknowledgement.
+const CLOSE_CHECK: Duration = Duration::from_millis(200);
 
 /// Runs a stream's connection and writes its output to the socket, until the stream ends or the
 /// client is gone. Idle, it owns no buffer.
@@ -31,16 +42,23 @@ pub(crate) struct RawStream {
     /// The write not yet finished. Boxed, so an idle stream has a pointer only.
     unsent: Option<Box<WriteChunk>>,
     /// Bytes still read and dropped; the request's head comes first.
-    ignores_bytes: usize,
+    ignores_bytes: u32,
+    /// Whether the last byte is written.
+    is_closing: bool,
+    progress: Progress,
 }
 
 impl RawStream {
     /// Answers a request. Its head is still unread in the socket: sniffing only peeked.
     pub fn new(socket: TcpStream, stream: NewStream, head: Bytes) -> Self {
-        let NewStream { connection, reader } = stream;
+        let NewStream { connection, mut reader } = stream;
+        reader.watch();
+        limit_queued(&socket);
+        limit_in_flight(&socket);
         let unsent = Some(Box::new(WriteChunk::behind(head)));
-        let ignores_bytes = MAX_HEAD_BYTES + MAX_IGNORED_BYTES;
-        Self { socket, connection, reader, unsent, ignores_bytes }
+        let ignores_bytes = (MAX_HEAD_BYTES + MAX_IGNORED_BYTES) as u32;
+        let progress = Progress::default();
+        Self { socket, connection, reader, unsent, ignores_bytes, is_closing: false, progress }
     }
 
     /// Reads and drops the client's bytes. Ready once the client is gone or has sent too much. Only
@@ -50,7 +68,8 @@ impl RawStream {
         loop {
             let mut buffer = ReadBuf::uninit(&mut buffer);
             let read = ready!(Pin::new(&mut self.socket).poll_read(task, &mut buffer));
-            let count = buffer.filled().len();
+            // At most the buffer's 8 KiB.
+            let count = buffer.filled().len() as u32;
             if read.is_err() || count == 0 || count > self.ignores_bytes {
                 return Poll::Ready(());
             }
@@ -58,29 +77,35 @@ impl RawStream {
         }
     }
 
-    /// Ready once everything is written, or a write has failed or timed out.
+    /// Ready once everything is written and acknowledged, or a write has failed or timed out.
     fn poll_written(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_closing {
+            return self.poll_acknowledged(task);
+        }
         loop {
             // Take bytes only if the socket has room. Taken bytes count as sent: without this
             // check, a slow client's bytes would leave the outbox early, out of reach of
             // conflation.
             if self.socket.poll_write_ready(task)?.is_pending() {
-                return self.poll_given_up(task);
+                return self.poll_stalled(task);
             }
             let mut chunk = self.unsent.take().map(|chunk| *chunk).unwrap_or_default();
             let may_have_more = chunk.fill(&mut self.reader, task);
             if chunk.is_empty() {
                 return Poll::Pending;
             }
+            self.progress.on_write();
             if chunk.poll_write(&mut self.socket, task)?.is_pending() {
                 self.unsent = Some(Box::new(chunk));
-                return self.poll_given_up(task);
+                return self.poll_stalled(task);
             }
             if chunk.is_last() {
                 // End the sending side before the close. `poll_gone` has read the client's bytes:
                 // a close over unread ones would reset the connection and could lose the last
                 // events.
-                return Pin::new(&mut self.socket).poll_shutdown(task);
+                ready!(Pin::new(&mut self.socket).poll_shutdown(task))?;
+                self.is_closing = true;
+                return self.poll_acknowledged(task);
             }
             if !may_have_more {
                 return Poll::Pending;
@@ -88,11 +113,36 @@ impl RawStream {
         }
     }
 
-    /// Ready once the stream has ended and its client's time for the rest is over. A client of an
-    /// open stream is not given up here: the outbox and the kernel's timeout bound it.
-    fn poll_given_up(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.reader.poll_given_up(task));
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+    /// For a full socket: ready once the client has stalled.
+    fn poll_stalled(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            let at = self.progress.deadline(self.reader.write_timeout());
+            ready!(self.reader.poll_until(at, task));
+            if self.has_stalled() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+    }
+
+    /// Ready once the client has acknowledged the last byte, or has stalled. Until then the socket
+    /// counts as the client's: a closed one would keep its unread bytes in the kernel, uncounted.
+    fn poll_acknowledged(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !Progress::is_complete(&self.socket) {
+            ready!(self.reader.poll_until(now() + CLOSE_CHECK, task));
+            if self.has_stalled() {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether the client has stalled. The stream then ends as slow.
+    fn has_stalled(&mut self) -> bool {
+        let has_stalled = self.progress.has_stalled(&self.socket, self.reader.write_timeout());
+        if has_stalled {
+            self.reader.end_as_slow();
+        }
+        has_stalled
     }
 }
 
@@ -100,7 +150,10 @@ impl Future for RawStream {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
-        // Run the connection first: its output is then in the reader, and this same poll writes
+        if self.has_stalled() {
+            return Poll::Ready(());
+        }
+        // Then run the connection: its output is then in the reader, and this same poll writes
         // it. The reader of an own loop wakes nobody, so in the other order output would wait for
         // an unrelated wake.
         let _ = Pin::new(&mut self.connection).poll(task);

@@ -102,6 +102,8 @@ pub struct ConnectionState {
     /// change, or the last event received. Not the present: mail of a later change may be under way.
     id_ms: u64,
     end: Option<ShutdownReason>,
+    /// Whether the transport applies the write timeout.
+    is_watched: bool,
 }
 
 impl ConnectionState {
@@ -129,6 +131,7 @@ impl ConnectionState {
             last_taken: now,
             id_ms: 0,
             end: None,
+            is_watched: false,
         }
     }
 
@@ -390,9 +393,14 @@ impl ConnectionState {
         self.end
     }
 
-    /// The deadline for a client without progress.
-    pub fn gives_up_at(&self) -> Instant {
-        self.last_taken + self.spec.write_timeout
+    /// Leaves the write timeout to the transport: it sees the bytes acknowledged by the client.
+    pub fn watch(&mut self) {
+        self.is_watched = true;
+    }
+
+    /// The time limit for a client without progress.
+    pub fn write_timeout(&self) -> Duration {
+        self.spec.write_timeout
     }
 
     /// The bytes in the outbox, not taken yet.
@@ -647,7 +655,7 @@ impl ConnectionState {
     /// Checks the write timeout: a client without progress for this time is treated as slow.
     #[inline]
     fn check_progress(&mut self, now: Instant) -> Result<(), ShutdownReason> {
-        if self.is_drained() {
+        if self.is_watched || self.is_drained() {
             self.last_taken = now;
             return Ok(());
         }
