@@ -100,7 +100,7 @@ async fn a_slow_reader_past_the_bound_gets_shutdown_and_resumes() {
         }
     };
     assert_eq!(shutdown.json()["reason"], "slow");
-    assert!(expected >= SLOW_EVENTS / 2 && expected < EVENTS, "{expected} events");
+    assert!((SLOW_EVENTS / 2..EVENTS).contains(&expected), "{expected} events");
     let mut stream = Stream::resume(server.addr, "topic=slow", stream.last_id()).await;
     for expected in expected..EVENTS {
         assert_eq!(number(&stream.next().await.data), expected);
