@@ -14,6 +14,7 @@ mod layers;
 mod limits;
 mod load;
 mod outbox;
+mod poll;
 mod problems;
 mod publish;
 mod rate;
@@ -37,6 +38,7 @@ pub use hub::HubLimits;
 pub use layers::{Sources, process_environment};
 pub use limits::Limits;
 pub use outbox::Outbox;
+pub use poll::Poll;
 pub use problems::{ConfigProblems, Problem};
 pub use publish::Publish;
 pub use redis::Redis;
@@ -67,6 +69,8 @@ pub struct Config {
     pub stream: Stream,
     /// The bound on a stream's unread bytes.
     pub outbox: Outbox,
+    /// The bound on the answer to one poll.
+    pub poll: Poll,
     /// The history for replay.
     pub history: History,
     /// The limits of publishers.

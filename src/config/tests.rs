@@ -172,7 +172,7 @@ fn all_problems_of_all_layers_are_reported_at_once_a_line_each() {
     let lines = r#"
 FILE: topics[1].pattern: is missing
 FILE: topics[2].rate.events_per_second: is missing
-FILE: auth: unknown key, expected one of `server`, `cors`, `access`, `limits`, `hub`, `stream`, `outbox`, `history`, `publish`, `fanout`, `redis`, `delivery`, `topics`
+FILE: auth: unknown key, expected one of `server`, `cors`, `access`, `limits`, `hub`, `stream`, `outbox`, `poll`, `history`, `publish`, `fanout`, `redis`, `delivery`, `topics`
 FILE: outbox.max_bytes: expected a size like "64KiB", got "64 apples"
 FILE: outbox.slow_consumer: expected `disconnect` or `drop-oldest`, got "wait"
 FILE: stream.hartbeat: unknown key, expected one of `heartbeat`, `retry_min`, `retry_max`, `write_timeout`, `max_lifetime`, `max_lifetime_jitter`, `rate`, `max_batch_events`, `max_batch_bytes`
@@ -317,6 +317,7 @@ fn a_config_built_in_code_is_told_every_key_that_makes_no_sense() {
     config.stream.rate.burst = 0;
     config.stream.max_batch_events = 0;
     config.outbox.max_bytes = 4095;
+    config.poll.max_bytes = 4095;
     config.history.ttl = Duration::MAX;
     config.publish.max_payload = 0;
     config.publish.max_pending = 0;
@@ -343,6 +344,7 @@ fn a_config_built_in_code_is_told_every_key_that_makes_no_sense() {
             "stream.rate.burst",
             "stream.max_batch_events",
             "outbox.max_bytes",
+            "poll.max_bytes",
             "history.ttl",
             "publish.max_payload",
             "publish.max_pending",

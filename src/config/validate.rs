@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::{
     Access, Config, ConfigProblems, Cors, Delivery, FanOut, History, HubLimits, Limits, Outbox,
-    Problem, Publish, Redis, Server, Stream, TopicPolicy,
+    Poll, Problem, Publish, Redis, Server, Stream, TopicPolicy,
 };
 
 /// Streams of one instance: more than a machine's open files, and sums of it cannot overflow.
@@ -63,6 +63,7 @@ impl Config {
         findings.hub(&self.hub);
         findings.stream(&self.stream);
         findings.outbox(&self.outbox);
+        findings.poll(&self.poll);
         findings.history(&self.history);
         findings.publish(&self.publish);
         findings.fanout(&self.fanout);
@@ -211,6 +212,10 @@ impl Findings {
 
     fn outbox(&mut self, outbox: &Outbox) {
         self.number("outbox.max_bytes", outbox.max_bytes, MIN_OUTBOX_BYTES..=MAX_BYTES);
+    }
+
+    fn poll(&mut self, poll: &Poll) {
+        self.number("poll.max_bytes", poll.max_bytes, MIN_OUTBOX_BYTES..=MAX_BYTES);
     }
 
     fn history(&mut self, history: &History) {

@@ -6,7 +6,7 @@ use std::any::Any;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, dev::Extensions};
 use fanfare_core::subscription::Subscription;
 
-use super::{Routes, feed, routes, stream};
+use super::{Routes, feed, poll, routes, stream};
 use crate::{hub::Hub, transport};
 
 impl Hub {
@@ -27,6 +27,14 @@ impl Hub {
     /// stream with a retry time, since `EventSource` gives up on an error status.
     pub fn stream(&self, request: &HttpRequest, subscription: Subscription) -> HttpResponse {
         let answer = stream::answer(self, request, subscription);
+        answer.unwrap_or_else(|refusal| refusal.error_response())
+    }
+
+    /// Answers a poll (`GET /poll`): waits for an event of the subscription, at most for the `wait`
+    /// of the query. Options and rules are those of [`Self::stream`]; a refusal has its status for
+    /// every client.
+    pub async fn poll(&self, request: &HttpRequest, subscription: Subscription) -> HttpResponse {
+        let answer = poll::answer(self, request, subscription).await;
         answer.unwrap_or_else(|refusal| refusal.error_response())
     }
 

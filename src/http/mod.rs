@@ -17,6 +17,7 @@ mod lines;
 mod media_type;
 mod names;
 mod origin;
+pub(crate) mod poll;
 mod preferences;
 mod publish;
 pub(crate) mod refusal;
@@ -49,8 +50,10 @@ fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     let topic = web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(topics::get);
     let stream =
         [web::get().to(stream::get), web::head().to(stream::head), web::post().to(stream::post)];
+    let poll = [web::get().to(poll::get), web::head().to(poll::head), web::post().to(poll::post)];
     config
         .service(resource(hub, prefix, "/stream", &["GET", "HEAD", "POST"], stream))
+        .service(resource(hub, prefix, "/poll", &["GET", "HEAD", "POST"], poll))
         .service(resource(
             hub,
             prefix,

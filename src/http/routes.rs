@@ -41,8 +41,8 @@ thread_local! {
 }
 
 impl dyn Mount {
-    /// The endpoints of subscribers: `GET`, `HEAD` and `POST /stream`, `GET /cursor`, changes of an
-    /// open stream's topics, and the status of a topic.
+    /// The endpoints of subscribers: `GET`, `HEAD` and `POST /stream`, the same of `/poll`, `GET
+    /// /cursor`, changes of an open stream's topics, and the status of a topic.
     #[must_use = "nothing is mounted until `App::configure`"]
     pub fn streams(self: Box<Self>) -> Routes {
         self.and(0)

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use super::{
     body::{self, object},
     media_type::refuse_encodings,
+    poll::Wait,
     refusal::{Refusal, bad_json, stream_head, stream_refusal},
     upgrade::refuse_websocket,
 };
@@ -46,6 +47,8 @@ pub(crate) struct StreamQuery {
     camel_last_event_id: Vec<String>,
     batch: Vec<String>,
     snapshot: Vec<String>,
+    /// The wait of a poll.
+    pub wait: Vec<String>,
 }
 
 impl StreamQuery {
@@ -88,6 +91,8 @@ struct StreamBody {
     last_event_id: Option<String>,
     batch: Option<String>,
     snapshot: Option<bool>,
+    /// The wait of a poll.
+    wait: Option<Wait>,
 }
 
 /// `GET`: the query names the topics.
@@ -128,9 +133,19 @@ pub(crate) async fn post(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
+    let (subscription, _) = read_posted(&hub, &request, payload).await?;
+    Ok(answer_with(&hub, &request, subscription))
+}
+
+/// Reads the subscription in the body of a `POST`, and the wait of a poll.
+pub(crate) async fn read_posted(
+    hub: &Hub,
+    request: &HttpRequest,
+    payload: Payload,
+) -> Result<(Subscription, Option<Wait>), Refusal> {
     refuse_websocket(request.head())?;
-    refuse_encodings(&request)?;
-    let body = body::read_subscription(&hub, &request, payload).await?;
+    refuse_encodings(request)?;
+    let body = body::read_subscription(hub, request, payload).await?;
     let body: StreamBody = object(&body).map_err(bad_json)?;
     let given = body.last_event_id.filter(|id| !id.is_empty());
     let options = StreamOptions {
@@ -140,8 +155,7 @@ pub(crate) async fn post(
         snapshot: body.snapshot,
     };
     let topics = body.topic.into_iter().chain(body.topics);
-    let subscription = Subscription::new().topics(topics).or_options(options);
-    Ok(answer_with(&hub, &request, subscription))
+    Ok((Subscription::new().topics(topics).or_options(options), body.wait))
 }
 
 /// An application's stream: the subscription names the topics.

@@ -30,8 +30,8 @@ pub(crate) use self::{
 /// Histograms keep two significant digits: a value is at most 1 % off.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
-/// The reasons of a stream's end: `client`, or the reason of its `shutdown`.
-const CLOSE_REASONS: [&str; 5] = ["client", "drain", "capacity", "lifetime", "slow"];
+/// The reasons of a stream's end: `client`, `answered` (a poll), or the reason of its `shutdown`.
+const CLOSE_REASONS: [&str; 6] = ["client", "answered", "drain", "capacity", "lifetime", "slow"];
 
 /// A histogram. The lock is held to record one value, or for a scrape.
 type SharedHistogram = Mutex<Histogram<u64>>;
@@ -40,6 +40,8 @@ type SharedHistogram = Mutex<Histogram<u64>>;
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub opened: AtomicU64,
+    /// Polls among the opened streams.
+    pub polls: AtomicU64,
     /// Raw streams among the opened ones.
     pub opened_raw: AtomicU64,
     pub published: AtomicU64,
@@ -71,6 +73,7 @@ impl Metrics {
         Self {
             opened: AtomicU64::default(),
             opened_raw: AtomicU64::default(),
+            polls: AtomicU64::default(),
             published: AtomicU64::default(),
             actor_panics: AtomicU64::default(),
             replays_complete: AtomicU64::default(),

@@ -114,6 +114,12 @@ impl Metrics {
                 "Streams opened on the bare socket",
             ),
             row(
+                "fanfare_polls",
+                "",
+                Value::Counter(self.polls.load(Ordering::Relaxed)),
+                "Polls among the opened streams",
+            ),
+            row(
                 "fanfare_connections_closed",
                 "",
                 Value::Labelled("reason", closed),

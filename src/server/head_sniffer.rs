@@ -1,4 +1,4 @@
-//! Head sniffing: an accepted connection becomes a raw stream or goes to the framework. Sniffing
+//! Head sniffing: an accepted connection becomes a raw stream or raw poll, or goes to the framework. Sniffing
 //! peeks and consumes nothing, so the framework reads the whole head itself.
 //!
 //! 1. Peek until the head is complete or certainly not a plain `GET`, for a limited time.
@@ -31,9 +31,12 @@ use tokio::{
 use super::{
     admission::{Admission, Admitted, Connections, is_reserved, refusal},
     head::{StreamHead, request_timeout},
-    streams::Routes,
+    streams::{Opened, Routes},
 };
-use crate::transport::{MAX_HEAD_BYTES, RawStream, Sniffed, look};
+use crate::{
+    http::poll::raw_response,
+    transport::{MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, look},
+};
 
 /// Peeks at one head: large heads, with many cookies, come in several packets.
 const MAX_LOOKS: usize = 4;
@@ -154,6 +157,7 @@ enum Role<S: Service<TcpStream>> {
     New(Rc<S>, LocalBoxFuture<'static, SniffedConnection>),
     Ordinary(Pin<Box<S::Future>>),
     Stream(RawStream),
+    Poll(RawPoll),
 }
 
 impl<S> Future for ServerConnection<S>
@@ -171,10 +175,12 @@ where
                         Role::Ordinary(Box::pin(ordinary.call(socket)))
                     }
                     SniffedConnection::Stream(stream) => Role::Stream(stream),
+                    SniffedConnection::Poll(poll) => Role::Poll(poll),
                     SniffedConnection::Gone => return Poll::Ready(Ok(())),
                 },
                 Role::Ordinary(ordinary) => return ordinary.as_mut().poll(task),
                 Role::Stream(stream) => return Pin::new(stream).poll(task).map(Ok),
+                Role::Poll(poll) => return Pin::new(poll).poll(task).map(Ok),
             };
         }
     }
@@ -184,6 +190,7 @@ where
 pub(super) enum SniffedConnection {
     Ordinary(TcpStream),
     Stream(RawStream),
+    Poll(RawPoll),
     Gone,
 }
 
@@ -247,15 +254,24 @@ impl SnifferShared {
     async fn open(&self, socket: TcpStream, mut head: RequestHead) -> SniffedConnection {
         // The application's functions may read the client's address, as from the framework.
         head.peer_addr = socket.peer_addr().ok();
-        let Some(stream) = self.routes.open(&head).await else {
+        let Some(opened) = self.routes.open(&head).await else {
             return SniffedConnection::Ordinary(socket);
         };
         // Each write is a complete chunk: delaying it (Nagle) saves nothing and adds latency.
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "small writes may be delayed");
         }
-        let stream_head = self.stream_head.with(&self.routes.cors_lines(&head));
-        SniffedConnection::Stream(RawStream::new(socket, stream, stream_head))
+        let cors_lines = self.routes.cors_lines(&head);
+        match opened {
+            Opened::Stream(stream) => {
+                let head = self.stream_head.with(&cors_lines);
+                SniffedConnection::Stream(RawStream::new(socket, stream, head))
+            }
+            Opened::Poll(stream, spec) => {
+                let poll = RawPoll::new(socket, stream, spec, cors_lines.into(), raw_response);
+                SniffedConnection::Poll(poll)
+            }
+        }
     }
 
     /// Peeks at the client's first bytes. A partial head gets [`REST_TIMEOUT`] for its rest, then

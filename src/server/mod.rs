@@ -140,6 +140,12 @@ impl<F> Server<F> {
         self.route(path.into(), RouteKind::Feed(Some(Arc::new(user))))
     }
 
+    /// Answers the polls at this path on the bare socket, under the rules of [`Self::streams_at`]:
+    /// for the route `{prefix}/poll` of [`Hub::routes`].
+    pub fn polls_at(self, path: impl Into<String>) -> Self {
+        self.route(path.into(), RouteKind::Poll)
+    }
+
     fn route(mut self, path: String, kind: RouteKind) -> Self {
         self.routes.push(Route { path, kind });
         self

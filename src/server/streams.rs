@@ -8,7 +8,10 @@ use std::{
 use actix_web::{dev::RequestHead, http::header::ORIGIN};
 
 use super::Hosts;
-use crate::{Hub, Subscription, http, transport::NewStream};
+use crate::{
+    Hub, Subscription, http,
+    transport::{NewStream, PollSpec},
+};
 
 /// Reads a request's head; `None` leaves the request to the application.
 type HeadFn<T> = Arc<dyn Fn(&RequestHead) -> Option<T> + Send + Sync>;
@@ -19,6 +22,14 @@ pub(super) enum RouteKind {
     Topics(Option<HeadFn<Subscription>>),
     /// The user from the query, or from the application's function.
     Feed(Option<HeadFn<String>>),
+    /// Polls with the topics of the query.
+    Poll,
+}
+
+/// An opened stream, and how it is answered.
+pub(super) enum Opened {
+    Stream(NewStream),
+    Poll(NewStream, PollSpec),
 }
 
 /// A path with raw streams.
@@ -55,7 +66,7 @@ impl Routes {
 
     /// Opens the requested stream. `None` leaves the request to the application, also for a
     /// refusal: its endpoint writes the same error.
-    pub async fn open(&self, head: &RequestHead) -> Option<NewStream> {
+    pub async fn open(&self, head: &RequestHead) -> Option<Opened> {
         if self.hosts.as_ref().is_some_and(|hosts| !hosts.answers(head)) {
             return None;
         }
@@ -77,8 +88,13 @@ impl Routes {
                 let user = chooser(head)?;
                 http::feed::create(&self.hub, head, Some(&user)).await?
             }
+            RouteKind::Poll => {
+                let (stream, spec) = http::poll::create(&self.hub, head)?;
+                self.hub.parts().metrics.opened_raw.fetch_add(1, Ordering::Relaxed);
+                return Some(Opened::Poll(stream, spec));
+            }
         };
         self.hub.parts().metrics.opened_raw.fetch_add(1, Ordering::Relaxed);
-        Some(stream)
+        Some(Opened::Stream(stream))
     }
 }

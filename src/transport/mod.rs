@@ -4,6 +4,7 @@
 //! own, or inside a transport with its own loop.
 
 mod body;
+mod poll;
 mod progress;
 mod raw;
 mod watched_socket;
@@ -11,8 +12,9 @@ mod watched_socket;
 use std::{any::Any, time::Duration};
 
 pub(crate) use body::EventStreamBody;
+pub(crate) use poll::{PollReader, PollSpec};
 use progress::Progress;
-pub(crate) use raw::{MAX_HEAD_BYTES, RawStream, Sniffed, look};
+pub(crate) use raw::{MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, look};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 pub(crate) use watched_socket::WatchedSocket;

@@ -21,6 +21,7 @@ mod live_topics;
 mod operations;
 mod over_body;
 mod own_server;
+mod poll;
 mod proxies;
 mod publish;
 mod raw_stream;

@@ -6,6 +6,8 @@ mod bad_input;
 mod cross_origin;
 #[path = "delivery.rs"]
 mod delivery;
+#[path = "poll.rs"]
+mod poll;
 #[path = "resume.rs"]
 mod resume;
 #[path = "shutdown.rs"]

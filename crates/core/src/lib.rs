@@ -35,6 +35,7 @@ pub mod partition_log;
 mod pattern_index;
 pub mod pattern_set;
 pub mod policy;
+pub mod poll;
 pub mod publish;
 pub mod replays;
 pub mod shared_names;

@@ -114,6 +114,13 @@ impl Subscription {
         self
     }
 
+    /// Takes set options from `options`.
+    #[must_use]
+    pub fn with_options(mut self, options: StreamOptions) -> Self {
+        self.options = options.or(self.options);
+        self
+    }
+
     /// Checks the subscription and resolves it. `secret` makes the client's id unguessable.
     ///
     /// # Errors
@@ -218,6 +225,8 @@ pub enum Format {
     Events,
     /// The events of one tick as one `batch` with a JSON array as data.
     JsonBatch,
+    /// The same for a poll: its stream ends with the first answer.
+    Poll,
 }
 
 /// A checked subscription.

@@ -21,7 +21,7 @@ use fanfare_core::{
     ids::StreamId,
     shared_names::SharedNames,
     sse::ShutdownReason,
-    subscription::ResolvedSubscription,
+    subscription::{Format, ResolvedSubscription},
     topic_manager::Frame,
 };
 pub(crate) use messages::{
@@ -203,6 +203,9 @@ impl Actor for Connection {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.host.open_count.fetch_add(1, Ordering::Relaxed);
         self.host.metrics.opened.fetch_add(1, Ordering::Relaxed);
+        if self.subscription.format == Format::Poll {
+            self.host.metrics.polls.fetch_add(1, Ordering::Relaxed);
+        }
         self.worker.metrics.add_subscriptions(self.subscription.name_count());
         tracing::debug!(
             client_id = self.client_id(),
@@ -223,7 +226,11 @@ impl Actor for Connection {
 
     fn stopped(&mut self, _: &mut Self::Context) {
         let pipe = self.pipe.borrow();
-        let reason = pipe.ended().map_or("client", ShutdownReason::as_str);
+        let reason = match (pipe.is_answered(), pipe.ended()) {
+            (true, _) => "answered",
+            (false, Some(reason)) => reason.as_str(),
+            (false, None) => "client",
+        };
         let duration = now().saturating_duration_since(self.opened_at);
         self.host.metrics.count_closed(reason, duration);
         self.worker.metrics.remove_subscriptions(self.subscription.name_count());

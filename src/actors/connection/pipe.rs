@@ -28,14 +28,22 @@ pub(crate) struct Pipe {
     /// The waker of a transport waiting for bytes.
     waker: Option<Waker>,
     is_closed: bool,
+    /// Whether the stream was a poll and has its answer.
+    is_answered: bool,
     delivered: u64,
     worker: Rc<Worker>,
 }
 
 impl Pipe {
     pub fn new(state: ConnectionState, worker: Rc<Worker>) -> Rc<RefCell<Self>> {
-        let pipe = Self { state, waker: None, is_closed: false, delivered: 0, worker };
-        Rc::new(RefCell::new(pipe))
+        Rc::new(RefCell::new(Self {
+            state,
+            waker: None,
+            is_closed: false,
+            is_answered: false,
+            delivered: 0,
+            worker,
+        }))
     }
 
     /// Changes the state for the connection, and wakes the transport.
@@ -55,6 +63,11 @@ impl Pipe {
     /// Whether the transport is gone.
     pub fn is_closed(&self) -> bool {
         self.is_closed
+    }
+
+    /// Whether the stream was a poll and has its answer.
+    pub fn is_answered(&self) -> bool {
+        self.is_answered
     }
 
     /// The reason of the stream's end; `None` while it is open.
@@ -157,6 +170,32 @@ impl PipeReader {
         self.connection.is_none() && self.pipe.borrow().state.is_idle()
     }
 
+    /// Whether the stream is open, and everything missed by the client is taken.
+    pub fn is_caught_up(&self) -> bool {
+        self.pipe.borrow().state.is_caught_up()
+    }
+
+    /// The stream's cursor after all taken pieces. Empty before the opening.
+    pub fn cursor(&self) -> String {
+        self.pipe.borrow().state.cursor()
+    }
+
+    /// Ends the stream of a poll: its answer is complete, and later events come with the next poll.
+    pub fn answer(&mut self) {
+        let mut pipe = self.pipe.borrow_mut();
+        (pipe.is_answered, pipe.is_closed) = (true, true);
+        drop(pipe);
+        self.close_connection();
+    }
+
+    fn close_connection(&self) {
+        // A full mailbox refuses the message. The actor then runs soon anyway, and checks
+        // `is_closed`.
+        if let Some(connection) = &self.connection {
+            let _ = connection.try_send(CloseTransport);
+        }
+    }
+
     /// Leaves the write timeout to the transport.
     pub fn watch(&mut self) {
         self.pipe.borrow_mut().state.watch();
@@ -215,10 +254,6 @@ impl Drop for PipeReader {
             self.end_as_slow();
         }
         self.pipe.borrow_mut().is_closed = true;
-        // A full mailbox refuses the message. The actor then runs soon anyway, and checks
-        // `is_closed`.
-        if let Some(connection) = &self.connection {
-            let _ = connection.try_send(CloseTransport);
-        }
+        self.close_connection();
     }
 }

@@ -18,6 +18,7 @@ use actix::{
         channel::{AddressReceiver, channel},
     },
 };
+use fanfare_core::interest::Start;
 use futures_util::Stream;
 
 use super::{Connection, MAILBOX_CAPACITY};
@@ -102,6 +103,18 @@ impl RunningConnection {
         self.context.address()
     }
 
+    /// Whether the stream begins at the present, without a cursor.
+    pub fn starts_now(&self) -> bool {
+        matches!(self.actor.subscription.start, Start::Live | Start::Snapshot)
+    }
+
+    /// Stops the actor now, if it runs.
+    pub fn close(&mut self) {
+        if matches!(self.context.state, ActorState::Running | ActorState::Stopping) {
+            self.stop();
+        }
+    }
+
     fn stop(&mut self) {
         self.context.state = ActorState::Stopped;
         self.actor.stopped(&mut self.context);
@@ -139,8 +152,6 @@ impl Future for RunningConnection {
 impl Drop for RunningConnection {
     fn drop(&mut self) {
         // `stopped` must run exactly once after `started`: it undoes all counts of the stream.
-        if matches!(self.context.state, ActorState::Running | ActorState::Stopping) {
-            self.stop();
-        }
+        self.close();
     }
 }

@@ -5,8 +5,11 @@
 //! disconnect.
 
 mod chunk;
+mod gone;
 mod head;
+mod poll;
 mod stream;
 
 pub(crate) use head::{MAX_HEAD_BYTES, Sniffed, look};
+pub(crate) use poll::RawPoll;
 pub(crate) use stream::RawStream;

@@ -3,19 +3,15 @@
 use std::{
     future::Future,
     io,
-    mem::MaybeUninit,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::{io::AsyncWrite, net::TcpStream};
 
-use super::{MAX_HEAD_BYTES, chunk::WriteChunk};
+use super::{chunk::WriteChunk, gone::Listener};
 use crate::{
     actors::{
         connection::{NewStream, PipeReader, RunningConnection},
@@ -24,13 +20,9 @@ use crate::{
     transport::{Progress, limit_in_flight, limit_queued},
 };
 
-/// Bytes read and dropped from a client beside the request's head. A stream's client has nothing to
-/// send: past this bound it is broken or hostile, and its stream ends.
-const MAX_IGNORED_BYTES: usize = 64 * 1024;
-
 /// Time between two looks at the last bytes of an ended stream: nothing reports their
 /// acknowledgement.
-const CLOSE_CHECK: Duration = Duration::from_millis(200);
+pub(super) const CLOSE_CHECK: Duration = Duration::from_millis(200);
 
 /// Runs a stream's connection and writes its output to the socket, until the stream ends or the
 /// client is gone. Idle, it owns no buffer.
@@ -41,8 +33,7 @@ pub(crate) struct RawStream {
     reader: PipeReader,
     /// The write not yet finished. Boxed, so an idle stream has a pointer only.
     unsent: Option<Box<WriteChunk>>,
-    /// Bytes still read and dropped; the request's head comes first.
-    ignores_bytes: u32,
+    listener: Listener,
     /// Whether the last byte is written.
     is_closing: bool,
     progress: Progress,
@@ -56,25 +47,8 @@ impl RawStream {
         limit_queued(&socket);
         limit_in_flight(&socket);
         let unsent = Some(Box::new(WriteChunk::behind(head)));
-        let ignores_bytes = (MAX_HEAD_BYTES + MAX_IGNORED_BYTES) as u32;
-        let progress = Progress::default();
-        Self { socket, connection, reader, unsent, ignores_bytes, is_closing: false, progress }
-    }
-
-    /// Reads and drops the client's bytes. Ready once the client is gone or has sent too much. Only
-    /// reading shows a disconnect while nothing is written.
-    fn poll_gone(&mut self, task: &mut Context<'_>) -> Poll<()> {
-        let mut buffer = [MaybeUninit::uninit(); MAX_HEAD_BYTES];
-        loop {
-            let mut buffer = ReadBuf::uninit(&mut buffer);
-            let read = ready!(Pin::new(&mut self.socket).poll_read(task, &mut buffer));
-            // At most the buffer's 8 KiB.
-            let count = buffer.filled().len() as u32;
-            if read.is_err() || count == 0 || count > self.ignores_bytes {
-                return Poll::Ready(());
-            }
-            self.ignores_bytes -= count;
-        }
+        let (listener, progress) = (Listener::new(), Progress::default());
+        Self { socket, connection, reader, unsent, listener, is_closing: false, progress }
     }
 
     /// Ready once everything is written and acknowledged, or a write has failed or timed out.
@@ -100,7 +74,7 @@ impl RawStream {
                 return self.poll_stalled(task);
             }
             if chunk.is_last() {
-                // End the sending side before the close. `poll_gone` has read the client's bytes:
+                // End the sending side before the close. The listener has read the client's bytes:
                 // a close over unread ones would reset the connection and could lose the last
                 // events.
                 ready!(Pin::new(&mut self.socket).poll_shutdown(task))?;
@@ -157,7 +131,8 @@ impl Future for RawStream {
         // it. The reader of an own loop wakes nobody, so in the other order output would wait for
         // an unrelated wake.
         let _ = Pin::new(&mut self.connection).poll(task);
-        if self.poll_gone(task).is_ready() {
+        let this = &mut *self;
+        if this.listener.poll_gone(&mut this.socket, task).is_ready() {
             return Poll::Ready(());
         }
         // An error or the end: either way the socket is closed, and the client can resume.

@@ -13,6 +13,7 @@ mod interest;
 mod memory;
 mod network;
 mod outage;
+mod polls;
 mod rollback;
 mod settings;
 mod together;

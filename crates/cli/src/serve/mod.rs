@@ -117,6 +117,7 @@ fn start(hub: &Hub, config: &Config) -> Result<(actix_web::dev::Server, SocketAd
     .max_open_connections(config.hub.max_connections + SPARE_FILES as usize / 4);
     if settings.transport == Transport::Raw {
         server = server.streams_at("/events/stream").feeds_at("/events/feed");
+        server = server.polls_at("/events/poll");
     }
     let server = server.bind_shared(settings.listen, settings.listeners, settings.backlog);
     let server = server.map_err(failed)?;

@@ -387,6 +387,14 @@ impl ConnectionState {
         self.outbox.clear();
     }
 
+    /// Whether the stream is open, and the client has taken its whole replay.
+    pub fn is_caught_up(&self) -> bool {
+        self.epoch.is_some()
+            && self.backlog.paging == 0
+            && self.backlog.heads.is_empty()
+            && self.backlog.replay.is_empty()
+    }
+
     /// The reason of the end, if the stream has ended or is about to.
     #[inline]
     pub fn ended(&self) -> Option<ShutdownReason> {
@@ -591,7 +599,7 @@ impl ConnectionState {
     ///
     /// While the stream is catching up, its time is the one of the cursor it resumed with: topics
     /// added by the client then continue from there.
-    fn cursor(&self) -> String {
+    pub fn cursor(&self) -> String {
         let positions = self.outbox.taken();
         let epoch = self.epoch.filter(|_| !positions.is_empty());
         let unix_ms = self.backlog.catching_up_since.unwrap_or(self.id_ms);

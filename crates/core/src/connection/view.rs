@@ -53,7 +53,7 @@ impl View<'_> {
                 encode::events(events.iter().map(|event| &**event))
             }
             Format::Events => self.with_own_ids(events, &positions).into(),
-            Format::JsonBatch => self.batch(events, &mut positions).into(),
+            Format::JsonBatch | Format::Poll => self.batch(events, &mut positions).into(),
         }
     }
 
