@@ -2,7 +2,7 @@
 
 use actix::Addr;
 use fanfare_core::{
-    cursor::{Cursor, IN_ANOTHER_EPOCH},
+    cursor::{Cursor, IN_ANOTHER_EPOCH, ReplayMarks},
     error::SubscribeError,
     subscription::Subscription,
 };
@@ -41,6 +41,6 @@ impl Hub {
             (number, if own == epoch { sequence } else { IN_ANOTHER_EPOCH })
         };
         let positions = heads.into_iter().map(position).collect();
-        Ok(Cursor { epoch, unix_ms: Some(unix_ms), positions })
+        Ok(Cursor { epoch, unix_ms: Some(unix_ms), positions, marks: ReplayMarks::default() })
     }
 }

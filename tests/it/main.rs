@@ -12,6 +12,7 @@ mod command_line;
 mod cost;
 mod cross_origin;
 mod cursor_time;
+mod cut_replays;
 mod delivery;
 mod embedding;
 mod feeds;

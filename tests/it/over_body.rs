@@ -4,6 +4,8 @@
 mod bad_input;
 #[path = "cross_origin.rs"]
 mod cross_origin;
+#[path = "cut_replays.rs"]
+mod cut_replays;
 #[path = "delivery.rs"]
 mod delivery;
 #[path = "poll.rs"]

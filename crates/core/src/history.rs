@@ -94,6 +94,8 @@ pub struct HistoryRing {
     /// Highest sequence lost in every log: the policy removed it. A log in Redis may hold more than
     /// this ring.
     lost_through: u64,
+    /// Whether the last removal made room for a new event of the topic.
+    was_trimmed: bool,
     /// As `evicted_through`, for each event type: a stream with a type filter gets no gap for other
     /// types.
     evicted_types: EvictedTypes,
@@ -118,6 +120,7 @@ impl HistoryRing {
             evicted_through: 0,
             evicted_at: 0,
             lost_through: 0,
+            was_trimmed: false,
             evicted_types: EvictedTypes::None,
             last: 0,
             counted: (0, false),
@@ -141,6 +144,7 @@ impl HistoryRing {
         self.events.push_back(event);
         while self.events.len() > self.policy.history_events {
             left.extend(self.lose_oldest(number));
+            self.was_trimmed = true;
         }
         left
     }
@@ -150,15 +154,17 @@ impl HistoryRing {
         self.evicted_through = self.evicted_through.max(sequence);
     }
 
-    /// Merges events of another log. `lost_through` is the highest sequence lost there. `begin` is set
-    /// if the ring is then complete after this sequence: the other log's events must reach to the
-    /// ring's own complete part. Returns the ring's events before the merge: the caller releases
-    /// their bytes from the budget, and adds the bytes of all events in the ring.
+    /// Merges events of another log. `lost_through` is the highest sequence lost there; `is_trimmed`:
+    /// it made room for a new event of the topic. `begin` is set if the ring is then complete after
+    /// this sequence: the other log's events must reach to the ring's own complete part. Returns the
+    /// ring's events before the merge: the caller releases their bytes from the budget, and adds the
+    /// bytes of all events in the ring.
     pub fn merge(
         &mut self,
         older: Vec<Arc<SequencedEvent>>,
         begin: Option<u64>,
         lost_through: u64,
+        is_trimmed: bool,
         number: u64,
     ) -> Vec<Arc<SequencedEvent>> {
         let before: Vec<_> = std::mem::take(&mut self.events).into();
@@ -170,6 +176,9 @@ impl HistoryRing {
         self.evicted_through =
             begin.map_or(self.evicted_through, |begin| self.evicted_through.min(begin));
         self.evicted_through = self.evicted_through.max(lost_through);
+        if lost_through >= self.lost_through {
+            self.was_trimmed = is_trimmed;
+        }
         self.lost_through = self.lost_through.max(lost_through);
         for event in all.into_values() {
             self.push(event, number);
@@ -185,6 +194,7 @@ impl HistoryRing {
         self.note_evicted_type(&event, number);
         self.evicted_through = self.evicted_through.max(event.sequence);
         self.evicted_at = number as u32;
+        self.was_trimmed = false;
         self.forget_key(&event);
         if self.events.is_empty() {
             // An idle topic keeps no memory for events.
@@ -237,6 +247,11 @@ impl HistoryRing {
                 is_lost(&many.others) || known.any(|known| is_lost(known) && wants(known.hash))
             }
         }
+    }
+
+    /// Whether all removals were before the partition reached this sequence. False if in doubt.
+    pub fn has_lost_only_before(&self, head: u64) -> bool {
+        self.was_trimmed && self.last <= head
     }
 
     /// Whether the last removal has this number.

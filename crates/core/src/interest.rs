@@ -159,8 +159,17 @@ pub struct Rest {
     pub head: u64,
     /// Events before this time, in milliseconds since 1970, are left out.
     pub since: u64,
-    /// Earlier pages have told the losses up to this mark of the partition.
-    pub told: u64,
+    pub told: Told,
+}
+
+/// The losses known to the client of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// All up to this mark of the partition: earlier pages have told them.
+    Through(u64),
+    /// All before the partition reached the replay's head. The client has returned with a cursor
+    /// within the replay.
+    AtHead,
 }
 
 /// The start of a stream, as requested by its client.

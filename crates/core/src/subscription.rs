@@ -5,10 +5,10 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cursor::{Cursor, CursorError, Positions},
+    cursor::{Cursor, CursorError, Positions, ReplayKind},
     error::SubscribeError,
     event::{MAX_FIELD_BYTES, SequencedEvent},
-    interest::{Interest, Start, StartFrom, Topics, TypeFilter},
+    interest::{Begun, Interest, Rest, Start, StartFrom, Told, Topics, TypeFilter},
     pattern_set::{PatternSet, Patterns},
     shared_names::SharedNames,
     topic::{Pattern, Topic},
@@ -215,6 +215,22 @@ fn check_types(types: Option<Vec<String>>, max_count: usize) -> Result<TypeFilte
         (1..=MAX_FIELD_BYTES).contains(&name.len()) && !name.chars().any(char::is_control)
     };
     if types.iter().all(valid) { Ok(TypeFilter::of(types)) } else { Err(SubscribeError::BadTypes) }
+}
+
+/// The start after a position of a cursor, perhaps within a replay.
+fn after(cursor: &Cursor, partition: u16, sequence: u64) -> StartFrom {
+    let (epoch, since) = (cursor.epoch, 0);
+    match cursor.marks.get(partition) {
+        None => StartFrom::After { epoch, sequence, since },
+        Some(mark) => {
+            let begun = match mark.kind {
+                ReplayKind::Snapshot => Begun::Snapshot,
+                ReplayKind::History => Begun::Earliest,
+            };
+            let (head, told) = (mark.head, Told::AtHead);
+            StartFrom::Continue(Rest { begun, epoch, sequence, head, since, told })
+        }
+    }
 }
 
 /// The encoding of a stream's events.
@@ -447,7 +463,7 @@ impl ResolvedSubscription {
             // The client got nothing of a partition missing in the cursor: it gets the events since
             // the cursor was given. A cursor of an earlier version has no time.
             Start::Resume(cursor) => match (cursor.positions.get(partition), cursor.unix_ms) {
-                (Some(sequence), _) => StartFrom::After { epoch: cursor.epoch, sequence, since: 0 },
+                (Some(sequence), _) => after(cursor, partition, sequence),
                 (None, Some(unix_ms)) => StartFrom::Since { unix_ms, epoch: Some(cursor.epoch) },
                 (None, None) => StartFrom::Live,
             },

@@ -2,6 +2,7 @@
 
 mod access;
 mod chaos;
+mod cut_replays;
 mod direct;
 mod failover;
 mod fanout;

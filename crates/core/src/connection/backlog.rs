@@ -10,8 +10,13 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    batch::Batch, connection::Losses, cursor::Positions, event::SequencedEvent, ids::StreamId,
-    outbox::Dropped, sse::control::Shutdown,
+    batch::Batch,
+    connection::Losses,
+    cursor::{Positions, ReplayMarks},
+    event::SequencedEvent,
+    ids::StreamId,
+    outbox::Dropped,
+    sse::control::Shutdown,
 };
 
 static NOTHING: LazyLock<BacklogParts> = LazyLock::new(BacklogParts::default);
@@ -31,6 +36,8 @@ pub(super) struct BacklogParts {
     pub replay: VecDeque<Arc<SequencedEvent>>,
     /// While the stream is catching up: the time of the cursor it resumed with.
     pub catching_up_since: Option<u64>,
+    /// The partitions within a replay, also of replays cut earlier: their topics may come back.
+    pub marks: ReplayMarks,
     /// The stream's positions after the replay; empty once they apply.
     pub heads: Positions,
     /// The stream's id, if it has more pages.
@@ -55,6 +62,7 @@ impl BacklogParts {
         self.behind.is_empty()
             && self.prelude.is_empty()
             && self.replay.is_empty()
+            && self.marks.is_empty()
             && self.heads.is_empty()
             && self.more.is_empty()
             && self.drained.is_empty()

@@ -27,7 +27,7 @@ use crate::{
         limiter::{Limiter, LimiterClock},
         order::{fitting, in_order, merged},
     },
-    cursor::{Epoch, IN_ANOTHER_EPOCH, Positions},
+    cursor::{Epoch, IN_ANOTHER_EPOCH, Positions, ReplayMark, ReplayMarks},
     event::SequencedEvent,
     ids::StreamId,
     interest::Start,
@@ -170,6 +170,9 @@ impl ConnectionState {
         self.outbox.advance(replays.iter().map(|(number, _)| (*number, IN_ANOTHER_EPOCH)));
         self.advance(replays.iter().map(|(number, replay)| (*number, replay.start)));
         self.keep_positions();
+        // The client does not know a gap's losses before the gap.
+        let marks = replays.iter().filter(|(_, replay)| replay.missed.is_none());
+        marks.for_each(|(number, replay)| self.mark_replay(*number, replay));
         if replays.iter().any(|(_, r)| r.next.is_some() || !r.events.is_empty()) {
             self.backlog.catching_up_since = match &self.subscription.start {
                 Start::Resume(cursor) => cursor.unix_ms,
@@ -209,6 +212,8 @@ impl ConnectionState {
             let reason = if is_epoch { MissedReason::Epoch } else { MissedReason::History };
             let reason = GapReason::from(reason);
             let topics = names(missed.iter().flat_map(|missed| &missed.topics));
+            replays.iter().for_each(|(number, replay)| self.mark_replay(*number, replay));
+            let id = self.cursor();
             text += &Gap { reason, partitions: &partitions, topics: &topics }.encode(&id);
         }
         self.backlog.prelude.push_back(text.into());
@@ -235,6 +240,7 @@ impl ConnectionState {
         if let Some(missed) = &page.missed {
             self.begin_epoch(partition, page.epoch);
             self.advance([(partition, page.start)].into_iter());
+            self.mark_replay(partition, &page);
             let (reason, topics) = (GapReason::from(missed.reason), names(&missed.topics));
             let gap = Gap { reason, partitions: &[partition], topics: &topics };
             // Before all other output: its id would be behind events taken before it.
@@ -257,11 +263,22 @@ impl ConnectionState {
         Some(Drained { stream: self.backlog.stream, partitions })
     }
 
+    /// Marks a partition within a replay.
+    fn mark_replay(&mut self, partition: u16, replay: &Replay) {
+        if let Some((kind, head)) = replay.mark {
+            self.backlog.marks.set(ReplayMark { partition, kind, head });
+        }
+    }
+
     /// Keeps the positions of the client's cursor in partitions not attached: topics added later
-    /// continue after them. Positions of another epoch are not comparable; they become a gap.
+    /// continue after them. Positions of another epoch are not comparable; they become a gap. The
+    /// marks of the client's cursor stay for now, also of attached partitions.
     fn keep_positions(&mut self) {
         let Start::Resume(cursor) = &self.subscription.start else { return };
         let is_present = Some(cursor.epoch) == self.epoch;
+        if is_present && !cursor.marks.is_empty() {
+            self.backlog.marks = cursor.marks.clone();
+        }
         let others = cursor.positions.iter().filter(|(number, _)| self.seen.get(*number).is_none());
         let kept = others.map(|(number, sequence)| {
             (number, if is_present { sequence } else { IN_ANOTHER_EPOCH })
@@ -603,7 +620,9 @@ impl ConnectionState {
         let positions = self.outbox.taken();
         let epoch = self.epoch.filter(|_| !positions.is_empty());
         let unix_ms = self.backlog.catching_up_since.unwrap_or(self.id_ms);
-        epoch.map_or_else(String::new, |epoch| encode::cursor_text(epoch, unix_ms, positions))
+        let marks = &self.backlog.marks;
+        epoch
+            .map_or_else(String::new, |epoch| encode::cursor_text(epoch, unix_ms, positions, marks))
     }
 
     /// Records a partition's epoch. With a newer epoch, all other partitions of the stream fall
@@ -613,6 +632,7 @@ impl ConnectionState {
             self.epoch = Some(epoch);
             self.backlog.has_told_epoch = false;
             self.backlog.behind = self.seen.iter().map(|(number, _)| number).collect();
+            self.backlog.marks = ReplayMarks::default();
             // Kept positions too, of partitions not attached.
             let all = self.outbox.taken().iter().map(|(number, _)| (number, IN_ANOTHER_EPOCH));
             let all: Vec<(u16, u64)> = all.collect();

@@ -106,6 +106,8 @@ impl ConnectionState {
             // Events since this time may still come with the next page.
             if self.backlog.paging == 0 {
                 self.backlog.catching_up_since = None;
+                let seen = &self.seen;
+                self.backlog.marks.retain(|mark| seen.get(mark.partition).is_none());
             }
             if self.end.is_none() {
                 let more = std::mem::take(&mut self.backlog.more);
@@ -241,6 +243,7 @@ impl ConnectionState {
         View {
             epoch,
             behind: &self.backlog.behind,
+            marks: &self.backlog.marks,
             format: self.subscription.format,
             is_single: self.outbox.taken().len() == 1,
         }

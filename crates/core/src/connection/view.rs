@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
-    cursor::{CursorText, Epoch, Positions},
+    cursor::{CursorText, Epoch, Positions, ReplayMarks},
     event::SequencedEvent,
     sse::encode,
     subscription::Format,
@@ -18,6 +18,8 @@ pub struct View<'a> {
     pub epoch: Epoch,
     /// Partitions still in an older epoch. Their positions in the cursor stay unchanged.
     pub behind: &'a [u16],
+    /// The partitions within a replay.
+    pub marks: &'a ReplayMarks,
     pub format: Format,
     /// Whether the stream has one partition only.
     pub is_single: bool,
@@ -28,20 +30,21 @@ pub struct View<'a> {
 pub struct ViewKey {
     epoch: Epoch,
     behind: Box<[u16]>,
+    marks: ReplayMarks,
     format: Format,
     is_single: bool,
 }
 
 impl ViewKey {
     pub fn of(view: &View<'_>) -> Self {
-        let View { epoch, behind, format, is_single } = *view;
-        Self { epoch, behind: behind.into(), format, is_single }
+        let View { epoch, behind, marks, format, is_single } = *view;
+        Self { epoch, behind: behind.into(), marks: marks.clone(), format, is_single }
     }
 
     pub fn is_of(&self, view: &View<'_>) -> bool {
-        let View { epoch, behind, format, is_single } = *view;
-        (self.epoch, &*self.behind, self.format, self.is_single)
-            == (epoch, behind, format, is_single)
+        let View { epoch, behind, marks, format, is_single } = *view;
+        (self.epoch, &*self.behind, &self.marks, self.format, self.is_single)
+            == (epoch, behind, marks, format, is_single)
     }
 }
 
@@ -49,7 +52,7 @@ impl View<'_> {
     /// Encodes events in one piece. `positions` are the stream's positions before it.
     pub fn encode(&self, events: &[Arc<SequencedEvent>], mut positions: Positions) -> Bytes {
         match self.format {
-            Format::Events if self.is_single && self.is_epoch_of(events) => {
+            Format::Events if self.has_shared_ids(events) => {
                 encode::events(events.iter().map(|event| &**event))
             }
             Format::Events => self.with_own_ids(events, &positions).into(),
@@ -57,14 +60,16 @@ impl View<'_> {
         }
     }
 
-    /// Whether the events' own ids name the stream's epoch. History may have events of an earlier
+    /// Whether the events' own ids are the stream's ids. History may have events of an earlier
     /// epoch of the same sequences.
-    fn is_epoch_of(&self, events: &[Arc<SequencedEvent>]) -> bool {
-        events.iter().all(|event| event.epoch == self.epoch)
+    fn has_shared_ids(&self, events: &[Arc<SequencedEvent>]) -> bool {
+        self.is_single
+            && self.marks.is_empty()
+            && events.iter().all(|event| event.epoch == self.epoch)
     }
 
     fn with_own_ids(&self, events: &[Arc<SequencedEvent>], positions: &Positions) -> Vec<u8> {
-        let mut id = CursorText::new(self.epoch, 0, positions);
+        let mut id = CursorText::new(self.epoch, Some(0), positions, self.marks);
         // Room for a sequence getting more digits.
         let id_bytes = id.as_bytes().len() + 8;
         let size = events.iter().map(|event| event.body.lines.len() + id_bytes).sum();
@@ -93,13 +98,13 @@ impl View<'_> {
             if index > 0 {
                 text.push(',');
             }
-            let id = encode::cursor_text(self.epoch, event.unix_ms, positions);
+            let id = encode::cursor_text(self.epoch, event.unix_ms, positions, self.marks);
             encode::push_batch_item(&mut text, &id, event);
         }
         text.push_str("]\n");
         let mut bytes = text.into_bytes();
         let unix_ms = events.last().map_or(0, |event| event.unix_ms);
-        let id = encode::cursor_text(self.epoch, unix_ms, positions);
+        let id = encode::cursor_text(self.epoch, unix_ms, positions, self.marks);
         encode::push_id_line(&mut bytes, id.as_bytes());
         bytes
     }

@@ -17,7 +17,7 @@ use times::EventTimes;
 
 use crate::{
     budget::{Excess, HistoryBudget},
-    cursor::Epoch,
+    cursor::{Epoch, ReplayKind},
     event::SequencedEvent,
     history::HistoryRing,
     interest::{Interest, Rest, StartFrom},
@@ -40,6 +40,8 @@ pub struct Replay {
     pub missed: Option<Missed>,
     /// The start of the next page. None for the last page: the stream is then attached.
     pub next: Option<Rest>,
+    /// The mark in the stream's cursor until the replay's end, if it needs one.
+    pub mark: Option<(ReplayKind, u64)>,
 }
 
 /// The missed events a replay cannot restore. The stream gets a gap.
@@ -383,10 +385,11 @@ impl PartitionLog {
         older: Vec<Arc<SequencedEvent>>,
         begin: Option<u64>,
         lost_through: u64,
+        is_trimmed: bool,
     ) {
         let number = self.evictions + 1;
         let history = self.history_of(topic);
-        let before = history.merge(older, begin, lost_through, number);
+        let before = history.merge(older, begin, lost_through, is_trimmed, number);
         let kept: Vec<_> = history.events().cloned().collect();
         for event in &kept {
             self.count_in(event);

@@ -11,9 +11,10 @@ use std::{
 
 use super::{MAX_MISSED_TOPICS, Missed, MissedReason, PartitionLog, Replay};
 use crate::{
+    cursor::ReplayKind,
     event::SequencedEvent,
     history::HistoryRing,
-    interest::{Begun, Interest, Rest, StartFrom},
+    interest::{Begun, Interest, Rest, StartFrom, Told},
     topic::Topic,
 };
 
@@ -56,6 +57,17 @@ impl Rest {
             Begun::Snapshot | Begun::Earliest | Begun::After => self.sequence,
         }
     }
+
+    /// The mark of the stream's cursor within this replay. After a gap, the client knows all losses
+    /// up to now.
+    pub fn mark(&self, is_missing: bool, now: u64) -> Option<(ReplayKind, u64)> {
+        match self.begun {
+            Begun::Snapshot => Some((ReplayKind::Snapshot, self.head)),
+            Begun::Earliest | Begun::After if is_missing => Some((ReplayKind::History, now)),
+            Begun::Earliest => Some((ReplayKind::History, self.head)),
+            Begun::After => None,
+        }
+    }
 }
 
 impl PartitionLog {
@@ -83,15 +95,16 @@ impl PartitionLog {
         let left = page.visits_left;
         self.visits += max_visits - left;
         let head = if is_whole { self.sequence } else { page.through };
-        let next = Rest { sequence: head, told: self.evictions, ..rest };
+        let next = Rest { sequence: head, told: Told::Through(self.evictions), ..rest };
         let is_at_start = missed.as_ref().is_some_and(|one| one.reason == MissedReason::Epoch)
-            || matches!(from, StartFrom::Earliest | StartFrom::Snapshot);
+            || matches!(from, StartFrom::Earliest | StartFrom::Snapshot | StartFrom::Since { .. });
         let start = match is_at_start {
             true => page.events.first().map_or(head, |first| first.sequence - 1),
             false => rest.sequence,
         };
         let next = (!is_whole).then_some(next);
-        Replay { epoch: self.epoch, start, head, events: page.events, missed, next }
+        let mark = rest.mark(missed.is_some(), self.sequence);
+        Replay { epoch: self.epoch, start, head, events: page.events, missed, next, mark }
     }
 
     /// The number of events visited by pages since the last call.
@@ -102,7 +115,8 @@ impl PartitionLog {
     /// The replay of a stream starting live.
     pub fn live_replay(&self) -> Replay {
         let (epoch, head) = (self.epoch, self.sequence);
-        Replay { epoch, start: head, head, events: Vec::new(), missed: None, next: None }
+        let (events, missed, next, mark) = (Vec::new(), None, None, None);
+        Replay { epoch, start: head, head, events, missed, next, mark }
     }
 
     /// The range of a page, and the events missed before it. None for a live start.
@@ -114,7 +128,7 @@ impl PartitionLog {
             sequence,
             head,
             since,
-            told: self.evictions,
+            told: Told::Through(self.evictions),
         };
         // This log has never given out a cursor past its head.
         let is_foreign = |of, sequence| of != epoch || sequence > head;
@@ -129,7 +143,7 @@ impl PartitionLog {
             StartFrom::After { epoch, sequence, since } if is_foreign(epoch, sequence) => {
                 (rest(Begun::Earliest, 0, since), Some(foreign))
             }
-            StartFrom::Continue(rest_of) if is_foreign(rest_of.epoch, rest_of.sequence) => {
+            StartFrom::Continue(of) if is_foreign(of.epoch, of.sequence.max(of.head)) => {
                 (rest(Begun::Earliest, 0, 0), Some(foreign))
             }
             StartFrom::After { sequence, since, .. } if began_later => {
@@ -140,14 +154,27 @@ impl PartitionLog {
                 let missed = self.missed_since(interest, sequence, sequence, lacks);
                 (rest(Begun::After, sequence, since), missed)
             }
-            // Earlier pages have told the losses before the replay.
-            StartFrom::Continue(rest) => {
-                let lacks = |history: &HistoryRing| {
-                    history.has_lost(rest.after_in(history), &interest.types, rest.told)
-                };
-                (rest, self.missed_since(interest, rest.sequence, rest.head, lacks))
-            }
+            StartFrom::Continue(rest) => (rest, self.missed_of_rest(interest, rest)),
         })
+    }
+
+    /// The missed events of the rest of a replay, without the losses known to the client.
+    fn missed_of_rest(&self, interest: &Interest, rest: Rest) -> Option<Missed> {
+        let has_lost = |history: &HistoryRing, told| {
+            history.has_lost(rest.after_in(history), &interest.types, told)
+        };
+        match rest.told {
+            Told::Through(told) => {
+                let lacks = |history: &HistoryRing| has_lost(history, told);
+                self.missed_since(interest, rest.sequence, rest.head, lacks)
+            }
+            Told::AtHead => {
+                let lacks = |history: &HistoryRing| {
+                    has_lost(history, 0) && !history.has_lost_only_before(rest.head)
+                };
+                self.missed_since(interest, rest.sequence, rest.sequence, lacks)
+            }
+        }
     }
 
     /// Visits the events of the named topics, merged by sequence. Returns whether it visited all.

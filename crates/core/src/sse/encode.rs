@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use crate::{
-    cursor::{Cursor, Epoch, Positions, write_cursor},
+    cursor::{Cursor, CursorText, Epoch, Positions, ReplayMarks, push_cursor},
     event::{Event, EventBody, EventData, SequencedEvent},
 };
 
@@ -63,7 +63,9 @@ pub fn push_lines(out: &mut Vec<u8>, event: &SequencedEvent) {
 pub fn push_event(out: &mut Vec<u8>, event: &SequencedEvent) {
     push_lines(out, event);
     let cursor = Cursor::of_event(event.epoch, event.unix_ms, event.partition, event.sequence);
-    write!(Text(out), "id: {cursor}\n\n").expect(ANY_TEXT);
+    out.extend_from_slice(b"id: ");
+    push_cursor(out, &cursor);
+    out.extend_from_slice(b"\n\n");
 }
 
 /// Encodes events as [`push_event`] does, in one piece.
@@ -92,10 +94,13 @@ pub fn retry(millis: u64) -> String {
     format!("retry: {millis}\n")
 }
 
-pub fn cursor_text(epoch: Epoch, unix_ms: u64, positions: &Positions) -> String {
-    let mut text = String::new();
-    write_cursor(&mut text, epoch, Some(unix_ms), positions).expect(ANY_TEXT);
-    text
+pub fn cursor_text(
+    epoch: Epoch,
+    unix_ms: u64,
+    positions: &Positions,
+    marks: &ReplayMarks,
+) -> String {
+    CursorText::new(epoch, Some(unix_ms), positions, marks).into_string()
 }
 
 /// A block with an id only: it dispatches nothing, and moves the client's last id.

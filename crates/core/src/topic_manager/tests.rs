@@ -10,7 +10,7 @@ use std::{
 use crate::{
     cursor::Epoch,
     event::SequencedEvent,
-    interest::{Begun, Rest, StartFrom},
+    interest::{Begun, Rest, StartFrom, Told},
     partition::{Delivery, InterestChange},
     partition_log::Replay,
     policy::{Conflate, Flush, Policy},
@@ -119,6 +119,7 @@ impl Bench {
             events: Vec::new(),
             missed: None,
             next: None,
+            mark: None,
         };
         self.manager.on_delivery(0, Delivery::<()>::Attached { stream, replay }, self.start);
         assert_eq!(inbox.take(), [Mail::Open]);
@@ -290,9 +291,17 @@ fn nothing_is_left_of_streams_that_are_gone() {
 /// A page of partition 0 up to `head`, with more behind it or not.
 fn page(stream: u64, head: u64, has_more: bool) -> Delivery<()> {
     let epoch = Epoch::new(1);
-    let rest = Rest { begun: Begun::After, epoch, sequence: head, head: 9, since: 0, told: 0 };
+    let rest = Rest {
+        begun: Begun::After,
+        epoch,
+        sequence: head,
+        head: 9,
+        since: 0,
+        told: Told::Through(0),
+    };
     let next = has_more.then_some(rest);
-    let replay = Replay { epoch, start: 0, head, events: Vec::new(), missed: None, next };
+    let replay =
+        Replay { epoch, start: 0, head, events: Vec::new(), missed: None, next, mark: None };
     Delivery::Attached { stream, replay }
 }
 

@@ -69,7 +69,8 @@ fn streams_alike_share_the_frames_of_events_ahead_of_their_tick() {
     for stream in 1..=STREAMS {
         manager.open(stream, collected.clone(), &subscription, 0.0, now);
         let (epoch, events) = (Epoch::new(1), Vec::new());
-        let replay = Replay { epoch, start: 0, head: 0, events, missed: None, next: None };
+        let replay =
+            Replay { epoch, start: 0, head: 0, events, missed: None, next: None, mark: None };
         manager.on_delivery::<()>(0, Delivery::Attached { stream, replay }, now);
     }
     let (tick, immediate) = (policy(Flush::Tick), policy(Flush::Immediate));

@@ -77,6 +77,7 @@ fn a_change_of_a_stream_with_many_patterns_costs_the_change() {
                 events: Vec::new(),
                 missed: None,
                 next: None,
+                mark: None,
             };
             let stream = (1 << 63) | 1;
             manager.on_delivery::<()>(0, Delivery::Attached { stream, replay }, now);

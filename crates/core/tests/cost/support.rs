@@ -136,6 +136,7 @@ pub fn open_stream(
         events: Vec::new(),
         missed: None,
         next: None,
+        mark: None,
     };
     let opening = Opening { stream: 1, replays: vec![(0, replay)], at: now };
     stream.on_opened(opening, "1", worker, now);

@@ -52,6 +52,8 @@ pub struct ModelClient {
     pub due: Vec<Due>,
     /// By index, whether the client wanted the event's topic at the publish.
     pub topic_due: Vec<Due>,
+    /// Events before the head of a snapshot, not part of it: they must never arrive.
+    pub not_in_snapshot: HashSet<usize>,
     /// Events left uncounted by a cut: they were merged into a later, unread event, and the last id
     /// is already past them.
     pub uncounted: HashSet<usize>,
@@ -107,6 +109,7 @@ impl ModelClient {
             blurred: HashSet::new(),
             due: Vec::new(),
             topic_due: Vec::new(),
+            not_in_snapshot: HashSet::new(),
             uncounted: HashSet::new(),
             excused: HashSet::new(),
             losses: Vec::new(),

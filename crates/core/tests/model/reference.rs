@@ -42,6 +42,8 @@ pub struct Reference {
     held: HashMap<&'static str, Vec<usize>>,
     /// Events missing in history, except superseded ones: a resuming stream cannot get them.
     evicted: HashSet<usize>,
+    /// For each of them, the partition's last sequence at the removal.
+    evicted_at: HashMap<usize, u64>,
 }
 
 impl Reference {
@@ -53,6 +55,7 @@ impl Reference {
             by_place: HashMap::new(),
             held: HashMap::new(),
             evicted: HashSet::new(),
+            evicted_at: HashMap::new(),
         }
     }
 
@@ -115,7 +118,7 @@ impl Reference {
         held.retain(|older| !self.is_same_item(*older, index));
         held.push(index);
         while held.len() > self.policies.of(topic).history_events {
-            self.evicted.insert(held.remove(0));
+            self.evict(held.remove(0));
         }
         self.held.insert(topic, held);
     }
@@ -150,7 +153,8 @@ impl Reference {
 
     /// Evicts all events from history.
     pub fn evict_all(&mut self) {
-        self.evicted.extend(self.held.drain().flat_map(|(_, held)| held));
+        let all: Vec<usize> = self.held.drain().flat_map(|(_, held)| held).collect();
+        all.into_iter().for_each(|index| self.evict(index));
     }
 
     /// Whether the later event supersedes the earlier one.
@@ -167,12 +171,24 @@ impl Reference {
     }
 
     fn expire(&mut self, now: Instant) {
+        let mut all: Vec<usize> = Vec::new();
         for (topic, held) in &mut self.held {
             let ttl = self.policies.of(topic).history_ttl;
-            let (expired, kept) =
+            let (expired, kept): (Vec<usize>, _) =
                 held.iter().partition(|index| self.records[**index].at + ttl <= now);
             *held = kept;
-            self.evicted.extend::<Vec<usize>>(expired);
+            all.extend(expired);
         }
+        all.into_iter().for_each(|index| self.evict(index));
+    }
+
+    fn evict(&mut self, index: usize) {
+        self.evicted.insert(index);
+        self.evicted_at.insert(index, self.last_in(self.records[index].partition));
+    }
+
+    /// Whether an event left history after its partition had reached this sequence.
+    pub fn was_evicted_after(&self, index: usize, head: u64) -> bool {
+        self.evicted_at.get(&index).is_some_and(|at| *at > head)
     }
 }

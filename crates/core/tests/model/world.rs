@@ -73,6 +73,8 @@ pub struct ModelTotals {
     /// Events expected by clients, and the ones excused by a gap or a loss.
     due: usize,
     excused: usize,
+    /// Events promised to streams beginning with history.
+    from_history: usize,
     /// Further pages of replays.
     pages: usize,
     got: usize,
@@ -107,6 +109,7 @@ impl ModelTotals {
     pub fn add(&mut self, other: &Self) {
         self.due += other.due;
         self.excused += other.excused;
+        self.from_history += other.from_history;
         self.pages += other.pages;
         self.got += other.got;
         self.gaps += other.gaps;
@@ -130,7 +133,7 @@ impl ModelTotals {
     }
 
     pub fn is_telling(&self, has_redis: bool) -> bool {
-        let often = [self.got, self.fanned_out, self.kept];
+        let often = [self.got, self.fanned_out, self.kept, self.from_history];
         let now_and_then =
             [self.resumed, self.changed, self.collapsed, self.feeds, self.posts, self.calls];
         let rare = [

@@ -10,6 +10,7 @@ use crate::{
         replica::{
             LinkState, Replica,
             attach::{AttachVerdict, ChangedTopics, Needs, PendingAttach},
+            catch_up::Unexpired,
             push_buffer::PushBuffer,
             reads::{ListInFlight, NeededRead, ReadInFlight, ReadTopic, StreamRead},
             sequenced,
@@ -176,13 +177,20 @@ impl<P> Replica<P> {
         is_whole: bool,
         now: Instant,
     ) -> ReadTopic {
-        let (events, lost_through) = self.split_expired(read, is_whole, now);
+        let Unexpired { events, lost_through, is_trimmed } =
+            self.split_expired(read, is_whole, now);
         let policy = self.spec.partition.policies.of(read.topic.as_str());
         let (partition, epoch) = (self.spec.partition.partition, self.log.epoch());
         let events = events.into_iter().filter(|event| event.sequence <= through);
         let events =
             events.map(|event| Arc::new(sequenced(event, partition, epoch, policy.clone())));
-        ReadTopic { after: read.after, lost_through, events: events.collect() }
+        ReadTopic {
+            after: read.after,
+            lost_through,
+            is_trimmed,
+            last: read.last,
+            events: events.collect(),
+        }
     }
 
     /// Merges the unconfirmed pushes of topics confirmed since. No open stream listens to these
@@ -198,7 +206,7 @@ impl<P> Replica<P> {
                 }
             } else if event.sequence > self.known_through(&event.topic) {
                 let (topic, sequence) = (event.topic.clone(), event.sequence);
-                self.merge(&topic, vec![event], 0);
+                self.merge(&topic, vec![event], 0, false);
                 has_merged = true;
                 self.log.advance(sequence);
             }

@@ -9,7 +9,7 @@ use crate::{
     event::SequencedEvent,
     history::HistoryRing,
     ids::{ManagerId, StreamId},
-    interest::{Begun, Interest, Rest, StartFrom},
+    interest::{Begun, Interest, Rest, StartFrom, Told},
     log::{Changed, Channel},
     partition::replica::{
         Replica,
@@ -27,7 +27,7 @@ const MAX_MISSED_TOPICS: usize = 100;
 const MAX_TOLD_TOPICS: usize = 1000;
 
 /// The topics with losses known from earlier pages, each with its highest lost sequence.
-pub(super) type Told = BTreeMap<Topic, u64>;
+pub(super) type ToldTopics = BTreeMap<Topic, u64>;
 
 /// The changed topics of a partition, and the head of their list.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) struct PendingAttach {
     /// Bound on a page of its replay.
     pub max_bytes: usize,
     /// The losses told by earlier pages.
-    pub told: Told,
+    pub told: ToldTopics,
     /// Number of the last request before the stream came.
     pub came_after: u64,
     /// Whether a head requested since then has arrived.
@@ -97,7 +97,7 @@ impl Needs {
 
 /// The decision about a waiting stream.
 pub(super) enum AttachVerdict {
-    Begins(Replay, Told),
+    Begins(Replay, ToldTopics),
     /// An answer in flight comes first.
     Waits,
     NeedsHead,
@@ -123,6 +123,19 @@ struct ReplayTopic<'a> {
     after: u64,
 }
 
+impl ReplayTopic<'_> {
+    /// Whether all losses were before the partition reached this sequence. False if in doubt.
+    fn has_lost_only_before(&self, head: u64) -> bool {
+        let is_read_known = self.read.is_none_or(|read| {
+            read.lost_through <= self.from || read.is_trimmed && read.last <= head
+        });
+        let is_history_known = self.history.is_none_or(|history| {
+            history.evicted_through() <= self.after || history.has_lost_only_before(head)
+        });
+        is_read_known && is_history_known
+    }
+}
+
 impl<P> Replica<P> {
     /// Decides about one waiting stream.
     pub(super) fn judge(&self, waiting: &PendingAttach) -> AttachVerdict {
@@ -137,7 +150,7 @@ impl<P> Replica<P> {
         // 2. The stream's start: the sequence before its first event.
         let (position, begun, since) = match from {
             StartFrom::Live | StartFrom::Since { .. } => {
-                return AttachVerdict::Begins(self.log.live_replay(), Told::new());
+                return AttachVerdict::Begins(self.log.live_replay(), ToldTopics::new());
             }
             StartFrom::Snapshot => (None, Begun::Snapshot, 0),
             StartFrom::Earliest => (None, Begun::Earliest, 0),
@@ -164,8 +177,8 @@ impl<P> Replica<P> {
             _ => present.1,
         };
         let told = match from {
-            StartFrom::Continue(rest) => rest.told,
-            _ => 0,
+            StartFrom::Continue(rest) if !is_foreign => rest.told,
+            _ => Told::Through(0),
         };
         let rest = Rest { begun, epoch: present.0, sequence: after, head, since, told };
         // 3. The topics with possibly missing events. Patterns may need a list from the log.
@@ -191,7 +204,8 @@ impl<P> Replica<P> {
         };
         let is_at_start = is_foreign || matches!(from, StartFrom::Earliest | StartFrom::Snapshot);
         let page = self.page_of(&topics, waiting, rest, is_at_start);
-        AttachVerdict::Begins(Replay { missed, ..page }, told)
+        let mark = rest.mark(missed.is_some(), present.1);
+        AttachVerdict::Begins(Replay { missed, mark, ..page }, told)
     }
 
     /// Whether the replay needs the list of changed topics: the log may lack a topic matching a
@@ -213,7 +227,7 @@ impl<P> Replica<P> {
             // A snapshot wants no older events of topics without conflation.
             let is_late = rest.begun == Begun::Snapshot && !policies.of(topic.as_str()).conflates();
             let from = if is_late { rest.head.max(after) } else { after };
-            let used = read.and_then(|read| read.of(topic, from));
+            let used = read.and_then(|read| read.of(topic, from, rest.sequence));
             let after = if used.is_some() { read.map_or(from, |read| read.through) } else { from };
             ReplayTopic { topic, history, read: used, from, after }
         };
@@ -278,11 +292,12 @@ impl<P> Replica<P> {
         let next = cut(&mut events, waiting.max_bytes);
         let next = next.or(Some(bound).filter(|bound| *bound < u64::MAX));
         let changed = waiting.changed.as_ref();
-        let told = changed.map_or(rest.told, |list| list.changed.forgotten_through);
+        let through = |list: &Arc<ChangedTopics>| Told::Through(list.changed.forgotten_through);
+        let told = changed.map_or(rest.told, through);
         let next = next.map(|sequence| Rest { sequence, told, ..rest });
         let (epoch, head) = (rest.epoch, next.map_or(self.log.sequence(), |next| next.sequence));
         let start = if is_at_start { first.unwrap_or(head) } else { rest.sequence };
-        Replay { epoch, start, head, events, missed: None, next }
+        Replay { epoch, start, head, events, missed: None, next, mark: None }
     }
 
     /// A start with the present name of its epoch, and with a time replaced by a position before it.
@@ -311,7 +326,7 @@ impl<P> Replica<P> {
         topics: &[ReplayTopic<'_>],
         waiting: &PendingAttach,
         rest: Rest,
-    ) -> (Option<Missed>, Told) {
+    ) -> (Option<Missed>, ToldTopics) {
         let bound = bound_of(topics, waiting);
         let lost_through = |topic: &ReplayTopic<'_>| {
             let here = match topic.history {
@@ -333,11 +348,15 @@ impl<P> Replica<P> {
         let lost = lost.filter(|(topic, lost)| *lost > topic.from && !is_older(topic, *lost));
         let lost: Vec<_> = lost.collect();
         let is_new = |(topic, lost): &&(&ReplayTopic<'_>, u64)| {
-            waiting.told.get(topic.topic).is_none_or(|told| told < lost)
+            let is_known = rest.told == Told::AtHead && topic.has_lost_only_before(rest.head);
+            !is_known && waiting.told.get(topic.topic).is_none_or(|told| told < lost)
         };
         let missed = lost.iter().filter(is_new).take(MAX_MISSED_TOPICS);
         let missed: Vec<Topic> = missed.map(|(topic, _)| topic.topic.clone()).collect();
-        let forgotten_after = rest.sequence.max(rest.told);
+        let forgotten_after = match rest.told {
+            Told::Through(told) => rest.sequence.max(told),
+            Told::AtHead => rest.sequence,
+        };
         let changed = waiting.changed.as_ref();
         let is_forgotten =
             changed.is_some_and(|list| list.changed.forgotten_through > forgotten_after);

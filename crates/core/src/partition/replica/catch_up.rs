@@ -289,7 +289,7 @@ impl<P> Replica<P> {
         let topics: BTreeSet<Topic> = events.iter().map(|event| event.topic.clone()).collect();
         for event in events {
             let topic = event.topic.clone();
-            self.merge(&topic, vec![event], 0);
+            self.merge(&topic, vec![event], 0, false);
         }
         self.log.settle_merges();
         self.log.expire(now);
@@ -332,10 +332,11 @@ impl<P> Replica<P> {
         let mut lost = Vec::new();
         for read in reads {
             let known = self.known_through(&read.topic);
-            let (events, lost_through) = self.split_expired(&read, true, now);
+            let Unexpired { events, lost_through, is_trimmed } =
+                self.split_expired(&read, true, now);
             if lost_through > known {
                 // Record the loss in the history: streams resuming later miss these events too.
-                self.merge(&read.topic, Vec::new(), lost_through);
+                self.merge(&read.topic, Vec::new(), lost_through, is_trimmed);
                 if lost_through > self.told_through {
                     lost.push(read.topic.clone());
                 }
@@ -385,15 +386,13 @@ impl<P> Replica<P> {
         }
     }
 
-    /// The unexpired events of a read, and the highest sequence lost in the log. Superseded events
-    /// are not lost. 0 if nothing after the read's start is lost. `is_whole`: the read reaches to the
-    /// topic's last event.
+    /// The unexpired events of a read. `is_whole`: the read reaches to the topic's last event.
     pub(super) fn split_expired(
         &self,
         read: &TopicRead,
         is_whole: bool,
         now: Instant,
-    ) -> (Vec<LogEvent>, u64) {
+    ) -> Unexpired {
         let policy = self.spec.partition.policies.of(read.topic.as_str());
         let is_expired = |event: &LogEvent| {
             event.published_at.checked_add(policy.history_ttl).is_some_and(|at| at <= now)
@@ -414,8 +413,20 @@ impl<P> Replica<P> {
             (Some(_), Conflate::LatestByKey) => read.evicted_through.max(expired_through),
         };
         let lost_through = if lost_through > read.after { lost_through } else { 0 };
-        (kept.to_vec(), lost_through)
+        // Redis removes single events only to make room for new ones.
+        let is_trimmed = lost_through > 0 && expired.is_empty() && !kept.is_empty();
+        Unexpired { events: kept.to_vec(), lost_through, is_trimmed }
     }
+}
+
+/// The unexpired events of a topic's read.
+pub(super) struct Unexpired {
+    pub events: Vec<LogEvent>,
+    /// The highest sequence lost in the log; 0 if nothing after the read's start is lost. Superseded
+    /// events are not lost.
+    pub lost_through: u64,
+    /// Whether the loss made room for a new event of the topic.
+    pub is_trimmed: bool,
 }
 
 /// Whether events up to `highest`, given out by `server`, are lost: its successor started at a

@@ -34,7 +34,7 @@ use crate::{
     partition::{
         Delivery, InterestChange, Interruption, PartitionSpec,
         replica::{
-            attach::{PendingAttach, Told, channels_of},
+            attach::{PendingAttach, ToldTopics, channels_of},
             coverage::Coverage,
             push_buffer::PushBuffer,
             reads::{ListInFlight, Pinned, ReadInFlight},
@@ -107,7 +107,7 @@ pub struct Replica<P> {
     coverage: Coverage,
     waiting: Vec<PendingAttach>,
     /// Streams between two pages of their replay, not attached yet, with the losses told so far.
-    replaying: HashMap<(ManagerId, StreamId), Told>,
+    replaying: HashMap<(ManagerId, StreamId), ToldTopics>,
     /// Reads in flight for streams.
     reading: Vec<ReadInFlight>,
     /// Requests in flight for changed topics.
@@ -438,7 +438,7 @@ impl<P> Replica<P> {
         self.log.pin(self.pinned.after);
     }
 
-    fn merge(&mut self, topic: &Topic, events: Vec<LogEvent>, lost_through: u64) {
+    fn merge(&mut self, topic: &Topic, events: Vec<LogEvent>, lost_through: u64, is_trimmed: bool) {
         let begin = self.begin_of(topic);
         if self.log.history(topic).is_none() {
             self.log.begin_topic(topic, begin);
@@ -448,7 +448,7 @@ impl<P> Replica<P> {
         let events = events.into_iter();
         let events =
             events.map(|event| Arc::new(sequenced(event, partition, epoch, policy.clone())));
-        self.log.merge(topic, events.collect(), None, lost_through);
+        self.log.merge(topic, events.collect(), None, lost_through, is_trimmed);
     }
 
     /// Tells all managers about missed events or a new epoch.

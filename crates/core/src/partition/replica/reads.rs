@@ -95,15 +95,21 @@ pub(super) struct ReadTopic {
     pub after: u64,
     /// The highest sequence lost in every log; 0 if nothing after `after` is lost.
     pub lost_through: u64,
+    /// Whether the loss made room for a new event of the topic.
+    pub is_trimmed: bool,
+    /// Sequence of the topic's last event.
+    pub last: u64,
     /// In sequence order.
     pub events: Vec<Arc<SequencedEvent>>,
 }
 
 impl StreamRead {
-    /// The topic's events after a sequence, if the read has some of this range.
-    pub fn of(&self, topic: &Topic, after: u64) -> Option<&ReadTopic> {
+    /// The topic's events after a sequence, for a stream at a position before it: the read must
+    /// reach past the position. A snapshot wants some topics only after its head, so a bounded read
+    /// may end before the first event wanted of a topic.
+    pub fn of(&self, topic: &Topic, after: u64, position: u64) -> Option<&ReadTopic> {
         let is_of_use =
-            |read: &&ReadTopic| read.after <= after && (self.is_whole || self.through > after);
+            |read: &&ReadTopic| read.after <= after && (self.is_whole || self.through > position);
         self.topics.get(topic).filter(is_of_use)
     }
 }
@@ -198,7 +204,8 @@ impl<P> Replica<P> {
             let older: Vec<_> = older.cloned().collect();
             if read_topic.after < begin {
                 self.log.begin_topic(topic, begin);
-                self.log.merge(topic, older, Some(read_topic.after), read_topic.lost_through);
+                let ReadTopic { after, lost_through, is_trimmed, .. } = *read_topic;
+                self.log.merge(topic, older, Some(after), lost_through, is_trimmed);
             }
         }
         self.log.settle_merges();

@@ -88,7 +88,7 @@ impl World {
             ResolvedSubscription::feed(feed, names, kinds, options, limits, secret).unwrap();
         self.open_stream(client, manager, wanted);
         self.totals.feeds += 1;
-        self.promise_at_open(client, |record| {
+        self.promise_at_open(client, false, |record| {
             topics.contains(&record.topic)
                 && !muted.contains(record.event_type.unwrap_or("message"))
         });

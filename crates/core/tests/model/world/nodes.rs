@@ -11,6 +11,7 @@ use std::{
 use fanfare_core::{
     connection::ConnectionState,
     ids::StreamId,
+    interest::Start,
     partition::{Delivery, InterestChange, PartitionState},
     sse::ShutdownReason,
     subscription::ResolvedSubscription,
@@ -103,6 +104,9 @@ pub(super) struct Session {
     /// Written by the hub, not read by the client.
     pub wire: VecDeque<u8>,
     pub secret: u64,
+    pub begins_with: Start,
+    /// The partitions with a first page, for a stream beginning with history.
+    pub begun: HashSet<u16>,
     /// By partition, the last sequence at the opening.
     pub opened_at: Vec<u64>,
     /// Events taken by its manager since the opening: they reach the stream, even after a later

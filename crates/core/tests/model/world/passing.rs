@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use fanfare_core::{
     event::SequencedEvent,
     ids::StreamId,
-    interest::StartFrom,
+    interest::{Begun, Start, StartFrom, Told},
     partition::{Delivery, InterestChange, Interruption},
     partition_log::{MissedReason, Replay},
     topic::Topic,
@@ -90,33 +90,58 @@ impl World {
             // The replica answers later, and history may have lost more events by then.
             return;
         }
-        let Some(client) = self.streams.get(stream).copied() else { return };
-        let session = self.sessions[client].as_ref();
+        let Some(number) = self.streams.get(stream).copied() else { return };
+        let session = self.sessions[number].as_ref();
         if session.is_none_or(|session| session.stream != *stream) {
             // The stream has already ended.
             return;
         }
         let evicted = self.reference.evicted(self.now).clone();
-        let client = &mut self.clients[client];
+        let reference = &self.reference;
+        let client = &mut self.clients[number];
         // The first page tells the losses up to then; a later page tells the losses since.
         let (after, since, told) = match from {
+            StartFrom::Continue(rest) if rest.told == Told::AtHead => {
+                // In doubt, the partition tells a loss from before the replay again.
+                client.may_lack_times = true;
+                let is_known = |index: &&usize| !reference.was_evicted_after(**index, rest.head);
+                (rest.sequence, 0, Some(evicted.iter().filter(is_known).copied().collect()))
+            }
             StartFrom::Continue(rest) => {
                 (rest.sequence, rest.since, client.told_evicted.remove(&partition))
             }
             StartFrom::After { sequence, .. } => (*sequence, 0, None),
             StartFrom::Since { unix_ms, .. } => (0, *unix_ms, None),
-            StartFrom::Live | StartFrom::Snapshot | StartFrom::Earliest => return,
+            StartFrom::Snapshot | StartFrom::Earliest => {
+                client.told_evicted.insert(partition, evicted);
+                let head = self.reference.last_in(partition);
+                return self.promise_history(number, partition, *from, head);
+            }
+            StartFrom::Live => return,
         };
-        let told = told.unwrap_or_default();
+        let told: HashSet<usize> = told.unwrap_or_default();
         let lost = evicted.difference(&told).filter(|index| {
             let record = &self.reference.records[**index];
             let topic = Topic::parse(record.topic).unwrap();
             let is_wanted = interest.topics.contains(&topic) || interest.matches_pattern(&topic);
             let is_wanted = is_wanted && interest.types.wants_type(record.event_type);
             let is_since = self.worker.clock_ms(record.at) >= since;
+            // A snapshot wants no older events of topics without conflation.
+            let after = match from {
+                StartFrom::Continue(rest)
+                    if rest.begun == Begun::Snapshot
+                        && !reference.policies.of(record.topic).conflates() =>
+                {
+                    after.max(rest.head)
+                }
+                _ => after,
+            };
             is_wanted && is_since && record.partition == partition && record.sequence > after
         });
-        let is_first = matches!(from, StartFrom::After { .. });
+        let is_first = match from {
+            StartFrom::Continue(rest) => rest.told == Told::AtHead,
+            _ => matches!(from, StartFrom::After { .. }),
+        };
         let events: HashSet<usize> = lost.copied().collect();
         let loss = self.reference.loss(partition, events);
         client.lose(loss, is_first);
@@ -154,12 +179,29 @@ impl World {
                 if let Some(session) = sessions.find(|session| session.stream == *stream) {
                     session.arrived.extend(replay.events.iter().map(|event| index(event)));
                 }
+                self.note_first_page(*stream, partition, replay);
                 self.note_missed(*stream, partition, replay);
             }
             Delivery::Interrupted(interruption) if interruption.beginning.is_none() => {
                 self.note_interrupted(manager, interruption);
             }
             Delivery::Interrupted(_) | Delivery::Relinked | Delivery::Restarted => {}
+        }
+    }
+
+    /// With the model Redis: a stream beginning with history gets its first page of a partition.
+    fn note_first_page(&mut self, stream: StreamId, partition: u16, replay: &Replay) {
+        let Some(number) = self.streams.get(&stream).copied() else { return };
+        let session = self.sessions[number].as_mut().filter(|session| session.stream == stream);
+        let Some(session) = session.filter(|_| self.redis.is_some()) else { return };
+        let from = match session.begins_with {
+            Start::Earliest => StartFrom::Earliest,
+            Start::Snapshot => StartFrom::Snapshot,
+            _ => return,
+        };
+        if session.begun.insert(partition) {
+            let head = replay.mark.map_or(replay.head, |(_, head)| head);
+            self.promise_history(number, partition, from, head);
         }
     }
 

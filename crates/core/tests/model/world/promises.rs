@@ -6,7 +6,7 @@
 //!   arrive, unless the stream is cut. If the manager does not have it yet, it may arrive.
 //! - An event published before an addition may arrive if the client's last id is older.
 
-use fanfare_core::{cursor::Cursor, topic::Topic};
+use fanfare_core::{cursor::Cursor, interest::StartFrom, topic::Topic};
 
 use super::{PARTITIONS, TOPICS, World};
 use crate::{
@@ -54,6 +54,7 @@ impl World {
             let may_be_wanted = now != Due::Not
                 || kind != Due::Not && is_queued && client.wants_type(record.event_type);
             match due {
+                Due::Not if client.not_in_snapshot.contains(&index) => {}
                 Due::Not if may_be_wanted && self.may_come(number, record) => revised.push(index),
                 Due::Must if now != Due::Must && !(has_arrived && kind == Due::Must) => {
                     revised.push(index);
@@ -67,7 +68,16 @@ impl World {
     }
 
     /// Revises the expected deliveries for a new stream; `wants` is its subscription.
-    pub(super) fn promise_at_open(&mut self, number: usize, wants: impl Fn(&EventRecord) -> bool) {
+    pub(super) fn promise_at_open(
+        &mut self,
+        number: usize,
+        begins_with_history: bool,
+        wants: impl Fn(&EventRecord) -> bool,
+    ) {
+        if self.clients[number].last_id.is_empty() {
+            // A new beginning: the partitions' answers decide again.
+            self.clients[number].not_in_snapshot.clear();
+        }
         let client = &self.clients[number];
         let cursor = client.last_id.parse::<Cursor>().ok();
         let (mut revised, mut unnamed) = (Vec::new(), 0);
@@ -79,10 +89,13 @@ impl World {
                 .is_some_and(|cursor| cursor.positions.get(record.partition).is_none());
             let since = cursor.as_ref().and_then(|cursor| cursor.unix_ms);
             let is_since = since.is_some_and(|since| self.worker.clock_ms(record.at) >= since);
-            let may_come = self.may_come(number, record) || is_unnamed && is_since;
+            let may_come =
+                begins_with_history || self.may_come(number, record) || is_unnamed && is_since;
             match due {
+                Due::Not if client.not_in_snapshot.contains(&index) => {}
                 Due::Not if is_wanted && may_come => revised.push(index),
-                Due::Must if !is_wanted => revised.push(index),
+                // Left in history, the partition's answer promises it again.
+                Due::Must if !is_wanted || begins_with_history => revised.push(index),
                 Due::Must if is_unnamed => {
                     assert!(is_since, "an id is older than the events after it");
                     unnamed += 1;
@@ -108,6 +121,43 @@ impl World {
         self.clients[number].may_lack_times = may_lack;
         self.totals.unnamed += unnamed;
         self.set_may(number, &revised);
+    }
+
+    /// A new stream begins with history: a partition hands out its first page, or the page arrives.
+    /// Everything wanted and left in history must come; of topics without conflation, a snapshot
+    /// has nothing up to the head.
+    pub(super) fn promise_history(
+        &mut self,
+        number: usize,
+        partition: u16,
+        from: StartFrom,
+        head: u64,
+    ) {
+        let evicted = self.reference.evicted(self.now).clone();
+        let mut revised: Vec<(usize, Due)> = Vec::new();
+        for (index, record) in self.reference.records.iter().enumerate() {
+            let client = &self.clients[number];
+            let is_wanted = due_now(client, &self.graph, record) == Due::Must;
+            if record.partition != partition || !is_wanted || client.is_got.contains(&index) {
+                continue;
+            }
+            let conflates = self.reference.policies.of(record.topic).conflates();
+            if from == StartFrom::Snapshot && !conflates && record.sequence <= head {
+                revised.push((index, if self.redis.is_none() { Due::Not } else { Due::May }));
+            } else if !evicted.contains(&index) {
+                revised.push((index, Due::Must));
+            } else if record.sequence <= head {
+                // Published after the opening, and evicted before the answer.
+                revised.push((index, Due::May));
+            }
+        }
+        let promised = revised.iter().filter(|(_, due)| *due == Due::Must);
+        self.totals.from_history += promised.count();
+        let unwanted = revised.iter().filter(|(_, due)| *due == Due::Not);
+        self.clients[number].not_in_snapshot.extend(unwanted.map(|(index, _)| *index));
+        for (index, due) in revised {
+            self.clients[number].due[index] = due;
+        }
     }
 
     /// Takes the client's newly read events and gaps.

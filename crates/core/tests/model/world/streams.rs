@@ -9,6 +9,7 @@ use std::{
 use fanfare_core::{
     connection::{ConnectionState, Drained, Next},
     event::SequencedEvent,
+    interest::Start,
     sse::ShutdownReason,
     subscription::{Format, ResolvedSubscription, StreamOptions, Subscription},
     topic_manager::ManagerState,
@@ -126,11 +127,22 @@ impl World {
                 let list = list.clone();
                 let manager = self.rng.random_range(0..MANAGERS);
                 let subscription = Subscription::new().topics(list.iter().copied());
-                let subscription = subscription.or_options(self.options(client));
+                let mut options = self.options(client);
+                if self.clients[client].last_id.is_empty() {
+                    match self.rng.random_range(0..4) {
+                        0 => options.last_event_id = Some("earliest".to_owned()),
+                        1 => options.snapshot = Some(true),
+                        _ => {}
+                    }
+                }
+                let subscription = subscription.or_options(options);
                 let secret = self.rng.random();
                 let wanted = subscription.resolve(self.settings.limits(), secret).unwrap();
+                let begins_with_history = matches!(wanted.start, Start::Earliest | Start::Snapshot);
                 self.open_stream(client, manager, wanted);
-                self.promise_at_open(client, |record| covers(&list, record.topic));
+                self.promise_at_open(client, begins_with_history, |record| {
+                    covers(&list, record.topic)
+                });
             }
         }
     }
@@ -157,6 +169,8 @@ impl World {
             manager,
             mailbox,
             secret: subscription.secret,
+            begins_with: subscription.start.clone(),
+            begun: HashSet::new(),
             state: ConnectionState::new(
                 spec,
                 Duration::from_secs(1),
