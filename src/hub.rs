@@ -1,6 +1,7 @@
 //! The hub: the cheap handle held by applications, and the parts behind it. `builder` starts the
 //! actors.
 
+mod access_sources;
 mod builder;
 mod cursor;
 mod fan_out;
@@ -36,6 +37,7 @@ pub use self::builder::HubBuilder;
 
 use self::follows::Follows;
 use crate::{
+    access::Access,
     actors::{
         connection::{Connection, ConnectionHost, NewStream, PipeReader, StreamHold, Worker},
         topic_manager::{Drain, ManagerHost, TopicManager},
@@ -95,6 +97,8 @@ pub(crate) struct HubParts {
     pub metrics: Arc<Metrics>,
     pub clock: Arc<WallClock>,
     pub requests: Arc<RequestBudget>,
+    #[allow(dead_code, reason = "the entry points follow")]
+    pub access: Access,
     pub addresses: Addresses,
     pub lifecycle: Arc<Lifecycle>,
     pub started_at: Instant,

@@ -70,7 +70,13 @@ mod server;
 #[cfg(test)]
 mod testing;
 mod threads;
+#[cfg(feature = "tokens")]
+mod tokens;
 mod transport;
+#[cfg(feature = "tokens")]
+mod web_client;
+#[cfg(feature = "tokens")]
+mod webhook;
 
 pub use config::Config;
 pub use error::StartError;

@@ -72,7 +72,7 @@ impl Access {
         let presented = Presented::of(head, &self.config.cookie);
         let now_ms = unix_ms();
         if let Some(token) = presented.token()
-            && let Some(claims) = self.verified(token, now_ms).await
+            && let Some(claims) = self.verified(token, now_ms).await?
         {
             return self.grant_of_token(claims, now_ms);
         }
@@ -88,18 +88,23 @@ impl Access {
         }
     }
 
-    async fn verified(&self, token: &str, now_ms: u64) -> Option<Claims> {
-        let verifier = self.verifier.as_ref()?;
-        let refused = match verifier.verify(token, now_ms) {
-            Ok(claims) => return Some(claims),
-            Err(refused) => refused,
-        };
+    /// The claims of a valid token; `None` for an invalid one.
+    async fn verified(&self, token: &str, now_ms: u64) -> Result<Option<Claims>, AccessError> {
+        let Some(verifier) = &self.verifier else { return Ok(None) };
+        let mut verified = verifier.verify(token, now_ms);
         // A key could be newer than the last fetch of keys.
-        if refused == TokenRefusal::UnknownKey && verifier.refresh().await {
-            return verifier.verify(token, now_ms).ok();
+        let lacks_key = matches!(verified, Err(TokenRefusal::UnknownKey | TokenRefusal::NoKeys));
+        if lacks_key && verifier.refresh().await {
+            verified = verifier.verify(token, now_ms);
         }
-        tracing::debug!(reason = refused.as_str(), "token refused");
-        None
+        match verified {
+            Ok(claims) => Ok(Some(claims)),
+            Err(TokenRefusal::NoKeys) => Err(AccessError::Down),
+            Err(refused) => {
+                tracing::debug!(reason = refused.as_str(), "token refused");
+                Ok(None)
+            }
+        }
     }
 
     fn grant_of_token(&self, claims: Claims, now_ms: u64) -> Result<Arc<Grant>, AccessError> {

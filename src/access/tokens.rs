@@ -13,7 +13,7 @@ pub(crate) trait TokenVerifier: Send + Sync {
     /// The token is invalid.
     fn verify(&self, token: &str, now_ms: u64) -> Result<Claims, TokenRefusal>;
 
-    /// Fetches new keys, after [`TokenRefusal::UnknownKey`]. Returns whether there may be new ones.
+    /// Fetches new keys, after [`TokenRefusal::UnknownKey`] or [`TokenRefusal::NoKeys`]. Returns whether there may be new ones.
     fn refresh(&self) -> BoxFuture<'_, bool> {
         Box::pin(async { false })
     }
@@ -39,6 +39,8 @@ pub(crate) struct Claims {
 pub(crate) enum TokenRefusal {
     /// No token of the expected form and size.
     Malformed,
+    /// No keys could be read yet.
+    NoKeys,
     /// No key has the token's `kid`, or its algorithm.
     UnknownKey,
     BadSignature,
@@ -55,6 +57,7 @@ impl TokenRefusal {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Malformed => "malformed",
+            Self::NoKeys => "no_keys",
             Self::UnknownKey => "unknown_key",
             Self::BadSignature => "bad_signature",
             Self::Expired => "expired",

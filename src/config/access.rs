@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use fanfare_core::access::RightsText;
+use fanfare_core::{access::RightsText, algorithm::Algorithm};
 use serde::Deserialize;
 
 use super::units;
@@ -71,13 +71,14 @@ impl AccessRule {
 }
 
 /// A key of tokens: one of `key`, `file` and `env` has its bytes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an [[access.keys]] entry")]
 pub struct AccessKey {
     /// The name of the key in the head of its tokens.
     pub kid: Option<String>,
     /// The only algorithm of its tokens, like `ES256`.
-    pub algorithm: String,
+    #[serde(deserialize_with = "units::word")]
+    pub algorithm: Algorithm,
     /// The secret's bytes as written, or a PEM.
     pub key: Option<Secret>,
     /// A file with them.

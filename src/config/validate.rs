@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::{
     Access, Config, ConfigProblems, Cors, Delivery, FanOut, History, HubLimits, Limits, Outbox,
-    Poll, Problem, Publish, Redis, Server, Stream, TopicPolicy,
+    Poll, Problem, Publish, Redis, Server, Stream, TopicPolicy, keys::source_problems,
 };
 
 /// Streams of one instance: more than a machine's open files, and sums of it cannot overflow.
@@ -147,6 +147,9 @@ impl Findings {
             if let Err(error) = Rights::try_from(rule.rights()) {
                 self.rule(false, &["access.rules"], format!("rule {number}: {error}"));
             }
+        }
+        for (key, problem) in source_problems(access) {
+            self.rule(false, &[key], problem);
         }
     }
 

@@ -18,8 +18,11 @@ use fanfare_core::{
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Hub, HubParts, LastHandle, RememberedIds, follows::Follows};
+use super::{
+    Hub, HubParts, LastHandle, RememberedIds, access_sources::AccessSources, follows::Follows,
+};
 use crate::{
+    access::Access,
     actors::{
         connection::ConnectionHost, partition::Partition, topic_manager::ManagerHost, unix_ms,
     },
@@ -122,6 +125,8 @@ impl HubBuilder {
                 FanOutRouter::new(router)
             })
         })?;
+        let AccessSources { verifier, decider } = AccessSources::start(&config, &stop)?;
+        let access = Access::new(config.access.clone(), verifier, decider);
         unless_started.disarm();
         let parts = HubParts {
             connections: Arc::new(ConnectionHost {
@@ -149,6 +154,7 @@ impl HubBuilder {
             remembered,
             metrics,
             clock,
+            access,
             addresses: Addresses::new(config.limits.clone()),
             requests: RequestBudget::new(config.hub.max_request_bytes),
             lifecycle,

@@ -10,6 +10,7 @@ mod publish;
 mod serve;
 mod tail;
 mod terminal;
+mod token;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,8 @@ enum Command {
     Bench(BenchArgs),
     /// Plans capacity: servers, memory, open files and bandwidth for a number of connections.
     Plan(plan::PlanArgs),
+    /// Signs a token for tests and demos.
+    Token(token::TokenArgs),
 }
 
 /// How a command failed. Exit code 1: failed while running. Exit code 2: invalid usage or
@@ -106,6 +109,7 @@ fn run(command: Command) -> Result<(), CliError> {
             Command::Tail(arguments) => tail::run(arguments).await,
             Command::Bench(arguments) => Ok(fanfare_bench::run(arguments).await?),
             Command::Plan(arguments) => plan::run(&arguments),
+            Command::Token(arguments) => token::run(arguments),
         }
     })
 }

@@ -1,5 +1,6 @@
 //! The claims of a token, and the check of its times.
 
+use fanfare_core::access::RightsText;
 use serde::{Deserialize, Deserializer};
 
 /// Latest expiry counted, in seconds since 1970: the year 9999. Later ones are cut, so that sums
@@ -22,16 +23,8 @@ pub struct TokenClaims {
     #[serde(default, deserialize_with = "given")]
     pub iat: Option<u64>,
     #[serde(default)]
-    pub fanfare: GrantClaim,
-}
-
-/// The claim `fanfare`: lists of patterns.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default)]
-pub struct GrantClaim {
-    pub subscribe: Vec<String>,
-    pub publish: Vec<String>,
-    pub manage: Vec<String>,
+    /// Patterns, unchecked.
+    pub fanfare: RightsText,
 }
 
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {

@@ -10,8 +10,8 @@ pub const MAX_KEY_BYTES: usize = 64 * 1024;
 pub enum KeyTextError {
     #[error("the file can't be read: {0}")]
     File(#[from] std::io::Error),
-    #[error("a key has at most {MAX_KEY_BYTES} bytes")]
-    TooLong,
+    #[error("it has more than {0} bytes")]
+    TooLong(usize),
     #[error("the environment variable is not set")]
     NotSet,
 }
@@ -22,12 +22,17 @@ pub enum KeyTextError {
 /// # Errors
 /// The file is unreadable or too long.
 pub fn key_of_file(path: &Path) -> Result<Vec<u8>, KeyTextError> {
+    Ok(without_line_end(read_bounded(path, MAX_KEY_BYTES)?))
+}
+
+/// Reads a file of at most `max_bytes`.
+///
+/// # Errors
+/// The file is unreadable or too long.
+pub fn read_bounded(path: &Path, max_bytes: usize) -> Result<Vec<u8>, KeyTextError> {
     let mut bytes = Vec::new();
-    File::open(path)?.take(MAX_KEY_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-    if bytes.len() > MAX_KEY_BYTES {
-        return Err(KeyTextError::TooLong);
-    }
-    Ok(without_line_end(bytes))
+    File::open(path)?.take(max_bytes as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max_bytes { Err(KeyTextError::TooLong(max_bytes)) } else { Ok(bytes) }
 }
 
 /// Reads a key from a variable of this process, as [`key_of_file`] does.
@@ -38,7 +43,7 @@ pub fn key_of_environment(name: &str) -> Result<Vec<u8>, KeyTextError> {
     use std::os::unix::ffi::OsStringExt;
     let bytes = std::env::var_os(name).ok_or(KeyTextError::NotSet)?.into_vec();
     if bytes.len() > MAX_KEY_BYTES {
-        return Err(KeyTextError::TooLong);
+        return Err(KeyTextError::TooLong(MAX_KEY_BYTES));
     }
     Ok(without_line_end(bytes))
 }

@@ -21,6 +21,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("cluster", &[]),
     ("actors", &["addresses", "follow", "ids", "lifecycle", "metrics"]),
     ("access", &["actors", "config"]),
+    ("web_client", &["threads"]),
+    ("tokens", &["access", "config", "web_client"]),
+    ("webhook", &["access", "actors", "addresses", "config", "web_client"]),
     ("log", &["actors"]),
     ("redis", &["config", "error", "metrics", "threads"]),
     ("publisher", &["actors", "config", "lifecycle"]),
@@ -30,6 +33,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     (
         "hub",
         &[
+            "access",
             "actors",
             "addresses",
             "cluster",
@@ -46,6 +50,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "redis",
             "request_budget",
             "threads",
+            "tokens",
+            "web_client",
+            "webhook",
         ],
     ),
     (

@@ -1,0 +1,143 @@
+//! The application's decision by HTTP: one question for each credential, kept for the life of its
+//! answer.
+//!
+//! Not here: sending (`web_client`), and the check of a request against a grant (`access`).
+
+mod answers;
+mod breaker;
+mod caller;
+mod exchange;
+
+use std::sync::Arc;
+
+use actix_web::{dev::RequestHead, http::header::HeaderName};
+use bytes::Bytes;
+use futures_util::{FutureExt, future::LocalBoxFuture};
+use parking_lot::Mutex;
+
+use self::{
+    answers::{Answers, Asking, Found, Known, Outcome},
+    breaker::Breaker,
+    caller::{Caller, CallerKey},
+};
+use crate::{
+    access::{Action, Decide, Decision, Refused},
+    actors::{now, unix_ms},
+    addresses::Addresses,
+    config::{self, Limits},
+    web_client::{WebClient, WebError},
+};
+
+/// Asks the application about callers. Clones share all answers.
+#[derive(Clone)]
+pub(crate) struct Webhook {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: config::Webhook,
+    /// The configured headers.
+    headers: Vec<HeaderName>,
+    addresses: Addresses,
+    web: WebClient,
+    answers: Mutex<Answers>,
+    breaker: Mutex<Breaker>,
+}
+
+impl Webhook {
+    /// `config` must be valid, and have a URL.
+    pub fn new(config: config::Webhook, limits: Limits, web: WebClient) -> Self {
+        let headers = config.headers.iter().filter_map(|name| name.parse().ok()).collect();
+        let addresses = Addresses::new(limits);
+        let (answers, breaker) = (Mutex::default(), Mutex::default());
+        let shared = Shared { config, headers, addresses, web, answers, breaker };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// The caller of a request.
+    fn caller(&self, head: &RequestHead) -> Caller {
+        let address = self.shared.addresses.client(head.peer_addr, &head.headers);
+        Caller::of(head, &self.shared.headers, address)
+    }
+
+    /// The known answer for a caller, else a new one.
+    async fn outcome(&self, caller: Caller, action: Action<'_>) -> Outcome {
+        let key = caller.key();
+        let asking = {
+            let mut answers = self.shared.answers.lock();
+            match answers.find(&key, now()) {
+                Found::Known(known) => return Ok(known),
+                Found::Asking(asking) => asking,
+                Found::Nothing => {
+                    let question = exchange::question(action, caller.address);
+                    self.ask(&mut answers, key, caller, question)
+                }
+            }
+        };
+        asking.await
+    }
+
+    fn ask(
+        &self,
+        answers: &mut Answers,
+        key: CallerKey,
+        caller: Caller,
+        question: Bytes,
+    ) -> Asking {
+        let shared = self.shared.clone();
+        let outcome = async move {
+            let outcome = shared.exchange(&caller, question).await;
+            shared.answers.lock().finish(key, &outcome, now());
+            outcome
+        };
+        answers.begin(key, outcome.boxed())
+    }
+}
+
+impl Shared {
+    async fn exchange(&self, caller: &Caller, question: Bytes) -> Outcome {
+        if !self.breaker.lock().may_ask(now()) {
+            return Err(Refused::Unavailable);
+        }
+        let (at, at_ms) = (now(), unix_ms());
+        let request = exchange::request(&self.config, caller, question, at_ms / 1000);
+        let answer = match self.web.send(request).await {
+            Ok(answer) => exchange::read(&answer),
+            Err(error) => {
+                tracing::warn!(%error, "application's decision unavailable");
+                // Our own limit says nothing about the application.
+                if matches!(error, WebError::Busy) {
+                    return Err(Refused::Unavailable);
+                }
+                Err(Refused::Unavailable)
+            }
+        };
+        let mut breaker = self.breaker.lock();
+        match answer {
+            Err(Refused::Unavailable) => breaker.on_failure(now()),
+            _ => breaker.on_answer(),
+        }
+        answer.map(|answer| Arc::new(Known { ends_at: at + answer.life, answer, at_ms }))
+    }
+}
+
+impl Decide for Webhook {
+    fn decide<'a>(
+        &'a self,
+        head: &'a RequestHead,
+        action: Action<'a>,
+    ) -> LocalBoxFuture<'a, Result<Decision, Refused>> {
+        let asked = self.outcome(self.caller(head), action);
+        asked.map(|outcome| outcome.map(|known| decision(&known))).boxed_local()
+    }
+}
+
+fn decision(known: &Known) -> Decision {
+    let answer = &known.answer;
+    Decision {
+        user: answer.user.clone(),
+        rights: answer.rights.clone(),
+        at_ms: known.at_ms,
+        expires_at_ms: Some(known.at_ms + answer.life.as_millis() as u64),
+    }
+}
