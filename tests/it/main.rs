@@ -25,6 +25,7 @@ mod own_server;
 mod poll;
 mod proxies;
 mod publish;
+mod python_client;
 mod raw_stream;
 mod redis;
 mod replays;

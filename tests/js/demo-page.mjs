@@ -1,5 +1,5 @@
-// Owns the walk through the demo page in headless Chromium: it goes live, prices move, publishing a note
-// works, and after a restart of the hub it goes live again. Takes the screenshots of the page.
+// Owns the walk through the demo page in headless Chromium: it goes live, prices move, the heat map is whole, publishing a
+// note works, a cut and a restart of the hub lose nothing, and two tabs share one stream. Takes the screenshots of the page.
 //
 //     node demo-page.mjs --url http://127.0.0.1:PORT --screenshots DIR [--timeout SECONDS]
 //
@@ -20,16 +20,26 @@ const PHONE = {
 /** The demo must show at least this number of moving cards. */
 const MIN_CARD_COUNT = 3;
 
+const TICKER_COUNT = 1000;
+
 await runWalk('demo-page', async (walker) => {
-  const desktop = await walker.openPage('desktop', '/', DESKTOP);
+  const context = await walker.browser.newContext(DESKTOP);
+  const desktop = await walker.openPage('desktop', '/', { context });
   await untilLive(walker, desktop);
   await untilPricesMove(walker, desktop);
+  await untilTickers(walker, desktop);
   const note = await publishNote(walker, desktop);
+  await cut(walker, desktop);
+  const second = await walker.openPage('second tab', '/', { context });
+  await walker.untilText(second, '#tabs', '2');
+  await second.close();
   walker.print({ ready: true });
 
   await walker.lineOfStdin('the hub was restarted');
   await untilLive(walker, desktop);
+  await walker.untilText(desktop, '#count-restarts', '1');
   await untilPricesMove(walker, desktop);
+  await checkCounts(walker, desktop);
   await walker.takeScreenshot(desktop, 'demo-desktop.png');
   await desktop.close();
 
@@ -43,6 +53,31 @@ await runWalk('demo-page', async (walker) => {
 
 async function untilLive(walker, page) {
   await walker.untilText(page, '#state', 'live');
+}
+
+async function untilTickers(walker, page) {
+  walker.at(`waiting for ${TICKER_COUNT} tickers`);
+  await page.waitForFunction((count) => Number(document.querySelector('#heatmap').dataset.tickers) === count, TICKER_COUNT);
+}
+
+/** Cuts the connection by the page's button: the stream returns, and every number arrives once. */
+async function cut(walker, page) {
+  walker.at('cutting the connection');
+  await page.locator('#cut').click();
+  await walker.untilText(page, '#reconnects', '1');
+  await untilLive(walker, page);
+  await checkCounts(walker, page);
+}
+
+async function checkCounts(walker, page) {
+  walker.at('waiting for numbers');
+  const received = async () => Number(await page.locator('#count-received').textContent());
+  const before = await received();
+  await page.waitForFunction((before) => Number(document.querySelector('#count-received').textContent) > before + 5, before);
+  for (const id of ['missing', 'repeated']) {
+    const count = await page.locator(`#count-${id}`).textContent();
+    if (count !== '0') throw new Error(`${count} ${id}`);
+  }
 }
 
 /** Compares with the prices of this moment: prices from before a restart prove nothing. */

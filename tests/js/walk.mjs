@@ -38,15 +38,19 @@ export async function runWalk(name, walk, more = []) {
   const walker = {
     options,
 
+    get browser() {
+      return browser;
+    },
+
     /** Sets the current stage, for the message of a failure. */
     at(text) {
       stage = text;
     },
 
-    /** Opens a page of the server. `prepare` runs in it before the page's own scripts. */
+    /** Opens a page of the server, in `device.context` if given. `prepare` runs in it before the page's own scripts. */
     async openPage(title, path = '/', device = {}, prepare) {
       stage = `opening the page (${title})`;
-      const page = await browser.newPage(device);
+      const page = await (device.context?.newPage() ?? browser.newPage(device));
       page.setDefaultTimeout(0); // one deadline for all: --timeout
       page.on('pageerror', (error) => fail(`the page threw while ${stage}: ${error.stack}`));
       if (prepare) await page.addInitScript(prepare);

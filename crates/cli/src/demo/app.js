@@ -1,12 +1,14 @@
 // Owns the demo page's life: passes stream events to the cards and the log, and the visitor's events to the hub.
 
 import { PriceCard } from './chart.js';
-import { Latency, Log, Rate, drawFigures, showConnection, showState } from './status.js';
-import { Stream } from './stream.js';
+import { Fanfare } from './client/index.js';
+import { Delivery, countTabs, cutConnections, cuttableFetch } from './delivery.js';
+import { HeatMap } from './heatmap.js';
+import { Latency, Log, Rate, drawFigures, drawHistogram, showState } from './status.js';
 
 const COMPANIES = { MSFT: 'Microsoft', AMZN: 'Amazon', IBM: '', GOOG: 'Google', AAPL: 'Apple' };
 const FIGURES_REFRESH_MS = 500;
-const PUBLISH_TIMEOUT_MS = 10_000;
+const TABS_REFRESH_MS = 2000;
 const COPIED_SHOWN_MS = 2000;
 
 const byId = (id) => document.getElementById(id);
@@ -15,76 +17,51 @@ const cards = new Map();
 const rate = new Rate();
 const latency = new Latency();
 const log = new Log();
-const stream = new Stream({
-  types: ['connected', 'gap', 'shutdown', 'price', 'note'],
-  onEvent: receive,
-  onState: showState,
-});
-let connectedCount = 0;
+const delivery = new Delivery();
+const fanfare = new Fanfare('/events', { tabs: 'shared', fetch: cuttableFetch });
+let heatMap;
+let hasBeenLive = false;
+let reconnectCount = 0;
+let wasDown = false;
 let pendingFrame = 0;
-
-/** The object in a JSON text. Anything else gives an empty object: received data may have any shape. */
-function objectFrom(text) {
-  try {
-    const value = JSON.parse(text);
-    return value !== null && typeof value === 'object' ? value : {};
-  } catch {
-    return {};
-  }
-}
-
-const textOr = (value, fallback) => (typeof value === 'string' ? value : fallback);
-const listed = (value) => (Array.isArray(value) ? value.filter((item) => typeof item !== 'object').join(', ') : '');
 
 // ---- Events from the hub
 
-const HANDLERS = { connected: onConnected, gap: onGap, shutdown: onShutdown, price: onPrice };
-
-function receive(event) {
-  const text = String(event.data);
-  if (Object.hasOwn(HANDLERS, event.type)) HANDLERS[event.type](text);
-  else onNote(event.type, text);
+function onState(state, { transport, reason, retryMs }) {
+  const isLive = state === 'live';
+  if (isLive && hasBeenLive && wasDown) reconnectCount += 1;
+  hasBeenLive ||= isLive;
+  wasDown = !isLive;
+  const pause = retryMs === undefined ? '' : `, next try in ${(retryMs / 1000).toFixed(1)} s`;
+  const detail = isLive ? (transport === 'stream' ? '' : `by ${transport}`) : `${reason ?? ''}${pause}`;
+  showState(state, detail, reconnectCount);
+  log.add(state, isLive && !detail ? 'connected' : detail);
   requestDraw();
 }
 
-function onConnected(text) {
-  const { clientId, timestamp, topics, resumed } = objectFrom(text);
-  connectedCount += 1;
-  latency.startAt(timestamp);
-  showConnection({
-    clientId: textOr(clientId, ''),
-    reconnectCount: connectedCount - 1,
-    resumed: resumed === true,
-  });
-  log.add('connected', `${resumed === true ? 'resumed' : 'new stream'}, follows ${listed(topics)}`);
+function onGap({ reason, topics }) {
+  if (reason === 'epoch' || reason === 'history') cards.forEach((card) => card.clear());
+  log.add('gap', `events missed (${reason})${topics ? `: ${topics.join(', ')}` : ''}`);
 }
 
-function onGap(text) {
-  const { reason, partitions } = objectFrom(text);
-  const isReplayFollowing = reason === 'epoch' || reason === 'history';
-  if (isReplayFollowing) cards.forEach((card) => card.clear());
-  const where = listed(partitions);
-  log.add('gap', `events missed (${textOr(reason, 'no reason given')})${where && `, partitions ${where}`}`
-    + `${isReplayFollowing ? '; charts restart from the stored history' : ''}`);
-}
-
-function onShutdown(text) {
-  const { reason, reconnectMs } = objectFrom(text);
-  const pause = Number.isFinite(reconnectMs) ? `, reconnecting in ${(reconnectMs / 1000).toFixed(1)} s` : '';
-  log.add('shutdown', `the hub ends this stream (${textOr(reason, 'no reason given')})${pause}`);
-}
-
-function onPrice(text) {
-  const quote = objectFrom(text);
-  if (!latency.isHistory(quote.at)) rate.count(performance.now());
-  latency.add(quote.at, Date.now());
-  const isShown = cards.get(quote.symbol)?.add(quote) ?? false;
-  if (!isShown) log.add('price', text);
-}
-
-function onNote(type, text) {
+function onPrice({ data, type }) {
   rate.count(performance.now());
-  log.add(type, text);
+  const isShown = type === 'price' && (cards.get(data?.symbol)?.add(data) ?? false);
+  if (!isShown) log.add(type, JSON.stringify(data));
+  requestDraw();
+}
+
+function onCount({ data }) {
+  rate.count(performance.now());
+  delivery.take(data ?? {});
+  latency.add(data?.at, Date.now());
+  requestDraw();
+}
+
+function onNote({ type, data }) {
+  rate.count(performance.now());
+  log.add(type, typeof data === 'string' ? data : JSON.stringify(data));
+  requestDraw();
 }
 
 // ---- Drawing: at most once a frame, never in a hidden tab
@@ -95,7 +72,10 @@ function requestDraw() {
     pendingFrame = 0;
     cards.forEach((card) => card.draw());
     log.draw();
-    drawFigures({ rate, latency, lastId: stream.lastId });
+    heatMap.draw();
+    delivery.draw();
+    drawHistogram(latency);
+    drawFigures({ rate, latency, lastId: fanfare.cursor });
   });
 }
 
@@ -128,23 +108,13 @@ function showAnswer(outcome, text) {
 
 async function publish(topic, type, data) {
   try {
-    const response = await fetch('/events/publish', {
-      method: 'POST',
-      headers: { 'Content-Type': 'application/json' },
-      body: JSON.stringify({ topic, event: type || undefined, data }),
-      signal: AbortSignal.timeout(PUBLISH_TIMEOUT_MS),
-    });
-    const answer = objectFrom(await response.text());
-    if (response.ok) {
-      const receivers = answer.receivers === 1 ? '1 stream' : `${Number(answer.receivers)} streams`;
-      showAnswer('taken', `Published as ${textOr(answer.eventId, 'an event without id')}, queued for ${receivers}`);
-    } else {
-      const { code, message } = answer.error ?? {};
-      showAnswer('refused', `${response.status} ${textOr(code, 'refused')}: ${textOr(message, response.statusText)}`);
-    }
+    const { eventId, receivers } = await fanfare.publish(topic, data, { type: type || undefined });
+    const streams = receivers === 1 ? '1 stream' : `${receivers} streams`;
+    showAnswer('taken', `Published as ${eventId}, queued for ${streams}`);
   } catch (error) {
-    const cause = error?.name === 'TimeoutError' ? 'did not answer in time' : 'is unavailable';
-    showAnswer('refused', `Unconfirmed, perhaps not published: the hub ${cause}`);
+    const { status, code, message } = error;
+    if (status) showAnswer('refused', `${status} ${code}: ${message}`);
+    else showAnswer('refused', 'Unconfirmed, perhaps not published: the hub is unavailable');
   }
 }
 
@@ -155,7 +125,6 @@ async function onSubmit(event) {
   if (button.getAttribute('aria-disabled') === 'true') return;
   button.setAttribute('aria-disabled', 'true');
   const type = byId('publish-type').value.trim();
-  stream.listenTo(type);
   await publish(byId('publish-topic').value.trim(), type, payloadFrom(byId('publish-data').value));
   button.removeAttribute('aria-disabled');
 }
@@ -199,12 +168,22 @@ byId('publish-data').addEventListener('keydown', (event) => {
   if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) byId('publish-form').requestSubmit();
 });
 
+byId('cut').addEventListener('click', () => {
+  delivery.cuts += 1;
+  cutConnections();
+});
 document.addEventListener('visibilitychange', requestDraw);
 setInterval(requestDraw, FIGURES_REFRESH_MS);
+setInterval(showTabs, TABS_REFRESH_MS);
 
-// An open stream would keep the page out of the browser's back/forward cache.
-addEventListener('pagehide', () => stream.close());
-addEventListener('pageshow', (event) => {
-  if (event.persisted) stream.open();
-});
-stream.open();
+async function showTabs() {
+  byId('tabs').textContent = String((await countTabs()) ?? 1);
+}
+
+fanfare.on('state', onState);
+fanfare.on('gap', onGap);
+heatMap = new HeatMap(byId('heatmap'), byId('heatmap-picked'), fanfare.map('demo:market'));
+// History first: the charts fill at once.
+fanfare.subscribe('demo:ticker:*', onPrice, { from: 'earliest' });
+fanfare.subscribe('demo:chat', onNote, { from: 'earliest' });
+fanfare.subscribe('demo:count', onCount);

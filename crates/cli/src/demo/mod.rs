@@ -1,5 +1,7 @@
 //! The demo: a page showing the hub at work, and the publisher of its data.
 
+mod market;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use actix_web::{
@@ -30,14 +32,31 @@ const HEAD_START: usize = 250;
 const MONTHS: [&str; 12] =
     ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 
+/// A file of the built package `clients/js`; a test compares it with a new build.
+macro_rules! client_file {
+    ($name:literal) => {
+        (
+            concat!("/demo/client/", $name, ".js"),
+            "text/javascript; charset=utf-8",
+            include_str!(concat!("client/", $name, ".js")),
+        )
+    };
+}
+
 /// Path, content type and text of each file of the page.
-const FILES: [(&str, &str, &str); 6] = [
+const FILES: [(&str, &str, &str); 12] = [
     ("/", "text/html; charset=utf-8", include_str!("index.html")),
     ("/demo/style.css", "text/css; charset=utf-8", include_str!("style.css")),
     ("/demo/app.js", "text/javascript; charset=utf-8", include_str!("app.js")),
-    ("/demo/stream.js", "text/javascript; charset=utf-8", include_str!("stream.js")),
+    ("/demo/delivery.js", "text/javascript; charset=utf-8", include_str!("delivery.js")),
+    ("/demo/heatmap.js", "text/javascript; charset=utf-8", include_str!("heatmap.js")),
     ("/demo/chart.js", "text/javascript; charset=utf-8", include_str!("chart.js")),
     ("/demo/status.js", "text/javascript; charset=utf-8", include_str!("status.js")),
+    client_file!("index"),
+    client_file!("tabs"),
+    client_file!("state"),
+    client_file!("publish"),
+    client_file!("fallback"),
 ];
 
 /// Adds the routes of the page's files.
@@ -60,8 +79,13 @@ fn file(content_type: &'static str, text: &'static str) -> HttpResponse {
         .body(text)
 }
 
-/// The policy of the demo topics: its history holds one pass of prices for new streams.
-pub(crate) fn policy() -> TopicPolicy {
+/// The policies of the demo topics.
+pub(crate) fn policies() -> [TopicPolicy; 2] {
+    [ticker_policy(), market::policy()]
+}
+
+/// The history holds one pass of prices for new streams.
+fn ticker_policy() -> TopicPolicy {
     TopicPolicy {
         pattern: "demo:ticker:*".to_owned(),
         flush: None,
@@ -81,8 +105,13 @@ struct DemoPrice {
     at: u64,
 }
 
-/// Publishes the prices by month, in a loop, until the hub drains.
+/// Publishes the demo's data until the hub drains.
 pub(crate) async fn publish(hub: Hub) {
+    tokio::join!(publish_prices(hub.clone()), market::publish(hub));
+}
+
+/// Publishes the prices by month, in a loop, until the hub drains.
+async fn publish_prices(hub: Hub) {
     let prices = prices();
     let mut interval = tokio::time::interval(PUBLISH_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);

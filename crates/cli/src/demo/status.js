@@ -3,6 +3,7 @@
 const RATE_WINDOW_MS = 5000;
 const MAX_LATENCY_SAMPLES = 200;
 const MAX_LOG_ENTRIES = 30;
+const HISTOGRAM_BARS = 10;
 const MAX_LOG_TEXT = 400;
 
 const clock = new Intl.DateTimeFormat('en', { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' });
@@ -29,27 +30,17 @@ export class Rate {
 
 /** Milliseconds from publish to this page, of the last live events. */
 export class Latency {
-  #samples = [];
-  #liveSince = Infinity;
-
-  /** Events published before the hub's time `timestamp` are history; their age is not a latency. */
-  startAt(timestamp) {
-    if (Number.isFinite(timestamp)) this.#liveSince = timestamp;
-  }
-
-  isHistory(publishedAt) {
-    return publishedAt < this.#liveSince;
-  }
+  samples = [];
 
   add(publishedAt, now) {
-    if (!Number.isFinite(publishedAt) || this.isHistory(publishedAt)) return;
-    this.#samples.push(now - publishedAt);
-    if (this.#samples.length > MAX_LATENCY_SAMPLES) this.#samples.shift();
+    if (!Number.isFinite(publishedAt)) return;
+    this.samples.push(now - publishedAt);
+    if (this.samples.length > MAX_LATENCY_SAMPLES) this.samples.shift();
   }
 
   /** The quantile `share` of all samples, from 0 to 1; `undefined` without samples. */
   quantile(share) {
-    const sorted = [...this.#samples].sort((a, b) => a - b);
+    const sorted = [...this.samples].sort((a, b) => a - b);
     return sorted[Math.max(0, Math.ceil(share * sorted.length) - 1)];
   }
 }
@@ -91,17 +82,32 @@ function logItem({ time, type, text }) {
 }
 
 /** Shows the state at once, not at the next frame: it changes rarely, and also matters in a hidden tab. */
-export function showState(state, detail) {
+export function showState(state, detail, reconnectCount) {
   byId('connection').dataset.state = state;
   byId('state').textContent = state;
   byId('state-detail').textContent = detail;
+  byId('reconnects').textContent = String(reconnectCount);
 }
 
-export function showConnection({ clientId, reconnectCount, resumed }) {
-  showIdentifier('client-id', clientId);
-  byId('reconnects').textContent = String(reconnectCount);
-  const origin = reconnectCount === 0 ? 'first stream' : 'not resumed';
-  byId('resumed').textContent = resumed ? 'resumed' : origin;
+/** Bars of doubling widths: below 2 ms, 4 ms, 8 ms, … */
+export function drawHistogram({ samples }) {
+  const counts = new Array(HISTOGRAM_BARS).fill(0);
+  for (const sample of samples) {
+    const bar = Math.floor(Math.log2(Math.max(sample, 1)));
+    counts[Math.min(bar, HISTOGRAM_BARS - 1)] += 1;
+  }
+  const histogram = byId('histogram');
+  while (histogram.childElementCount < HISTOGRAM_BARS) {
+    const bar = document.createElement('div');
+    const isLast = histogram.childElementCount === HISTOGRAM_BARS - 1;
+    bar.dataset.limit = isLast ? `${2 ** histogram.childElementCount}+` : `<${2 ** (histogram.childElementCount + 1)}`;
+    bar.append(document.createElement('span'));
+    histogram.append(bar);
+  }
+  const most = Math.max(...counts, 1);
+  counts.forEach((count, index) => {
+    histogram.children[index].firstElementChild.style.height = `${(count / most) * 100}%`;
+  });
 }
 
 export function drawFigures({ rate, latency, lastId }) {

@@ -48,7 +48,7 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     let mut loaded = arguments.load()?;
     let has_demo_data = arguments.wants_demo_data(&loaded.config);
     if has_demo_data {
-        loaded.config.topics.push(demo::policy());
+        loaded.config.topics.extend(demo::policies());
     }
     if arguments.check {
         print!("{}", check::report(&arguments, &loaded)?);

@@ -1,0 +1,107 @@
+//! The npm package `clients/js`: its own tests and checks, and its pages in Chromium.
+
+use std::{ffi::OsStr, fs, net::SocketAddr, process::Stdio};
+
+use tokio::{net::TcpStream, process::Command};
+
+use super::{CONFIG, walk::Walk};
+use crate::support::{
+    Server, directory::Directory, heavy, ports::free_port, process, process::Process, repository, until, wait::DEADLINE,
+};
+
+/// Ends of leaders: closed, crashed, frozen, each twice. `FANFARE_TAB_ROUNDS` asks for more.
+const TAB_ROUNDS: &str = "6";
+
+async fn npm(script: &str) {
+    let mut command = Command::new("npm");
+    command.args(["run", "--silent", script]).current_dir(repository().join("clients/js"));
+    let run = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let run = run.expect("there is npm: scripts/test installs it");
+    let printed = String::from_utf8_lossy(&run.stdout);
+    let errors = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success(), "npm run {script}:\n{printed}\n{errors}");
+}
+
+#[tokio::test]
+async fn the_package_passes_its_tests_without_a_hub() {
+    npm("test").await;
+}
+
+#[tokio::test]
+async fn the_package_is_small_and_its_exports_and_types_are_right() {
+    npm("check").await;
+}
+
+#[test]
+fn the_demo_page_has_the_newest_build() {
+    let client = repository().join("crates/cli/src/demo/client");
+    for file in fs::read_dir(client).expect("the demo has the client") {
+        let file = file.expect("readable").path();
+        let name = file.file_name().expect("a file");
+        let built = repository().join("clients/js/dist").join(name);
+        let built = fs::read(built).expect("scripts/test builds the package");
+        let command = "cp clients/js/dist/NAME.js crates/cli/src/demo/client/";
+        assert!(fs::read(&file).expect("readable") == built, "{}: {command}", file.display());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_tabs_share_one_stream_while_their_leaders_are_closed_crashed_and_frozen() {
+    let _heavy = heavy().await;
+    let server = Server::with_config(CONFIG).await;
+    let rounds = std::env::var("FANFARE_TAB_ROUNDS").unwrap_or_else(|_| TAB_ROUNDS.to_owned());
+    let walk = Walk::start("client-tabs", server.addr, &[("--rounds", OsStr::new(&rounds))]);
+    walk.finish(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_offline_gets_all_it_missed_and_is_told_of_a_restarted_hub() {
+    let _heavy = heavy().await;
+    let server = Server::with_config(CONFIG).await;
+    let mut walk = Walk::start("client-page", server.addr, &[]);
+    assert_eq!(walk.next().await["ready"], true);
+    let _server = server.restart().await;
+    walk.tell("restarted").await;
+    walk.finish(&[]).await;
+}
+
+struct Nginx(Process);
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // A killed nginx would leave its workers running.
+        self.0.terminate();
+    }
+}
+
+/// A proxy ignoring the hub's headers. With compression it holds a stream back, its head too.
+fn nginx_config(listen: SocketAddr, hub: SocketAddr, compression: &str) -> String {
+    format!(
+        "events {{}} http {{ access_log off; server {{ listen {listen}; location / {{ \
+         proxy_pass http://{hub}; proxy_http_version 1.1; \
+         proxy_set_header Host $host:$server_port; proxy_buffering on; \
+         proxy_ignore_headers X-Accel-Buffering; proxy_hide_header Content-Encoding; \
+         gzip {compression}; gzip_types text/event-stream; gzip_proxied any; gzip_min_length 1; \
+         }} }} }}"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_buffering_proxy_a_page_polls_and_streams_again_when_the_proxy_lets_it() {
+    let _heavy = heavy().await;
+    let server = Server::with_config(CONFIG).await;
+    let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let directory = Directory::new("buffering");
+    let config = directory.write("config", &nginx_config(addr, server.addr, "on"));
+    let more = format!("daemon off; pid {0}/pid; error_log {0}/log;", directory.path().display());
+    let nginx = Nginx(Process::start("nginx", &["-c", &config.display().to_string(), "-g", &more]));
+    until(DEADLINE, "the proxy listens", async || TcpStream::connect(addr).await.is_ok()).await;
+
+    let hub = format!("http://{}", server.addr);
+    let mut walk = Walk::start("client-buffered", addr, &[("--hub", OsStr::new(&hub))]);
+    assert_eq!(walk.next().await["ready"], true);
+    directory.write("config", &nginx_config(addr, server.addr, "off"));
+    process::signal(nginx.0.pid(), "HUP");
+    walk.tell("streams pass").await;
+    walk.finish(&[]).await;
+}
