@@ -11,10 +11,12 @@ const number = (text: string) => [...text].reduce((value, digit) => value * 64 +
 /** The time of a cursor, in milliseconds since 1970; 0 if it has none. */
 export const timeOf = (id: string) => number(/^[^.]*~([^.]*)/.exec(id)?.[1] ?? '');
 
-export const epochOf = (id: string) => id.slice(0, 8);
+/** Whether the cursor is within a replay: the rest of the replay comes after it. */
+export const isWithinReplay = (id: string) => /[*!]/.test(id);
 
 export function positionsOf(id: string): Positions {
-  const pairs = id.split('.').slice(1).map((one) => one.split(':') as [string, string]);
+  // Within a replay, its kind and the distance to its head follow the sequence.
+  const pairs = id.split('.').slice(1).map((one) => one.split(/[:*!]/) as [string, string]);
   return new Map(pairs.map(([partition, sequence]) => [partition, number(sequence)]));
 }
 

@@ -1,7 +1,7 @@
 // Owns the hand-over of a state: events after a given cursor or a snapshot, then the events of the open stream, each once.
 // It loads only when needed.
 
-import { placeOf, type Positions, positionsOf, timeOf } from './cursor.js';
+import { isWithinReplay, placeOf, type Positions, positionsOf, timeOf } from './cursor.js';
 import { FanfareError } from './errors.js';
 import { type Hub, pause } from './hub.js';
 import { eventOf, guarded, handle, type Held, type Subscribed } from './subscriptions.js';
@@ -64,7 +64,7 @@ async function read(hub: Hub, place: Place, to: Subscribed, isStale: () => boole
     for (const event of events) handle(to, eventOf(event));
     at = cursor;
     // An answer may be cut. A whole one is newer than the begin of the topics in the stream.
-    if (!events.length || timeOf(cursor) > since) return at;
+    if (!isWithinReplay(cursor) && (!events.length || timeOf(cursor) > since)) return at;
   }
 }
 

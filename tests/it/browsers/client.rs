@@ -6,7 +6,8 @@ use tokio::{net::TcpStream, process::Command};
 
 use super::{CONFIG, walk::Walk};
 use crate::support::{
-    Server, directory::Directory, heavy, ports::free_port, process, process::Process, repository, until, wait::DEADLINE,
+    Server, directory::Directory, heavy, ports::free_port, process, process::Process, repository,
+    until, wait::DEADLINE,
 };
 
 /// Ends of leaders: closed, crashed, frozen, each twice. `FANFARE_TAB_ROUNDS` asks for more.
@@ -104,4 +105,19 @@ async fn behind_a_buffering_proxy_a_page_polls_and_streams_again_when_the_proxy_
     process::signal(nginx.0.pid(), "HUP");
     walk.tell("streams pass").await;
     walk.finish(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fresh_project_builds_the_package_and_its_hooks_and_element_follow() {
+    let _heavy = heavy().await;
+    let keyed = "[[topics]]\npattern = \"react-prices\"\nconflate = \"latest-by-key\"\n";
+    let server = Server::with_config(&format!("{CONFIG}{keyed}")).await;
+    Walk::start("client-react", server.addr, &[]).finish(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn htmx_turbo_and_datastar_show_the_events_of_a_stream() {
+    let _heavy = heavy().await;
+    let server = Server::with_config(CONFIG).await;
+    Walk::start("frameworks", server.addr, &[]).finish(&[]).await;
 }

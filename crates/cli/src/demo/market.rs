@@ -7,7 +7,7 @@ use fanfare::{
     Event, Hub, PublishError,
     config::{Conflate, Flush, TopicHistory, TopicPolicy},
 };
-use rand::Rng;
+use rand::RngExt;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
@@ -90,7 +90,10 @@ async fn publish_changes(hub: &Hub, changes: &mut [f64], tickers: &[usize]) -> b
 
 /// Three letters.
 fn name(ticker: usize) -> String {
-    [ticker / 676, ticker / 26, ticker].map(|digit| char::from(b'A' + (digit % 26) as u8)).iter().collect()
+    [ticker / 676, ticker / 26, ticker]
+        .map(|digit| char::from(b'A' + (digit % 26) as u8))
+        .iter()
+        .collect()
 }
 
 #[cfg(test)]
