@@ -96,10 +96,10 @@ async fn page() -> impl Responder {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hub = Data::new(Hub::start(Config::default())?);
     let sessions = Sessions::default();
-    let on_connect = hub.on_connect();
+    let app_hub = hub.clone();
     let server = HttpServer::new(move || {
         App::new()
-            .app_data(hub.clone())
+            .app_data(app_hub.clone())
             .app_data(sessions.clone())
             .route("/", web::get().to(page))
             .route("/login", web::post().to(log_in))
@@ -107,10 +107,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .route("/notify/{name}", web::post().to(notify))
     });
     println!("open http://127.0.0.1:8082/");
-    Ok(server
-        .on_connect(on_connect)
-        .h1_allow_half_closed(false)
-        .bind("127.0.0.1:8082")?
-        .run()
-        .await?)
+    // With `attach`, a stop ends all streams with `shutdown`.
+    Ok(hub.attach(server).bind("127.0.0.1:8082")?.run().await?)
 }

@@ -196,20 +196,15 @@ async fn most_followed(graph: Data<Arc<SqliteGraph>>) -> Result<impl Responder, 
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let graph = Arc::new(SqliteGraph::open(Path::new("followers.sqlite"))?);
     let hub = Hub::builder(Config::default()).follow_graph(graph.clone()).start()?;
-    let on_connect = hub.on_connect();
+    let routes = hub.clone();
     let server = HttpServer::new(move || {
         App::new()
             .app_data(Data::new(graph.clone()))
-            .configure(hub.routes("/events").all())
+            .configure(routes.routes("/events").all())
             .route("/most-followed", web::get().to(most_followed))
     });
     println!("listening on http://127.0.0.1:8083/");
-    Ok(server
-        .on_connect(on_connect)
-        .h1_allow_half_closed(false)
-        .bind("127.0.0.1:8083")?
-        .run()
-        .await?)
+    Ok(hub.attach(server).bind("127.0.0.1:8083")?.run().await?)
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! A stock ticker with the library: real prices on one topic, conflated by symbol.
 //!
-//! `cargo run --example stock_ticker`, then in another terminal `curl -N
+//! `cargo run --example stock_ticker` (`-- --listen 127.0.0.1:0` for another port), then in another terminal `curl -N
 //! 'http://127.0.0.1:8081/events/stream?topic=ticker&snapshot=true'`.
 //!
 //! The program publishes five hundred prices a second, like a real feed. A client gets at most one
@@ -8,9 +8,9 @@
 
 use std::time::Duration;
 
-use actix_web::{App, HttpServer};
+use actix_web::App;
 use fanfare::{
-    Config, Event, Hub,
+    Config, Event, Hub, Server,
     config::{Conflate, TopicHistory, TopicPolicy},
 };
 use serde::Serialize;
@@ -48,9 +48,17 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hub = Hub::start(config)?;
     actix_web::rt::spawn(publish(hub.clone()));
 
-    let server = HttpServer::new(move || App::new().configure(hub.routes("/events").streams()));
-    println!("curl -N 'http://127.0.0.1:8081/events/stream?topic=ticker&snapshot=true'");
-    Ok(server.h1_allow_half_closed(false).bind("127.0.0.1:8081")?.run().await?)
+    // The streams have sockets of their own: `streams_at`. Stopping the server drains the hub.
+    let routes = hub.clone();
+    let app = move || App::new().configure(routes.routes("/events").streams());
+    let listen = std::env::args().skip_while(|argument| argument != "--listen").nth(1);
+    let server = Server::new(&hub, app)
+        .streams_at("/events/stream")
+        .bind(listen.as_deref().unwrap_or("127.0.0.1:8081"))?;
+    for address in server.addrs() {
+        println!("curl -N 'http://{address}/events/stream?topic=ticker&snapshot=true'");
+    }
+    Ok(server.run()?.await?)
 }
 
 /// Publishes all prices in an endless loop.

@@ -302,8 +302,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .route("/uploads/{id}", web::put().to(upload))
             .route("/uploads/{id}/events", web::get().to(events))
     });
-    let server = server.on_connect(hub.on_connect()).h1_allow_half_closed(false);
-    let server = server.bind(options.listen)?;
+    let server = hub.attach(server).bind(options.listen)?;
     for address in server.addrs() {
         println!("open http://{address}/");
     }

@@ -8,6 +8,7 @@ mod fan_out;
 mod feeds;
 mod follows;
 mod live_topics;
+mod stopping;
 
 use std::{
     cell::RefCell,

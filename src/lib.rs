@@ -31,18 +31,16 @@
 //!     let server = HttpServer::new(move || {
 //!         App::new().app_data(data.clone()).route("/me", web::get().to(my_stream))
 //!     });
-//!     let server = server.on_connect(hub.on_connect()).h1_allow_half_closed(false);
-//!     let server = server.bind("127.0.0.1:8080")?.run();
+//!     let server = hub.attach(server).bind("127.0.0.1:8080")?.run();
 //!     hub.publish("notifications:42", Event::text("hello")).await?;
 //!     Ok(server.await?)
 //! }
 //! ```
 //!
-//! `h1_allow_half_closed(false)` lets the server notice a client's disconnect at once. With
-//! `on_connect` the kernel ends the connections of vanished clients.
+//! With [`Hub::attach`], the server drains the hub when it stops, and notices clients that are gone.
 //!
-//! [`Server`] runs such an application with both settings, and answers its streams on the bare
-//! socket, at a fraction of the memory.
+//! [`Server`] runs such an application in the same way, and answers its streams on the bare socket,
+//! at a fraction of the memory.
 
 #![forbid(unsafe_code)]
 

@@ -19,10 +19,11 @@ impl Lifecycle {
         Self { is_draining: AtomicBool::new(false), drain: CancellationToken::new(), stop }
     }
 
-    /// Begins a drain: new streams and publishes are refused.
-    pub fn begin_drain(&self) {
-        self.is_draining.store(true, Ordering::Relaxed);
+    /// Begins a drain: new streams and publishes are refused. Returns whether this call began it.
+    pub fn begin_drain(&self) -> bool {
+        let is_first = !self.is_draining.swap(true, Ordering::Relaxed);
         self.drain.cancel();
+        is_first
     }
 
     pub fn is_draining(&self) -> bool {

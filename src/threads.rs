@@ -58,6 +58,15 @@ pub(crate) fn start_alone<T: Send + 'static>(
     receiver.recv().map_err(io::Error::other)
 }
 
+/// Runs `work` on a new thread, and does not wait for it.
+pub(crate) fn run_detached<F: Future<Output = ()>>(
+    name: &str,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name(name.to_owned());
+    thread.spawn(move || run_actors(work())).map(drop)
+}
+
 /// Runs actors on this thread as long as the future runs. An actix system would run them in a set
 /// of local tasks inside its runtime, so each wake would take a detour.
 ///

@@ -184,8 +184,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             .route("/api/follows/{user}/{author}", web::put().to(follow))
             .route("/api/follows/{user}/{author}", web::delete().to(unfollow))
     });
-    let server = server.on_connect(hub.on_connect()).h1_allow_half_closed(false);
-    let server = server.bind(options.listen)?;
+    let server = hub.attach(server).bind(options.listen)?;
     for address in server.addrs() {
         println!("open http://{address}/?user=ada and http://{address}/?user=bob");
     }

@@ -35,6 +35,7 @@ use super::{
 };
 use crate::{
     http::poll::raw_response,
+    hub::Hub,
     transport::{MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, look},
 };
 
@@ -82,6 +83,7 @@ where
 
     fn new_service(&self, (): ()) -> Self::Future {
         let ordinary = self.ordinary.new_service(());
+        actix_rt::spawn(drain_with_server(self.routes.hub.clone(), self.stopping.clone()));
         let desk = SnifferShared {
             routes: self.routes.clone(),
             connections: self.connections.clone(),
@@ -94,6 +96,12 @@ where
         };
         door.boxed_local()
     }
+}
+
+/// Drains the hub when the server stops gracefully.
+async fn drain_with_server(hub: Hub, stopping: GracefulShutdownSignal) {
+    stopping.notified().await;
+    hub.drain_detached();
 }
 
 /// Takes a worker's connections, one [`ServerConnection`] each.

@@ -2,6 +2,7 @@
 //! socket.
 
 mod admission;
+mod attach;
 mod head;
 mod head_sniffer;
 mod hosts;
@@ -86,6 +87,7 @@ pub struct Server<F> {
     max_open_connections: usize,
     keep_alive: KeepAlive,
     head_timeout: Duration,
+    listens_to_signals: bool,
 }
 
 impl<F> Server<F> {
@@ -98,10 +100,11 @@ impl<F> Server<F> {
             hosts: None,
             routes: Vec::new(),
             listeners: Vec::new(),
-            builder: ServerBuilder::new().backlog(BACKLOG),
+            builder: ServerBuilder::new().backlog(BACKLOG).shutdown_timeout(hub.shutdown_seconds()),
             max_open_connections: usize::MAX / 2,
             keep_alive: KeepAlive::default(),
             head_timeout: HEAD_TIMEOUT,
+            listens_to_signals: true,
         }
     }
 
@@ -192,8 +195,8 @@ impl<F> Server<F> {
         self
     }
 
-    /// Time limit for connections to end after a graceful stop, 30 s by default. The server then
-    /// drops the rest.
+    /// Time limit for connections to end after a graceful stop; by default about the drain window
+    /// (`server.drain`). The server then drops the rest.
     pub fn shutdown_timeout(mut self, seconds: u64) -> Self {
         self.builder = self.builder.shutdown_timeout(seconds);
         self
@@ -201,7 +204,7 @@ impl<F> Server<F> {
 
     /// Leaves signals to the application. It stops the server by the handle of the running server.
     pub fn disable_signals(mut self) -> Self {
-        self.builder = self.builder.disable_signals();
+        self.listens_to_signals = false;
         self
     }
 
@@ -252,8 +255,10 @@ impl<F> Server<F> {
     }
 
     /// Starts the workers. Returns the running server, as [`actix_web::HttpServer::run`] does:
-    /// await it, and stop it by its handle. A stop does not drain the hub: call [`Hub::drain`]
-    /// first, so that streams end with `shutdown`.
+    /// await it, and stop it by its handle.
+    ///
+    /// A stop drains the hub: on SIGTERM and SIGINT, and on a graceful stop by the handle, every
+    /// stream gets `shutdown`, and the server ends within `server.drain` and a second.
     ///
     /// # Errors
     /// A listening socket is unusable.
@@ -274,6 +279,10 @@ impl<F> Server<F> {
     {
         let Self { factory, hub, hosts, routes, listeners, mut builder, .. } = self;
         let (keep_alive, head_timeout) = (self.keep_alive, self.head_timeout);
+        builder = match self.listens_to_signals {
+            true => builder.shutdown_signal(hub.clone().stop_signal()),
+            false => builder.disable_signals(),
+        };
         let connections = Connections::new(self.max_open_connections);
         let routes = Arc::new(Routes { hub, hosts, routes });
         let stopping = builder.graceful_shutdown_signal();

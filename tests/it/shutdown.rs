@@ -17,6 +17,7 @@ use super::Server;
 use crate::support::{
     Stream,
     crowd::{Crowd, End, Plan, Publisher, eventually, pace},
+    example::Example,
     heavy,
     http::{get, request},
     message::Head,
@@ -80,6 +81,35 @@ async fn sigterm_under_load_delivers_what_was_answered_tells_every_stream_and_ex
         reconnects.push(seen.shutdowns[0]["reconnectMs"].as_u64().expect("a number"));
     }
     assert_spread(&reconnects);
+}
+
+/// An application on `fanfare::Server`, without a line about stopping.
+#[tokio::test]
+async fn an_application_on_the_own_server_drains_at_sigterm_by_itself() {
+    let example = Example::start("stock_ticker", &[], &[]).await;
+    drains_at_sigterm(example, "/events/stream?topic=ticker").await;
+}
+
+/// An application on `HttpServer`, with the one line `hub.attach`.
+#[tokio::test]
+async fn an_application_on_http_server_drains_at_sigterm_with_one_line() {
+    let example = Example::start("social_feed", &["--no-bot"], &[]).await;
+    drains_at_sigterm(example, "/events/feed?user=ada").await;
+}
+
+async fn drains_at_sigterm(mut example: Example, path: &str) {
+    let mut stream = Stream::open(example.addr, path, &[]).await;
+    stream.read_connected().await;
+    let start = Instant::now();
+    example.terminate();
+    let events = stream.rest().await;
+    let last = events.last().expect("a shutdown");
+    assert_eq!((last.event.as_str(), &last.json()["reason"]), ("shutdown", &json!("drain")));
+    assert!(stream.is_ended_cleanly());
+    let exit = example.wait_exit(WINDOW + 2 * GRACE).await;
+    println!("stopped in {:?}", start.elapsed());
+    assert!(start.elapsed() < WINDOW + GRACE, "took {:?}", start.elapsed());
+    assert_eq!(exit.code(), Some(0));
 }
 
 /// In process: a server's drain would be over before a client's second request.

@@ -4,12 +4,13 @@ use std::{
     fs::{self, File},
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
-    time::SystemTime,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, SystemTime},
 };
 
 use super::{
     directory::Directory,
+    process::signal,
     repository,
     wait::{DEADLINE, until},
 };
@@ -45,6 +46,22 @@ impl Example {
         .await;
         example.addr = example.printed_address().expect("just seen");
         example
+    }
+
+    /// Sends SIGTERM.
+    pub fn terminate(&self) {
+        signal(self.child.id(), "TERM");
+    }
+
+    /// Waits for the exit after SIGTERM.
+    pub async fn wait_exit(&mut self, deadline: Duration) -> ExitStatus {
+        let mut status = None;
+        until(deadline, "the example ends", async || {
+            status = self.child.try_wait().expect("it is our child");
+            status.is_some()
+        })
+        .await;
+        status.expect("just seen")
     }
 
     fn printed_address(&self) -> Option<SocketAddr> {
