@@ -70,6 +70,9 @@ pub struct ModelClient {
     /// events only, and may call an older loss a gap. Also for topics added after a position kept
     /// for them: their losses are not in `lost`.
     pub may_lack_times: bool,
+    /// Partitions and topics of `history` gaps without a recorded loss: they tell the losses of an
+    /// addition.
+    pub gaps_of_additions: Vec<(Vec<u16>, Vec<String>)>,
     /// With the model Redis: all events missing in history at the last read. An `epoch` gap excuses
     /// them.
     pub evicted: Option<HashSet<usize>>,
@@ -116,6 +119,7 @@ impl ModelClient {
             is_missing: false,
             told_evicted: HashMap::new(),
             may_lack_times: false,
+            gaps_of_additions: Vec::new(),
             evicted: None,
             epoch_gaps_through: 0,
             epoch_gaps_at: Vec::new(),
@@ -260,6 +264,10 @@ impl ModelClient {
                     !is_needless || self.may_lack_times,
                     "a gap, but history has all events: {data}"
                 );
+                if is_needless {
+                    let topics = topics.into_iter().map(str::to_owned).collect();
+                    self.gaps_of_additions.push((partitions, topics));
+                }
             }
             "slow" | "rate" => {
                 let cursor: Cursor = self.last_id.parse().unwrap();

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeSet;
 
-use fanfare_core::topic_manager::Ticket;
+use fanfare_core::{cursor::Cursor, topic::Topic, topic_manager::Ticket};
 
-use super::graph::ModelGraph;
+use super::{graph::ModelGraph, settings::PARTITIONS};
 
 /// The expected delivery of an event to a client. A change in flight makes it uncertain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +63,10 @@ pub enum Expectation {
     List {
         /// The acknowledged list. The client connects with it.
         list: List,
+        /// The list of the client's first connect.
+        first: List,
+        /// Topics of an earlier stream the client will add again. Its ids keep their positions.
+        owed: List,
         asked: Vec<AskedChange>,
         max_names: usize,
     },
@@ -73,17 +77,18 @@ pub enum Expectation {
 
 impl Expectation {
     pub fn of(list: List, max_names: usize) -> Self {
-        Self::List { list, asked: Vec::new(), max_names }
+        Self::List { first: list.clone(), list, owed: List::new(), asked: Vec::new(), max_names }
     }
 
     /// Whether the client wants a topic, under every outcome of the changes in flight.
     pub fn topic(&self, graph: &ModelGraph, topic: &str) -> Due {
         match self {
-            Self::List { list, asked, max_names } => {
-                let (mut all, mut any) = (covers(list, topic), covers(list, topic));
+            Self::List { list, owed, asked, max_names, .. } => {
+                let list: List = list.union(owed).copied().collect();
+                let (mut all, mut any) = (covers(&list, topic), covers(&list, topic));
                 let mut state: Option<List> = None;
                 for asked in asked {
-                    let next = asked.apply(state.as_ref().unwrap_or(list), *max_names);
+                    let next = asked.apply(state.as_ref().unwrap_or(&list), *max_names);
                     all &= covers(&next, topic);
                     any |= covers(&next, topic);
                     state = Some(next);
@@ -112,10 +117,35 @@ impl Expectation {
 
     /// Applies an acknowledged change to the list.
     pub fn acknowledge(&mut self, ticket: Ticket) -> Option<&List> {
-        let Self::List { list, asked, max_names } = self else { return None };
+        let Self::List { list, owed, asked, max_names, .. } = self else { return None };
         let place = asked.iter().position(|asked| asked.ticket == ticket)?;
         *list = asked.remove(place).apply(list, *max_names);
+        owed.retain(|topic| !list.contains(topic));
         Some(list)
+    }
+
+    /// Whether the client will add topics again.
+    pub fn owes(&self) -> bool {
+        matches!(self, Self::List { owed, .. } if !owed.is_empty())
+    }
+
+    /// The client returns with the list of its first connect, and will add the other topics again:
+    /// those in a partition of their own, named by its id. Returns their number.
+    pub fn return_to_first(&mut self, last_id: &str) -> usize {
+        let Self::List { list, first, owed, .. } = self else { return 0 };
+        let parsed = |name: &str| Topic::parse(name).ok().map(|topic| topic.partition(PARTITIONS));
+        let attached: BTreeSet<Option<u16>> = first.iter().map(|name| parsed(name)).collect();
+        let Ok(cursor) = last_id.parse::<Cursor>() else { return 0 };
+        let left: Vec<&'static str> = list.union(owed).copied().collect();
+        let is_owed = |name: &&str| {
+            let partition = parsed(name);
+            let is_named = partition.is_some_and(|number| cursor.positions.get(number).is_some());
+            // A pattern is in every partition.
+            is_named && !attached.contains(&partition) && !attached.contains(&None)
+        };
+        *owed = left.into_iter().filter(is_owed).collect();
+        list.clone_from(first);
+        owed.len()
     }
 
     /// Drops a change without effect, or with an unknown outcome.

@@ -18,7 +18,7 @@ use rand::{RngExt, rngs::StdRng};
 
 use crate::any;
 
-pub const PARTITIONS: u16 = 2;
+pub const PARTITIONS: u16 = 4;
 const HISTORY_TTL: Duration = Duration::from_secs(2);
 
 /// The limits and policies of a schedule, in place of a configuration.

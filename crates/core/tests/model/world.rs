@@ -103,6 +103,10 @@ pub struct ModelTotals {
     /// Calls repeated after a lost link.
     repeated_calls: usize,
     fanned_out: usize,
+    /// Frames sent while draining.
+    drained: usize,
+    /// Topics added again after a return with the first list.
+    owed: usize,
 }
 
 impl ModelTotals {
@@ -130,24 +134,29 @@ impl ModelTotals {
         self.rereads += other.rereads;
         self.repeated_calls += other.repeated_calls;
         self.fanned_out += other.fanned_out;
+        self.drained += other.drained;
+        self.owed += other.owed;
     }
 
     pub fn is_telling(&self, has_redis: bool) -> bool {
-        let often = [self.got, self.fanned_out, self.kept, self.from_history];
+        let often = [self.got, self.fanned_out, self.from_history];
         let now_and_then =
-            [self.resumed, self.changed, self.collapsed, self.feeds, self.posts, self.calls];
+            [self.resumed, self.changed, self.collapsed, self.feeds, self.calls, self.kept];
         let rare = [
             self.gaps,
             self.shutdowns,
             self.superseded,
             self.refused_mail,
             self.queued_changes,
-            self.unnamed,
+            self.posts,
         ];
         often.iter().all(|count| *count > 3000)
             && now_and_then.iter().all(|count| *count > 500)
             && rare.iter().all(|count| *count > 100)
             && self.refused_changes > 10
+            && self.unnamed > 50
+            && self.drained > 20
+            && self.owed > 20
             && self.pages > 500
             // Most expected events had to arrive.
             && self.due > 4 * self.excused
@@ -334,6 +343,7 @@ impl World {
             for client in 0..CLIENTS {
                 self.clients[client].is_stalled = false;
                 self.open(client);
+                self.ask_owed(client);
             }
             (0..4).for_each(|_| self.tell_of_graph());
             (0..20).for_each(|_| self.reread());

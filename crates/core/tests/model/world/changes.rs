@@ -35,7 +35,10 @@ impl World {
     /// A client requests a change of its open stream.
     pub(super) fn ask_change(&mut self, client: usize) {
         let Some(session) = &self.sessions[client] else { return };
-        let Expectation::List { list, .. } = &self.clients[client].expectation else { return };
+        let Expectation::List { list, owed, .. } = &self.clients[client].expectation else {
+            return;
+        };
+        let owed: Vec<&'static str> = owed.iter().copied().collect();
         let known: Vec<&'static str> = list.iter().copied().collect();
         let mut some = |pool: &[&'static str], max: usize| -> Vec<&'static str> {
             let count = self.rng.random_range(0..=max.min(pool.len()));
@@ -45,6 +48,9 @@ impl World {
         add.extend(some(&PATTERNS, 1));
         let mut remove = some(&known, 2);
         remove.extend(some(&TOPICS, 1));
+        if !owed.is_empty() {
+            (add, remove) = (owed, Vec::new());
+        }
         let manager = session.manager;
         let state = &mut self.managers[manager].state;
         let Some(reference) = state.find_stream(session.stream, session.secret) else { return };
@@ -60,6 +66,16 @@ impl World {
         let waiting = IssuedChange::Client { client, stream };
         self.tickets.insert(ticket, Issued { manager, waiting });
         self.managers[manager].state.change(ticket, reference, change, self.now);
+    }
+
+    /// A client back with its first list adds its other topics again.
+    pub(super) fn ask_owed(&mut self, client: usize) {
+        if let Expectation::List { owed, asked, .. } = &self.clients[client].expectation
+            && !owed.is_empty()
+            && asked.is_empty()
+        {
+            self.ask_change(client);
+        }
     }
 
     /// Takes the outcomes of a manager's changes.

@@ -26,7 +26,8 @@ pub(super) enum ConnectionMail {
     Frames(Frames),
     Beat,
     Change(Arc<ResolvedSubscription>, ChangeStep),
-    End(ShutdownReason),
+    /// With the last frames.
+    End(ShutdownReason, Frames),
 }
 
 /// A connection's mailbox with a bound on frames, and the number of refused frames.
@@ -62,8 +63,8 @@ impl Outlet for Mailbox {
         }
     }
 
-    fn end(&self, reason: ShutdownReason, _: Option<Duration>, _: Frames) {
-        self.0.borrow_mut().push_back(ConnectionMail::End(reason));
+    fn end(&self, reason: ShutdownReason, _: Option<Duration>, frames: Frames) {
+        self.0.borrow_mut().push_back(ConnectionMail::End(reason, frames));
     }
 }
 

@@ -118,7 +118,7 @@ impl World {
             true => !is_attached(number),
             false => self.redis.is_some(),
         });
-        self.clients[number].may_lack_times = may_lack;
+        self.clients[number].may_lack_times = may_lack || client.expectation.owes();
         self.totals.unnamed += unnamed;
         self.set_may(number, &revised);
     }
@@ -163,6 +163,7 @@ impl World {
     /// Takes the client's newly read events and gaps.
     pub(super) fn note_told(&mut self, number: usize) {
         self.note_beginning(number);
+        self.note_gaps_of_additions(number);
         let client = &mut self.clients[number];
         if client.seen_epoch_gaps < client.epoch_gaps_at.len() {
             client.seen_epoch_gaps = client.epoch_gaps_at.len();
@@ -178,6 +179,23 @@ impl World {
             self.totals.collapsed += usize::from(client.told[place].count > 1);
             client.got.push(index);
             client.is_got.insert(index);
+        }
+    }
+
+    /// A gap of an addition excuses the events missing in history.
+    fn note_gaps_of_additions(&mut self, number: usize) {
+        let gaps = std::mem::take(&mut self.clients[number].gaps_of_additions);
+        if gaps.is_empty() {
+            return;
+        }
+        let evicted = self.reference.evicted(self.now).clone();
+        for (partitions, topics) in gaps {
+            let is_told = |index: &usize| {
+                let record = &self.reference.records[*index];
+                let is_named = topics.is_empty() || topics.iter().any(|one| one == record.topic);
+                partitions.contains(&record.partition) && is_named
+            };
+            self.clients[number].excused.extend(evicted.iter().copied().filter(is_told));
         }
     }
 

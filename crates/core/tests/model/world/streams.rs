@@ -34,12 +34,10 @@ impl World {
                     opening.replays.iter().flat_map(|(_, replay)| &replay.events).collect()
                 }
                 ConnectionMail::Page(page) => page.replay.events.iter().collect(),
-                ConnectionMail::Frames(frames) => {
+                ConnectionMail::Frames(frames) | ConnectionMail::End(_, frames) => {
                     frames.iter().flat_map(|frame| &frame.events).collect()
                 }
-                ConnectionMail::Beat | ConnectionMail::Change(..) | ConnectionMail::End(_) => {
-                    Vec::new()
-                }
+                ConnectionMail::Beat | ConnectionMail::Change(..) => Vec::new(),
             };
             for event in events.into_iter().filter(|event| event.body.collapse.is_some()) {
                 session.handed.extend(self.reference.all_in(event));
@@ -61,7 +59,11 @@ impl World {
                     Ok(())
                 }
                 ConnectionMail::Beat => session.state.on_heartbeat(self.now),
-                ConnectionMail::End(reason) => Err(reason),
+                ConnectionMail::End(reason, frames) => {
+                    self.totals.drained += frames.len();
+                    let taken = session.state.on_frames(&frames, &mut self.worker, self.now);
+                    taken.and(Err(reason))
+                }
             };
             if let Err(reason) = result {
                 session.state.end(reason, None);
@@ -124,7 +126,16 @@ impl World {
                 if list.is_empty() {
                     list.insert(any(&mut self.rng, &TOPICS));
                 }
-                let list = list.clone();
+                let is_back_to_first = self.rng.random_bool(0.3);
+                if is_back_to_first {
+                    let id = self.clients[client].last_id.clone();
+                    let owed = self.clients[client].expectation.return_to_first(&id);
+                    self.totals.owed += owed;
+                }
+                let Expectation::List { list, owed, .. } = &self.clients[client].expectation else {
+                    unreachable!("a list stays one");
+                };
+                let (list, owed) = (list.clone(), owed.clone());
                 let manager = self.rng.random_range(0..MANAGERS);
                 let subscription = Subscription::new().topics(list.iter().copied());
                 let mut options = self.options(client);
@@ -141,7 +152,7 @@ impl World {
                 let begins_with_history = matches!(wanted.start, Start::Earliest | Start::Snapshot);
                 self.open_stream(client, manager, wanted);
                 self.promise_at_open(client, begins_with_history, |record| {
-                    covers(&list, record.topic)
+                    covers(&list, record.topic) || owed.contains(record.topic)
                 });
             }
         }
@@ -211,7 +222,7 @@ impl World {
         self.managers[session.manager].state.close(session.stream);
     }
 
-    /// A partition or a manager panics and is rebuilt, or a connection's actor dies.
+    /// A partition or a manager panics or drains and is rebuilt, or a connection's actor dies.
     pub(super) fn panic(&mut self) {
         match self.rng.random_range(0..3) {
             0 => {
@@ -226,7 +237,11 @@ impl World {
             1 => {
                 let manager = self.rng.random_range(0..MANAGERS);
                 let node = &mut self.managers[manager];
-                node.state.end_all(ShutdownReason::Drain);
+                // A panic, or a drain: it sends all pending events first.
+                match self.rng.random_bool(0.5) {
+                    true => node.state.end_all(ShutdownReason::Drain),
+                    false => node.state.drain(|| Duration::from_secs(1), self.now),
+                }
                 node.state = ManagerState::new(self.manager_spec.clone());
                 node.state.reset_interest();
                 self.forget_tickets(manager);
