@@ -89,3 +89,5 @@ pub use fanfare_core::{
 pub use http::{Mount, Routes};
 pub use hub::{Hub, HubBuilder};
 pub use server::{Hosts, Server};
+#[cfg(feature = "tls")]
+pub use server::{Tls, TlsError};

@@ -4,6 +4,7 @@
 //! `load` reads the layers, `validate` checks the values.
 
 mod access;
+mod admin;
 mod cors;
 mod delivery;
 mod effective;
@@ -23,12 +24,14 @@ mod redis;
 mod server;
 mod specs;
 mod stream;
+mod tls;
 mod topics;
 mod tree;
 mod units;
 mod validate;
 
 pub use access::{Access, AccessKey, AccessRule, Jwks, Secret, Webhook};
+pub use admin::Admin;
 pub use cors::Cors;
 pub use delivery::Delivery;
 pub use effective::EffectiveValue;
@@ -47,6 +50,7 @@ pub use redis::Redis;
 use serde::Deserialize;
 pub use server::{Server, Transport};
 pub use stream::Stream;
+pub use tls::Tls;
 pub use topics::{TopicHistory, TopicPolicy};
 
 /// The whole configuration of a hub and of the process around it.
@@ -59,6 +63,10 @@ pub use topics::{TopicHistory, TopicPolicy};
 pub struct Config {
     /// The process around the hub. Only `fanfare serve` reads it; [`Hub`](crate::Hub) ignores it.
     pub server: Server,
+    /// The certificate. Only `fanfare serve` reads it.
+    pub tls: Tls,
+    /// The operators' listener. Only `fanfare serve` reads it.
+    pub admin: Admin,
     /// Pages of other origins.
     pub cors: Cors,
     /// Who may subscribe, publish and manage.

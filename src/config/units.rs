@@ -61,6 +61,17 @@ pub(super) fn address<'de, D: Deserializer<'de>>(from: D) -> Result<SocketAddr, 
     })
 }
 
+/// [`address`] for an optional key: an empty text is none.
+pub(super) fn given_address<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<SocketAddr>, D::Error> {
+    read(from, "an IP address and port like \"127.0.0.1:8081\"", |given| match given {
+        Given::Text("") => Some(None),
+        Given::Text(text) => text.parse().ok().map(Some),
+        Given::Number(_) | Given::Truth(_) => None,
+    })
+}
+
 /// A list of texts: an array, or one text with commas (as from the environment).
 pub(super) fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 use super::{
     Access, Config, ConfigProblems, Cors, Delivery, FanOut, History, HubLimits, Limits, Outbox,
-    Poll, Problem, Publish, Redis, Server, Stream, TopicPolicy, keys::source_problems,
+    Poll, Problem, Publish, Redis, Server, Stream, Tls, TopicPolicy, keys::source_problems,
 };
 
 /// Streams of one instance: more than a machine's open files, and sums of it cannot overflow.
@@ -57,6 +57,7 @@ impl Config {
     pub(super) fn findings(&self) -> Vec<Finding> {
         let mut findings = Findings(Vec::new());
         findings.server(&self.server);
+        findings.tls(&self.tls);
         findings.cors(&self.cors);
         findings.access(&self.access);
         findings.limits(&self.limits);
@@ -107,6 +108,12 @@ impl Findings {
             self.rule(is_name, &["server.hosts"], message);
         }
         self.time("server.drain", server.drain, Duration::ZERO..=HOUR);
+    }
+
+    fn tls(&mut self, tls: &Tls) {
+        let (has_certificate, has_key) = (!tls.certificate.is_empty(), !tls.key.is_empty());
+        let message = "must both be set, or both be empty".to_owned();
+        self.rule(has_certificate == has_key, &["tls.certificate", "tls.key"], message);
     }
 
     fn cors(&mut self, cors: &Cors) {

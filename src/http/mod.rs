@@ -89,17 +89,27 @@ fn follows(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
         .service(resource(hub, prefix, "/feed", &["GET"], [web::get().to(feed::get)]));
 }
 
-/// The endpoints of health, statistics and metrics.
-fn operations(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
-    let get = |path, route: Route| {
-        let route = route.guard(guard::Any(guard::Get()).or(guard::Head()));
-        resource(hub, prefix, path, &["GET", "HEAD"], [route])
-    };
+/// The endpoints of health.
+fn health(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     config
-        .service(get("/health/live", web::to(health::live)))
-        .service(get("/health/ready", web::to(health::ready)))
-        .service(get("/stats", web::to(stats::stats)))
-        .service(get("/metrics", web::to(stats::metrics)));
+        .service(read_only(hub, prefix, "/health/live", web::to(health::live)))
+        .service(read_only(hub, prefix, "/health/ready", web::to(health::ready)));
+}
+
+/// The endpoints of statistics and metrics.
+fn statistics(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
+    config.service(read_only(hub, prefix, "/stats", web::to(stats::stats))).service(read_only(
+        hub,
+        prefix,
+        "/metrics",
+        web::to(stats::metrics),
+    ));
+}
+
+/// A resource with `GET` and `HEAD`.
+fn read_only(hub: &Hub, prefix: &str, path: &str, route: Route) -> impl HttpServiceFactory + use<> {
+    let route = route.guard(guard::Any(guard::Get()).or(guard::Head()));
+    resource(hub, prefix, path, &["GET", "HEAD"], [route])
 }
 
 /// A resource with this hub as its own data: the application may have other hubs. Other methods get

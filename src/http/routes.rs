@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use actix_web::web::{Data, ServiceConfig};
 
-use super::{follows, operations, publishing, streams};
+use super::{follows, health, publishing, statistics, streams};
 use crate::hub::Hub;
 
 /// The endpoints of a hub, from [`Hub::routes`], for [`actix_web::App::configure`]. It mounts
@@ -32,7 +32,7 @@ type Group = fn(&mut ServiceConfig, &Hub, &str);
 /// Which groups to mount, one flag for each of [`GROUPS`].
 type Named = [bool; GROUPS.len()];
 
-const GROUPS: [Group; 4] = [streams, publishing, follows, operations];
+const GROUPS: [Group; 5] = [streams, publishing, follows, health, statistics];
 
 thread_local! {
     /// Groups named after [`Hub::routes`], on their way to its function, the innermost one. That
@@ -60,10 +60,16 @@ impl dyn Mount {
         self.and(2)
     }
 
-    /// The endpoints of operators: `/health/live`, `/health/ready`, `/stats` and `/metrics`.
+    /// `/health/live` and `/health/ready`.
+    #[must_use = "nothing is mounted until `App::configure`"]
+    pub fn health(self: Box<Self>) -> Routes {
+        self.and(3)
+    }
+
+    /// The endpoints of operators: those of [health](Self::health), `/stats` and `/metrics`.
     #[must_use = "nothing is mounted until `App::configure`"]
     pub fn operations(self: Box<Self>) -> Routes {
-        self.and(3)
+        self.health().and(4)
     }
 
     /// Every endpoint: for an application reached by trusted clients only.

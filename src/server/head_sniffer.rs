@@ -36,7 +36,7 @@ use super::{
 use crate::{
     http::poll::raw_response,
     hub::Hub,
-    transport::{MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, look},
+    transport::{MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, limit_unsent, look},
 };
 
 /// Peeks at one head: large heads, with many cookies, come in several packets.
@@ -52,6 +52,7 @@ pub(super) struct SnifferFactory<F> {
     connections: Arc<Connections>,
     head_timeout: Duration,
     stopping: GracefulShutdownSignal,
+    is_tls: bool,
 }
 
 impl<F> SnifferFactory<F> {
@@ -63,7 +64,14 @@ impl<F> SnifferFactory<F> {
         head_timeout: Duration,
         stopping: GracefulShutdownSignal,
     ) -> Self {
-        Self { ordinary, routes, connections, head_timeout, stopping }
+        Self { ordinary, routes, connections, head_timeout, stopping, is_tls: false }
+    }
+
+    /// For connections with TLS: their first bytes are no head, so the framework gets them all.
+    #[cfg(feature = "tls")]
+    pub fn over_tls(mut self) -> Self {
+        self.is_tls = true;
+        self
     }
 }
 
@@ -90,6 +98,7 @@ where
             stream_head: StreamHead::new(),
             head_timeout: self.head_timeout,
             stopping: self.stopping.clone(),
+            is_tls: self.is_tls,
         };
         let door = async move {
             Ok(HeadSniffer { ordinary: Rc::new(ordinary.await?), desk: Rc::new(desk) })
@@ -126,27 +135,24 @@ where
     fn call(&self, socket: TcpStream) -> Self::Future {
         let desk = self.desk.clone();
         let (role, admitted) = match desk.connections.admit(&desk.routes.hub, &socket) {
-            // Without stream paths there is nothing to sniff.
-            Admission::Open(admitted) if desk.routes.is_empty() => {
+            Admission::Open(admitted) if desk.is_tls => {
+                limit_unsent(&socket, desk.routes.write_timeout());
                 (Role::Ordinary(Box::pin(self.ordinary.call(socket))), Some(admitted))
             }
             Admission::Open(admitted) => {
                 let received = desk.receive(socket).boxed_local();
                 (Role::New(self.ordinary.clone(), received), Some(admitted))
             }
-            Admission::Reserved(admitted) => {
+            Admission::Reserved(admitted) if !desk.is_tls => {
                 let received = desk.receive_reserved(socket).boxed_local();
                 (Role::New(self.ordinary.clone(), received), Some(admitted))
             }
+            Admission::Reserved(_) => (Role::gone(self.ordinary.clone()), None),
             Admission::Refused(code) => {
-                refuse(&socket, code);
-                (
-                    Role::New(
-                        self.ordinary.clone(),
-                        ready_now(SniffedConnection::Gone).boxed_local(),
-                    ),
-                    None,
-                )
+                if !desk.is_tls {
+                    refuse(&socket, code);
+                }
+                (Role::gone(self.ordinary.clone()), None)
             }
         };
         Box::pin(ServerConnection { role, _admitted: admitted })
@@ -166,6 +172,13 @@ enum Role<S: Service<TcpStream>> {
     Ordinary(Pin<Box<S::Future>>),
     Stream(RawStream),
     Poll(RawPoll),
+}
+
+impl<S: Service<TcpStream>> Role<S> {
+    /// Closes the socket.
+    fn gone(ordinary: Rc<S>) -> Self {
+        Self::New(ordinary, ready_now(SniffedConnection::Gone).boxed_local())
+    }
 }
 
 impl<S> Future for ServerConnection<S>
@@ -209,6 +222,7 @@ struct SnifferShared {
     stream_head: StreamHead,
     head_timeout: Duration,
     stopping: GracefulShutdownSignal,
+    is_tls: bool,
 }
 
 impl SnifferShared {

@@ -6,8 +6,11 @@ mod attach;
 mod head;
 mod head_sniffer;
 mod hosts;
+mod http;
 mod listen;
 mod streams;
+#[cfg(feature = "tls")]
+mod tls;
 
 use std::{
     future::ready,
@@ -17,9 +20,9 @@ use std::{
     time::Duration,
 };
 
-use actix_http::{
-    Extensions, HttpService, KeepAlive, Protocol, Request, Response, error::DispatchError,
-};
+#[cfg(feature = "tls")]
+use actix_http::TlsAcceptorConfig;
+use actix_http::{KeepAlive, Request, Response};
 use actix_server::ServerBuilder;
 use actix_service::{
     IntoServiceFactory, ServiceFactory, ServiceFactoryExt, fn_service, map_config,
@@ -29,15 +32,16 @@ use actix_web::{
     body::MessageBody,
     dev::{AppConfig, RequestHead, Service},
 };
-use tokio::net::TcpStream;
 
 pub use self::hosts::Hosts;
+#[cfg(feature = "tls")]
+pub use self::tls::{Tls, TlsError};
 use self::{
     admission::Connections,
-    head_sniffer::SnifferFactory,
+    http::{HttpSettings, watch_stalled},
     streams::{Route, RouteKind, Routes},
 };
-use crate::{Hub, Subscription, transport::WatchedSocket};
+use crate::{Hub, Subscription};
 
 /// Connections held by the kernel before they are accepted: room for a storm, as far as
 /// `net.core.somaxconn` allows.
@@ -88,6 +92,8 @@ pub struct Server<F> {
     keep_alive: KeepAlive,
     head_timeout: Duration,
     listens_to_signals: bool,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
 }
 
 impl<F> Server<F> {
@@ -105,7 +111,16 @@ impl<F> Server<F> {
             keep_alive: KeepAlive::default(),
             head_timeout: HEAD_TIMEOUT,
             listens_to_signals: true,
+            #[cfg(feature = "tls")]
+            tls: None,
         }
+    }
+
+    /// Takes TLS connections only: HTTP/2 and HTTP/1.1. Their streams are never raw.
+    #[cfg(feature = "tls")]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
     }
 
     /// Answers the streams at this path on the bare socket. The query names the topics: for the
@@ -278,6 +293,8 @@ impl<F> Server<F> {
         B: MessageBody + 'static,
     {
         let Self { factory, hub, hosts, routes, listeners, mut builder, .. } = self;
+        #[cfg(feature = "tls")]
+        let tls = self.tls;
         let (keep_alive, head_timeout) = (self.keep_alive, self.head_timeout);
         builder = match self.listens_to_signals {
             true => builder.shutdown_signal(hub.clone().stop_signal()),
@@ -287,45 +304,39 @@ impl<F> Server<F> {
         let routes = Arc::new(Routes { hub, hosts, routes });
         let stopping = builder.graceful_shutdown_signal();
         for listener in listeners {
-            let (factory, routes) = (factory.clone(), routes.clone());
-            let connections = connections.clone();
-            let (address, is_told) = (listener.local_addr()?, stopping.clone());
-            builder = builder.listen(format!("fanfare-{address}"), listener, move || {
-                let stopping = is_told.clone();
-                let write_timeout = routes.write_timeout();
+            let address = listener.local_addr()?;
+            let (factory, routes, connections) =
+                (factory.clone(), routes.clone(), connections.clone());
+            let http = HttpSettings {
+                address,
+                keep_alive,
+                head_timeout,
+                stopping: stopping.clone(),
+                write_timeout: routes.write_timeout(),
+            };
+            let application = move || {
                 let application = factory().into_factory();
                 let application = application.map_err(|error| error.into().error_response());
-                let ordinary = HttpService::build()
-                    .graceful_shutdown_signal(move || {
-                        let stopping = stopping.clone();
-                        async move { stopping.notified().await }
-                    })
-                    .keep_alive(keep_alive)
-                    .client_request_timeout(head_timeout)
-                    // A half-closed client counts as gone. Otherwise a disconnected client would
-                    // hold its stream until the next failed write.
-                    .h1_allow_half_closed(false)
-                    .local_addr(address)
-                    .on_connect_ext(|connection: &WatchedSocket, data: &mut Extensions| {
-                        data.insert(connection.stalled());
-                    })
-                    .finish(map_config(application, |()| AppConfig::default()));
-                let ordinary = fn_service(move |socket: TcpStream| {
-                    let peer = socket.peer_addr().ok();
-                    // Each write has all available bytes: delaying it (Nagle) adds latency only.
-                    let _ = socket.set_nodelay(true);
-                    let socket = WatchedSocket::new(socket, write_timeout);
-                    ready(Ok::<_, DispatchError>((socket, Protocol::Http1, peer)))
-                })
-                .and_then(ordinary);
-                let connections = connections.clone();
-                SnifferFactory::new(
-                    ordinary,
-                    routes.clone(),
-                    connections,
-                    head_timeout,
-                    is_told.clone(),
-                )
+                map_config(application, |()| AppConfig::default())
+            };
+            let name = format!("fanfare-{address}");
+            #[cfg(feature = "tls")]
+            if let Some(tls) = &tls {
+                let settings = tls.settings()?;
+                builder = builder.listen(name, listener, move || {
+                    let ordinary = http.builder().finish(application());
+                    let handshake = TlsAcceptorConfig::default().handshake_timeout(head_timeout);
+                    let ordinary = ordinary.rustls_0_23_with_config(settings.clone(), handshake);
+                    http.sniffer(ordinary, routes.clone(), connections.clone()).over_tls()
+                })?;
+                continue;
+            }
+            builder = builder.listen(name, listener, move || {
+                let watched = http.clone();
+                let ordinary = fn_service(move |socket| ready(Ok(watched.connection(socket))));
+                let service = http.builder().on_connect_ext(watch_stalled).finish(application());
+                let ordinary = ordinary.and_then(service);
+                http.sniffer(ordinary, routes.clone(), connections.clone())
             })?;
         }
         Ok(builder.run())

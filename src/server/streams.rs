@@ -46,10 +46,6 @@ pub(super) struct Routes {
 }
 
 impl Routes {
-    pub fn is_empty(&self) -> bool {
-        self.routes.is_empty()
-    }
-
     pub fn has(&self, path: &str) -> bool {
         self.routes.iter().any(|route| route.path == path)
     }

@@ -38,6 +38,7 @@ mod storm;
 mod streams_at_load;
 mod subscribe;
 mod tidy;
+mod tls;
 
 /// The server under test in the modules below; `over_body` uses another.
 use support::Server;

@@ -144,7 +144,7 @@ impl<T: Transport> ServerOver<T> {
 
     fn printed_address(&self) -> Option<SocketAddr> {
         let printed = self.printed();
-        let (_, rest) = printed.split_once("http://")?;
+        let (_, rest) = printed.split_once("://")?;
         let (address, _) = rest.split_once('\n')?;
         address.trim_end_matches('/').parse().ok()
     }

@@ -12,6 +12,8 @@ use fanfare::Config;
 pub(super) struct Banner<'a> {
     pub config: &'a Config,
     pub address: SocketAddr,
+    /// The operators' listener.
+    pub admin: Option<SocketAddr>,
     pub open_files: u64,
     pub has_demo_data: bool,
     /// Whether Redis answered in time; true without Redis.
@@ -26,7 +28,12 @@ impl Banner<'_> {
 
     fn text(&self) -> String {
         let Self { config, address, open_files, .. } = self;
-        let base = format!("http://{}", reachable(*address));
+        let scheme = if config.tls.certificate.is_empty() { "http" } else { "https" };
+        let base = format!("{scheme}://{}", reachable(*address));
+        let operators = match self.admin {
+            Some(admin) => format!("http://{}", reachable(admin)),
+            None => base.clone(),
+        };
         let topic = if self.has_demo_data { "demo:ticker:*" } else { "news" };
         let max_connections = config.hub.max_connections;
         let drain = humantime::format_duration(config.server.drain);
@@ -35,14 +42,14 @@ impl Banner<'_> {
             ("page", format!("{base}/")),
             ("follow", format!("curl -N '{base}/events/stream?topic={topic}'")),
             ("publish", format!("curl --json '{event}' {base}/events/publish")),
-            ("stats", format!("{base}/stats")),
-            ("metrics", format!("{base}/metrics")),
+            ("stats", format!("{operators}/stats")),
+            ("metrics", format!("{operators}/metrics")),
             ("mode", self.mode()),
             ("limits", format!("{open_files} open files, {max_connections} streams")),
             ("stop", format!("Ctrl-C or SIGTERM; streams drain for up to {drain}")),
         ];
         let version = env!("CARGO_PKG_VERSION");
-        let mut text = format!("fanfare {version} listens on http://{address}\n");
+        let mut text = format!("fanfare {version} listens on {scheme}://{address}\n");
         for (name, value) in rows {
             let _ = writeln!(text, "  {name:<8} {value}");
         }
@@ -83,7 +90,15 @@ mod tests {
         let mut config = Config::default();
         config.redis.url = url.to_owned();
         let address = SocketAddr::from(([0, 0, 0, 0], 80));
-        Banner { config: &config, address, open_files: 9, has_demo_data: false, is_linked }.text()
+        Banner {
+            config: &config,
+            address,
+            admin: None,
+            open_files: 9,
+            has_demo_data: false,
+            is_linked,
+        }
+        .text()
     }
 
     #[test]

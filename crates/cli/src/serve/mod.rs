@@ -1,7 +1,9 @@
 //! `fanfare serve`: the life of the server, from the configuration to the drain. `flags` and `check`
 //! own the configuration, `banner` the printed text.
 
+mod admin;
 mod banner;
+mod certificate;
 mod check;
 mod flags;
 
@@ -19,7 +21,7 @@ use actix_web::{
     web::{self, Data},
 };
 use actix_web_lab::middleware::CatchPanic;
-use fanfare::{Config, Hosts, Hub, Server, config::Transport};
+use fanfare::{Config, Hosts, Hub, Server, Tls, config::Transport};
 use fanfare_core::error::ErrorCode;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
@@ -50,6 +52,7 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     if has_demo_data {
         loaded.config.topics.extend(demo::policies());
     }
+    let tls = certificate::read(&loaded.config)?;
     if arguments.check {
         print!("{}", check::report(&arguments, &loaded)?);
         return Ok(());
@@ -64,7 +67,8 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     if let Ok(Err(error)) = contact {
         return Err(CliError::Usage(error.to_string()));
     }
-    let (server, address) = start(&hub, &config)?;
+    let (server, address) = start(&hub, &config, tls)?;
+    let admin = config.admin.listen.map(|listen| admin::start(&hub, listen)).transpose()?;
     if has_demo_data {
         actix_web::rt::spawn(demo::publish(hub.clone()));
     }
@@ -72,7 +76,7 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     let mut server = actix_web::rt::spawn(server);
     if !arguments.log.quiet {
         let is_linked = contact.is_ok();
-        Banner { config: &config, address, open_files, has_demo_data, is_linked }.print();
+        Banner { config: &config, address, admin, open_files, has_demo_data, is_linked }.print();
     }
     tokio::select! {
         result = &mut server => return ended(result),
@@ -84,7 +88,11 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     }
 }
 
-fn start(hub: &Hub, config: &Config) -> Result<(actix_web::dev::Server, SocketAddr), CliError> {
+fn start(
+    hub: &Hub,
+    config: &Config,
+    tls: Option<Tls>,
+) -> Result<(actix_web::dev::Server, SocketAddr), CliError> {
     let settings = &config.server;
     let failed = |error: std::io::Error| {
         CliError::Failed(format!("cannot listen on {}: {error}", settings.listen))
@@ -92,13 +100,17 @@ fn start(hub: &Hub, config: &Config) -> Result<(actix_web::dev::Server, SocketAd
     let routes = hub.clone();
     let hosts = Hosts::new(&settings.hosts, settings.listen);
     let raw_hosts = hosts.clone();
+    let has_admin = config.admin.listen.is_some();
     let mut server = Server::new(hub, move || {
         App::new()
             .wrap(from_fn(refuse_other_hosts))
             .app_data(Data::new(hosts.clone()))
             .wrap(CatchPanic::default())
             .configure(routes.routes("/events").streams().publishing().follows())
-            .configure(routes.routes("").operations())
+            .configure(match has_admin {
+                true => routes.routes("").health(),
+                false => routes.routes("").operations(),
+            })
             .configure(demo::pages)
             .default_service(web::to(not_found))
     })
@@ -115,6 +127,10 @@ fn start(hub: &Hub, config: &Config) -> Result<(actix_web::dev::Server, SocketAd
     // with a refusal.
     .max_connections(config.hub.max_connections + SPARE_FILES as usize / 2)
     .max_open_connections(config.hub.max_connections + SPARE_FILES as usize / 4);
+    if let Some(tls) = tls {
+        certificate::keep_current(tls.clone());
+        server = server.tls(tls);
+    }
     if settings.transport == Transport::Raw {
         server = server.streams_at("/events/stream").feeds_at("/events/feed");
         server = server.polls_at("/events/poll");
