@@ -1,5 +1,5 @@
-// Owns the walk of one page with the client of clients/js: offline for a while, and the hub restarted. The page ends with
-// exactly the published events and reports its state meanwhile.
+// Owns the walk of one page with the client of clients/js: offline for a while, asleep for a while,
+// and the hub restarted. The page ends with exactly the published events and reports its state meanwhile.
 //
 //     node client-page.mjs --url http://127.0.0.1:PORT --screenshots DIR [--timeout SECONDS]
 //
@@ -24,9 +24,16 @@ await runWalk('client-page', async (walker) => {
   if (offline.at(-1) >= missed) throw new Error('the page was not offline');
   await context.setOffline(false);
   await untilRecorded(page, missed);
+  walker.at('freezing the page, as in a sleeping laptop');
+  const session = await context.newCDPSession(page);
+  await session.send('Page.setWebLifecycleState', { state: 'frozen' });
+  const asleep = publisher.last + 100;
+  while (publisher.last < asleep) await new Promise((resolve) => setTimeout(resolve, 20));
+  await session.send('Page.setWebLifecycleState', { state: 'active' });
+  await untilRecorded(page, asleep);
   const last = await publisher.stop();
   await untilRecorded(page, last);
-  checkRecords('after the network came back', await recordsOf(page), last);
+  checkRecords('after network and sleep came back', await recordsOf(page), last);
   await page.waitForFunction(() => window.fanfare.state === 'live');
   const states = (await statesOf(page)).map(({ state }) => state);
   const order = ['connecting', 'live', 'offline', 'catching-up', 'live'];

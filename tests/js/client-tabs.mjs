@@ -1,5 +1,5 @@
-// Owns the walk of tabs sharing one stream: one connection for ten tabs, and leaders closed, crashed and frozen under
-// load. Each tab gets each event once and in order.
+// Owns the walk of tabs sharing one stream: one connection for ten tabs; leaders closed, crashed and frozen, and followers
+// frozen, under load. Each tab gets each event once and in order.
 //
 //     node client-tabs.mjs --url http://127.0.0.1:PORT --screenshots DIR --rounds 6 [--timeout SECONDS]
 
@@ -41,24 +41,28 @@ await runWalk('client-tabs', async (walker) => {
   const open = await connections();
   if (open !== 1) throw new Error(`${open} connections of ${TAB_COUNT} tabs`);
 
+  async function freeze(page) {
+    const session = await context.newCDPSession(page);
+    await session.send('Page.setWebLifecycleState', { state: 'frozen' });
+    return () => session.send('Page.setWebLifecycleState', { state: 'active' });
+  }
+
   const ends = {
     close: (page) => page.close(),
     async crash(page) {
       const session = await context.newCDPSession(page);
       await Promise.race([session.send('Page.crash').catch(() => {}), page.waitForEvent('crash')]);
     },
-    async freeze(page) {
-      const session = await context.newCDPSession(page);
-      await session.send('Page.setWebLifecycleState', { state: 'frozen' });
-      return () => session.send('Page.setWebLifecycleState', { state: 'active' });
-    },
+    freeze,
+    // Its messages wait for it.
+    follower: freeze,
   };
   const kinds = Object.keys(ends);
   const slowestMs = {};
   for (let round = 0; round < Number(rounds); round++) {
     const kind = kinds[round % kinds.length];
     walker.at(`round ${round}: ${kind}`);
-    const old = leader;
+    const old = kind === 'follower' ? [...tabs].find((tab) => tab !== leader) : leader;
     tabs.delete(old);
     const start = Date.now();
     const thaw = await ends[kind](old);

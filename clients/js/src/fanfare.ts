@@ -113,7 +113,6 @@ export class Fanfare {
     queueMicrotask(async () => {
       this.#isScheduled = false;
       const topics = this.#subscriptions.topics();
-      if (!topics.length) this.#have.clear();
       if (topics.length) await (this.#opening ??= this.#open());
       this.#feed?.want(this.#subscriptions.topics());
     });

@@ -62,6 +62,7 @@ export class Link {
     if (!topics.length) {
       this.stop();
       this.cursor = '';
+      this.emit({ kind: 'have', topics });
     } else if (this.isStopped) this.reopen();
     else if (this.clientId) void this.#change();
     else if (this.transport !== 'stream') this.reopen();

@@ -4,7 +4,7 @@
 import { isWithinReplay, placeOf, type Positions, positionsOf, timeOf } from './cursor.js';
 import { FanfareError } from './errors.js';
 import { type Hub, pause } from './hub.js';
-import { eventOf, guarded, handle, type Held, type Subscribed } from './subscriptions.js';
+import { eventOf, guarded, handle, type Held, offer, type Subscribed } from './subscriptions.js';
 
 export interface Place {
   /** Resolves with the stream's cursor once every new event of the topics arrives. */
@@ -77,7 +77,7 @@ function release(to: Subscribed, held: Held, cursor: string): void {
     const place = placeOf(before, event.id);
     if (!place || place[1] > (state.get(place[0]) ?? 0)) handle(to, event);
   };
-  for (const [event, before] of held) to.gate(event, before);
+  for (const [event, before] of held) offer(to, event, before);
 }
 
 function hasPassed(state: Positions, cursor: string): boolean {

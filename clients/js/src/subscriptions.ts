@@ -88,9 +88,8 @@ export class Subscriptions {
   deliver(items: readonly Item[], before: string): void {
     for (const item of items) {
       const event = eventOf(item);
-      const take = (one: Subscribed) => (one.gate ? one.gate(event, before) : handle(one, event));
-      this.#byTopic.get(item.topic)?.forEach(take);
-      for (const one of this.#byPattern) if (one.matches(item.topic)) take(one);
+      this.#byTopic.get(item.topic)?.forEach((one) => offer(one, event, before));
+      for (const one of this.#byPattern) if (one.matches(item.topic)) offer(one, event, before);
       before = item.id;
     }
   }
@@ -112,6 +111,12 @@ export class Subscriptions {
       guarded(one.options.onError, error);
     }
   }
+}
+
+/** Gives an event of the stream to the gate, else to the handler. */
+export function offer(to: Subscribed, event: FanfareEvent, before: string): void {
+  if (to.gate) to.gate(event, before);
+  else handle(to, event);
 }
 
 /** Calls the handler, unless it is for other types. */

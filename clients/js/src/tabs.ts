@@ -33,6 +33,8 @@ type Message =
   /** The place of the log, for a new tab: after the signal `number` of the term. */
   | { kind: 'welcome'; tab: string; term: string; number: number; position: Position }
   | SignalMessage
+  /** The application asks for a new attempt, for example after a login. */
+  | { kind: 'reopen' }
   | { kind: 'ping' }
   | { kind: 'pong'; term: string };
 
@@ -102,7 +104,8 @@ export class Shared implements Feed {
 
   reopen(reason?: string): void {
     if (!this.#isOpen) this.#join();
-    else this.#link?.reopen(reason);
+    else if (reason || this.#isAlone) this.#link?.reopen(reason);
+    else this.#post({ kind: 'reopen' });
   }
 
   /** Leaves the log, for example before the page goes. */
@@ -164,6 +167,9 @@ export class Shared implements Feed {
       case 'bye':
         delete wants[message.tab];
         return this.#union();
+      case 'reopen':
+        if (this.#link) this.#hub.expire();
+        return this.#link?.reopen();
       case 'ping':
         if (this.#link) this.#post({ kind: 'pong', term: this.#ownTerm });
         return;
@@ -239,7 +245,11 @@ export class Shared implements Feed {
     this.#number = number;
     const position = this.#position;
     if ('id' in signal && signal.id) position.cursor = signal.id;
-    if (signal.kind === 'have') position.have = signal.topics;
+    if (signal.kind === 'have') {
+      position.have = signal.topics;
+      // A stream without topics has ended; the next one starts live.
+      if (!signal.topics.length) position.cursor = '';
+    }
     if (signal.kind === 'state') position.state = signal;
     this.#emit(signal);
   }

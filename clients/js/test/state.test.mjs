@@ -12,8 +12,8 @@ function hub(t, { poll }) {
   const encoder = new TextEncoder();
   const write = (text) => controller.enqueue(encoder.encode(text));
   const events = [];
-  const { fetch, requests } = fakeFetch(({ path, body }) => {
-    if (path.endsWith('/poll')) return Response.json(poll(body, events));
+  const { fetch, requests } = fakeFetch(async ({ path, body }) => {
+    if (path.endsWith('/poll')) return Response.json(await poll(body, events));
     const stream = new ReadableStream({ start: (one) => (controller = one) });
     write(`event: connected\ndata: {"clientId":"c","resumed":false}\nid: ${epoch}${events.length}\n\n`);
     return new Response(stream);
@@ -128,4 +128,32 @@ test('a subscription from the earliest event gets history once, also after a gap
   it.publish('a', 4);
   await until(() => gaps === 1 && seen.includes(4));
   assert.deepEqual(seen, [1, 2, 3, 4]);
+});
+
+test('events arriving during the hand-over are delivered, also once the stream has passed the state', async (t) => {
+  let answer;
+  const polled = new Promise((resolve) => (answer = resolve));
+  const it = hub(t, {
+    poll: async ({ lastEventId }, events) => {
+      const after = Number(lastEventId.split(':').pop());
+      const known = { cursor: it.id(2), events: events.slice(after, 2) };
+      await polled;
+      return known;
+    },
+  });
+  const seen = [];
+  it.fanfare.subscribe('a', () => {});
+  await until(() => it.fanfare.state === 'live');
+  it.publish('a', 1);
+  it.publish('a', 2);
+  await until(() => it.fanfare.cursor === it.id(2));
+  it.fanfare.subscribe('a', ({ data }) => seen.push(data), { from: it.id(1) });
+  await until(() => it.requests.some(({ path }) => path.endsWith('/poll')));
+  for (const data of [3, 4, 5, 6]) it.publish('a', data);
+  await until(() => it.fanfare.cursor === it.id(6));
+  answer();
+  await until(() => seen.length === 5);
+  it.publish('a', 7);
+  await until(() => seen.length === 6);
+  assert.deepEqual(seen, [2, 3, 4, 5, 6, 7]);
 });
