@@ -75,6 +75,13 @@ await runWalk('client-tabs', async (walker) => {
     }
     while (tabs.size < TAB_COUNT) await openTab();
   }
+  walker.at('taking the leader and a follower through the back/forward cache');
+  const cached = [leader, [...tabs].find((tab) => tab !== leader)];
+  const event = (type) => dispatchEvent(new PageTransitionEvent(type, { persisted: true }));
+  for (const tab of cached) await tab.evaluate(event, 'pagehide');
+  const away = publisher.last + 20;
+  for (const tab of tabs) if (!cached.includes(tab)) await untilRecorded(tab, away);
+  for (const tab of cached) await tab.evaluate(event, 'pageshow');
   walker.at('reading the records');
   const last = await publisher.stop();
   for (const [index, tab] of [...tabs].entries()) {

@@ -120,7 +120,7 @@ export class Fanfare {
 
   async #open(): Promise<void> {
     const emit = (signal: Signal) => this.#apply(signal);
-    if (this.#hub.options.tabs === 'shared' && globalThis.navigator?.locks && globalThis.BroadcastChannel) {
+    if (this.#hub.options.tabs === 'shared' && globalThis.document && navigator.locks && globalThis.BroadcastChannel) {
       const { Shared } = await import('./tabs.js');
       this.#feed = await Shared.open(this.#hub, emit);
     } else this.#feed = new Link(this.#hub, emit);

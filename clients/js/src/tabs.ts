@@ -70,6 +70,8 @@ export class Shared implements Feed {
   #ownTerm = '';
   #posted = 0;
   #resign: (() => void) | undefined;
+  /** Gives up the lock of this tab. */
+  #free: (() => void) | undefined;
   #heard = Date.now();
   #asked = false;
   #placed: (() => void) | undefined;
@@ -103,8 +105,11 @@ export class Shared implements Feed {
   }
 
   reopen(reason?: string): void {
-    if (!this.#isOpen) this.#join();
-    else if (reason || this.#isAlone) this.#link?.reopen(reason);
+    if (this.#isAlone) {
+      this.#isOpen = true;
+      this.#link!.reopen(reason);
+    } else if (!this.#isOpen) this.#return();
+    else if (reason) this.#link?.reopen(reason);
     else this.#post({ kind: 'reopen' });
   }
 
@@ -114,7 +119,15 @@ export class Shared implements Feed {
     this.#isOpen = false;
     this.#timers.forEach(clearInterval);
     this.#resign?.();
+    this.#free?.();
     this.#link?.stop();
+  }
+
+  /** The page is back from the back/forward cache. The log went on: a page with a place continues there, alone. */
+  #return(): void {
+    if (!this.#position.cursor) return this.#join();
+    this.#isOpen = true;
+    this.#leave();
   }
 
   #join(): void {
@@ -124,7 +137,7 @@ export class Shared implements Feed {
     this.#heard = Date.now();
     this.#post({ kind: 'want', tab: this.#tab, topics: this.#topics, isNew: true });
     // The lock of a living tab, for the leader's sweep.
-    void navigator.locks.request(`${this.#name} ${this.#tab}`, () => new Promise(() => {})).catch(() => {});
+    void navigator.locks.request(`${this.#name} ${this.#tab}`, () => new Promise<void>((resolve) => (this.#free = resolve)));
     this.#queue();
     this.#timers = [setInterval(() => this.#watch(), PING_MS * (1 + Math.random() / 3)), setInterval(() => void this.#sweep(), SWEEP_MS)];
   }
@@ -258,6 +271,7 @@ export class Shared implements Feed {
   #leave(): void {
     this.#resign?.();
     this.#unlead();
+    this.#free?.();
     this.#post({ kind: 'bye', tab: this.#tab });
     this.#isAlone = true;
     this.#timers.forEach(clearInterval);
