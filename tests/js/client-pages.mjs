@@ -21,7 +21,9 @@ export async function openClientPage(context, url, { topic = 'numbers', options 
       window.records = [];
       window.gaps = [];
       window.states = [];
-      window.fanfare = new Fanfare('/events', options);
+      // A test may expose a function giving tokens.
+      const token = window.mintToken && { token: () => window.mintToken() };
+      window.fanfare = new Fanfare('/events', { ...options, ...token });
       window.fanfare.on('state', (state, info) => window.states.push({ state, ...info }));
       window.fanfare.subscribe(topic, ({ data }) => window.records.push(data), { onGap: (gap) => window.gaps.push(gap) });
       await new Promise((resolve) => {
@@ -48,7 +50,7 @@ export function checkRecords(name, records, last) {
 }
 
 /** Publishes 1, 2, 3, … to `topic` at `rate` per second; `stop` returns the last number. */
-export function publishNumbers(url, { topic = 'numbers', rate = 50 } = {}) {
+export function publishNumbers(url, { topic = 'numbers', rate = 50, headers = {} } = {}) {
   let last = 0;
   let isRunning = true;
   const task = (async () => {
@@ -57,7 +59,7 @@ export function publishNumbers(url, { topic = 'numbers', rate = 50 } = {}) {
       const event = { topic, data: last + 1, id: `${topic} ${last + 1}` };
       const answer = await fetch(new URL('/events/publish', url), {
         method: 'POST',
-        headers: { 'content-type': 'application/json' },
+        headers: { 'content-type': 'application/json', ...headers },
         body: JSON.stringify(event),
       }).catch(() => undefined);
       if (answer?.ok) last++;

@@ -54,7 +54,8 @@ function onPrice({ data, type }) {
 function onCount({ data }) {
   rate.count(performance.now());
   delivery.take(data ?? {});
-  latency.add(data?.at, Date.now());
+  // The age of replayed events is not a latency.
+  if (fanfare.state === 'live') latency.add(data?.at, Date.now());
   requestDraw();
 }
 
