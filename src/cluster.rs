@@ -23,6 +23,7 @@ impl Cluster for LocalCluster {
             instance: None,
             reconnects: 0,
             rejected: 0,
+            history_bytes: 0,
             lag_ms: 0.0,
             conflict: None,
         }

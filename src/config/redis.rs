@@ -17,6 +17,10 @@ pub struct Redis {
     pub prefix: String,
     /// A file of accepted certificate authorities (PEM). Empty for the system's authorities.
     pub tls_ca: String,
+    /// Bytes of history in Redis, of all partitions together: 1 MiB to 1 TiB. Past them Redis drops
+    /// the oldest events.
+    #[serde(deserialize_with = "units::size")]
+    pub max_history_bytes: usize,
     /// How far the clocks of several nodes may differ, at most 1 h: a returning stream's time is
     /// moved back by it. Not used with a single server.
     #[serde(deserialize_with = "units::duration")]
@@ -37,6 +41,7 @@ impl std::fmt::Debug for Redis {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Redis")
             .field("prefix", &self.prefix)
+            .field("max_history_bytes", &self.max_history_bytes)
             .field("clock_margin", &self.clock_margin)
             .field("timeout", &self.timeout)
             .field("probe", &self.probe)

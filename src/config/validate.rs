@@ -23,6 +23,9 @@ const MAX_PENDING: usize = 1_000_000;
 /// Bytes of history or of an outbox: 1 PiB, more than a machine's memory.
 const MAX_BYTES: usize = 1 << 50;
 
+/// Lower bound of the history in Redis: some events for each of 16 partitions.
+const MIN_STORED_BYTES: usize = 1024 * 1024;
+
 const MILLISECOND: Duration = Duration::from_millis(1);
 /// Shorter heartbeats and timeouts cost much and detect nothing more.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
@@ -262,6 +265,8 @@ impl Findings {
         if let Some(problem) = redis_url_problem(redis) {
             self.rule(false, &["redis.url"], problem);
         }
+        let stored_bytes = redis.max_history_bytes;
+        self.number("redis.max_history_bytes", stored_bytes, MIN_STORED_BYTES..=MAX_BYTES);
         self.time("redis.clock_margin", redis.clock_margin, Duration::ZERO..=HOUR);
         self.time("redis.timeout", redis.timeout, SHORTEST_WAIT..=HOUR);
         self.time("redis.probe", redis.probe, SHORTEST_WAIT..=HOUR);

@@ -246,6 +246,12 @@ impl Metrics {
                 "Messages in Redis skipped for want of a valid signature",
             ),
             row(
+                "fanfare_bridge_history_bytes",
+                "",
+                Value::Gauge(gauges.cluster.history_bytes as i64),
+                "Bytes of history in Redis, of all partitions",
+            ),
+            row(
                 "fanfare_bridge_refills",
                 "",
                 Value::Counter(refills),

@@ -37,6 +37,7 @@ pub(crate) fn start_log(
         max_idle_topics: config.hub.max_idle_topics,
         idempotency_window: config.publish.idempotency_window,
         max_history_bytes: config.history.max_bytes,
+        max_stored_bytes: config.redis.max_history_bytes,
         policies,
         clock,
     };

@@ -341,10 +341,12 @@ impl SnifferShared {
 
 /// Answers a refused connection. One try: it is closed also if the client does not take the answer.
 fn refuse(socket: &TcpStream, code: ErrorCode) {
-    let _ = socket.try_write(refusal(code).as_bytes());
+    // Not by Tokio: a new socket counts as ready only after its first turn.
+    let socket = SockRef::from(socket);
+    let _ = socket.send(refusal(code).as_bytes());
     // Unread bytes at the close would reset the connection, and the answer with it.
-    let mut unread = [0; MAX_HEAD_BYTES];
-    let _ = socket.try_read(&mut unread);
+    let mut unread = [MaybeUninit::uninit(); MAX_HEAD_BYTES];
+    let _ = socket.recv(&mut unread);
 }
 
 /// Waits for more than `count` readable bytes. Returns false if the client ended its side before.

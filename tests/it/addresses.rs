@@ -1,7 +1,13 @@
 //! The limits of one client address, and of all connections of the process.
 
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
 use serde_json::json;
-use tokio::{io::AsyncWriteExt, net::TcpStream};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    time::timeout,
+};
 
 use crate::support::{
     Launch, Server, Stream,
@@ -168,4 +174,52 @@ async fn beyond_the_limit_of_connections_health_and_metrics_are_served() {
     })
     .await;
     assert!(!server.log().contains("Too many open files"), "{}", server.log());
+}
+
+/// An address of this machine besides loopback: the source of its packets to others.
+fn own_address() -> IpAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").expect("a socket");
+    // Sends nothing: it only chooses the route.
+    socket.connect("192.0.2.1:9").expect("the machine has a network");
+    socket.local_addr().expect("just bound").ip()
+}
+
+#[tokio::test]
+async fn an_address_has_a_number_of_connections() {
+    let launch = Launch {
+        args: ["--no-demo", "--open-to-network"].map(str::to_owned).to_vec(),
+        config: Some("[limits]\nconnections = 3".to_owned()),
+        ..Launch::default()
+    };
+    let server = Server::spawn_on(SocketAddr::from((own_address(), 0)), launch).await;
+    let connect = async || TcpStream::connect(server.addr).await.expect("the server accepts");
+    let mut held = Vec::new();
+    for _ in 0..3 {
+        let mut socket = connect().await;
+        // Answered, so it is counted.
+        socket.write_all(b"HEAD /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
+        assert!(first_bytes(&mut socket).await.starts_with("HTTP/1.1 200"));
+        held.push(socket);
+    }
+    let refused = first_bytes(&mut connect().await).await;
+    assert!(refused.starts_with("HTTP/1.1 429"), "{refused}");
+    assert!(
+        refused.contains("too_many_connections") && refused.contains("retry-after"),
+        "{refused}"
+    );
+    held.pop();
+    until(DEADLINE, "the share is free again", async || {
+        let mut socket = connect().await;
+        let request = b"HEAD /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n";
+        // A refusing server may close before it reads.
+        let _ = socket.write_all(request).await;
+        first_bytes(&mut socket).await.starts_with("HTTP/1.1 200")
+    })
+    .await;
+}
+
+async fn first_bytes(socket: &mut TcpStream) -> String {
+    let mut bytes = [0; 1000];
+    let count = timeout(DEADLINE, socket.read(&mut bytes)).await.expect("an answer in time");
+    String::from_utf8_lossy(&bytes[..count.unwrap_or(0)]).into_owned()
 }

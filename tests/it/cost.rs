@@ -184,3 +184,43 @@ async fn a_subscription_s_limit_counts_decoded_bytes() {
     let response = request(server.addr, "POST", "/events/stream", &[], body.as_bytes()).await;
     refused(&response, 413, "payload_too_large");
 }
+
+/// Above the limit of unread answers, 16 MiB, and what the kernel buffers of them.
+const UNREAD_LINES: usize = 60_000;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unread_answers_of_ndjson_are_bounded_and_all_of_them_come() {
+    let server = Server::start(&["--no-demo"]).await;
+    // In JSON each quote takes two bytes, so an answer has some 700.
+    let topic = "\"".repeat(250);
+    let line = json!({"topic": topic, "data": 1}).to_string();
+    let mut lines = Lines::open(server.addr, &line).await;
+    let some = vec![line; 500].join("\n");
+    let writing = tokio::spawn(async move {
+        for _ in 0..UNREAD_LINES / 500 {
+            lines.writer.send(&some).await;
+        }
+        lines.writer.finish().await;
+        // Dropped, it would close the sending side: the hub then takes the client for gone.
+        lines.writer
+    });
+    let held = async || server.metric("fanfare_request_bytes").await;
+    let (mut published, mut unchanged) = (0.0, 0);
+    until(DEADLINE, "the hub stops reading", async || {
+        let now = server.metric("fanfare_events_published_total").await;
+        unchanged = if now == published { unchanged + 1 } else { 0 };
+        published = now;
+        unchanged > 20 && held().await > 16e6
+    })
+    .await;
+    assert!(published < UNREAD_LINES as f64, "the hub reads on: {published}");
+    assert!(held().await < 17.5e6, "{}", held().await);
+    let mut answered = 0;
+    while let Some(answer) = lines.reader.next().await {
+        answered += 1;
+        assert_eq!(answer["sequence"], answered);
+    }
+    assert_eq!(answered, UNREAD_LINES + 1);
+    writing.await.expect("no panic");
+    until(DEADLINE, "nothing is held any more", async || held().await == 0.0).await;
+}

@@ -57,6 +57,8 @@ pub struct ClusterStatus {
     pub reconnects: u64,
     /// Skipped messages of other programs.
     pub rejected: u64,
+    /// Bytes of history in Redis, of all partitions. 0 for a single instance.
+    pub history_bytes: u64,
     /// Duration of the last probe's round trip.
     pub lag_ms: f64,
     /// Why the cluster refuses this instance at present.

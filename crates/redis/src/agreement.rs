@@ -13,16 +13,35 @@ use crate::{
 };
 
 /// The version of the scripts. Instances with different versions cannot share keys.
-const SCRIPTS: &str = "3";
+const SCRIPTS: &str = "4";
 
 /// A setting in its text form.
 #[derive(Debug)]
 struct AgreedSetting {
     name: &'static str,
     value: String,
-    /// Whether a different value is refused also while no other instance is connected: the keys in
-    /// Redis depend on it.
-    is_fixed: bool,
+    refusal: Refusal,
+}
+
+/// When an instance with a different value is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Refusal {
+    /// Also while no other instance is connected: the keys in Redis depend on the value.
+    Always,
+    /// While another instance is connected.
+    Together,
+    /// Never: the last value stored counts.
+    Never,
+}
+
+impl Refusal {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "always",
+            Self::Together => "together",
+            Self::Never => "never",
+        }
+    }
 }
 
 /// All these settings of this instance.
@@ -30,17 +49,20 @@ struct AgreedSetting {
 pub(crate) struct Agreement(Vec<AgreedSetting>);
 
 impl Agreement {
-    pub fn new(partition_count: u16, policies: &Policies) -> Self {
-        let partitions = partition_count.to_string();
-        Self(vec![
-            AgreedSetting { name: "hub.partitions", value: partitions, is_fixed: true },
-            AgreedSetting { name: "scripts", value: SCRIPTS.to_owned(), is_fixed: false },
-            AgreedSetting {
-                name: "topic policies",
-                value: policies.history_terms(),
-                is_fixed: false,
-            },
-        ])
+    /// `stored_bytes` is the limit of the history in Redis, of all partitions together.
+    pub fn new(partition_count: u16, policies: &Policies, stored_bytes: usize) -> Self {
+        let stored_bytes = stored_bytes / usize::from(partition_count);
+        let settings = [
+            ("hub.partitions", partition_count.to_string(), Refusal::Always),
+            ("scripts", SCRIPTS.to_owned(), Refusal::Together),
+            ("topic policies", policies.history_terms(), Refusal::Together),
+            // Read by publish.lua, for each partition. A cluster's instances take a new value one
+            // after the other.
+            ("redis.max_history_bytes", stored_bytes.to_string(), Refusal::Never),
+        ];
+        let settings =
+            settings.map(|(name, value, refusal)| AgreedSetting { name, value, refusal });
+        Self(settings.into())
     }
 
     /// The call joining a partition. `own` is the number of own subscriptions to `control`.
@@ -50,8 +72,8 @@ impl Agreement {
         let mut command = redis::cmd("EVAL");
         command.arg(script::JOIN).arg(1).arg(names.of("cluster"));
         command.arg(names.database_part()).arg(names.channel("control")).arg(own).arg(secret);
-        for AgreedSetting { name, value, is_fixed } in &self.0 {
-            command.arg(name).arg(value).arg(if *is_fixed { "always" } else { "together" });
+        for AgreedSetting { name, value, refusal } in &self.0 {
+            command.arg(name).arg(value).arg(refusal.as_str());
         }
         command
     }

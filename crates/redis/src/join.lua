@@ -5,8 +5,8 @@
 -- ARGV 2: the channel subscribed by every instance
 -- ARGV 3: the number of the caller's own subscriptions to it
 -- ARGV 4: a secret for the signatures of messages, stored unless there is one
--- then each setting: its name, its value, and "always" or "together": whether a different value is
---   refused also without other instances.
+-- then each setting: its name, its value, and "always", "together" or "never": whether a different
+--   value is refused, also without other instances. The last value written counts.
 -- Answers the stored secret, or the name and the stored value of the first different setting. Then the
 -- call changes nothing.
 --
@@ -19,7 +19,8 @@ local values = { 'channels', ARGV[1] }
 for place = 5, #ARGV, 3 do
   local name, value, rule = unpack(ARGV, place, place + 2)
   local stored = redis.call('HGET', KEYS[1], name)
-  if stored and stored ~= value and (rule == 'always' or not is_alone) then
+  local is_refused = rule == 'always' or rule == 'together' and not is_alone
+  if stored and stored ~= value and is_refused then
     return { name, stored }
   end
   values[#values + 1], values[#values + 2] = name, value

@@ -49,7 +49,7 @@ if mode ~= '1' and mode ~= '2' and mode ~= '3' and mode ~= 'fanout 1' then
 end
 local base = string.sub(KEYS[1], 1, -4)
 -- Written by join.lua. Without the hash no instance has joined yet, and nobody listens.
-local cluster = redis.call('HMGET', base .. 'cluster', 'channels', 'secret')
+local cluster = redis.call('HMGET', base .. 'cluster', 'channels', 'secret', 'redis.max_history_bytes')
 local channels, secret = base .. (cluster[1] or ''), cluster[2] or ''
 if is_instance and secret == '' then
   return redis.error_reply('FANFARE no instance has joined the partition')
@@ -98,7 +98,7 @@ if not epoch or not sequence then
   redis.call('SET', KEYS[2], epoch)
   redis.call('SET', KEYS[1], sequence)
   -- Lineage, topics and evictions name sequences of the lost numbering.
-  redis.call('DEL', KEYS[3], KEYS[4], KEYS[5])
+  redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], base .. 'bytes', base .. 'oldest')
   redis.call('HSET', KEYS[5], '*', '0')
 end
 
@@ -130,6 +130,77 @@ if #KEYS == 5 then
   redis.call('PERSIST', KEYS[1])
 end
 
+-- The bytes of the partition's history: `bytes` has them for each topic, and in the field `*` for
+-- all; `oldest` has for each topic a sequence at or before its first event. Both may name expired
+-- topics. The limit is stored by join.lua; without an instance there is none.
+local sizes, firsts = base .. 'bytes', base .. 'oldest'
+local max_bytes = tonumber(cluster[3] or '') or math.huge
+
+-- The bytes of an entry: its message, and Redis' own.
+local function size_of(message) return #message + 64 end
+
+-- Adds to the bytes of a topic. Returns the bytes of the partition.
+local function count(topic, change)
+  redis.call('HINCRBY', sizes, topic, change)
+  return redis.call('HINCRBY', sizes, '*', change)
+end
+
+-- A topic's history is gone: takes back its bytes.
+local function uncount(topic)
+  local bytes = redis.call('HGET', sizes, topic)
+  redis.call('ZREM', firsts, topic)
+  if bytes then
+    redis.call('HDEL', sizes, topic)
+    redis.call('HINCRBY', sizes, '*', 0 - tonumber(bytes))
+  end
+end
+
+-- Removes a topic's oldest events: those before `through`, and only until `excess` bytes are free.
+-- Returns the bytes freed.
+local function trim_topic(topic, through, excess)
+  local log = base .. 'log:' .. topic
+  local freed, gone, first = 0, nil, nil
+  local entries = redis.call('XRANGE', log, '-', '+', 'COUNT', 16)
+  for _, entry in ipairs(entries) do
+    local number = string.match(entry[1], '^%d+')
+    if freed >= excess or tonumber(number) > through then
+      first = number
+      break
+    end
+    redis.call('XDEL', log, entry[1])
+    freed, gone = freed + size_of(entry[2][2]), number
+  end
+  if #entries == 0 then
+    uncount(topic)
+    return 0
+  end
+  redis.call('ZADD', firsts, first or gone, topic)
+  if gone then
+    -- Clients in need of it get a gap; see below.
+    redis.call('HSET', KEYS[5], topic, gone)
+    count(topic, -freed)
+  end
+  return freed
+end
+
+-- Removes the oldest events of the partition until it is within its limit of bytes. The rounds are
+-- bounded: after a lowered limit, the next publishes go on.
+local function trim_partition()
+  -- Expired topics first. Any of them may be behind the oldest events, so look at random.
+  for _, topic in ipairs(redis.call('HRANDFIELD', sizes, 8)) do
+    if topic ~= '*' and redis.call('EXISTS', base .. 'log:' .. topic) == 0 then uncount(topic) end
+  end
+  local excess = tonumber(redis.call('HGET', sizes, '*') or 0) - max_bytes
+  for _ = 1, 64 do
+    if excess <= 0 then return end
+    -- The oldest topic, and the sequence from which another one is the oldest.
+    local oldest = redis.call('ZRANGE', firsts, 0, 1, 'WITHSCORES')
+    if not oldest[1] then return end
+    trim_topic(oldest[1], tonumber(oldest[4]) or math.huge, excess)
+    excess = tonumber(redis.call('HGET', sizes, '*')) - max_bytes
+  end
+end
+
 -- Gives an event its sequence and adds it to the topic's history. Returns the sequence, the
 -- sequence of the topic's previous event (0 without one), and the message.
 local function append(log, topic, kind, data, type, key, collapse, events, ttl, conflate)
@@ -146,6 +217,7 @@ local function append(log, topic, kind, data, type, key, collapse, events, ttl, 
   if previous == '0' then
     -- A new or forgotten topic. A history left from an earlier epoch has other sequences.
     redis.call('DEL', log, keys)
+    uncount(topic)
     if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[4]) then
       -- Forgets the topic idle longest, if its history has expired. The field `*` of `evicted`
       -- keeps the highest forgotten sequence: a topic not remembered may have events up to it.
@@ -154,19 +226,34 @@ local function append(log, topic, kind, data, type, key, collapse, events, ttl, 
         redis.call('ZREM', KEYS[4], oldest[1])
         redis.call('HSET', KEYS[5], '*', oldest[2])
         redis.call('HDEL', KEYS[5], oldest[1])
+        uncount(oldest[1])
       end
     end
   end
   redis.call('ZADD', KEYS[4], text, topic)
   if events > 0 and ttl > 0 then
-    if conflate == 'latest' then
-      redis.call('XADD', log, 'MAXLEN', '=', 1, text .. '-0', 'm', message)
-    elseif conflate == 'none' then
-      redis.call('XADD', log, 'MAXLEN', '=', events, text .. '-0', 'm', message)
+    local change, length = size_of(message), redis.call('XLEN', log)
+    if length == 0 then
+      -- New, or expired since its last event.
+      uncount(topic)
+      redis.call('ZADD', firsts, text, topic)
+    end
+    if conflate ~= 'latest-by-key' then
+      local kept = conflate == 'latest' and 1 or events
+      if length >= kept then
+        local gone = redis.call('XRANGE', log, '-', '+', 'COUNT', length + 1 - kept)
+        for _, entry in ipairs(gone) do change = change - size_of(entry[2][2]) end
+      end
+      redis.call('XADD', log, 'MAXLEN', '=', kept, text .. '-0', 'm', message)
     else
       -- The newest event of a key replaces the older one.
       local older = key ~= '' and redis.call('HGET', keys, key)
-      if older then redis.call('XDEL', log, older .. '-0') end
+      if older then
+        for _, entry in ipairs(redis.call('XRANGE', log, older, older)) do
+          redis.call('XDEL', log, entry[1])
+          change = change - size_of(entry[2][2])
+        end
+      end
       redis.call('XADD', log, text .. '-0', 'm', message)
       if key ~= '' then
         redis.call('HSET', keys, key, text)
@@ -179,6 +266,7 @@ local function append(log, topic, kind, data, type, key, collapse, events, ttl, 
         local gone = 0
         for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', excess)) do
           redis.call('XDEL', log, entry[1])
+          change = change - size_of(entry[2][2])
           gone = string.match(entry[1], '^%d+')
         end
         redis.call('HSET', KEYS[5], topic, gone)
@@ -194,6 +282,7 @@ local function append(log, topic, kind, data, type, key, collapse, events, ttl, 
       end
     end
     redis.call('PEXPIRE', log, ttl)
+    if count(topic, change) > max_bytes then trim_partition() end
   end
   return number, previous, message
 end

@@ -14,7 +14,7 @@
 --     valid.
 -- Answers { epoch, the last sequence before it (-1: sequences have been given out twice) and the
 -- earlier epochs of the same sequences;
--- sequence, lineage, seconds, microseconds, result of the operation }.
+-- sequence, lineage, seconds, microseconds, result of the operation, bytes of history }.
 
 local operation = ARGV[1]
 local epoch = redis.call('GET', KEYS[2])
@@ -129,4 +129,5 @@ elseif operation == 'rename' then
     redis.call('SET', KEYS[2], epoch)
   end
 end
-return { epoch, sequence, redis.call('LRANGE', KEYS[3], 0, -1), time[1], time[2], answer }
+local bytes = redis.call('HGET', string.sub(KEYS[1], 1, -4) .. 'bytes', '*') or '0'
+return { epoch, sequence, redis.call('LRANGE', KEYS[3], 0, -1), time[1], time[2], answer, bytes }

@@ -45,6 +45,8 @@ impl RedisLog {
         let instance = format!("{:016x}", rand::random::<u64>());
         let status = Arc::new(Status::default());
         let epochs = Arc::new(Epochs::new(spec.partition_count));
+        let stored_bytes = spec.max_stored_bytes;
+        let agreement = Agreement::new(spec.partition_count, &spec.policies, stored_bytes);
         let settings = BridgeSettings {
             target: spec.target,
             prefix: spec.prefix,
@@ -55,7 +57,7 @@ impl RedisLog {
             max_topics: spec.max_idle_topics.div_ceil(spec.partition_count.into()).max(1),
             window_ms: spec.idempotency_window.as_millis() as u64,
             max_read_bytes: spec.max_history_bytes.max(MIN_READ_BYTES),
-            agreement: Agreement::new(spec.partition_count, &spec.policies),
+            agreement,
             secrets: Secrets::new(),
             policies: spec.policies,
             clock: spec.clock,
@@ -119,6 +121,7 @@ impl Cluster for RedisLog {
             instance: Some(self.instance.to_string()),
             reconnects: self.status.reconnects.load(Ordering::Relaxed),
             rejected: self.status.rejected.load(Ordering::Relaxed),
+            history_bytes: self.epochs.history_bytes(),
             lag_ms: self.status.lag_micros.load(Ordering::Relaxed) as f64 / 1000.0,
             conflict: match &*self.status.contact.borrow() {
                 Contact::Refused(conflict) => Some(conflict.clone()),

@@ -10,7 +10,7 @@ use fanfare_core::{
     policy::{Policies, Policy},
     topic::Topic,
 };
-use redis::{Cmd, RedisError, Value, from_redis_value};
+use redis::{Cmd, RedisError, Value, from_redis_value, from_redis_value_ref};
 
 use crate::{
     clock::{Clock, now},
@@ -261,6 +261,12 @@ pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), Redis
         lineage: lineage.collect::<Result<_, RedisError>>()?,
     };
     Ok((head, Clock::new(now(), seconds * MICROS + micros), rest))
+}
+
+/// The bytes of the partition's history, from an answer of the read script.
+pub(super) fn history_bytes(answer: &Value) -> Option<u64> {
+    let Value::Array(parts) = answer else { return None };
+    from_redis_value_ref(parts.get(6)?).ok()
 }
 
 /// Parses a page of changed topics, and the position of the next page. `None` after the last page.

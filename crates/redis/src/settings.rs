@@ -38,6 +38,8 @@ pub struct RedisSpec {
     pub idempotency_window: Duration,
     /// The instance's history budget in bytes. It also bounds one read, but never below 64 MiB.
     pub max_history_bytes: usize,
+    /// Bytes of history in Redis, of all partitions together.
+    pub max_stored_bytes: usize,
     pub policies: Arc<Policies>,
     /// The hub's clock; Redis sets it.
     pub clock: Arc<WallClock>,
@@ -101,8 +103,8 @@ impl BridgeSettings {
     }
 }
 
-/// The last seen epoch of each partition, with the highest seen sequence; 0 before the first
-/// contact. Links bring all partitions to the latest: a cursor has room for one epoch.
+/// The last seen epoch of each partition, with the highest seen sequence and the bytes of its
+/// history; 0 before the first contact. Links bring all partitions to the latest: a cursor has room for one epoch.
 #[derive(Debug)]
 pub(crate) struct Epochs(Box<[KnownHead]>);
 
@@ -111,6 +113,8 @@ pub(crate) struct Epochs(Box<[KnownHead]>);
 struct KnownHead {
     epoch: AtomicU64,
     sequence: AtomicU64,
+    /// Bytes of its history in Redis.
+    history_bytes: AtomicU64,
 }
 
 impl Epochs {
@@ -128,6 +132,16 @@ impl Epochs {
         } else {
             known.sequence.store(sequence, Ordering::Relaxed);
         }
+    }
+
+    /// Redis named the bytes of the partition's history.
+    pub fn note_history(&self, partition: u16, bytes: u64) {
+        self.0[usize::from(partition)].history_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of history of all partitions in Redis.
+    pub fn history_bytes(&self) -> u64 {
+        self.0.iter().map(|known| known.history_bytes.load(Ordering::Relaxed)).sum()
     }
 
     pub fn latest(&self) -> u64 {

@@ -17,6 +17,7 @@ mod outage;
 mod polls;
 mod rollback;
 mod settings;
+mod stored;
 mod together;
 
 use std::net::SocketAddr;

@@ -1,8 +1,9 @@
 //! Redis dies, returns with and without its data, or stops responding.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::json;
+use tokio::{sync::mpsc, task::JoinSet};
 
 use super::{expect_gap, publish_text};
 use crate::support::{
@@ -52,6 +53,77 @@ async fn redis_that_stands_still_again_and_again_under_load_loses_nothing() {
         redis.cont();
     }
     fleet.assert_nothing_lost().await;
+}
+
+/// A hub of one partition with these permits. Each publish holds its permits until Redis answers.
+async fn with_permits(redis: &RedisServer, permits: usize) -> Instances {
+    let permits = permits.to_string();
+    let settings = [
+        ("hub.partitions", "1"),
+        ("publish.max_pending", &*permits),
+        ("publish.max_wait", "100ms"),
+        ("redis.timeout", "30s"),
+    ];
+    Instances::start(&[redis.url()], &settings).await
+}
+
+/// Publishes all at once. Returns the data of the first one answered, which must be a refusal, and
+/// the others in flight.
+async fn refused_first(addr: SocketAddr, data: Vec<String>) -> (String, JoinSet<u16>) {
+    let (sender, mut first) = mpsc::channel(data.len());
+    let mut publishes = JoinSet::new();
+    for data in data {
+        let sender = sender.clone();
+        publishes.spawn(async move {
+            let answer = try_publish(addr, &json!({ "topic": "full", "data": data })).await;
+            let status = answer.status;
+            let _ = sender.try_send((data, answer));
+            status
+        });
+    }
+    let (refused, answer) = first.recv().await.expect("an answer");
+    assert_eq!((answer.status, answer.code().as_str()), (503, "at_capacity"));
+    assert!(answer.header("retry-after").is_some());
+    assert_eq!(publishes.join_next().await.expect("it is there").expect("no panic"), 503);
+    (refused, publishes)
+}
+
+const PERMITS: usize = 8;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_publish_without_a_permit_is_refused_and_the_waiting_ones_are_delivered() {
+    let redis = RedisServer::start(Options::default()).await;
+    let instances = with_permits(&redis, PERMITS).await;
+    let addr = instances.addr(0);
+    let mut stream = Stream::subscribe(addr, "topic=full").await;
+    redis.stop();
+    let all: Vec<String> = (0..=PERMITS).map(|number| number.to_string()).collect();
+    let (refused, publishes) = refused_first(addr, all.clone()).await;
+    redis.cont();
+    assert_eq!(publishes.join_all().await, [200; PERMITS]);
+    let mut data = stream.take_data(PERMITS).await;
+    data.sort_unstable();
+    let accepted: Vec<String> = all.into_iter().filter(|data| *data != refused).collect();
+    assert_eq!(data, accepted);
+    publish_text(addr, "full", "after").await;
+    assert_eq!(stream.take_data(1).await, ["after"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_data_takes_further_permits() {
+    let redis = RedisServer::start(Options::default()).await;
+    let instances = with_permits(&redis, PERMITS).await;
+    let addr = instances.addr(0);
+    redis.stop();
+    // Six permits each: one for the topic, one for each whole 4 KiB.
+    let large = |letter: &str| letter.repeat(20 * 1024 + 1);
+    let (_, publishes) = refused_first(addr, vec![large("a"), large("b")]).await;
+    // Two permits are left.
+    let small = ["1", "2", "3"].map(str::to_owned);
+    let (_, others) = refused_first(addr, small.into()).await;
+    redis.cont();
+    assert_eq!(publishes.join_all().await, [200]);
+    assert_eq!(others.join_all().await, [200, 200]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

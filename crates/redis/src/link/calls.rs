@@ -16,7 +16,11 @@ use crate::{
 };
 
 /// Commands in one pipeline.
-const MAX_COMMANDS_AT_ONCE: usize = 4096;
+const MAX_COMMANDS_AT_ONCE: usize = 1024;
+
+/// Channels of one call. A stream of 10,000 topics so takes many pipelines, and the calls of other
+/// partitions and the pushes come between them.
+const MAX_CHANNELS_A_CALL: usize = 512;
 
 /// Redis has lost a script.
 const NO_SCRIPT: redis::ErrorKind = redis::ErrorKind::Server(redis::ServerErrorKind::NoScript);
@@ -75,6 +79,17 @@ impl LinkCall {
     }
 }
 
+/// Calls for a list of channels. One command per channel: Redis confirms each channel separately.
+fn channel_calls(partition: u16, word: &str, channels: &[String]) -> Vec<LinkCall> {
+    let chunks = channels.chunks(MAX_CHANNELS_A_CALL);
+    let calls = chunks.map(|some| LinkCall {
+        partition,
+        commands: some.iter().map(|name| command(word, name)).collect(),
+        asked: ExpectedAnswer::Nothing,
+    });
+    calls.collect()
+}
+
 /// The pipeline in flight. Its result is each call with the answers to its commands.
 pub(super) type Sent = BoxFuture<'static, Result<Vec<(LinkCall, Vec<Value>)>, RedisError>>;
 
@@ -89,20 +104,19 @@ impl NodeLink {
         let read = |words: &[String]| script::read_call(&self.read_sha, names, &[], words);
         for request in requests {
             let (commands, asked) = match request {
-                // One command per channel: Redis confirms each channel separately.
                 LogRequest::Subscribe(channels) => {
                     let channels = channels.iter().map(name);
-                    (
-                        channels.map(|name| command("SSUBSCRIBE", &name)).collect(),
-                        ExpectedAnswer::Nothing,
-                    )
+                    let calls =
+                        channel_calls(partition, "SSUBSCRIBE", &channels.collect::<Vec<_>>());
+                    self.calls.extend(calls);
+                    continue;
                 }
                 LogRequest::Unsubscribe(channels) => {
                     let channels: Vec<String> = channels.iter().map(name).collect();
                     // Otherwise the confirmation would pass for a channel ended by the server.
                     self.leaving.extend(channels.iter().map(|name| name.clone().into_bytes()));
-                    let commands = channels.iter().map(|name| command("SUNSUBSCRIBE", name));
-                    (commands.collect(), ExpectedAnswer::Nothing)
+                    self.calls.extend(channel_calls(partition, "SUNSUBSCRIBE", &channels));
+                    continue;
                 }
                 LogRequest::Head { purpose } => {
                     (vec![read(&words(["head"]))], ExpectedAnswer::Head { purpose: Some(purpose) })
@@ -231,6 +245,8 @@ impl NodeLink {
                     LogUpdate::Head { purpose: None, head: script::head(value)?.0 }
                 }
                 ExpectedAnswer::Head { purpose } => {
+                    let bytes = script::history_bytes(&value).unwrap_or_default();
+                    self.spec.settings.epochs.note_history(partition, bytes);
                     LogUpdate::Head { purpose, head: script::head(value)?.0 }
                 }
                 ExpectedAnswer::Changes { purpose, before } => {
