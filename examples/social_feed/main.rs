@@ -15,7 +15,12 @@ mod bot;
 mod network;
 mod people;
 
-use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use actix_web::{
     App, HttpResponse, HttpServer, Responder, ResponseError,
@@ -93,8 +98,10 @@ async fn home(network: Data<Network>, user: Path<String>) -> Result<impl Respond
 }
 
 async fn post(network: Data<Network>, new: Json<NewPost>) -> Result<impl Responder, Refused> {
+    let start = Instant::now();
     let (post, report) = network.post(&new.author, &new.text).await?;
-    Ok(Json(json!({ "post": post, "fanout": report })))
+    let ms = start.elapsed().as_secs_f64() * 1000.0;
+    Ok(Json(json!({ "post": post, "fanout": report, "ms": ms })))
 }
 
 async fn like(

@@ -136,6 +136,14 @@ async fn the_demo_page_is_live_takes_a_note_and_survives_a_restart_of_the_hub() 
     walk.finish(&["demo-desktop.png", "demo-phone-dark.png"]).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hub_without_data_lands_on_a_page_to_publish_and_follow() {
+    let _heavy = heavy().await;
+    let server = Server::start(&["--no-demo"]).await;
+    let walk = Walk::start("landing-page", server.addr, &[]);
+    walk.finish(&["landing-desktop.png", "landing-phone-dark.png"]).await;
+}
+
 async fn publish(server: &Server, kind: Option<&str>, data: Value) -> Seen {
     let mut event = json!({ "topic": TOPIC, "data": data });
     if let Some(kind) = kind {

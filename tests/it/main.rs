@@ -9,6 +9,7 @@ mod bad_input;
 mod bench;
 mod browsers;
 mod command_line;
+mod commands;
 mod cost;
 mod cross_origin;
 mod cursor_time;

@@ -324,10 +324,19 @@ async fn the_demo_runs_unless_it_is_left_out() {
     stream.take(5).await;
 
     let quiet = Server::start(&["--no-demo"]).await;
-    assert_eq!(quiet.get("/").await.status, 200, "the page is there for own topics");
+    let landing = quiet.get("/").await;
+    assert!(landing.text().contains("Subscriptions of this page"), "{}", landing.text());
+    assert!(!landing.text().contains("Ticker"), "{}", landing.text());
     assert_eq!(quiet.stats().await["published"], 0);
     let configured = Server::with_config("[hub]\nthreads = 1").await;
     assert_eq!(configured.stats().await["published"], 0);
+    let launch = Launch {
+        config: Some("[hub]\nthreads = 1".to_owned()),
+        args: vec!["--demo".to_owned()],
+        ..Launch::default()
+    };
+    let requested = Server::launch(launch).await;
+    Stream::subscribe(requested.addr, "topic=demo:ticker:*").await.take(5).await;
 }
 
 #[tokio::test]

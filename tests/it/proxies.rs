@@ -4,10 +4,18 @@ use std::{
     fs,
     net::SocketAddr,
     path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
 
 use crate::support::{
     Instances, RedisServer, Stream,
@@ -245,11 +253,13 @@ async fn where_no_instance_is_left_nginx_and_haproxy_tell_a_browser_to_come_back
             let told = get(behind.addr, path).await;
             assert_eq!(told.status, 503, "{proxy:?}: {}", told.text());
             assert_eq!(told.header("retry-after"), Some("3"));
-            let browser = request(behind.addr, "GET", path, &[("Sec-Fetch-Mode", "cors")], b"");
-            let told = browser.await;
-            assert_eq!((told.status, told.text()), (200, "retry: 3000\n\n"), "{proxy:?}");
-            let content_type = told.header("content-type");
-            assert_eq!(content_type, Some("text/event-stream; charset=utf-8"));
+            // Over plain HTTP in a LAN, a browser sends only its name.
+            for sign in [("Sec-Fetch-Mode", "cors"), ("User-Agent", "Mozilla/5.0 (X11)")] {
+                let told = request(behind.addr, "GET", path, &[sign], b"").await;
+                assert_eq!((told.status, told.text()), (200, "retry: 3000\n\n"), "{proxy:?}");
+                let content_type = told.header("content-type");
+                assert_eq!(content_type, Some("text/event-stream; charset=utf-8"));
+            }
         }
         for index in 0..behind.instances.servers.len() {
             behind.instances.restart(index).await;
@@ -260,5 +270,67 @@ async fn where_no_instance_is_left_nginx_and_haproxy_tell_a_browser_to_come_back
             answer.is_ok_and(|stream| stream.head.status == 200)
         })
         .await;
+    }
+}
+
+/// An instance refusing every POST with 503, and counting them. Its health checks succeed.
+async fn refusing_instance(posts: Arc<AtomicUsize>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.local_addr().expect("bound");
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(refuse(socket, posts.clone()));
+        }
+    });
+    addr
+}
+
+/// Answers one request after its head and its announced body.
+async fn refuse(mut socket: TcpStream, posts: Arc<AtomicUsize>) {
+    let mut received = Vec::new();
+    while !received.ends_with(b"\r\n\r\n") && !received.ends_with(b"}") {
+        if !matches!(socket.read_buf(&mut received).await, Ok(1..)) {
+            return;
+        }
+    }
+    let status = if received.starts_with(b"POST") {
+        posts.fetch_add(1, Ordering::Relaxed);
+        "503 Service Unavailable"
+    } else {
+        "200 OK"
+    };
+    let answer = format!("HTTP/1.1 {status}\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}");
+    // The proxy may be gone.
+    let _ = socket.write_all(answer.as_bytes()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_publish_or_fan_out_is_never_sent_again_by_nginx_and_haproxy() {
+    for proxy in BOTH {
+        let posts = Arc::new(AtomicUsize::new(0));
+        let mut instances = Vec::new();
+        for _ in INSTANCES {
+            instances.push(refusing_instance(posts.clone()).await);
+        }
+        let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let directory = Directory::new("proxy");
+        let config = directory.write("config", &proxy.config(addr.port(), &instances));
+        let mut process = proxy.start(&config, directory.path());
+        until(DEADLINE, "the proxy reaches an instance", async || {
+            assert!(process.is_running(), "{proxy:?} ended: {}", directory.read("log"));
+            TcpStream::connect(addr).await.is_ok() && get(addr, "/health/ready").await.status == 200
+        })
+        .await;
+        for (path, body) in [
+            ("/events/publish", r#"{"topic":"a","data":1}"#),
+            ("/events/fanout", r#"{"author":"a","data":1}"#),
+        ] {
+            let before = posts.load(Ordering::Relaxed);
+            let headers = [("Content-Type", "application/json")];
+            let answer = request(addr, "POST", path, &headers, body.as_bytes()).await;
+            assert_eq!(answer.status, 503, "{proxy:?} {path}");
+            assert_eq!(posts.load(Ordering::Relaxed) - before, 1, "{proxy:?} {path}");
+        }
+        process.terminate();
     }
 }

@@ -40,6 +40,7 @@ await runWalk('demo-page', async (walker) => {
   await walker.untilText(desktop, '#count-restarts', '1');
   await untilPricesMove(walker, desktop);
   await checkCounts(walker, desktop);
+  await walker.checkAccessibility(desktop);
   await walker.takeScreenshot(desktop, 'demo-desktop.png');
   await desktop.close();
 
@@ -47,6 +48,7 @@ await runWalk('demo-page', async (walker) => {
   await untilLive(walker, phone);
   await untilPricesMove(walker, phone);
   await walker.checkWidth(phone, PHONE.viewport.width);
+  await walker.checkAccessibility(phone);
   await walker.takeScreenshot(phone, 'demo-phone-dark.png');
   walker.print({ ok: true, note });
 });

@@ -25,7 +25,7 @@ await runWalk('social-feed', async (walker) => {
 
   const text = 'is <b>1 < 2</b> & "2 > 1"?';
   const post = await write(walker, ada, text);
-  await walker.untilText(ada, '#sent', /^pushed to \d+ followers$/);
+  await walker.untilText(ada, '#sent', /^pushed to \d+ followers, [1-9]\d* online, in [\d.]+ ms$/);
   await walker.untilText(bob, '#unread', '1');
   await walker.untilText(bob, `[data-post="${post}"] .text`, text);
   await walker.untilText(bob, '#notifications li:first-child', `ada posted: ${text}`);
@@ -54,6 +54,7 @@ await runWalk('social-feed', async (walker) => {
   await call(walker, 'PUT', '/api/follows/zoe/ada');
   await walker.untilText(ada, '#notifications li:first-child', 'zoe followed you');
 
+  await walker.checkAccessibility(ada);
   await walker.takeScreenshot(ada, 'social-feed.png');
 
   walker.at('muting likes');
@@ -79,6 +80,11 @@ await runWalk('social-feed', async (walker) => {
   const phone = await open(walker, 'bob', PHONE);
   await walker.untilText(phone, `[data-post="${missed}"] .text`, 'while bob is away');
   await walker.checkWidth(phone, PHONE.viewport.width);
+  const tops = await phone.evaluate(() =>
+    ['compose', 'timeline', 'notifications', 'people'].map((id) => document.getElementById(id).getBoundingClientRect().top),
+  );
+  check(tops.every((top, place) => place === 0 || top > tops[place - 1]), `the composer and the timeline come first: ${tops}`);
+  await walker.checkAccessibility(phone);
   await walker.takeScreenshot(phone, 'social-feed-phone-dark.png');
   walker.print({ ok: true });
 });

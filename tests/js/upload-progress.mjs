@@ -21,6 +21,7 @@ async function walk(walker) {
   const link = await page.getAttribute('#link', 'href');
   const watcher = await walker.openPage('watcher', link, {}, record);
   await walker.untilText(page, '#percent', /^\([1-9]./);
+  await walker.checkAccessibility(page);
   await walker.takeScreenshot(page, 'upload-progress.png');
 
   await walker.untilText(page, '#state', 'done');
@@ -34,7 +35,7 @@ async function walk(walker) {
   await page.click('#send');
   await walker.untilText(page, '#percent', /^\([1-9]/);
   await page.click('#cancel');
-  await walker.untilText(page, '#state', 'failed: the connection ended before the file did');
+  await walker.untilText(page, '#state', 'cancelled');
 
   walker.at('uploading the large file');
   await page.setInputFiles('#file', walker.options.large);

@@ -6,11 +6,13 @@
 // Lines of JSON on stdout are for the test. Exit code 0: all was seen; any failure is a message on stderr and
 // exit 1.
 
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { launchChromium } from './chromium.mjs';
+
+const AXE = await readFile(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
 
 /** Runs `walk` with a browser and ends the process. `more` are further options of the script, each with a value. */
 export async function runWalk(name, walk, more = []) {
@@ -53,6 +55,7 @@ export async function runWalk(name, walk, more = []) {
       const page = await (device.context?.newPage() ?? browser.newPage(device));
       page.setDefaultTimeout(0); // one deadline for all: --timeout
       page.on('pageerror', (error) => fail(`the page threw while ${stage}: ${error.stack}`));
+      await page.addInitScript({ content: AXE });
       if (prepare) await page.addInitScript(prepare);
       const response = await page.goto(new URL(path, options.url).href);
       if (!response.ok()) throw new Error(`status ${response.status()}`);
@@ -82,6 +85,14 @@ export async function runWalk(name, walk, more = []) {
         return { scrollWidth: document.documentElement.scrollWidth, widest: names.slice(0, 5).join(', ') };
       }, width);
       if (scrollWidth > width) throw new Error(`the page is ${scrollWidth} px wide and scrolls sideways: ${widest}`);
+    },
+
+    /** Fails if axe finds a violation of accessibility rules in the page's present state. */
+    async checkAccessibility(page) {
+      stage = 'checking with axe';
+      const { violations } = await page.evaluate(() => window.axe.run());
+      const found = violations.map(({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html }) => html).join(' ')}`);
+      if (found.length) throw new Error(`axe found:\n${found.join('\n')}`);
     },
 
     async takeScreenshot(page, file) {

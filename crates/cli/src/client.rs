@@ -1,7 +1,8 @@
-//! The HTTP client of `publish` and `tail`: address, token, deadlines and refusals. It knows no
+//! The HTTP client of the commands: address, token, deadlines and refusals. It knows no
 //! endpoint's format and never retries; callers retry with [`Backoff`].
 
 use std::{
+    borrow::Cow,
     fmt,
     io::{IsTerminal, Write},
     pin::Pin,
@@ -12,7 +13,7 @@ use awc::{
     Connector,
     error::PayloadError,
     http::{
-        StatusCode,
+        Method, StatusCode,
         header::{
             ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, LOCATION, RETRY_AFTER,
             USER_AGENT,
@@ -22,7 +23,7 @@ use awc::{
 use bytes::{Bytes, BytesMut};
 use fanfare_bench::hub_address::{ErrorBody, HubArgs, authorization, base_url};
 use futures_util::{Stream, StreamExt};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
 use crate::{CliError, terminal::escaped};
@@ -39,6 +40,9 @@ const MIN_UPLOAD_BYTES_PER_SECOND: usize = 16 * 1024;
 /// Bytes read of a refusal's body. A hub sends a few hundred.
 const MAX_REFUSAL_BYTES: usize = 64 * 1024;
 
+/// Bytes read of a JSON answer, by far more than `/stats` has.
+const MAX_JSON_BYTES: usize = 1024 * 1024;
+
 /// Why there is no response, or only a part of it.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum HubError {
@@ -47,6 +51,12 @@ pub(crate) enum HubError {
     Broken(String),
     #[error(transparent)]
     Refused(#[from] HubRefusal),
+}
+
+impl HubError {
+    pub fn broken(why: impl fmt::Display) -> Self {
+        Self::Broken(why.to_string())
+    }
 }
 
 /// A status other than 2xx, with the hub's error.
@@ -104,12 +114,44 @@ impl HubRefusal {
     }
 }
 
-/// One POST request.
+/// One request.
 pub(crate) struct HubRequest {
+    method: Method,
     /// Below the hub's address, with the leading slash.
-    pub path: &'static str,
-    pub content_type: &'static str,
-    pub body: Bytes,
+    path: Cow<'static, str>,
+    content_type: Option<&'static str>,
+    body: Bytes,
+    /// Longest wait for the head of the answer, the upload not counted.
+    deadline: Duration,
+}
+
+impl HubRequest {
+    pub fn post(path: &'static str, content_type: &'static str, body: Vec<u8>) -> Self {
+        let content_type = Some(content_type);
+        Self {
+            method: Method::POST,
+            path: path.into(),
+            content_type,
+            body: body.into(),
+            deadline: HEAD_TIMEOUT,
+        }
+    }
+
+    /// A request without a body.
+    pub fn of(method: Method, path: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            method,
+            path: path.into(),
+            content_type: None,
+            body: Bytes::new(),
+            deadline: HEAD_TIMEOUT,
+        }
+    }
+
+    /// For a request with much work.
+    pub fn within(self, deadline: Duration) -> Self {
+        Self { deadline, ..self }
+    }
 }
 
 /// Connections to one hub. It needs a runtime with local tasks (`spawn_local`).
@@ -139,14 +181,14 @@ impl HubClient {
     ///
     /// # Errors
     /// A status other than 2xx, a connection error, or no head before the deadline.
-    pub async fn post(&self, request: HubRequest) -> Result<HubResponse, HubError> {
+    pub async fn send(&self, request: HubRequest) -> Result<HubResponse, HubError> {
         let seconds = request.body.len() / MIN_UPLOAD_BYTES_PER_SECOND;
-        let deadline = HEAD_TIMEOUT + Duration::from_secs(seconds as u64);
-        let sending = self
-            .http
-            .post(format!("{}{}", self.base, request.path))
-            .insert_header((CONTENT_TYPE, request.content_type))
-            .send_body(request.body);
+        let deadline = request.deadline + Duration::from_secs(seconds as u64);
+        let mut head = self.http.request(request.method, format!("{}{}", self.base, request.path));
+        if let Some(content_type) = request.content_type {
+            head = head.insert_header((CONTENT_TYPE, content_type));
+        }
+        let sending = head.send_body(request.body);
         let response = match timeout(deadline, sending).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => return Err(HubError::Broken(self.describe(&error))),
@@ -158,6 +200,16 @@ impl HubClient {
         let (status, headers) = (response.status(), response.headers().clone());
         let answer = HubResponse { status, headers, body: Box::pin(response) };
         if status.is_success() { Ok(answer) } else { Err(answer.into_refusal().await.into()) }
+    }
+
+    /// Sends a request and reads its JSON answer.
+    ///
+    /// # Errors
+    /// As [`HubClient::send`], or an answer of another form.
+    pub async fn json<T: DeserializeOwned>(&self, request: HubRequest) -> Result<T, HubError> {
+        let answer = self.send(request).await?.read(MAX_JSON_BYTES).await?;
+        serde_json::from_slice(&answer)
+            .map_err(|error| HubError::Broken(format!("no fanfare hub at this address: {error}")))
     }
 
     fn describe(&self, error: &awc::error::SendRequestError) -> String {

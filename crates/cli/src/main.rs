@@ -4,13 +4,19 @@
 
 mod client;
 mod demo;
+mod follows;
 mod logging;
+mod ping;
 mod plan;
+mod progress;
 mod publish;
 mod serve;
+mod shell;
 mod tail;
 mod terminal;
 mod token;
+mod topics;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -45,12 +51,26 @@ enum Command {
     Publish(publish::PublishArgs),
     /// Follows topics; reconnects and resumes by itself.
     Tail(tail::TailArgs),
+    /// Lets a user follow an author.
+    Follow(follows::EdgeArgs),
+    /// Ends it.
+    Unfollow(follows::EdgeArgs),
+    /// Delivers an event to all followers of an author.
+    Fanout(follows::FanOutArgs),
+    /// Shows the busiest topics, or the state of named ones.
+    Topics(topics::TopicsArgs),
+    /// Measures the time from a publish to its arrival.
+    Ping(ping::PingArgs),
     /// Measures a hub under load: opens streams, publishes, and reports loss, latency and cost.
     Bench(BenchArgs),
     /// Plans capacity: servers, memory, open files and bandwidth for a number of connections.
     Plan(plan::PlanArgs),
     /// Signs a token for tests and demos.
     Token(token::TokenArgs),
+    /// Prints a script completing this command in a shell.
+    Completions(shell::CompletionsArgs),
+    /// Writes the manual pages.
+    Man(shell::ManArgs),
 }
 
 /// How a command failed. Exit code 1: failed while running. Exit code 2: invalid usage or
@@ -107,9 +127,16 @@ fn run(command: Command) -> Result<(), CliError> {
             Command::Serve(arguments) => serve::run(arguments).await,
             Command::Publish(arguments) => publish::run(arguments).await,
             Command::Tail(arguments) => tail::run(arguments).await,
+            Command::Follow(arguments) => follows::follow(arguments).await,
+            Command::Unfollow(arguments) => follows::unfollow(arguments).await,
+            Command::Fanout(arguments) => follows::fan_out(arguments).await,
+            Command::Topics(arguments) => topics::run(arguments).await,
+            Command::Ping(arguments) => ping::run(arguments).await,
             Command::Bench(arguments) => Ok(fanfare_bench::run(arguments).await?),
             Command::Plan(arguments) => plan::run(&arguments),
             Command::Token(arguments) => token::run(arguments),
+            Command::Completions(arguments) => shell::completions(&arguments),
+            Command::Man(arguments) => shell::man(&arguments),
         }
     })
 }

@@ -1,4 +1,4 @@
-//! The demo: a page showing the hub at work, and the publisher of its data.
+//! The page at `/`: the demo with the publisher of its data, or the landing page of a hub without it.
 
 mod market;
 
@@ -43,9 +43,15 @@ macro_rules! client_file {
     };
 }
 
-/// Path, content type and text of each file of the page.
+const HTML: &str = "text/html; charset=utf-8";
+
+/// The page of a hub with the demo's data, and of any other hub.
+const DEMO_PAGE: &str = include_str!("index.html");
+const LANDING_PAGE: &str = include_str!("landing.html");
+
+/// Path, content type and text of each file of the pages.
 const FILES: [(&str, &str, &str); 12] = [
-    ("/", "text/html; charset=utf-8", include_str!("index.html")),
+    ("/demo/landing.js", "text/javascript; charset=utf-8", include_str!("landing.js")),
     ("/demo/style.css", "text/css; charset=utf-8", include_str!("style.css")),
     ("/demo/app.js", "text/javascript; charset=utf-8", include_str!("app.js")),
     ("/demo/delivery.js", "text/javascript; charset=utf-8", include_str!("delivery.js")),
@@ -59,14 +65,17 @@ const FILES: [(&str, &str, &str); 12] = [
     client_file!("fallback"),
 ];
 
-/// Adds the routes of the page's files.
-pub(crate) fn pages(config: &mut ServiceConfig) {
-    for (path, content_type, text) in FILES {
-        let get = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
-        config.route(path, get.to(move || async move { file(content_type, text) }));
+/// The routes of the page at `/` and of its files.
+pub(crate) fn pages(has_demo_data: bool) -> impl FnOnce(&mut ServiceConfig) {
+    let page = if has_demo_data { DEMO_PAGE } else { LANDING_PAGE };
+    move |config| {
+        for (path, content_type, text) in [("/", HTML, page)].into_iter().chain(FILES) {
+            let get = web::route().guard(guard::Any(guard::Get()).or(guard::Head()));
+            config.route(path, get.to(move || async move { file(content_type, text) }));
+        }
+        // The page has no icon; browsers ask for one.
+        config.route("/favicon.ico", web::get().to(HttpResponse::NoContent));
     }
-    // The page has no icon; browsers ask for one.
-    config.route("/favicon.ico", web::get().to(HttpResponse::NoContent));
 }
 
 fn file(content_type: &'static str, text: &'static str) -> HttpResponse {

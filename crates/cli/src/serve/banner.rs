@@ -16,7 +16,7 @@ pub(super) struct Banner<'a> {
     pub admin: Option<SocketAddr>,
     pub open_files: u64,
     pub has_demo_data: bool,
-    /// Whether Redis answered in time; true without Redis.
+    /// Whether Redis answered in time; without Redis, it does not matter.
     pub is_linked: bool,
 }
 

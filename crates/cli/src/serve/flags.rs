@@ -27,9 +27,13 @@ pub(crate) struct ServeArgs {
     /// Allows an address reachable by other machines: the command has no authentication
     #[arg(long)]
     open_to_network: bool,
-    /// Publishes no demo data
+    /// Publishes the demo's data, also with --config or --redis. With several instances, give it to
+    /// one
     #[arg(long)]
-    pub no_demo: bool,
+    demo: bool,
+    /// Publishes no demo data
+    #[arg(long, conflicts_with = "demo")]
+    no_demo: bool,
     /// Checks the configuration, prints the files read, and exits
     #[arg(long)]
     pub check: bool,
@@ -52,7 +56,8 @@ pub(super) struct LoadedConfig {
 impl ServeArgs {
     /// Whether the demo's data is published: by default only without any configuration.
     pub fn wants_demo_data(&self, config: &Config) -> bool {
-        !self.no_demo && self.config.is_none() && config.redis.url.is_empty()
+        let is_alone = self.config.is_none() && config.redis.url.is_empty();
+        self.demo || (is_alone && !self.no_demo)
     }
 
     /// # Errors

@@ -49,7 +49,8 @@ const DRAIN_GRACE: Duration = Duration::from_millis(800);
 pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     let mut loaded = arguments.load()?;
     let has_demo_data = arguments.wants_demo_data(&loaded.config);
-    if has_demo_data {
+    // With Redis, all instances need the same policies, with the demo or without.
+    if has_demo_data && loaded.config.redis.url.is_empty() {
         loaded.config.topics.extend(demo::policies());
     }
     let tls = certificate::read(&loaded.config)?;
@@ -63,11 +64,10 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     config.hub.max_connections = config.hub.max_connections.min(room.max(1));
     let hub = Hub::start(config.clone()).map_err(|error| CliError::Failed(error.to_string()))?;
     // A Redis without an answer must not delay the start: the hub retries.
-    let contact = timeout(config.redis.timeout, hub.first_contact()).await;
-    if let Ok(Err(error)) = contact {
+    if let Ok(Err(error)) = timeout(config.redis.timeout, hub.first_contact()).await {
         return Err(CliError::Usage(error.to_string()));
     }
-    let (server, address) = start(&hub, &config, tls)?;
+    let (server, address) = start(&hub, &config, has_demo_data, tls)?;
     let admin = config.admin.listen.map(|listen| admin::start(&hub, listen)).transpose()?;
     if has_demo_data {
         actix_web::rt::spawn(demo::publish(hub.clone()));
@@ -75,7 +75,8 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     let handle = server.handle();
     let mut server = actix_web::rt::spawn(server);
     if !arguments.log.quiet {
-        let is_linked = contact.is_ok();
+        // The link is up before its first contact is reported.
+        let is_linked = hub.is_ready();
         Banner { config: &config, address, admin, open_files, has_demo_data, is_linked }.print();
     }
     tokio::select! {
@@ -91,6 +92,7 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
 fn start(
     hub: &Hub,
     config: &Config,
+    has_demo_data: bool,
     tls: Option<Tls>,
 ) -> Result<(actix_web::dev::Server, SocketAddr), CliError> {
     let settings = &config.server;
@@ -111,7 +113,7 @@ fn start(
                 true => routes.routes("").health(),
                 false => routes.routes("").operations(),
             })
-            .configure(demo::pages)
+            .configure(demo::pages(has_demo_data))
             .default_service(web::to(not_found))
     })
     .workers(match settings.workers {

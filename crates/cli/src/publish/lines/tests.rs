@@ -1,23 +1,20 @@
-//! Batches, outcomes and retries of `fanfare publish`.
+//! Batches, outcomes and retries of lines.
 
-use clap::Parser;
+use fanfare_bench::hub_address::HubArgs;
 
 use super::*;
 
-#[derive(Parser)]
-struct Command {
-    #[command(flatten)]
-    args: PublishArgs,
-}
-
-fn args(arguments: &[&str]) -> PublishArgs {
-    Command::parse_from(["publish"].iter().chain(arguments)).args
-}
-
 fn publisher() -> LinePublisher {
-    let args = args(&["t", "--url", "http://127.0.0.1:1"]);
-    let client = HubClient::new(&args.hub).unwrap();
-    let mut publisher = LinePublisher::new(client, args);
+    let hub = HubArgs { url: "http://127.0.0.1:1".into(), token: None };
+    let event = PublishedEvent {
+        topics: vec!["t".into()],
+        event: None,
+        key: None,
+        collapse: None,
+        id: None,
+        is_json: false,
+    };
+    let mut publisher = LinePublisher::new(HubClient::new(&hub).unwrap(), event);
     for line in ["a", "b", "c"] {
         publisher.on_input(Ok(line.into())).unwrap();
     }
@@ -30,35 +27,6 @@ fn refused(code: &str) -> LineOutcome {
 
 fn numbers(publisher: &LinePublisher) -> Vec<u64> {
     publisher.pending.iter().map(|line| line.number).collect()
-}
-
-#[test]
-fn json_goes_out_to_the_letter_and_all_else_as_text() {
-    let body = |data: &str| {
-        let body = args(&["t"]).body(data, None);
-        let body = String::from_utf8(body).unwrap();
-        body.strip_prefix(r#"{"topic":"t","data":"#).unwrap().to_owned()
-    };
-    for json in ["1.50", "1e400", "-0", "null", "true", r#"{"b":1,"a":[2.0]}"#, "[]"] {
-        assert_eq!(body(json), format!("{json}}}"));
-    }
-    for (text, quoted) in [
-        ("", r#"""}"#),
-        ("hello", r#""hello"}"#),
-        (r#""quoted""#, r#""\"quoted\""}"#),
-        ("1 2", r#""1 2"}"#),
-        ("{a:1}", r#""{a:1}"}"#),
-    ] {
-        assert_eq!(body(text), quoted);
-    }
-}
-
-#[test]
-fn type_key_and_negative_numbers_are_arguments() {
-    let args = args(&["t", "-5", "--event", "like", "--key", "k"]);
-    let body = args.body(args.data.as_deref().unwrap(), Some("i"));
-    let expected = br#"{"topic":"t","event":"like","key":"k","id":"i","data":-5}"#;
-    assert_eq!(body, expected);
 }
 
 #[test]
@@ -110,8 +78,10 @@ fn a_request_has_bounds_and_at_least_a_line() {
     assert_eq!(batch_count(&pending(&[2 * MAX_BATCH_BYTES, 1]), 500), 1);
     assert_eq!(batch_count(&pending(&[1, 1, MAX_BATCH_BYTES]), 500), 2);
     assert_eq!(batch_count(&pending(&[1; 600]), 500), 500);
-    assert_eq!(max_batch_lines(10), 500);
-    assert!(max_batch_lines(256) * (256 + ANSWER_BYTES) <= MAX_ANSWERS_BYTES);
+    let topics = |count: usize| vec!["x".repeat(256); count];
+    assert_eq!(max_batch_lines(&["t".to_owned()]), 500);
+    assert!(max_batch_lines(&topics(2)) * 2 * (256 + ANSWER_BYTES) <= MAX_ANSWERS_BYTES);
+    assert_eq!(max_batch_lines(&topics(10_000)), 1);
 }
 
 #[test]
@@ -122,6 +92,9 @@ fn answers_are_told_apart_by_success_and_code() {
     };
     assert!(is_later("at_capacity") && is_later("rate_limited") && !is_later("bad_event"));
     assert!(matches!(outcome(br#"{"success":true,"sequence":1}"#), Ok(LineOutcome::Taken)));
+    let both = br#"[{"success":true},{"success":true}]"#;
+    assert!(matches!(outcome(both), Ok(LineOutcome::Taken)));
+    assert!(matches!(outcome(b"[]"), Err(Halt::Fatal(_))));
     assert!(matches!(outcome(b"<html>"), Err(Halt::Fatal(_))));
     assert!(matches!(outcome(br#"{"success":false}"#), Err(Halt::Fatal(_))));
 }
