@@ -34,6 +34,7 @@ mod requests;
 mod resume;
 mod shutdown;
 mod slow_reader;
+mod snippets;
 mod stalled_reader;
 mod storm;
 mod streams_at_load;

@@ -1,6 +1,6 @@
 // Owns the page of a hub without the demo's data: its counters, a form to publish, and the topics followed by this page.
 
-import { Log, showState } from './status.js';
+import { Log } from './status.js';
 
 const REFRESH_MS = 2000;
 const REQUEST_TIMEOUT_MS = 10_000;
@@ -15,6 +15,12 @@ let lastId = '';
 let before = null;
 
 // ---- Counters
+
+function showState(state, detail) {
+  byId('connection').dataset.state = state;
+  byId('state').textContent = state;
+  byId('state-detail').textContent = detail;
+}
 
 async function refresh() {
   try {
