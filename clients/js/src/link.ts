@@ -29,6 +29,8 @@ export class Link {
   /** The place of the stream: a later stream continues there. */
   cursor: string;
   transport: Transport = 'stream';
+  /** The first wait before a reconnect: the hub's `retry:`. */
+  retryMs = 1000;
   /** Beats with every byte. */
   beat: () => void = () => {};
   #wanted: string[] = [];
@@ -41,7 +43,6 @@ export class Link {
   #freshToken = false;
   #abort = new AbortController();
   #attempt = 0;
-  #retryMs = 1000;
   #nextMs: number | undefined;
   #why: { reason: string; message?: string } = { reason: 'network' };
   #wake: (() => void) | undefined;
@@ -156,7 +157,7 @@ export class Link {
   }
 
   async #wait(): Promise<void> {
-    const most = Math.min(MAX_BACKOFF_MS, this.#retryMs * 2 ** this.#attempt++);
+    const most = Math.min(MAX_BACKOFF_MS, this.retryMs * 2 ** this.#attempt++);
     const retryMs = this.#nextMs ?? Math.random() * most;
     if (!retryMs) return;
     this.report('offline', { ...this.#why, retryMs });
@@ -192,16 +193,6 @@ export class Link {
   #lost(reason: string, nextMs?: number): void {
     this.#why = { reason };
     this.#cut(nextMs);
-  }
-
-  /** The body of a request for the present topics. */
-  body(): Record<string, unknown> {
-    const topics = [...this.#wanted];
-    return { topics, batch: 'json', lastEventId: this.cursor || undefined };
-  }
-
-  retry(ms: number): void {
-    this.#retryMs = ms;
   }
 
   /** The stream has these topics. */
@@ -273,7 +264,8 @@ async function fallback(transport: Transport): Promise<Read> {
 }
 
 const readStream: Read = async (link, signal) => {
-  const body = link.body();
+  const topics = [...link.topics];
+  const body = { topics, batch: 'json', lastEventId: link.cursor || undefined };
   const response = await link.hub.request('/stream', body, signal);
   if (response.status === 204) return link.end('ended', { reason: 'end' });
   if (!response.body) {
@@ -281,8 +273,8 @@ const readStream: Read = async (link, signal) => {
     return link.reopen();
   }
   const push = parser(
-    (type, data, id) => signal.aborted || link.onBlock(type, data, id, body['topics'] as string[]),
-    (ms) => link.retry(ms),
+    (type, data, id) => signal.aborted || link.onBlock(type, data, id, topics),
+    (ms) => (link.retryMs = ms),
   );
   const decoder = new TextDecoder();
   const reader = response.body.getReader();

@@ -50,6 +50,9 @@ export class Subscriptions {
   readonly #byPattern = new Set<Subscribed>();
 
   add(topics: readonly string[], handler: Handler, options: SubscribeOptions, map?: FanfareMap): Subscribed {
+    // An invalid topic would end the stream of all subscriptions.
+    const wrong = topics.find((topic) => !/^[^\s,:]+(:[^\s,:]+)*$/.test(topic));
+    if (wrong !== undefined) throw new TypeError(`invalid topic: ${wrong}`);
     const names = new Set(topics.filter((topic) => !isPattern(topic)));
     const patterns = topics.filter(isPattern).map(matcher);
     const matches = (topic: string) => names.has(topic) || patterns.some((one) => one(topic));

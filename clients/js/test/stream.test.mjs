@@ -206,19 +206,21 @@ test('a stream held back by a proxy becomes polls, and a stream again when it pa
   const { fanfare, events, take, states } = client(t, ({ path, signal, body }) => {
     if (path.endsWith('/poll')) {
       polls.push(body.lastEventId);
-      if (polls.length === 3) return Response.json({ cursor: '1', events: [{ id: '1', topic: 'a', data: 1 }], resumed: true });
-      if (polls.length > 3) return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
+      if (body.lastEventId === '0') return Response.json({ cursor: '1', events: [{ id: '1', topic: 'a', data: 1 }], resumed: true });
+      if (body.lastEventId === '1') return new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason)));
       return Response.json({ cursor: '0', events: [], resumed: false });
     }
     return streamOf(passes ? [connected(body.lastEventId ?? 'probe', { resumed: true })] : []);
-  }, { connectMs: 50, probeMs: 100 });
+  }, { connectMs: 300, probeMs: 100 });
   fanfare.subscribe('a', take);
   await until(() => events.length === 1);
   assert.equal(fanfare.info.transport, 'poll');
   passes = true;
   await until(() => fanfare.info.transport === 'stream' && fanfare.state === 'live');
   assert.equal(fanfare.cursor, '1');
-  assert.deepEqual(polls.slice(1, 4), [undefined, '0', '1']);
+  // The first polls have no cursor; then each continues after the one before.
+  const cursors = polls.filter(Boolean);
+  assert.deepEqual([cursors[0], new Set(cursors)], ['0', new Set(['0', '1'])]);
   assert.ok(states.some(([state, info]) => state === 'live' && info.transport === 'poll'));
 });
 
@@ -234,4 +236,22 @@ test('a publish is repeated with one id until the hub answers', async (t) => {
   const refused = client(t, () => refusal(413, 'payload_too_large'));
   await assert.rejects(refused.fanfare.publish('a', 1), { code: 'payload_too_large', status: 413 });
   assert.equal(refused.requests.length, 1);
+});
+
+test('a cursor unknown to the hub is a gap, and the stream starts anew', async (t) => {
+  const { fanfare, requests } = client(t, ({ body }) => {
+    if (!body.lastEventId) return streamOf([connected(requests.length === 1 ? 'old' : 'new')], { ends: requests.length === 1 });
+    return refusal(400, 'bad_cursor');
+  });
+  const gaps = [];
+  fanfare.subscribe('a', () => {}, { onGap: ({ reason }) => gaps.push(reason) });
+  await until(() => fanfare.cursor === 'new');
+  assert.deepEqual(gaps, ['epoch']);
+});
+
+test('an invalid topic is refused before it reaches the shared stream', (t) => {
+  const { fanfare } = client(t, () => streamOf([]));
+  for (const topic of ['', 'a b', 'a,b', 'a::b', ':a', 'a:', 'a\n']) {
+    assert.throws(() => fanfare.subscribe(topic, () => {}), TypeError, JSON.stringify(topic));
+  }
 });

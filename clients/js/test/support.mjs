@@ -39,7 +39,7 @@ export const batch = (id, ...items) => `event: batch\ndata: ${JSON.stringify(ite
 
 /** Waits for a condition. */
 export async function until(condition, what = 'the condition') {
-  for (const end = Date.now() + 10_000; !condition(); ) {
+  for (const end = Date.now() + 30_000; !condition(); ) {
     if (Date.now() > end) throw new Error(`in time: ${what}`);
     await new Promise((resolve) => setTimeout(resolve, 2));
   }
