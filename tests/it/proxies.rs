@@ -40,7 +40,7 @@ const INSTANCES: [u16; 3] = [8081, 8082, 8083];
 const DRAINED: Duration = Duration::from_secs(8);
 
 #[derive(Debug, Clone, Copy)]
-enum Proxy {
+pub enum Proxy {
     Nginx,
     Haproxy,
 }
@@ -75,9 +75,9 @@ impl Proxy {
 }
 
 /// Three instances behind a proxy. Dropping it ends all.
-struct Behind {
-    addr: SocketAddr,
-    instances: Instances,
+pub struct Behind {
+    pub addr: SocketAddr,
+    pub instances: Instances,
     proxy: Process,
     _directory: Directory,
     _redis: RedisServer,
@@ -91,7 +91,7 @@ impl Drop for Behind {
 }
 
 impl Behind {
-    async fn new(proxy: Proxy, settings: &[(&str, &str)]) -> Self {
+    pub async fn new(proxy: Proxy, settings: &[(&str, &str)]) -> Self {
         println!("behind {proxy:?}");
         let redis = RedisServer::start(Options::default()).await;
         let urls = [redis.url(), redis.url(), redis.url()];
@@ -114,7 +114,7 @@ impl Behind {
     }
 
     /// The index of the instance with the only stream.
-    async fn with_stream(&self) -> usize {
+    pub async fn with_stream(&self) -> usize {
         for (index, server) in self.instances.servers.iter().enumerate() {
             if server.stats().await["connections"] == 1 {
                 return index;

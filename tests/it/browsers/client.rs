@@ -5,22 +5,30 @@ use std::{ffi::OsStr, fs, net::SocketAddr, process::Stdio};
 use tokio::{net::TcpStream, process::Command};
 
 use super::{CONFIG, walk::Walk};
-use crate::support::{
-    Server, directory::Directory, heavy, ports::free_port, process, process::Process, repository,
-    until, wait::DEADLINE,
+use crate::{
+    proxies::{Behind, Proxy},
+    support::{
+        Server, directory::Directory, heavy, ports::free_port, process, process::Process,
+        repository, until, wait::DEADLINE,
+    },
 };
 
-/// Ends of leaders: closed, crashed, frozen, each twice. `FANFARE_TAB_ROUNDS` asks for more.
-const TAB_ROUNDS: &str = "6";
+/// Ends of leaders: closed, crashed, frozen; and a follower frozen. `FANFARE_TAB_ROUNDS` asks for more.
+const TAB_ROUNDS: &str = "8";
 
 async fn npm(script: &str) {
     let mut command = Command::new("npm");
     command.args(["run", "--silent", script]).current_dir(repository().join("clients/js"));
-    let run = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let run = run.expect("there is npm: scripts/test installs it");
-    let printed = String::from_utf8_lossy(&run.stdout);
-    let errors = String::from_utf8_lossy(&run.stderr);
-    assert!(run.status.success(), "npm run {script}:\n{printed}\n{errors}");
+    run(command).await;
+}
+
+/// Runs a command to its end.
+async fn run(mut command: Command) {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
+    let output = output.expect("there are npm and node: scripts/test installs them");
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}:\n{printed}\n{errors}");
 }
 
 #[tokio::test]
@@ -105,6 +113,36 @@ async fn behind_a_buffering_proxy_a_page_polls_and_streams_again_when_the_proxy_
     process::signal(nginx.0.pid(), "HUP");
     walk.tell("streams pass").await;
     walk.finish(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_on_a_killed_instance_behind_nginx_loses_nothing() {
+    let _heavy = heavy().await;
+    let settings = [("stream.retry_min", "200ms"), ("stream.retry_max", "500ms")];
+    let mut behind = Behind::new(Proxy::Nginx, &settings).await;
+    let mut walk = Walk::start("client-cluster", behind.addr, &[]);
+    assert_eq!(walk.next().await["ready"], true);
+    let index = behind.with_stream().await;
+    behind.instances.servers[index].kill9();
+    walk.tell("killed").await;
+    walk.finish(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_streaming_bodies_a_page_uses_event_source() {
+    let _heavy = heavy().await;
+    let server = Server::with_config(CONFIG).await;
+    Walk::start("client-eventsource", server.addr, &[]).finish(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_map_over_cuts_equals_the_model() {
+    let keyed = "[[topics]]\npattern = \"map:*\"\nconflate = \"latest-by-key\"\n";
+    let server = Server::with_config(&format!("{CONFIG}{keyed}")).await;
+    let mut command = Command::new("node");
+    command.arg(repository().join("tests/js/client-map.mjs"));
+    command.args(["--url", &format!("http://{}", server.addr), "--rounds", "8"]);
+    run(command).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
