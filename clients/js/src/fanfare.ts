@@ -148,6 +148,7 @@ export class Fanfare {
     } else if (signal.kind === 'refused') {
       const error = new FanfareError(403, signal.code, signal.message, undefined, signal.topics);
       this.#subscriptions.refuse(signal.topics, error);
+      this.#schedule();
       this.#tell('error', error);
     } else if (signal.kind === 'state') {
       this.#state = signal.state;

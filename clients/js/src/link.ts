@@ -129,7 +129,7 @@ export class Link {
       this.#freshToken = true;
       this.#nextMs = 0;
     } else if (refusal.isTemporary) return;
-    else if (this.#refuse(refusal)) this.#nextMs = 0;
+    else if (this.refuse(refusal)) this.#nextMs = 0;
     else this.end(status === 401 || status === 403 ? 'unauthorized' : 'ended');
   }
 
@@ -140,8 +140,8 @@ export class Link {
     this.report(state, why);
   }
 
-  /** Drops the refused topics, if others are left. */
-  #refuse({ topics = [], code, message }: FanfareError): boolean {
+  /** Drops the refused topics, if others are left. False without others. */
+  refuse({ topics = [], code, message }: FanfareError): boolean {
     const left = this.#wanted.filter((topic) => !topics.includes(topic));
     if (!left.length || left.length === this.#wanted.length) return false;
     this.#wanted = left;
@@ -251,7 +251,7 @@ export class Link {
       } catch (error) {
         if (signal.aborted) return;
         // Else the stream opens again, with all wanted topics.
-        if (!(error instanceof FanfareError && this.#refuse(error))) return this.reopen();
+        if (!(error instanceof FanfareError && this.refuse(error))) return this.reopen();
       }
     }
     this.#changing = undefined;

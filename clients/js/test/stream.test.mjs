@@ -255,3 +255,20 @@ test('an invalid topic is refused before it reaches the shared stream', (t) => {
     assert.throws(() => fanfare.subscribe(topic, () => {}), TypeError, JSON.stringify(topic));
   }
 });
+
+test('a topic not granted by the new token ends its subscription, not the others', async (t) => {
+  const changes = [];
+  const { fanfare } = client(t, ({ path, body }) => {
+    if (path.endsWith('/token')) return Response.json({ success: true, expiresMs: 60_000, removed: ['b'] });
+    if (path.endsWith('/topics')) {
+      changes.push(body);
+      return Response.json({ success: true });
+    }
+    return streamOf([connected('0'), 'event: renew\ndata: {"expiresMs":5000}\n\n']);
+  }, { token: async () => 'token' });
+  const errors = [];
+  fanfare.subscribe('a', () => {});
+  fanfare.subscribe('b', () => {}, { onError: ({ code, topics }) => errors.push([code, ...topics]) });
+  await until(() => errors.length === 1 && changes.length === 1);
+  assert.deepEqual([errors, changes, fanfare.state], [[['forbidden', 'b']], [{ add: [], remove: ['b'] }], 'live']);
+});
