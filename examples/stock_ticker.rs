@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix_web::App;
 use fanfare::{
     Config, Event, Hub, Server,
-    config::{Conflate, TopicHistory, TopicPolicy},
+    config::{Conflate, TopicPolicy},
 };
 use serde::Serialize;
 
@@ -36,15 +36,8 @@ impl<'a> Price<'a> {
 
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut config = Config::default();
-    config.topics.push(TopicPolicy {
-        pattern: "ticker".to_owned(),
-        flush: None,
-        tick: None,
-        conflate: Some(Conflate::LatestByKey),
-        history: TopicHistory::default(),
-        rate: None,
-    });
+    let policy = TopicPolicy::new("ticker").conflate(Conflate::LatestByKey);
+    let config = Config::default().topic(policy);
     let hub = Hub::start(config)?;
     actix_web::rt::spawn(publish(hub.clone()));
 

@@ -20,7 +20,7 @@ use bytesize::ByteSize;
 use clap::Parser;
 use fanfare::{
     Config, Event, Hub, PublishError, Subscription,
-    config::{Conflate, Sources, TopicHistory, TopicPolicy, process_environment},
+    config::{Conflate, Sources, TopicPolicy, process_environment},
 };
 use futures_util::StreamExt;
 use serde::Serialize;
@@ -166,14 +166,8 @@ fn topic(id: &str) -> String {
 
 /// A tick sends only the newest event of a topic, and history stores only the newest.
 fn policy() -> TopicPolicy {
-    TopicPolicy {
-        pattern: topic("*"),
-        flush: None,
-        tick: None,
-        conflate: Some(Conflate::Latest),
-        history: TopicHistory { events: Some(1), ttl: Some(REMEMBER) },
-        rate: None,
-    }
+    let policy = TopicPolicy::new(topic("*")).conflate(Conflate::Latest);
+    policy.history_events(1).history_ttl(REMEMBER)
 }
 
 /// `POST /uploads`: answers with a new id. It is random, so nobody can guess it.
@@ -287,8 +281,7 @@ async fn page() -> impl Responder {
 async fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let environment = process_environment();
-    let mut config = Config::load(&Sources { environment, ..Sources::default() })?;
-    config.topics.push(policy());
+    let config = Config::load(&Sources::default().environment(environment))?.topic(policy());
     let hub = Hub::start(config)?;
     let announced = Data::new(Announced::default());
     let (app_hub, app_options) = (hub.clone(), Data::new(options.clone()));

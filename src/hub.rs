@@ -8,6 +8,7 @@ mod fan_out;
 mod feeds;
 mod follows;
 mod live_topics;
+mod publishing;
 mod stopping;
 
 use std::{
@@ -23,10 +24,8 @@ use actix_web::dev::RequestHead;
 use fanfare_core::{
     budget::HistoryBudget,
     connection::WorkerContext,
-    error::{PublishError, SubscribeError},
-    event::Event,
+    error::SubscribeError,
     id_budget::IdBudget,
-    publish::Published,
     subscription::{ResolvedSubscription, Subscription},
     topic::Topic,
     wall_clock::WallClock,
@@ -51,7 +50,7 @@ use crate::{
     lifecycle::Lifecycle,
     log::LogSource,
     metrics::Metrics,
-    publisher::{AfterRefusal, CheckedPost, PublishAnswers, Publisher},
+    publisher::Publisher,
     request_budget::RequestBudget,
 };
 
@@ -149,27 +148,6 @@ impl Hub {
         Ok(self.parts().instances.cluster.first_contact().await?)
     }
 
-    /// Publishes an event to a topic. Resolves once the event has its sequence and its place in
-    /// history (with Redis: in Redis); delivery follows. Awaited publishes to one topic keep their
-    /// order. An event with an id is stored once within `publish.idempotency_window`: a repeated
-    /// publish gets the first answer.
-    ///
-    /// Dropping the future does not take back an event already handed to its partition.
-    ///
-    /// # Errors
-    /// See [`PublishError`]. With all `publish.max_pending` publish permits of the partition in
-    /// use, the call waits up to `publish.max_wait` and then fails with
-    /// [`PublishError::AtCapacity`]. A refused event is not stored, except as [`PublishError`]
-    /// says.
-    pub async fn publish(
-        &self,
-        topic: impl AsRef<str>,
-        event: Event,
-    ) -> Result<Published, PublishError> {
-        let publisher = &self.parts().publisher;
-        publisher.publish(publisher.check(&[topic], event)?).await
-    }
-
     /// Drains the hub: refuses new streams and publishes, delivers the accepted events, and ends
     /// every stream with `shutdown`. Each client gets a random time within `window` for its
     /// reconnect. Resolves when every stream is written to its client, at the latest after
@@ -209,24 +187,6 @@ impl Hub {
 
     pub(crate) fn parts(&self) -> &Arc<HubParts> {
         &self.running.parts
-    }
-
-    /// Checks a publish. It takes no permit and publishes nothing.
-    pub(crate) fn check(
-        &self,
-        topics: &[String],
-        event: Event,
-    ) -> Result<CheckedPost, PublishError> {
-        self.parts().publisher.check(topics, event)
-    }
-
-    /// Acquires permits and hands events over, see [`Publisher::enqueue`].
-    pub(crate) async fn enqueue(
-        &self,
-        posts: Vec<CheckedPost>,
-        after_refusal: AfterRefusal,
-    ) -> PublishAnswers {
-        self.parts().publisher.enqueue(posts, after_refusal).await
     }
 
     /// A topic over all instances; `None` while the log is unavailable.

@@ -65,11 +65,11 @@ mod publisher;
 mod redis;
 mod request_budget;
 mod server;
-#[cfg(test)]
-mod testing;
+pub mod testing;
 mod threads;
 #[cfg(feature = "tokens")]
 mod tokens;
+mod topics;
 mod transport;
 #[cfg(feature = "tokens")]
 mod web_client;
@@ -77,17 +77,17 @@ mod web_client;
 mod webhook;
 
 pub use config::Config;
-pub use error::StartError;
+pub use error::{ChangeError, FanOutError, FollowError, PublishError, StartError, SubscribeError};
 pub use fan_out::{FanOutMode, FanOutReport};
 pub use fanfare_core::{
-    error::{ChangeError, FanOutError, FollowError, PublishError, SubscribeError},
     event::{Event, EventError},
     publish::Published,
     subscription::Subscription,
-    topic::{Topic, TopicError},
+    topic::{Topic as TopicName, TopicError},
 };
-pub use http::{Mount, Routes};
+pub use http::{Mount, Refusal, Routes};
 pub use hub::{Hub, HubBuilder};
 pub use server::{Hosts, Server};
 #[cfg(feature = "tls")]
 pub use server::{Tls, TlsError};
+pub use topics::{Topic, Topics};

@@ -174,6 +174,28 @@ impl Publisher {
         self.publish(CheckedPost { topics: [topic].into_iter().collect(), event }).await
     }
 
+    /// Hands one event over if its permits are free at once. The future resolves to its answer.
+    pub fn try_publish(
+        &self,
+        post: CheckedPost,
+    ) -> Result<BoxFuture<'static, PublishResult>, PublishError> {
+        let full = || match self.lifecycle.is_draining() {
+            true => PublishError::Draining,
+            false => PublishError::AtCapacity,
+        };
+        let permits = self.permits_at_once(&post).ok_or_else(full)?;
+        let (mut answers, answered) = AnswerSlots::new(post.topics.len());
+        let mut batches = PartitionBatches::new();
+        self.gather(&mut batches, post, permits, &mut answers);
+        self.hand_over(batches);
+        drop(answers);
+        let unanswered = self.unanswered.clone();
+        let first = |results: Vec<Option<PublishResult>>| results.into_iter().next().flatten();
+        let answer = answered
+            .map(move |results| first(results.unwrap_or_default()).unwrap_or(Err(unanswered)));
+        Ok(answer.boxed())
+    }
+
     /// Acquires permits for each post and then hands its event over, in order; the topics of a
     /// post are accepted or refused together. The returned future resolves to the answers.
     ///

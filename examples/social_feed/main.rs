@@ -31,7 +31,7 @@ use actix_web::{
 use clap::Parser;
 use fanfare::{
     Config, Hub,
-    config::{Sources, TopicHistory, TopicPolicy, process_environment},
+    config::{Flush, Sources, TopicPolicy, process_environment},
     follow::Follow,
 };
 use serde::Deserialize;
@@ -135,14 +135,7 @@ async fn page() -> impl Responder {
 
 /// Notifications have a longer tick than the default, so more likes collapse into one.
 fn policy() -> TopicPolicy {
-    TopicPolicy {
-        pattern: "notifications:*".to_owned(),
-        flush: None,
-        tick: Some(Duration::from_millis(300)),
-        conflate: None,
-        history: TopicHistory::default(),
-        rate: None,
-    }
+    TopicPolicy::new("notifications:*").flush(Flush::Tick).tick(Duration::from_millis(300))
 }
 
 /// Adds people, readers, follows and the first posts.
@@ -170,8 +163,8 @@ async fn seed(network: &Network) -> Result<(), Box<dyn Error>> {
 async fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let environment = process_environment();
-    let mut config = Config::load(&Sources { environment, ..Sources::default() })?;
-    config.topics.push(policy());
+    let sources = Sources::default().environment(environment);
+    let mut config = Config::load(&sources)?.topic(policy());
     config.fanout.pull_above = MAX_PUSHED;
     let hub = Hub::start(config)?;
     let network = Arc::new(Network::new(hub.clone()));

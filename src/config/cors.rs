@@ -7,8 +7,9 @@ use serde::Deserialize;
 use super::units;
 
 /// The origins admitted besides the hub's own, and the headers of answers to their pages.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [cors] section")]
+#[non_exhaustive]
 pub struct Cors {
     /// Origins allowed to read, publish and change things, exactly as browsers send them:
     /// `https://app.example`. The only entry `*` admits every origin, without credentials.

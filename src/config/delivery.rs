@@ -10,6 +10,7 @@ use super::units;
 /// Defaults of the topic policies.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [delivery] section")]
+#[non_exhaustive]
 pub struct Delivery {
     /// Time between two ticks, 1 ms to 1 h.
     #[serde(deserialize_with = "units::duration")]

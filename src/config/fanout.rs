@@ -7,6 +7,7 @@ use super::units;
 /// Follower fan-out.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [fanout] section")]
+#[non_exhaustive]
 pub struct FanOut {
     /// Above this number of followers, mode `auto` is pull, else push.
     #[serde(deserialize_with = "units::count")]

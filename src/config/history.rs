@@ -10,6 +10,7 @@ use super::units;
 /// The bounds of history. The first bound reached drops an event.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [history] section")]
+#[non_exhaustive]
 pub struct History {
     /// Bytes of history of the whole hub, 0 to 1 PiB; past them the hub drops its oldest events.
     #[serde(deserialize_with = "units::size")]

@@ -9,6 +9,7 @@ use super::units;
 /// Bounds of the hub as a whole.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [hub] section")]
+#[non_exhaustive]
 pub struct HubLimits {
     /// Partitions: a power of two, 1 to 256, the same on every instance of a cluster. A change
     /// makes all older cursors invalid.

@@ -3,9 +3,7 @@
 
 use std::{fs, path::Path};
 
-use config::{FileFormat, Format};
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::{
     Problem,
@@ -16,12 +14,18 @@ use super::{
 const PREFIX: &str = "FANFARE__";
 const SEPARATOR: &str = "__";
 
+/// The place of [`Sources::toml`].
+const TEXT: &str = "the TOML text";
+
 /// The layers of a configuration over the defaults. The environment overrides the file, flags
 /// override both.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Sources<'a> {
     /// A TOML file.
     pub file: Option<&'a Path>,
+    /// TOML text, over the file.
+    pub toml: Option<&'a str>,
     /// Environment variables, name and value, like `FANFARE__STREAM__HEARTBEAT` and `20s`.
     /// Variables without the prefix `FANFARE__` are skipped.
     pub environment: Vec<(String, String)>,
@@ -53,6 +57,12 @@ pub(super) fn read(sources: &Sources<'_>) -> (Vec<Leaf>, Option<Problem>) {
         Ok(leaves) => (leaves, None),
         Err(problem) => (Vec::new(), Some(problem)),
     };
+    let (text, problem) = match sources.toml.map_or(Ok(Vec::new()), |text| parse_layer(TEXT, text))
+    {
+        Ok(leaves) => (leaves, problem),
+        Err(bad) => (Vec::new(), problem.or(Some(bad))),
+    };
+    leaves.extend(text);
     leaves.extend(environment(&sources.environment));
     leaves.extend(sources.flags.iter().map(|(key, value, flag)| Leaf {
         place: (*flag).into(),
@@ -67,9 +77,14 @@ fn read_file(path: &Path) -> Result<Vec<Leaf>, Problem> {
     let problem = |message| Problem { place: place.clone(), key: String::new(), message };
     let text = fs::read_to_string(path)
         .map_err(|error| problem(format!("the file can't be read: {error}")))?;
-    let tree = parse(&text).map_err(problem)?;
+    parse_layer(&place, &text)
+}
+
+fn parse_layer(place: &str, text: &str) -> Result<Vec<Leaf>, Problem> {
+    let problem = |message| Problem { place: place.to_owned(), key: String::new(), message };
+    let tree = parse(text).map_err(problem)?;
     let leaves = tree::leaves(&tree).into_iter();
-    Ok(leaves.map(|(key, value)| Leaf { place: place.clone(), key, value }).collect())
+    Ok(leaves.map(|(key, value)| Leaf { place: place.to_owned(), key, value }).collect())
 }
 
 /// The leaves of the environment, sorted by name: problems keep the same order every time.
@@ -91,14 +106,7 @@ fn environment(variables: &[(String, String)]) -> Vec<Leaf> {
 
 /// Parses TOML. The error is one line of text with the line and column of the file.
 pub(super) fn parse(text: &str) -> Result<Value, String> {
-    let table =
-        FileFormat::Toml.parse(None, text).map_err(|error| on_one_line(&error.to_string()))?;
-    table
-        .into_iter()
-        .map(|(name, value)| Ok((name, Value::deserialize(value)?)))
-        .collect::<Result<Map<_, _>, config::ConfigError>>()
-        .map(Value::Object)
-        .map_err(|error| error.to_string())
+    toml::from_str(text).map_err(|error| on_one_line(&error.to_string()))
 }
 
 /// A TOML error without its excerpt of the file: the excerpt may hold a secret.

@@ -8,6 +8,7 @@ use super::units;
 /// has no limits.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [limits] section")]
+#[non_exhaustive]
 pub struct Limits {
     /// Open connections; further ones are answered 429 `too_many_connections` and closed. Only
     /// [`Server`](crate::Server) counts them.

@@ -5,6 +5,7 @@
 
 mod access;
 mod admin;
+mod building;
 mod cors;
 mod delivery;
 mod effective;
@@ -60,6 +61,7 @@ pub use topics::{TopicHistory, TopicPolicy};
 /// requires every key except `topics`, and refuses unknown keys.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table of sections")]
+#[non_exhaustive]
 pub struct Config {
     /// The process around the hub. Only `fanfare serve` reads it; [`Hub`](crate::Hub) ignores it.
     pub server: Server,

@@ -8,6 +8,7 @@ use super::units;
 /// The bound on a stream's unread bytes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an [outbox] section")]
+#[non_exhaustive]
 pub struct Outbox {
     /// Unread bytes of one stream, 4 KiB to 1 PiB.
     #[serde(deserialize_with = "units::size")]

@@ -9,6 +9,7 @@ use super::units;
 /// Limits of publishers.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [publish] section")]
+#[non_exhaustive]
 pub struct Publish {
     /// Bytes of one event's data, 1 to 16 MiB; more is refused with 413.
     #[serde(deserialize_with = "units::size")]

@@ -9,6 +9,7 @@ use super::units;
 /// The address of Redis, and its use.
 #[derive(Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [redis] section")]
+#[non_exhaustive]
 pub struct Redis {
     /// `redis://`, `rediss://`, `redis+sentinel://` or `redis+cluster://`. Empty for a single
     /// instance without Redis.

@@ -10,6 +10,7 @@ use super::units;
 /// Sockets, threads and the end of the process.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [server] section")]
+#[non_exhaustive]
 pub struct Server {
     /// Address and port to listen on; port 0 lets the kernel choose one.
     #[serde(deserialize_with = "units::address")]

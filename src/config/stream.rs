@@ -11,6 +11,7 @@ use super::{rate::RateTable, units};
 /// Heartbeat, reconnection, lifetime, rate and batch bounds of a stream.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [stream] section")]
+#[non_exhaustive]
 pub struct Stream {
     /// Quiet time before a heartbeat comment, 100 ms to 1 h.
     #[serde(deserialize_with = "units::duration")]

@@ -116,6 +116,7 @@ fn a_file_changes_only_the_keys_that_it_names() {
 fn flags_override_the_environment_which_overrides_the_file() {
     let file = File::of("server.workers = 1\nhub.threads = 2\nserver.backlog = 3\n");
     let config = Config::load(&Sources {
+        toml: None,
         file: Some(&file.0),
         environment: variables(&[
             ("PATH", "/bin"),
@@ -160,6 +161,7 @@ fn all_problems_of_all_layers_are_reported_at_once_a_line_each() {
         "#,
     );
     let problems = Config::load(&Sources {
+        toml: None,
         file: Some(&file.0),
         environment: variables(&[
             ("FANFARE__HUB__PARTITIONS", "12"),
@@ -200,6 +202,7 @@ fn unknown_keys_are_refused_in_every_layer() {
     assert_eq!(problems_of(text).len(), starts.len());
 
     let problems = Config::load(&Sources {
+        toml: None,
         file: None,
         environment: variables(&[("FANFARE__", ""), ("FANFARE__SERVER__PORT", "1")]),
         flags: vec![("server.port", "1".into(), "--port")],

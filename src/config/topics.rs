@@ -9,8 +9,9 @@ use serde::Deserialize;
 use super::{rate, units};
 
 /// The policy of all topics matching `pattern`, unless an earlier entry matches.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [[topics]] entry")]
+#[non_exhaustive]
 pub struct TopicPolicy {
     /// A topic or a pattern, as in a subscription.
     pub pattern: String,
@@ -35,6 +36,7 @@ pub struct TopicPolicy {
 /// The history of a topic; omitted keys come from `[history]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a history like { events = 100, ttl = \"1h\" }")]
+#[non_exhaustive]
 pub struct TopicHistory {
     /// Events stored per topic; 0 stores none.
     #[serde(default, deserialize_with = "units::given_count")]

@@ -4,7 +4,6 @@
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
-use bytesize::ByteSize;
 use serde::{
     Deserialize, Deserializer,
     de::{Error, IntoDeserializer, Unexpected, Visitor, value::StrDeserializer},
@@ -22,7 +21,7 @@ pub(super) fn duration<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D
 /// A size like `"64KiB"`, or a number of bytes.
 pub(super) fn size<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     read(from, "a size like \"64KiB\"", |given| match given {
-        Given::Text(text) => text.parse().ok().map(|size: ByteSize| size.as_u64()),
+        Given::Text(text) => parse_size(text),
         Given::Number(bytes) => Some(bytes),
         Given::Truth(_) => None,
     })
@@ -168,6 +167,24 @@ impl<T> Visitor<'_> for Scalar<T> {
 
     fn visit_bool<E: Error>(self, truth: bool) -> Result<T, E> {
         self.take(Given::Truth(truth), Unexpected::Bool(truth))
+    }
+}
+
+/// Bytes, from a text like `64KiB` or `1.5MB`.
+fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = unit.trim().to_ascii_lowercase();
+    let (prefix, base) = match unit.strip_suffix("ib").or(unit.strip_suffix('i')) {
+        Some(prefix) => (prefix, 1024_u64),
+        None => (unit.strip_suffix('b').unwrap_or(&unit), 1000),
+    };
+    let power = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == prefix)?;
+    let factor = base.pow(power as u32);
+    match number.parse::<u64>() {
+        Ok(number) => number.checked_mul(factor),
+        Err(_) => number.parse::<f64>().ok().map(|number| (number * factor as f64) as u64),
     }
 }
 

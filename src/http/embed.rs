@@ -6,7 +6,7 @@ use std::any::Any;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, dev::Extensions};
 use fanfare_core::subscription::Subscription;
 
-use super::{Routes, feed, poll, routes, stream};
+use super::{Routes, feed, poll, refusal::Refusal, routes, stream};
 use crate::{hub::Hub, transport};
 
 impl Hub {
@@ -26,8 +26,20 @@ impl Hub {
     /// or a refusal with a stable code. To a browser's `EventSource` a temporary refusal is a short
     /// stream with a retry time, since `EventSource` gives up on an error status.
     pub fn stream(&self, request: &HttpRequest, subscription: Subscription) -> HttpResponse {
-        let answer = stream::answer(self, request, subscription);
+        let answer = self.try_stream(request, subscription);
         answer.unwrap_or_else(|refusal| refusal.error_response())
+    }
+
+    /// [`Self::stream`], with a refusal as an error. The refusal is a response too.
+    ///
+    /// # Errors
+    /// An invalid subscription or query, a limit reached, a hub draining or without its Redis.
+    pub fn try_stream(
+        &self,
+        request: &HttpRequest,
+        subscription: Subscription,
+    ) -> Result<HttpResponse, Refusal> {
+        stream::answer(self, request, subscription)
     }
 
     /// Answers a poll (`GET /poll`): waits for an event of the subscription, at most for the `wait`
@@ -43,8 +55,20 @@ impl Hub {
     /// change of the follow graph and of the preferences. Options come from the request; rules for
     /// the worker and for refusals are those of [`Self::stream`].
     pub async fn feed(&self, request: &HttpRequest, user: &str) -> HttpResponse {
-        let answer = feed::of(self, request, user).await;
+        let answer = self.try_feed(request, user).await;
         answer.unwrap_or_else(|refusal| refusal.error_response())
+    }
+
+    /// [`Self::feed`], with a refusal as an error. The refusal is a response too.
+    ///
+    /// # Errors
+    /// As [`Self::try_stream`]; also an invalid user, or a follow graph unavailable.
+    pub async fn try_feed(
+        &self,
+        request: &HttpRequest,
+        user: &str,
+    ) -> Result<HttpResponse, Refusal> {
+        feed::of(self, request, user).await
     }
 
     /// A hook for [`actix_web::HttpServer::on_connect`]. The kernel then ends a connection after

@@ -52,12 +52,8 @@ async fn answer(
     refuse_websocket(request.head())?;
     let user = User::parse(name)?;
     let options = query.options(request.head())?;
-    let share = match hub.parts().stream_share(request.head()) {
-        Ok(share) => share,
-        Err(error) => return Ok(stream_refusal(request.head(), error)),
-    };
-    Ok(match hub.spawn_feed(user, options, share).await {
-        Ok(reader) => stream_response(request, reader),
-        Err(error) => stream_refusal(request.head(), error),
-    })
+    let refused = |error| stream_refusal(request.head(), error);
+    let share = hub.parts().stream_share(request.head()).map_err(refused)?;
+    let reader = hub.spawn_feed(user, options, share).await.map_err(refused)?;
+    Ok(stream_response(request, reader))
 }

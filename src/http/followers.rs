@@ -4,15 +4,11 @@ use actix_web::{
     HttpRequest,
     web::{Data, Json, Query},
 };
-use fanfare_core::{
-    error::{ErrorCode, FollowError},
-    follow::Page,
-    user::User,
-};
+use fanfare_core::{error::ErrorCode, follow::Page, user::User};
 use serde::{Deserialize, Serialize};
 
 use super::{names::last_segments, refusal::Refusal};
-use crate::hub::Hub;
+use crate::{error::FollowError, hub::Hub};
 
 /// Users in a page, unless the query says otherwise.
 const DEFAULT_LIMIT: usize = 100;

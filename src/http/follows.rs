@@ -4,11 +4,10 @@ use actix_web::{
     HttpRequest,
     web::{Data, Json},
 };
-use fanfare_core::error::FollowError;
 use serde::Serialize;
 
 use super::{names::last_segments, origin::refuse_other_sites, refusal::Refusal};
-use crate::hub::Hub;
+use crate::{error::FollowError, hub::Hub};
 
 #[derive(Serialize)]
 pub(crate) struct EdgeAnswer {

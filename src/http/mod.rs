@@ -6,6 +6,7 @@ mod body;
 pub(crate) mod cors;
 mod cursor;
 mod embed;
+mod errors;
 mod fan_out;
 pub(crate) mod feed;
 mod follow_import;
@@ -23,6 +24,8 @@ mod publish;
 pub(crate) mod refusal;
 mod registered;
 mod routes;
+#[cfg(feature = "metrics")]
+mod scrape;
 mod stats;
 pub(crate) mod stream;
 mod stream_topics;
@@ -39,9 +42,10 @@ use actix_web::{
 };
 use fanfare_core::error::ErrorCode;
 
-pub use self::routes::{Mount, Routes};
-
-use self::refusal::Refusal;
+pub use self::{
+    refusal::Refusal,
+    routes::{Mount, Routes},
+};
 
 use crate::{addresses::ShareInUse, hub::Hub};
 
@@ -98,12 +102,9 @@ fn health(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
 
 /// The endpoints of statistics and metrics.
 fn statistics(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
-    config.service(read_only(hub, prefix, "/stats", web::to(stats::stats))).service(read_only(
-        hub,
-        prefix,
-        "/metrics",
-        web::to(stats::metrics),
-    ));
+    config.service(read_only(hub, prefix, "/stats", web::to(stats::stats)));
+    #[cfg(feature = "metrics")]
+    config.service(read_only(hub, prefix, "/metrics", web::to(scrape::get)));
 }
 
 /// A resource with `GET` and `HEAD`.

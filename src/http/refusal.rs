@@ -19,16 +19,22 @@ use fanfare_core::{
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
+use super::errors::status_of;
+
 /// Base of `Retry-After` for a temporary refusal, in seconds, before jitter.
 const RETRY_AFTER_SECONDS: u64 = 2;
 
-/// The answer to a refused request: `{"error":{"code":…,"message":…}}`.
+/// The answer to a refused request: `{"error":{"code":…,"message":…}}`. The library's errors become
+/// one with `?`.
 #[derive(Debug, Serialize)]
-pub(crate) struct Refusal {
-    pub error: RefusalBody,
+pub struct Refusal {
+    pub(crate) error: RefusalBody,
     /// For an array: the answers to the events before the refused one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub published: Option<Box<RawValue>>,
+    pub(crate) published: Option<Box<RawValue>>,
+    /// For a browser's stream: the reason of the `shutdown`.
+    #[serde(skip)]
+    as_stream: Option<ShutdownReason>,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,9 +52,24 @@ fn as_text<S: Serializer>(code: &ErrorCode, to: S) -> Result<S::Ok, S::Error> {
 }
 
 impl Refusal {
-    pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
+    pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let error = RefusalBody { code, message: message.into(), index: None };
-        Self { error, published: None }
+        Self { error, published: None, as_stream: None }
+    }
+
+    /// The code. Its meaning never changes.
+    pub fn code(&self) -> &'static str {
+        self.error.code.as_str()
+    }
+
+    /// The status of the answer. A browser's stream gets a short stream with 200 instead.
+    pub fn status(&self) -> StatusCode {
+        status_of(self.error.code)
+    }
+
+    /// The text for people.
+    pub fn message(&self) -> &str {
+        &self.error.message
     }
 }
 
@@ -60,12 +81,14 @@ impl fmt::Display for Refusal {
 
 impl ResponseError for Refusal {
     fn status_code(&self) -> StatusCode {
-        let status = self.error.code.status();
-        StatusCode::from_u16(status).expect("the table holds valid statuses")
+        self.status()
     }
 
     /// The refusal as JSON. A temporary refusal has a `Retry-After`.
     fn error_response(&self) -> HttpResponse {
+        if let Some(reason) = self.as_stream {
+            return short_stream(reason);
+        }
         let mut response = HttpResponse::build(self.status_code());
         if self.error.code.is_temporary() {
             response.insert_header((RETRY_AFTER, retry_after_seconds().to_string()));
@@ -110,17 +133,19 @@ pub(crate) fn bad_json(error: serde_json::Error) -> Refusal {
 
 /// The answer to a refused stream. A browser's `EventSource` gives up on any status except 200
 /// (WHATWG HTML §9.2), so a temporary refusal reaches it as a short stream with a retry time.
-pub(crate) fn stream_refusal(head: &RequestHead, error: SubscribeError) -> HttpResponse {
+pub(crate) fn stream_refusal(head: &RequestHead, error: SubscribeError) -> Refusal {
     let reason = match &error {
-        SubscribeError::AtCapacity => ShutdownReason::Capacity,
+        SubscribeError::AtCapacity => Some(ShutdownReason::Capacity),
         SubscribeError::Draining | SubscribeError::BridgeDown | SubscribeError::GraphDown => {
-            ShutdownReason::Drain
+            Some(ShutdownReason::Drain)
         }
-        _ => return Refusal::from(error).error_response(),
+        _ => None,
     };
-    if !is_browser(head) {
-        return Refusal::from(error).error_response();
-    }
+    Refusal { as_stream: reason.filter(|_| is_browser(head)), ..Refusal::from(error) }
+}
+
+/// A stream with only a retry time and `shutdown`.
+fn short_stream(reason: ShutdownReason) -> HttpResponse {
     let back_in = Duration::from_secs(RETRY_AFTER_SECONDS).mul_f64(1.0 + rand::random::<f64>());
     let reconnect_ms = back_in.as_millis() as u64;
     let shutdown = Shutdown { reason, reconnect_ms };

@@ -1,17 +1,13 @@
-//! `/stats` for people and `/metrics` for Prometheus: the same table of counters.
+//! `/stats`: the table of counters for people and scripts.
 
-use actix_web::{
-    HttpResponse,
-    http::header::{Accept, Quality},
-    web::{Data, Header, Json},
-};
+use actix_web::web::{Data, Json};
 use fanfare_core::cluster::ClusterStatus;
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use crate::{
     hub::Hub,
-    metrics::{Gauges, Row, Value, render},
+    metrics::{Gauges, Row, Value},
     process::Process,
 };
 
@@ -93,24 +89,8 @@ pub(crate) async fn stats(hub: Data<Hub>) -> Json<Stats> {
     })
 }
 
-/// `/metrics`: every metric, for Prometheus.
-///
-/// The older text format differs from OpenMetrics only in its end: there `# EOF` is a comment.
-pub(crate) async fn metrics(hub: Data<Hub>, accept: Header<Accept>) -> HttpResponse {
-    let takes = |essence: &str| {
-        accept
-            .0
-            .iter()
-            .any(|range| range.item.essence_str() == essence && range.quality > Quality::MIN)
-    };
-    let content_type = match takes("application/openmetrics-text") || !takes("text/plain") {
-        true => "application/openmetrics-text; version=1.0.0; charset=utf-8",
-        false => "text/plain; version=0.0.4; charset=utf-8",
-    };
-    HttpResponse::Ok().content_type(content_type).body(render(rows(&hub)))
-}
-
-fn rows(hub: &Hub) -> Vec<Row> {
+/// Every metric of a hub.
+pub(super) fn rows(hub: &Hub) -> Vec<Row> {
     let parts = hub.parts();
     parts.metrics.rows(&Gauges {
         connections: parts.open_streams(),

@@ -1,12 +1,11 @@
 //! `GET`, `HEAD` and `POST /stream`: opens a stream.
 
 use actix_web::{
-    Error, HttpRequest, HttpResponse, ResponseError,
+    Error, HttpRequest, HttpResponse,
     dev::RequestHead,
     http::{StatusCode, Version, header::HeaderName},
     web::{Bytes, Data, Payload},
 };
-use actix_web_lab::extract::Query;
 use fanfare_core::{
     cursor::CursorError,
     error::{ErrorCode, SubscribeError},
@@ -32,8 +31,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// The query. Any key may be repeated. `topics=`, `channels=` and `types=` have lists, separated by
 /// commas.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Default)]
 pub(crate) struct StreamQuery {
     /// The user of a feed.
     pub user: Vec<String>,
@@ -43,7 +41,6 @@ pub(crate) struct StreamQuery {
     types: Vec<String>,
     last_event_id: Vec<String>,
     /// The spelling of polyfills.
-    #[serde(rename = "lastEventId")]
     camel_last_event_id: Vec<String>,
     batch: Vec<String>,
     snapshot: Vec<String>,
@@ -52,6 +49,28 @@ pub(crate) struct StreamQuery {
 }
 
 impl StreamQuery {
+    /// Unknown keys are ignored: a page may have its own.
+    fn parse(text: &str) -> Self {
+        let mut query = Self::default();
+        for (key, value) in form_urlencoded::parse(text.as_bytes()) {
+            let values = match &*key {
+                "user" => &mut query.user,
+                "topic" => &mut query.topic,
+                "topics" => &mut query.topics,
+                "channels" => &mut query.channels,
+                "types" => &mut query.types,
+                "last_event_id" => &mut query.last_event_id,
+                "lastEventId" => &mut query.camel_last_event_id,
+                "batch" => &mut query.batch,
+                "snapshot" => &mut query.snapshot,
+                "wait" => &mut query.wait,
+                _ => continue,
+            };
+            values.push(value.into_owned());
+        }
+        query
+    }
+
     /// The topics named by the query.
     pub fn subscription(&self) -> Subscription {
         let lists = self.topics.iter().chain(&self.channels).flat_map(|list| list.split(','));
@@ -111,7 +130,7 @@ pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> Result<HttpRes
 fn open_by_query(hub: &Hub, request: &HttpRequest) -> Result<HttpResponse, Refusal> {
     let query = query(request.head())?;
     let subscription = query.subscription().or_options(query.options(request.head())?);
-    Ok(answer_with(hub, request, subscription))
+    answer_with(hub, request, subscription)
 }
 
 /// Creates a stream for a transport with its own loop: for `subscription`, else for the query's
@@ -134,7 +153,7 @@ pub(crate) async fn post(
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
     let (subscription, _) = read_posted(&hub, &request, payload).await?;
-    Ok(answer_with(&hub, &request, subscription))
+    answer_with(&hub, &request, subscription)
 }
 
 /// Reads the subscription in the body of a `POST`, and the wait of a poll.
@@ -165,19 +184,20 @@ pub(crate) fn answer(
     subscription: Subscription,
 ) -> Result<HttpResponse, Refusal> {
     let options = query(request.head())?.options(request.head())?;
-    Ok(answer_with(hub, request, subscription.or_options(options)))
+    answer_with(hub, request, subscription.or_options(options))
 }
 
-fn answer_with(hub: &Hub, request: &HttpRequest, subscription: Subscription) -> HttpResponse {
+fn answer_with(
+    hub: &Hub,
+    request: &HttpRequest,
+    subscription: Subscription,
+) -> Result<HttpResponse, Refusal> {
     let head = request.head();
-    if let Err(refusal) = refuse_websocket(head) {
-        return refusal.error_response();
-    }
+    refuse_websocket(head)?;
     let share = hub.parts().stream_share(head);
-    match share.and_then(|share| hub.spawn_stream(subscription, share)) {
-        Ok(reader) => stream_response(request, reader),
-        Err(error) => stream_refusal(head, error),
-    }
+    let reader = share.and_then(|share| hub.spawn_stream(subscription, share));
+    let reader = reader.map_err(|error| stream_refusal(head, error))?;
+    Ok(stream_response(request, reader))
 }
 
 /// The response of an opened stream.
@@ -220,8 +240,7 @@ pub(crate) fn query(head: &RequestHead) -> Result<StreamQuery, Refusal> {
     if !is_utf8(text) {
         return Err(SubscribeError::Topic(TopicError::NotUtf8).into());
     }
-    let query = Query::<StreamQuery>::from_query(text);
-    query.map(|query| query.0).map_err(|error| Refusal::new(ErrorCode::BadQuery, error.to_string()))
+    Ok(StreamQuery::parse(text))
 }
 
 /// Whether the percent-encoded bytes are UTF-8. Form decoding would replace invalid bytes by

@@ -3,15 +3,18 @@
 use actix::Addr;
 use fanfare_core::{
     cursor::{Cursor, IN_ANOTHER_EPOCH, ReplayMarks},
-    error::SubscribeError,
+    error::SubscribeError as Refused,
     subscription::Subscription,
 };
 use futures_util::future::join_all;
 
 use super::Hub;
-use crate::actors::{
-    now,
-    partition::{Partition, ReadHead},
+use crate::{
+    actors::{
+        now,
+        partition::{Partition, ReadHead},
+    },
+    error::SubscribeError,
 };
 
 impl Hub {
@@ -31,11 +34,11 @@ impl Hub {
         let heads = partitions.iter().map(async |(number, _)| {
             let partition: &Addr<Partition> = parts.publisher.partition(*number);
             let head = partition.send(ReadHead).await.ok().flatten();
-            head.map(|head| (*number, head)).ok_or(SubscribeError::BridgeDown)
+            head.map(|head| (*number, head)).ok_or(Refused::BridgeDown)
         });
         let heads = join_all(heads).await.into_iter().collect::<Result<Vec<_>, _>>()?;
         let epoch = heads.iter().map(|(_, (epoch, _))| *epoch).max();
-        let epoch = epoch.ok_or(SubscribeError::NoTopic)?;
+        let epoch = epoch.ok_or(Refused::NoTopic)?;
         // The epochs of partitions differ only while a new one begins.
         let position = |(number, (own, sequence))| {
             (number, if own == epoch { sequence } else { IN_ANOTHER_EPOCH })

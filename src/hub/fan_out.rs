@@ -1,14 +1,17 @@
 //! The hub's method for follower fan-out.
 
 use fanfare_core::{
-    error::{FanOutError, PublishError},
+    error::{FanOutError as Failed, PublishError as Refused},
     event::Event,
     user::User,
 };
 use tokio::sync::oneshot;
 
 use super::Hub;
-use crate::fan_out::{FanOutMode, FanOutReport, FanOutToFollowers};
+use crate::{
+    error::{FanOutError, PublishError},
+    fan_out::{FanOutMode, FanOutReport, FanOutToFollowers},
+};
 
 impl Hub {
     /// Delivers an event to all followers of an author. Resolves once every follower's event is in
@@ -29,13 +32,13 @@ impl Hub {
     ) -> Result<FanOutReport, FanOutError> {
         let author = User::parse(author.as_ref())?;
         let parts = self.parts();
-        parts.publisher.validate(&event)?;
+        parts.publisher.validate(&event).map_err(PublishError::from)?;
         let permit = parts.fan_outs.clone().try_acquire_owned();
         let permit = permit.map_err(|_| PublishError::AtCapacity)?;
         let (answer, answered) = oneshot::channel();
         // `fanout.max_pending` permits bound the router's mailbox.
         parts.router.do_send(FanOutToFollowers { author, event, mode, permit, answer });
-        let stopped = |_| Err(FanOutError::Partly(Box::new(PublishError::Draining.into())));
-        answered.await.unwrap_or_else(stopped)
+        let stopped = |_| Err(Failed::Partly(Box::new(Refused::Draining.into())));
+        Ok(answered.await.unwrap_or_else(stopped)?)
     }
 }

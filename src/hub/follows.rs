@@ -7,15 +7,14 @@ use std::{
 };
 
 use fanfare_core::{
-    cluster::StreamChange,
-    error::{ChangeError, FollowError},
-    event::check_field,
+    cluster::StreamChange, error::ChangeError as ChangeRefused, event::check_field,
 };
 use futures_util::future::join_all;
 use tokio::sync::MutexGuard;
 
 use super::Hub;
 use crate::{
+    error::{ChangeError, FollowError},
     follow::{Counts, FeedReader, Follow, Page, User},
     instances::Instances,
 };
@@ -176,7 +175,11 @@ impl Follows {
 
     /// Changes the open feeds of followers on all instances. Afterwards every event of a followed
     /// author reaches them.
-    async fn change_feeds(&self, edges: &[Follow], change: FeedChange) -> Result<(), ChangeError> {
+    async fn change_feeds(
+        &self,
+        edges: &[Follow],
+        change: FeedChange,
+    ) -> Result<(), ChangeRefused> {
         // A change takes the link of its topic's partition, so it fails together with the events.
         let mut by_partition: BTreeMap<u16, BTreeMap<&User, Vec<String>>> = BTreeMap::new();
         for Follow { follower, author } in edges {

@@ -2,12 +2,12 @@
 
 use fanfare_core::{
     cluster::{StreamChange, StreamOutcome},
-    error::ChangeError,
     subscription::{StreamLimits, TooMany},
     topic::Pattern,
 };
 
 use super::Hub;
+use crate::error::ChangeError;
 
 impl Hub {
     /// Changes the topics and patterns of an open stream without a reconnect, on any instance.

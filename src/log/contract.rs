@@ -65,7 +65,7 @@ async fn refused_means_not_taken(instances: &[Hub]) {
     let refused = here.publish("refused", Event::text("x".repeat(max_payload + 1))).await;
     assert_eq!(refused.unwrap_err().code(), "payload_too_large");
     // Take all permits, like publishes waiting for a slow worker.
-    let topic = crate::Topic::parse("refused").unwrap();
+    let topic = crate::TopicName::parse("refused").unwrap();
     let partition = topic.partition(here.parts().config.hub.partitions);
     let permits = here.parts().publisher.take_all_permits(partition).await;
     let refused = here.publish("refused", Event::text("refused")).await;

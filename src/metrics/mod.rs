@@ -3,6 +3,7 @@
 //!
 //! `table` lists all metrics, for `prometheus` and `http::stats`.
 
+#[cfg(feature = "metrics")]
 mod prometheus;
 mod table;
 
@@ -22,10 +23,9 @@ use fanfare_core::{
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-pub(crate) use self::{
-    prometheus::render,
-    table::{Gauges, Row, Value},
-};
+#[cfg(feature = "metrics")]
+pub(crate) use self::prometheus::render;
+pub(crate) use self::table::{Gauges, Row, Value};
 
 /// Histograms keep two significant digits: a value is at most 1 % off.
 const SIGNIFICANT_DIGITS: u8 = 2;

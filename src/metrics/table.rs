@@ -22,6 +22,7 @@ const MICROS: f64 = 1_000_000.0;
 const MILLIS: f64 = 1000.0;
 
 /// One row: a metric, and its key in `/stats` if it has one.
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "for `/metrics`"))]
 pub(crate) struct Row {
     /// The Prometheus name; counters get `_total` from the encoder.
     pub metric: &'static str,
@@ -31,6 +32,7 @@ pub(crate) struct Row {
 }
 
 /// The value of a metric.
+#[cfg_attr(not(feature = "metrics"), allow(dead_code, reason = "for `/metrics`"))]
 pub(crate) enum Value {
     Counter(u64),
     Gauge(i64),

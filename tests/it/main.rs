@@ -15,6 +15,7 @@ mod cross_origin;
 mod cursor_time;
 mod cut_replays;
 mod delivery;
+mod documented;
 mod embedding;
 mod feeds;
 mod follows;

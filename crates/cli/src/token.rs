@@ -93,7 +93,7 @@ impl TokenArgs {
     /// The bytes of the key. Options not given come from the configuration.
     fn take_key(&mut self) -> Result<Vec<u8>, CliError> {
         let config = self.config.as_deref().map(|file| {
-            let sources = Sources { file: Some(file), ..Sources::default() };
+            let sources = Sources::default().file(file);
             Config::load(&sources).map_err(|problems| CliError::Usage(problems.to_string()))
         });
         let access = config.transpose()?.map(|config| config.access);

@@ -167,6 +167,8 @@ pub enum EventError {
     NulInData,
     #[error("an event's data has at most {max_bytes} bytes")]
     PayloadTooLarge { max_bytes: usize },
+    #[error("the data has no JSON: {0}")]
+    Json(String),
 }
 
 /// An event with its sequence in a partition.

@@ -59,6 +59,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "http",
         &[
             "addresses",
+            "error",
             "config",
             "fan_out",
             "hub",
@@ -70,6 +71,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "transport",
         ],
     ),
+    ("topics", &["error", "hub"]),
     ("server", &["addresses", "http", "hub", "transport"]),
 ];
 

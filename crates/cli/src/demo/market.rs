@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fanfare::{
     Event, Hub, PublishError,
-    config::{Conflate, Flush, TopicHistory, TopicPolicy},
+    config::{Conflate, Flush, TopicPolicy},
 };
 use rand::RngExt;
 use serde_json::json;
@@ -25,14 +25,8 @@ const MAX_CHANGE: f64 = 4.0;
 
 /// The newest change of each ticker, for new pages.
 pub(crate) fn policy() -> TopicPolicy {
-    TopicPolicy {
-        pattern: TOPIC.to_owned(),
-        flush: Some(Flush::Tick),
-        tick: None,
-        conflate: Some(Conflate::LatestByKey),
-        history: TopicHistory { events: Some(TICKER_COUNT), ttl: None },
-        rate: None,
-    }
+    let policy = TopicPolicy::new(TOPIC).flush(Flush::Tick).conflate(Conflate::LatestByKey);
+    policy.history_events(TICKER_COUNT)
 }
 
 /// Publishes until the hub drains.

@@ -9,10 +9,7 @@ use actix_web::{
     http::header::CONTENT_TYPE,
     web::{self, ServiceConfig},
 };
-use fanfare::{
-    Event, Hub, PublishError,
-    config::{TopicHistory, TopicPolicy},
-};
+use fanfare::{Event, Hub, PublishError, config::TopicPolicy};
 use serde::Serialize;
 use tokio::time::MissedTickBehavior;
 
@@ -95,14 +92,7 @@ pub(crate) fn policies() -> [TopicPolicy; 2] {
 
 /// The history holds one pass of prices for new streams.
 fn ticker_policy() -> TopicPolicy {
-    TopicPolicy {
-        pattern: "demo:ticker:*".to_owned(),
-        flush: None,
-        tick: None,
-        conflate: None,
-        history: TopicHistory { events: Some(HISTORY_EVENTS), ttl: None },
-        rate: None,
-    }
+    TopicPolicy::new("demo:ticker:*").history_events(HISTORY_EVENTS)
 }
 
 #[derive(Debug, Clone, Serialize)]

@@ -64,11 +64,9 @@ impl ServeArgs {
     /// All problems of the configuration, or an address open to the network by mistake.
     pub(super) fn load(&self) -> Result<LoadedConfig, CliError> {
         let listen = self.listen.as_deref().map(Listen::parse);
-        let sources = Sources {
-            file: self.config.as_deref(),
-            environment: process_environment(),
-            flags: self.flags(listen.as_ref()),
-        };
+        let mut sources = Sources::default().environment(process_environment());
+        sources.file = self.config.as_deref();
+        sources.flags = self.flags(listen.as_ref());
         let (mut config, values) = Config::load_with_places(&sources)
             .map_err(|problems| CliError::Usage(problems.to_string()))?;
         if matches!(listen, Some(Listen::Port(_))) && config.server.open_to_network {

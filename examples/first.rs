@@ -1,0 +1,19 @@
+//! The first program of the README and of the guide.
+
+use actix_web::{App, HttpRequest, HttpServer, Responder, web};
+use fanfare::{Config, Event, Hub, Subscription};
+
+async fn my_stream(hub: web::Data<Hub>, request: HttpRequest) -> impl Responder {
+    // Your own login decides the topics of a user. The hub takes care of resuming.
+    hub.stream(&request, Subscription::new().topic("notifications:42"))
+}
+
+#[actix_web::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let hub = Hub::start(Config::default())?;
+    let data = web::Data::new(hub.clone());
+    let app = move || App::new().app_data(data.clone()).route("/me", web::get().to(my_stream));
+    let server = hub.attach(HttpServer::new(app)).bind("127.0.0.1:8080")?.run();
+    hub.publish("notifications:42", Event::json(&"hello")?).await?;
+    Ok(server.await?)
+}

@@ -1,0 +1,27 @@
+//! `/metrics`: the table of counters for Prometheus.
+
+use actix_web::{
+    HttpResponse,
+    http::header::{Accept, Quality},
+    web::{Data, Header},
+};
+
+use super::stats::rows;
+use crate::{hub::Hub, metrics::render};
+
+/// `/metrics`: every metric, for Prometheus.
+///
+/// The older text format differs from OpenMetrics only in its end: there `# EOF` is a comment.
+pub(crate) async fn get(hub: Data<Hub>, accept: Header<Accept>) -> HttpResponse {
+    let takes = |essence: &str| {
+        accept
+            .0
+            .iter()
+            .any(|range| range.item.essence_str() == essence && range.quality > Quality::MIN)
+    };
+    let content_type = match takes("application/openmetrics-text") || !takes("text/plain") {
+        true => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        false => "text/plain; version=0.0.4; charset=utf-8",
+    };
+    HttpResponse::Ok().content_type(content_type).body(render(rows(&hub)))
+}
