@@ -6,8 +6,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Server, Stream,
+    RedisServer, Server, Stream,
     http::{Response, get, request},
+    redis::Options,
 };
 
 /// The topic named in the streams' URLs; [`elsewhere`] finds one of another partition.
@@ -96,6 +97,79 @@ async fn a_topic_added_again_after_a_cut_continues_after_its_position() {
     assert_eq!(change(&server, &stream, json!({"add": [other]})).await.status, 200);
     publish(&server, &other, "7").await;
     assert_eq!(stream.next().await.data, "7");
+}
+
+/// A topic in the partition of [`FIRST`].
+async fn beside(server: &Server) -> String {
+    let first = publish(server, FIRST, "probe").await["partition"].clone();
+    for number in 0.. {
+        let name = format!("c{number}");
+        if publish(server, &name, "probe").await["partition"] == first {
+            return name;
+        }
+    }
+    unreachable!()
+}
+
+/// A topic added live is cut off and added again. Its partition belongs to another topic meanwhile, so
+/// the events in between cannot come in order: a gap tells them.
+async fn add_again_beside(server: &Server) {
+    let beside = beside(server).await;
+    let mut stream = Stream::subscribe(server.addr, &format!("topic={FIRST}")).await;
+    assert_eq!(change(server, &stream, json!({"add": [beside, "quiet"]})).await.status, 200);
+    publish(server, &beside, "1").await;
+    assert_eq!(stream.next().await.data, "1");
+    let id = stream.last_id().to_owned();
+    stream.abort();
+    publish(server, &beside, "2").await;
+    let mut stream = Stream::resume(server.addr, &format!("topic={FIRST}"), &id).await;
+    publish(server, FIRST, "3").await;
+    assert_eq!(stream.next().await.data, "3");
+    assert_eq!(change(server, &stream, json!({"add": ["quiet"]})).await.status, 200);
+    assert_eq!(change(server, &stream, json!({"add": [beside]})).await.status, 200);
+    publish(server, &beside, "4").await;
+    let gap = stream.next().await;
+    assert_eq!((&*gap.event, &gap.json()["reason"]), ("gap", &json!("history")), "{gap:?}");
+    assert_eq!(gap.json()["topics"], json!([beside]));
+    assert_eq!(stream.next().await.data, "4");
+    // Removed by the stream itself, the topic begins live.
+    assert_eq!(change(server, &stream, json!({"remove": [beside]})).await.status, 200);
+    publish(server, &beside, "5").await;
+    assert_eq!(change(server, &stream, json!({"add": [beside]})).await.status, 200);
+    publish(server, &beside, "6").await;
+    assert_eq!(stream.next().await.data, "6");
+}
+
+#[tokio::test]
+async fn a_topic_added_again_in_a_partition_of_the_stream_is_told_of_its_missed_events() {
+    add_again_beside(&server().await).await;
+}
+
+#[tokio::test]
+async fn a_topic_added_again_is_told_of_its_missed_events_over_redis() {
+    let redis = RedisServer::start(Options::default()).await;
+    let server = Server::with_config(&format!("redis.url = \"{}\"", redis.url())).await;
+    server.until_ready().await;
+    add_again_beside(&server).await;
+}
+
+/// The clock of a new master may be behind: the partition repeats its last time.
+#[tokio::test]
+async fn over_redis_the_times_of_a_partition_never_step_back() {
+    let redis = RedisServer::start(Options::default()).await;
+    let config = format!("redis.url = \"{}\"\nhub.partitions = 1", redis.url());
+    let server = Server::with_config(&config).await;
+    server.until_ready().await;
+    publish(&server, FIRST, "1").await;
+    let later = (now_ms() + 3_600_000) * 1000;
+    redis.command(&["HSET", "fanfare:{0}:evicted", "* at", &later.to_string()]).await;
+    publish(&server, FIRST, "2").await;
+    publish(&server, FIRST, "3").await;
+    let log = redis.lines(&["XRANGE", "fanfare:{0}:log:a", "-", "+"]).await.join("\n");
+    assert_eq!(log.matches(&later.to_string()).count(), 2, "{log}");
+    let since = format!("topic={FIRST}&last_event_id=@{}", later / 1000);
+    let mut stream = Stream::subscribe(server.addr, &since).await;
+    assert_eq!(stream.take_data(2).await, ["2", "3"]);
 }
 
 #[tokio::test]

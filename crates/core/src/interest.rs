@@ -1,7 +1,7 @@
 //! The interest of a stream: topics, patterns, event types, and its start.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -11,7 +11,7 @@ use crate::{
     cursor::{Cursor, Epoch},
     event::SequencedEvent,
     pattern_set::PatternSet,
-    topic::Topic,
+    topic::{Pattern, Topic},
 };
 
 /// Topics of one stream. One or two topics, the usual case, need no heap memory.
@@ -132,6 +132,9 @@ pub enum StartFrom {
     ///
     /// `since` leaves out events before this time, in milliseconds since 1970.
     After { epoch: Epoch, sequence: u64, since: u64 },
+    /// With events published after the attach. Wanted events after a sequence of an epoch are missed:
+    /// a gap. For topics added in a partition with a higher position in the stream's cursor.
+    LiveAfter { epoch: Epoch, sequence: u64 },
     /// With the events published at or after this time, in milliseconds since 1970. A time in the
     /// future: live. If the partition's history does not reach back: a gap first.
     ///
@@ -182,4 +185,35 @@ pub enum Start {
     /// At a time, in milliseconds since 1970.
     Since(u64),
     Resume(Box<Cursor>),
+    /// After a live change of a resumed stream: for topics added later.
+    Resumed(Box<Resumed>),
+}
+
+/// The start of topics added to a resumed stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumed {
+    pub cursor: Cursor,
+    /// The partitions attached at some time, ascending.
+    pub attached: Vec<u16>,
+    /// Names removed from the open stream, some of them. Added again, they begin live.
+    pub removed: BTreeSet<Pattern>,
+}
+
+impl Resumed {
+    /// Past this bound, the latest removed names are not kept: added again, they get a gap.
+    const MAX_REMOVED: usize = 100;
+
+    /// Notes one more change.
+    pub fn note(&mut self, attached: &[u16], removed: impl Iterator<Item = Pattern>) {
+        self.attached.extend(attached);
+        self.attached.sort_unstable();
+        self.attached.dedup();
+        let room = Self::MAX_REMOVED.saturating_sub(self.removed.len());
+        self.removed.extend(removed.take(room));
+    }
+
+    /// Whether the stream itself removed the topic, so a client misses none of its events.
+    pub fn has_removed(&self, topic: &Topic) -> bool {
+        self.removed.iter().any(|name| name.matches(topic.as_str()))
+    }
 }

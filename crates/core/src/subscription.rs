@@ -1,14 +1,18 @@
 //! Subscriptions: the builder for embedders, and the resolved form in the hub.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    cursor::{Cursor, CursorError, Positions, ReplayKind},
+    cursor::{Cursor, CursorError, ReplayKind},
     error::SubscribeError,
     event::{MAX_FIELD_BYTES, SequencedEvent},
-    interest::{Begun, Interest, Rest, Start, StartFrom, Told, Topics, TypeFilter},
+    interest::{Begun, Interest, Rest, Resumed, Start, StartFrom, Told, Topics, TypeFilter},
     pattern_set::{PatternSet, Patterns},
     shared_names::SharedNames,
     topic::{Pattern, Topic},
@@ -397,7 +401,8 @@ impl ResolvedSubscription {
         // own. The client of a feed names no topics.
         let named = names.iter().filter(|_| self.feed.is_none()).chain(add);
         let added = named.filter_map(Pattern::to_topic).filter(|topic| !patterns.matches(topic));
-        let removed: HashSet<Topic> = removed.iter().filter_map(|name| name.to_topic()).collect();
+        let gone = removed;
+        let removed: HashSet<Topic> = gone.iter().filter_map(|name| name.to_topic()).collect();
         let topics = changed(self.topics.to_vec(), added, |topic| removed.contains(topic));
         let mut topics: Topics = topics.into_iter().collect();
         topics.shrink_to_fit();
@@ -417,7 +422,7 @@ impl ResolvedSubscription {
             topics,
             patterns,
             types: self.types.clone(),
-            start: self.start_without_own(partition_count),
+            start: self.start_after_change(&gone, partition_count),
             format: self.format,
             feed: self.feed.clone(),
             muted: muted.map_or_else(
@@ -428,35 +433,57 @@ impl ResolvedSubscription {
         })
     }
 
-    /// The cursor of this subscription without the partitions attached by it: their positions are
-    /// used. The others are for later additions.
-    fn start_without_own(&self, partition_count: u16) -> Start {
-        let Start::Resume(cursor) = &self.start else { return Start::Live };
-        let own: Vec<u16> =
-            self.interests(partition_count).into_iter().map(|(number, _)| number).collect();
-        let left = cursor.positions.iter().filter(|(number, _)| !own.contains(number));
-        let positions: Positions = left.collect();
-        match positions.is_empty() {
-            true => Start::Live,
-            false => Start::Resume(Box::new(Cursor { positions, ..Cursor::clone(cursor) })),
-        }
+    /// The start of topics added after a change removing these names.
+    fn start_after_change(&self, removed: &HashSet<&Pattern>, partition_count: u16) -> Start {
+        let mut resumed = match &self.start {
+            // A feed's positions cover the topics added later.
+            _ if self.feed.is_some() => return Start::Live,
+            Start::Resume(cursor) => {
+                let cursor = Cursor::clone(cursor);
+                Resumed { cursor, attached: Vec::new(), removed: BTreeSet::new() }
+            }
+            Start::Resumed(resumed) => Resumed::clone(resumed),
+            Start::Live | Start::Snapshot | Start::Earliest | Start::Since(_) => {
+                return Start::Live;
+            }
+        };
+        let attached: Vec<u16> = match self.patterns.is_empty() {
+            true => self.topics.iter().map(|topic| topic.partition(partition_count)).collect(),
+            false => (0..partition_count).collect(),
+        };
+        resumed.note(&attached, removed.iter().map(|name| Pattern::clone(name)));
+        Start::Resumed(Box::new(resumed))
     }
 
     /// The start of topics added to the open stream: after the position in the cursor the stream
-    /// was opened with, else live.
+    /// was opened with, else live. In a partition the stream has had meanwhile, live, with a gap for
+    /// events after the position.
     pub fn start_of_addition(&self, partition: u16) -> StartFrom {
-        match &self.start {
-            Start::Resume(cursor) if cursor.positions.get(partition).is_some() => {
-                self.start_in(partition)
+        let Start::Resumed(resumed) = &self.start else { return StartFrom::Live };
+        let cursor = &resumed.cursor;
+        match cursor.positions.get(partition) {
+            None => StartFrom::Live,
+            Some(sequence) if resumed.attached.binary_search(&partition).is_ok() => {
+                StartFrom::LiveAfter { epoch: cursor.epoch, sequence }
             }
-            _ => StartFrom::Live,
+            Some(sequence) => after(cursor, partition, sequence),
         }
+    }
+
+    /// Whether a topic's events after the client's cursor would be missed by an addition. Not those
+    /// of a topic had by the stream itself.
+    pub fn is_missed_by_addition(&self, before: &Self, topic: &Topic) -> bool {
+        let has_removed = match &self.start {
+            Start::Resumed(resumed) => resumed.has_removed(topic),
+            _ => true,
+        };
+        !has_removed && !before.wants(topic)
     }
 
     /// The stream's start in a partition.
     pub fn start_in(&self, partition: u16) -> StartFrom {
         match &self.start {
-            Start::Live => StartFrom::Live,
+            Start::Live | Start::Resumed(_) => StartFrom::Live,
             Start::Snapshot => StartFrom::Snapshot,
             Start::Earliest => StartFrom::Earliest,
             Start::Since(unix_ms) => StartFrom::Since { unix_ms: *unix_ms, epoch: None },

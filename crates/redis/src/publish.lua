@@ -65,8 +65,6 @@ local function signed(kind, message)
   return table.concat({ redis.sha1hex(outer .. hash), ' ', message })
 end
 local time = redis.call('TIME')
-local at = time[1] .. string.format('%06d', time[2])
-local ms = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local known_epoch, known = string.match(ARGV[3], '^(%d+) ?(%d*)$')
 known = tonumber(known) or 0
@@ -200,6 +198,13 @@ local function trim_partition()
     excess = tonumber(redis.call('HGET', sizes, '*')) - max_bytes
   end
 end
+-- The time of the events, in microseconds. A clock set back, or the clock of a new master, repeats the
+-- partition's last time: streams find the events since a time by their order. The field `* at` of
+-- `evicted` keeps it; no topic has this name.
+local last_at = tonumber(redis.call('HGET', KEYS[5], '* at') or '0')
+local micros = math.max(time[1] * 1000000 + time[2], last_at)
+local at, ms = string.format('%.0f', micros), math.floor(micros / 1000)
+if #KEYS > 5 and micros > last_at then redis.call('HSET', KEYS[5], '* at', at) end
 
 -- Gives an event its sequence and adds it to the topic's history. Returns the sequence, the
 -- sequence of the topic's previous event (0 without one), and the message.

@@ -177,7 +177,7 @@ impl ConnectionState {
             self.backlog.catching_up_since = match &self.subscription.start {
                 Start::Resume(cursor) => cursor.unix_ms,
                 Start::Since(unix_ms) => Some(*unix_ms),
-                Start::Live | Start::Snapshot | Start::Earliest => None,
+                Start::Live | Start::Snapshot | Start::Earliest | Start::Resumed(_) => None,
             };
         }
         self.id_ms = worker.clock_ms(opening_at);
@@ -337,7 +337,7 @@ impl ConnectionState {
     fn join(&mut self, partition: u16, replay: &Replay) {
         // A known partition keeps its position: the head may be past events still to come.
         if self.seen.get(partition).is_some() {
-            return;
+            return self.queue_missed(partition, replay);
         }
         if Some(replay.epoch) < self.epoch {
             self.backlog.behind.push(partition);
@@ -354,12 +354,17 @@ impl ConnectionState {
         self.seen.set(partition, replay.head);
         let wanted = replay.events.iter().filter(|event| self.subscription.wants_event(event));
         let events: Vec<Arc<SequencedEvent>> = wanted.cloned().collect();
+        self.queue_missed(partition, replay);
+        self.push_segments(&events);
+    }
+
+    /// Queues the gap of an addition, if any.
+    fn queue_missed(&mut self, partition: u16, replay: &Replay) {
         if let Some(missed) = &replay.missed {
             let (reason, topics) = (Some(missed.reason), missed.topics.clone());
             let gap = GapHere { reason, partition, topics, epoch: None, repeats: false };
             self.push_gap_segment(gap, SmallVec::new());
         }
-        self.push_segments(&events);
     }
 
     /// Adds a heartbeat, unless control events or the outbox have output for the client.

@@ -11,7 +11,7 @@ use std::{
 
 use super::{MAX_MISSED_TOPICS, Missed, MissedReason, PartitionLog, Replay};
 use crate::{
-    cursor::ReplayKind,
+    cursor::{Epoch, ReplayKind},
     event::SequencedEvent,
     history::HistoryRing,
     interest::{Begun, Interest, Rest, StartFrom, Told},
@@ -80,6 +80,10 @@ impl PartitionLog {
         now: Instant,
     ) -> Replay {
         self.expire(now);
+        if let StartFrom::LiveAfter { epoch, sequence } = from {
+            let missed = self.missed_before_live(interest, epoch, sequence);
+            return Replay { missed, ..self.live_replay() };
+        }
         let Some((rest, missed)) = self.begin_page(interest, from) else {
             return self.live_replay();
         };
@@ -137,7 +141,7 @@ impl PartitionLog {
             matches!(from, StartFrom::Since { unix_ms, .. } if self.began_after(unix_ms));
         let unknown = Missed { reason: MissedReason::History, topics: Vec::new() };
         Some(match self.located(from) {
-            StartFrom::Live | StartFrom::Since { .. } => return None,
+            StartFrom::Live | StartFrom::LiveAfter { .. } | StartFrom::Since { .. } => return None,
             StartFrom::Snapshot => (rest(Begun::Snapshot, 0, 0), None),
             StartFrom::Earliest => (rest(Begun::Earliest, 0, 0), None),
             StartFrom::After { epoch, sequence, since } if is_foreign(epoch, sequence) => {
@@ -156,6 +160,33 @@ impl PartitionLog {
             }
             StartFrom::Continue(rest) => (rest, self.missed_of_rest(interest, rest)),
         })
+    }
+
+    /// The topics with wanted events after a sequence. After a gap for another epoch, the client
+    /// knows of the losses.
+    fn missed_before_live(
+        &mut self,
+        interest: &Interest,
+        epoch: Epoch,
+        sequence: u64,
+    ) -> Option<Missed> {
+        if epoch != self.epoch || sequence > self.sequence {
+            return None;
+        }
+        let types = &interest.types;
+        let mut visits = 0;
+        let lacks = |history: &HistoryRing| {
+            visits += 1;
+            let mut events = history.after(sequence);
+            let has_event = match types.is_all() {
+                true => events.next().is_some(),
+                false => events.inspect(|_| visits += 1).any(|event| types.wants(event)),
+            };
+            has_event || history.has_lost(sequence, types, 0)
+        };
+        let missed = self.missed_since_by(interest, sequence, lacks);
+        self.visits += visits;
+        missed
     }
 
     /// The missed events of the rest of a replay, without the losses known to the client.
@@ -225,20 +256,31 @@ impl PartitionLog {
         interest: &Interest,
         sequence: u64,
         forgotten_after: u64,
-        lacks: impl Fn(&HistoryRing) -> bool,
+        lacks: impl FnMut(&HistoryRing) -> bool,
     ) -> Option<Missed> {
         if self.evicted_through <= sequence {
             return None;
         }
+        self.missed_since_by(interest, forgotten_after, lacks)
+    }
+
+    /// The same, also if no event was evicted.
+    fn missed_since_by(
+        &self,
+        interest: &Interest,
+        forgotten_after: u64,
+        mut lacks: impl FnMut(&HistoryRing) -> bool,
+    ) -> Option<Missed> {
         let has_forgotten = self.forgotten_through > forgotten_after;
         let exact = interest.topics.iter();
-        let exact = exact.filter(|topic| self.history(topic).map_or(has_forgotten, &lacks));
+        let exact = exact.filter(|topic| self.history(topic).map_or(has_forgotten, &mut lacks));
+        let exact: Vec<&Topic> = exact.take(MAX_MISSED_TOPICS).collect();
         // A stream without patterns needs no scan of all topics.
         let all = (!interest.patterns.is_empty()).then_some(&self.topics);
         let by_pattern = all.into_iter().flatten();
         let by_pattern =
             by_pattern.filter(|(topic, history)| lacks(history) && interest.matches_pattern(topic));
-        let topics = exact.chain(by_pattern.map(|(topic, _)| topic));
+        let topics = exact.into_iter().chain(by_pattern.map(|(topic, _)| topic));
         let topics: Vec<Topic> = topics.take(MAX_MISSED_TOPICS).cloned().collect();
         let has_forgotten = !interest.patterns.is_empty() && has_forgotten;
         let missed = has_forgotten || !topics.is_empty();

@@ -61,6 +61,8 @@ struct RunningChange {
     ticket: Ticket,
     /// Partitions yet to attach the added topics.
     awaited: usize,
+    /// The subscription before the change.
+    before: Arc<ResolvedSubscription>,
     /// Attachments to detach afterwards.
     detach: Vec<Attachment>,
 }
@@ -108,6 +110,12 @@ impl<O: Outlet> ManagerState<O> {
     pub fn find_stream(&self, stream: StreamId, secret: u64) -> Option<SlotRef> {
         let reference = self.streams.find(stream)?;
         (self.streams.get(reference)?.subscription.secret == secret).then_some(reference)
+    }
+
+    /// The stream of an attachment added by a change, until its last page.
+    pub fn stream_of_attachment(&self, id: StreamId) -> Option<StreamId> {
+        let reference = self.joining.get(&id)?;
+        Some(self.streams.get(*reference)?.stream)
     }
 
     /// Takes the outcomes of finished changes.
@@ -166,16 +174,23 @@ impl<O: Outlet> ManagerState<O> {
         self.leave_sets(reference, before.patterns.without(&changed.patterns));
         self.join_sets(reference, changed.patterns.without(&before.patterns));
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        let mut attach = added.interests(&slot.subscription, self.spec.partition_count);
+        let additions = added.interests(&slot.subscription, self.spec.partition_count);
+        let mut renewed = Vec::new();
         // Detach old attachments only after the partitions have answered all new ones: a topic may
         // be in both, and detaching first would lose events in between.
-        let detach = self.leave(reference, &gone, &mut attach);
+        let detach = self.leave(reference, &gone, &mut renewed);
         self.join(reference, &added);
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        let running = RunningChange { ticket, awaited: attach.len(), detach };
+        let awaited = additions.len() + renewed.len();
+        let subscription = slot.subscription.clone();
+        let running = RunningChange { ticket, awaited, before, detach };
         slot.changes.get_or_insert_default().running = Some(running);
-        for (partition, interest) in attach {
-            self.attach(reference, partition, Arc::new(interest));
+        for (partition, interest) in additions {
+            let from = subscription.start_of_addition(partition);
+            self.attach(reference, partition, Arc::new(interest), from);
+        }
+        for (partition, interest) in renewed {
+            self.attach(reference, partition, Arc::new(interest), StartFrom::Live);
         }
         // Without new attachments, no answer will come.
         self.finish_if_attached(reference, now);
@@ -250,7 +265,13 @@ impl<O: Outlet> ManagerState<O> {
         self.hand_over(vec![reference], now);
     }
 
-    fn attach(&mut self, reference: SlotRef, partition: u16, interest: Arc<Interest>) {
+    fn attach(
+        &mut self,
+        reference: SlotRef,
+        partition: u16,
+        interest: Arc<Interest>,
+        from: StartFrom,
+    ) {
         // An id of its own: `on_attached` tells the answer from the stream's first attach by it.
         self.last_attachment += 1;
         let id = LATER | self.last_attachment;
@@ -261,7 +282,6 @@ impl<O: Outlet> ManagerState<O> {
         let attachment = Attachment { partition, id, interest: interest.clone(), is_replaying };
         slot.attachments.parts.push(attachment);
         self.joining.insert(id, reference);
-        let from = slot.subscription.start_of_addition(partition);
         let max_bytes = page_bytes(1);
         let attach = InterestChange::Attach { stream: id, interest, from, max_bytes };
         self.changes[usize::from(partition)].push(attach);
@@ -273,10 +293,15 @@ impl<O: Outlet> ManagerState<O> {
         partition: u16,
         id: StreamId,
         reference: SlotRef,
-        replay: Replay,
+        mut replay: Replay,
         now: Instant,
     ) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
+        if let Some(running) = slot.changes.as_ref().and_then(|all| all.running.as_ref()) {
+            let is_missed =
+                |topic: &Topic| slot.subscription.is_missed_by_addition(&running.before, topic);
+            leave_known_out(&mut replay, is_missed);
+        }
         let (next, replay) = (replay.next, Arc::new(replay));
         let attachment = slot.attachments.parts.iter_mut().find(|one| one.id == id);
         let is_first = attachment.as_ref().is_none_or(|one| !one.is_replaying);
@@ -394,6 +419,18 @@ impl<O: Outlet> ManagerState<O> {
             running.detach.into_iter().for_each(|attachment| self.detach(attachment));
         }
         self.finished.extend(tickets.into_iter().map(|ticket| (ticket, ChangeOutcome::Ended)));
+    }
+}
+
+/// Leaves out the topics without missed events from the gap of a live start.
+fn leave_known_out(replay: &mut Replay, is_missed: impl Fn(&Topic) -> bool) {
+    let is_live = replay.start == replay.head;
+    let named = replay.missed.as_mut().filter(|missed| is_live && !missed.topics.is_empty());
+    if let Some(missed) = named {
+        missed.topics.retain(is_missed);
+        if missed.topics.is_empty() {
+            replay.missed = None;
+        }
     }
 }
 

@@ -34,6 +34,7 @@ impl<P> Replica<P> {
             let after = match self.located(waiting.from) {
                 StartFrom::Live => continue,
                 StartFrom::After { epoch, sequence, .. }
+                | StartFrom::LiveAfter { epoch, sequence }
                 | StartFrom::Continue(Rest { epoch, sequence, .. })
                     if self.present_epoch(epoch) == self.log.epoch() =>
                 {
@@ -94,6 +95,7 @@ impl<P> Replica<P> {
                 // Only a cursor of this log counts. For a foreign one, the stream gets all events
                 // left in history.
                 StartFrom::After { epoch, sequence, .. }
+                | StartFrom::LiveAfter { epoch, sequence }
                 | StartFrom::Continue(Rest { epoch, sequence, .. })
                     if self.present_epoch(epoch) == head.epoch && sequence <= head.sequence =>
                 {

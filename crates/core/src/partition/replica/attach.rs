@@ -157,6 +157,7 @@ impl<P> Replica<P> {
             StartFrom::After { epoch, sequence, since } => {
                 (Some((epoch, sequence)), Begun::After, since)
             }
+            StartFrom::LiveAfter { epoch, sequence } => (Some((epoch, sequence)), Begun::After, 0),
             StartFrom::Continue(rest) => {
                 (Some((rest.epoch, rest.sequence)), rest.begun, rest.since)
             }
@@ -170,6 +171,10 @@ impl<P> Replica<P> {
         // The head is here, and the cursor still belongs to another life of the sequences.
         let is_foreign = |(epoch, sequence)| epoch != present.0 || sequence > present.1;
         let is_foreign = position.is_some_and(is_foreign);
+        if is_foreign && matches!(from, StartFrom::LiveAfter { .. }) {
+            // After a gap for another epoch, the client knows of the losses.
+            return AttachVerdict::Begins(self.log.live_replay(), ToldTopics::new());
+        }
         let begun = if is_foreign { Begun::Earliest } else { begun };
         let after = position.filter(|_| !is_foreign).map_or(0, |(_, sequence)| sequence);
         let head = match from {
@@ -196,14 +201,23 @@ impl<P> Replica<P> {
         let (missed, told) = self.losses(&topics, waiting, rest);
         let missed = match from {
             _ if is_foreign => Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() }),
-            StartFrom::After { .. } | StartFrom::Continue(_) => missed,
+            StartFrom::After { .. } | StartFrom::Continue(_) | StartFrom::LiveAfter { .. } => {
+                missed
+            }
             StartFrom::Live
             | StartFrom::Snapshot
             | StartFrom::Earliest
             | StartFrom::Since { .. } => None,
         };
-        let is_at_start = is_foreign || matches!(from, StartFrom::Earliest | StartFrom::Snapshot);
+        // The times of a partition never step back: all events before the first one are too old.
+        let is_at_start =
+            is_foreign || since > 0 || matches!(from, StartFrom::Earliest | StartFrom::Snapshot);
         let page = self.page_of(&topics, waiting, rest, is_at_start);
+        if matches!(from, StartFrom::LiveAfter { .. }) {
+            let missed = missed_before_live(interest, &page, missed);
+            let replay = Replay { missed, ..self.log.live_replay() };
+            return AttachVerdict::Begins(replay, ToldTopics::new());
+        }
         let mark = rest.mark(missed.is_some(), present.1);
         AttachVerdict::Begins(Replay { missed, mark, ..page }, told)
     }
@@ -307,6 +321,9 @@ impl<P> Replica<P> {
             StartFrom::After { epoch, sequence, since } => {
                 StartFrom::After { epoch: self.present_epoch(epoch), sequence, since }
             }
+            StartFrom::LiveAfter { epoch, sequence } => {
+                StartFrom::LiveAfter { epoch: self.present_epoch(epoch), sequence }
+            }
             StartFrom::Since { unix_ms, epoch } => {
                 let sequence = self.log.known_before(unix_ms).unwrap_or(0);
                 let epoch = epoch.map_or(self.log.epoch(), |epoch| self.present_epoch(epoch));
@@ -371,6 +388,28 @@ impl<P> Replica<P> {
         let since = self.coverage.topic_since(topic).unwrap_or_else(|| self.log.sequence());
         since.max(self.log.forgotten_through())
     }
+}
+
+/// The missed events of a live start, by the first page of the events before it.
+fn missed_before_live(
+    interest: &Interest,
+    page: &Replay,
+    missed: Option<Missed>,
+) -> Option<Missed> {
+    let is_missing = missed.is_some() || page.next.is_some() || !page.events.is_empty();
+    let mut topics: Vec<Topic> = missed.into_iter().flat_map(|missed| missed.topics).collect();
+    topics.extend(page.events.iter().map(|event| event.topic.clone()));
+    if page.next.is_some() {
+        // Perhaps others too: all names, or an empty list for unknown ones.
+        topics = match interest.patterns.is_empty() {
+            true => interest.topics.to_vec(),
+            false => Vec::new(),
+        };
+    }
+    topics.sort_unstable();
+    topics.dedup();
+    topics.truncate(MAX_MISSED_TOPICS);
+    is_missing.then_some(Missed { reason: MissedReason::History, topics })
 }
 
 /// The channels of a stream: one per topic, and the channel of all topics for patterns.

@@ -12,7 +12,7 @@ use fanfare_core::{
 };
 use rand::RngExt;
 
-use super::{CLIENTS, MANAGERS, PARTITIONS, Reference, World, any};
+use super::{CLIENTS, MANAGERS, PARTITIONS, Reference, World, any, nodes::Session};
 
 impl World {
     /// A message between a partition and a manager is sent or arrives.
@@ -86,6 +86,9 @@ impl World {
     /// Records the events missing in history for a stream, at the moment of its attach.
     fn note_attach(&mut self, partition: u16, change: &InterestChange) {
         let InterestChange::Attach { stream, interest, from, .. } = change else { return };
+        if matches!(from, StartFrom::LiveAfter { .. }) {
+            return self.note_addition(*stream, partition);
+        }
         if self.redis.is_some() {
             // The replica answers later, and history may have lost more events by then.
             return;
@@ -117,7 +120,7 @@ impl World {
                 let head = self.reference.last_in(partition);
                 return self.promise_history(number, partition, *from, head);
             }
-            StartFrom::Live => return,
+            StartFrom::Live | StartFrom::LiveAfter { .. } => return,
         };
         let told: HashSet<usize> = told.unwrap_or_default();
         let lost = evicted.difference(&told).filter(|index| {
@@ -146,6 +149,19 @@ impl World {
         let loss = self.reference.loss(partition, events);
         client.lose(loss, is_first);
         client.told_evicted.insert(partition, evicted);
+    }
+
+    /// A topic added live in a partition of the stream begins live: a gap may name it.
+    fn note_addition(&mut self, attachment: StreamId, partition: u16) {
+        let is_its = |session: &&Session| {
+            let state = &self.managers[session.manager].state;
+            state.stream_of_attachment(attachment) == Some(session.stream)
+        };
+        let session =
+            self.sessions.iter().position(|one| one.as_ref().is_some_and(|one| is_its(&one)));
+        if let Some(number) = session {
+            self.clients[number].additions.insert(partition);
+        }
     }
 
     pub(super) fn end_turn(&mut self) {
