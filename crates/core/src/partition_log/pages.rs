@@ -100,8 +100,13 @@ impl PartitionLog {
         self.visits += max_visits - left;
         let head = if is_whole { self.sequence } else { page.through };
         let next = Rest { sequence: head, told: Told::Through(self.evictions), ..rest };
-        let is_at_start = missed.as_ref().is_some_and(|one| one.reason == MissedReason::Epoch)
-            || matches!(from, StartFrom::Earliest | StartFrom::Snapshot | StartFrom::Since { .. });
+        // With losses since a time, the client returns to before them until it has the gap.
+        let is_at_start = match (&missed, from) {
+            (Some(missed), _) if missed.reason == MissedReason::Epoch => true,
+            (_, StartFrom::Earliest | StartFrom::Snapshot) => true,
+            (missed, StartFrom::Since { .. }) => missed.is_none(),
+            _ => false,
+        };
         let start = match is_at_start {
             true => page.events.first().map_or(head, |first| first.sequence - 1),
             false => rest.sequence,

@@ -209,9 +209,11 @@ impl<P> Replica<P> {
             | StartFrom::Earliest
             | StartFrom::Since { .. } => None,
         };
-        // The times of a partition never step back: all events before the first one are too old.
-        let is_at_start =
-            is_foreign || since > 0 || matches!(from, StartFrom::Earliest | StartFrom::Snapshot);
+        // The times of a partition never step back: all events before the first one are too old. With
+        // losses, the client returns to before them until it has the gap.
+        let is_at_start = is_foreign
+            || since > 0 && missed.is_none()
+            || matches!(from, StartFrom::Earliest | StartFrom::Snapshot);
         let page = self.page_of(&topics, waiting, rest, is_at_start);
         if matches!(from, StartFrom::LiveAfter { .. }) {
             let missed = missed_before_live(interest, &page, missed);
