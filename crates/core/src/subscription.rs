@@ -451,7 +451,7 @@ impl ResolvedSubscription {
             true => self.topics.iter().map(|topic| topic.partition(partition_count)).collect(),
             false => (0..partition_count).collect(),
         };
-        resumed.note(&attached, removed.iter().map(|name| Pattern::clone(name)));
+        resumed.note(&attached, removed.iter().copied().cloned());
         Start::Resumed(Box::new(resumed))
     }
 
