@@ -413,8 +413,10 @@ impl<P> Replica<P> {
             (Some(_), Conflate::LatestByKey) => read.evicted_through.max(expired_through),
         };
         let lost_through = if lost_through > read.after { lost_through } else { 0 };
-        // Redis removes single events only to make room for new ones.
-        let is_trimmed = lost_through > 0 && expired.is_empty() && !kept.is_empty();
+        // Redis removes single events to make room for new ones of the topic. At its limit of bytes, it
+        // also removes events at other times, and notes them in `evicted_through`.
+        let is_trimmed =
+            lost_through > read.evicted_through && expired.is_empty() && !kept.is_empty();
         Unexpired { events: kept.to_vec(), lost_through, is_trimmed }
     }
 }
