@@ -15,6 +15,7 @@ const { values: options } = parseArgs({
   },
 });
 
+const PREFIX = `map:${options.seed}`;
 const KEYS = 12;
 const TOPICS = 3;
 const CHANGES = 60;
@@ -41,7 +42,7 @@ const model = new Map();
 const nameOf = ({ topic, key }) => `${topic} ${key}`;
 
 async function change(version) {
-  const event = { topic: `map:${random(TOPICS)}`, key: `k${random(KEYS)}` };
+  const event = { topic: `${PREFIX}:${random(TOPICS)}`, key: `k${random(KEYS)}` };
   const isDelete = options.deletes && random(4) === 0;
   const body = isDelete ? { ...event, delete: true } : { ...event, data: version };
   const init = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
@@ -61,7 +62,7 @@ async function untilEqual(map, round) {
 }
 
 const fanfare = new Fanfare(new URL('/events', options.url), { fetch: cuttable });
-const early = fanfare.map('map:*', nameOf);
+const early = fanfare.map(`${PREFIX}:*`, nameOf);
 let version = 0;
 for (let round = 0; round < Number(options.rounds); round++) {
   // A map begun in the middle of the changes, beside the one from the start.
@@ -69,7 +70,7 @@ for (let round = 0; round < Number(options.rounds); round++) {
   for (let count = 0; count < CHANGES; count++) {
     await change(++version);
     if (random(20) === 0) cut();
-    if (count === 20) late = fanfare.map(['map:0', 'map:1', 'map:2'], nameOf);
+    if (count === 20) late = fanfare.map([0, 1, 2].map((topic) => `${PREFIX}:${topic}`), nameOf);
   }
   await untilEqual(early, round);
   await untilEqual(late, round);
