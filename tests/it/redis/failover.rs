@@ -10,7 +10,7 @@ use crate::support::{
     Instances, RedisServer, Stream,
     fleet::Fleet,
     heavy,
-    http::publish,
+    http::{publish, request},
     redis::{Cluster, Options, REDIS_DEADLINE, Sentinels},
     relay::Relay,
     until,
@@ -37,14 +37,32 @@ async fn a_replica_that_sentinel_promotes_is_followed_and_loss_is_told() {
 
 /// Publishes, as soon as Redis is available.
 async fn publish_soon(instances: &Instances, topic: &str, text: &str) -> Value {
+    let event = json!({ "topic": topic, "data": text, "id": text }).to_string();
+    let headers = [("Content-Type", "application/json")];
     let mut answer = Value::Null;
     until(REDIS_DEADLINE, "a publish is accepted", async || {
-        let event = json!({ "topic": topic, "data": text, "id": text });
-        answer = publish(instances.addr(0), event).await;
-        answer["success"] == true
+        let path = "/events/publish";
+        let sent = request(instances.addr(0), "POST", path, &headers, event.as_bytes()).await;
+        answer = sent.json();
+        sent.status == 200
     })
     .await;
     answer
+}
+
+/// Events of two partitions come in any order.
+fn sorted(mut data: Vec<String>) -> Vec<String> {
+    data.sort_unstable();
+    data
+}
+
+/// The next two events, except the lost one.
+async fn until_spared(stream: &mut Stream) -> Vec<String> {
+    let mut data = Vec::new();
+    while data.len() < 2 {
+        data.extend(stream.take_data(1).await.into_iter().filter(|data| data != "lost"));
+    }
+    sorted(data)
 }
 
 /// Two topics of different partitions.
@@ -103,12 +121,12 @@ async fn a_failover_without_the_last_event_is_told_to_the_streams_without_it_onl
     publish_soon(&instances, &spared, "spared 3").await;
     // The open streams have had all events.
     for stream in &mut open {
-        assert_eq!(stream.take_data(2).await, ["3", "spared 3"]);
+        assert_eq!(sorted(stream.take_data(2).await), ["3", "spared 3"]);
     }
     for addr in instances.addresses() {
         let mut stream = Stream::resume(addr, &query, &informed).await;
         assert_eq!(stream.connected["resumed"], true);
-        assert_eq!(stream.take_data(2).await, ["3", "spared 3"]);
+        assert_eq!(sorted(stream.take_data(2).await), ["3", "spared 3"]);
         let mut stream = Stream::resume(addr, &format!("topic={spared}"), &behind).await;
         assert_eq!(stream.connected["resumed"], true);
         assert_eq!(stream.take_data(1).await, ["spared 3"]);
@@ -117,10 +135,11 @@ async fn a_failover_without_the_last_event_is_told_to_the_streams_without_it_onl
         assert_eq!(stream.connected["resumed"], false);
         expect_gap(&mut stream, "epoch").await;
         let told = stream.last_id().to_owned();
-        assert_eq!(stream.take_data(2).await, ["3", "spared 3"]);
+        // An instance may still have the lost event.
+        assert_eq!(until_spared(&mut stream).await, ["3", "spared 3"]);
         let mut stream = Stream::resume(addr, &query, &told).await;
         assert_eq!(stream.connected["resumed"], true);
-        assert_eq!(stream.take_data(2).await, ["3", "spared 3"]);
+        assert_eq!(until_spared(&mut stream).await, ["3", "spared 3"]);
     }
 }
 
