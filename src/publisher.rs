@@ -13,6 +13,7 @@ use fanfare_core::{
     event::Event,
     interest::Topics,
     log::PublishResult,
+    policy::Policies,
     publish::{Published, SharedEvent},
     topic::Topic,
 };
@@ -81,6 +82,7 @@ pub(crate) struct PartitionHandle {
 pub(crate) struct Publisher {
     partitions: Vec<PartitionHandle>,
     limits: PublishLimits,
+    policies: Arc<Policies>,
     max_topics: usize,
     lifecycle: Arc<Lifecycle>,
     /// The answer if the hub ends before a partition answers.
@@ -92,6 +94,7 @@ impl Publisher {
     pub fn new(
         partitions: &[Addr<Partition>],
         limits: PublishLimits,
+        policies: Arc<Policies>,
         max_topics: usize,
         lifecycle: Arc<Lifecycle>,
         has_external_log: bool,
@@ -103,6 +106,7 @@ impl Publisher {
         Self {
             partitions: partitions.iter().map(handle).collect(),
             limits,
+            policies,
             max_topics,
             lifecycle,
             // A log elsewhere may have stored the event before the hub ended.
@@ -148,6 +152,7 @@ impl Publisher {
         let mut topics = topics.collect::<Result<Topics, _>>()?;
         remove_duplicates(&mut topics);
         self.validate(&event)?;
+        event.check_policies(&topics, &self.policies)?;
         let event = Arc::new(SharedEvent::new(event, topics.len()));
         let post = CheckedPost { topics, event };
         if self.counts(&post).values().any(|count| *count > self.limits.max_pending) {
@@ -170,6 +175,7 @@ impl Publisher {
     /// Publishes one event to a topic known to be valid.
     pub async fn publish_to(&self, topic: Topic, event: Event) -> Result<Published, PublishError> {
         self.validate(&event)?;
+        event.check_policies(std::slice::from_ref(&topic), &self.policies)?;
         let event = Arc::new(event.into());
         self.publish(CheckedPost { topics: [topic].into_iter().collect(), event }).await
     }

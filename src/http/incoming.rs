@@ -1,8 +1,10 @@
 //! An event in the JSON of a request.
 
+use std::time::Duration;
+
 use fanfare_core::{
     error::ErrorCode,
-    event::{Event, EventData},
+    event::{Event, EventData, EventError},
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -29,6 +31,9 @@ struct PublishBody<'a> {
     key: Option<String>,
     collapse: Option<String>,
     id: Option<String>,
+    #[serde(default)]
+    delete: bool,
+    ttl: Option<String>,
 }
 
 /// The body of a fan-out.
@@ -95,10 +100,23 @@ pub(crate) fn parse(json: &[u8]) -> Result<Incoming, Refusal> {
             ));
         }
     };
-    let data = data_of(body.data)?;
-    let PublishBody { event: event_type, key, collapse, id, .. } = body;
-    let event = Event { event_type, key, collapse, id, ..Event::new(data) };
+    let PublishBody { event: event_type, key, collapse, id, delete, data, ttl, .. } = body;
+    let data = match (delete, data) {
+        (true, None) => EventData::Json(String::new()),
+        // Some libraries write every field.
+        (true, Some(data)) if data.get() == "null" => EventData::Json(String::new()),
+        (true, Some(_)) => return Err(EventError::DeleteAlone.into()),
+        (false, data) => data_of(data)?,
+    };
+    let ttl = ttl.as_deref().map(ttl_of).transpose()?;
+    let event = Event { event_type, key, collapse, id, delete, ttl, ..Event::new(data) };
     Ok(Incoming { topics, has_list, event })
+}
+
+/// The time to live of a key: a duration with a unit, as in the configuration.
+fn ttl_of(text: &str) -> Result<Duration, Refusal> {
+    let message = "`ttl` is a duration like `30s` or `5m`";
+    humantime::parse_duration(text).map_err(|_| Refusal::new(ErrorCode::BadEvent, message))
 }
 
 /// Valid JSON without the white space between tokens. Numbers and the order of keys stay literally;

@@ -12,6 +12,7 @@ use actix_web::{
 };
 use fanfare_core::{
     error::{ChangeError, ErrorCode, FanOutError, FollowError, PublishError, SubscribeError},
+    event::EventError,
     follow::GraphError,
     sse::{ShutdownReason, control::Shutdown, encode},
     user::UserError,
@@ -106,6 +107,12 @@ macro_rules! refusals {
             }
         }
     )*};
+}
+
+impl From<EventError> for Refusal {
+    fn from(error: EventError) -> Self {
+        PublishError::from(error).into()
+    }
 }
 
 refusals!(PublishError, SubscribeError, FanOutError, ChangeError);

@@ -95,6 +95,7 @@ impl HubBuilder {
             fan_outs: Arc::new(IdBudget::new(config.fanout.max_remembered_bytes)),
         };
         let template = partition_spec(&config, budget.clone(), clock.clone(), &remembered);
+        let policies = template.policies.clone();
         let backend = Backend::start(&config, template, &metrics, &stop)?;
         let Backend { partitions, log, cluster } = backend;
         let lifecycle = Arc::new(Lifecycle::new(stop.clone()));
@@ -103,6 +104,7 @@ impl HubBuilder {
         let publisher = Publisher::new(
             &partitions,
             config.publish.clone(),
+            policies,
             config.hub.max_topics_per_stream,
             lifecycle.clone(),
             is_external,

@@ -20,6 +20,8 @@ mod embedding;
 mod feeds;
 mod follows;
 mod foreign_pages;
+mod hand_over;
+mod keyed;
 mod live_topics;
 mod operations;
 mod over_body;

@@ -8,6 +8,8 @@ mod cross_origin;
 mod cut_replays;
 #[path = "delivery.rs"]
 mod delivery;
+#[path = "keyed.rs"]
+mod keyed;
 #[path = "poll.rs"]
 mod poll;
 #[path = "resume.rs"]

@@ -78,6 +78,11 @@ impl HistoryBudget {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Whether any event fits the budget.
+    pub fn keeps_events(&self) -> bool {
+        self.max_bytes > 0
+    }
+
     /// Whether the budget has room for more bytes.
     pub fn has_room(&self, bytes: usize) -> bool {
         self.used_bytes().saturating_add(bytes) <= self.max_bytes

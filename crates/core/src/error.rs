@@ -107,6 +107,7 @@ impl PublishError {
             Self::Topic(_) | Self::NoTopic => ErrorCode::BadTopic,
             Self::TooManyTopics { .. } => ErrorCode::TooManyTopics,
             Self::Event(EventError::PayloadTooLarge { .. }) => ErrorCode::PayloadTooLarge,
+            Self::Event(EventError::NotKeyed) => ErrorCode::NotKeyed,
             Self::Event(_) => ErrorCode::BadEvent,
             Self::AtCapacity => ErrorCode::AtCapacity,
             Self::TooManyIds => ErrorCode::TooManyIds,

@@ -49,6 +49,7 @@ error_codes! {
     Internal "internal" 500,
     MethodNotAllowed "method_not_allowed" 405,
     NotFound "not_found" 404,
+    NotKeyed "not_keyed" 400,
     PayloadTooLarge "payload_too_large" 413,
     TooManyIds "too_many_ids" 429,
     RateLimited "rate_limited" 429,

@@ -2,7 +2,10 @@
 //!
 //! `sse::encode` encodes; a sequenced event only stores the bytes.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -10,7 +13,7 @@ use serde::Serialize;
 use crate::{
     cursor::Epoch,
     ids::PublisherId,
-    policy::{Conflate, Policy},
+    policy::{Conflate, Policies, Policy},
     topic::Topic,
 };
 
@@ -18,7 +21,14 @@ use crate::{
 pub const MAX_FIELD_BYTES: usize = 256;
 
 /// Types reserved for the hub's own events.
-const CONTROL_TYPES: [&str; 3] = ["connected", "gap", "shutdown"];
+const CONTROL_TYPES: [&str; 6] = ["connected", "gap", "shutdown", "renew", "live", "end"];
+
+/// The type of the event for a removed key, unless its publisher names another. Every type filter
+/// lets it through: a client without it would keep the key forever.
+pub const DELETED: &str = "deleted";
+
+/// The longest time to live of a key.
+const MAX_TTL: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// One event to publish: its data and, optionally, type, key and id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +38,11 @@ pub struct Event {
     pub key: Option<String>,
     pub collapse: Option<String>,
     pub id: Option<String>,
+    /// Whether the event removes its key. It has no data of its own: every topic fills in its name
+    /// and the key.
+    pub delete: bool,
+    /// Removes the key after this time, unless it is published again before.
+    pub ttl: Option<Duration>,
     /// Whose share of the remembered ids the id takes.
     pub publisher: PublisherId,
 }
@@ -65,7 +80,49 @@ impl Event {
 
     pub fn new(data: EventData) -> Self {
         let publisher = PublisherId::Application;
-        Self { data, event_type: None, key: None, collapse: None, id: None, publisher }
+        Self {
+            data,
+            event_type: None,
+            key: None,
+            collapse: None,
+            id: None,
+            delete: false,
+            ttl: None,
+            publisher,
+        }
+    }
+
+    /// Removes a key from its topics, conflated by key. Streams get an event of type `deleted`, unless
+    /// a type is named, with `{"topic":…,"key":…}` as data.
+    pub fn delete(key: impl Into<String>) -> Self {
+        Self { delete: true, ..Self::new(EventData::Json(String::new())).key(key) }
+    }
+
+    /// Removes the event's key after this time, from 1 ms to 365 days, with one event as of
+    /// [`Self::delete`]. A later publish of the key cancels the removal.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    /// The type of the sent event.
+    pub fn sent_type(&self) -> Option<&str> {
+        self.event_type.as_deref().or(self.delete.then_some(DELETED))
+    }
+
+    /// The event removing the key of this one from a topic.
+    #[must_use]
+    pub fn deletion(topic: &Topic, key: &str, event_type: Option<&str>) -> Self {
+        #[derive(Serialize)]
+        struct Deleted<'a> {
+            topic: &'a str,
+            key: &'a str,
+        }
+        let data = Deleted { topic: topic.as_str(), key };
+        let data = serde_json::to_string(&data).expect("plain strings serialize");
+        let event_type = Some(event_type.unwrap_or(DELETED).to_owned());
+        Self { event_type, data: EventData::Json(data), ..Self::delete(key) }
     }
 
     /// Names the event's type (`event:` in the stream, `types=` in a subscription): 1 to 256
@@ -125,6 +182,7 @@ impl Event {
                 check_field(field, text)?;
             }
         }
+        self.check_keyed()?;
         let is_object = matches!(&self.data, EventData::Json(json) if json.starts_with('{'));
         if self.collapse.is_some() && !is_object {
             return Err(EventError::CollapsedData);
@@ -137,6 +195,32 @@ impl Event {
             return Err(EventError::NulInData);
         }
         Ok(())
+    }
+}
+
+impl Event {
+    fn check_keyed(&self) -> Result<(), EventError> {
+        if (self.delete || self.ttl.is_some()) && self.key.is_none() {
+            return Err(EventError::NeedsKey);
+        }
+        if self.delete && (self.ttl.is_some() || self.collapse.is_some()) {
+            return Err(EventError::DeleteAlone);
+        }
+        let is_valid = |ttl: Duration| (Duration::from_millis(1)..=MAX_TTL).contains(&ttl);
+        if self.ttl.is_some_and(|ttl| !is_valid(ttl)) {
+            return Err(EventError::Ttl);
+        }
+        Ok(())
+    }
+
+    /// Checks the event against the policies of its topics.
+    pub fn check_policies(&self, topics: &[Topic], policies: &Policies) -> Result<(), EventError> {
+        let is_keyed =
+            |topic: &Topic| policies.of(topic.as_str()).conflate == Conflate::LatestByKey;
+        match (self.delete || self.ttl.is_some()) && !topics.iter().all(is_keyed) {
+            true => Err(EventError::NotKeyed),
+            false => Ok(()),
+        }
     }
 }
 
@@ -159,8 +243,17 @@ pub enum EventError {
     FieldControlCharacter(&'static str),
     #[error("an event's type must not begin or end with white space")]
     TypeWhiteSpace,
-    #[error("`connected`, `gap` and `shutdown` are the hub's own event types")]
+    #[error("{} are the hub's own event types", CONTROL_TYPES.join(", "))]
     ControlType,
+    #[error("`delete` and `ttl` need a `key`")]
+    NeedsKey,
+    #[error("an event with `delete` has no data, no `ttl` and no collapse key")]
+    DeleteAlone,
+    #[error("the `ttl` of a key is from 1 ms to 365 days")]
+    Ttl,
+    /// Only a topic conflated by key has current values.
+    #[error("`delete` and `ttl` need a topic with `conflate = \"latest-by-key\"`")]
+    NotKeyed,
     #[error("the data of an event with a collapse key is a JSON object")]
     CollapsedData,
     #[error("data sent as text must not contain NUL")]
@@ -234,11 +327,18 @@ pub struct EventBody {
     pub data_at: usize,
     /// Whether the data is JSON (on one line) or text.
     pub is_json: bool,
+    /// Whether the event removes its key.
+    pub is_deletion: bool,
     /// At least this many topics share the body.
     pub topic_count: usize,
 }
 
 impl EventBody {
+    /// Whether the event is a value of its key: not without a key, and no removal.
+    pub fn is_value(&self) -> bool {
+        self.key.is_some() && !self.is_deletion
+    }
+
     fn text_bytes(&self) -> usize {
         let names = [&self.event_type, &self.key, &self.collapse];
         let names = names.into_iter().flatten().map(|name| name.len());
@@ -257,6 +357,12 @@ impl SequencedEvent {
 
     pub fn key(&self) -> Option<&str> {
         self.body.key.as_deref()
+    }
+
+    /// Whether the event is the current value of its key, as long as history has it. Neither number
+    /// nor age of the events of its topic removes it.
+    pub fn is_current_value(&self) -> bool {
+        self.policy.conflate == Conflate::LatestByKey && self.body.is_value()
     }
 
     /// Sequences of the older events merged into this one and not sent yet, ascending.

@@ -36,7 +36,23 @@ impl Removal {
     }
 }
 
-type Keys = HashMap<Box<str>, u64>;
+/// The keys of a topic conflated by key.
+#[derive(Debug, Default)]
+struct Keys {
+    /// The sequence of each key's newest event.
+    newest: HashMap<Box<str>, u64>,
+    /// The sequences of all other events in the ring, ascending: of removed keys, and without a key.
+    /// Only these leave by number and age.
+    passing: VecDeque<u64>,
+}
+
+impl Keys {
+    fn forget_passing(&mut self, sequence: u64) {
+        if let Ok(place) = self.passing.binary_search(&sequence) {
+            self.passing.remove(place);
+        }
+    }
+}
 
 /// The event types of evicted events, as hashes: a name has up to 256 bytes, and a topic is
 /// remembered long after its events. Two types of the same hash count as one, so a stream can get a
@@ -84,7 +100,7 @@ pub struct HistoryRing {
     pub topic: Topic,
     pub policy: Arc<Policy>,
     events: VecDeque<Arc<SequencedEvent>>,
-    /// Sequence of each key's event, if the policy conflates by key.
+    /// Set if the policy conflates by key and the ring has an event.
     keys: Option<Box<Keys>>,
     /// Highest sequence removed by other means than conflation. A stream at a lower position has
     /// missed something.
@@ -134,15 +150,21 @@ impl HistoryRing {
     pub fn push(&mut self, event: Arc<SequencedEvent>, number: u64) -> Vec<Arc<SequencedEvent>> {
         self.last = event.sequence;
         let mut left = self.supersede(&event);
-        if let (Conflate::LatestByKey, Some(key)) = (self.policy.conflate, &event.body.key) {
-            self.keys.get_or_insert_default().insert(key.clone(), event.sequence);
+        if self.policy.conflate == Conflate::LatestByKey {
+            let keys = self.keys.get_or_insert_default();
+            if let Some(key) = &event.body.key {
+                keys.newest.insert(key.clone(), event.sequence);
+            }
+            if !event.is_current_value() {
+                keys.passing.push_back(event.sequence);
+            }
         }
         if self.events.capacity() == 0 {
             // Room for one: very many topics have a single event.
             self.events.reserve_exact(1);
         }
         self.events.push_back(event);
-        while self.events.len() > self.policy.history_events {
+        while self.passing_count() > self.policy.history_events {
             left.extend(self.lose_oldest(number));
             self.was_trimmed = true;
         }
@@ -188,9 +210,22 @@ impl HistoryRing {
         before
     }
 
-    /// Removes the oldest event. A stream without it gets a gap later.
-    pub fn evict_oldest(&mut self, number: u64) -> Option<Arc<SequencedEvent>> {
-        let event = self.events.pop_front()?;
+    /// The number of events without the current values of keys.
+    fn passing_count(&self) -> usize {
+        self.keys.as_ref().map_or(self.events.len(), |keys| keys.passing.len())
+    }
+
+    /// The oldest event except the current values of keys.
+    fn oldest_passing(&self) -> Option<&Arc<SequencedEvent>> {
+        match &self.keys {
+            Some(keys) => self.get(*keys.passing.front()?),
+            None => self.events.front(),
+        }
+    }
+
+    /// Removes an event. A stream without it gets a gap later.
+    pub fn evict(&mut self, sequence: u64, number: u64) -> Option<Arc<SequencedEvent>> {
+        let event = self.remove(sequence)?;
         self.note_evicted_type(&event, number);
         self.evicted_through = self.evicted_through.max(event.sequence);
         self.evicted_at = number as u32;
@@ -203,9 +238,11 @@ impl HistoryRing {
         Some(event)
     }
 
-    /// Removes the oldest event because of the policy: other logs of the topic drop it too.
+    /// Removes the oldest event, except current values, because of the policy: other logs of the
+    /// topic drop it too.
     fn lose_oldest(&mut self, number: u64) -> Option<Arc<SequencedEvent>> {
-        let event = self.evict_oldest(number)?;
+        let sequence = self.oldest_passing()?.sequence;
+        let event = self.evict(sequence, number)?;
         self.lost_through = self.lost_through.max(event.sequence);
         Some(event)
     }
@@ -219,9 +256,9 @@ impl HistoryRing {
         left
     }
 
-    /// The expiry of the oldest event.
+    /// The expiry of the oldest event. Current values of keys do not expire.
     pub fn expires_at(&self) -> Option<Instant> {
-        let oldest = self.events.front()?;
+        let oldest = self.oldest_passing()?;
         // A time to live beyond the range of the clock never ends.
         oldest.published_at.checked_add(self.policy.history_ttl)
     }
@@ -279,9 +316,12 @@ impl HistoryRing {
         self.last
     }
 
-    /// Sequence of the oldest event in the ring.
-    pub fn oldest(&self) -> Option<u64> {
-        self.events.front().map(|event| event.sequence)
+    /// Whether the key has a current value in the ring.
+    pub fn has_value(&self, key: &str) -> bool {
+        let newest = self.keys.as_ref().and_then(|keys| keys.newest.get(key));
+        newest
+            .and_then(|sequence| self.get(*sequence))
+            .is_some_and(|event| event.is_current_value())
     }
 
     /// Whether the event of this sequence is in the ring.
@@ -340,7 +380,11 @@ impl HistoryRing {
             Conflate::LatestByKey => {
                 let keys = self.keys.as_mut();
                 let older = keys.zip(event.body.key.as_ref());
-                let older = older.and_then(|(keys, key)| keys.remove(key));
+                let older = older.and_then(|(keys, key)| {
+                    let sequence = keys.newest.remove(key)?;
+                    keys.forget_passing(sequence);
+                    Some(sequence)
+                });
                 older.and_then(|sequence| self.remove(sequence)).into_iter().collect()
             }
         }
@@ -352,10 +396,12 @@ impl HistoryRing {
     }
 
     fn forget_key(&mut self, event: &SequencedEvent) {
-        if let (Some(keys), Some(key)) = (&mut self.keys, &event.body.key)
-            && keys.get(key) == Some(&event.sequence)
+        let Some(keys) = &mut self.keys else { return };
+        keys.forget_passing(event.sequence);
+        if let Some(key) = &event.body.key
+            && keys.newest.get(key) == Some(&event.sequence)
         {
-            keys.remove(key);
+            keys.newest.remove(key);
         }
     }
 }

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 
 use crate::{
     cursor::{Cursor, Epoch},
-    event::SequencedEvent,
+    event::{DELETED, SequencedEvent},
     pattern_set::PatternSet,
     topic::{Pattern, Topic},
 };
@@ -99,12 +99,16 @@ impl TypeFilter {
     pub fn wants_type(&self, event_type: Option<&str>) -> bool {
         let Some(types) = &self.0 else { return true };
         let event_type = event_type.unwrap_or("message");
+        if event_type == DELETED {
+            return true;
+        }
         types.binary_search_by(|wanted| wanted.as_str().cmp(event_type)).is_ok()
     }
 
     /// Whether the condition holds for one of the wanted types; false for all types.
     pub fn any(&self, is_it: impl Fn(&str) -> bool) -> bool {
-        self.0.iter().flat_map(|types| types.iter()).any(|wanted| is_it(wanted))
+        let Some(types) = &self.0 else { return false };
+        types.iter().any(|wanted| is_it(wanted)) || is_it(DELETED)
     }
 
     #[inline]

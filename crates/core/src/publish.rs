@@ -7,6 +7,7 @@ use serde::Serialize;
 use crate::{
     event::{Event, EventBody},
     sse::encode,
+    topic::Topic,
 };
 
 /// An event for several topics: one copy of its data, encoded at most once.
@@ -28,7 +29,23 @@ impl SharedEvent {
         &self.event
     }
 
-    /// The part of the event common to all streams. The first call encodes it.
+    /// The part of the event common to all streams of a topic. The first call encodes it for all
+    /// topics, but the removal of a key names its topic.
+    pub fn body_for(&self, topic: &Topic) -> Arc<EventBody> {
+        match self.deletion(topic) {
+            Some(deletion) => Arc::new(encode::body(&deletion, 1)),
+            None => self.body(),
+        }
+    }
+
+    /// The event for a topic, if it removes a key.
+    pub fn deletion(&self, topic: &Topic) -> Option<Event> {
+        let Event { delete, key, event_type, .. } = &self.event;
+        let key = key.as_ref().filter(|_| *delete)?;
+        Some(Event::deletion(topic, key, event_type.as_deref()))
+    }
+
+    /// The part of the event common to all streams and topics. The first call encodes it.
     pub fn body(&self) -> Arc<EventBody> {
         let encode = || Arc::new(encode::body(&self.event, self.topic_count));
         self.body.get_or_init(encode).clone()

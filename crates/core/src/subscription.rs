@@ -158,6 +158,7 @@ impl Subscription {
             topics,
             patterns,
             start: self.options.start()?,
+            wants_live: self.options.snapshot == Some(true),
             format: self.options.format.unwrap_or_default(),
             types: check_types(self.options.types, limits.max_types)?,
             feed: None,
@@ -261,6 +262,9 @@ pub struct ResolvedSubscription {
     pub patterns: Patterns,
     pub types: TypeFilter,
     pub start: Start,
+    /// Whether the client asked for the snapshot: `live` then follows its replay, also after a
+    /// resume.
+    pub wants_live: bool,
     pub format: Format,
     /// The user and number, if the stream is a feed.
     pub feed: Option<FeedOf>,
@@ -294,6 +298,7 @@ impl ResolvedSubscription {
             topics: topics.into_iter().collect(),
             patterns: Patterns::default(),
             start: options.start()?,
+            wants_live: options.snapshot == Some(true),
             format: options.format.unwrap_or_default(),
             types: check_types(options.types, limits.max_types)?,
             feed: Some(feed),
@@ -423,6 +428,7 @@ impl ResolvedSubscription {
             patterns,
             types: self.types.clone(),
             start: self.start_after_change(&gone, partition_count),
+            wants_live: self.wants_live,
             format: self.format,
             feed: self.feed.clone(),
             muted: muted.map_or_else(

@@ -48,6 +48,7 @@ pub fn sequenced(
             lines: format!("data: {sequence}\n").into(),
             data_at: 0,
             is_json: false,
+            is_deletion: false,
             topic_count: 1,
         }),
         collapsed: None,

@@ -16,11 +16,11 @@ use fanfare_core::{
     error::PublishError,
     log::{LogRequest, Replicas},
 };
-use redis::RedisError;
+use redis::{RedisError, aio::ConnectionLike};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
@@ -31,6 +31,7 @@ use crate::{
     pending_replies::PendingReplies,
     publish_path::{LinkError, PublishPath},
     publish_queue::{BatchOutcome, PublishBatch, PublishQueue},
+    script,
     settings::{BridgeSettings, Contact},
     target::Endpoint,
 };
@@ -45,6 +46,9 @@ const LASTING: Duration = Duration::from_secs(2);
 
 /// Pause before the retry of a batch temporarily refused by Redis.
 const RETRY: Duration = Duration::from_millis(20);
+
+/// Added to the wait for the end of a key: the clocks of Redis and of this instance differ in speed.
+const END_MARGIN: Duration = Duration::from_millis(2);
 
 /// A node with partitions.
 struct RedisNode {
@@ -234,12 +238,16 @@ impl RedisBridge {
         ctx: &mut Context<Self>,
     ) {
         let generation = path.generation;
+        let shortest_ttl = batch.shortest_ttl();
         let outcome = batch.publish(path, partition, self.settings.clone());
         ctx.spawn(outcome.into_actor(self).map(move |outcome, this, ctx| {
             let queue = &mut this.queues[usize::from(partition)];
             match outcome {
                 // A batch of repeated ids has no new event: the last acknowledged one stays.
-                BatchOutcome::Done(last) => queue.acknowledged = last.or(queue.acknowledged.take()),
+                BatchOutcome::Done(last) => {
+                    queue.acknowledged = last.or(queue.acknowledged.take());
+                    this.wait_for_end(partition, shortest_ttl, ctx);
+                }
                 BatchOutcome::Failed(error) => {
                     tracing::debug!(partition, %error, "publish failed in Redis");
                     // The connection is broken. The next link catches up, so no event is lost.
@@ -254,6 +262,44 @@ impl RedisBridge {
             }
             this.queues[usize::from(partition)].is_busy = false;
             this.pump(partition, ctx);
+        }));
+    }
+
+    /// Calls the script at the end of a key, in `wait` from now. The script removes the key, unless
+    /// another instance called it before. Without this instance, the next probe of another does.
+    fn wait_for_end(&mut self, partition: u16, wait: Option<Duration>, ctx: &mut Context<Self>) {
+        let Some(at) = wait.and_then(|wait| Instant::now().checked_add(wait + END_MARGIN)) else {
+            return;
+        };
+        let timer = &self.queues[usize::from(partition)].end_timer;
+        if timer.as_ref().is_some_and(|(earlier, _)| *earlier <= at) {
+            return;
+        }
+        let ended = sleep_until(at).into_actor(self).map(move |(), this: &mut Self, ctx| {
+            this.queues[usize::from(partition)].end_timer = None;
+            this.end_keys(partition, ctx);
+        });
+        let ended = ctx.spawn(ended);
+        // One timer for each partition: the answer of its call names the next end.
+        let timer = &mut self.queues[usize::from(partition)].end_timer;
+        if let Some((_, later)) = timer.replace((at, ended)) {
+            ctx.cancel_future(later);
+        }
+    }
+
+    /// Calls the script without events: it removes the keys at their end.
+    fn end_keys(&mut self, partition: u16, ctx: &mut Context<Self>) {
+        let Some(mut path) = self.queues[usize::from(partition)].path.clone() else { return };
+        let names = self.settings.names(partition);
+        let call = self.settings.publish_call(&path.sha, &path.server, partition, &names);
+        let command = call.command(&[]);
+        let answer = async move { path.connection.req_packed_command(&command).await };
+        ctx.spawn(answer.into_actor(self).map(move |answer, this, ctx| {
+            match answer.and_then(script::next_end) {
+                Ok(next) => this.wait_for_end(partition, next, ctx),
+                // The next probe calls the script too.
+                Err(error) => tracing::debug!(partition, %error, "keys not removed yet"),
+            }
         }));
     }
 

@@ -4,7 +4,7 @@
 //! One event of one topic:
 //!
 //! ```text
-//! 1 <epoch> <sequence> <previous> <time> <text|json> <topic length> <type length> <key length>
+//! 1 <epoch> <sequence> <previous> <time> <text|json|gone> <topic length> <type length> <key length>
 //! <topic><type><key><data>
 //! ```
 //!
@@ -14,7 +14,7 @@
 //! One event for many topics; the last part repeats for each topic:
 //!
 //! ```text
-//! 1 <epoch> <time> <text|json> <type length> <key length> <collapse length> <data length> <topics>
+//! 1 <epoch> <time> <text|json|gone> <type length> <key length> <collapse length> <data length> <topics>
 //! <type><key><collapse><data><sequence> <previous> <topic length> <topic>
 //! ```
 
@@ -51,13 +51,13 @@ pub(super) fn parse(message: &[u8], clock: &Clock) -> Result<LogEvent, BadMessag
     let previous = number(word()?)?;
     let micros = number(word()?)?;
     let (published_at, unix_ms) = (clock.at(micros), micros / 1000);
-    let is_json = word()? == "json";
+    let kind = word()?;
     let mut rest = MessageParts(body);
     let topic = Topic::parse(rest.part(word()?)?).map_err(|_| BadMessage)?;
     let event_type = rest.part(word()?)?;
     let key = rest.part(word()?)?;
     let collapse = if has_collapse { rest.part(word()?)? } else { "" };
-    let event = event(is_json, rest.0, event_type, key, collapse)?;
+    let event = event(kind, rest.0, event_type, key, collapse)?;
     let body = Arc::new(encode::body(&event, 1));
     Ok(LogEvent { epoch, sequence, previous, published_at, unix_ms, topic, body })
 }
@@ -75,7 +75,7 @@ pub(super) fn parse_fan_out(message: &[u8], clock: &Clock) -> Result<Vec<LogEven
     let mut rest = MessageParts(body);
     let (event_type, key) = (rest.part(event_type)?, rest.part(key)?);
     let (collapse, count) = (rest.part(collapse)?, number(count)?);
-    let event = event(kind == "json", rest.part(data)?, event_type, key, collapse)?;
+    let event = event(kind, rest.part(data)?, event_type, key, collapse)?;
     let body = Arc::new(encode::body(&event, count as usize));
     let mut events = Vec::new();
     for _ in 0..count {
@@ -118,16 +118,20 @@ fn number(word: &str) -> Result<u64, BadMessage> {
 }
 
 fn event(
-    is_json: bool,
+    kind: &str,
     data: &str,
     event_type: &str,
     key: &str,
     collapse: &str,
 ) -> Result<Event, BadMessage> {
-    let data = if is_json { EventData::Json(data.into()) } else { EventData::Text(data.into()) };
+    let data = match kind {
+        "json" | "gone" => EventData::Json(data.into()),
+        _ => EventData::Text(data.into()),
+    };
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
     let (event_type, key, collapse) = (some(event_type), some(key), some(collapse));
-    let event = Event { event_type, key, collapse, ..Event::new(data) };
+    let delete = kind == "gone";
+    let event = Event { event_type, key, collapse, delete, ..Event::new(data) };
     // Any program may publish by the script. Without this check, a control character in the type
     // or a null character in the data would reach the streams.
     event.validate(usize::MAX).map_err(|_| BadMessage)?;

@@ -1,7 +1,7 @@
--- fanfare: publishes events of one partition, all or none. Interface version 2.
+-- fanfare: publishes events of one partition, all or none. Interface version 3.
 --
 -- A public interface: any program with a Redis client may call it. Later versions may add
--- arguments; the arguments of versions 1 and 2 keep their meaning.
+-- arguments; the arguments of versions 1 to 3 keep their meaning.
 --
 -- A topic's partition: the FNV-1a hash of its name with 32 bits, both halves folded by
 -- exclusive or, modulo the number of partitions (16 by default). All keys of partition p begin
@@ -10,8 +10,8 @@
 -- KEYS 1 to 5: base and `seq`, `epoch`, `lineage`, `topics`, `evicted`
 -- then for each event: base and `log:<topic>`, `keys:<topic>`, and `seen:<topic> <id>` (without
 --   id: the log again).
--- ARGV 1: "1" or "2", the version; or "fanout 1", see below. Instances pass "3" or "fanout 2", with
---   the same arguments: the call then fails if no instance has joined the partition since it was
+-- ARGV 1: "1", "2" or "3", the version; or "fanout 1", see below. Instances pass "instance" (with the
+--   arguments of version 3) or "fanout 2": the call then fails if no instance has joined the partition since it was
 --   emptied, for want of a secret.
 -- ARGV 2: the server's `run_id`, so that fanfare instances notice a replaced server; "" from
 --   other programs
@@ -21,8 +21,15 @@
 --   partitions)
 -- then for each event: topic, "text" or "json", data, type or "", key or "", id or "",
 --   idempotency window in ms, receivers (repeated in the answer for a known id; "0"), events of
---   history, time to live of history in ms, "none" or "latest" or "latest-by-key"; with version
---   2 also the collapse key or "".
+--   history, time to live of history in ms, "none" or "latest" or "latest-by-key"; since version
+--   2 also the collapse key or ""; since version 3 also the time to live of the key in ms or "0".
+--   "gone" in place of "json" removes the key; the data is then `{"topic":…,"key":…}`, the type
+--   "deleted" unless another is wanted.
+--
+-- In a topic "latest-by-key", number and age never remove the newest event of a key. `keys:<topic>`
+-- has the sequence of each key's event; `gone:<topic>` the same for removed keys; `passing:<topic>`
+-- the events leaving by number and age, `<sequence> <ms> <key>` by sequence; and `ends` the keys
+-- with a time to live, `<topic> <key>` by its end. Every call first removes the keys at their end.
 --
 -- The caller checks names and sizes like `POST /publish`. Data of kind "json" is compact JSON on
 -- one line.
@@ -30,7 +37,7 @@
 -- Answers { epoch, { sequence, 1 if new or 0 if the id was known, receivers }, … }. For instances, a
 -- fourth value is the time of the publish, in ms since 1970.
 -- Without events, the call ensures the partition's epoch, and fails on a server without write
--- access.
+-- access. It answers { epoch, milliseconds to the next end of a key or -1 }.
 --
 -- "fanout 1" publishes one event for many topics:
 -- KEYS 6: base and `fanout:<id>` (without id: KEYS 1 again)
@@ -42,8 +49,9 @@
 -- instance, the last sequence }.
 
 local mode = ARGV[1]
-local is_instance = mode == '3' or mode == 'fanout 2'
+local is_instance = mode == 'instance' or mode == 'fanout 2'
 if mode == 'fanout 2' then mode = 'fanout 1' end
+if mode == 'instance' then mode = '3' end
 if mode ~= '1' and mode ~= '2' and mode ~= '3' and mode ~= 'fanout 1' then
   return redis.error_reply('FANFARE this is version 3 of the publish script')
 end
@@ -96,7 +104,7 @@ if not epoch or not sequence then
   redis.call('SET', KEYS[2], epoch)
   redis.call('SET', KEYS[1], sequence)
   -- Lineage, topics and evictions name sequences of the lost numbering.
-  redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], base .. 'bytes', base .. 'oldest')
+  redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], base .. 'bytes', base .. 'oldest', base .. 'ends')
   redis.call('HSET', KEYS[5], '*', '0')
 end
 
@@ -153,6 +161,25 @@ local function uncount(topic)
   end
 end
 
+-- Current values of keys removed by the limit of bytes, for `tell_lost`.
+local lost, is_telling = {}, false
+
+-- Forgets the place of a removed event among the keys of its topic.
+local function forget_key(topic, number, message)
+  local keys, gone = base .. 'keys:' .. topic, base .. 'gone:' .. topic
+  redis.call('ZREMRANGEBYSCORE', base .. 'passing:' .. topic, number, number)
+  local before, kind, length = string.match(message, '^%d+ %d+ %d+ %d+ %d+ %a+ (%d+) (%d+) (%d+)')
+  if not length or length == '0' then return end
+  local first = string.find(message, '\n', 1, true) + before + kind + 1
+  local key = string.sub(message, first, first + length - 1)
+  if redis.call('HGET', keys, key) == number then
+    redis.call('HDEL', keys, key)
+    lost[#lost + 1] = { topic, key }
+  elseif string.match(redis.call('HGET', gone, key) or '', '^%d+') == number then
+    redis.call('HDEL', gone, key)
+  end
+end
+
 -- Removes a topic's oldest events: those before `through`, and only until `excess` bytes are free.
 -- Returns the bytes freed.
 local function trim_topic(topic, through, excess)
@@ -167,6 +194,7 @@ local function trim_topic(topic, through, excess)
     end
     redis.call('XDEL', log, entry[1])
     freed, gone = freed + size_of(entry[2][2]), number
+    forget_key(topic, number, entry[2][2])
   end
   if #entries == 0 then
     uncount(topic)
@@ -206,9 +234,87 @@ local micros = math.max(time[1] * 1000000 + time[2], last_at)
 local at, ms = string.format('%.0f', micros), math.floor(micros / 1000)
 if #KEYS > 5 and micros > last_at then redis.call('HSET', KEYS[5], '* at', at) end
 
+-- Removes one event. Returns its bytes.
+local function drop(log, number)
+  local freed = 0
+  for _, entry in ipairs(redis.call('XRANGE', log, number, number)) do
+    redis.call('XDEL', log, entry[1])
+    freed = freed + size_of(entry[2][2])
+  end
+  return freed
+end
+
+-- Removes the oldest passing events of a topic over its number, and those over its age. Returns
+-- their bytes.
+local function trim_passing(log, topic, events, ttl)
+  local passing, gone = base .. 'passing:' .. topic, base .. 'gone:' .. topic
+  local excess = redis.call('ZCARD', passing) - events
+  local trimmed, freed = nil, 0
+  while true do
+    local member = redis.call('ZRANGE', passing, 0, 0)[1]
+    if not member then break end
+    local number, published, key = string.match(member, '^(%d+) (%d+) (.*)$')
+    if excess <= 0 and tonumber(published) + ttl > ms then break end
+    freed = freed + drop(log, number)
+    redis.call('ZREM', passing, member)
+    if key ~= '' and redis.call('HGET', gone, key) == member then redis.call('HDEL', gone, key) end
+    excess, trimmed = excess - 1, number
+  end
+  -- Replaced events leave holes, so holes do not show trimmed events. `evicted` does: it has the
+  -- topic's highest trimmed sequence.
+  if trimmed then redis.call('HSET', KEYS[5], topic, trimmed) end
+  return freed
+end
+
+-- Adds an event to the history of a topic conflated by key. Returns the bytes of the removed events.
+local function keep_keyed(log, topic, number, message, key, is_gone, events, ttl, key_ttl)
+  local keys, gone = base .. 'keys:' .. topic, base .. 'gone:' .. topic
+  local passing, ends = base .. 'passing:' .. topic, base .. 'ends'
+  local freed = 0
+  redis.call('XADD', log, number .. '-0', 'm', message)
+  if key ~= '' then
+    -- The newest event of a key replaces the older one.
+    local older = redis.call('HGET', keys, key)
+    if older then freed = freed + drop(log, older) end
+    local removed = redis.call('HGET', gone, key)
+    if removed then
+      freed = freed + drop(log, string.match(removed, '^%d+'))
+      redis.call('ZREM', passing, removed)
+    end
+  end
+  if key ~= '' and not is_gone then
+    redis.call('HSET', keys, key, number)
+    redis.call('HDEL', gone, key)
+    -- The field '' is no key: the policy for a removal by this script.
+    redis.call('HSET', gone, '', string.format('%.0f %.0f', events, ttl))
+  else
+    local member = table.concat({ number, string.format('%.0f', ms), key }, ' ')
+    redis.call('ZADD', passing, number, member)
+    if key ~= '' then
+      redis.call('HDEL', keys, key)
+      redis.call('HSET', gone, key, member)
+    end
+  end
+  if key ~= '' then
+    local name = topic .. ' ' .. key
+    if key_ttl > 0 and not is_gone then
+      redis.call('ZADD', ends, ms + key_ttl, name)
+    else
+      redis.call('ZREM', ends, name)
+    end
+  end
+  freed = freed + trim_passing(log, topic, events, ttl)
+  -- A topic with values stays.
+  local has_values = redis.call('EXISTS', keys) == 1
+  for _, name in ipairs({ log, gone, passing }) do
+    if has_values then redis.call('PERSIST', name) else redis.call('PEXPIRE', name, ttl) end
+  end
+  return freed
+end
+
 -- Gives an event its sequence and adds it to the topic's history. Returns the sequence, the
 -- sequence of the topic's previous event (0 without one), and the message.
-local function append(log, topic, kind, data, type, key, collapse, events, ttl, conflate)
+local function append(log, topic, kind, data, type, key, collapse, events, ttl, conflate, key_ttl)
   local number = redis.call('INCR', KEYS[1])
   local text = string.format('%.0f', number)
   local previous = redis.call('ZSCORE', KEYS[4], topic) or '0'
@@ -218,79 +324,102 @@ local function append(log, topic, kind, data, type, key, collapse, events, ttl, 
     parts[1], parts[17], parts[20] = '2 ', ' ' .. #collapse .. '\n', key .. collapse
   end
   local message = table.concat(parts)
-  local keys = base .. 'keys:' .. topic
   if previous == '0' then
     -- A new or forgotten topic. A history left from an earlier epoch has other sequences.
-    redis.call('DEL', log, keys)
+    redis.call('DEL', log, base .. 'keys:' .. topic, base .. 'gone:' .. topic,
+      base .. 'passing:' .. topic)
     uncount(topic)
     if redis.call('ZCARD', KEYS[4]) >= tonumber(ARGV[4]) then
-      -- Forgets the topic idle longest, if its history has expired. The field `*` of `evicted`
-      -- keeps the highest forgotten sequence: a topic not remembered may have events up to it.
-      local oldest = redis.call('ZRANGE', KEYS[4], 0, 0, 'WITHSCORES')
-      if redis.call('EXISTS', base .. 'log:' .. oldest[1]) == 0 then
-        redis.call('ZREM', KEYS[4], oldest[1])
-        redis.call('HSET', KEYS[5], '*', oldest[2])
-        redis.call('HDEL', KEYS[5], oldest[1])
-        uncount(oldest[1])
+      -- Forgets the topic idle longest, if its history has expired; otherwise a random one. The
+      -- field `*` of `evicted` keeps the highest forgotten sequence: a topic not remembered may have
+      -- events up to it.
+      local oldest = redis.call('ZRANGE', KEYS[4], 0, 0)[1]
+      local candidates = redis.call('ZRANDMEMBER', KEYS[4], 4)
+      table.insert(candidates, 1, oldest)
+      for _, candidate in ipairs(candidates) do
+        if redis.call('EXISTS', base .. 'log:' .. candidate) == 0 then
+          local last = redis.call('ZSCORE', KEYS[4], candidate)
+          local forgotten = tonumber(redis.call('HGET', KEYS[5], '*') or 0)
+          if tonumber(last) > forgotten then redis.call('HSET', KEYS[5], '*', last) end
+          redis.call('ZREM', KEYS[4], candidate)
+          redis.call('HDEL', KEYS[5], candidate)
+          uncount(candidate)
+          break
+        end
       end
     end
   end
   redis.call('ZADD', KEYS[4], text, topic)
-  if events > 0 and ttl > 0 then
+  local is_keyed = conflate == 'latest-by-key'
+  if is_telling then
+    -- Over the limit of bytes: pushed, but not kept. Clients away get a gap.
+    redis.call('HSET', KEYS[5], topic, text)
+  elseif is_keyed or events > 0 and ttl > 0 then
     local change, length = size_of(message), redis.call('XLEN', log)
     if length == 0 then
       -- New, or expired since its last event.
       uncount(topic)
       redis.call('ZADD', firsts, text, topic)
     end
-    if conflate ~= 'latest-by-key' then
+    if is_keyed then
+      local is_gone = kind == 'gone'
+      change = change - keep_keyed(log, topic, text, message, key, is_gone, events, ttl, key_ttl)
+    else
       local kept = conflate == 'latest' and 1 or events
       if length >= kept then
         local gone = redis.call('XRANGE', log, '-', '+', 'COUNT', length + 1 - kept)
         for _, entry in ipairs(gone) do change = change - size_of(entry[2][2]) end
       end
       redis.call('XADD', log, 'MAXLEN', '=', kept, text .. '-0', 'm', message)
-    else
-      -- The newest event of a key replaces the older one.
-      local older = key ~= '' and redis.call('HGET', keys, key)
-      if older then
-        for _, entry in ipairs(redis.call('XRANGE', log, older, older)) do
-          redis.call('XDEL', log, entry[1])
-          change = change - size_of(entry[2][2])
-        end
-      end
-      redis.call('XADD', log, text .. '-0', 'm', message)
-      if key ~= '' then
-        redis.call('HSET', keys, key, text)
-        redis.call('PEXPIRE', keys, ttl)
-      end
-      -- Replaced events leave holes, so holes do not show trimmed events. `evicted` does: it has
-      -- the topic's highest trimmed sequence.
-      local excess = redis.call('XLEN', log) - events
-      if excess > 0 then
-        local gone = 0
-        for _, entry in ipairs(redis.call('XRANGE', log, '-', '+', 'COUNT', excess)) do
-          redis.call('XDEL', log, entry[1])
-          change = change - size_of(entry[2][2])
-          gone = string.match(entry[1], '^%d+')
-        end
-        redis.call('HSET', KEYS[5], topic, gone)
-        -- Keys of trimmed events stay in the hash. The sweep is rare enough to be cheap.
-        if redis.call('HLEN', keys) > 2 * events + 64 then
-          local all = redis.call('HGETALL', keys)
-          for field = 1, #all, 2 do
-            if tonumber(all[field + 1]) <= tonumber(gone) then
-              redis.call('HDEL', keys, all[field])
-            end
-          end
-        end
-      end
+      redis.call('PEXPIRE', log, ttl)
     end
-    redis.call('PEXPIRE', log, ttl)
     if count(topic, change) > max_bytes then trim_partition() end
   end
   return number, previous, message
 end
+
+-- Pushes an event to the instances.
+local function push(topic, message)
+  message = signed('event', message)
+  redis.call('SPUBLISH', channels .. 'topic:' .. topic, message)
+  redis.call('SPUBLISH', channels .. 'all', message)
+end
+
+-- Text as a string of JSON, as the instances write it.
+local function quoted(text)
+  return (string.gsub(cjson.encode(text), '\\/', '/'))
+end
+
+-- Removes a key, and tells the streams.
+local function remove_key(topic, key)
+  local policy = redis.call('HGET', base .. 'gone:' .. topic, '') or '0 0'
+  local events, ttl = string.match(policy, '^(%d+) (%d+)$')
+  local data = table.concat({ '{"topic":', quoted(topic), ',"key":', quoted(key), '}' })
+  local _, _, message = append(base .. 'log:' .. topic, topic, 'gone', data, 'deleted', key, '',
+    tonumber(events), tonumber(ttl), 'latest-by-key', 0)
+  push(topic, message)
+end
+
+-- Removes the keys whose values were removed by the limit of bytes.
+local function tell_lost()
+  local all = lost
+  lost, is_telling = {}, true
+  for _, value in ipairs(all) do
+    if redis.call('HEXISTS', base .. 'keys:' .. value[1], value[2]) == 0 then
+      remove_key(value[1], value[2])
+    end
+  end
+  is_telling = false
+end
+
+-- The keys at the end of their time to live. The script runs alone, so each is removed once.
+local due = redis.call('ZRANGEBYSCORE', base .. 'ends', '-inf', ms, 'LIMIT', 0, 64)
+for _, name in ipairs(due) do
+  redis.call('ZREM', base .. 'ends', name)
+  local topic, key = string.match(name, '^([^ ]+) (.*)$')
+  if redis.call('HEXISTS', base .. 'keys:' .. topic, key) == 1 then remove_key(topic, key) end
+end
+tell_lost()
 
 if mode == 'fanout 1' then
   local kind, data, type, key, collapse, id = unpack(ARGV, 5, 10)
@@ -305,7 +434,7 @@ if mode == 'fanout 1' then
     if not remembers or redis.call('SISMEMBER', KEYS[6], topic) == 0 then
       local events, ttl = tonumber(ARGV[arg + 1]), tonumber(ARGV[arg + 2])
       local number, previous = append(
-        KEYS[5 + place * 2], topic, kind, data, type, key, collapse, events, ttl, ARGV[arg + 3])
+        KEYS[5 + place * 2], topic, kind, data, type, key, collapse, events, ttl, ARGV[arg + 3], 0)
       if remembers then redis.call('SADD', KEYS[6], topic) end
       new, last = new + 1, number
       entries[new] = table.concat({ string.format('%.0f', number), ' ', previous, ' ', #topic, ' ', topic })
@@ -327,10 +456,11 @@ if mode == 'fanout 1' then
     local message = table.concat({ head, '\n', type, key, collapse, data, table.concat(entries) })
     redis.call('SPUBLISH', channels .. 'fanout', signed('fanout', message))
   end
+  tell_lost()
   return { epoch_number, new, online, last }
 end
 
-local width = mode == '1' and 11 or 12
+local width = ({ ['1'] = 11, ['2'] = 12, ['3'] = 13 })[mode]
 local answers = { epoch_number }
 for event = 0, (#KEYS - 5) / 3 - 1 do
   local key_at, arg_at = 6 + event * 3, 5 + event * width
@@ -339,7 +469,8 @@ for event = 0, (#KEYS - 5) / 3 - 1 do
   local window, receivers = tonumber(ARGV[arg_at + 6]), ARGV[arg_at + 7]
   local events, ttl = tonumber(ARGV[arg_at + 8]), tonumber(ARGV[arg_at + 9])
   local conflate = ARGV[arg_at + 10]
-  local collapse = width == 12 and ARGV[arg_at + 11] or ''
+  local collapse = width >= 12 and ARGV[arg_at + 11] or ''
+  local key_ttl = width == 13 and tonumber(ARGV[arg_at + 12]) or 0
   local remembers = id ~= '' and window > 0
   local known = remembers and redis.call('GET', seen)
   local published_ms = ms
@@ -350,15 +481,18 @@ for event = 0, (#KEYS - 5) / 3 - 1 do
     published_ms = tonumber(at_ms) or ms
   else
     local number, _, message =
-      append(log, topic, kind, data, type, key, collapse, events, ttl, conflate)
+      append(log, topic, kind, data, type, key, collapse, events, ttl, conflate, key_ttl)
     if remembers then
       redis.call('SET', seen, string.format('%.0f %s %.0f', number, receivers, ms), 'PX', window)
     end
-    message = signed('event', message)
-    redis.call('SPUBLISH', channels .. 'topic:' .. topic, message)
-    redis.call('SPUBLISH', channels .. 'all', message)
+    push(topic, message)
+    tell_lost()
     answers[#answers + 1] = { number, 1, tonumber(receivers) }
   end
   if is_instance then answers[#answers][4] = published_ms end
+end
+if #KEYS == 5 then
+  local first = redis.call('ZRANGE', base .. 'ends', 0, 0, 'WITHSCORES')
+  answers[2] = first[2] and math.max(0, first[2] - ms) or -1
 end
 return answers

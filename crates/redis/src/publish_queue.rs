@@ -1,8 +1,9 @@
 //! A partition's publish queue. One batch is in flight at a time, so the order holds through every
 //! retry.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc, time::Duration};
 
+use actix::SpawnHandle;
 use fanfare_core::{
     cursor::{Cursor, Epoch},
     error::PublishError,
@@ -40,6 +41,8 @@ pub(super) struct PublishQueue {
     /// The last new event confirmed by Redis. With the next link, the replica checks that the log
     /// still has it.
     pub acknowledged: Option<Acknowledged>,
+    /// The next known end of a key, and its timer.
+    pub end_timer: Option<(Instant, SpawnHandle)>,
 }
 
 /// The publishes of one batch. A fan-out is always a batch of its own.
@@ -133,7 +136,10 @@ impl BatchContents {
                     .iter()
                     .map(|publish| ScriptPublish {
                         topic: &publish.topic,
-                        event: publish.event.event(),
+                        event: match publish.event.deletion(&publish.topic) {
+                            Some(deletion) => Cow::Owned(deletion),
+                            None => Cow::Borrowed(publish.event.event()),
+                        },
                         receivers: publish.receivers,
                         policy: policies.of(publish.topic.as_str()),
                     })
@@ -145,6 +151,16 @@ impl BatchContents {
 }
 
 impl PublishBatch {
+    /// The shortest time to live of its keys.
+    pub fn shortest_ttl(&self) -> Option<Duration> {
+        match &self.contents {
+            BatchContents::Publishes(publishes) => {
+                publishes.iter().filter_map(|publish| publish.event.event().ttl).min()
+            }
+            BatchContents::FanOut(_) => None,
+        }
+    }
+
     /// Answers every publisher with this error.
     pub fn refuse(self, error: &PublishError) {
         self.contents.refuse(error);

@@ -2,6 +2,8 @@
 //!
 //! Not here: the format of events inside (`message`).
 
+use std::{borrow::Cow, time::Duration};
+
 use fanfare_core::{
     cursor::{Epoch, IN_ANOTHER_EPOCH},
     event::{Event, EventData},
@@ -92,7 +94,7 @@ pub(super) fn channel_parts<'a>(
 /// One event of a publish call.
 pub(super) struct ScriptPublish<'a> {
     pub topic: &'a Topic,
-    pub event: &'a Event,
+    pub event: Cow<'a, Event>,
     pub receivers: usize,
     pub policy: &'a Policy,
 }
@@ -132,7 +134,7 @@ impl PublishCall<'_> {
             command.arg(log).arg(self.names.of(&format!("keys:{topic}"))).arg(seen);
         }
         command
-            .arg(if events.is_empty() { "2" } else { "3" })
+            .arg(if events.is_empty() { "3" } else { "instance" })
             .arg(self.server)
             .arg(self.known())
             .arg(self.max_topics);
@@ -143,7 +145,8 @@ impl PublishCall<'_> {
             command.arg(text(&event.event_type)).arg(text(&event.key)).arg(text(&event.id));
             command.arg(self.window_ms).arg(*receivers).arg(policy.history_events);
             command.arg(policy.history_ttl.as_millis() as u64).arg(policy.conflate.as_str());
-            command.arg(text(&event.collapse));
+            let key_ttl_ms = event.ttl.map_or(0, |ttl| ttl.as_millis() as u64);
+            command.arg(text(&event.collapse)).arg(key_ttl_ms);
         }
         command
     }
@@ -179,9 +182,17 @@ impl PublishCall<'_> {
 
 fn kind_and_data(event: &Event) -> (&'static str, &str) {
     match &event.data {
+        EventData::Json(json) if event.delete => ("gone", json),
         EventData::Text(text) => ("text", text),
         EventData::Json(json) => ("json", json),
     }
+}
+
+/// Parses the answer to a call without events: the time to the next end of a key.
+pub(super) fn next_end(answer: Value) -> Result<Option<Duration>, RedisError> {
+    let mut parts = array(answer)?.into_iter().skip(1);
+    let millis: i64 = next(&mut parts)?;
+    Ok(u64::try_from(millis).ok().map(Duration::from_millis))
 }
 
 /// Parses the answer to a fan-out: the epoch, the result, and the last sequence.

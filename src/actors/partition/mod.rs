@@ -145,6 +145,14 @@ impl Partition {
         }
     }
 
+    /// Asks the partitions due to trim their history after removed keys.
+    fn send_trims(&mut self) {
+        let own = self.state.as_mut().and_then(PartitionState::memory);
+        for partition in own.map(|own| own.take_trims()).unwrap_or_default() {
+            self.ask_to_trim(partition);
+        }
+    }
+
     fn ask_to_trim(&self, partition: u16) {
         if let Some(other) = self.others.get().and_then(|all| all.get(usize::from(partition))) {
             // The budget's flag bounds this message: one in flight for each partition.
@@ -247,11 +255,14 @@ impl Turn for Partition {
             let topics = self.state.as_ref().map_or(0, PartitionState::topic_count);
             self.metrics.set_topics(self.number, topics);
         }
+        let next_end = self.decide(|state| state.end_keys(now)).flatten();
         // Many attaches take several turns: publishes run in between.
         let has_more = self.decide(|state| state.continue_changes(now)).unwrap_or_default();
         self.send_deliveries();
         self.send_to_log();
-        Some(if has_more { now } else { self.next_expiry })
+        self.send_trims();
+        let next = next_end.map_or(self.next_expiry, |end| end.min(self.next_expiry));
+        Some(if has_more { now } else { next })
     }
 }
 
@@ -385,7 +396,7 @@ impl Handler<TrimHistory> for Partition {
     type Result = ();
 
     fn handle(&mut self, _: TrimHistory, _: &mut Self::Context) {
-        self.decide(PartitionState::trim);
+        self.decide(|state| state.trim(now()));
     }
 }
 

@@ -11,6 +11,7 @@ mod follows;
 mod forged;
 mod instances;
 mod interest;
+mod keyed;
 mod memory;
 mod network;
 mod outage;

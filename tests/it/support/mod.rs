@@ -10,6 +10,7 @@ pub mod fleet;
 pub mod heavy;
 pub mod http;
 pub mod instances;
+pub mod keyed_writer;
 pub mod message;
 pub mod ports;
 pub mod process;
@@ -19,6 +20,7 @@ pub mod repository;
 pub mod server;
 pub mod social;
 pub mod sse;
+pub mod synced_map;
 pub mod wait;
 
 pub use self::redis::RedisServer;

@@ -48,6 +48,8 @@ pub(super) struct BacklogParts {
     pub paging: usize,
     /// Partitions with a taken page, and with more pages to ask for.
     pub drained: Vec<u16>,
+    /// Whether `live` is still to follow the replay.
+    pub owes_live: bool,
     /// Live events held back by the rate limit.
     pub waiting: Batch,
     /// Events dropped from `waiting`, not yet reported by a gap.
@@ -67,6 +69,7 @@ impl BacklogParts {
             && self.more.is_empty()
             && self.drained.is_empty()
             && self.paging == 0
+            && !self.owes_live
             && self.waiting.is_empty()
             && self.waiting_dropped.is_empty()
             && self.shutdown.is_none()

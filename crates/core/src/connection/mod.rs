@@ -155,6 +155,7 @@ impl ConnectionState {
         let more = replays.iter().filter(|(_, replay)| replay.next.is_some());
         self.backlog.more = more.map(|(number, _)| *number).collect();
         self.backlog.paging = self.backlog.more.len();
+        self.backlog.owes_live = self.subscription.wants_live;
         let result =
             match (&self.subscription.start, replays.iter().any(|(_, r)| r.missed.is_some())) {
                 (_, true) => ReplayResult::Gap,
@@ -405,7 +406,7 @@ impl ConnectionState {
     pub fn forget(&mut self) {
         let waiting = &mut self.backlog;
         (waiting.replay, waiting.heads, waiting.waiting) = Default::default();
-        (waiting.more, waiting.drained) = Default::default();
+        (waiting.more, waiting.drained, waiting.owes_live) = Default::default();
         self.outbox.clear();
     }
 

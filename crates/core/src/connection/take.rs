@@ -13,7 +13,7 @@ use crate::{
     outbox::{Content, Dropped, GapHere, Popped, Segment},
     sse::{
         GapReason,
-        control::{Gap, names},
+        control::{Gap, Live, names},
     },
 };
 
@@ -112,6 +112,10 @@ impl ConnectionState {
             if self.end.is_none() {
                 let more = std::mem::take(&mut self.backlog.more);
                 self.backlog.drained.extend(more);
+            }
+            let is_caught_up = self.backlog.paging == 0 && self.end.is_none();
+            if is_caught_up && std::mem::take(&mut self.backlog.owes_live) {
+                return Some(Next::Write(Piece::control(Live {}.encode(&self.cursor()))));
             }
         }
         None

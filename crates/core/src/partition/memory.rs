@@ -10,18 +10,25 @@ use std::{
 use crate::{
     cursor::{Cursor, Epoch},
     error::PublishError,
-    event::{EventBody, SequencedEvent},
+    event::{Event, EventBody, SequencedEvent},
     fan_out::{FanOutPublish, FannedOut},
     idempotency::{FanOutWindow, FirstAnswer, IdempotencyWindow},
     ids::{ManagerId, PublisherId, StreamId},
-    partition::{Delivery, InterestChange, PartitionSpec, listeners::Receivers, routing::Routing},
+    partition::{
+        Delivery, InterestChange, PartitionSpec, key_ends::KeyEnds, listeners::Receivers,
+        routing::Routing,
+    },
     partition_log::PartitionLog,
     publish::{Published, SharedEvent},
+    sse::encode,
     topic::Topic,
 };
 
 /// Events visited for replays in one turn: about two milliseconds.
 const MAX_VISITS_A_TURN: usize = 4096;
+
+/// Keys removed in one turn: about a millisecond.
+const MAX_ENDS_A_TURN: usize = 256;
 
 /// The cost of a change without its replay, in visits.
 const VISITS_OF_A_CHANGE: usize = 8;
@@ -39,6 +46,10 @@ pub struct MemoryPartition<P> {
     pub(super) routing: Routing<P>,
     /// Streams between two pages of their replay: not attached yet.
     replaying: HashSet<(ManagerId, StreamId)>,
+    /// The keys with a time to live.
+    key_ends: KeyEnds,
+    /// Other partitions due to trim their history, asked at the end of the turn.
+    trims: Vec<u16>,
     /// Changes to apply in later turns.
     changes: VecDeque<(ManagerId, InterestChange)>,
 }
@@ -55,12 +66,14 @@ pub struct Taken {
 impl<P: Clone> MemoryPartition<P> {
     pub fn new(spec: PartitionSpec) -> Self {
         Self {
-            log: spec.log(spec.epoch, 0, spec.started_ms),
+            log: spec.own_log(0, spec.started_ms),
             log_is_changing: false,
             remembered: IdempotencyWindow::new(spec.idempotency_window, spec.remembered.clone()),
             fan_outs: FanOutWindow::new(spec.idempotency_window, spec.remembered_fan_outs.clone()),
             routing: Routing::default(),
             replaying: HashSet::new(),
+            key_ends: KeyEnds::default(),
+            trims: Vec::new(),
             changes: VecDeque::new(),
             stored: None,
             spec,
@@ -77,7 +90,7 @@ impl<P: Clone> MemoryPartition<P> {
                 let (sequence, last_time) = (self.log.sequence() + 1, self.log.last_time());
                 drop(self.log);
                 // Events of the last millisecond may be lost.
-                self.spec.log(self.spec.epoch, sequence, last_time + 1)
+                self.spec.own_log(sequence, last_time + 1)
             }
         };
         Self {
@@ -87,6 +100,8 @@ impl<P: Clone> MemoryPartition<P> {
             fan_outs: self.fan_outs,
             routing: Routing::default(),
             replaying: HashSet::new(),
+            key_ends: self.key_ends,
+            trims: self.trims,
             changes: VecDeque::new(),
             stored: self.stored,
             spec: self.spec,
@@ -110,9 +125,8 @@ impl<P: Clone> MemoryPartition<P> {
             }
             self.remembered.check(event.event().publisher)?;
         }
-        let event_type = event.event().event_type.as_deref();
-        let receivers = self.routing.listeners.receivers(topic, event_type);
-        let (sequenced, trim) = self.append(topic, event.body(), now);
+        let receivers = self.routing.listeners.receivers(topic, event.event().sent_type());
+        let (sequenced, trim) = self.append(topic, event.body_for(topic), now);
         let (sequence, unix_ms) = (sequenced.sequence, sequenced.unix_ms);
         let answer = FirstAnswer { sequence, unix_ms, receivers: receivers.stream_count };
         // From here on the event is in history: after a panic, [`Self::take_stored`] answers. Only
@@ -121,8 +135,12 @@ impl<P: Clone> MemoryPartition<P> {
         if let Some(id) = id {
             self.remembered.insert(topic, id, event.event().publisher, answer, now);
         }
+        if let Some(ttl) = event.event().ttl {
+            self.key_ends.add(now, ttl, &sequenced, &self.log);
+        }
         self.queue_for(receivers, &sequenced, permit);
         self.stored = None;
+        self.tell_lost_values(now);
         Ok(Taken { published: self.published(topic, answer), trim, is_new: true })
     }
 
@@ -157,6 +175,7 @@ impl<P: Clone> MemoryPartition<P> {
             let (event, asked) = self.append(topic, fan_out.event.body(), now);
             trims.extend(asked);
             self.route(&event, permit);
+            self.tell_lost_values(now);
         }
         Ok((fanned_out, trims))
     }
@@ -256,9 +275,54 @@ impl<P: Clone> MemoryPartition<P> {
     }
 
     /// Evicts events while the budget is exceeded and this partition has the oldest.
-    pub fn trim(&mut self) {
+    pub fn trim(&mut self, now: Instant) {
         // A partition does not pass the request on: requests would go in circles.
         let _ = self.log.trim();
+        self.tell_lost_values(now);
+    }
+
+    /// Publishes the removal of keys evicted by the budget. The removals leave history before any
+    /// further value.
+    fn tell_lost_values(&mut self, now: Instant) {
+        loop {
+            let lost = self.log.take_lost();
+            if lost.is_empty() {
+                return;
+            }
+            for value in lost {
+                let key = value.key().unwrap_or_default();
+                // Published again since: only the older value is lost.
+                let is_present =
+                    self.log.history(&value.topic).is_some_and(|history| history.has_value(key));
+                if !is_present {
+                    self.remove_key(&value.topic, key, now);
+                }
+            }
+        }
+    }
+
+    /// Publishes the removal of a key by the hub itself.
+    fn remove_key(&mut self, topic: &Topic, key: &str, now: Instant) {
+        let body = Arc::new(encode::body(&Event::deletion(topic, key, None), 1));
+        let (event, trim) = self.append(topic, body, now);
+        self.trims.extend(trim);
+        self.route(&event, None);
+    }
+
+    /// Removes the keys at the end of their time to live, as many as a short turn allows. Returns
+    /// the next end.
+    pub fn end_keys(&mut self, now: Instant) -> Option<Instant> {
+        for _ in 0..MAX_ENDS_A_TURN {
+            let Some((topic, key)) = self.key_ends.take_due(now, &self.log) else { break };
+            self.remove_key(&topic, &key, now);
+        }
+        self.tell_lost_values(now);
+        self.key_ends.next()
+    }
+
+    /// Takes the other partitions due to trim their history, besides those in the answers.
+    pub fn take_trims(&mut self) -> Vec<u16> {
+        std::mem::take(&mut self.trims)
     }
 
     /// Forgets expired events, ids and fan-outs.
@@ -319,7 +383,6 @@ mod tests {
     use crate::{
         budget::HistoryBudget,
         cursor::Epoch,
-        event::Event,
         id_budget::IdBudget,
         interest::{Interest, StartFrom, TypeFilter},
         pattern_set::PatternSet,

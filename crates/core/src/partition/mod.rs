@@ -3,6 +3,7 @@
 //! [`MemoryPartition`] keeps its log itself; [`Replica`] caches a log kept elsewhere. Both route
 //! events by [`Routing`].
 
+mod key_ends;
 mod listeners;
 mod memory;
 mod replica;
@@ -97,6 +98,13 @@ pub struct PartitionSpec {
 }
 
 impl PartitionSpec {
+    /// An empty log which is no cache of another. A budget keeping nothing has no current values
+    /// to lose.
+    fn own_log(&self, sequence: u64, began_at: u64) -> PartitionLog {
+        let log = self.log(self.epoch, sequence, began_at);
+        if self.budget.keeps_events() { log.telling_lost_values() } else { log }
+    }
+
     /// An empty log starting after a sequence, at this time.
     pub fn log(&self, epoch: Epoch, sequence: u64, began_at: u64) -> PartitionLog {
         PartitionLog::new(
@@ -147,7 +155,7 @@ impl<P: Clone> PartitionState<P> {
             Self::Memory(memory) => Publishing::Decided(memory.publish(topic, event, permit, now)),
             Self::Replica(replica) => {
                 let receivers =
-                    replica.routing.listeners.receivers(topic, event.event().event_type.as_deref());
+                    replica.routing.listeners.receivers(topic, event.event().sent_type());
                 Publishing::Append { receivers: receivers.stream_count }
             }
         }
@@ -229,10 +237,19 @@ impl<P: Clone> PartitionState<P> {
     }
 
     /// Evicts the oldest events while the history budget is exceeded.
-    pub fn trim(&mut self) {
+    pub fn trim(&mut self, now: Instant) {
         match self {
-            Self::Memory(memory) => memory.trim(),
+            Self::Memory(memory) => memory.trim(now),
             Self::Replica(replica) => replica.trim(),
+        }
+    }
+
+    /// Removes keys at the end of their time to live. Returns the next end; `None` also for a
+    /// replica, whose log removes them.
+    pub fn end_keys(&mut self, now: Instant) -> Option<Instant> {
+        match self {
+            Self::Memory(memory) => memory.end_keys(now),
+            Self::Replica(_) => None,
         }
     }
 

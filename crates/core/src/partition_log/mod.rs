@@ -10,7 +10,7 @@ use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use times::EventTimes;
@@ -64,6 +64,9 @@ pub enum MissedReason {
 /// Bound on the topics named by a `gap`, so that it stays a small event.
 const MAX_MISSED_TOPICS: usize = 100;
 
+/// Added to the time of held values: beyond the age of any event.
+const HELD_RANK: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// Sequence and history of one partition.
 #[derive(Debug)]
 pub struct PartitionLog {
@@ -77,6 +80,12 @@ pub struct PartitionLog {
     /// All events in sequence order. Stale entries, gone from their topic's history, are dropped
     /// later.
     order: VecDeque<(u64, Topic)>,
+    /// Current values of keys, moved here from the front of `order` when the budget needed room:
+    /// younger events of other kinds leave before them. All are older than the events in `order`.
+    held: VecDeque<(u64, Topic)>,
+    /// Current values evicted by the budget, for [`Self::take_lost`]. Only the log itself loses a
+    /// value; a cache of another log loses none.
+    lost: Option<Vec<Arc<SequencedEvent>>>,
     kept_events: usize,
     /// Bytes of the events, and of the topics with events.
     kept_bytes: usize,
@@ -121,6 +130,8 @@ impl PartitionLog {
             budget,
             topics: HashMap::new(),
             order: VecDeque::new(),
+            held: VecDeque::new(),
+            lost: None,
             kept_events: 0,
             kept_bytes: 0,
             idle_bytes: 0,
@@ -134,6 +145,23 @@ impl PartitionLog {
             pinned_after: None,
             visits: 0,
         }
+    }
+
+    /// Collects evicted values of keys: this log is not a cache of another.
+    #[must_use]
+    pub fn telling_lost_values(mut self) -> Self {
+        self.lost = Some(Vec::new());
+        self
+    }
+
+    /// Takes the current values of keys evicted by the budget. Their keys are removed: tell it.
+    pub fn take_lost(&mut self) -> Vec<Arc<SequencedEvent>> {
+        self.lost.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// The number of events in history.
+    pub fn event_count(&self) -> usize {
+        self.kept_events
     }
 
     /// The last sequence given out.
@@ -346,7 +374,7 @@ impl PartitionLog {
         if interest.patterns.is_empty() {
             return Vec::new();
         }
-        if self.order.len() - self.place_after(after) < self.topics.len() {
+        if self.held.len() + self.order.len() - self.place_after(after) < self.topics.len() {
             // Fewer events since than topics: match only the topics of these events.
             let mut topics: Vec<&Topic> = self.topics_after(after).collect();
             topics.sort_unstable();
@@ -368,8 +396,15 @@ impl PartitionLog {
         self.order.partition_point(|(other, _)| *other <= sequence)
     }
 
+    /// The places of all events after a sequence, in sequence order.
+    fn places_after(&self, sequence: u64) -> impl ExactSizeIterator<Item = &(u64, Topic)> {
+        let held = self.held.partition_point(|(other, _)| *other <= sequence);
+        let order = self.order.range(self.place_after(sequence)..);
+        Places { held: self.held.range(held..), order }
+    }
+
     fn topics_after(&self, sequence: u64) -> impl Iterator<Item = &Topic> {
-        self.order.range(self.place_after(sequence)..).map(|(_, topic)| topic)
+        self.places_after(sequence).map(|(_, topic)| topic)
     }
 
     /// Whether no topic has evicted an event after a sequence.
@@ -403,7 +438,8 @@ impl PartitionLog {
 
     /// Restores the sequence order after one or more merges.
     pub fn settle_merges(&mut self) {
-        let mut all: Vec<_> = std::mem::take(&mut self.order).into();
+        let mut all: Vec<_> = std::mem::take(&mut self.held).into();
+        all.extend(std::mem::take(&mut self.order));
         // A stable sort: it is linear for a few ascending runs, the usual case.
         all.sort();
         all.dedup();
@@ -411,22 +447,54 @@ impl PartitionLog {
         self.tidy();
     }
 
+    /// Evicts the oldest event which is not the current value of a key. If there is none, only moves
+    /// the current values aside: the next call evicts the oldest of them, unless another partition
+    /// has other events. False if there is nothing to evict.
     fn evict_oldest(&mut self) -> bool {
         let pinned_after = self.pinned_after.unwrap_or(u64::MAX);
+        let mut has_held = false;
         while self.order.front().is_some_and(|(sequence, _)| *sequence <= pinned_after)
             && let Some((sequence, topic)) = self.order.pop_front()
         {
-            let Some(history) = self.topics.get_mut(&topic) else { continue };
-            if history.oldest() != Some(sequence) {
+            let history = self.topics.get(&topic);
+            let Some(event) = history.and_then(|history| history.get(sequence)) else { continue };
+            if event.is_current_value() {
+                self.held.push_back((sequence, topic));
+                has_held = true;
                 continue;
             }
-            let left = history.evict_oldest(self.evictions + 1);
-            self.count_out(left.as_slice());
-            self.note_evictions(&topic);
-            self.tidy();
+            self.evict(sequence, &topic);
             return true;
         }
+        if has_held {
+            self.say_oldest();
+            return true;
+        }
+        while self.held.front().is_some_and(|(sequence, _)| *sequence <= pinned_after)
+            && let Some((sequence, topic)) = self.held.pop_front()
+        {
+            if self.evict(sequence, &topic) {
+                return true;
+            }
+        }
         false
+    }
+
+    fn evict(&mut self, sequence: u64, topic: &Topic) -> bool {
+        let number = self.evictions + 1;
+        let history = self.topics.get_mut(topic);
+        let Some(event) = history.and_then(|history| history.evict(sequence, number)) else {
+            return false;
+        };
+        self.count_out(std::slice::from_ref(&event));
+        if event.is_current_value()
+            && let Some(lost) = &mut self.lost
+        {
+            lost.push(event);
+        }
+        self.note_evictions(topic);
+        self.tidy();
+        true
     }
 
     /// Records removed events of a topic, and its own bytes. Call it after every change of a topic's
@@ -499,8 +567,12 @@ impl PartitionLog {
         while self.order.front().is_some_and(|place| !kept(place)) {
             self.order.pop_front();
         }
-        if self.order.len() > 2 * self.kept_events + 1024 {
+        while self.held.front().is_some_and(|place| !kept(place)) {
+            self.held.pop_front();
+        }
+        if self.held.len() + self.order.len() > 2 * self.kept_events + 1024 {
             self.order.retain(kept);
+            self.held.retain(kept);
         }
         if self.expiries.len() > 2 * self.topics.len() + 1024 {
             self.list_all_to_expire();
@@ -533,13 +605,38 @@ impl PartitionLog {
         }
     }
 
+    /// Reports the age of the next event to evict. Held values count as younger than all events.
     fn say_oldest(&self) {
-        let front = self.order.front();
-        let history = front.and_then(|(_, topic)| self.topics.get(topic));
-        let oldest = history.and_then(|history| history.after(0).next());
-        self.budget.set_oldest(self.partition, oldest.map(|event| event.published_at));
+        let event = |(sequence, topic): &(u64, Topic)| {
+            self.topics.get(topic).and_then(|history| history.get(*sequence))
+        };
+        let passing = self.order.front().and_then(event).map(|event| event.published_at);
+        let held = self.held.front().and_then(event).map(|event| event.published_at);
+        let held = held.and_then(|at| at.checked_add(HELD_RANK));
+        self.budget.set_oldest(self.partition, passing.or(held));
     }
 }
+
+/// The places of events in sequence order, for [`PartitionLog::places_after`].
+struct Places<'a> {
+    held: std::collections::vec_deque::Iter<'a, (u64, Topic)>,
+    order: std::collections::vec_deque::Iter<'a, (u64, Topic)>,
+}
+
+impl<'a> Iterator for Places<'a> {
+    type Item = &'a (u64, Topic);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.held.next().or_else(|| self.order.next())
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let length = self.held.len() + self.order.len();
+        (length, Some(length))
+    }
+}
+
+impl ExactSizeIterator for Places<'_> {}
 
 impl Drop for PartitionLog {
     fn drop(&mut self) {

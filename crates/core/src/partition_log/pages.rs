@@ -38,7 +38,9 @@ impl Page<'_> {
         self.through = sequence;
         self.visits_left -= 1;
         let is_wanted = |event: &&Arc<SequencedEvent>| {
-            event.unix_ms >= self.rest.since && self.interest.types.wants(event)
+            // A snapshot has no removed keys.
+            let is_shown = !(event.body.is_deletion && self.rest.is_snapshot_of(event.sequence));
+            is_shown && event.unix_ms >= self.rest.since && self.interest.types.wants(event)
         };
         if let Some(event) = event.filter(is_wanted) {
             self.bytes_left = self.bytes_left.saturating_sub(event.stream_bytes());
@@ -49,6 +51,12 @@ impl Page<'_> {
 }
 
 impl Rest {
+    /// Whether the event of this sequence is a part of a snapshot. Later pages also have the events
+    /// since its begin.
+    fn is_snapshot_of(&self, sequence: u64) -> bool {
+        self.begun == Begun::Snapshot && sequence <= self.head
+    }
+
     /// The position before the first wanted event of a topic. A snapshot wants no older events of
     /// topics without conflation.
     fn after_in(&self, history: &HistoryRing) -> u64 {
@@ -239,7 +247,7 @@ impl PartitionLog {
     fn visit_all(&self, page: &mut Page<'_>) -> bool {
         let named: HashSet<&Topic> = page.interest.topics.iter().collect();
         let mut wanted: HashMap<&Topic, Option<&HistoryRing>> = HashMap::new();
-        let mut places = self.order.range(self.place_after(page.rest.sequence)..);
+        let mut places = self.places_after(page.rest.sequence);
         while let Some((sequence, topic)) = places.next() {
             let history = *wanted.entry(topic).or_insert_with(|| {
                 let is_wanted = named.contains(topic) || page.interest.matches_pattern(topic);

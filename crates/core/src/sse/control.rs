@@ -1,4 +1,4 @@
-//! The hub's own events: `connected`, `gap`, `shutdown`.
+//! The hub's own events: `connected`, `gap`, `live`, `shutdown`.
 
 use serde::Serialize;
 
@@ -83,6 +83,16 @@ pub struct Gap<'a> {
 impl Gap<'_> {
     pub fn encode(&self, id: &str) -> String {
         control_event("gap", id, self)
+    }
+}
+
+/// The client has the whole snapshot, and now gets live events.
+#[derive(Serialize)]
+pub struct Live {}
+
+impl Live {
+    pub fn encode(&self, id: &str) -> String {
+        control_event("live", id, self)
     }
 }
 

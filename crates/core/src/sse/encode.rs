@@ -42,6 +42,7 @@ pub fn body(event: &Event, topic_count: usize) -> EventBody {
         lines: text.into_boxed_str().into_boxed_bytes().into(),
         data_at,
         is_json,
+        is_deletion: event.delete,
         topic_count: topic_count.max(1),
     }
 }

@@ -74,6 +74,7 @@ pub fn event(
             lines: "data: {}\n".into(),
             data_at: 0,
             is_json: true,
+            is_deletion: false,
             topic_count: 1,
         }),
         collapsed: None,

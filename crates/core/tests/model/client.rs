@@ -205,6 +205,7 @@ impl ModelClient {
             }
             "gap" => self.on_gap(before, &received.data),
             "shutdown" => self.shutdown_count += 1,
+            "live" => {}
             "batch" => self.on_batch(before, &received.data),
             _ => {
                 let data = serde_json::from_str(&received.data).unwrap();

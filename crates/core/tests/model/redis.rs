@@ -245,8 +245,12 @@ impl RedisPartition {
             }
         }
         log.events.push(event.clone());
-        while log.events.len() > policy.history_events {
-            log.evicted_through = log.events.remove(0).sequence;
+        let is_passing =
+            |event: &LogEvent| policy.conflate != Conflate::LatestByKey || !event.body.is_value();
+        let excess = log.events.iter().filter(|event| is_passing(event)).count();
+        for _ in policy.history_events..excess {
+            let oldest = log.events.iter().position(is_passing).unwrap();
+            log.evicted_through = log.events.remove(oldest).sequence;
         }
         event
     }

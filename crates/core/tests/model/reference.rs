@@ -117,10 +117,19 @@ impl Reference {
         let mut held = self.held.remove(topic).unwrap_or_default();
         held.retain(|older| !self.is_same_item(*older, index));
         held.push(index);
-        while held.len() > self.policies.of(topic).history_events {
-            self.evict(held.remove(0));
+        let excess = held.iter().filter(|index| self.is_passing(**index)).count();
+        for _ in self.policies.of(topic).history_events..excess {
+            let oldest = held.iter().position(|index| self.is_passing(*index)).unwrap();
+            self.evict(held.remove(oldest));
         }
         self.held.insert(topic, held);
+    }
+
+    /// Whether the event leaves history by number and age: it is not the value of a key.
+    fn is_passing(&self, index: usize) -> bool {
+        let record = &self.records[index];
+        let policy = self.policies.of(record.topic);
+        policy.conflate != Conflate::LatestByKey || record.key.is_none()
     }
 
     /// Events missing in history without having been superseded.
@@ -172,12 +181,12 @@ impl Reference {
 
     fn expire(&mut self, now: Instant) {
         let mut all: Vec<usize> = Vec::new();
-        for (topic, held) in &mut self.held {
+        for (topic, mut held) in std::mem::take(&mut self.held) {
             let ttl = self.policies.of(topic).history_ttl;
-            let (expired, kept): (Vec<usize>, _) =
-                held.iter().partition(|index| self.records[**index].at + ttl <= now);
-            *held = kept;
-            all.extend(expired);
+            let is_expired =
+                |index: &usize| self.is_passing(*index) && self.records[*index].at + ttl <= now;
+            all.extend(held.extract_if(.., |index| is_expired(index)));
+            self.held.insert(topic, held);
         }
         all.into_iter().for_each(|index| self.evict(index));
     }

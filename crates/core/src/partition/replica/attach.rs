@@ -1,7 +1,7 @@
 //! Streams waiting for their attach, and its conditions.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -324,6 +324,9 @@ impl<P> Replica<P> {
             event.sequence <= bound && event.unix_ms >= since && waiting.interest.types.wants(event)
         });
         events.sort_unstable_by_key(|event| event.sequence);
+        if is_at_start && rest.begun == Begun::Snapshot {
+            leave_out_removed(&mut events, rest.head);
+        }
         let first = events.first().map(|event| event.sequence - 1);
         let next = cut(&mut events, waiting.max_bytes);
         let next = next.or(Some(bound).filter(|bound| *bound < u64::MAX));
@@ -458,4 +461,21 @@ fn cut(events: &mut Vec<Arc<SequencedEvent>>, max_bytes: usize) -> Option<u64> {
     let count = full.map(|last| last + 1).filter(|count| *count < events.len())?;
     events.truncate(count);
     events.last().map(|last| last.sequence)
+}
+
+/// Leaves removed keys out of the first page of a snapshot: the removals up to `head`, and older
+/// values. A removal can be newer than the read of its value. Later pages keep all removals, since an
+/// earlier page may have sent the value.
+fn leave_out_removed(events: &mut Vec<Arc<SequencedEvent>>, head: u64) {
+    let is_removal = |event: &SequencedEvent| event.body.is_deletion && event.sequence <= head;
+    let name = |event: &SequencedEvent| (event.topic.clone(), event.body.key.clone());
+    let removals = events.iter().filter(|event| is_removal(event));
+    let removed: HashMap<_, u64> = removals.map(|event| (name(event), event.sequence)).collect();
+    if removed.is_empty() {
+        return;
+    }
+    events.retain(|event| {
+        let is_older = |removal: &u64| event.body.key.is_some() && event.sequence < *removal;
+        !is_removal(event) && !removed.get(&name(event)).is_some_and(is_older)
+    });
 }

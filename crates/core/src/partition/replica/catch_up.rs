@@ -422,8 +422,11 @@ impl<P> Replica<P> {
         let is_expired = |event: &LogEvent| {
             event.published_at.checked_add(policy.history_ttl).is_some_and(|at| at <= now)
         };
-        let first = read.events.iter().position(|event| !is_expired(event));
-        let (expired, kept) = read.events.split_at(first.unwrap_or(read.events.len()));
+        let is_keyed = policy.conflate == Conflate::LatestByKey;
+        // Current values do not expire, so expired events may come after them.
+        let is_lost = |event: &&LogEvent| is_expired(event) && !(is_keyed && event.body.is_value());
+        let (expired, kept): (Vec<&LogEvent>, Vec<&LogEvent>) =
+            read.events.iter().partition(is_lost);
         let expired_through = expired.last().map_or(0, |event| event.sequence);
         let lost_through = match (kept.first(), policy.conflate) {
             // The read ends at its bound: only the expired events are lost so far.
@@ -442,7 +445,7 @@ impl<P> Replica<P> {
         // also removes events at other times, and notes them in `evicted_through`.
         let is_trimmed =
             lost_through > read.evicted_through && expired.is_empty() && !kept.is_empty();
-        Unexpired { events: kept.to_vec(), lost_through, is_trimmed }
+        Unexpired { events: kept.into_iter().cloned().collect(), lost_through, is_trimmed }
     }
 }
 

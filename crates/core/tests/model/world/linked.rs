@@ -117,7 +117,7 @@ impl World {
             }
         }
         for other in replica.take_trims() {
-            self.instances[instance][usize::from(other)].partition().trim();
+            self.instances[instance][usize::from(other)].partition().trim(self.now);
         }
         for number in calls {
             self.tell_manager(number, instance);
