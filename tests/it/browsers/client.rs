@@ -136,12 +136,12 @@ async fn without_streaming_bodies_a_page_uses_event_source() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_map_over_cuts_equals_the_model() {
+async fn a_map_with_removals_over_cuts_equals_the_model() {
     let keyed = "[[topics]]\npattern = \"map:**\"\nconflate = \"latest-by-key\"\n";
     let server = Server::with_config(&format!("{CONFIG}{keyed}")).await;
     let mut command = Command::new("node");
     command.arg(repository().join("tests/js/client-map.mjs"));
-    command.args(["--url", &format!("http://{}", server.addr), "--rounds", "8"]);
+    command.args(["--url", &format!("http://{}", server.addr), "--rounds", "8", "--deletes"]);
     run(command).await;
 }
 
