@@ -1,8 +1,10 @@
 //! The hub: the cheap handle held by applications, and the parts behind it. `builder` starts the
 //! actors.
 
+mod access;
 mod access_sources;
 mod builder;
+mod caller;
 mod cursor;
 mod fan_out;
 mod feeds;
@@ -22,9 +24,10 @@ use std::{
 use actix::{Actor, Addr};
 use actix_web::dev::RequestHead;
 use fanfare_core::{
+    access::Grant,
     budget::HistoryBudget,
     connection::WorkerContext,
-    error::SubscribeError,
+    error::{AccessError, SubscribeError},
     id_budget::IdBudget,
     subscription::{ResolvedSubscription, Subscription},
     topic::Topic,
@@ -33,11 +36,12 @@ use fanfare_core::{
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::task::TaskTracker;
 
-pub use self::builder::HubBuilder;
+pub(crate) use self::caller::{ActingError, Caller};
+pub use self::{access::RevokeError, builder::HubBuilder};
 
 use self::follows::Follows;
 use crate::{
-    access::Access,
+    access::{Access, Action},
     actors::{
         connection::{Connection, ConnectionHost, NewStream, PipeReader, StreamHold, Worker},
         topic_manager::{Drain, ManagerHost, TopicManager},
@@ -97,7 +101,6 @@ pub(crate) struct HubParts {
     pub metrics: Arc<Metrics>,
     pub clock: Arc<WallClock>,
     pub requests: Arc<RequestBudget>,
-    #[allow(dead_code, reason = "the entry points follow")]
     pub access: Access,
     pub addresses: Addresses,
     pub lifecycle: Arc<Lifecycle>,
@@ -189,6 +192,40 @@ impl Hub {
         &self.running.parts
     }
 
+    /// The caller of a request.
+    ///
+    /// # Errors
+    /// The request has an invalid credential, or the application's decision is unavailable.
+    pub(crate) async fn caller(
+        &self,
+        head: &RequestHead,
+        action: Action<'_>,
+    ) -> Result<Caller, AccessError> {
+        let grant = self.parts().access.grant_of(head, action).await?;
+        Ok(Caller::new(self.clone(), grant))
+    }
+
+    /// The caller with a token in the body of its request.
+    ///
+    /// # Errors
+    /// The token is invalid.
+    pub(crate) async fn caller_with_token(&self, token: &str) -> Result<Caller, AccessError> {
+        let grant = self.parts().access.grant_of_token(token).await?;
+        Ok(Caller::new(self.clone(), grant))
+    }
+
+    /// [`Self::caller`] before the topics are known. `None` if the application decides.
+    ///
+    /// # Errors
+    /// The request has an invalid credential.
+    pub(crate) async fn caller_without_topics(
+        &self,
+        head: &RequestHead,
+    ) -> Result<Option<Caller>, AccessError> {
+        let grant = self.parts().access.grant_without_topics(head).await?;
+        Ok(grant.map(|grant| Caller::new(self.clone(), grant)))
+    }
+
     /// A topic over all instances; `None` while the log is unavailable.
     pub(crate) async fn topic_status(&self, topic: Topic) -> Option<TopicStatus> {
         self.parts().instances.topic_status(topic).await
@@ -199,8 +236,9 @@ impl Hub {
         &self,
         subscription: Subscription,
         share: Option<Share<OfStream>>,
+        grant: &Arc<Grant>,
     ) -> Result<PipeReader, SubscribeError> {
-        self.create_stream(subscription, share).map(NewStream::spawn)
+        self.create_stream(subscription, share, grant).map(NewStream::spawn)
     }
 
     /// Creates a stream on this worker. The transport runs its connection.
@@ -211,10 +249,11 @@ impl Hub {
         &self,
         subscription: Subscription,
         share: Option<Share<OfStream>>,
+        grant: &Arc<Grant>,
     ) -> Result<NewStream, SubscribeError> {
         let parts = self.parts();
         let limits = parts.config.hub.stream_limits();
-        let mut resolved = subscription.resolve(limits, rand::random())?;
+        let mut resolved = subscription.resolve(limits, rand::random(), grant)?;
         resolved.allow_clock_margin(parts.config.redis.margin());
         parts.check_open()?;
         parts.create(resolved, share)

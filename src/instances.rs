@@ -9,11 +9,16 @@ use std::{
 
 use actix::Addr;
 use fanfare_core::{
-    cluster::{Cluster, HandleCall, InstanceAnswer, InstanceCall, StreamChange, StreamOutcome},
+    access::{Grant, GrantText, Revocation},
+    cluster::{
+        Cluster, HandleCall, InstanceAnswer, InstanceCall, RenewOutcome, StreamChange,
+        StreamFilter, StreamInfo, StreamOutcome,
+    },
     error::ChangeError,
+    sse::ShutdownReason,
     subscription::Change,
     topic::{Pattern, Topic},
-    topic_manager::ChangeOutcome,
+    topic_manager::{ChangeOutcome, Renewal, Which},
     user::User,
 };
 use futures_util::{
@@ -26,11 +31,17 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     actors::{
+        connection::DescribeStream,
+        now,
         partition::{CountSubscribers, ReadLastSequence},
-        topic_manager::{ChangeStreams, ListFeedUsers, TopicManager, Whose},
+        topic_manager::{
+            ChangeStreams, EndStreams, ListFeedUsers, ListStreams, RenewGrant, TopicManager, Whose,
+        },
+        unix_ms,
     },
     ids::Ids,
     publisher::Publisher,
+    revocations::Revocations,
 };
 
 /// Time limit for all instances to count a topic's streams.
@@ -38,6 +49,9 @@ const COUNT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time limit for one instance to execute a call.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Streams of one instance in one list.
+const MAX_LISTED: usize = 10_000;
 
 /// Calls to topic managers in flight.
 pub(crate) const MAX_ASKS: usize = 1024;
@@ -57,6 +71,7 @@ pub(crate) struct Instances {
     pub cluster: Arc<dyn Cluster>,
     publisher: Arc<Publisher>,
     ids: Arc<Ids>,
+    pub revocations: Arc<Revocations>,
     /// [`MAX_ASKS`] permits for calls to topic managers.
     pub asks: Semaphore,
     /// Locked for a worker's first stream, for calls, and for a drain; never on an event's way.
@@ -64,9 +79,14 @@ pub(crate) struct Instances {
 }
 
 impl Instances {
-    pub fn new(cluster: Arc<dyn Cluster>, publisher: Arc<Publisher>, ids: Arc<Ids>) -> Self {
+    pub fn new(
+        cluster: Arc<dyn Cluster>,
+        publisher: Arc<Publisher>,
+        ids: Arc<Ids>,
+        revocations: Arc<Revocations>,
+    ) -> Self {
         let (asks, managers) = (Semaphore::new(MAX_ASKS), Mutex::default());
-        Self { cluster, publisher, ids, asks, managers }
+        Self { cluster, publisher, ids, revocations, asks, managers }
     }
 
     /// The topic managers of this instance.
@@ -125,6 +145,68 @@ impl Instances {
         Ok(users)
     }
 
+    /// Renews the grant of a client's stream, on the instance with it.
+    pub async fn renew_everywhere(
+        &self,
+        client: &str,
+        grant: &Grant,
+    ) -> Result<Vec<String>, ChangeError> {
+        let call = InstanceCall::RenewStream { client: client.to_owned(), grant: grant.to_text() };
+        let mut outcome = None;
+        for answer in self.everywhere(0, call).await? {
+            match answer {
+                InstanceAnswer::Renewed(renewed) => outcome = outcome.or(renewed),
+                _ => return Err(ChangeError::Unconfirmed),
+            }
+        }
+        match outcome {
+            Some(RenewOutcome::Renewed { removed }) => Ok(removed),
+            Some(RenewOutcome::Forbidden) => Err(grant.refusal(Vec::new()).into()),
+            None => Err(ChangeError::UnknownStream),
+        }
+    }
+
+    /// Ends streams on all instances. Returns their number, once none of them gets anything more.
+    pub async fn end_everywhere(
+        &self,
+        filter: StreamFilter,
+        reason: ShutdownReason,
+    ) -> Result<usize, ChangeError> {
+        self.ended(InstanceCall::EndStreams { filter, reason }).await
+    }
+
+    /// Refuses revoked tokens on all instances, and ends their streams.
+    pub async fn revoke_everywhere(&self, revocation: Revocation) -> Result<usize, ChangeError> {
+        self.ended(InstanceCall::Revoke(revocation)).await
+    }
+
+    async fn ended(&self, call: InstanceCall) -> Result<usize, ChangeError> {
+        let mut count = 0;
+        for answer in self.everywhere(0, call).await? {
+            match answer {
+                InstanceAnswer::StreamsEnded(here) => count += here,
+                _ => return Err(ChangeError::Unconfirmed),
+            }
+        }
+        Ok(count)
+    }
+
+    /// The streams of all instances, at most `limit` of each.
+    pub async fn streams_everywhere(
+        &self,
+        filter: StreamFilter,
+        limit: usize,
+    ) -> Result<Vec<StreamInfo>, ChangeError> {
+        let mut streams = Vec::new();
+        for answer in self.everywhere(0, InstanceCall::ListStreams { filter, limit }).await? {
+            match answer {
+                InstanceAnswer::Streams(here) => streams.extend(here),
+                _ => return Err(ChangeError::Unconfirmed),
+            }
+        }
+        Ok(streams)
+    }
+
     /// A topic's counts over all instances, and its last sequence. `None` while the log is
     /// unavailable.
     pub async fn topic_status(&self, topic: Topic) -> Option<TopicStatus> {
@@ -159,6 +241,18 @@ impl Instances {
         let answer = async {
             match call {
                 InstanceCall::ChangeStreams(changes) => self.change_here(&changes).await,
+                InstanceCall::RenewStream { client, grant } => {
+                    self.renew_here(&client, grant).await
+                }
+                InstanceCall::EndStreams { filter, reason } => match self.which(&filter) {
+                    Some(which) => self.end_here(which, reason).await,
+                    None => InstanceAnswer::StreamsEnded(0),
+                },
+                InstanceCall::Revoke(revocation) => self.revoke_here(revocation).await,
+                InstanceCall::ListStreams { filter, limit } => match self.which(&filter) {
+                    Some(which) => self.streams_here(which, limit).await,
+                    None => InstanceAnswer::Streams(Vec::new()),
+                },
                 InstanceCall::CountSubscribers { topic } => self.subscribers_here(&topic).await,
                 InstanceCall::ListFeedUsers { topic, kind } => {
                     self.feed_users_here(&topic, &kind).await
@@ -175,6 +269,64 @@ impl Instances {
         // A worker failing to answer has ended, and so have its streams.
         let outcomes = join_all(answers).await.into_iter().filter_map(Result::ok).flatten();
         InstanceAnswer::Changed(outcomes.map(stream_outcome).collect())
+    }
+
+    async fn renew_here(&self, client: &str, grant: GrantText) -> InstanceAnswer {
+        let Some((stream, secret)) = self.ids.stream_of(client) else {
+            return InstanceAnswer::Renewed(None);
+        };
+        let Ok(grant) = Grant::from_text(grant, now(), unix_ms()).map(Arc::new) else {
+            return InstanceAnswer::Failed;
+        };
+        let managers = self.managers();
+        let renew = || RenewGrant { stream, secret, grant: grant.clone() };
+        let answers = join_all(managers.iter().map(|manager| manager.send(renew()))).await;
+        let outcome = answers.into_iter().filter_map(Result::ok).find_map(|answer| match answer {
+            Renewal::Done(removed) | Renewal::Pending(removed) => {
+                Some(RenewOutcome::Renewed { removed })
+            }
+            Renewal::Forbidden => Some(RenewOutcome::Forbidden),
+            Renewal::Ended => None,
+        });
+        InstanceAnswer::Renewed(outcome)
+    }
+
+    async fn end_here(&self, which: Which, reason: ShutdownReason) -> InstanceAnswer {
+        let managers = self.managers();
+        let end = || EndStreams { which: which.clone(), reason };
+        let answers = join_all(managers.iter().map(|manager| manager.send(end()))).await;
+        InstanceAnswer::StreamsEnded(answers.into_iter().filter_map(Result::ok).sum())
+    }
+
+    /// Refuses new streams first: a stream opening meanwhile then finds the revocation.
+    async fn revoke_here(&self, revocation: Revocation) -> InstanceAnswer {
+        if self.revocations.add(revocation.clone()).is_err() {
+            return InstanceAnswer::Failed;
+        }
+        self.end_here(Which::Revoked(revocation), ShutdownReason::Revoked).await
+    }
+
+    async fn streams_here(&self, which: Which, limit: usize) -> InstanceAnswer {
+        let limit = limit.min(MAX_LISTED);
+        let managers = self.managers();
+        let list = || ListStreams { which: which.clone(), limit };
+        let connections = join_all(managers.iter().map(|manager| manager.send(list()))).await;
+        let connections = connections.into_iter().filter_map(Result::ok).flatten().take(limit);
+        let infos = connections.map(|connection| connection.send(DescribeStream));
+        // A stream without an answer has ended.
+        let infos = join_all(infos).await.into_iter().filter_map(Result::ok);
+        InstanceAnswer::Streams(infos.collect())
+    }
+
+    /// The streams of a filter on this instance; `None` if there can be none.
+    fn which(&self, filter: &StreamFilter) -> Option<Which> {
+        let [client, user, topic] = filter.parts();
+        if let Some(client) = client {
+            let (stream, secret) = self.ids.stream_of(client)?;
+            return Some(Which::Client { stream, secret });
+        }
+        let topic = topic.map(Topic::parse).transpose().ok()?;
+        Some(Which::Of { user: user.map(str::to_owned), topic })
     }
 
     async fn subscribers_here(&self, topic: &str) -> InstanceAnswer {
@@ -208,7 +360,7 @@ impl Instances {
         };
         let muted = change.muted.clone().map(Arc::from);
         let (add, remove) = (patterns(&change.add), patterns(&change.remove));
-        Some((whose, Change { add, remove, muted }))
+        Some((whose, Change { add, remove, muted, by: change.by.clone() }))
     }
 }
 
@@ -216,6 +368,7 @@ fn stream_outcome(outcome: ChangeOutcome) -> StreamOutcome {
     match outcome {
         ChangeOutcome::Changed(names) => StreamOutcome::Changed(names.into()),
         ChangeOutcome::TooMany(too_many) => StreamOutcome::TooMany(too_many),
+        ChangeOutcome::Forbidden(names) => StreamOutcome::Forbidden(names.into()),
         ChangeOutcome::Busy => StreamOutcome::Busy,
         ChangeOutcome::Ended => StreamOutcome::Ended,
     }

@@ -64,6 +64,7 @@ mod publisher;
 #[cfg(feature = "redis")]
 mod redis;
 mod request_budget;
+mod revocations;
 mod server;
 pub mod testing;
 mod threads;
@@ -80,13 +81,16 @@ pub use config::Config;
 pub use error::{ChangeError, FanOutError, FollowError, PublishError, StartError, SubscribeError};
 pub use fan_out::{FanOutMode, FanOutReport};
 pub use fanfare_core::{
+    access::Revoked,
+    cluster::{StreamFilter, StreamInfo},
     event::{Event, EventError},
     publish::Published,
+    sse::ShutdownReason,
     subscription::Subscription,
     topic::{Topic as TopicName, TopicError},
 };
-pub use http::{Mount, Refusal, Routes};
-pub use hub::{Hub, HubBuilder};
+pub use http::{Mount, Refusal, Routes, operator::OperatorsListener};
+pub use hub::{Hub, HubBuilder, RevokeError};
 pub use server::{Hosts, Server};
 #[cfg(feature = "tls")]
 pub use server::{Tls, TlsError};

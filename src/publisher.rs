@@ -9,6 +9,7 @@ use std::{
 
 use actix::Addr;
 use fanfare_core::{
+    access::Grant,
     error::PublishError,
     event::Event,
     interest::Topics,
@@ -136,11 +137,12 @@ impl Publisher {
         Ok(event.validate(self.limits.max_payload)?)
     }
 
-    /// Checks an event and the names of its topics. It takes no permit and publishes nothing.
+    /// Checks an event, and the names and grants of its topics. It takes no permit and publishes nothing.
     pub fn check(
         &self,
         names: &[impl AsRef<str>],
         event: Event,
+        grant: &Grant,
     ) -> Result<CheckedPost, PublishError> {
         if names.is_empty() {
             return Err(PublishError::NoTopic);
@@ -151,6 +153,7 @@ impl Publisher {
         let topics = names.iter().map(|name| Topic::parse(name.as_ref()));
         let mut topics = topics.collect::<Result<Topics, _>>()?;
         remove_duplicates(&mut topics);
+        grant.check_publish(&topics)?;
         self.validate(&event)?;
         event.check_policies(&topics, &self.policies)?;
         let event = Arc::new(SharedEvent::new(event, topics.len()));

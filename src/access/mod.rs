@@ -2,7 +2,7 @@
 //! to the verification of tokens, `decision` the seam to the application's own decision. The grants
 //! themselves are decided in the core.
 
-#![allow(dead_code, reason = "the entry points follow")]
+#![allow(dead_code, reason = "tokens and webhook follow")]
 
 mod decision;
 mod presented;
@@ -15,6 +15,7 @@ use actix_web::dev::RequestHead;
 use fanfare_core::{
     access::{Credential, Grant, parse_user},
     error::AccessError,
+    user::User,
 };
 
 pub(crate) use self::{
@@ -27,6 +28,7 @@ use self::rules::Rules;
 use crate::{
     actors::{now, unix_ms},
     config,
+    revocations::Revocations,
 };
 
 /// A request's intention, for the application's decision.
@@ -44,6 +46,7 @@ pub(crate) struct Access {
     rules: Rules,
     verifier: Option<Arc<dyn TokenVerifier>>,
     decider: Option<Arc<dyn Decide>>,
+    revocations: Arc<Revocations>,
 }
 
 impl Access {
@@ -52,8 +55,9 @@ impl Access {
         config: config::Access,
         verifier: Option<Arc<dyn TokenVerifier>>,
         decider: Option<Arc<dyn Decide>>,
+        revocations: Arc<Revocations>,
     ) -> Self {
-        Self { rules: Rules::new(&config.rules), config, verifier, decider }
+        Self { rules: Rules::new(&config.rules), config, verifier, decider, revocations }
     }
 
     /// The grant of a request's caller.
@@ -66,25 +70,59 @@ impl Access {
         head: &RequestHead,
         action: Action<'_>,
     ) -> Result<Arc<Grant>, AccessError> {
+        match self.grant_without_topics(head).await? {
+            Some(grant) => Ok(grant),
+            None => self.decided(head, action).await,
+        }
+    }
+
+    /// The grant of a request's caller, before its topics are known. `None` if the application
+    /// decides, see [`Self::grant_of`].
+    ///
+    /// # Errors
+    /// The request has an invalid credential.
+    pub async fn grant_without_topics(
+        &self,
+        head: &RequestHead,
+    ) -> Result<Option<Arc<Grant>>, AccessError> {
         if !self.config.enabled {
-            return Ok(Grant::everything());
+            return Ok(Some(Grant::everything()));
         }
         let presented = Presented::of(head, &self.config.cookie);
         let now_ms = unix_ms();
         if let Some(token) = presented.token()
             && let Some(claims) = self.verified(token, now_ms).await?
         {
-            return self.grant_of_token(claims, now_ms);
+            return self.grant_of_claims(claims, now_ms).map(Some);
         }
         match &self.decider {
-            Some(decider) => match decider.decide(head, action).await {
-                Ok(decision) => self.grant_of_application(decision, now_ms),
-                Err(Refused::Unauthenticated) => Err(AccessError::Unauthenticated),
-                Err(Refused::Forbidden) => Err(AccessError::Forbidden { names: Vec::new() }),
-                Err(Refused::Unavailable) => Err(AccessError::Down),
-            },
-            None if presented.is_none() => Ok(self.rules.anonymous()),
+            Some(_) => Ok(None),
+            None if presented.is_none() => Ok(Some(self.rules.anonymous())),
             None => Err(AccessError::Unauthenticated),
+        }
+    }
+
+    /// The grant of a caller by the application.
+    async fn decided(
+        &self,
+        head: &RequestHead,
+        action: Action<'_>,
+    ) -> Result<Arc<Grant>, AccessError> {
+        let decider = self.decider.as_ref().ok_or(AccessError::Unauthenticated)?;
+        match decider.decide(head, action).await {
+            Ok(decision) => self.grant_of_application(decision, unix_ms()),
+            Err(Refused::Unauthenticated) => Err(AccessError::Unauthenticated),
+            Err(Refused::Forbidden) => Err(AccessError::Forbidden { names: Vec::new() }),
+            Err(Refused::Unavailable) => Err(AccessError::Down),
+        }
+    }
+
+    /// The grant of a stream opened by the application's own handler.
+    pub fn grant_of_handler(&self, user: Option<User>) -> Arc<Grant> {
+        match (self.config.enabled, user) {
+            (true, user) => Arc::new(Grant::of_application(user, unix_ms())),
+            (false, None) => Grant::everything(),
+            (false, user) => Arc::new(Grant::open(user)),
         }
     }
 
@@ -107,7 +145,28 @@ impl Access {
         }
     }
 
-    fn grant_of_token(&self, claims: Claims, now_ms: u64) -> Result<Arc<Grant>, AccessError> {
+    /// The grant of a token in the body of a request.
+    ///
+    /// # Errors
+    /// The token is invalid.
+    pub async fn grant_of_token(&self, token: &str) -> Result<Arc<Grant>, AccessError> {
+        let now_ms = unix_ms();
+        let claims = self.verified(token, now_ms).await?.ok_or(AccessError::Unauthenticated)?;
+        self.grant_of_claims(claims, now_ms)
+    }
+
+    /// Checks a grant again, during a long request.
+    ///
+    /// # Errors
+    /// Its token has ended or is revoked.
+    pub fn check_again(&self, grant: &Grant) -> Result<(), AccessError> {
+        match grant.has_ended(now()) || self.revocations.covers(grant) {
+            true => Err(AccessError::Unauthenticated),
+            false => Ok(()),
+        }
+    }
+
+    fn grant_of_claims(&self, claims: Claims, now_ms: u64) -> Result<Arc<Grant>, AccessError> {
         let Claims { user, token_id, issued_at_s, expires_at_s, rights } = claims;
         let user = user.as_deref().map(parse_user).transpose();
         let user = user.map_err(|_| AccessError::Unauthenticated)?;
@@ -115,7 +174,11 @@ impl Access {
         let credential = Credential::Token { id, issued_at_s };
         let sources = self.rules.of(user.as_ref()).chain([rights]);
         let grant = Grant::new(user.clone(), credential, sources);
-        Ok(Arc::new(grant.until(expires_at_s.saturating_mul(1000), now(), now_ms)))
+        let grant = grant.until(expires_at_s.saturating_mul(1000), now(), now_ms);
+        match self.revocations.covers(&grant) {
+            true => Err(AccessError::Unauthenticated),
+            false => Ok(Arc::new(grant)),
+        }
     }
 
     fn grant_of_application(

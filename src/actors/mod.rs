@@ -11,13 +11,15 @@
 //! | partition | topic manager | `Deliver` | one in flight for each partition and manager | deliveries gather in the partition and keep their publish permits. A replica has no permits: past 100,000 deliveries it tells the manager that it restarted, and the streams resume |
 //! | topic manager | partition | `DeliveriesTaken` | one a `Deliver`, and only if more waits | |
 //! | hub | topic manager | `Drain` | one | |
-//! | hub | topic manager | `ChangeStreams`, `ListFeedUsers`, `ExpectFeed`, `ForgetFeed` | 1,024 in flight | the caller waits |
+//! | hub | topic manager | `ChangeStreams`, `ListFeedUsers`, `ExpectFeed`, `ForgetFeed`, `RenewGrant`, `EndStreams`, `ListStreams` | 1,024 in flight | the caller waits |
 //! | topic manager | connection | `ChangeTopics` | two a requested change, and one for each added partition | |
 //! | hub | fan-out router | `FanOutToFollowers` | one permit each, `fanout.max_pending` | the hub refuses with `at_capacity` |
 //! | fan-out router | partition | `FanOutEvent` | permits for its events; one a running fan-out | the fan-out waits |
 //! | connection | topic manager | `OpenStream`, `CloseStream` | one of each a stream | streams are bounded |
 //! | topic manager | connection | `DeliverFrames`, `BeatHeart` | [`connection::MAILBOX_CAPACITY`] | frames stay with the manager for a later turn, 100,000 references at most; then the stream ends with `slow`. A heartbeat is skipped |
 //! | topic manager | connection | `OpenedStream`, `EndStream` | one of each a stream | |
+//! | topic manager | connection | `TellRenewal` | one a grant of the stream | |
+//! | instances | connection | `DescribeStream` | one a request and stream | the caller waits |
 //! | transport | topic manager | `ContinueReplay` | one in flight for each partition of a stream | |
 //! | topic manager | connection | `ReplayPage` | one in flight for each partition of a stream; `hub.max_replays` streams | past `hub.max_replays`, a stream ends with `capacity`, and its client returns and continues |
 //! | transport | connection | `CloseTransport` | as the manager's | the mailbox is not empty, so the actor runs and sees its transport gone. A raw stream holds its connection and drops it instead |

@@ -35,6 +35,7 @@ impl Config {
             max_batch_events: self.stream.max_batch_events,
             max_batch_bytes: self.stream.max_batch_bytes,
             limits: self.hub.stream_limits(),
+            renew_before: self.access.renew_before,
             replays: Arc::new(ReplayLimit::new(self.hub.max_replays)),
         }
     }

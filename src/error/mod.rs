@@ -5,7 +5,7 @@ mod mirror;
 
 use fanfare_core::{
     cursor::CursorError,
-    error::{self as core, ErrorCode, GraphError},
+    error::{self as core, AccessError, ErrorCode, GraphError},
     event::EventError,
     topic::TopicError,
     user::UserError,
@@ -31,6 +31,8 @@ mirror! {
     /// Why the hub refused an event. The event is in no history and reaches no stream, except
     /// after [`Self::Internal`] and [`Self::Unconfirmed`].
     pub enum PublishError {
+        /// Access control refused the caller.
+        Access(error: AccessError),
         Topic(error: TopicError),
         Event(error: EventError),
         /// The event has more topics than the hub takes at once (`hub.max_topics_per_stream`), or
@@ -57,6 +59,8 @@ mirror! {
 mirror! {
     /// Why the hub did not open a stream.
     pub enum SubscribeError {
+        /// Access control refused the caller.
+        Access(error: AccessError),
         Topic(error: TopicError),
         NoTopic,
         TooManyTopics { max_count: usize },
@@ -80,6 +84,8 @@ mirror! {
 mirror! {
     /// Why the hub did not change an open stream.
     pub enum ChangeError {
+        /// Access control refused the caller.
+        Access(error: AccessError),
         Topic(error: TopicError),
         /// No stream of this client is open. The client may have reconnected under another id.
         UnknownStream,
@@ -110,7 +116,8 @@ from_parts!(
     PublishError::Event(EventError),
     SubscribeError::Topic(TopicError),
     SubscribeError::Cursor(CursorError),
-    ChangeError::Topic(TopicError)
+    ChangeError::Topic(TopicError),
+    ChangeError::Access(AccessError)
 );
 
 /// Why a fan-out failed. No follower got the event, except after [`Self::Partly`] and the

@@ -58,3 +58,37 @@ impl ArrayAnswer {
         String::from_utf8(self.0).expect("serde_json writes UTF-8")
     }
 }
+
+/// The refusal of an array with topics not granted. It names the topics of all events.
+#[derive(Default)]
+pub(crate) struct Forbidden(Option<Refusal>);
+
+impl Forbidden {
+    /// Keeps a refusal by access control; `None` for it.
+    ///
+    /// # Errors
+    /// Any other refusal.
+    pub fn take<T>(&mut self, checked: Result<T, Refusal>) -> Result<Option<T>, Refusal> {
+        match (checked, &mut self.0) {
+            (Ok(one), _) => Ok(Some(one)),
+            (Err(refusal), None) if refusal.error.code == ErrorCode::Forbidden => {
+                self.0 = Some(refusal);
+                Ok(None)
+            }
+            (Err(refusal), Some(first)) if refusal.error.code == ErrorCode::Forbidden => {
+                first.error.topics.extend(refusal.error.topics);
+                Ok(None)
+            }
+            (Err(refusal), _) => Err(refusal),
+        }
+    }
+
+    /// # Errors
+    /// The refusal, if there is one.
+    pub fn refuse(self) -> Result<(), Refusal> {
+        let Some(mut refusal) = self.0 else { return Ok(()) };
+        refusal.error.topics.sort_unstable();
+        refusal.error.topics.dedup();
+        Err(refusal)
+    }
+}

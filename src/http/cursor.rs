@@ -7,7 +7,7 @@ use actix_web::{
 use serde::Serialize;
 
 use super::{refusal::Refusal, stream::query};
-use crate::hub::Hub;
+use crate::{access::Action, hub::Hub};
 
 #[derive(Serialize)]
 pub(crate) struct CursorAnswer {
@@ -23,7 +23,8 @@ pub(crate) async fn get(
 ) -> Result<Json<CursorAnswer>, Refusal> {
     let query = query(request.head())?;
     let subscription = query.subscription().or_options(query.options(request.head())?);
-    let cursor = hub.cursor(subscription).await?;
+    let caller = hub.caller(request.head(), Action::Subscribe(subscription.names())).await?;
+    let cursor = caller.cursor(subscription).await?;
     let timestamp = cursor.unix_ms.unwrap_or_default();
     Ok(Json(CursorAnswer { cursor: cursor.to_string(), timestamp }))
 }

@@ -3,7 +3,7 @@
 use std::error::Error;
 
 use actix_web::{HttpResponse, ResponseError, http::StatusCode};
-use fanfare_core::error::{ErrorCode, GraphError};
+use fanfare_core::error::{AccessError, ErrorCode, GraphError};
 
 use super::refusal::Refusal;
 use crate::error::{ChangeError, FanOutError, FollowError, PublishError, SubscribeError};
@@ -36,7 +36,8 @@ macro_rules! responses {
         impl From<&$error> for Refusal {
             fn from(error: &$error) -> Self {
                 log_cause(error);
-                Self::new(error.error_code(), error.to_string())
+                let topics = error.topics_not_granted();
+                Self::new(error.error_code(), error.to_string()).with_topics(topics)
             }
         }
 
@@ -49,6 +50,32 @@ macro_rules! responses {
 }
 
 responses!(PublishError, SubscribeError, FanOutError, ChangeError, FollowError);
+
+/// The topics of a request refused by access control.
+trait NotGranted {
+    fn topics_not_granted(&self) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+impl NotGranted for FanOutError {}
+
+impl NotGranted for FollowError {}
+
+macro_rules! not_granted {
+    ($($error:ident),*) => {$(
+        impl NotGranted for $error {
+            fn topics_not_granted(&self) -> Vec<String> {
+                match self {
+                    Self::Access(AccessError::Forbidden { names }) => names.clone(),
+                    _ => Vec::new(),
+                }
+            }
+        }
+    )*};
+}
+
+not_granted!(PublishError, SubscribeError, ChangeError);
 
 /// The status of an answer with this code.
 pub(super) fn status_of(code: ErrorCode) -> StatusCode {

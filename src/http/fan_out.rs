@@ -10,7 +10,7 @@ use super::{
     body,
     incoming::parse_fan_out,
     media_type::media_type,
-    origin::{publisher_of, refuse_other_sites},
+    origin::{caller_of_change, publisher_of},
     refusal::Refusal,
 };
 use crate::{fan_out::FanOutReport, hub::Hub};
@@ -28,12 +28,13 @@ pub(crate) async fn post(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
-    refuse_other_sites(&hub, &request)?;
+    let caller = caller_of_change(&hub, &request).await?;
     media_type(&request)?;
     let max_bytes = body::max_line_bytes(hub.parts().config.publish.max_payload);
     let body = body::read(&hub, &request, payload, max_bytes).await?;
     let incoming = parse_fan_out(&body)?;
     let event = incoming.event.publisher(publisher_of(&hub, &request));
-    let report = hub.fan_out(incoming.author, event, incoming.mode).await?;
+    let report =
+        caller.acting_as(&incoming.author)?.fan_out(incoming.author, event, incoming.mode).await?;
     Ok(HttpResponse::Ok().json(FanOutAnswer { success: true, report }))
 }

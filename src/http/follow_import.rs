@@ -13,10 +13,10 @@ use super::{
     body::{BodyLine, BodyLines, object},
     lines::answer_lines,
     media_type::media_type,
-    origin::refuse_other_sites,
+    origin::caller_of_change,
     refusal::{Refusal, RefusalBody, bad_json},
 };
-use crate::hub::Hub;
+use crate::hub::{Caller, Hub};
 
 /// Longest line: two names with every byte escaped, and room.
 const MAX_LINE_BYTES: usize = 8 * 1024;
@@ -94,7 +94,7 @@ pub(crate) async fn post(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
-    refuse_other_sites(&hub, &request)?;
+    let caller = caller_of_change(&hub, &request).await?;
     // Lines of JSON under any of its names.
     media_type(&request)?;
     let lines = BodyLines::new(&hub, &request, payload, MAX_LINE_BYTES);
@@ -102,7 +102,8 @@ pub(crate) async fn post(
     let lines = lines.ready_chunks(MAX_BATCH_LINES);
     let stored = lines.map(move |lines| {
         let hub = hub.clone();
-        async move { store(&hub, ImportBatch::of(lines)).await }
+        let batch = ImportBatch::of(&caller, lines);
+        async move { store(&hub, batch).await }
     });
     Ok(answer_lines(held, answers(stored.buffered(MAX_BATCHES))))
 }
@@ -166,12 +167,12 @@ impl Import {
 }
 
 impl ImportBatch {
-    fn of(lines: Vec<BodyLine>) -> Self {
+    fn of(caller: &Caller, lines: Vec<BodyLine>) -> Self {
         let first_line = lines.first().map_or(0, |line| line.number);
         let mut batch = Self { first_line, ..Self::default() };
         for BodyLine { number, bytes } in lines {
             match bytes {
-                Ok(bytes) => match parse(&bytes) {
+                Ok(bytes) => match parse(caller, &bytes) {
                     Ok(edge) => batch.edges.push(edge),
                     Err(refusal) => batch.refused.push((number, refusal)),
                 },
@@ -192,7 +193,9 @@ async fn store(hub: &Hub, mut batch: ImportBatch) -> Stored {
     Stored { batch, followed: followed.map_err(Refusal::from) }
 }
 
-fn parse(line: &[u8]) -> Result<Follow, Refusal> {
+/// Reads an edge of a follower whom the caller may act as.
+fn parse(caller: &Caller, line: &[u8]) -> Result<Follow, Refusal> {
     let edge: Edge<'_> = object(line).map_err(bad_json)?;
+    caller.acting_as(&edge.follower)?;
     Ok(Follow::parse(&edge.follower, &edge.author)?)
 }

@@ -7,7 +7,7 @@ use actix_web::{
 use fanfare_core::{error::ErrorCode, follow::Page, user::User};
 use serde::{Deserialize, Serialize};
 
-use super::{names::last_segments, refusal::Refusal};
+use super::{names::last_segments, origin::caller_of_read, refusal::Refusal};
 use crate::{error::FollowError, hub::Hub};
 
 /// Users in a page, unless the query says otherwise.
@@ -42,6 +42,8 @@ pub(crate) async fn followers(
     hub: Data<Hub>,
     request: HttpRequest,
 ) -> Result<Json<PageAnswer>, Refusal> {
+    let caller = caller_of_read(&hub, &request).await?;
+    let hub = caller.operator()?;
     answer(&request, async |author, after, limit| {
         let count = hub.follow_counts(author).await?.followers;
         Ok((count, hub.followers(author, after, limit).await?))
@@ -54,6 +56,9 @@ pub(crate) async fn following(
     hub: Data<Hub>,
     request: HttpRequest,
 ) -> Result<Json<PageAnswer>, Refusal> {
+    let [user] = last_segments(&request)?;
+    let caller = caller_of_read(&hub, &request).await?;
+    let hub = caller.acting_as(&user)?;
     answer(&request, async |user, after, limit| {
         let count = hub.follow_counts(user).await?.following;
         Ok((count, hub.following(user, after, limit).await?))

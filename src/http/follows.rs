@@ -6,7 +6,7 @@ use actix_web::{
 };
 use serde::Serialize;
 
-use super::{names::last_segments, origin::refuse_other_sites, refusal::Refusal};
+use super::{names::last_segments, origin::caller_of_change, refusal::Refusal};
 use crate::{error::FollowError, hub::Hub};
 
 #[derive(Serialize)]
@@ -20,7 +20,7 @@ pub(crate) struct EdgeAnswer {
 
 /// `PUT`: adds the edge.
 pub(crate) async fn put(hub: Data<Hub>, request: HttpRequest) -> Result<Json<EdgeAnswer>, Refusal> {
-    answer(&hub, &request, async |[follower, author]| hub.follow(follower, author).await).await
+    answer(&hub, &request, async |hub, [follower, author]| hub.follow(follower, author).await).await
 }
 
 /// `DELETE`: removes the edge.
@@ -28,16 +28,17 @@ pub(crate) async fn delete(
     hub: Data<Hub>,
     request: HttpRequest,
 ) -> Result<Json<EdgeAnswer>, Refusal> {
-    answer(&hub, &request, async |[follower, author]| hub.unfollow(follower, author).await).await
+    answer(&hub, &request, async |hub, [follower, author]| hub.unfollow(follower, author).await)
+        .await
 }
 
 async fn answer(
     hub: &Hub,
     request: &HttpRequest,
-    change: impl AsyncFn([&str; 2]) -> Result<bool, FollowError>,
+    change: impl AsyncFn(&Hub, [&str; 2]) -> Result<bool, FollowError>,
 ) -> Result<Json<EdgeAnswer>, Refusal> {
-    refuse_other_sites(hub, request)?;
+    let caller = caller_of_change(hub, request).await?;
     let [follower, author] = last_segments(request)?;
-    let changed = change([&follower, &author]).await?;
+    let changed = change(caller.acting_as(&follower)?, [&follower, &author]).await?;
     Ok(Json(EdgeAnswer { success: true, follower, author, changed }))
 }

@@ -119,6 +119,26 @@ fn ttl_of(text: &str) -> Result<Duration, Refusal> {
     humantime::parse_duration(text).map_err(|_| Refusal::new(ErrorCode::BadEvent, message))
 }
 
+/// The topics of one event, or of an array of events. The other fields are not checked yet.
+pub(crate) fn topics_of(json: &[u8]) -> Result<Vec<String>, Refusal> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(alias = "channel")]
+        topic: Option<String>,
+        #[serde(alias = "channels", default)]
+        topics: Vec<String>,
+    }
+    let events: Vec<Named> = match json.trim_ascii_start().first() {
+        Some(b'[') => serde_json::from_slice(json).map_err(bad_json)?,
+        _ => vec![object(json).map_err(bad_json)?],
+    };
+    let mut topics: Vec<String> =
+        events.into_iter().flat_map(|event| event.topic.into_iter().chain(event.topics)).collect();
+    topics.sort_unstable();
+    topics.dedup();
+    Ok(topics)
+}
+
 /// Valid JSON without the white space between tokens. Numbers and the order of keys stay literally;
 /// a parsed JSON value would lose them.
 fn compact(json: &str) -> String {

@@ -17,17 +17,20 @@ mod incoming;
 mod lines;
 mod media_type;
 mod names;
+pub(crate) mod operator;
 mod origin;
 pub(crate) mod poll;
 mod preferences;
 mod publish;
 pub(crate) mod refusal;
 mod registered;
+mod revocations;
 mod routes;
 #[cfg(feature = "metrics")]
 mod scrape;
 mod stats;
 pub(crate) mod stream;
+mod stream_token;
 mod stream_topics;
 mod topics;
 mod upgrade;
@@ -65,6 +68,13 @@ fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
             &["POST"],
             [web::post().to(stream_topics::post)],
         ))
+        .service(resource(
+            hub,
+            prefix,
+            "/streams/{client}/token",
+            &["POST"],
+            [web::post().to(stream_token::post)],
+        ))
         .service(resource(hub, prefix, "/cursor", &["GET"], [web::get().to(cursor::get)]))
         .service(resource(hub, prefix, "/topics/{topic}", &["GET", "HEAD"], [topic]));
 }
@@ -72,6 +82,19 @@ fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
 /// The endpoints of publishers.
 fn publishing(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
     config.service(resource(hub, prefix, "/publish", &["POST"], [web::post().to(publish::post)]));
+}
+
+/// The endpoints ending streams before their time.
+fn revocations(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
+    let (revoke, kick) =
+        ([web::post().to(revocations::post)], [web::delete().to(revocations::kick)]);
+    config.service(resource(hub, prefix, "/revocations", &["POST"], revoke)).service(resource(
+        hub,
+        prefix,
+        "/streams/{client}",
+        &["DELETE"],
+        kick,
+    ));
 }
 
 /// The endpoints of followers, preferences, feeds and fan-outs.

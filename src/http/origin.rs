@@ -13,7 +13,10 @@ use actix_web::{
 use fanfare_core::{error::ErrorCode, ids::PublisherId};
 
 use super::refusal::Refusal;
-use crate::hub::Hub;
+use crate::{
+    access::Action,
+    hub::{Caller, Hub},
+};
 
 /// Refuses a change from a page of another site. Browsers send bodies of simple types to other
 /// sites without asking first, so CORS does not stop such a page. Every browser sends `Origin` with
@@ -35,6 +38,17 @@ pub(crate) fn refuse_other_sites(hub: &Hub, request: &HttpRequest) -> Result<(),
     let message = "pages of other sites may not publish or change anything; \
                    `cors.origins` lists the exceptions";
     Err(Refusal::new(ErrorCode::CrossSite, message))
+}
+
+/// The caller of a request changing something, not from a page of another site.
+pub(crate) async fn caller_of_change(hub: &Hub, request: &HttpRequest) -> Result<Caller, Refusal> {
+    refuse_other_sites(hub, request)?;
+    Ok(hub.caller(request.head(), Action::Publish(&[])).await?)
+}
+
+/// The caller of a request reading something without topics.
+pub(crate) async fn caller_of_read(hub: &Hub, request: &HttpRequest) -> Result<Caller, Refusal> {
+    Ok(hub.caller(request.head(), Action::Subscribe(&[])).await?)
 }
 
 /// The publisher of a request's events. Requests without an address, for example of tests, are one

@@ -1,7 +1,7 @@
 //! `GET`, `HEAD` and `POST /poll`: long polling, for networks holding streams back. A poll is a
 //! stream ended by its first answer, so cursors, limits and refusals are those of a stream.
 
-use std::{fmt::Write as _, future::poll_fn, time::Duration};
+use std::{fmt::Write as _, future::poll_fn, sync::Arc, time::Duration};
 
 use actix_web::{
     Error, HttpRequest, HttpResponse, HttpResponseBuilder, ResponseError,
@@ -10,6 +10,7 @@ use actix_web::{
     web::{Bytes, Data, Payload},
 };
 use fanfare_core::{
+    access::Grant,
     error::{ErrorCode, SubscribeError},
     subscription::{Format, StreamOptions, Subscription},
 };
@@ -22,6 +23,7 @@ use super::{
     upgrade::refuse_websocket,
 };
 use crate::{
+    access::Action,
     hub::Hub,
     transport::{NewStream, PollReader, PollSpec},
 };
@@ -62,8 +64,10 @@ fn seconds_of(seconds: f64) -> Option<Duration> {
 
 /// `GET`: the query names the topics.
 pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    let subscription = query(request.head())?.subscription();
-    answer(&hub, &request, subscription).await
+    let query = query(request.head())?;
+    let subscription = query.subscription().or_options(query.options(request.head())?);
+    let grant = grant_of(&hub, request.head(), &subscription).await?;
+    wait_for(&hub, request.head(), subscription, wait_of(&query)?, &grant).await
 }
 
 /// `HEAD`: the head of the answer to `GET`, at once.
@@ -71,7 +75,8 @@ pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> Result<HttpRes
     let query = query(request.head())?;
     wait_of(&query)?;
     let subscription = query.subscription().or_options(query.options(request.head())?);
-    open(&hub, request.head(), subscription)?.spawn();
+    let grant = grant_of(&hub, request.head(), &subscription).await?;
+    open(&hub, request.head(), subscription, &grant)?.spawn();
     Ok(answer_head().streaming(empty::<Result<Bytes, Error>>()))
 }
 
@@ -83,7 +88,8 @@ pub(crate) async fn post(
 ) -> Result<HttpResponse, Refusal> {
     let (subscription, wait) = read_posted(&hub, &request, payload).await?;
     let wait = wait.as_ref().map_or(Ok(DEFAULT_WAIT), Wait::duration)?;
-    wait_for(&hub, request.head(), subscription, wait).await
+    let grant = grant_of(&hub, request.head(), &subscription).await?;
+    wait_for(&hub, request.head(), subscription, wait, &grant).await
 }
 
 /// An application's poll: the subscription names the topics.
@@ -94,16 +100,28 @@ pub(crate) async fn answer(
 ) -> Result<HttpResponse, Refusal> {
     let query = query(request.head())?;
     let subscription = subscription.or_options(query.options(request.head())?);
-    wait_for(hub, request.head(), subscription, wait_of(&query)?).await
+    let grant = hub.parts().access.grant_of_handler(None);
+    wait_for(hub, request.head(), subscription, wait_of(&query)?, &grant).await
 }
 
 /// Creates a poll for a transport with its own loop. `None` if it is refused: the endpoint then
 /// answers.
-pub(crate) fn create(hub: &Hub, head: &RequestHead) -> Option<(NewStream, PollSpec)> {
+pub(crate) async fn create(hub: &Hub, head: &RequestHead) -> Option<(NewStream, PollSpec)> {
     let query = query(head).ok()?;
     let wait = wait_of(&query).ok()?;
     let subscription = query.subscription().or_options(query.options(head).ok()?);
-    Some((open(hub, head, subscription).ok()?, spec(hub, wait)))
+    let grant = grant_of(hub, head, &subscription).await.ok()?;
+    Some((open(hub, head, subscription, &grant).ok()?, spec(hub, wait)))
+}
+
+/// The grant of a caller.
+async fn grant_of(
+    hub: &Hub,
+    head: &RequestHead,
+    subscription: &Subscription,
+) -> Result<Arc<Grant>, Refusal> {
+    let caller = hub.caller(head, Action::Subscribe(subscription.names())).await?;
+    Ok(caller.grant().clone())
 }
 
 async fn wait_for(
@@ -111,18 +129,24 @@ async fn wait_for(
     head: &RequestHead,
     subscription: Subscription,
     wait: Duration,
+    grant: &Arc<Grant>,
 ) -> Result<HttpResponse, Refusal> {
-    let mut reader = PollReader::spawn(open(hub, head, subscription)?, spec(hub, wait));
+    let mut reader = PollReader::spawn(open(hub, head, subscription, grant)?, spec(hub, wait));
     let answer = poll_fn(|task| reader.poll_answer(task)).await?;
     Ok(answer_head().body(answer))
 }
 
 /// Opens the stream of a poll.
-fn open(hub: &Hub, head: &RequestHead, subscription: Subscription) -> Result<NewStream, Refusal> {
+fn open(
+    hub: &Hub,
+    head: &RequestHead,
+    subscription: Subscription,
+    grant: &Arc<Grant>,
+) -> Result<NewStream, Refusal> {
     refuse_websocket(head)?;
     let format = StreamOptions { format: Some(Format::Poll), ..StreamOptions::default() };
     let share = hub.parts().stream_share(head)?;
-    Ok(hub.create_stream(subscription.with_options(format), share)?)
+    Ok(hub.create_stream(subscription.with_options(format), share, grant)?)
 }
 
 fn spec(hub: &Hub, wait: Duration) -> PollSpec {

@@ -10,7 +10,7 @@ use super::{
     body::{self, object},
     media_type::media_type,
     names::last_segments,
-    origin::refuse_other_sites,
+    origin::{caller_of_change, caller_of_read},
     refusal::{Refusal, bad_json},
 };
 use crate::hub::Hub;
@@ -38,7 +38,8 @@ pub(crate) async fn get(
     request: HttpRequest,
 ) -> Result<Json<PreferencesAnswer>, Refusal> {
     let [user] = last_segments(&request)?;
-    let muted = hub.muted(&user).await?;
+    let caller = caller_of_read(&hub, &request).await?;
+    let muted = caller.acting_as(&user)?.muted(&user).await?;
     Ok(Json(PreferencesAnswer { success: false, user, muted }))
 }
 
@@ -48,13 +49,14 @@ pub(crate) async fn put(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<Json<PreferencesAnswer>, Refusal> {
-    refuse_other_sites(&hub, &request)?;
+    let caller = caller_of_change(&hub, &request).await?;
     media_type(&request)?;
     let [user] = last_segments(&request)?;
+    let own = caller.acting_as(&user)?;
     let body = body::read(&hub, &request, payload, MAX_BODY_BYTES).await?;
     let PreferencesBody { mut muted } = object(&body).map_err(bad_json)?;
     muted.sort_unstable();
     muted.dedup();
-    hub.set_muted(&user, muted.clone()).await?;
+    own.set_muted(&user, muted.clone()).await?;
     Ok(Json(PreferencesAnswer { success: true, user, muted }))
 }

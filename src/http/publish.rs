@@ -15,16 +15,17 @@ use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::{
-    array_answer::ArrayAnswer,
+    array_answer::{ArrayAnswer, Forbidden},
     body::{self, Body, BodyLine, BodyLines},
-    incoming::{Incoming, parse},
+    incoming::{Incoming, parse, topics_of},
     lines::{answer_all_lines, answer_lines},
     media_type::{MediaType, media_type},
     origin::{publisher_of, refuse_other_sites},
     refusal::{Refusal, RefusalBody, bad_json},
 };
 use crate::{
-    hub::Hub,
+    access::Action,
+    hub::{Caller, Hub},
     publisher::{AfterRefusal, CheckedPost},
     request_budget::RequestBytes,
 };
@@ -85,13 +86,25 @@ pub(crate) async fn post(
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
     refuse_other_sites(&hub, &request)?;
-    let poster = Poster { hub: Hub::clone(&hub), publisher: publisher_of(&hub, &request) };
+    let head = request.head();
+    let known = hub.caller_without_topics(head).await?;
+    let publisher = publisher_of(&hub, &request);
+    let poster = |caller| Poster { hub: Hub::clone(&hub), publisher, caller };
     let max_payload = hub.parts().config.publish.max_payload;
     if media_type(&request)? == MediaType::JsonLines {
+        let caller = match known {
+            Some(caller) => caller,
+            None => hub.caller(head, Action::Publish(&[])).await?,
+        };
         let arriving = BodyLines::new(&hub, &request, payload, body::max_line_bytes(max_payload));
-        return Ok(lines(poster, arriving).await);
+        return Ok(lines(poster(caller), arriving).await);
     }
     let body = body::read(&hub, &request, payload, body::max_body_bytes(max_payload)).await?;
+    let caller = match known {
+        Some(caller) => caller,
+        None => hub.caller(head, Action::Publish(&topics_of(&body)?)).await?,
+    };
+    let poster = poster(caller);
     if body.trim_ascii_start().first() == Some(&b'[') {
         return array(&poster, body).await;
     }
@@ -103,6 +116,7 @@ pub(crate) async fn post(
 struct Poster {
     hub: Hub,
     publisher: PublisherId,
+    caller: Caller,
 }
 
 /// One checked event for its topics. All topics accept the event, or none.
@@ -114,9 +128,11 @@ struct IncomingPost {
 
 impl IncomingPost {
     fn parse(poster: &Poster, json: &[u8]) -> Result<Self, Refusal> {
+        // The token may end during a long request.
+        poster.caller.check_again()?;
         let Incoming { topics, has_list, event } = parse(json)?;
         let event = event.publisher(poster.publisher);
-        Ok(Self { checked: poster.hub.check(&topics, event)?, has_list })
+        Ok(Self { checked: poster.caller.check(&topics, event)?, has_list })
     }
 }
 
@@ -158,9 +174,10 @@ async fn publish(hub: &Hub, post: IncomingPost) -> Result<PostAnswer, Refusal> {
 /// checked event between the two: an array of tiny events would multiply its size.
 async fn array(poster: &Poster, body: Body) -> Result<HttpResponse, Refusal> {
     let items: Vec<&RawValue> = serde_json::from_slice(&body).map_err(bad_json)?;
-    let mut answer_bytes = 0;
+    let (mut answer_bytes, mut forbidden) = (0, Forbidden::default());
     for (index, item) in items.iter().enumerate() {
-        let post = IncomingPost::parse(poster, item.get().as_bytes()).map_err(at(index))?;
+        let post = IncomingPost::parse(poster, item.get().as_bytes()).map_err(at(index));
+        let Some(post) = forbidden.take(post)? else { continue };
         let topics = post.checked.topics();
         answer_bytes +=
             topics.iter().map(|topic| ANSWER_BYTES + topic.as_str().len()).sum::<usize>();
@@ -168,6 +185,7 @@ async fn array(poster: &Poster, body: Body) -> Result<HttpResponse, Refusal> {
             tokio::task::yield_now().await;
         }
     }
+    forbidden.refuse()?;
     body.reserve(answer_bytes + size_of_val(&*items))?;
     let mut answers = ArrayAnswer::new();
     for (number, group) in items.chunks(MAX_POSTS_AT_ONCE).enumerate() {

@@ -7,11 +7,16 @@ use actix_web::{
     dev::RequestHead,
     http::{
         StatusCode,
-        header::{ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT},
+        header::{
+            ALLOW, CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT,
+            WWW_AUTHENTICATE,
+        },
     },
 };
 use fanfare_core::{
-    error::{ChangeError, ErrorCode, FanOutError, FollowError, PublishError, SubscribeError},
+    error::{
+        AccessError, ChangeError, ErrorCode, FanOutError, FollowError, PublishError, SubscribeError,
+    },
     event::EventError,
     follow::GraphError,
     sse::{ShutdownReason, control::Shutdown, encode},
@@ -21,6 +26,7 @@ use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 use super::errors::status_of;
+use crate::hub::{ActingError, RevokeError};
 
 /// Base of `Retry-After` for a temporary refusal, in seconds, before jitter.
 const RETRY_AFTER_SECONDS: u64 = 2;
@@ -46,6 +52,9 @@ pub(crate) struct RefusalBody {
     /// For an array: the index of the refused event, from 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
+    /// The topics of the request without a grant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub topics: Vec<String>,
 }
 
 fn as_text<S: Serializer>(code: &ErrorCode, to: S) -> Result<S::Ok, S::Error> {
@@ -54,8 +63,14 @@ fn as_text<S: Serializer>(code: &ErrorCode, to: S) -> Result<S::Ok, S::Error> {
 
 impl Refusal {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        let error = RefusalBody { code, message: message.into(), index: None };
+        let error = RefusalBody { code, message: message.into(), index: None, topics: Vec::new() };
         Self { error, published: None, as_stream: None }
+    }
+
+    /// Names the topics of the request without a grant.
+    pub(crate) fn with_topics(mut self, topics: Vec<String>) -> Self {
+        self.error.topics = topics;
+        self
     }
 
     /// The code. Its meaning never changes.
@@ -94,6 +109,9 @@ impl ResponseError for Refusal {
         if self.error.code.is_temporary() {
             response.insert_header((RETRY_AFTER, retry_after_seconds().to_string()));
         }
+        if self.error.code == ErrorCode::Unauthenticated {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+        }
         response.json(self)
     }
 }
@@ -115,7 +133,42 @@ impl From<EventError> for Refusal {
     }
 }
 
-refusals!(PublishError, SubscribeError, FanOutError, ChangeError);
+refusals!(FanOutError);
+
+impl From<AccessError> for Refusal {
+    fn from(error: AccessError) -> Self {
+        let mut refusal = Self::new(error.error_code(), error.to_string());
+        if let AccessError::Forbidden { names } = error {
+            refusal.error.topics = names;
+        }
+        refusal
+    }
+}
+
+/// Converts errors with a refusal of access control among them.
+macro_rules! refusals_with_access {
+    ($($error:ident),*) => {$(
+        impl From<$error> for Refusal {
+            fn from(error: $error) -> Self {
+                match error {
+                    $error::Access(error) => error.into(),
+                    error => Self::new(error.error_code(), error.to_string()),
+                }
+            }
+        }
+    )*};
+}
+
+refusals_with_access!(PublishError, SubscribeError, ChangeError);
+
+impl From<ActingError> for Refusal {
+    fn from(error: ActingError) -> Self {
+        match error {
+            ActingError::User(error) => error.into(),
+            ActingError::Access(error) => error.into(),
+        }
+    }
+}
 
 impl From<FollowError> for Refusal {
     fn from(error: FollowError) -> Self {
@@ -123,6 +176,12 @@ impl From<FollowError> for Refusal {
             // The text of the application's store goes to the log: clients must not see it.
             tracing::warn!(error = %source, "follow graph unavailable");
         }
+        Self::new(error.error_code(), error.to_string())
+    }
+}
+
+impl From<RevokeError> for Refusal {
+    fn from(error: RevokeError) -> Self {
         Self::new(error.error_code(), error.to_string())
     }
 }
@@ -143,9 +202,10 @@ pub(crate) fn bad_json(error: serde_json::Error) -> Refusal {
 pub(crate) fn stream_refusal(head: &RequestHead, error: SubscribeError) -> Refusal {
     let reason = match &error {
         SubscribeError::AtCapacity => Some(ShutdownReason::Capacity),
-        SubscribeError::Draining | SubscribeError::BridgeDown | SubscribeError::GraphDown => {
-            Some(ShutdownReason::Drain)
-        }
+        SubscribeError::Draining
+        | SubscribeError::BridgeDown
+        | SubscribeError::GraphDown
+        | SubscribeError::Access(AccessError::Down) => Some(ShutdownReason::Drain),
         _ => None,
     };
     Refusal { as_stream: reason.filter(|_| is_browser(head)), ..Refusal::from(error) }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use actix_web::web::{Data, ServiceConfig};
 
-use super::{follows, health, publishing, statistics, streams};
+use super::{follows, health, publishing, revocations, statistics, streams};
 use crate::hub::Hub;
 
 /// The endpoints of a hub, from [`Hub::routes`], for [`actix_web::App::configure`]. It mounts
@@ -32,7 +32,7 @@ type Group = fn(&mut ServiceConfig, &Hub, &str);
 /// Which groups to mount, one flag for each of [`GROUPS`].
 type Named = [bool; GROUPS.len()];
 
-const GROUPS: [Group; 5] = [streams, publishing, follows, health, statistics];
+const GROUPS: [Group; 6] = [streams, publishing, follows, health, statistics, revocations];
 
 thread_local! {
     /// Groups named after [`Hub::routes`], on their way to its function, the innermost one. That
@@ -72,10 +72,16 @@ impl dyn Mount {
         self.health().and(4)
     }
 
+    /// `POST /revocations`, and `DELETE /streams/{clientId}` to end one stream.
+    #[must_use = "nothing is mounted until `App::configure`"]
+    pub fn revocations(self: Box<Self>) -> Routes {
+        self.and(5)
+    }
+
     /// Every endpoint: for an application reached by trusted clients only.
     #[must_use = "nothing is mounted until `App::configure`"]
     pub fn all(self: Box<Self>) -> Routes {
-        self.streams().publishing().follows().operations()
+        self.streams().publishing().follows().operations().revocations()
     }
 
     fn and(self: Box<Self>, group: usize) -> Routes {

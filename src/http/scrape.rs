@@ -1,18 +1,23 @@
 //! `/metrics`: the table of counters for Prometheus.
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     http::header::{Accept, Quality},
     web::{Data, Header},
 };
 
-use super::stats::rows;
+use super::{operator::admit_operator, refusal::Refusal, stats::rows};
 use crate::{hub::Hub, metrics::render};
 
 /// `/metrics`: every metric, for Prometheus.
 ///
 /// The older text format differs from OpenMetrics only in its end: there `# EOF` is a comment.
-pub(crate) async fn get(hub: Data<Hub>, accept: Header<Accept>) -> HttpResponse {
+pub(crate) async fn get(
+    hub: Data<Hub>,
+    request: HttpRequest,
+    accept: Header<Accept>,
+) -> Result<HttpResponse, Refusal> {
+    admit_operator(&hub, &request).await?;
     let takes = |essence: &str| {
         accept
             .0
@@ -23,5 +28,5 @@ pub(crate) async fn get(hub: Data<Hub>, accept: Header<Accept>) -> HttpResponse 
         true => "application/openmetrics-text; version=1.0.0; charset=utf-8",
         false => "text/plain; version=0.0.4; charset=utf-8",
     };
-    HttpResponse::Ok().content_type(content_type).body(render(rows(&hub)))
+    Ok(HttpResponse::Ok().content_type(content_type).body(render(rows(&hub))))
 }

@@ -1,10 +1,14 @@
 //! `/stats`: the table of counters for people and scripts.
 
-use actix_web::web::{Data, Json};
+use actix_web::{
+    HttpRequest,
+    web::{Data, Json},
+};
 use fanfare_core::cluster::ClusterStatus;
 use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer, ser::SerializeMap};
 
+use super::{operator::admit_operator, refusal::Refusal};
 use crate::{
     hub::Hub,
     metrics::{Gauges, Row, Value},
@@ -73,10 +77,11 @@ fn millis_at(recorded: &Histogram<u64>, quantile: f64) -> f64 {
 }
 
 /// `/stats`: every metric with a key there.
-pub(crate) async fn stats(hub: Data<Hub>) -> Json<Stats> {
+pub(crate) async fn stats(hub: Data<Hub>, request: HttpRequest) -> Result<Json<Stats>, Refusal> {
+    admit_operator(&hub, &request).await?;
     let parts = hub.parts();
     let delivery = &parts.config.delivery;
-    Json(Stats {
+    Ok(Json(Stats {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: parts.started_at.elapsed().as_secs(),
         epoch: parts.log.epoch().map(|epoch| epoch.to_string()),
@@ -86,7 +91,7 @@ pub(crate) async fn stats(hub: Data<Hub>) -> Json<Stats> {
             tick_ms: delivery.tick.as_millis() as u64,
         },
         bridge: parts.instances.cluster.status(),
-    })
+    }))
 }
 
 /// Every metric of a hub.

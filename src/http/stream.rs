@@ -1,5 +1,7 @@
 //! `GET`, `HEAD` and `POST /stream`: opens a stream.
 
+use std::sync::Arc;
+
 use actix_web::{
     Error, HttpRequest, HttpResponse,
     dev::RequestHead,
@@ -7,6 +9,7 @@ use actix_web::{
     web::{Bytes, Data, Payload},
 };
 use fanfare_core::{
+    access::Grant,
     cursor::CursorError,
     error::{ErrorCode, SubscribeError},
     subscription::{Format, StreamOptions, Subscription},
@@ -23,6 +26,7 @@ use super::{
     upgrade::refuse_websocket,
 };
 use crate::{
+    access::Action,
     hub::Hub,
     transport::{EventStreamBody, NewStream, PipeReader, Stalled},
 };
@@ -116,34 +120,53 @@ struct StreamBody {
 
 /// `GET`: the query names the topics.
 pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    open_by_query(&hub, &request)
+    open_by_query(&hub, &request).await
 }
 
 /// `HEAD`: the head of the answer to `GET`. The stream is opened and dropped at once.
 pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    let response = open_by_query(&hub, &request)?;
+    let response = open_by_query(&hub, &request).await?;
     let is_stream = response.status() == StatusCode::OK;
     // The head of a body without a known length, as of the `GET`.
     Ok(if is_stream { stream_head().streaming(empty::<Result<Bytes, Error>>()) } else { response })
 }
 
-fn open_by_query(hub: &Hub, request: &HttpRequest) -> Result<HttpResponse, Refusal> {
+async fn open_by_query(hub: &Hub, request: &HttpRequest) -> Result<HttpResponse, Refusal> {
     let query = query(request.head())?;
     let subscription = query.subscription().or_options(query.options(request.head())?);
-    answer_with(hub, request, subscription)
+    answer_caller(hub, request, subscription).await
+}
+
+/// The stream of a caller, within its grant.
+async fn answer_caller(
+    hub: &Hub,
+    request: &HttpRequest,
+    subscription: Subscription,
+) -> Result<HttpResponse, Refusal> {
+    match hub.caller(request.head(), Action::Subscribe(subscription.names())).await {
+        Ok(caller) => answer_with(hub, request, subscription, caller.grant()),
+        Err(error) => Err(stream_refusal(request.head(), error.into())),
+    }
 }
 
 /// Creates a stream for a transport with its own loop: for `subscription`, else for the query's
 /// topics. `None` if it is refused: the endpoint then answers.
-pub(crate) fn create(
+pub(crate) async fn create(
     hub: &Hub,
     head: &RequestHead,
     subscription: Option<Subscription>,
 ) -> Option<NewStream> {
     let query = query(head).ok()?;
-    let subscription = subscription.unwrap_or_else(|| query.subscription());
+    let (subscription, grant) = match subscription {
+        Some(chosen) => (chosen, hub.parts().access.grant_of_handler(None)),
+        None => {
+            let subscription = query.subscription();
+            let caller = hub.caller(head, Action::Subscribe(subscription.names())).await.ok()?;
+            (subscription, caller.grant().clone())
+        }
+    };
     let share = hub.parts().stream_share(head).ok()?;
-    hub.create_stream(subscription.or_options(query.options(head).ok()?), share).ok()
+    hub.create_stream(subscription.or_options(query.options(head).ok()?), share, &grant).ok()
 }
 
 /// `POST`: the body names topics and options, as JSON.
@@ -153,7 +176,7 @@ pub(crate) async fn post(
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
     let (subscription, _) = read_posted(&hub, &request, payload).await?;
-    answer_with(&hub, &request, subscription)
+    answer_caller(&hub, &request, subscription).await
 }
 
 /// Reads the subscription in the body of a `POST`, and the wait of a poll.
@@ -184,18 +207,20 @@ pub(crate) fn answer(
     subscription: Subscription,
 ) -> Result<HttpResponse, Refusal> {
     let options = query(request.head())?.options(request.head())?;
-    answer_with(hub, request, subscription.or_options(options))
+    let grant = hub.parts().access.grant_of_handler(None);
+    answer_with(hub, request, subscription.or_options(options), &grant)
 }
 
 fn answer_with(
     hub: &Hub,
     request: &HttpRequest,
     subscription: Subscription,
+    grant: &Arc<Grant>,
 ) -> Result<HttpResponse, Refusal> {
     let head = request.head();
     refuse_websocket(head)?;
     let share = hub.parts().stream_share(head);
-    let reader = share.and_then(|share| hub.spawn_stream(subscription, share));
+    let reader = share.and_then(|share| hub.spawn_stream(subscription, share, grant));
     let reader = reader.map_err(|error| stream_refusal(head, error))?;
     Ok(stream_response(request, reader))
 }

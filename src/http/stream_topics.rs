@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     body::{self, object},
     media_type::media_type,
-    origin::refuse_other_sites,
+    origin::caller_of_change,
     refusal::{Refusal, bad_json},
 };
 use crate::hub::Hub;
@@ -37,10 +37,10 @@ pub(crate) async fn post(
     client: Path<String>,
     payload: Payload,
 ) -> Result<Json<TopicsAnswer>, Refusal> {
-    refuse_other_sites(&hub, &request)?;
+    let caller = caller_of_change(&hub, &request).await?;
     media_type(&request)?;
     let body = body::read_subscription(&hub, &request, payload).await?;
     let body: TopicsBody = object(&body).map_err(bad_json)?;
-    let topics = hub.change_topics(&client, &body.add, &body.remove).await?;
+    let topics = caller.change_topics(&client, &body.add, &body.remove).await?;
     Ok(Json(TopicsAnswer { success: true, topics }))
 }

@@ -1,7 +1,7 @@
 //! `GET /topics/{topic}`: the status of a topic over all instances.
 
 use actix_web::{
-    HttpResponse,
+    HttpRequest, HttpResponse,
     web::{Data, Path},
 };
 use fanfare_core::{
@@ -11,7 +11,7 @@ use fanfare_core::{
 use serde::Serialize;
 
 use super::refusal::Refusal;
-use crate::{hub::Hub, instances::TopicStatus};
+use crate::{access::Action, hub::Hub, instances::TopicStatus};
 
 #[derive(Serialize)]
 struct TopicAnswer<'a> {
@@ -21,8 +21,13 @@ struct TopicAnswer<'a> {
 }
 
 /// Counts the topic's subscribers on all instances.
-pub(crate) async fn get(hub: Data<Hub>, name: Path<String>) -> Result<HttpResponse, Refusal> {
+pub(crate) async fn get(
+    hub: Data<Hub>,
+    request: HttpRequest,
+    name: Path<String>,
+) -> Result<HttpResponse, Refusal> {
     let topic = Topic::parse(&name).map_err(PublishError::from)?;
-    let status = hub.topic_status(topic.clone()).await.ok_or(SubscribeError::BridgeDown)?;
+    let caller = hub.caller(request.head(), Action::Subscribe(&[name.into_inner()])).await?;
+    let status = caller.topic_status(topic.clone()).await?.ok_or(SubscribeError::BridgeDown)?;
     Ok(HttpResponse::Ok().json(TopicAnswer { topic: topic.as_str(), status }))
 }

@@ -39,6 +39,7 @@ use crate::{
     metrics::Metrics,
     publisher::Publisher,
     request_budget::RequestBudget,
+    revocations::Revocations,
     threads::{start_alone, start_partitions},
 };
 
@@ -110,7 +111,13 @@ impl HubBuilder {
             is_external,
         );
         let publisher = Arc::new(publisher);
-        let instances = Arc::new(Instances::new(cluster.clone(), publisher.clone(), ids.clone()));
+        let revocations = Arc::new(Revocations::new(
+            config.access.revocations_kept,
+            config.access.max_revocations,
+        ));
+        let instances =
+            Instances::new(cluster.clone(), publisher.clone(), ids.clone(), revocations.clone());
+        let instances = Arc::new(instances);
         // A weak reference: the cluster would otherwise keep the instances, and they the cluster.
         cluster.serve(Box::new(Executor(Arc::downgrade(&instances))));
         let router = RouterHost {
@@ -128,7 +135,7 @@ impl HubBuilder {
             })
         })?;
         let AccessSources { verifier, decider } = AccessSources::start(&config, &stop)?;
-        let access = Access::new(config.access.clone(), verifier, decider);
+        let access = Access::new(config.access.clone(), verifier, decider, revocations.clone());
         unless_started.disarm();
         let parts = HubParts {
             connections: Arc::new(ConnectionHost {
@@ -144,6 +151,7 @@ impl HubBuilder {
                 feeds: feeds.clone(),
                 ids,
                 lifecycle: lifecycle.clone(),
+                revocations: revocations.clone(),
                 metrics: metrics.clone(),
             }),
             follows: Arc::new(Follows::new(feeds, instances.clone(), config.hub.partitions)),

@@ -1,7 +1,10 @@
 //! The position of topics now.
 
+use std::sync::Arc;
+
 use actix::Addr;
 use fanfare_core::{
+    access::Grant,
     cursor::{Cursor, IN_ANOTHER_EPOCH, ReplayMarks},
     error::SubscribeError as Refused,
     subscription::Subscription,
@@ -25,8 +28,17 @@ impl Hub {
     /// # Errors
     /// As [`Self::stream`].
     pub async fn cursor(&self, subscription: Subscription) -> Result<Cursor, SubscribeError> {
+        self.cursor_for(subscription, &Grant::everything()).await
+    }
+
+    /// [`Self::cursor`] for a caller.
+    pub(crate) async fn cursor_for(
+        &self,
+        subscription: Subscription,
+        grant: &Arc<Grant>,
+    ) -> Result<Cursor, SubscribeError> {
         let parts = self.parts();
-        let resolved = subscription.resolve(parts.config.hub.stream_limits(), 0)?;
+        let resolved = subscription.resolve(parts.config.hub.stream_limits(), 0, grant)?;
         parts.check_open()?;
         // Before the positions: a topic without one continues from this time.
         let unix_ms = parts.clock.at(now());

@@ -1,7 +1,10 @@
 //! Feeds: streams with topics from the follow graph.
 
+use std::sync::Arc;
+
 use actix::Addr;
 use fanfare_core::{
+    access::Grant,
     error::SubscribeError,
     subscription::{FeedOf, ResolvedSubscription, StreamOptions},
     user::User,
@@ -23,8 +26,9 @@ impl Hub {
         user: User,
         options: StreamOptions,
         share: Option<Share<OfStream>>,
+        grant: &Arc<Grant>,
     ) -> Result<PipeReader, SubscribeError> {
-        self.create_feed(user, options, share).await.map(NewStream::spawn)
+        self.create_feed(user, options, share, grant).await.map(NewStream::spawn)
     }
 
     /// Creates a feed on this worker. The transport runs its connection.
@@ -33,7 +37,10 @@ impl Hub {
         user: User,
         options: StreamOptions,
         share: Option<Share<OfStream>>,
+        grant: &Arc<Grant>,
     ) -> Result<NewStream, SubscribeError> {
+        // Before the graph is read for nothing.
+        grant.require(grant.is_of(&user))?;
         let parts = self.parts();
         parts.check_open()?;
         let manager = parts.worker().manager.clone();
@@ -44,7 +51,7 @@ impl Hub {
         let limits = parts.config.hub.stream_limits();
         let (feed, secret) = (expected.feed(), rand::random());
         let mut resolved =
-            ResolvedSubscription::feed(feed, topics, muted, options, limits, secret)?;
+            ResolvedSubscription::feed(feed, topics, muted, options, limits, secret, grant)?;
         resolved.allow_clock_margin(parts.config.redis.margin());
         let stream = parts.create(resolved, share)?;
         // From here the stream's own messages reach the manager; a drop must not cancel it.

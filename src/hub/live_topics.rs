@@ -2,7 +2,8 @@
 
 use fanfare_core::{
     cluster::{StreamChange, StreamOutcome},
-    subscription::{StreamLimits, TooMany},
+    error::AccessError,
+    subscription::{ChangeBy, StreamLimits, TooMany},
     topic::Pattern,
 };
 
@@ -27,6 +28,17 @@ impl Hub {
         add: &[impl AsRef<str>],
         remove: &[impl AsRef<str>],
     ) -> Result<Vec<String>, ChangeError> {
+        self.change_topics_by(ChangeBy::Hub, client_id, add, remove).await
+    }
+
+    /// [`Self::change_topics`] by a caller. The stream's instance checks its own grant.
+    pub(crate) async fn change_topics_by(
+        &self,
+        by: ChangeBy,
+        client_id: &str,
+        add: &[impl AsRef<str>],
+        remove: &[impl AsRef<str>],
+    ) -> Result<Vec<String>, ChangeError> {
         let is_id = client_id.len() == 32 && client_id.bytes().all(|byte| byte.is_ascii_hexdigit());
         if !is_id {
             return Err(ChangeError::UnknownStream);
@@ -39,6 +51,7 @@ impl Hub {
             client: Some(client_id.to_owned()),
             add: checked(add)?,
             remove: checked(remove)?,
+            by,
             ..StreamChange::default()
         };
         // The stream may be on any instance, and the link of any partition reaches all of them.
@@ -51,6 +64,7 @@ impl Hub {
             Some(StreamOutcome::TooMany(TooMany::Patterns)) => {
                 Err(ChangeError::TooManyPatterns { max_count: max_patterns })
             }
+            Some(StreamOutcome::Forbidden(names)) => Err(AccessError::Forbidden { names }.into()),
             Some(StreamOutcome::Busy) => Err(ChangeError::AtCapacity),
             Some(StreamOutcome::Ended) | None => Err(ChangeError::UnknownStream),
         }

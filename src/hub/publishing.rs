@@ -1,6 +1,8 @@
 //! The hub's methods for publishing.
 
-use fanfare_core::{error::PublishError as Refused, event::Event, publish::Published};
+use fanfare_core::{
+    access::Grant, error::PublishError as Refused, event::Event, publish::Published,
+};
 
 use super::Hub;
 use crate::{
@@ -27,7 +29,7 @@ impl Hub {
         event: Event,
     ) -> Result<Published, PublishError> {
         let publisher = &self.parts().publisher;
-        Ok(publisher.publish(publisher.check(&[topic], event)?).await?)
+        Ok(publisher.publish(publisher.check(&[topic], event, &Grant::everything())?).await?)
     }
 
     /// Publishes events in order, each with its topic: faster than one call each. One answer for
@@ -38,12 +40,12 @@ impl Hub {
         events: impl IntoIterator<Item = (T, Event)>,
     ) -> Vec<Result<Published, PublishError>> {
         let publisher = &self.parts().publisher;
-        let mut refused = None;
+        let (mut refused, grant) = (None, Grant::everything());
         let mut posts = Vec::new();
         let mut count = 0;
         for (topic, event) in events {
             count += 1;
-            match publisher.check(&[topic], event) {
+            match publisher.check(&[topic], event, &grant) {
                 _ if refused.is_some() => {}
                 Ok(post) => posts.push(post),
                 Err(error) => refused = Some(error),
@@ -69,13 +71,19 @@ impl Hub {
     ) -> Result<impl Future<Output = Result<Published, PublishError>> + Send + 'static, PublishError>
     {
         let publisher = &self.parts().publisher;
-        let answer = publisher.try_publish(publisher.check(&[topic], event)?)?;
+        let answer =
+            publisher.try_publish(publisher.check(&[topic], event, &Grant::everything())?)?;
         Ok(async { Ok(answer.await?) })
     }
 
     /// Checks a publish. It takes no permit and publishes nothing.
-    pub(crate) fn check(&self, topics: &[String], event: Event) -> Result<CheckedPost, Refused> {
-        self.parts().publisher.check(topics, event)
+    pub(crate) fn check(
+        &self,
+        topics: &[String],
+        event: Event,
+        grant: &Grant,
+    ) -> Result<CheckedPost, Refused> {
+        self.parts().publisher.check(topics, event, grant)
     }
 
     /// Acquires permits and hands events over, see [`Publisher::enqueue`].

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use fanfare_core::access::Grant;
 use futures_util::future::join_all;
 
 use crate::{
@@ -36,7 +37,9 @@ async fn order(instances: &[Hub]) {
     let mut reader = TestReader::open(there, Subscription::new().topic("order")).await;
     let mut answers = Vec::new();
     for number in 0..500 {
-        let publish = here.check(&["order".to_owned()], Event::text(number.to_string())).unwrap();
+        let publish = here
+            .check(&["order".to_owned()], Event::text(number.to_string()), &Grant::everything())
+            .unwrap();
         answers.push(here.enqueue(vec![publish], AfterRefusal::Continue).await);
     }
     let answers = join_all(answers).await.into_iter().flatten().flatten();

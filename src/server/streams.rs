@@ -75,9 +75,9 @@ impl Routes {
         self.hub.parts().addresses.request(head.peer_addr, &head.headers).ok()?;
         let route = self.routes.iter().find(|route| route.path == head.uri.path())?;
         let stream = match &route.kind {
-            RouteKind::Topics(None) => http::stream::create(&self.hub, head, None)?,
+            RouteKind::Topics(None) => http::stream::create(&self.hub, head, None).await?,
             RouteKind::Topics(Some(chooser)) => {
-                http::stream::create(&self.hub, head, Some(chooser(head)?))?
+                http::stream::create(&self.hub, head, Some(chooser(head)?)).await?
             }
             RouteKind::Feed(None) => http::feed::create(&self.hub, head, None).await?,
             RouteKind::Feed(Some(chooser)) => {
@@ -85,7 +85,7 @@ impl Routes {
                 http::feed::create(&self.hub, head, Some(&user)).await?
             }
             RouteKind::Poll => {
-                let (stream, spec) = http::poll::create(&self.hub, head)?;
+                let (stream, spec) = http::poll::create(&self.hub, head).await?;
                 self.hub.parts().metrics.opened_raw.fetch_add(1, Ordering::Relaxed);
                 return Some(Opened::Poll(stream, spec));
             }

@@ -3,6 +3,7 @@
 use std::{future::poll_fn, time::Duration};
 
 use actix::Addr;
+use fanfare_core::access::Grant;
 use tokio::time::timeout;
 
 use crate::{
@@ -22,7 +23,9 @@ pub(crate) struct TestReader {
 impl TestReader {
     /// Opens a stream and waits until it is connected.
     pub async fn open(hub: &Hub, subscription: Subscription) -> Self {
-        let reader = hub.spawn_stream(subscription, None).unwrap_or_else(|error| panic!("{error}"));
+        let reader = hub
+            .spawn_stream(subscription, None, &Grant::everything())
+            .unwrap_or_else(|error| panic!("{error}"));
         let mut reader = Self { reader, text: String::new(), has_ended: false };
         reader.read_until("event: connected\n").await;
         reader

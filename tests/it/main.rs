@@ -4,6 +4,8 @@
 
 mod support;
 
+mod access;
+mod access_tokens;
 mod addresses;
 mod bad_input;
 mod bench;

@@ -1,5 +1,9 @@
 //! The stream tests again, over the framework's body: both transports keep the same contract.
 
+#[path = "access.rs"]
+mod access;
+#[path = "access_tokens.rs"]
+mod access_tokens;
 #[path = "bad_input.rs"]
 mod bad_input;
 #[path = "cross_origin.rs"]

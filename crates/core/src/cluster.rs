@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{error::ChangeError, future::BoxFuture, subscription::TooMany};
+use crate::{
+    access::{GrantText, Revocation},
+    error::ChangeError,
+    future::BoxFuture,
+    sse::ShutdownReason,
+    subscription::{ChangeBy, TooMany},
+};
 
 /// A hub's access to all instances of its cluster.
 pub trait Cluster: Send + Sync {
@@ -84,6 +90,14 @@ pub enum InstanceCall {
     ChangeStreams(Vec<StreamChange>),
     /// How many streams listen to this topic?
     CountSubscribers { topic: String },
+    /// Renew the grant of a client's stream. The answer comes once it is in force.
+    RenewStream { client: String, grant: GrantText },
+    /// End these streams. The answer comes once none of them gets anything more.
+    EndStreams { filter: StreamFilter, reason: ShutdownReason },
+    /// Refuse these tokens, and end their streams as for `EndStreams`.
+    Revoke(Revocation),
+    /// Describe these streams, at most `limit`.
+    ListStreams { filter: StreamFilter, limit: usize },
     /// List the users with a feed subscribed to this topic.
     ListFeedUsers { topic: String, kind: String },
 }
@@ -97,6 +111,86 @@ pub struct StreamChange {
     pub remove: Vec<String>,
     /// The new list of muted kinds, if it changes.
     pub muted: Option<Vec<String>>,
+    #[serde(default)]
+    pub by: ChangeBy,
+}
+
+/// The outcome of renewing the grant of one stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RenewOutcome {
+    /// The stream has lost these topics.
+    Renewed { removed: Vec<String> },
+    /// The grant is of another user, or revoked.
+    Forbidden,
+}
+
+/// Open streams of all instances. All given parts must match; the default matches all streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamFilter {
+    client: Option<String>,
+    user: Option<String>,
+    topic: Option<String>,
+}
+
+impl StreamFilter {
+    /// All streams.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// The streams of a user.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// The stream with this client id, from its `connected` event.
+    #[must_use]
+    pub fn client(mut self, client_id: impl Into<String>) -> Self {
+        self.client = Some(client_id.into());
+        self
+    }
+
+    /// The streams of a topic, patterns included.
+    #[must_use]
+    pub fn topic(mut self, topic: impl Into<String>) -> Self {
+        self.topic = Some(topic.into());
+        self
+    }
+
+    /// The parts: client id, user, topic.
+    pub fn parts(&self) -> [Option<&str>; 3] {
+        [self.client.as_deref(), self.user.as_deref(), self.topic.as_deref()]
+    }
+}
+
+/// An open stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct StreamInfo {
+    pub client_id: String,
+    /// The user of its grant or feed.
+    pub user: Option<String>,
+    /// Its opening, in milliseconds since 1970.
+    pub opened_at_ms: u64,
+    /// Its first topics and patterns, sorted.
+    pub topics: Vec<String>,
+    /// The number of all its topics and patterns.
+    pub topic_count: usize,
+    /// Bytes not taken by its client yet.
+    pub unsent_bytes: usize,
+}
+
+impl StreamInfo {
+    /// Topics listed for one stream.
+    pub const MAX_TOPICS: usize = 100;
+
+    pub fn new(client_id: String, opened_at_ms: u64) -> Self {
+        let (user, topics) = (None, Vec::new());
+        Self { client_id, user, opened_at_ms, topics, topic_count: 0, unsent_bytes: 0 }
+    }
 }
 
 /// The answers of instances received in time.
@@ -112,6 +206,11 @@ pub enum InstanceAnswer {
     /// The outcome for each stream on this instance.
     Changed(Vec<StreamOutcome>),
     Subscribers(usize),
+    /// The outcome of a renewal; none without this stream.
+    Renewed(Option<RenewOutcome>),
+    /// The number of ended streams.
+    StreamsEnded(usize),
+    Streams(Vec<StreamInfo>),
     /// The hash of each user's name, and whether the user has muted the kind.
     FeedUsers(Vec<(u64, bool)>),
     /// The instance did not execute the call in time.
@@ -124,6 +223,8 @@ pub enum StreamOutcome {
     /// The stream's topics after the change.
     Changed(Vec<String>),
     TooMany(TooMany),
+    /// The caller may not change the stream, or may not add these names.
+    Forbidden(Vec<String>),
     /// Too many changes of the stream wait already.
     Busy,
     /// The stream has ended.

@@ -70,6 +70,8 @@ impl AccessError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error(transparent)]
     Topic(#[from] TopicError),
     #[error(transparent)]
     Event(#[from] EventError),
@@ -104,6 +106,7 @@ impl PublishError {
     /// The stable code.
     pub fn error_code(&self) -> ErrorCode {
         match self {
+            Self::Access(error) => error.error_code(),
             Self::Topic(_) | Self::NoTopic => ErrorCode::BadTopic,
             Self::TooManyTopics { .. } => ErrorCode::TooManyTopics,
             Self::Event(EventError::PayloadTooLarge { .. }) => ErrorCode::PayloadTooLarge,
@@ -122,6 +125,8 @@ impl PublishError {
 /// Why the hub did not open a stream.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SubscribeError {
+    #[error(transparent)]
+    Access(#[from] AccessError),
     #[error(transparent)]
     Topic(#[from] TopicError),
     #[error("a stream needs at least one topic")]
@@ -157,6 +162,7 @@ impl SubscribeError {
     /// The stable code.
     pub fn error_code(&self) -> ErrorCode {
         match self {
+            Self::Access(error) => error.error_code(),
             Self::Topic(_) | Self::NoTopic => ErrorCode::BadTopic,
             Self::TooManyTopics { .. } => ErrorCode::TooManyTopics,
             Self::TooManyPatterns { .. } => ErrorCode::TooManyPatterns,
@@ -204,6 +210,8 @@ impl FanOutError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChangeError {
     #[error(transparent)]
+    Access(#[from] AccessError),
+    #[error(transparent)]
     Topic(#[from] TopicError),
     /// No stream of this client is open. The client may have reconnected under another id.
     #[error("no stream of this client is open")]
@@ -227,6 +235,7 @@ impl ChangeError {
     /// The stable code.
     pub fn error_code(&self) -> ErrorCode {
         match self {
+            Self::Access(error) => error.error_code(),
             Self::Topic(_) => ErrorCode::BadTopic,
             Self::UnknownStream => ErrorCode::UnknownStream,
             Self::TooManyTopics { .. } => ErrorCode::TooManyTopics,

@@ -9,6 +9,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    access::Grant,
     cursor::{Cursor, CursorError, ReplayKind},
     error::SubscribeError,
     event::{MAX_FIELD_BYTES, SequencedEvent},
@@ -66,6 +67,32 @@ pub struct Change {
     pub remove: Vec<Pattern>,
     /// The new list of muted kinds, if it changes.
     pub muted: Option<Arc<[String]>>,
+    pub by: ChangeBy,
+}
+
+/// The origin of a change.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ChangeBy {
+    /// The hub or its application: it may change every stream.
+    #[default]
+    Hub,
+    /// A caller, by the name of its user. It may change the streams of this user and of nobody,
+    /// within the streams' grants.
+    Caller(Option<String>),
+}
+
+impl Change {
+    /// The refused names; `None` for an allowed change.
+    pub fn refused_by(&self, grant: &Grant) -> Option<Box<[String]>> {
+        let ChangeBy::Caller(caller) = &self.by else { return None };
+        let owner = grant.user().map(User::as_str);
+        if owner.is_some() && owner != caller.as_deref() {
+            return Some(Box::default());
+        }
+        let names = self.add.iter().map(Pattern::as_str);
+        let refused = names.filter(|name| !grant.may_add(name)).map(str::to_owned);
+        Some(refused.collect::<Box<[String]>>()).filter(|refused| !refused.is_empty())
+    }
 }
 
 impl Subscription {
@@ -125,14 +152,20 @@ impl Subscription {
         self
     }
 
+    /// The topics and patterns, as spelt.
+    pub fn names(&self) -> &[String] {
+        &self.topics
+    }
+
     /// Checks the subscription and resolves it. `secret` makes the client's id unguessable.
     ///
     /// # Errors
-    /// No topic, too many topics, or an invalid topic, type or cursor.
+    /// No topic, too many topics, an invalid topic, type or cursor, or a name not granted.
     pub fn resolve(
         self,
         limits: StreamLimits,
         secret: u64,
+        grant: &Arc<Grant>,
     ) -> Result<ResolvedSubscription, SubscribeError> {
         if self.topics.is_empty() {
             return Err(SubscribeError::NoTopic);
@@ -143,6 +176,7 @@ impl Subscription {
         }
         let names = self.topics.iter().map(|name| Pattern::parse(name));
         let mut names = names.collect::<Result<Vec<Pattern>, _>>()?;
+        grant.check_subscribe(names.iter().map(Pattern::as_str))?;
         names.sort_unstable();
         names.dedup();
         let patterns: Vec<_> = names.iter().filter(|name| name.has_wildcard()).cloned().collect();
@@ -164,6 +198,7 @@ impl Subscription {
             feed: None,
             muted: None,
             secret,
+            grant: grant.clone(),
         })
     }
 }
@@ -272,6 +307,8 @@ pub struct ResolvedSubscription {
     pub muted: Option<Arc<[String]>>,
     /// Makes the client's id unguessable.
     pub secret: u64,
+    /// The grant of the caller at admission.
+    pub grant: Arc<Grant>,
 }
 
 impl ResolvedSubscription {
@@ -279,7 +316,7 @@ impl ResolvedSubscription {
     /// authors. A client learns only the notifications' name: the authors change.
     ///
     /// # Errors
-    /// Too many topics, or an invalid type or cursor.
+    /// Another user's grant, too many topics, or an invalid type or cursor.
     pub fn feed(
         feed: FeedOf,
         mut topics: Vec<Topic>,
@@ -287,7 +324,9 @@ impl ResolvedSubscription {
         options: StreamOptions,
         limits: StreamLimits,
         secret: u64,
+        grant: &Arc<Grant>,
     ) -> Result<Self, SubscribeError> {
+        grant.require(grant.is_of(&feed.user))?;
         topics.sort_unstable();
         topics.dedup();
         if topics.len() > limits.max_topics {
@@ -304,6 +343,7 @@ impl ResolvedSubscription {
             feed: Some(feed),
             muted: Some(muted.into()).filter(|kinds: &Arc<[String]>| !kinds.is_empty()),
             secret,
+            grant: grant.clone(),
         })
     }
 
@@ -313,6 +353,11 @@ impl ResolvedSubscription {
             let margin_ms = margin.as_millis() as u64;
             cursor.unix_ms = cursor.unix_ms.map(|unix_ms| unix_ms.saturating_sub(margin_ms));
         }
+    }
+
+    /// The user of the stream: of its grant, or of its feed.
+    pub fn user(&self) -> Option<&User> {
+        self.grant.user().or(self.feed.as_ref().map(|feed| &feed.user))
     }
 
     /// Topics and patterns as spelt by the client, each once, sorted.
@@ -436,6 +481,7 @@ impl ResolvedSubscription {
                 |kinds| Some(kinds).filter(|kinds| !kinds.is_empty()),
             ),
             secret: self.secret,
+            grant: self.grant.clone(),
         })
     }
 

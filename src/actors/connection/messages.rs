@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use actix::Message;
 use fanfare_core::{
+    cluster::StreamInfo,
     sse::ShutdownReason,
     subscription::ResolvedSubscription,
     topic_manager::{ChangeStep, Frames, Opening, Page},
@@ -31,6 +32,16 @@ pub(crate) struct ChangeTopics {
     pub subscription: Arc<ResolvedSubscription>,
     pub step: ChangeStep,
 }
+
+/// Tell the client the remaining time of its token.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct TellRenewal(pub Duration);
+
+/// Describe the stream.
+#[derive(Message)]
+#[rtype(result = "StreamInfo")]
+pub(crate) struct DescribeStream;
 
 /// Send a heartbeat: nothing was delivered for `stream.heartbeat`.
 #[derive(Message)]

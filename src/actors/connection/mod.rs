@@ -15,8 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Handler};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Handler, MessageResult};
 use fanfare_core::{
+    cluster::StreamInfo,
     connection::{ConnectionSpec, ConnectionState, WorkerContext},
     ids::StreamId,
     shared_names::SharedNames,
@@ -25,7 +26,8 @@ use fanfare_core::{
     topic_manager::Frame,
 };
 pub(crate) use messages::{
-    BeatHeart, ChangeTopics, CloseTransport, DeliverFrames, EndStream, OpenedStream, ReplayPage,
+    BeatHeart, ChangeTopics, CloseTransport, DeliverFrames, DescribeStream, EndStream,
+    OpenedStream, ReplayPage, TellRenewal,
 };
 use pipe::Pipe;
 pub(crate) use pipe::{PipeReader, Stalled, poll_sleep};
@@ -39,6 +41,7 @@ pub(crate) use messages::Panic;
 use super::{
     catch, now,
     topic_manager::{CloseStream, OpenStream, TopicManager},
+    unix_ms,
 };
 use crate::{
     addresses::{OfStream, Share},
@@ -294,6 +297,32 @@ impl Handler<ChangeTopics> for Connection {
             state.on_change(subscription, step, worker);
             Ok(())
         });
+    }
+}
+
+impl Handler<TellRenewal> for Connection {
+    type Result = ();
+
+    fn handle(&mut self, message: TellRenewal, ctx: &mut Self::Context) {
+        self.decide(ctx, |state, _| {
+            state.on_renew(message.0);
+            Ok(())
+        });
+    }
+}
+
+impl Handler<DescribeStream> for Connection {
+    type Result = MessageResult<DescribeStream>;
+
+    fn handle(&mut self, _: DescribeStream, _: &mut Self::Context) -> Self::Result {
+        let age = now().saturating_duration_since(self.opened_at).as_millis() as u64;
+        let mut info = StreamInfo::new(self.client_id(), unix_ms().saturating_sub(age));
+        let names = self.subscription.names().take(StreamInfo::MAX_TOPICS);
+        info.topics = names.map(str::to_owned).collect();
+        info.topic_count = self.subscription.name_count();
+        info.user = self.subscription.user().map(|user| user.as_str().to_owned());
+        info.unsent_bytes = self.pipe.borrow().unsent_bytes();
+        MessageResult(info)
     }
 }
 

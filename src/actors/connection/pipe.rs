@@ -75,6 +75,11 @@ impl Pipe {
         self.state.ended()
     }
 
+    /// The bytes not taken by the transport yet.
+    pub fn unsent_bytes(&self) -> usize {
+        self.state.unsent_bytes()
+    }
+
     /// Published events taken by the transport.
     pub fn delivered(&self) -> u64 {
         self.delivered

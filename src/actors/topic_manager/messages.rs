@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use actix::{Addr, Message};
 use fanfare_core::{
+    access::Grant,
     ids::StreamId,
+    sse::ShutdownReason,
     subscription::{Change, FeedOf, ResolvedSubscription},
     topic::Topic,
-    topic_manager::ChangeOutcome,
+    topic_manager::{ChangeOutcome, Renewal, Which},
     user::User,
 };
 
@@ -51,6 +53,32 @@ pub(crate) enum Whose {
 #[derive(Message)]
 #[rtype(result = "Vec<ChangeOutcome>")]
 pub(crate) struct ChangeStreams(pub Arc<[(Whose, Change)]>);
+
+/// Renew the grant of a stream. The answer comes once it is in force.
+#[derive(Message)]
+#[rtype(result = "Renewal")]
+pub(crate) struct RenewGrant {
+    pub stream: StreamId,
+    pub secret: u64,
+    pub grant: Arc<Grant>,
+}
+
+/// End streams without their pending output. The answer, their number, comes once their connections
+/// have ended.
+#[derive(Message)]
+#[rtype(result = "usize")]
+pub(crate) struct EndStreams {
+    pub which: Which,
+    pub reason: ShutdownReason,
+}
+
+/// List the connections of streams, at most `limit`.
+#[derive(Message)]
+#[rtype(result = "Vec<Addr<Connection>>")]
+pub(crate) struct ListStreams {
+    pub which: Which,
+    pub limit: usize,
+}
 
 /// Expect a stream of this user's feed: keep all later changes for it.
 #[derive(Message)]

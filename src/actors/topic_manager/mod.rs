@@ -4,7 +4,7 @@
 mod messages;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::AssertUnwindSafe,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
@@ -15,18 +15,19 @@ use actix::{
     ResponseFuture, WrapFuture, fut::wrap_future,
 };
 use fanfare_core::{
-    ids::ManagerId,
+    ids::{ManagerId, StreamId},
     policy::PHASES,
     sse::ShutdownReason,
     subscription::{FeedOf, ResolvedSubscription},
     topic_manager::{
-        ChangeOutcome, ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page, Ticket,
+        ChangeOutcome, ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page,
+        Renewal, Ticket,
     },
 };
 use futures_util::{FutureExt, future::join_all};
 pub(crate) use messages::{
-    ChangeStreams, CloseStream, ContinueReplay, Drain, ExpectFeed, ForgetFeed, ListFeedUsers,
-    OpenStream, Whose,
+    ChangeStreams, CloseStream, ContinueReplay, Drain, EndStreams, ExpectFeed, ForgetFeed,
+    ListFeedUsers, ListStreams, OpenStream, RenewGrant, Whose,
 };
 use tokio::sync::oneshot;
 
@@ -37,6 +38,7 @@ use super::{
     catch,
     connection::{
         BeatHeart, ChangeTopics, Connection, DeliverFrames, EndStream, OpenedStream, ReplayPage,
+        TellRenewal,
     },
     now,
     partition::{ChangeInterest, Deliver, DeliveriesTaken, InFlight, Partition},
@@ -47,6 +49,7 @@ use crate::{
     ids::Ids,
     lifecycle::Lifecycle,
     metrics::{Metrics, WorkerMetrics},
+    revocations::Revocations,
 };
 
 /// The parts of a hub needed by its topic managers.
@@ -57,6 +60,7 @@ pub(crate) struct ManagerHost {
     pub feeds: Arc<FeedReader>,
     pub ids: Arc<Ids>,
     pub lifecycle: Arc<Lifecycle>,
+    pub revocations: Arc<Revocations>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -81,6 +85,8 @@ pub(crate) struct TopicManager {
     /// Callers waiting for changes of streams.
     tickets: HashMap<Ticket, oneshot::Sender<ChangeOutcome>>,
     last_ticket: Ticket,
+    /// Ending streams, and the callers waiting for their ends.
+    ending: Vec<(HashSet<StreamId>, oneshot::Sender<()>)>,
     host: Arc<ManagerHost>,
     metrics: Arc<WorkerMetrics>,
 }
@@ -97,6 +103,7 @@ impl TopicManager {
             rereading: 0,
             tickets: HashMap::new(),
             last_ticket: 0,
+            ending: Vec::new(),
             state: Some(ManagerState::new(spec.clone())),
             spec,
             metrics,
@@ -119,6 +126,7 @@ impl TopicManager {
         self.state = Some(state);
         // The streams of pending changes have ended: dropping the senders answers the callers.
         self.tickets.clear();
+        self.ending.clear();
     }
 
     /// Rereads feeds from the follow graph, at most [`MAX_REREADING`] at the same time.
@@ -240,6 +248,13 @@ impl Handler<OpenStream> for TopicManager {
             }
             return connection.end(ShutdownReason::Drain, None, Frames::new());
         }
+        if self.host.revocations.covers(&subscription.grant) {
+            // Revoked since the check of its request.
+            if let Some(feed) = &subscription.feed {
+                self.decide(|state| state.forget_expected(feed));
+            }
+            return connection.end(ShutdownReason::Revoked, None, Frames::new());
+        }
         self.decide(|state| state.open(stream, connection, &subscription, rand::random(), now()));
     }
 }
@@ -257,6 +272,13 @@ impl Handler<CloseStream> for TopicManager {
 
     fn handle(&mut self, message: CloseStream, _: &mut Self::Context) {
         self.decide(|state| state.close(message.stream));
+        self.ending.iter_mut().for_each(|(streams, _)| {
+            streams.remove(&message.stream);
+        });
+        for (_, waiting) in self.ending.extract_if(.., |(streams, _)| streams.is_empty()) {
+            // The caller may be gone.
+            let _ = waiting.send(());
+        }
     }
 }
 
@@ -293,6 +315,63 @@ impl Handler<ChangeStreams> for TopicManager {
         let outcomes = join_all(waiting);
         // A dropped ticket was unused, or its stream ended in a rebuild.
         Box::pin(outcomes.map(|all| all.into_iter().filter_map(Result::ok).collect()))
+    }
+}
+
+impl Handler<RenewGrant> for TopicManager {
+    type Result = ResponseFuture<Renewal>;
+
+    fn handle(&mut self, message: RenewGrant, _: &mut Self::Context) -> Self::Result {
+        let RenewGrant { stream, secret, grant } = message;
+        if self.host.revocations.covers(&grant) {
+            return Box::pin(async { Renewal::Forbidden });
+        }
+        let mut renewal = Renewal::Ended;
+        let (ticket, changed) = self.next_ticket();
+        self.decide(|state| {
+            if let Some(reference) = state.find_stream(stream, secret) {
+                renewal = state.renew(ticket, reference, &grant, now());
+            }
+        });
+        let Renewal::Pending(removed) = renewal else {
+            self.tickets.remove(&ticket);
+            return Box::pin(async { renewal });
+        };
+        self.answer_changes();
+        Box::pin(async {
+            match changed.await {
+                Ok(ChangeOutcome::Changed(_)) => Renewal::Done(removed),
+                _ => Renewal::Ended,
+            }
+        })
+    }
+}
+
+impl Handler<EndStreams> for TopicManager {
+    type Result = ResponseFuture<usize>;
+
+    fn handle(&mut self, message: EndStreams, _: &mut Self::Context) -> Self::Result {
+        let EndStreams { which, reason } = message;
+        let mut ended = HashSet::new();
+        self.decide(|state| ended = state.end_streams(&which, reason).into_iter().collect());
+        let count = ended.len();
+        if count == 0 {
+            return Box::pin(async { 0 });
+        }
+        let (sender, all_ended) = oneshot::channel();
+        self.ending.push((ended, sender));
+        // A dropped sender: the manager was rebuilt, and has ended all streams.
+        Box::pin(all_ended.map(move |_| count))
+    }
+}
+
+impl Handler<ListStreams> for TopicManager {
+    type Result = MessageResult<ListStreams>;
+
+    fn handle(&mut self, message: ListStreams, _: &mut Self::Context) -> Self::Result {
+        let ListStreams { which, limit } = message;
+        let all = self.state.iter().flat_map(|state| state.find(&which));
+        MessageResult(all.take(limit).map(|slot| slot.outlet.0.clone()).collect())
     }
 }
 
@@ -392,6 +471,11 @@ impl Outlet for ConnectionOutlet {
     fn beat(&self) {
         // A full mailbox has frames to send: a heartbeat is then skipped.
         let _ = self.0.try_send(BeatHeart);
+    }
+
+    fn renew(&self, remaining: Duration) {
+        // Once for each grant of the stream. It must arrive, so it passes the mailbox's bound.
+        self.0.do_send(TellRenewal(remaining));
     }
 
     fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>, frames: Frames) {

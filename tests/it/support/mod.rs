@@ -21,6 +21,8 @@ pub mod server;
 pub mod social;
 pub mod sse;
 pub mod synced_map;
+#[allow(dead_code, reason = "the tests of tokens follow")]
+pub mod tokens;
 pub mod wait;
 
 pub use self::redis::RedisServer;

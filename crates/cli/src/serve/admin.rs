@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use actix_web::{App, HttpServer, web};
 use actix_web_lab::middleware::CatchPanic;
-use fanfare::Hub;
+use fanfare::{Hub, OperatorsListener};
 
 use super::{CliError, not_found};
 
@@ -18,7 +18,9 @@ pub(super) fn start(hub: &Hub, listen: SocketAddr) -> Result<SocketAddr, CliErro
     let application = move || {
         App::new()
             .wrap(CatchPanic::default())
+            .app_data(OperatorsListener)
             .configure(routes.routes("").operations())
+            .configure(routes.routes("/events").revocations())
             .default_service(web::to(not_found))
     };
     let server = HttpServer::new(application).workers(1).disable_signals();

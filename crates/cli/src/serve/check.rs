@@ -5,9 +5,9 @@ use std::{fmt::Write, time::Duration};
 
 use fanfare::{
     Config,
-    config::{Conflate, EffectiveValue, Flush, Rate, process_environment},
+    config::{Access, Conflate, EffectiveValue, Flush, Rate, process_environment},
 };
-use fanfare_core::topic::Topic;
+use fanfare_core::{access::USER, topic::Topic};
 
 use super::flags::{LoadedConfig, ServeArgs};
 use crate::CliError;
@@ -25,6 +25,7 @@ pub(super) fn report(args: &ServeArgs, loaded: &LoadedConfig) -> Result<String, 
         Topic::parse(topic).map_err(|error| CliError::Usage(format!("--topic: {error}")))?;
         text.push_str(&policy(&loaded.config, topic));
     }
+    text.push_str(&anonymous_callers(&loaded.config.access));
     text.push_str("the configuration is valid\n");
     Ok(text)
 }
@@ -57,6 +58,36 @@ fn as_toml(values: &[EffectiveValue]) -> String {
         let _ = writeln!(text, "{line:<44} # {place}");
     }
     text + "\n"
+}
+
+/// The rights of callers without a token, in words.
+fn anonymous_callers(access: &Access) -> String {
+    if !access.enabled {
+        return "# access control is off: everybody may subscribe, publish and manage\n".to_owned();
+    }
+    let rules = access.rules.iter().filter(|rule| rule.who == "anyone");
+    let (mut subscribe, mut publish, mut manage) = (Vec::new(), Vec::new(), Vec::new());
+    for rule in rules {
+        // `{user}` matches nothing without a user.
+        let own = |list: &[String]| {
+            list.iter().filter(|one| !one.contains(USER)).cloned().collect::<Vec<_>>()
+        };
+        subscribe.extend(own(&rule.subscribe));
+        publish.extend(own(&rule.publish));
+        manage.extend(own(&rule.manage));
+    }
+    let may = |verb: &str, list: &[String]| match list {
+        [] => format!("# anonymous callers may {verb} nothing\n"),
+        list => format!("# anonymous callers may {verb} {}\n", list.join(", ")),
+    };
+    let application = match access.webhook.url.is_empty() {
+        true => String::new(),
+        false => "# besides, access.webhook decides about callers without a token\n".to_owned(),
+    };
+    may("subscribe to", &subscribe)
+        + &may("publish to", &publish)
+        + &may("manage", &manage)
+        + &application
 }
 
 fn policy(config: &Config, topic: &str) -> String {

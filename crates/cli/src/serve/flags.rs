@@ -24,7 +24,7 @@ pub(crate) struct ServeArgs {
     /// Redis linking this instance to others
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
-    /// Allows an address reachable by other machines: the command has no authentication
+    /// Allows an address reachable by other machines without access control
     #[arg(long)]
     open_to_network: bool,
     /// Publishes the demo's data, also with --config or --redis. With several instances, give it to
@@ -72,10 +72,11 @@ impl ServeArgs {
         if matches!(listen, Some(Listen::Port(_))) && config.server.open_to_network {
             config.server.listen.set_ip(Ipv4Addr::UNSPECIFIED.into());
         }
-        if !config.server.listen.ip().is_loopback() && !config.server.open_to_network {
+        let is_guarded = config.access.enabled || config.server.open_to_network;
+        if !config.server.listen.ip().is_loopback() && !is_guarded {
             let message = format!(
-                "server.listen: {} is reachable by other machines, without authentication; \
-                 --open-to-network allows it",
+                "server.listen: {} is reachable by other machines, without access control; \
+                 access.enabled turns it on, --open-to-network allows it without",
                 config.server.listen
             );
             return Err(CliError::Usage(message));

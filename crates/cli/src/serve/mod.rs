@@ -113,6 +113,10 @@ fn start(
                 true => routes.routes("").health(),
                 false => routes.routes("").operations(),
             })
+            .configure(match has_admin {
+                true => routes.routes("/events"),
+                false => routes.routes("/events").revocations(),
+            })
             .configure(demo::pages(has_demo_data))
             .default_service(web::to(not_found))
     })

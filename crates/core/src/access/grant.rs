@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use crate::{
     access::{PatternList, Rights, RightsError, RightsText, parse_user},
+    error::AccessError,
     topic::Topic,
     user::User,
 };
@@ -79,6 +80,11 @@ impl Grant {
         Self { user, credential, is_everything: true, ..Self::default() }
     }
 
+    /// Everything without access control, for this user's streams.
+    pub fn open(user: Option<User>) -> Self {
+        Self { user, is_everything: true, ..Self::default() }
+    }
+
     /// Ends the grant at `expires_at_ms`. The clocks show `now` and `now_ms` at the same moment.
     #[must_use]
     pub fn until(mut self, expires_at_ms: u64, now: Instant, now_ms: u64) -> Self {
@@ -100,6 +106,48 @@ impl Grant {
     /// Whether the caller has shown no credential.
     pub fn is_anonymous(&self) -> bool {
         self.credential == Credential::None && !self.is_everything
+    }
+
+    /// The refusal of these names: an anonymous caller needs a token first.
+    pub fn refusal(&self, names: Vec<String>) -> AccessError {
+        match self.is_anonymous() {
+            true => AccessError::Unauthenticated,
+            false => AccessError::Forbidden { names },
+        }
+    }
+
+    /// Passes on, or refuses the caller without naming topics.
+    ///
+    /// # Errors
+    /// `is_granted` is false.
+    pub fn require(&self, is_granted: bool) -> Result<(), AccessError> {
+        if is_granted { Ok(()) } else { Err(self.refusal(Vec::new())) }
+    }
+
+    /// Checks the names of a subscription, spelt as in the request.
+    ///
+    /// # Errors
+    /// Some of the names are not granted.
+    pub fn check_subscribe<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Result<(), AccessError> {
+        let refused = |name: &&str| !self.may_subscribe(name);
+        let refused: Vec<String> = names.into_iter().filter(refused).map(str::to_owned).collect();
+        if refused.is_empty() { Ok(()) } else { Err(self.refusal(refused)) }
+    }
+
+    /// Checks the topics of a publish.
+    ///
+    /// # Errors
+    /// Some of the topics are not granted.
+    pub fn check_publish<'a>(
+        &self,
+        topics: impl IntoIterator<Item = &'a Topic>,
+    ) -> Result<(), AccessError> {
+        let refused = topics.into_iter().filter(|topic| !self.may_publish(topic));
+        let refused: Vec<String> = refused.map(|topic| topic.as_str().to_owned()).collect();
+        if refused.is_empty() { Ok(()) } else { Err(self.refusal(refused)) }
     }
 
     /// Whether everything is granted.
@@ -124,6 +172,14 @@ impl Grant {
     /// Whether the caller may receive this topic, or every topic of this pattern.
     pub fn may_subscribe(&self, name: &str) -> bool {
         self.allows(name, |rights| &rights.subscribe)
+    }
+
+    /// Whether the caller may add this topic or pattern to an open stream. The application named
+    /// the topics of its own streams: nobody else adds to them.
+    pub fn may_add(&self, name: &str) -> bool {
+        let is_application_s =
+            self.is_everything && matches!(self.credential, Credential::Application { .. });
+        !is_application_s && self.may_subscribe(name)
     }
 
     /// Whether the caller may publish to a topic. The topics of users need the right to manage

@@ -37,7 +37,7 @@ use crate::{
     policy::{Rate, SlowConsumer},
     sse::{
         GapReason, ShutdownReason,
-        control::{Connected, Gap, Shutdown, names},
+        control::{Connected, Gap, Renew, Shutdown, names},
         encode,
     },
     subscription::{Format, ResolvedSubscription},
@@ -385,15 +385,24 @@ impl ConnectionState {
         Ok(())
     }
 
+    /// Tells the client the remaining time of its token.
+    pub fn on_renew(&mut self, remaining: Duration) {
+        if self.end.is_none() {
+            let renew = Renew { expires_ms: remaining.as_millis() as u64 };
+            let text = renew.encode(&self.cursor());
+            self.backlog.prelude.push_back(text.into());
+        }
+    }
+
     /// Ends the stream after all pending output. A slow client's unsent events are dropped: the
-    /// client can resume. Further calls change nothing. Without `reconnect`, the client waits for
+    /// client can resume. So are those of a client without a grant. Further calls change nothing. Without `reconnect`, the client waits for
     /// its `retry:` time.
     pub fn end(&mut self, reason: ShutdownReason, reconnect: Option<Duration>) {
         if self.end.is_some() {
             return;
         }
         self.end = Some(reason);
-        if reason == ShutdownReason::Slow {
+        if reason.drops_output() {
             self.forget();
         }
         let reconnect_ms =

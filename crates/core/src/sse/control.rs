@@ -1,6 +1,6 @@
 //! The hub's own events: `connected`, `gap`, `live`, `shutdown`.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{partition_log::MissedReason, sse::encode::control_event, topic::Topic};
 
@@ -28,7 +28,7 @@ impl From<MissedReason> for GapReason {
 }
 
 /// Why the hub ends a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ShutdownReason {
     /// The instance stops, or rebuilds a part the stream depends on.
@@ -39,9 +39,25 @@ pub enum ShutdownReason {
     Lifetime,
     /// The client read too slowly; it can resume.
     Slow,
+    /// The token of the stream has ended.
+    Token,
+    /// An operator or the application ended the stream.
+    Kicked,
+    /// A later use of the stream's ticket took its place.
+    Replaced,
+    /// The token of the stream was revoked.
+    Revoked,
 }
 
 impl ShutdownReason {
+    /// Whether the stream ends without its pending output.
+    pub fn drops_output(self) -> bool {
+        match self {
+            Self::Drain | Self::Capacity | Self::Lifetime => false,
+            Self::Slow | Self::Token | Self::Kicked | Self::Replaced | Self::Revoked => true,
+        }
+    }
+
     /// The word used in events, metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -49,6 +65,10 @@ impl ShutdownReason {
             Self::Capacity => "capacity",
             Self::Lifetime => "lifetime",
             Self::Slow => "slow",
+            Self::Token => "token",
+            Self::Kicked => "kicked",
+            Self::Replaced => "replaced",
+            Self::Revoked => "revoked",
         }
     }
 }
@@ -99,6 +119,20 @@ impl Live {
 /// The names of topics, for [`Gap::topics`].
 pub fn names<'a>(topics: impl IntoIterator<Item = &'a Topic>) -> Vec<&'a str> {
     topics.into_iter().map(Topic::as_str).collect()
+}
+
+/// The token of the stream ends soon.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Renew {
+    /// The remaining time.
+    pub expires_ms: u64,
+}
+
+impl Renew {
+    pub fn encode(&self, id: &str) -> String {
+        control_event("renew", id, self)
+    }
 }
 
 /// The hub ends the stream.

@@ -35,6 +35,9 @@ pub type Ticket = u64;
 pub enum ChangeOutcome {
     /// The topics and patterns of the stream after the change.
     Changed(Box<[String]>),
+    /// The caller may not change the stream, or may not add these names. The subscription is
+    /// unchanged.
+    Forbidden(Box<[String]>),
     /// The stream would exceed a limit. The subscription is unchanged.
     TooMany(TooMany),
     /// Too many changes of the stream wait already. The subscription is unchanged; a feed ends.
@@ -70,7 +73,7 @@ struct RunningChange {
 impl Changes {
     /// Whether one more change may wait. A partition may answer late, and callers give up before:
     /// without a bound, their changes would gather here.
-    fn has_room(&self, change: &Change, max_topics: usize) -> bool {
+    pub(super) fn has_room(&self, change: &Change, max_topics: usize) -> bool {
         let names = |change: &Change| change.add.len() + change.remove.len();
         let waiting: usize = self.waiting.iter().map(|(_, change)| names(change)).sum();
         self.waiting.is_empty()
@@ -91,6 +94,9 @@ impl<O: Outlet> ManagerState<O> {
     pub fn change(&mut self, ticket: Ticket, reference: SlotRef, change: Change, now: Instant) {
         match self.streams.get_mut(reference) {
             Some(slot) => {
+                if let Some(names) = change.refused_by(slot.grant()) {
+                    return self.finished.push((ticket, ChangeOutcome::Forbidden(names)));
+                }
                 let changes = slot.changes.get_or_insert_default();
                 if changes.has_room(&change, self.spec.limits.max_topics) {
                     changes.waiting.push_back((ticket, change));
@@ -145,7 +151,7 @@ impl<O: Outlet> ManagerState<O> {
     }
 
     fn start(&mut self, reference: SlotRef, ticket: Ticket, change: Change, now: Instant) {
-        let Change { add, remove, muted } = change;
+        let Change { add, remove, muted, .. } = change;
         let add: Vec<Pattern> = add.into_iter().map(|name| self.known(name)).collect();
         let Some(slot) = self.streams.get_mut(reference) else { return };
         let changed = match slot.subscription.changed(

@@ -5,6 +5,7 @@ mod changes;
 mod feeds;
 mod flush;
 mod frame;
+mod grants;
 mod replaying;
 mod streams;
 #[cfg(test)]
@@ -21,10 +22,11 @@ use changes::Changes;
 pub use changes::{ChangeOutcome, Ticket};
 use feeds::FeedsByUser;
 pub use frame::{ChangeStep, Frame, Frames, Opening, Page};
+pub use grants::{Renewal, Which};
 use slab::Slab;
 use smallvec::SmallVec;
-pub use streams::Outlet;
-use streams::{Slot, SlotRef, SlotReplay, Streams, Subscribers};
+pub use streams::{Outlet, Slot};
+use streams::{SlotRef, SlotReplay, Streams, Subscribers};
 
 use crate::{
     batch::{Added, Batch},
@@ -56,6 +58,8 @@ pub struct ManagerSpec {
     pub max_lifetime_jitter: Duration,
     pub max_batch_events: usize,
     pub max_batch_bytes: usize,
+    /// Time before the end of a grant for telling its client.
+    pub renew_before: Duration,
     /// Limits of a changed stream.
     pub limits: StreamLimits,
     /// Bounds the replays longer than a page, on all workers.
@@ -67,6 +71,9 @@ const REPLAY_BYTES: usize = 256 * 1024;
 
 /// The least bytes of a page of one partition.
 const MIN_PAGE_BYTES: usize = 16 * 1024;
+
+/// How late a stream may end after its grant.
+const GRANT_RESOLUTION: Duration = Duration::from_millis(10);
 
 /// The deadlines on the wheel.
 #[derive(Debug, Clone, Copy)]
@@ -114,6 +121,8 @@ pub struct ManagerState<O> {
     undelivered: Vec<SlotRef>,
     retry_at: Option<Instant>,
     wheel: TimerWheel<Deadline>,
+    /// The next moment of each grant with an end.
+    grants: TimerWheel<(SlotRef, Instant)>,
     activity: Activity,
     feeds: FeedsByUser,
     /// Open streams by the id of an attachment added by a change.
@@ -141,6 +150,7 @@ impl<O: Outlet> ManagerState<O> {
             undelivered: Vec::new(),
             retry_at: None,
             wheel: TimerWheel::new(spec.start, resolution),
+            grants: TimerWheel::new(spec.start, GRANT_RESOLUTION),
             activity: Activity::default(),
             feeds: FeedsByUser::new(),
             joining: HashMap::new(),
@@ -178,7 +188,9 @@ impl<O: Outlet> ManagerState<O> {
             last_write: now,
             attachments: interests.iter().map(|(partition, _)| *partition).collect(),
             changes: None,
+            grant: None,
         });
+        self.begin_grant(slot);
         // Subscribe before the partitions answer: live events follow an answer at once, and gather
         // in `queued` until the last answer.
         self.join_sets(slot, subscription.patterns.sets());
@@ -259,6 +271,8 @@ impl<O: Outlet> ManagerState<O> {
 
     /// Does all due work: sends batches and heartbeats, ends lifetimes.
     pub fn on_time(&mut self, now: Instant) {
+        // Before the batches: an ended grant gets nothing more.
+        self.on_grants_due(now);
         self.flush(now);
         if self.retry_at.is_some_and(|at| at <= now) {
             self.retry_at = None;
@@ -280,7 +294,10 @@ impl<O: Outlet> ManagerState<O> {
     /// The next moment with work for [`Self::on_time`].
     pub fn next_due(&self) -> Option<Instant> {
         let batches = self.due.first_key_value().map(|(at, _)| *at);
-        [batches, self.retry_at, self.wheel.next_due()].into_iter().flatten().min()
+        [batches, self.retry_at, self.wheel.next_due(), self.grants.next_due()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Sends all pending events and ends every stream. `reconnect` gives each client's waiting time
@@ -391,7 +408,7 @@ impl<O: Outlet> ManagerState<O> {
 
     /// Opens a stream and schedules its queued frames, unless it still awaits something.
     fn go_on(&mut self, reference: SlotRef, now: Instant) {
-        let replays = &self.spec.replays;
+        let (replays, mut is_new) = (&self.spec.replays, false);
         let Some(slot) = self.streams.get_mut(reference).filter(|slot| slot.awaited == 0) else {
             return;
         };
@@ -399,11 +416,15 @@ impl<O: Outlet> ManagerState<O> {
         // in each of them.
         if !std::mem::replace(&mut slot.is_open, true) {
             slot.open(replays, now);
+            is_new = true;
         }
         if !slot.queued.is_empty() {
             // A past moment: the frames leave at the end of this turn, in one message.
             self.undelivered.push(reference);
             self.retry_at = Some(self.spec.start);
+        }
+        if is_new {
+            self.watch_opened(reference);
         }
         self.start_changes(reference, now);
     }

@@ -20,6 +20,7 @@ use crate::{
     topic_manager::{
         Changes,
         frame::{ChangeStep, Frames, Opening, Page},
+        grants::SlotGrant,
     },
 };
 
@@ -43,6 +44,9 @@ pub trait Outlet {
     /// The heartbeat interval has passed without a delivery.
     fn beat(&self);
 
+    /// The stream's grant ends soon.
+    fn renew(&self, remaining: Duration);
+
     /// The last message: the stream ends after earlier deliveries and these frames.
     fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>, frames: Frames);
 }
@@ -55,6 +59,8 @@ pub struct Slot<O> {
     pub topics: SmallVec<[u32; 4]>,
     pub subscription: Arc<ResolvedSubscription>,
     pub attachments: Attachments,
+    /// Its grant; none for the grant of its subscription, without an end.
+    pub grant: Option<Box<SlotGrant>>,
     /// Unfinished changes of its subscription.
     pub changes: Option<Box<Changes>>,
     /// Whether it may have several topics in one partition. Otherwise its events are in order

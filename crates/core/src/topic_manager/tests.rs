@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    access::Grant,
     cursor::Epoch,
     event::SequencedEvent,
     interest::{Begun, Rest, StartFrom, Told},
@@ -66,6 +67,8 @@ impl Outlet for Inbox {
         self.0.borrow_mut().push(Mail::Change);
     }
 
+    fn renew(&self, _: Duration) {}
+
     fn beat(&self) {
         self.0.borrow_mut().push(Mail::Beat);
     }
@@ -96,6 +99,7 @@ impl Bench {
             max_batch_events: 10_000,
             max_batch_bytes: 1024 * 1024,
             limits: LIMITS,
+            renew_before: Duration::from_secs(30),
             replays: Arc::new(ReplayLimit::new(1)),
         };
         change(&mut spec);
@@ -110,7 +114,7 @@ impl Bench {
     fn open(&mut self, stream: u64, topics: &[&str]) -> Inbox {
         let inbox = Inbox::default();
         let subscription = Subscription::new().topics(topics.iter().copied());
-        let resolved = Arc::new(subscription.resolve(LIMITS, 0).unwrap());
+        let resolved = Arc::new(subscription.resolve(LIMITS, 0, &Grant::everything()).unwrap());
         self.manager.open(stream, inbox.clone(), &resolved, 0.5, self.start);
         let replay = Replay {
             epoch: Epoch::new(1),
@@ -311,7 +315,8 @@ fn a_long_replay_is_pulled_page_by_page_and_live_events_follow_the_last_page() {
     let (inbox, immediate) = (Inbox::default(), policy(Flush::Immediate));
     let other = bench.open(1, &["a"]);
     bench.manager.take_changes(0);
-    let subscription = Subscription::new().topic("a").resolve(LIMITS, 0).unwrap();
+    let subscription =
+        Subscription::new().topic("a").resolve(LIMITS, 0, &Grant::everything()).unwrap();
     bench.manager.open(2, inbox.clone(), &Arc::new(subscription), 0.5, bench.start);
     bench.manager.take_changes(0);
     bench.manager.on_delivery(0, page(2, 3, true), bench.start);
@@ -342,7 +347,8 @@ fn past_the_limit_of_replays_a_stream_gets_its_first_page_and_ends() {
     let mut bench = Bench::new(|_| {});
     let inboxes = [Inbox::default(), Inbox::default()];
     for (stream, inbox) in (1..).zip(&inboxes) {
-        let subscription = Subscription::new().topic("a").resolve(LIMITS, 0).unwrap();
+        let subscription =
+            Subscription::new().topic("a").resolve(LIMITS, 0, &Grant::everything()).unwrap();
         bench.manager.open(stream, inbox.clone(), &Arc::new(subscription), 0.5, bench.start);
         bench.manager.on_delivery(0, page(stream, 3, true), bench.start);
     }

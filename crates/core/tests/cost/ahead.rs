@@ -37,6 +37,8 @@ impl fanfare_core::topic_manager::Outlet for Collected {
 
     fn change(&self, _: &Arc<ResolvedSubscription>, _: ChangeStep) {}
 
+    fn renew(&self, _: Duration) {}
+
     fn beat(&self) {}
 
     fn end(&self, _: ShutdownReason, _: Option<Duration>, _: Frames) {}
@@ -54,6 +56,7 @@ pub fn manager_of(partition_count: u16, now: Instant) -> ManagerState<Collected>
         max_batch_events: 10_000,
         max_batch_bytes: 1 << 20,
         limits: LIMITS,
+        renew_before: Duration::from_secs(30),
         replays: Arc::new(ReplayLimit::new(1)),
     })
 }

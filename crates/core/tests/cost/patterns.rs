@@ -66,7 +66,7 @@ fn a_change_of_a_stream_with_many_patterns_costs_the_change() {
         let mut partitions = vec![memory_partition(0)];
         open(&mut manager, &mut partitions, &subscription(&names(count)), now);
         let pattern = |name: &str| Pattern::parse(name).into_iter().collect();
-        let change = Change { add: pattern(add), remove: pattern(remove), muted: None };
+        let change = Change { add: pattern(add), remove: pattern(remove), ..Change::default() };
         let reference = manager.find_stream(1, 1).unwrap();
         cost(|| {
             manager.change(1, reference, change, now);

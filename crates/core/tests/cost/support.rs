@@ -7,6 +7,7 @@ use std::{
 
 use allocation_counter::AllocationInfo;
 use fanfare_core::{
+    access::Grant,
     budget::HistoryBudget,
     connection::{ConnectionSpec, ConnectionState, Next, WorkerContext},
     cursor::Epoch,
@@ -113,7 +114,7 @@ pub fn memory_partition(partition: u16) -> PartitionState<()> {
 
 pub fn resolved(names: &[&str]) -> Arc<ResolvedSubscription> {
     let subscription = Subscription::new().topics(names.iter().copied());
-    Arc::new(subscription.resolve(LIMITS, 1).unwrap())
+    Arc::new(subscription.resolve(LIMITS, 1, &Grant::everything()).unwrap())
 }
 
 /// An open stream of partition 0, with everything before its first event taken.

@@ -72,6 +72,7 @@ impl ModelSettings {
             max_batch_events: self.max_batch_events,
             max_batch_bytes: 1024 * 1024,
             limits: self.limits(),
+            renew_before: Duration::from_secs(30),
             replays: Arc::new(ReplayLimit::new(self.max_replays)),
         }
     }

@@ -57,7 +57,7 @@ impl World {
         let stream = session.stream;
         self.last_ticket += 1;
         let ticket = self.last_ticket;
-        let change = Change { add: parsed(&add), remove: parsed(&remove), muted: None };
+        let change = Change { add: parsed(&add), remove: parsed(&remove), ..Change::default() };
         if let Expectation::List { asked, .. } = &mut self.clients[client].expectation {
             self.totals.queued_changes += usize::from(!asked.is_empty());
             asked.push(AskedChange { ticket, add, remove });
@@ -122,7 +122,7 @@ impl World {
                     self.totals.changed += 1;
                 }
             }
-            ChangeOutcome::TooMany(_) | ChangeOutcome::Busy => {
+            ChangeOutcome::TooMany(_) | ChangeOutcome::Forbidden(_) | ChangeOutcome::Busy => {
                 expectation.forget(ticket);
                 self.totals.refused_changes += 1;
             }

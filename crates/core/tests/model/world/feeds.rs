@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use fanfare_core::{
+    access::Grant,
     subscription::{Change, FeedOf, ResolvedSubscription},
     topic::{Pattern, Topic},
     topic_manager::{ChangeOutcome, Ticket},
@@ -84,8 +85,16 @@ impl World {
         let kinds = muted.iter().map(|kind| (*kind).to_owned()).collect();
         let (options, secret) = (self.options(client), self.rng.random());
         let limits = self.settings.limits();
-        let wanted =
-            ResolvedSubscription::feed(feed, names, kinds, options, limits, secret).unwrap();
+        let wanted = ResolvedSubscription::feed(
+            feed,
+            names,
+            kinds,
+            options,
+            limits,
+            secret,
+            &Grant::everything(),
+        )
+        .unwrap();
         self.open_stream(client, manager, wanted);
         self.totals.feeds += 1;
         self.promise_at_open(client, false, |record| {

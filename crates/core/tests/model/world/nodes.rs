@@ -57,6 +57,8 @@ impl Outlet for Mailbox {
         self.0.borrow_mut().push_back(ConnectionMail::Change(subscription.clone(), step));
     }
 
+    fn renew(&self, _: Duration) {}
+
     fn beat(&self) {
         if self.0.borrow().len() < MAILBOX {
             self.0.borrow_mut().push_back(ConnectionMail::Beat);

@@ -7,6 +7,7 @@ use std::{
 };
 
 use fanfare_core::{
+    access::Grant,
     connection::{ConnectionState, Drained, Next},
     event::SequencedEvent,
     interest::Start,
@@ -148,7 +149,9 @@ impl World {
                 }
                 let subscription = subscription.or_options(options);
                 let secret = self.rng.random();
-                let wanted = subscription.resolve(self.settings.limits(), secret).unwrap();
+                let wanted = subscription
+                    .resolve(self.settings.limits(), secret, &Grant::everything())
+                    .unwrap();
                 let begins_with_history = matches!(wanted.start, Start::Earliest | Start::Snapshot);
                 self.open_stream(client, manager, wanted);
                 self.promise_at_open(client, begins_with_history, |record| {

@@ -1,0 +1,127 @@
+//! The hub as the caller of a request reaches it: every method checks the caller's grant first.
+
+use std::sync::Arc;
+
+use fanfare_core::{
+    access::Grant,
+    cursor::Cursor,
+    error::{AccessError, PublishError},
+    event::Event,
+    subscription::{ChangeBy, Subscription},
+    topic::Topic,
+    user::{User, UserError},
+};
+
+use super::Hub;
+use crate::{
+    actors::now,
+    error::{ChangeError, SubscribeError},
+    instances::TopicStatus,
+    publisher::CheckedPost,
+};
+
+/// A caller and its grant.
+#[derive(Clone)]
+pub(crate) struct Caller {
+    hub: Hub,
+    grant: Arc<Grant>,
+}
+
+impl Caller {
+    pub fn new(hub: Hub, grant: Arc<Grant>) -> Self {
+        Self { hub, grant }
+    }
+
+    pub fn grant(&self) -> &Arc<Grant> {
+        &self.grant
+    }
+
+    /// Checks an event for its topics. It publishes nothing.
+    pub fn check(&self, topics: &[String], event: Event) -> Result<CheckedPost, PublishError> {
+        self.hub.check(topics, event, &self.grant)
+    }
+
+    /// The position now of granted topics.
+    pub async fn cursor(&self, subscription: Subscription) -> Result<Cursor, SubscribeError> {
+        self.hub.cursor_for(subscription, &self.grant).await
+    }
+
+    /// Changes the topics of a stream of this caller.
+    pub async fn change_topics(
+        &self,
+        client_id: &str,
+        add: &[String],
+        remove: &[String],
+    ) -> Result<Vec<String>, ChangeError> {
+        let changed = self.hub.change_topics_by(self.by(), client_id, add, remove).await;
+        changed.map_err(|error| match error {
+            // An anonymous caller needs a token first.
+            ChangeError::Access(AccessError::Forbidden { names }) => {
+                self.grant.refusal(names).into()
+            }
+            error => error,
+        })
+    }
+
+    /// Gives the caller's grant to a stream of the same user. Returns the topics it has lost.
+    pub async fn renew(&self, client_id: &str) -> Result<Vec<String>, ChangeError> {
+        self.grant.require(!self.grant.is_anonymous())?;
+        self.hub.renew(client_id, &self.grant).await
+    }
+
+    /// The remaining time of the grant, in milliseconds.
+    pub fn expires_ms(&self) -> Option<u64> {
+        let left = self.grant.ends_at()?.saturating_duration_since(now());
+        Some(left.as_millis() as u64)
+    }
+
+    /// Checks the grant again, during a long request.
+    pub fn check_again(&self) -> Result<(), AccessError> {
+        self.hub.parts().access.check_again(&self.grant)
+    }
+
+    fn by(&self) -> ChangeBy {
+        match self.grant.is_everything() {
+            true => ChangeBy::Hub,
+            false => ChangeBy::Caller(self.grant.user().map(|user| user.as_str().to_owned())),
+        }
+    }
+
+    /// A granted topic over all instances; `None` while the log is unavailable.
+    pub async fn topic_status(&self, topic: Topic) -> Result<Option<TopicStatus>, AccessError> {
+        self.grant.check_subscribe([topic.as_str()])?;
+        Ok(self.hub.topic_status(topic).await)
+    }
+
+    /// The hub, for a caller with `manage` of all topics.
+    pub fn operator(&self) -> Result<&Hub, AccessError> {
+        self.grant.require(self.grant.may_operate())?;
+        Ok(&self.hub)
+    }
+
+    /// The hub, for changes and lists of a user: to the user, or with `manage` of the user's
+    /// notifications.
+    pub fn acting_as(&self, user: &str) -> Result<&Hub, ActingError> {
+        self.grant.require(self.grant.may_act_as(&User::parse(user)?))?;
+        Ok(&self.hub)
+    }
+}
+
+/// Why a caller may not act as a user.
+#[derive(Debug)]
+pub(crate) enum ActingError {
+    User(UserError),
+    Access(AccessError),
+}
+
+impl From<UserError> for ActingError {
+    fn from(error: UserError) -> Self {
+        Self::User(error)
+    }
+}
+
+impl From<AccessError> for ActingError {
+    fn from(error: AccessError) -> Self {
+        Self::Access(error)
+    }
+}
