@@ -3,6 +3,7 @@
 
 mod access;
 mod access_sources;
+mod admission;
 mod builder;
 mod caller;
 mod cursor;
@@ -36,12 +37,13 @@ use fanfare_core::{
 use tokio::{sync::Semaphore, time::timeout};
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::admission::UseKind;
 pub(crate) use self::caller::{ActingError, Caller};
 pub use self::{access::RevokeError, builder::HubBuilder};
 
 use self::follows::Follows;
 use crate::{
-    access::{Access, Action},
+    access::{Access, Action, Tickets},
     actors::{
         connection::{Connection, ConnectionHost, NewStream, PipeReader, StreamHold, Worker},
         topic_manager::{Drain, ManagerHost, TopicManager},
@@ -102,6 +104,7 @@ pub(crate) struct HubParts {
     pub clock: Arc<WallClock>,
     pub requests: Arc<RequestBudget>,
     pub access: Access,
+    pub tickets: Tickets,
     pub addresses: Addresses,
     pub lifecycle: Arc<Lifecycle>,
     pub started_at: Instant,

@@ -5,13 +5,15 @@
 #![allow(dead_code, reason = "tokens and webhook follow")]
 
 mod decision;
+mod memory_tickets;
 mod presented;
 mod rules;
+mod tickets;
 mod tokens;
 
 use std::sync::Arc;
 
-use actix_web::dev::RequestHead;
+use actix_web::{dev::RequestHead, http::header::COOKIE};
 use fanfare_core::{
     access::{Credential, Grant, parse_user},
     error::AccessError,
@@ -20,7 +22,9 @@ use fanfare_core::{
 
 pub(crate) use self::{
     decision::{Decide, Decision, Refused},
+    memory_tickets::MemoryTickets,
     presented::Presented,
+    tickets::{IssuedTicket, ShownTicket, Tickets, UsedMeanwhile},
     tokens::{Claims, TokenRefusal, TokenVerifier},
 };
 
@@ -195,5 +199,15 @@ impl Access {
             Some(end) => grant.until(end, now(), now_ms),
             None => grant,
         }))
+    }
+
+    /// Whether a browser may have sent the credential by itself, for a page of any site. With the
+    /// application's decision, any cookie may be one.
+    pub fn is_by_cookie(&self, head: &RequestHead) -> bool {
+        let is_cookie = || match &self.decider {
+            Some(_) => head.headers.contains_key(COOKIE),
+            None => Presented::of(head, &self.config.cookie).is_by_cookie(),
+        };
+        self.config.enabled && is_cookie()
     }
 }

@@ -13,8 +13,9 @@ pub(crate) enum Presented<'a> {
     None,
     Bearer(&'a str),
     Cookie(Cow<'a, str>),
-    /// Several, or of an unknown kind.
+    /// Several headers, or one of an unknown kind.
     Invalid,
+    SeveralCookies,
 }
 
 impl<'a> Presented<'a> {
@@ -42,7 +43,7 @@ impl<'a> Presented<'a> {
         match values[..] {
             [] => Self::None,
             [value] => Self::Cookie(value.into()),
-            _ => Self::Invalid,
+            _ => Self::SeveralCookies,
         }
     }
 
@@ -50,12 +51,17 @@ impl<'a> Presented<'a> {
         *self == Self::None
     }
 
+    /// Whether the cookie is there, and no header.
+    pub fn is_by_cookie(&self) -> bool {
+        matches!(self, Self::Cookie(_) | Self::SeveralCookies)
+    }
+
     /// The presented token.
     pub fn token(&self) -> Option<&str> {
         match self {
             Self::Bearer(token) => Some(token),
             Self::Cookie(token) => Some(token),
-            Self::None | Self::Invalid => None,
+            Self::None | Self::Invalid | Self::SeveralCookies => None,
         }
     }
 }
@@ -80,7 +86,7 @@ mod tests {
         }
         let request = request.to_http_request();
         let presented = Presented::of(request.head(), "__Host-fanfare");
-        if presented == Presented::Invalid {
+        if matches!(presented, Presented::Invalid | Presented::SeveralCookies) {
             return Some("invalid".to_owned());
         }
         presented.token().map(str::to_owned)

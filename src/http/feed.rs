@@ -4,14 +4,22 @@
 use std::sync::Arc;
 
 use actix_web::{HttpRequest, HttpResponse, dev::RequestHead, web::Data};
-use fanfare_core::{access::Grant, error::ErrorCode, user::User};
+use fanfare_core::{
+    access::Grant,
+    error::{ErrorCode, SubscribeError},
+    subscription::{StreamOptions, Subscription},
+    user::User,
+};
 
 use super::{
     refusal::{Refusal, stream_refusal},
     stream::{StreamQuery, query, stream_response},
     upgrade::refuse_websocket,
 };
-use crate::{access::Action, hub::Hub, transport::NewStream};
+use crate::{
+    hub::{Hub, UseKind},
+    transport::NewStream,
+};
 
 /// `GET`: the query names the user. A feed is for its user only.
 pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
@@ -19,13 +27,29 @@ pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResp
     let [name] = &query.user[..] else {
         return Err(Refusal::new(ErrorCode::BadUser, "a feed has one `user`"));
     };
-    let topics = [format!("notifications:{name}")];
-    let caller = hub.caller(request.head(), Action::Subscribe(&topics)).await;
-    let grant = match caller {
-        Ok(caller) => caller.grant().clone(),
-        Err(error) => return Err(stream_refusal(request.head(), error.into())),
-    };
-    answer(&hub, &request, name, &query, &grant).await
+    refuse_websocket(request.head())?;
+    let (user, options) = (User::parse(name)?, query.options(request.head())?);
+    match open(&hub, request.head(), &query, user, options).await {
+        Ok(stream) => Ok(stream_response(&request, stream.spawn())),
+        Err(error) => Err(stream_refusal(request.head(), error)),
+    }
+}
+
+/// Opens the feed of a caller.
+async fn open(
+    hub: &Hub,
+    head: &RequestHead,
+    query: &StreamQuery,
+    user: User,
+    options: StreamOptions,
+) -> Result<NewStream, SubscribeError> {
+    // A ticket's first id is one of the user's own notifications.
+    let own = Subscription::new().topic(user.notifications().as_str());
+    let own = own.or_options(options.clone());
+    let admission = hub.admit(head, query.ticket(), &own, UseKind::Feed).await?;
+    let share = hub.parts().stream_share(head)?;
+    let stream = hub.create_feed(user, options, share, &admission.grant).await?;
+    hub.begin(admission, stream, UseKind::Feed).await
 }
 
 /// An embedder's feed: the application's login names the user.
@@ -48,15 +72,13 @@ pub(crate) async fn create(hub: &Hub, head: &RequestHead, user: Option<&str>) ->
         (None, _) => return None,
     };
     let by_application = user.is_some();
-    let user = User::parse(name).ok()?;
-    let grant = if by_application {
-        hub.parts().access.grant_of_handler(Some(user.clone()))
-    } else {
-        let topics = [user.notifications().as_str().to_owned()];
-        hub.caller(head, Action::Subscribe(&topics)).await.ok()?.grant().clone()
-    };
+    let (user, options) = (User::parse(name).ok()?, query.options(head).ok()?);
+    if !by_application {
+        return open(hub, head, &query, user, options).await.ok();
+    }
+    let grant = hub.parts().access.grant_of_handler(Some(user.clone()));
     let share = hub.parts().stream_share(head).ok()?;
-    hub.create_feed(user, query.options(head).ok()?, share, &grant).await.ok()
+    hub.create_feed(user, options, share, &grant).await.ok()
 }
 
 async fn answer(

@@ -32,6 +32,7 @@ mod stats;
 pub(crate) mod stream;
 mod stream_token;
 mod stream_topics;
+mod tickets;
 mod topics;
 mod upgrade;
 
@@ -76,6 +77,7 @@ fn streams(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
             [web::post().to(stream_token::post)],
         ))
         .service(resource(hub, prefix, "/cursor", &["GET"], [web::get().to(cursor::get)]))
+        .service(resource(hub, prefix, "/tickets", &["POST"], [web::post().to(tickets::post)]))
         .service(resource(hub, prefix, "/topics/{topic}", &["GET", "HEAD"], [topic]));
 }
 

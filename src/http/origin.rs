@@ -30,13 +30,15 @@ pub(crate) fn refuse_other_sites(hub: &Hub, request: &HttpRequest) -> Result<(),
             let configured = &hub.parts().config.cors;
             is_own(head, origin) || configured.is_any() || configured.names(origin)
         }),
+        // Every browser sends it with a change, so a request by cookie without it is no page's.
+        None if hub.parts().access.is_by_cookie(head) => false,
         None => head.headers.get("sec-fetch-site").is_none_or(|site| site != "cross-site"),
     };
     if is_admitted {
         return Ok(());
     }
-    let message = "pages of other sites may not publish or change anything; \
-                   `cors.origins` lists the exceptions";
+    let message = "pages of other sites may not publish or change anything, and a change by cookie \
+                   needs an `Origin`; `cors.origins` lists the exceptions";
     Err(Refusal::new(ErrorCode::CrossSite, message))
 }
 

@@ -23,8 +23,7 @@ use super::{
     upgrade::refuse_websocket,
 };
 use crate::{
-    access::Action,
-    hub::Hub,
+    hub::{Hub, UseKind},
     transport::{NewStream, PollReader, PollSpec},
 };
 
@@ -66,8 +65,9 @@ fn seconds_of(seconds: f64) -> Option<Duration> {
 pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
     let query = query(request.head())?;
     let subscription = query.subscription().or_options(query.options(request.head())?);
-    let grant = grant_of(&hub, request.head(), &subscription).await?;
-    wait_for(&hub, request.head(), subscription, wait_of(&query)?, &grant).await
+    let wait = wait_of(&query)?;
+    let stream = open(&hub, request.head(), query.ticket(), subscription).await?;
+    wait_for(&hub, stream, wait).await
 }
 
 /// `HEAD`: the head of the answer to `GET`, at once.
@@ -75,8 +75,8 @@ pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> Result<HttpRes
     let query = query(request.head())?;
     wait_of(&query)?;
     let subscription = query.subscription().or_options(query.options(request.head())?);
-    let grant = grant_of(&hub, request.head(), &subscription).await?;
-    open(&hub, request.head(), subscription, &grant)?.spawn();
+    let admission = hub.admit(request.head(), query.ticket(), &subscription, UseKind::Poll).await?;
+    create_stream(&hub, request.head(), subscription, &admission.grant)?.spawn();
     Ok(answer_head().streaming(empty::<Result<Bytes, Error>>()))
 }
 
@@ -88,8 +88,8 @@ pub(crate) async fn post(
 ) -> Result<HttpResponse, Refusal> {
     let (subscription, wait) = read_posted(&hub, &request, payload).await?;
     let wait = wait.as_ref().map_or(Ok(DEFAULT_WAIT), Wait::duration)?;
-    let grant = grant_of(&hub, request.head(), &subscription).await?;
-    wait_for(&hub, request.head(), subscription, wait, &grant).await
+    let stream = open(&hub, request.head(), None, subscription).await?;
+    wait_for(&hub, stream, wait).await
 }
 
 /// An application's poll: the subscription names the topics.
@@ -101,7 +101,9 @@ pub(crate) async fn answer(
     let query = query(request.head())?;
     let subscription = subscription.or_options(query.options(request.head())?);
     let grant = hub.parts().access.grant_of_handler(None);
-    wait_for(hub, request.head(), subscription, wait_of(&query)?, &grant).await
+    let wait = wait_of(&query)?;
+    let stream = create_stream(hub, request.head(), subscription, &grant)?;
+    wait_for(hub, stream, wait).await
 }
 
 /// Creates a poll for a transport with its own loop. `None` if it is refused: the endpoint then
@@ -110,34 +112,30 @@ pub(crate) async fn create(hub: &Hub, head: &RequestHead) -> Option<(NewStream, 
     let query = query(head).ok()?;
     let wait = wait_of(&query).ok()?;
     let subscription = query.subscription().or_options(query.options(head).ok()?);
-    let grant = grant_of(hub, head, &subscription).await.ok()?;
-    Some((open(hub, head, subscription, &grant).ok()?, spec(hub, wait)))
+    let stream = open(hub, head, query.ticket(), subscription).await.ok()?;
+    Some((stream, spec(hub, wait)))
 }
 
-/// The grant of a caller.
-async fn grant_of(
-    hub: &Hub,
-    head: &RequestHead,
-    subscription: &Subscription,
-) -> Result<Arc<Grant>, Refusal> {
-    let caller = hub.caller(head, Action::Subscribe(subscription.names())).await?;
-    Ok(caller.grant().clone())
-}
-
-async fn wait_for(
-    hub: &Hub,
-    head: &RequestHead,
-    subscription: Subscription,
-    wait: Duration,
-    grant: &Arc<Grant>,
-) -> Result<HttpResponse, Refusal> {
-    let mut reader = PollReader::spawn(open(hub, head, subscription, grant)?, spec(hub, wait));
+async fn wait_for(hub: &Hub, stream: NewStream, wait: Duration) -> Result<HttpResponse, Refusal> {
+    let mut reader = PollReader::spawn(stream, spec(hub, wait));
     let answer = poll_fn(|task| reader.poll_answer(task)).await?;
     Ok(answer_head().body(answer))
 }
 
-/// Opens the stream of a poll.
-fn open(
+/// Opens the stream of a caller's poll.
+async fn open(
+    hub: &Hub,
+    head: &RequestHead,
+    ticket: Option<&str>,
+    subscription: Subscription,
+) -> Result<NewStream, Refusal> {
+    let admission = hub.admit(head, ticket, &subscription, UseKind::Poll).await?;
+    let stream = create_stream(hub, head, subscription, &admission.grant)?;
+    Ok(hub.begin(admission, stream, UseKind::Poll).await?)
+}
+
+/// Creates the stream of a poll.
+fn create_stream(
     hub: &Hub,
     head: &RequestHead,
     subscription: Subscription,

@@ -26,8 +26,7 @@ use super::{
     upgrade::refuse_websocket,
 };
 use crate::{
-    access::Action,
-    hub::Hub,
+    hub::{Hub, UseKind},
     transport::{EventStreamBody, NewStream, PipeReader, Stalled},
 };
 
@@ -50,9 +49,15 @@ pub(crate) struct StreamQuery {
     snapshot: Vec<String>,
     /// The wait of a poll.
     pub wait: Vec<String>,
+    ticket: Vec<String>,
 }
 
 impl StreamQuery {
+    /// The ticket, in place of a token.
+    pub fn ticket(&self) -> Option<&str> {
+        self.ticket.first().map(String::as_str)
+    }
+
     /// Unknown keys are ignored: a page may have its own.
     fn parse(text: &str) -> Self {
         let mut query = Self::default();
@@ -68,6 +73,7 @@ impl StreamQuery {
                 "batch" => &mut query.batch,
                 "snapshot" => &mut query.snapshot,
                 "wait" => &mut query.wait,
+                "ticket" => &mut query.ticket,
                 _ => continue,
             };
             values.push(value.into_owned());
@@ -134,19 +140,35 @@ pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> Result<HttpRes
 async fn open_by_query(hub: &Hub, request: &HttpRequest) -> Result<HttpResponse, Refusal> {
     let query = query(request.head())?;
     let subscription = query.subscription().or_options(query.options(request.head())?);
-    answer_caller(hub, request, subscription).await
+    answer_caller(hub, request, query.ticket(), subscription).await
 }
 
 /// The stream of a caller, within its grant.
 async fn answer_caller(
     hub: &Hub,
     request: &HttpRequest,
+    ticket: Option<&str>,
     subscription: Subscription,
 ) -> Result<HttpResponse, Refusal> {
-    match hub.caller(request.head(), Action::Subscribe(subscription.names())).await {
-        Ok(caller) => answer_with(hub, request, subscription, caller.grant()),
-        Err(error) => Err(stream_refusal(request.head(), error.into())),
+    let head = request.head();
+    refuse_websocket(head)?;
+    match open(hub, head, ticket, subscription).await {
+        Ok(stream) => Ok(stream_response(request, stream.spawn())),
+        Err(error) => Err(stream_refusal(head, error)),
     }
+}
+
+/// Opens the stream of a caller.
+async fn open(
+    hub: &Hub,
+    head: &RequestHead,
+    ticket: Option<&str>,
+    subscription: Subscription,
+) -> Result<NewStream, SubscribeError> {
+    let admission = hub.admit(head, ticket, &subscription, UseKind::Stream).await?;
+    let share = hub.parts().stream_share(head)?;
+    let stream = hub.create_stream(subscription, share, &admission.grant)?;
+    hub.begin(admission, stream, UseKind::Stream).await
 }
 
 /// Creates a stream for a transport with its own loop: for `subscription`, else for the query's
@@ -157,16 +179,14 @@ pub(crate) async fn create(
     subscription: Option<Subscription>,
 ) -> Option<NewStream> {
     let query = query(head).ok()?;
-    let (subscription, grant) = match subscription {
-        Some(chosen) => (chosen, hub.parts().access.grant_of_handler(None)),
-        None => {
-            let subscription = query.subscription();
-            let caller = hub.caller(head, Action::Subscribe(subscription.names())).await.ok()?;
-            (subscription, caller.grant().clone())
-        }
+    let options = query.options(head).ok()?;
+    let Some(chosen) = subscription else {
+        let subscription = query.subscription().or_options(options);
+        return open(hub, head, query.ticket(), subscription).await.ok();
     };
+    let grant = hub.parts().access.grant_of_handler(None);
     let share = hub.parts().stream_share(head).ok()?;
-    hub.create_stream(subscription.or_options(query.options(head).ok()?), share, &grant).ok()
+    hub.create_stream(chosen.or_options(options), share, &grant).ok()
 }
 
 /// `POST`: the body names topics and options, as JSON.
@@ -176,7 +196,7 @@ pub(crate) async fn post(
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
     let (subscription, _) = read_posted(&hub, &request, payload).await?;
-    answer_caller(&hub, &request, subscription).await
+    answer_caller(&hub, &request, None, subscription).await
 }
 
 /// Reads the subscription in the body of a `POST`, and the wait of a poll.

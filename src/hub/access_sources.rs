@@ -1,12 +1,14 @@
 //! Starting the sources of access control: the keys of tokens, and the application's webhook.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
+use fanfare_core::access::TicketStore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    access::{Decide, TokenVerifier},
+    access::{Decide, MemoryTickets, TokenVerifier},
     config::Config,
+    error::StartError,
 };
 
 /// The sources of a hub.
@@ -19,7 +21,7 @@ pub(super) struct AccessSources {
 impl AccessSources {
     /// Starts the sources of a valid configuration.
     #[cfg(feature = "tokens")]
-    pub fn start(config: &Config, stop: &CancellationToken) -> io::Result<Self> {
+    pub fn start(config: &Config, stop: &CancellationToken) -> Result<Self, StartError> {
         use crate::{
             tokens::{FetchedKeys, Keys},
             web_client::WebClient,
@@ -50,7 +52,20 @@ impl AccessSources {
 
     /// Without the feature, a valid configuration has none.
     #[cfg(not(feature = "tokens"))]
-    pub fn start(_: &Config, _: &CancellationToken) -> io::Result<Self> {
+    pub fn start(_: &Config, _: &CancellationToken) -> Result<Self, StartError> {
         Ok(Self::default())
     }
+}
+
+/// The store of the tickets: in Redis, if it links instances.
+pub(super) fn ticket_store(
+    config: &Config,
+    stop: &CancellationToken,
+) -> Result<Arc<dyn TicketStore>, StartError> {
+    #[cfg(feature = "redis")]
+    if config.access.enabled && !config.redis.url.is_empty() {
+        return Ok(Arc::new(crate::redis::start_follows(config, stop)?));
+    }
+    let _ = (config, stop);
+    Ok(Arc::new(MemoryTickets::default()))
 }

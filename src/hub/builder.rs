@@ -19,10 +19,12 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    Hub, HubParts, LastHandle, RememberedIds, access_sources::AccessSources, follows::Follows,
+    Hub, HubParts, LastHandle, RememberedIds,
+    access_sources::{AccessSources, ticket_store},
+    follows::Follows,
 };
 use crate::{
-    access::Access,
+    access::{Access, Tickets},
     actors::{
         connection::ConnectionHost, partition::Partition, topic_manager::ManagerHost, unix_ms,
     },
@@ -136,6 +138,7 @@ impl HubBuilder {
         })?;
         let AccessSources { verifier, decider } = AccessSources::start(&config, &stop)?;
         let access = Access::new(config.access.clone(), verifier, decider, revocations.clone());
+        let tickets = Tickets::new(ticket_store(&config, &stop)?, config.access.ticket_window);
         unless_started.disarm();
         let parts = HubParts {
             connections: Arc::new(ConnectionHost {
@@ -165,6 +168,7 @@ impl HubBuilder {
             metrics,
             clock,
             access,
+            tickets,
             addresses: Addresses::new(config.limits.clone()),
             requests: RequestBudget::new(config.hub.max_request_bytes),
             lifecycle,

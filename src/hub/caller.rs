@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use fanfare_core::{
-    access::Grant,
+    access::{Grant, MAX_PATTERNS, TicketsDown},
     cursor::Cursor,
-    error::{AccessError, PublishError},
+    error::{AccessError, PublishError, SubscribeError as Refused},
     event::Event,
     subscription::{ChangeBy, Subscription},
-    topic::Topic,
+    topic::{Pattern, Topic},
     user::{User, UserError},
 };
 
 use super::Hub;
 use crate::{
+    access::IssuedTicket,
     actors::now,
     error::{ChangeError, SubscribeError},
     instances::TopicStatus,
@@ -85,6 +86,28 @@ impl Caller {
             true => ChangeBy::Hub,
             false => ChangeBy::Caller(self.grant.user().map(|user| user.as_str().to_owned())),
         }
+    }
+
+    /// A ticket with this grant, or for these topics and patterns of it.
+    pub async fn ticket(&self, topics: Option<Vec<String>>) -> Result<IssuedTicket, Refused> {
+        if self.grant.is_anonymous() {
+            return Err(AccessError::Unauthenticated.into());
+        }
+        let tickets = &self.hub.parts().tickets;
+        let issued = match topics {
+            None => tickets.issue(&self.grant, false).await,
+            Some(names) => tickets.issue(&self.narrowed(names)?, true).await,
+        };
+        issued.map_err(|TicketsDown| Refused::BridgeDown)
+    }
+
+    fn narrowed(&self, names: Vec<String>) -> Result<Grant, Refused> {
+        for name in &names {
+            Pattern::parse(name)?;
+        }
+        self.grant.check_subscribe(names.iter().map(String::as_str))?;
+        let too_many = |_| Refused::TooManyTopics { max_count: MAX_PATTERNS };
+        self.grant.narrowed(names).map_err(too_many)
     }
 
     /// A granted topic over all instances; `None` while the log is unavailable.

@@ -5,6 +5,7 @@
 mod support;
 
 mod access;
+mod access_examples;
 mod access_tokens;
 mod addresses;
 mod bad_input;
@@ -23,6 +24,7 @@ mod feeds;
 mod follows;
 mod foreign_pages;
 mod hand_over;
+mod key_sets;
 mod keyed;
 mod live_topics;
 mod operations;
@@ -44,8 +46,11 @@ mod stalled_reader;
 mod storm;
 mod streams_at_load;
 mod subscribe;
+mod tickets;
 mod tidy;
 mod tls;
+mod tokens;
+mod webhook;
 
 /// The server under test in the modules below; `over_body` uses another.
 use support::Server;

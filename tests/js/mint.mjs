@@ -16,8 +16,9 @@ if (process.argv[2] === 'jwks') {
   console.log(JSON.stringify({ keys }));
 } else {
   for (const { algorithm, key, claims, headers } of input) {
-    const isPem = key.startsWith('-----BEGIN');
-    const imported = isPem ? await importPKCS8(key, algorithm) : new TextEncoder().encode(key);
+    // A secret has any bytes: one of the attacks takes a public key for it.
+    const isSecret = algorithm.startsWith('HS');
+    const imported = isSecret ? new TextEncoder().encode(key) : await importPKCS8(key, algorithm);
     const token = new SignJWT(claims).setProtectedHeader({ alg: algorithm, ...headers });
     console.log(await token.sign(imported));
   }

@@ -157,6 +157,15 @@ impl Subscription {
         &self.topics
     }
 
+    /// The requested start: an event id, `earliest` or `@` and a time.
+    pub fn start_id(&self) -> Option<&str> {
+        self.options.last_event_id.as_deref().filter(|id| !id.is_empty())
+    }
+
+    pub fn starts_with_snapshot(&self) -> bool {
+        self.options.snapshot == Some(true)
+    }
+
     /// Checks the subscription and resolves it. `secret` makes the client's id unguessable.
     ///
     /// # Errors

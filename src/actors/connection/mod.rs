@@ -111,6 +111,11 @@ pub(crate) struct NewStream {
 }
 
 impl NewStream {
+    /// The stream's client id.
+    pub fn client_id(&self) -> String {
+        self.connection.client_id()
+    }
+
     /// Runs the connection as a task of its own. The returned reader keeps it alive.
     pub fn spawn(self) -> PipeReader {
         let Self { connection, mut reader } = self;

@@ -103,6 +103,11 @@ impl RunningConnection {
         self.context.address()
     }
 
+    /// The stream's client id.
+    pub fn client_id(&self) -> String {
+        self.actor.client_id()
+    }
+
     /// Whether the stream begins at the present, without a cursor.
     pub fn starts_now(&self) -> bool {
         matches!(self.actor.subscription.start, Start::Live | Start::Snapshot)

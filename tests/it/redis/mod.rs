@@ -19,6 +19,7 @@ mod polls;
 mod rollback;
 mod settings;
 mod stored;
+mod tickets;
 mod together;
 
 use std::net::SocketAddr;

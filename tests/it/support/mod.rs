@@ -21,9 +21,9 @@ pub mod server;
 pub mod social;
 pub mod sse;
 pub mod synced_map;
-#[allow(dead_code, reason = "the tests of tokens follow")]
 pub mod tokens;
 pub mod wait;
+pub mod web;
 
 pub use self::redis::RedisServer;
 pub use example::Example;

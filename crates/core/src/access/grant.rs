@@ -228,6 +228,18 @@ impl Grant {
         plain
     }
 
+    /// The grant to subscribe to these names only. The names must be granted.
+    ///
+    /// # Errors
+    /// Too many names, or an invalid one.
+    pub fn narrowed(&self, subscribe: Vec<String>) -> Result<Self, RightsError> {
+        let text = RightsText { subscribe, ..RightsText::default() };
+        let rights = Arc::new(Rights::try_from(text)?);
+        let mut narrowed = Self::new(self.user.clone(), self.credential.clone(), [rights]);
+        (narrowed.expires_at_ms, narrowed.ends_at) = (self.expires_at_ms, self.ends_at);
+        Ok(narrowed)
+    }
+
     /// The grant for another instance.
     pub fn to_text(&self) -> GrantText {
         let rights = RightsText {

@@ -5,11 +5,16 @@ mod grant;
 mod pattern_list;
 mod revocation;
 mod rights;
+mod ticket;
 
 pub use grant::{Credential, Grant, GrantText};
 pub use pattern_list::{PatternList, contains};
 pub use revocation::{Revocation, Revoked};
 pub use rights::{MAX_PATTERN_BYTES, MAX_PATTERNS, Rights, RightsError, RightsText};
+pub use ticket::{
+    FirstId, MAX_TICKETS_PER_OWNER, TICKET_DIGITS, Ticket, TicketStore, TicketUse, TicketsDown,
+    ticket_name, ticket_place,
+};
 
 use crate::user::{User, UserError};
 

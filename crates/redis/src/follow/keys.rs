@@ -36,6 +36,16 @@ impl Keys {
         names.map(|what| self.key(shard(user), what, user.as_str()))
     }
 
+    /// The key of a ticket.
+    pub fn ticket(&self, shard: u16, name: &str) -> String {
+        self.key(shard, "ticket", name)
+    }
+
+    /// The key of the names of an owner's tickets.
+    pub fn tickets(&self, shard: u16, owner: &str) -> String {
+        self.key(shard, "tickets", owner)
+    }
+
     /// The key of the kinds muted by a user.
     pub fn mutes(&self, user: &User) -> String {
         self.key(shard(user), "mutes", user.as_str())

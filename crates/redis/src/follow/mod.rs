@@ -14,6 +14,7 @@ mod keeper;
 mod keys;
 mod nodes;
 mod scripts;
+mod tickets;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 

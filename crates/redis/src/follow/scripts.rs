@@ -11,21 +11,27 @@ pub(super) enum Script {
     Set,
     /// Muted kinds of a user.
     Mute,
+    /// A new ticket.
+    InsertTicket,
+    /// A use of a ticket.
+    UseTicket,
 }
 
 impl Script {
-    const ALL: [Self; 2] = [Self::Set, Self::Mute];
+    const ALL: [Self; 4] = [Self::Set, Self::Mute, Self::InsertTicket, Self::UseTicket];
 
     fn text(self) -> &'static str {
         match self {
             Self::Set => include_str!("set.lua"),
             Self::Mute => include_str!("mute.lua"),
+            Self::InsertTicket => include_str!("ticket.lua"),
+            Self::UseTicket => include_str!("ticket-use.lua"),
         }
     }
 
     /// The script's hash in Redis.
     fn hash(self) -> &'static str {
-        static HASHES: LazyLock<[redis::Script; 2]> =
+        static HASHES: LazyLock<[redis::Script; 4]> =
             LazyLock::new(|| Script::ALL.map(|script| redis::Script::new(script.text())));
         HASHES[self as usize].get_hash()
     }
