@@ -159,3 +159,16 @@ async fn htmx_turbo_and_datastar_show_the_events_of_a_stream() {
     let server = Server::with_config(CONFIG).await;
     Walk::start("frameworks", server.addr, &[]).finish(&[]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_with_short_tokens_renew_them_on_the_open_stream_and_lose_nothing() {
+    const SECRET: &str = "a secret of thirty-two bytes, at least";
+    let _heavy = heavy().await;
+    let access = format!(
+        "[access]\nenabled = true\nrenew_before = \"3s\"\n\
+         [[access.keys]]\nalgorithm = \"HS256\"\nkey = \"{SECRET}\"\n"
+    );
+    let server = Server::with_config(&format!("{CONFIG}{access}")).await;
+    let walk = Walk::start("client-tokens", server.addr, &[("--secret", OsStr::new(SECRET))]);
+    walk.finish(&[]).await;
+}
