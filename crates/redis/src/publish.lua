@@ -109,7 +109,7 @@ if not epoch or not sequence then
 end
 
 -- The lineage: one entry `<run_id> <last sequence before it>` for each server process, the
--- present one first. After a known loss of events, their last sequence follows (read.lua).
+-- present one first.
 if ARGV[2] ~= '' then
   local era = redis.call('LINDEX', KEYS[3], 0)
   if not era or string.sub(era, 1, #ARGV[2] + 1) ~= ARGV[2] .. ' ' then

@@ -257,15 +257,12 @@ pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), Redis
     let numbers = epoch.split_ascii_whitespace().map(str::parse);
     let numbers: Vec<i64> = numbers.collect::<Result<_, _>>().map_err(|_| unexpected())?;
     let [number, began_after, earlier @ ..] = &numbers[..] else { return Err(unexpected()) };
-    // One entry per server process, the present one first: `<run_id> <last sequence before it>`, and
-    // the last lost sequence if known. A process with a lower sequence than its predecessor gave out
-    // has lost events.
+    // One entry per server process, the present one first: `<run_id> <last sequence before it>`. A
+    // process with a lower sequence than its predecessor gave out has lost events.
     let lineage = eras.iter().map(|era| {
-        let mut words = era.split(' ');
-        let server = words.next().unwrap_or_default().to_owned();
-        let mut number = || words.next().map(str::parse).transpose().map_err(|_| unexpected());
-        let began_after = number()?.ok_or_else(unexpected)?;
-        Ok(Era { server, began_after, lost_through: number()?.unwrap_or(0) })
+        let (server, began_after) = era.split_once(' ').ok_or_else(unexpected)?;
+        let began_after = began_after.parse().map_err(|_| unexpected())?;
+        Ok(Era { server: server.to_owned(), began_after })
     });
     let head = PartitionHead {
         epoch: Epoch::new(number.unsigned_abs()),

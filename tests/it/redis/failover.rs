@@ -1,19 +1,16 @@
 //! Failover: by Sentinel, and in a Redis Cluster, there also with moving slots.
 //!
 //! Redis replicates after its answer. Acknowledged events can be lost with their master. Every
-//! stream perhaps without one of them then gets a `gap` of reason `epoch`.
+//! affected stream then gets a `gap` of reason `epoch`.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
-use super::expect_gap;
 use crate::support::{
-    Instances, RedisServer, Stream,
+    Instances, Stream,
     fleet::Fleet,
     heavy,
-    http::{publish, request},
-    redis::{Cluster, Options, REDIS_DEADLINE, Sentinels},
-    relay::Relay,
-    until,
+    http::publish,
+    redis::{Cluster, Sentinels},
 };
 
 /// Partitions of a hub.
@@ -33,114 +30,6 @@ async fn a_replica_that_sentinel_promotes_is_followed_and_loss_is_told() {
     redis.until_role(0, "slave").await;
     fleet.until_random_moment().await;
     fleet.assert_loss_is_told().await;
-}
-
-/// Publishes, as soon as Redis is available.
-async fn publish_soon(instances: &Instances, topic: &str, text: &str) -> Value {
-    let event = json!({ "topic": topic, "data": text, "id": text }).to_string();
-    let headers = [("Content-Type", "application/json")];
-    let mut answer = Value::Null;
-    until(REDIS_DEADLINE, "a publish is accepted", async || {
-        let path = "/events/publish";
-        let sent = request(instances.addr(0), "POST", path, &headers, event.as_bytes()).await;
-        answer = sent.json();
-        sent.status == 200
-    })
-    .await;
-    answer
-}
-
-/// Events of two partitions come in any order.
-fn sorted(mut data: Vec<String>) -> Vec<String> {
-    data.sort_unstable();
-    data
-}
-
-/// The next two events, except the lost one.
-async fn until_spared(stream: &mut Stream) -> Vec<String> {
-    let mut data = Vec::new();
-    while data.len() < 2 {
-        data.extend(stream.take_data(1).await.into_iter().filter(|data| data != "lost"));
-    }
-    sorted(data)
-}
-
-/// Two topics of different partitions.
-async fn two_topics(instances: &Instances) -> [String; 2] {
-    let first = publish_soon(instances, "t:0", "probe").await["partition"].clone();
-    for number in 1.. {
-        let topic = format!("t:{number}");
-        if publish_soon(instances, &topic, "probe").await["partition"] != first {
-            return ["t:0".to_owned(), topic];
-        }
-    }
-    unreachable!()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_failover_without_the_last_event_is_told_to_the_streams_without_it_only() {
-    let mut master = RedisServer::start(Options::default()).await;
-    let replica = RedisServer::start(Options::default()).await;
-    replica.command(&["REPLICAOF", "127.0.0.1", &master.port().to_string()]).await;
-    let relay = Relay::to(master.addr()).await;
-    let url = format!("redis://{}", relay.addr);
-    let instances = Instances::start(&[&url, &url], &[]).await;
-    let [hit, spared] = two_topics(&instances).await;
-    let query = format!("topic={hit}&topic={spared}");
-    let mut open = Vec::new();
-    for addr in instances.addresses() {
-        open.push(Stream::subscribe(addr, &query).await);
-    }
-    for text in ["1", "2"] {
-        publish_soon(&instances, &hit, text).await;
-        publish_soon(&instances, &spared, &format!("spared {text}")).await;
-    }
-    for stream in &mut open {
-        stream.take_data(4).await;
-    }
-    let behind = open[0].last_id().to_owned();
-    until(REDIS_DEADLINE, "the replica has all events", async || {
-        let log = format!("*log:{hit}");
-        let offset = async |server: &RedisServer| {
-            server.field(&["INFO", "replication"], "master_repl_offset").await
-        };
-        !replica.lines(&["KEYS", &log]).await.is_empty()
-            && offset(&replica).await == offset(&master).await
-    })
-    .await;
-    replica.command(&["REPLICAOF", "NO", "ONE"]).await;
-    publish_soon(&instances, &hit, "lost").await;
-    for stream in &mut open {
-        assert_eq!(stream.take_data(1).await, ["lost"]);
-    }
-    let informed = open[0].last_id().to_owned();
-    master.kill();
-    relay.switch(replica.addr());
-    relay.reset_all();
-    publish_soon(&instances, &hit, "3").await;
-    publish_soon(&instances, &spared, "spared 3").await;
-    // The open streams have had all events.
-    for stream in &mut open {
-        assert_eq!(sorted(stream.take_data(2).await), ["3", "spared 3"]);
-    }
-    for addr in instances.addresses() {
-        let mut stream = Stream::resume(addr, &query, &informed).await;
-        assert_eq!(stream.connected["resumed"], true);
-        assert_eq!(sorted(stream.take_data(2).await), ["3", "spared 3"]);
-        let mut stream = Stream::resume(addr, &format!("topic={spared}"), &behind).await;
-        assert_eq!(stream.connected["resumed"], true);
-        assert_eq!(stream.take_data(1).await, ["spared 3"]);
-        // This client lacks the lost event. It is told once, and gets nothing twice.
-        let mut stream = Stream::resume(addr, &query, &behind).await;
-        assert_eq!(stream.connected["resumed"], false);
-        expect_gap(&mut stream, "epoch").await;
-        let told = stream.last_id().to_owned();
-        // An instance may still have the lost event.
-        assert_eq!(until_spared(&mut stream).await, ["3", "spared 3"]);
-        let mut stream = Stream::resume(addr, &query, &told).await;
-        assert_eq!(stream.connected["resumed"], true);
-        assert_eq!(until_spared(&mut stream).await, ["3", "spared 3"]);
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -43,9 +43,6 @@ pub struct Era {
     pub server: String,
     /// The partition's sequence when it began.
     pub began_after: u64,
-    /// Events up to this sequence are lost, from `began_after` on: its predecessor had given them
-    /// out. 0 without a known loss.
-    pub lost_through: u64,
 }
 
 /// An event confirmed by Redis.
@@ -100,16 +97,6 @@ pub enum LogRequest {
     /// log below the sequence `known`, sequences have been given out twice: then all positions are
     /// invalid.
     Renew { epoch: Epoch, above: Epoch, known: u64 },
-    /// Records in the lineage: events up to `through` were given out by this server. If its successor
-    /// began earlier, the events between are lost. The answer is a head without a purpose.
-    NoteLoss { server: String, through: u64 },
-}
-
-impl PartitionHead {
-    /// The highest sequence of a known loss; 0 without one. Sequences rise from server to server.
-    pub fn lost_through(&self) -> u64 {
-        self.lineage.iter().map(|era| era.lost_through).max().unwrap_or(0)
-    }
 }
 
 /// A channel of pushes.

@@ -76,7 +76,7 @@ impl RedisPartition {
             earlier_epochs: Vec::new(),
             epoch_began_after: Some(0),
             sequence: 0,
-            lineage: vec![Era { server: "server 0".to_owned(), began_after: 0, lost_through: 0 }],
+            lineage: vec![Era { server: "server 0".to_owned(), began_after: 0 }],
             topics: BTreeMap::new(),
             fanned_out: HashSet::new(),
             lines: (0..instances).map(|_| InstanceLine::default()).collect(),
@@ -91,7 +91,6 @@ impl RedisPartition {
         self.sequence = 0;
         self.lineage.truncate(1);
         self.lineage[0].began_after = 0;
-        self.lineage[0].lost_through = 0;
         self.topics.clear();
         self.fanned_out.clear();
     }
@@ -102,7 +101,7 @@ impl RedisPartition {
         let kept = self.sequence.saturating_sub(lost);
         self.cut(kept);
         let server = format!("server {}", self.lineage.len());
-        self.lineage.insert(0, Era { server, began_after: kept, lost_through: 0 });
+        self.lineage.insert(0, Era { server, began_after: kept });
         self.sequence = kept + 1000;
         (0..self.lines.len()).for_each(|instance| self.disconnect(instance));
         kept
@@ -285,16 +284,6 @@ impl RedisPartition {
                     .map_or(head.sequence, |bytes| bound(&mut topics, bytes))
                     .min(head.sequence);
                 LogUpdate::Read { purpose, head, through, topics }
-            }
-            LogRequest::NoteLoss { server, through } => {
-                let place = self.lineage.iter().position(|era| era.server == server);
-                if let Some(place) = place.and_then(|place| place.checked_sub(1)) {
-                    let era = &mut self.lineage[place];
-                    if era.began_after < through {
-                        era.lost_through = era.lost_through.max(through);
-                    }
-                }
-                LogUpdate::Head { purpose: None, head: self.head() }
             }
             LogRequest::Renew { epoch, above, known } => {
                 if epoch.number() == self.epoch {

@@ -129,10 +129,6 @@ impl NodeLink {
                     let pages = Box::new(Pages::new(purpose, topics, max_bytes));
                     (vec![pages.command(&self.read_sha, names)], ExpectedAnswer::Read(pages))
                 }
-                LogRequest::NoteLoss { server, through } => {
-                    let words = words(["lost", &server, &through.to_string()]);
-                    (vec![read(&words)], ExpectedAnswer::Head { purpose: None })
-                }
                 LogRequest::Renew { epoch, above, known } => {
                     let (epoch, above) = (epoch.number().to_string(), above.number().to_string());
                     let words = words(["renew", &epoch, &above, &known.to_string()]);

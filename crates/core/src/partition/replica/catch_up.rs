@@ -17,7 +17,7 @@ use crate::{
     log::{Acknowledged, Changed, LogEvent, LogRequest, PartitionHead, Purpose, TopicRead},
     partition::{
         Delivery, Interruption,
-        replica::{CatchingUp, LinkState, Replica, push_buffer::PushBuffer, tail_losses::Tail},
+        replica::{CatchingUp, LinkState, Replica, push_buffer::PushBuffer},
     },
     partition_log::MissedReason,
     policy::Conflate,
@@ -93,8 +93,9 @@ impl<P> Replica<P> {
             // Only the answer to the own request is surely a cut after the subscriptions.
             let Some(Purpose::CatchUp { serial }) = purpose else { return };
             if self.is_catching_up_by(serial) {
-                if head.epoch == self.log.epoch() && !self.has_settled_losses(head) {
-                    // The log lacks a publish confirmed to this instance.
+                if head.epoch == self.log.epoch() && self.has_lost_events(head) {
+                    // The log lacks a publish confirmed to this instance: begin with a new epoch.
+                    self.renew(head);
                     return self.catch_up();
                 }
                 self.begin(head, now);
@@ -124,7 +125,6 @@ impl<P> Replica<P> {
         self.replace_log(head.epoch, head.sequence);
         // It may be of an ended epoch.
         self.highest = head.sequence;
-        self.losses.begin(head);
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.coverage.confirm_all(head.sequence);
         let held = self.take_held();
@@ -167,12 +167,11 @@ impl<P> Replica<P> {
             }
             self.rename(head);
         }
-        if !self.has_settled_losses(head) {
+        if self.has_lost_events(head) {
+            // The log lacks sequences already given out. Streams must not take it for complete, so
+            // a new epoch gives them a gap.
+            self.renew(head);
             return false;
-        }
-        let position = self.log.sequence();
-        if self.losses.note(head, self.server.as_deref(), position) {
-            self.interrupt(Some(MissedReason::Epoch), Vec::new(), None);
         }
         self.server = head.lineage.first().map(|era| era.server.clone());
         true
@@ -219,39 +218,16 @@ impl<P> Replica<P> {
         self.link = LinkState::CatchingUp(catching_up);
     }
 
-    /// Whether the lineage has all losses of events known to this instance. If not, this call records
-    /// them and catches up again; or it requests a new epoch, if the lineage cannot tell which events
-    /// survive.
-    fn has_settled_losses(&mut self, head: &PartitionHead) -> bool {
+    /// Whether the log has lost events known to this instance.
+    fn has_lost_events(&self, head: &PartitionHead) -> bool {
+        let highest = self.highest.max(self.log.sequence());
+        let acknowledged = self.acknowledged.as_ref();
+        let acknowledged = acknowledged
+            .filter(|one| one.epoch == head.epoch || head.earlier_epochs.contains(&one.epoch));
         // A lower head proves nothing: pushes newer than an answer may come before it. The log
         // itself notices that it went back.
-        let highest = self.highest.max(self.log.sequence());
-        let own = self.server.iter().map(|server| (server.clone(), highest));
-        let acknowledged = self.acknowledged.iter();
-        let acknowledged = acknowledged
-            .map(|one| (Tail::of_acknowledged(head, one), one.server.clone(), one.sequence));
-        let tails =
-            own.map(|(server, highest)| (Tail::of(head, &server, highest), server, highest));
-        let tails: Vec<_> = tails.chain(acknowledged).collect();
-        if tails.iter().any(|(tail, ..)| *tail == Tail::Unknown) {
-            // Streams must not take the log for complete, so a new epoch gives them a gap.
-            self.renew(head);
-            return false;
-        }
-        let unrecorded =
-            |(tail, ..): &&(Tail, String, u64)| *tail == Tail::Lost { is_recorded: false };
-        let unrecorded: Vec<_> = tails.iter().filter(unrecorded).collect();
-        if unrecorded.is_empty() {
-            return true;
-        }
-        for (_, server, through) in unrecorded {
-            let (server, through) = (server.clone(), *through);
-            self.requests.push(LogRequest::NoteLoss { server, through });
-        }
-        if self.is_known {
-            self.catch_up();
-        }
-        false
+        self.server.as_ref().is_some_and(|server| has_lost(head, server, highest))
+            || acknowledged.is_some_and(|one| has_lost(head, &one.server, one.sequence))
     }
 
     /// Starts over in the log's new epoch. Streams get a gap, and then the events of the log.
@@ -263,7 +239,6 @@ impl<P> Replica<P> {
         self.earlier_epochs.clone_from(&head.earlier_epochs);
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.highest = after;
-        self.losses.begin(head);
         self.cut = after;
         self.told_through = head.sequence;
         self.coverage.restart(after);
@@ -457,4 +432,15 @@ pub(super) struct Unexpired {
     pub lost_through: u64,
     /// Whether the loss made room for a new event of the topic.
     pub is_trimmed: bool,
+}
+
+/// Whether events up to `highest`, given out by `server`, are lost: its successor started at a
+/// lower sequence, or the lineage does not name the server.
+fn has_lost(head: &PartitionHead, server: &str, highest: u64) -> bool {
+    let known = head.lineage.iter().position(|era| era.server == *server);
+    match known.map(|known| known.checked_sub(1)) {
+        Some(None) => false,
+        Some(Some(next)) => head.lineage[next].began_after < highest,
+        None => highest > 0,
+    }
 }

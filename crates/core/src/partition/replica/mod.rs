@@ -18,7 +18,6 @@ mod catch_up;
 mod coverage;
 mod push_buffer;
 mod reads;
-mod tail_losses;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -35,11 +34,10 @@ use crate::{
     partition::{
         Delivery, InterestChange, Interruption, PartitionSpec,
         replica::{
-            attach::{PendingAttach, ToldLosses, channels_of},
+            attach::{PendingAttach, ToldTopics, channels_of},
             coverage::Coverage,
             push_buffer::PushBuffer,
             reads::{ListInFlight, Pinned, ReadInFlight},
-            tail_losses::TailLosses,
         },
         routing::Routing,
     },
@@ -102,7 +100,6 @@ pub struct Replica<P> {
     overflowed: BTreeSet<ManagerId>,
     /// Highest known sequence given out by the log.
     highest: u64,
-    losses: TailLosses,
     /// The last cut: the replica has handled every change up to this sequence.
     cut: u64,
     /// The epoch's gap has told the streams of all events lost up to this sequence.
@@ -110,7 +107,7 @@ pub struct Replica<P> {
     coverage: Coverage,
     waiting: Vec<PendingAttach>,
     /// Streams between two pages of their replay, not attached yet, with the losses told so far.
-    replaying: HashMap<(ManagerId, StreamId), ToldLosses>,
+    replaying: HashMap<(ManagerId, StreamId), ToldTopics>,
     /// Reads in flight for streams.
     reading: Vec<ReadInFlight>,
     /// Requests in flight for changed topics.
@@ -138,7 +135,6 @@ impl<P> Replica<P> {
             server: None,
             acknowledged: None,
             highest: 0,
-            losses: TailLosses::default(),
             cut: 0,
             told_through: 0,
             coverage: Coverage::default(),
