@@ -77,6 +77,7 @@ mod web_client;
 #[cfg(feature = "tokens")]
 mod webhook;
 
+pub use access::{Authorization, Authorizer, Denied};
 pub use config::Config;
 pub use error::{ChangeError, FanOutError, FollowError, PublishError, StartError, SubscribeError};
 pub use fan_out::{FanOutMode, FanOutReport};

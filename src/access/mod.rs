@@ -4,6 +4,7 @@
 
 #![allow(dead_code, reason = "tokens and webhook follow")]
 
+mod authorizer;
 mod decision;
 mod memory_tickets;
 mod presented;
@@ -17,9 +18,12 @@ use actix_web::{dev::RequestHead, http::header::COOKIE};
 use fanfare_core::{
     access::{Credential, Grant, parse_user},
     error::AccessError,
-    user::User,
+    subscription::Subscription,
+    user::{User, UserError},
 };
 
+pub(crate) use self::authorizer::ByAuthorizer;
+pub use self::authorizer::{Authorization, Authorizer, Denied};
 pub(crate) use self::{
     decision::{Decide, Decision, Refused},
     memory_tickets::MemoryTickets,
@@ -119,6 +123,23 @@ impl Access {
             Err(Refused::Forbidden) => Err(AccessError::Forbidden { names: Vec::new() }),
             Err(Refused::Unavailable) => Err(AccessError::Down),
         }
+    }
+
+    /// The grant of a stream opened by the application's own handler, with the user and the end
+    /// named there.
+    ///
+    /// # Errors
+    /// The user is invalid.
+    pub fn grant_of_subscription(
+        &self,
+        subscription: &Subscription,
+    ) -> Result<Arc<Grant>, UserError> {
+        let (user, end) = subscription.login();
+        let grant = self.grant_of_handler(user.map(parse_user).transpose()?);
+        Ok(match end {
+            Some(end) => Arc::new(Grant::clone(&grant).until(end, now(), unix_ms())),
+            None => grant,
+        })
     }
 
     /// The grant of a stream opened by the application's own handler.

@@ -100,7 +100,7 @@ pub(crate) async fn answer(
 ) -> Result<HttpResponse, Refusal> {
     let query = query(request.head())?;
     let subscription = subscription.or_options(query.options(request.head())?);
-    let grant = hub.parts().access.grant_of_handler(None);
+    let grant = hub.parts().access.grant_of_subscription(&subscription)?;
     let wait = wait_of(&query)?;
     let stream = create_stream(hub, request.head(), subscription, &grant)?;
     wait_for(hub, stream, wait).await

@@ -184,7 +184,7 @@ pub(crate) async fn create(
         let subscription = query.subscription().or_options(options);
         return open(hub, head, query.ticket(), subscription).await.ok();
     };
-    let grant = hub.parts().access.grant_of_handler(None);
+    let grant = hub.parts().access.grant_of_subscription(&chosen).ok()?;
     let share = hub.parts().stream_share(head).ok()?;
     hub.create_stream(chosen.or_options(options), share, &grant).ok()
 }
@@ -227,7 +227,7 @@ pub(crate) fn answer(
     subscription: Subscription,
 ) -> Result<HttpResponse, Refusal> {
     let options = query(request.head())?.options(request.head())?;
-    let grant = hub.parts().access.grant_of_handler(None);
+    let grant = hub.parts().access.grant_of_subscription(&subscription)?;
     answer_with(hub, request, subscription.or_options(options), &grant)
 }
 

@@ -24,7 +24,7 @@ use super::{
     follows::Follows,
 };
 use crate::{
-    access::{Access, Tickets},
+    access::{Access, Authorizer, ByAuthorizer, Decide, Tickets},
     actors::{
         connection::ConnectionHost, partition::Partition, topic_manager::ManagerHost, unix_ms,
     },
@@ -54,11 +54,12 @@ pub struct HubBuilder {
     config: Config,
     graph: Option<Arc<dyn FollowGraph>>,
     preferences: Option<Arc<dyn Preferences>>,
+    authorizer: Option<Arc<dyn Decide>>,
 }
 
 impl HubBuilder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, graph: None, preferences: None }
+        Self { config, graph: None, preferences: None, authorizer: None }
     }
 
     /// Uses the application's own follow graph, for all feeds, fan-outs and follow endpoints. All
@@ -71,6 +72,13 @@ impl HubBuilder {
     /// the same preferences.
     pub fn preferences(self, preferences: impl Preferences) -> Self {
         Self { preferences: Some(Arc::new(preferences)), ..self }
+    }
+
+    /// Asks the application about the callers of the hub's endpoints. Turns access control on
+    /// (`access.enabled`), and takes the place of `access.webhook`.
+    pub fn authorizer(mut self, authorizer: impl Authorizer) -> Self {
+        self.config.access.enabled = true;
+        Self { authorizer: Some(Arc::new(ByAuthorizer(authorizer))), ..self }
     }
 
     /// Starts the hub, as [`Hub::start`] does.
@@ -137,7 +145,12 @@ impl HubBuilder {
             })
         })?;
         let AccessSources { verifier, decider } = AccessSources::start(&config, &stop)?;
-        let access = Access::new(config.access.clone(), verifier, decider, revocations.clone());
+        let access = Access::new(
+            config.access.clone(),
+            verifier,
+            self.authorizer.or(decider),
+            revocations.clone(),
+        );
         let tickets = Tickets::new(ticket_store(&config, &stop)?, config.access.ticket_window);
         unless_started.disarm();
         let parts = HubParts {

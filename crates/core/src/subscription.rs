@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -26,6 +26,9 @@ use crate::{
 pub struct Subscription {
     topics: Vec<String>,
     options: StreamOptions,
+    user: Option<String>,
+    /// Milliseconds since 1970.
+    expires_at_ms: Option<u64>,
 }
 
 /// The options of a stream. An unset option has its default.
@@ -136,6 +139,27 @@ impl Subscription {
     pub fn snapshot(mut self) -> Self {
         self.options.snapshot = Some(true);
         self
+    }
+
+    /// Names the user of the stream, for lists and ends of a user's streams, and for renewals by this
+    /// user.
+    #[must_use]
+    pub fn user(mut self, user: impl Into<String>) -> Self {
+        self.user = Some(user.into());
+        self
+    }
+
+    /// Ends the stream at this time: the login behind it ends. The client gets `renew` before.
+    #[must_use]
+    pub fn until(mut self, end: SystemTime) -> Self {
+        let since_1970 = end.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.expires_at_ms = Some(since_1970.as_millis() as u64);
+        self
+    }
+
+    /// The user and the end, in milliseconds since 1970, given by the application.
+    pub fn login(&self) -> (Option<&str>, Option<u64>) {
+        (self.user.as_deref(), self.expires_at_ms)
     }
 
     /// Takes unset options from `options`.
