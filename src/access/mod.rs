@@ -12,7 +12,7 @@ mod rules;
 mod tickets;
 mod tokens;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use actix_web::{dev::RequestHead, http::header::COOKIE};
 use fanfare_core::{
@@ -185,7 +185,20 @@ impl Access {
     /// # Errors
     /// Its token has ended or is revoked.
     pub fn check_again(&self, grant: &Grant) -> Result<(), AccessError> {
-        match grant.has_ended(now()) || self.revocations.covers(grant) {
+        self.check_at(grant, now())
+    }
+
+    /// Checks a grant for a further event of a request: with the leeway of an admission, like an
+    /// event with a request of its own.
+    ///
+    /// # Errors
+    /// As for [`Self::check_again`].
+    pub fn check_event(&self, grant: &Grant) -> Result<(), AccessError> {
+        self.check_at(grant, now().checked_sub(self.config.leeway).unwrap_or_else(now))
+    }
+
+    fn check_at(&self, grant: &Grant, at: Instant) -> Result<(), AccessError> {
+        match grant.has_ended(at) || self.revocations.covers(grant) {
             true => Err(AccessError::Unauthenticated),
             false => Ok(()),
         }
@@ -199,7 +212,10 @@ impl Access {
         let credential = Credential::Token { id, issued_at_s };
         let sources = self.rules.of(user.as_ref()).chain([rights]);
         let grant = Grant::new(user.clone(), credential, sources);
-        let grant = grant.until(expires_at_s.saturating_mul(1000), now(), now_ms);
+        self.unrevoked(grant.until(expires_at_s.saturating_mul(1000), now(), now_ms))
+    }
+
+    fn unrevoked(&self, grant: Grant) -> Result<Arc<Grant>, AccessError> {
         match self.revocations.covers(&grant) {
             true => Err(AccessError::Unauthenticated),
             false => Ok(Arc::new(grant)),
@@ -216,10 +232,11 @@ impl Access {
         let user = user.map_err(|_| AccessError::Unauthenticated)?;
         let sources = self.rules.of(user.as_ref()).chain([rights]);
         let grant = Grant::new(user.clone(), Credential::Application { at_ms }, sources);
-        Ok(Arc::new(match expires_at_ms {
+        // A cached decision may be older than a revocation.
+        self.unrevoked(match expires_at_ms {
             Some(end) => grant.until(end, now(), now_ms),
             None => grant,
-        }))
+        })
     }
 
     /// Whether a browser may have sent the credential by itself, for a page of any site. With the

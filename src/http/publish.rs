@@ -128,8 +128,6 @@ struct IncomingPost {
 
 impl IncomingPost {
     fn parse(poster: &Poster, json: &[u8]) -> Result<Self, Refusal> {
-        // The token may end during a long request.
-        poster.caller.check_again()?;
         let Incoming { topics, has_list, event } = parse(json)?;
         let event = event.publisher(poster.publisher);
         Ok(Self { checked: poster.caller.check(&topics, event)?, has_list })
@@ -286,7 +284,11 @@ async fn enqueue_lines(
     poster: &Poster,
     lines: Vec<BodyLine>,
 ) -> BoxFuture<'static, Vec<LineAnswer>> {
-    let posts = lines.into_iter().map(|line| IncomingPost::parse(poster, &line.bytes?));
+    let posts = lines.into_iter().map(|line| {
+        // The token may end or be revoked during the request.
+        poster.caller.check_event()?;
+        IncomingPost::parse(poster, &line.bytes?)
+    });
     let answers = enqueue(&poster.hub, posts.collect(), AfterRefusal::Continue).await;
     let answers = answers.map(|answers| {
         let answers = answers.into_iter();

@@ -76,9 +76,9 @@ impl Caller {
         Some(left.as_millis() as u64)
     }
 
-    /// Checks the grant again, during a long request.
-    pub fn check_again(&self) -> Result<(), AccessError> {
-        self.hub.parts().access.check_again(&self.grant)
+    /// Checks the grant for a further event of a long request.
+    pub fn check_event(&self) -> Result<(), AccessError> {
+        self.hub.parts().access.check_event(&self.grant)
     }
 
     fn by(&self) -> ChangeBy {

@@ -209,6 +209,7 @@ async fn a_snapshot_is_the_newest_of_each_key() {
     }
     let mut stream = Stream::subscribe(server.addr, "topic=price:x&snapshot=true").await;
     assert_eq!(stream.take_data(2).await, ["2", "3"]);
+    assert_eq!(stream.next().await.event, "live");
     let id = stream.last_id().to_owned();
     publish_keyed(&server, "price:x", &[("l", 6)]).await;
     assert_eq!(stream.take_data(1).await, ["6"], "then live");
