@@ -10,6 +10,7 @@ mod cursor;
 mod fan_out;
 mod feeds;
 mod follows;
+mod kept_revocations;
 mod live_topics;
 mod publishing;
 mod stopping;
@@ -25,7 +26,7 @@ use std::{
 use actix::{Actor, Addr};
 use actix_web::dev::RequestHead;
 use fanfare_core::{
-    access::Grant,
+    access::{Grant, RevocationStore},
     budget::HistoryBudget,
     connection::WorkerContext,
     error::{AccessError, SubscribeError},
@@ -105,6 +106,8 @@ pub(crate) struct HubParts {
     pub requests: Arc<RequestBudget>,
     pub access: Access,
     pub tickets: Tickets,
+    /// The revocations for all instances, with Redis.
+    pub kept_revocations: Option<Arc<dyn RevocationStore>>,
     pub addresses: Addresses,
     pub lifecycle: Arc<Lifecycle>,
     pub started_at: Instant,
@@ -183,7 +186,8 @@ impl Hub {
     /// and Redis, if configured, is available. Limits do not count.
     pub fn is_ready(&self) -> bool {
         let parts = self.parts();
-        parts.publisher.is_running() && parts.check_open().is_ok()
+        let is_loaded = parts.instances.revocations.is_loaded();
+        is_loaded && parts.publisher.is_running() && parts.check_open().is_ok()
     }
 
     /// The number of open streams on this instance.

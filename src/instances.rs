@@ -306,6 +306,16 @@ impl Instances {
         self.end_here(Which::Revoked(revocation), ShutdownReason::Revoked).await
     }
 
+    /// Puts a revocation kept in Redis in force, unless it already is.
+    pub async fn revoke_kept(&self, revocation: Revocation) {
+        if self.revocations.includes(&revocation) {
+            return;
+        }
+        if let InstanceAnswer::Failed = self.revoke_here(revocation).await {
+            tracing::error!("no room for a revocation kept in Redis (access.max_revocations)");
+        }
+    }
+
     async fn streams_here(&self, which: Which, limit: usize) -> InstanceAnswer {
         let limit = limit.min(MAX_LISTED);
         let managers = self.managers();

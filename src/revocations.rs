@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -16,6 +16,8 @@ pub(crate) struct Revocations {
     /// The number of revocations: without any, nothing is locked.
     count: AtomicUsize,
     all: RwLock<All>,
+    /// False until the revocations kept in Redis are read.
+    is_loaded: AtomicBool,
 }
 
 #[derive(Default)]
@@ -33,7 +35,27 @@ pub(crate) struct Full;
 
 impl Revocations {
     pub fn new(kept: Duration, max_count: usize) -> Self {
-        Self { kept, max_count, count: AtomicUsize::new(0), all: RwLock::default() }
+        let (count, is_loaded) = (AtomicUsize::new(0), AtomicBool::new(true));
+        Self { kept, max_count, count, all: RwLock::default(), is_loaded }
+    }
+
+    /// The time before which revocations may be forgotten, in milliseconds since 1970.
+    pub fn oldest_ms(&self, now_ms: u64) -> u64 {
+        now_ms.saturating_sub(self.kept.as_millis() as u64)
+    }
+
+    /// Whether the revocations kept in Redis are read. Before, no token can be admitted.
+    pub fn is_loaded(&self) -> bool {
+        self.is_loaded.load(Ordering::Acquire)
+    }
+
+    pub fn set_loaded(&self, is_loaded: bool) {
+        self.is_loaded.store(is_loaded, Ordering::Release);
+    }
+
+    /// Whether this revocation, or one covering as much, is in force.
+    pub fn includes(&self, revocation: &Revocation) -> bool {
+        self.all.read().includes(revocation)
     }
 
     /// Whether a revocation more has room.
@@ -49,7 +71,7 @@ impl Revocations {
         let mut all = self.all.write();
         let count = all.count();
         if count >= all.sweep_at.max(1024) {
-            let oldest = revocation.at_ms.saturating_sub(self.kept.as_millis() as u64);
+            let oldest = self.oldest_ms(revocation.at_ms);
             all.forget_before(oldest);
             all.sweep_at = 2 * all.count();
         }
@@ -88,6 +110,19 @@ impl All {
         }
     }
 
+    fn includes(&self, revocation: &Revocation) -> bool {
+        match &revocation.revoked {
+            Revoked::TokenId(id) => self.by_token.contains_key(id),
+            Revoked::User { user, .. } => {
+                let of_user = self.by_user.get(user);
+                of_user.into_iter().flatten().any(|one| {
+                    let (known, asked) = (reach(one), reach(revocation));
+                    known.0 == asked.0 && known >= asked
+                })
+            }
+        }
+    }
+
     /// Adds a revocation, unless an earlier one covers more.
     fn insert(&mut self, revocation: Revocation) {
         match &revocation.revoked {
@@ -96,10 +131,6 @@ impl All {
             }
             Revoked::User { user, issued_before_s } => {
                 let of_user = self.by_user.entry(user.clone()).or_default();
-                let reach = |one: &Revocation| match &one.revoked {
-                    Revoked::User { issued_before_s: Some(before_s), .. } => (true, *before_s),
-                    _ => (false, one.at_ms),
-                };
                 let kind = issued_before_s.is_some();
                 match of_user.iter_mut().find(|one| reach(one).0 == kind) {
                     Some(known) if reach(known) >= reach(&revocation) => {}
@@ -116,6 +147,14 @@ impl All {
             of_user.retain(|one| one.at_ms >= oldest_ms);
             !of_user.is_empty()
         });
+    }
+}
+
+/// Whether the revocation of a user has a time of its own, and the time it reaches.
+fn reach(one: &Revocation) -> (bool, u64) {
+    match &one.revoked {
+        Revoked::User { issued_before_s: Some(before_s), .. } => (true, *before_s),
+        _ => (false, one.at_ms),
     }
 }
 

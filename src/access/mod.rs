@@ -216,6 +216,9 @@ impl Access {
     }
 
     fn unrevoked(&self, grant: Grant) -> Result<Arc<Grant>, AccessError> {
+        if !self.revocations.is_loaded() {
+            return Err(AccessError::Down);
+        }
         match self.revocations.covers(&grant) {
             true => Err(AccessError::Unauthenticated),
             false => Ok(Arc::new(grant)),

@@ -73,6 +73,12 @@ impl Hub {
             return Err(RevokeError::AtCapacity);
         }
         let revocation = Revocation { revoked, at_ms: unix_ms() };
+        // First for instances started later: if this fails, nothing is revoked.
+        if let Some(store) = &parts.kept_revocations {
+            let oldest_ms = parts.instances.revocations.oldest_ms(revocation.at_ms);
+            let kept = store.keep(revocation.clone(), oldest_ms).await;
+            kept.map_err(|_| ChangeError::BridgeDown)?;
+        }
         let ended = parts.instances.revoke_everywhere(revocation).await;
         Ok(ended.map_err(ChangeError::from)?)
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fanfare_core::access::TicketStore;
+use fanfare_core::access::{RevocationStore, TicketStore};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -57,15 +57,23 @@ impl AccessSources {
     }
 }
 
-/// The store of the tickets: in Redis, if it links instances.
-pub(super) fn ticket_store(
+/// The stores shared by all instances.
+pub(super) struct AccessStores {
+    pub tickets: Arc<dyn TicketStore>,
+    /// None without Redis: this process then keeps its revocations itself.
+    pub revocations: Option<Arc<dyn RevocationStore>>,
+}
+
+/// The stores: in Redis, if it links instances.
+pub(super) fn access_stores(
     config: &Config,
     stop: &CancellationToken,
-) -> Result<Arc<dyn TicketStore>, StartError> {
+) -> Result<AccessStores, StartError> {
     #[cfg(feature = "redis")]
     if config.access.enabled && !config.redis.url.is_empty() {
-        return Ok(Arc::new(crate::redis::start_follows(config, stop)?));
+        let redis = Arc::new(crate::redis::start_follows(config, stop)?);
+        return Ok(AccessStores { tickets: redis.clone(), revocations: Some(redis) });
     }
     let _ = (config, stop);
-    Ok(Arc::new(MemoryTickets::default()))
+    Ok(AccessStores { tickets: Arc::new(MemoryTickets::default()), revocations: None })
 }

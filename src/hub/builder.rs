@@ -20,8 +20,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     Hub, HubParts, LastHandle, RememberedIds,
-    access_sources::{AccessSources, ticket_store},
+    access_sources::{AccessSources, access_stores},
     follows::Follows,
+    kept_revocations,
 };
 use crate::{
     access::{Access, Authorizer, ByAuthorizer, Decide, Tickets},
@@ -151,7 +152,11 @@ impl HubBuilder {
             self.authorizer.or(decider),
             revocations.clone(),
         );
-        let tickets = Tickets::new(ticket_store(&config, &stop)?, config.access.ticket_window);
+        let stores = access_stores(&config, &stop)?;
+        let tickets = Tickets::new(stores.tickets, config.access.ticket_window);
+        if let Some(store) = &stores.revocations {
+            kept_revocations::follow(store.clone(), &instances, &stop)?;
+        }
         unless_started.disarm();
         let parts = HubParts {
             connections: Arc::new(ConnectionHost {
@@ -182,6 +187,7 @@ impl HubBuilder {
             clock,
             access,
             tickets,
+            kept_revocations: stores.revocations,
             addresses: Addresses::new(config.limits.clone()),
             requests: RequestBudget::new(config.hub.max_request_bytes),
             lifecycle,

@@ -19,6 +19,7 @@ use crate::support::{
     directory::Directory,
     heavy,
     http::{self, request_head},
+    sse::Event,
     wait::DEADLINE,
 };
 
@@ -137,6 +138,15 @@ fn assert_events_lead_to_the_end(events: &[Value]) {
     assert!(of_type("gap").is_empty() && of_type("failed").is_empty(), "{events:?}");
 }
 
+/// The next event after `live`, the end of the snapshot.
+async fn next_of_upload(stream: &mut Stream, deadline: Instant) -> Event {
+    let event = stream.next_before(deadline).await;
+    match event.event.as_str() {
+        "live" => stream.next_before(deadline).await,
+        _ => event,
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_an_upload_waits_for_whoever_comes_back_or_comes_late() {
     let max_size = MAX_BYTES.to_string();
@@ -152,7 +162,7 @@ async fn the_end_of_an_upload_waits_for_whoever_comes_back_or_comes_late() {
     upload.write_all(begin_part).await.expect("the example reads");
     let deadline = Instant::now() + DEADLINE;
     let half = loop {
-        let event = stream.next_before(deadline).await;
+        let event = next_of_upload(&mut stream, deadline).await;
         assert_eq!(event.event, "progress");
         if event.json()["received"] == begin_part.len() {
             break event;
@@ -167,7 +177,7 @@ async fn the_end_of_an_upload_waits_for_whoever_comes_back_or_comes_late() {
         let mut stream = follow(addr, &first, headers).await;
         assert_eq!(stream.connected["resumed"], !headers.is_empty());
         let done = loop {
-            let event = stream.next_before(deadline).await;
+            let event = next_of_upload(&mut stream, deadline).await;
             if event.event != "progress" {
                 break event;
             }
@@ -183,9 +193,9 @@ async fn the_end_of_an_upload_waits_for_whoever_comes_back_or_comes_late() {
     assert_eq!((again.status, again.code()), (404, "unknown_upload".to_owned()));
     let answer = http::request(addr, "PUT", &format!("/uploads/{second}"), &[], b"").await;
     assert_eq!(answer.json(), json!({ "received": 0, "sha256": sha256(b"") }));
-    let mut events = vec![other.next().await];
+    let mut events = vec![next_of_upload(&mut other, deadline).await];
     while events.last().expect("one at least").event == "progress" {
-        events.push(other.next().await);
+        events.push(next_of_upload(&mut other, deadline).await);
     }
     assert_eq!(events.pop().expect("one at least").json(), answer.json());
     assert!(events.iter().all(|event| event.json()["received"] == 0), "{events:?}");
@@ -200,7 +210,7 @@ async fn an_upload_that_is_too_large_or_breaks_off_is_told_to_sender_and_stream(
     let code_of_the_end = async |id: &str| {
         let mut stream = follow(addr, id, &[]).await;
         loop {
-            let event = stream.next().await;
+            let event = next_of_upload(&mut stream, Instant::now() + DEADLINE).await;
             if event.event != "progress" {
                 assert_eq!(event.event, "failed");
                 return event.json()["code"].as_str().expect("a code").to_owned();

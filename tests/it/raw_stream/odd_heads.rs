@@ -78,7 +78,6 @@ async fn what_is_refused_is_refused_by_the_framework() {
     let requests = [
         // Not HTTP, or another version.
         "\u{16}\u{3}\u{1}\u{2}\r\n\r\n".to_owned(),
-        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(),
         "GET /events/stream?topic=a\r\n\r\n".to_owned(),
         "GET /events/stream?topic=a HTTP/1.2\r\nHost: localhost\r\n\r\n".to_owned(),
         "GET  /events/stream?topic=a HTTP/1.1\r\nHost: localhost\r\n\r\n".to_owned(),

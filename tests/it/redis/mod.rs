@@ -16,6 +16,7 @@ mod memory;
 mod network;
 mod outage;
 mod polls;
+mod revocations;
 mod rollback;
 mod settings;
 mod stored;

@@ -9,7 +9,7 @@ mod ticket;
 
 pub use grant::{Credential, Grant, GrantText};
 pub use pattern_list::{PatternList, contains};
-pub use revocation::{Revocation, Revoked};
+pub use revocation::{Revocation, RevocationStore, RevocationsDown, Revoked};
 pub use rights::{MAX_PATTERN_BYTES, MAX_PATTERNS, Rights, RightsError, RightsText};
 pub use ticket::{
     FirstId, MAX_TICKETS_PER_OWNER, TICKET_DIGITS, Ticket, TicketStore, TicketUse, TicketsDown,

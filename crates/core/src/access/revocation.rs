@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::access::{Credential, Grant};
+use crate::{
+    access::{Credential, Grant},
+    future::BoxFuture,
+};
 
 /// The revoked tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -50,6 +53,24 @@ impl Revocation {
             }
         }
     }
+}
+
+/// The kept revocations are unavailable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("revocations are unavailable")]
+pub struct RevocationsDown;
+
+/// Keeps revocations for all instances: also for one started later, or cut off for a while.
+pub trait RevocationStore: Send + Sync {
+    /// Keeps a revocation, and forgets those from before a time in milliseconds since 1970.
+    fn keep(
+        &self,
+        revocation: Revocation,
+        oldest_ms: u64,
+    ) -> BoxFuture<'static, Result<(), RevocationsDown>>;
+
+    /// The kept revocations since a time in milliseconds since 1970, oldest first.
+    fn since(&self, from_ms: u64) -> BoxFuture<'static, Result<Vec<Revocation>, RevocationsDown>>;
 }
 
 #[cfg(test)]

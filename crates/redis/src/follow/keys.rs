@@ -46,6 +46,11 @@ impl Keys {
         self.key(shard, "tickets", owner)
     }
 
+    /// The key of the revocations.
+    pub fn revocations(&self, shard: u16) -> String {
+        self.key(shard, "revocations", "")
+    }
+
     /// The key of the kinds muted by a user.
     pub fn mutes(&self, user: &User) -> String {
         self.key(shard(user), "mutes", user.as_str())

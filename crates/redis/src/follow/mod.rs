@@ -13,6 +13,7 @@ mod edges;
 mod keeper;
 mod keys;
 mod nodes;
+mod revocations;
 mod scripts;
 mod tickets;
 

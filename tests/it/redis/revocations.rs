@@ -1,0 +1,98 @@
+//! Revocations end the streams of all instances, and reach instances started later.
+
+use serde_json::{Value, json};
+
+use crate::support::{
+    Launch, RedisServer, Server, Stream,
+    http::{Response, request},
+    redis::Options,
+    tokens::{SECRET, token, unix_s},
+    wait::{DEADLINE, until},
+};
+
+async fn start(url: &str) -> Server {
+    let key = format!("[[access.keys]]\nalgorithm = \"HS256\"\nkey = {SECRET:?}\n");
+    Server::launch(Launch {
+        args: ["--redis", url, "--no-demo"].map(str::to_owned).to_vec(),
+        config: Some(format!("[access]\nenabled = true\n{key}")),
+        ..Launch::default()
+    })
+    .await
+}
+
+fn subscriber(user: &str) -> String {
+    token(json!({ "sub": user, "iat": unix_s(), "fanfare": { "subscribe": ["a:*"] } }))
+}
+
+async fn open(server: &Server, token: &str) -> Stream {
+    let bearer = format!("Bearer {token}");
+    Stream::subscribe_with(server.addr, "topic=a:1", &[("Authorization", &bearer)]).await
+}
+
+async fn send(server: &Server, method: &str, path: &str, token: &str, body: &Value) -> Response {
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/json")];
+    request(server.addr, method, path, &headers, body.to_string().as_bytes()).await
+}
+
+/// The reason of the stream's end, and the data of all events before it.
+async fn end(stream: &mut Stream) -> (String, Vec<String>) {
+    let mut rest = stream.rest().await;
+    let last = rest.pop().expect("a stream ends with `shutdown`");
+    assert_eq!(last.event, "shutdown");
+    let reason = last.json()["reason"].as_str().expect("a reason").to_owned();
+    (reason, rest.into_iter().map(|event| event.data).collect())
+}
+
+#[tokio::test]
+async fn a_revocation_ends_streams_everywhere_and_outlives_the_instances() {
+    let redis = RedisServer::start(Options::default()).await;
+    let url = redis.url();
+    let servers = [start(&url).await, start(&url).await, start(&url).await];
+    let operator = token(json!({ "fanfare": { "manage": ["**"], "publish": ["**"] } }));
+    let (ann, bob) = (subscriber("ann"), subscriber("bob"));
+    let mut of_ann = Vec::new();
+    for server in &servers {
+        of_ann.push(open(server, &ann).await);
+    }
+    let mut of_bob = open(&servers[2], &bob).await;
+
+    let revoke = json!({ "user": "ann" });
+    let answer = send(&servers[0], "POST", "/events/revocations", &operator, &revoke).await;
+    assert_eq!((answer.status, answer.json()["streams"].clone()), (200, json!(3)));
+    let event = json!({ "topic": "a:1", "data": "after" });
+    assert_eq!(send(&servers[1], "POST", "/events/publish", &operator, &event).await.status, 200);
+    for stream in &mut of_ann {
+        assert_eq!(end(stream).await, ("revoked".to_owned(), Vec::new()));
+    }
+    assert_eq!(of_bob.take_data(1).await, ["after"]);
+
+    let later = start(&url).await;
+    for server in servers.iter().chain([&later]) {
+        for (token, status) in [(&ann, 401), (&bob, 200)] {
+            let path = "/events/cursor?topic=a:1";
+            let answer = send(server, "GET", path, token, &Value::Null).await;
+            assert_eq!(answer.status, status, "{}", answer.text());
+        }
+    }
+}
+
+#[tokio::test]
+async fn without_redis_nothing_is_revoked() {
+    let mut redis = RedisServer::start(Options::append_only()).await;
+    let server = start(&redis.url()).await;
+    let operator = token(json!({ "fanfare": { "manage": ["**"], "publish": ["**"] } }));
+    let ann = subscriber("ann");
+    let mut stream = open(&server, &ann).await;
+    redis.kill();
+    until(DEADLINE, "the link is down", async || !server.is_ready().await).await;
+    let revoke = json!({ "user": "ann" });
+    let answer = send(&server, "POST", "/events/revocations", &operator, &revoke).await;
+    assert_eq!((answer.status, answer.code().as_str()), (503, "bridge_down"));
+    redis.restart().await;
+    server.until_ready().await;
+    let event = json!({ "topic": "a:1", "data": "still here" });
+    assert_eq!(send(&server, "POST", "/events/publish", &operator, &event).await.status, 200);
+    let data = stream.take_data(1).await;
+    assert_eq!(data, ["still here"]);
+}
