@@ -66,7 +66,7 @@ impl dyn Mount {
         self.and(3)
     }
 
-    /// The endpoints of operators: those of [health](Self::health), `/stats` and `/metrics`.
+    /// The endpoints of operators: those of `health`, `/stats` and `/metrics`.
     #[must_use = "nothing is mounted until `App::configure`"]
     pub fn operations(self: Box<Self>) -> Routes {
         self.health().and(4)
