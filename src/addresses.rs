@@ -250,6 +250,8 @@ mod tests {
             requests_per_second: 2,
             request_bytes: 1000,
             trusted_proxies: vec!["10.0.0.0/8".into(), "127.0.0.1".into()],
+            user_streams: 0,
+            user_publishes_per_second: 0,
         };
         change(&mut limits);
         Addresses::new(limits)

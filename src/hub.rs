@@ -33,6 +33,7 @@ use fanfare_core::{
     id_budget::IdBudget,
     subscription::{ResolvedSubscription, Subscription},
     topic::Topic,
+    user::User,
     wall_clock::WallClock,
 };
 use tokio::{sync::Semaphore, time::timeout};
@@ -59,6 +60,7 @@ use crate::{
     metrics::Metrics,
     publisher::Publisher,
     request_budget::RequestBudget,
+    users::Users,
 };
 
 /// A running hub. Clones are cheap handles to the same hub, also for other threads. Dropping the
@@ -103,6 +105,7 @@ pub(crate) struct HubParts {
     pub remembered: RememberedIds,
     pub metrics: Arc<Metrics>,
     pub clock: Arc<WallClock>,
+    pub users: Users,
     pub requests: Arc<RequestBudget>,
     pub access: Access,
     pub tickets: Tickets,
@@ -263,7 +266,7 @@ impl Hub {
         let mut resolved = subscription.resolve(limits, rand::random(), grant)?;
         resolved.allow_clock_margin(parts.config.redis.margin());
         parts.check_open()?;
-        parts.create(resolved, share)
+        parts.create(resolved, share, grant.user())
     }
 }
 
@@ -299,6 +302,7 @@ impl HubParts {
         &self,
         resolved: ResolvedSubscription,
         share: Option<Share<OfStream>>,
+        user: Option<&User>,
     ) -> Result<NewStream, SubscribeError> {
         // Take the token before the check: the count then includes this stream, so workers opening
         // streams at the same time cannot pass the limit together.
@@ -306,7 +310,9 @@ impl HubParts {
         if self.bodies.len() > self.config.hub.max_connections {
             return Err(SubscribeError::AtCapacity);
         }
-        let held = StreamHold::new(body, share);
+        let of_user = self.users.open_stream(user);
+        let of_user = of_user.map_err(|_| SubscribeError::TooManyStreams)?;
+        let held = StreamHold::new(body, share, of_user);
         Ok(Connection::create(self.connections.clone(), self.worker(), resolved, held))
     }
 

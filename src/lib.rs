@@ -72,6 +72,7 @@ mod threads;
 mod tokens;
 mod topics;
 mod transport;
+mod users;
 #[cfg(feature = "tokens")]
 mod web_client;
 #[cfg(feature = "tokens")]

@@ -25,6 +25,14 @@ pub struct Limits {
     /// `rate_limited`.
     #[serde(deserialize_with = "units::size")]
     pub request_bytes: usize,
+    /// Open streams of each user with a grant; further ones are refused with 429
+    /// `too_many_streams`.
+    #[serde(deserialize_with = "units::count")]
+    pub user_streams: usize,
+    /// Published events a second of each user with a grant, in the long run and at once; further
+    /// ones are refused with 429 `rate_limited`.
+    #[serde(deserialize_with = "units::count")]
+    pub user_publishes_per_second: u32,
     /// Addresses and networks of proxies, like `10.0.0.0/8`. Their word about the client's address
     /// (`Forwarded`, `X-Forwarded-For`) is believed.
     #[serde(deserialize_with = "units::list")]

@@ -8,7 +8,11 @@ use actix_web::{
     http::header::ContentType,
     web::{Data, Payload},
 };
-use fanfare_core::{error::PublishError, ids::PublisherId, publish::Published};
+use fanfare_core::{
+    error::{ErrorCode, PublishError},
+    ids::PublisherId,
+    publish::Published,
+};
 use futures_util::{FutureExt, Stream, StreamExt, future::BoxFuture, stream};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -108,6 +112,7 @@ pub(crate) async fn post(
     if body.trim_ascii_start().first() == Some(&b'[') {
         return array(&poster, body).await;
     }
+    poster.count(1)?;
     Ok(HttpResponse::Ok().json(publish(&hub, IncomingPost::parse(&poster, &body)?).await?))
 }
 
@@ -117,6 +122,17 @@ struct Poster {
     hub: Hub,
     publisher: PublisherId,
     caller: Caller,
+}
+
+impl Poster {
+    /// Counts events for the caller's user.
+    fn count(&self, events: usize) -> Result<(), Refusal> {
+        let counted = self.hub.parts().users.publish(self.caller.grant().user(), events);
+        counted.map_err(|_| {
+            let message = "too many publishes of this user (limits.user_publishes_per_second)";
+            Refusal::new(ErrorCode::RateLimited, message)
+        })
+    }
 }
 
 /// One checked event for its topics. All topics accept the event, or none.
@@ -172,6 +188,7 @@ async fn publish(hub: &Hub, post: IncomingPost) -> Result<PostAnswer, Refusal> {
 /// checked event between the two: an array of tiny events would multiply its size.
 async fn array(poster: &Poster, body: Body) -> Result<HttpResponse, Refusal> {
     let items: Vec<&RawValue> = serde_json::from_slice(&body).map_err(bad_json)?;
+    poster.count(items.len())?;
     let (mut answer_bytes, mut forbidden) = (0, Forbidden::default());
     for (index, item) in items.iter().enumerate() {
         let post = IncomingPost::parse(poster, item.get().as_bytes()).map_err(at(index));
@@ -287,6 +304,7 @@ async fn enqueue_lines(
     let posts = lines.into_iter().map(|line| {
         // The token may end or be revoked during the request.
         poster.caller.check_event()?;
+        poster.count(1)?;
         IncomingPost::parse(poster, &line.bytes?)
     });
     let answers = enqueue(&poster.hub, posts.collect(), AfterRefusal::Continue).await;

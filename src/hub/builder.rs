@@ -44,6 +44,7 @@ use crate::{
     request_budget::RequestBudget,
     revocations::Revocations,
     threads::{start_alone, start_partitions},
+    users::Users,
 };
 
 /// Topic managers counted in a partition's mailbox: one per worker thread, far above real numbers.
@@ -189,6 +190,7 @@ impl HubBuilder {
             tickets,
             kept_revocations: stores.revocations,
             addresses: Addresses::new(config.limits.clone()),
+            users: Users::new(config.limits.user_streams, config.limits.user_publishes_per_second),
             requests: RequestBudget::new(config.hub.max_request_bytes),
             lifecycle,
             started_at,

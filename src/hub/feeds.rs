@@ -53,7 +53,7 @@ impl Hub {
         let mut resolved =
             ResolvedSubscription::feed(feed, topics, muted, options, limits, secret, grant)?;
         resolved.allow_clock_margin(parts.config.redis.margin());
-        let stream = parts.create(resolved, share)?;
+        let stream = parts.create(resolved, share, Some(&user))?;
         // From here the stream's own messages reach the manager; a drop must not cancel it.
         expected.has_come();
         Ok(stream)

@@ -1,5 +1,6 @@
 //! Grants of tokens on open streams: their end, their renewal, kicks and revocations.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
@@ -8,6 +9,7 @@ use crate::{
         Stream,
         http::{Response, request},
         tokens::{Library, Order, SECRET, mint, token, unix_s},
+        wait::{DEADLINE, until},
     },
 };
 
@@ -228,4 +230,40 @@ async fn users_have_their_own_feeds_and_lists() {
     let fan_out = json!({"author": "ann", "data": 1}).to_string();
     assert_eq!(send(&server, "POST", "/events/fanout", &ann, &fan_out).await.status, 200);
     assert_eq!(send(&server, "POST", "/events/fanout", &publisher, &fan_out).await.status, 403);
+}
+
+#[tokio::test]
+async fn each_user_has_a_share_of_streams_and_publishes() {
+    let limits = "[limits]\nuser_streams = 2\nuser_publishes_per_second = 3\n";
+    let server = Server::with_config(&format!("{}\n{limits}", config(""))).await;
+    let all = tokens(vec![subscriber("ann", &["a:*"], 3600), subscriber("bob", &["a:*"], 3600)]);
+    let (ann, bob) = (&all[0], &all[1]);
+    let _first = open(&server, "topic=a:1", ann).await;
+    let second = open(&server, "topic=a:1", ann).await;
+    let refused = send(&server, "GET", "/events/stream?topic=a:1", ann, "").await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "too_many_streams"));
+    assert!(refused.header("retry-after").is_some());
+    open(&server, "topic=a:1", bob).await;
+    second.close().await;
+    let bearer = format!("Bearer {ann}");
+    until(DEADLINE, "the share is back", async || {
+        let headers = [("Authorization", bearer.as_str())];
+        let stream = Stream::try_get(server.addr, "/events/stream?topic=a:1", &headers).await;
+        stream.is_ok_and(|stream| stream.head.status == 200)
+    })
+    .await;
+
+    let publish = async |token: &str, count: usize| {
+        let events: Vec<Value> = (0..count).map(|n| json!({"topic": "a:1", "data": n})).collect();
+        let body = Value::from(events).to_string();
+        send(&server, "POST", "/events/publish", token, &body).await
+    };
+    // All at once, so also a busy machine is faster than the rate.
+    let mut answers = join_all((0..20).map(|_| publish(ann, 3))).await;
+    assert!(answers.iter().any(|answer| answer.status == 200));
+    answers.retain(|answer| answer.status != 200);
+    let refused = answers.pop().expect("60 events are more than 3 a second");
+    assert_eq!((refused.status, refused.code().as_str()), (429, "rate_limited"));
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(publish(bob, 3).await.status, 200);
 }

@@ -47,6 +47,7 @@ use crate::{
     addresses::{OfStream, Share},
     ids::Ids,
     metrics::{Metrics, WorkerMetrics},
+    users::UserShare,
 };
 
 /// The parts of a hub needed by its connections.
@@ -96,11 +97,17 @@ pub(crate) struct StreamHold {
     _body: TaskTrackerToken,
     /// The stream's share of its client's address.
     _share: Option<Share<OfStream>>,
+    /// The stream's share of its user.
+    _of_user: Option<UserShare>,
 }
 
 impl StreamHold {
-    pub fn new(body: TaskTrackerToken, share: Option<Share<OfStream>>) -> Self {
-        Self { _body: body, _share: share }
+    pub fn new(
+        body: TaskTrackerToken,
+        share: Option<Share<OfStream>>,
+        of_user: Option<UserShare>,
+    ) -> Self {
+        Self { _body: body, _share: share, _of_user: of_user }
     }
 }
 
