@@ -43,7 +43,7 @@ fn read(path: &PathBuf) -> Orders {
 }
 
 /// Changes the database, then publishes each change with its absolute value.
-async fn write(addr: SocketAddr, path: PathBuf, phase: i64) {
+async fn write(addr: SocketAddr, path: PathBuf, phase: i64, written: watch::Sender<i64>) {
     for version in phase * CHANGES_A_PHASE..(phase + 1) * CHANGES_A_PHASE {
         let id = (version * 7919) % ORDERS;
         let path = path.clone();
@@ -56,6 +56,7 @@ async fn write(addr: SocketAddr, path: PathBuf, phase: i64) {
         .expect("a change");
         let topic = format!("orders:{}", id % 5);
         publish(addr, json!({"topic": topic, "data": {"id": id, "version": version}})).await;
+        written.send_modify(|count| *count += 1);
     }
 }
 
@@ -105,12 +106,14 @@ async fn every_page_is_equal_to_the_database() {
     read(&path);
     for phase in 0..PHASES {
         let (done, is_done) = watch::channel(false);
-        let writer = tokio::spawn(write(server.addr, path.clone(), phase));
+        let (written, mut progress) = watch::channel(0);
+        let writer = tokio::spawn(write(server.addr, path.clone(), phase, written));
         let mut pages = Vec::new();
         for number in 0..PAGES_A_PHASE {
             pages.push(tokio::spawn(page(server.addr, path.clone(), number, is_done.clone())));
-            // Loads at any moment of the writing.
-            tokio::time::sleep(Duration::from_millis(number * 3)).await;
+            // Loads spread over the whole writing.
+            let due = (number as i64 + 1) * CHANGES_A_PHASE / (PAGES_A_PHASE as i64 + 1);
+            progress.wait_for(|count| *count >= due).await.expect("the writer goes on");
         }
         writer.await.expect("all changes");
         done.send(true).expect("pages listen");
