@@ -10,8 +10,15 @@ use syn::visit::{self, Visit};
 use crate::support::repository;
 
 /// Every crate, by its folder.
-pub const CRATES: [&str; 6] =
-    ["", "crates/core", "crates/redis", "crates/tokens", "crates/bench", "crates/cli"];
+pub const CRATES: [&str; 7] = [
+    "",
+    "crates/core",
+    "crates/log",
+    "crates/redis",
+    "crates/tokens",
+    "crates/bench",
+    "crates/cli",
+];
 
 /// A source file without its tests.
 pub struct Source {

@@ -1,0 +1,170 @@
+//! The journal's thread: the only writer of records.
+//!
+//! It takes all waiting appends as one group, writes them with one call and syncs them once. Then it
+//! answers each append, in order.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    directory,
+    error::WriteError,
+    figures::{Counters, Group},
+    options::{Options, SyncMode},
+    queue::{Append, Done, End, Origin, Turn},
+    record,
+    segment::{LastSequences, raise},
+    shared::Shared,
+    tail::{Tail, TailError},
+};
+
+/// A buffer larger than this is freed after its group.
+const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;
+
+pub struct Journal {
+    pub shared: Arc<Shared>,
+    pub options: Options,
+    pub directory: PathBuf,
+    pub tail: Tail,
+    pub last: LastSequences,
+    pub salt: u32,
+    /// With [`SyncMode::Interval`]: the time of the next sync, if something is written.
+    pub sync_due: Option<Instant>,
+    pub buffer: Vec<u8>,
+    /// Released after everything else.
+    pub _lock: File,
+}
+
+impl Journal {
+    /// Works until the queue's end.
+    pub fn run(mut self) {
+        loop {
+            let Turn { appends, syncs, end } = self.shared.queue.take(self.sync_due);
+            self.write_group(appends);
+            self.sync_for(syncs);
+            self.sync_if_due();
+            if let Some(end) = end {
+                return self.end(end);
+            }
+        }
+    }
+
+    fn write_group(&mut self, appends: Vec<Append>) {
+        if appends.is_empty() {
+            return;
+        }
+        let result = match self.shared.state.failure() {
+            Some(reason) => Err(WriteError::Failed(reason)),
+            None => self.written(&appends).map_err(|error| self.refused(error)),
+        };
+        for append in appends {
+            (append.done)(result.clone());
+        }
+    }
+
+    /// Writes and syncs a group.
+    fn written(&mut self, appends: &[Append]) -> Result<(), TailError> {
+        self.tail.prepare(&self.last, self.options.segment_bytes)?;
+        self.encode(appends);
+        let before = self.tail.bytes();
+        self.tail.write(&self.buffer)?;
+        let sync = match self.options.sync {
+            SyncMode::Always => self.tail.sync().inspect_err(|_| self.tail.cut(before))?,
+            SyncMode::Interval(interval) => {
+                self.sync_due.get_or_insert_with(|| Instant::now() + interval);
+                None
+            }
+            SyncMode::Never => None,
+        };
+        self.count(appends, sync);
+        Ok(())
+    }
+
+    fn encode(&mut self, appends: &[Append]) {
+        self.buffer.clear();
+        self.buffer.shrink_to(MAX_KEPT_BUFFER_BYTES);
+        for append in appends {
+            for entry in &append.entries {
+                record::write(&mut self.buffer, append.lane, entry, self.salt);
+            }
+        }
+    }
+
+    fn count(&mut self, appends: &[Append], sync: Option<Duration>) {
+        for append in appends {
+            for entry in &append.entries {
+                raise(&mut self.last, append.lane, entry.sequence);
+            }
+        }
+        let copies = appends.iter().filter(|append| append.origin == Origin::Cleaning);
+        let copied_bytes = copies.map(|append| append.bytes() as u64).sum();
+        let record_count = appends.iter().map(|append| append.entries.len() as u64).sum();
+        let group = Group { record_count, bytes: self.buffer.len() as u64, sync };
+        let counters = &self.shared.counters;
+        Counters::add(&counters.groups, 1);
+        Counters::add(&counters.records, group.record_count);
+        Counters::add(&counters.written_bytes, group.bytes);
+        Counters::add(&counters.copied_bytes, copied_bytes);
+        Counters::add(&counters.syncs, u64::from(sync.is_some()));
+        self.shared.ledger.set_size(self.tail.id(), self.tail.bytes());
+        self.shared.state.set_written();
+        if let Some(observer) = &self.options.observer {
+            observer(&group);
+        }
+    }
+
+    fn refused(&self, error: TailError) -> WriteError {
+        match error {
+            TailError::Full => {
+                self.shared.state.set_full();
+                WriteError::Full
+            }
+            TailError::Failed(reason) => {
+                let reason: Arc<str> = reason.into();
+                self.shared.state.set_failed(&reason);
+                WriteError::Failed(reason)
+            }
+        }
+    }
+
+    fn sync_if_due(&mut self) {
+        if self.sync_due.is_some_and(|due| due <= Instant::now()) {
+            // A failure is in the state; the next append reports it.
+            let _ = self.sync();
+        }
+    }
+
+    fn sync_for(&mut self, syncs: Vec<Done>) {
+        if syncs.is_empty() {
+            return;
+        }
+        let result = self.sync();
+        for done in syncs {
+            done(result.clone());
+        }
+    }
+
+    fn sync(&mut self) -> Result<(), WriteError> {
+        self.sync_due = None;
+        if let Some(reason) = self.shared.state.failure() {
+            return Err(WriteError::Failed(reason));
+        }
+        match self.tail.sync() {
+            Ok(took) => {
+                Counters::add(&self.shared.counters.syncs, u64::from(took.is_some()));
+                Ok(())
+            }
+            Err(error) => Err(self.refused(error)),
+        }
+    }
+
+    fn end(mut self, end: End) {
+        if end == End::Clean && self.sync().is_ok() {
+            let _ = directory::mark_clean(&self.directory);
+        }
+    }
+}

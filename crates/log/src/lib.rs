@@ -1,0 +1,41 @@
+//! The log on disk: segments, group commit, recovery, cleaning, checking and copying.
+//!
+//! The store knows bytes, lanes and sequences. Not here: the meaning of records, topics, policies,
+//! and the decision about needed records.
+//!
+//! Applications depend on `fanfare`. The items here carry no promise of stability.
+
+#![forbid(unsafe_code)]
+
+mod cleaning;
+mod directory;
+mod error;
+mod figures;
+mod identity;
+mod journal;
+mod ledger;
+mod opening;
+mod options;
+mod queue;
+mod reading;
+mod record;
+mod scan;
+mod segment;
+mod shared;
+mod store;
+mod tail;
+
+pub use cleaning::Page;
+pub use error::{OpenError, WriteError};
+pub use figures::{Figures, Group};
+pub use opening::{LastStop, Opened, open};
+pub use options::{Lane, Options, SyncMode};
+pub use queue::Done;
+pub use record::{Entry, MAX_PAYLOAD_BYTES, Record};
+pub use scan::Damage;
+pub use segment::SegmentId;
+pub use shared::State;
+pub use store::Store;
+
+#[cfg(test)]
+mod tests;
