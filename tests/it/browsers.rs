@@ -1,4 +1,4 @@
-//! Clients by other authors read the hub's bytes: curl, Chromium's `EventSource`, and the npm
+//! Clients by other authors read the hub's bytes: curl, `EventSource` of Chromium and Firefox, and the npm
 //! packages `eventsource` and `@microsoft/fetch-event-source`, side by side. Chromium also opens
 //! the demo page and the pages of the examples.
 
@@ -56,7 +56,7 @@ const EVENTS: [(Option<&str>, &str); 12] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn curl_chromium_and_two_npm_packages_see_the_same_events_and_ids() {
+async fn curl_two_browsers_and_two_npm_packages_see_the_same_events_and_ids() {
     let _heavy = heavy().await;
     let server = Server::with_config(CONFIG).await;
     let readers = all_readers(server.addr);

@@ -1,11 +1,11 @@
-// Owns the reader of streams through the `EventSource` of a real browser, headless Chromium. Options and
-// output are described in reader.mjs.
+// Owns the reader of streams through the `EventSource` of a real browser: Chromium, or Firefox with `--browser firefox`.
+// Options and output are described in reader.mjs.
 
-import { launchChromium } from './chromium.mjs';
+import { launch } from './launch.mjs';
 import { startReader } from './reader.mjs';
 
 const reader = startReader('browser');
-const browser = await launchChromium();
+const browser = await launch(reader.browser);
 reader.beforeExit(() => browser.close());
 const page = await browser.newPage();
 await page.exposeFunction('report', (call, ...args) => reader[call](...args));

@@ -1,7 +1,8 @@
 // Owns the parts shared by the three readers: their options, the line printed per stream event, and their
 // end. Each library's connect, reconnect and resume stay in its own file: the tests are about them.
 //
-//     node <reader>.mjs --url http://127.0.0.1:PORT --topics a,b [--types T,U] [--until TYPE [--until-data DATA]] [--timeout SECONDS]
+//     node <reader>.mjs --url http://127.0.0.1:PORT --topics a,b [--types T,U] [--until TYPE [--until-data DATA]]
+//         [--timeout SECONDS] [--browser chromium|firefox]
 //
 // Exit codes: 0 `--until` was seen; 1 timeout or crash; 2 bad usage; 3 the library gave up for good (type
 // `$closed`).
@@ -64,6 +65,7 @@ function parseOptions() {
         until: { type: 'string' },
         'until-data': { type: 'string' },
         timeout: { type: 'string', default: '60' },
+        browser: { type: 'string', default: 'chromium' },
       },
     });
     if (!values.url || !values.topics) throw new Error('--url and --topics are needed');
@@ -79,6 +81,7 @@ function parseOptions() {
       until: values.until,
       untilData: values['until-data'],
       timeout,
+      browser: values.browser,
     };
   } catch (error) {
     console.error(`${error.message}\n${USAGE}`);

@@ -1,7 +1,7 @@
 // Owns the parts shared by walks through pages: options, the one deadline, screenshots, reports to the test,
 // and the end after a failure. Each page's checks are in its own walk.
 //
-//     node <walk>.mjs --url http://127.0.0.1:PORT --screenshots DIR [--timeout SECONDS]
+//     node <walk>.mjs --url http://127.0.0.1:PORT --screenshots DIR [--timeout SECONDS] [--browser chromium|firefox]
 //
 // Lines of JSON on stdout are for the test. Exit code 0: all was seen; any failure is a message on stderr and
 // exit 1.
@@ -10,16 +10,20 @@ import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
-import { launchChromium } from './chromium.mjs';
+import { BROWSER_NAMES, launch } from './launch.mjs';
 
 const AXE = await readFile(new URL('node_modules/axe-core/axe.min.js', import.meta.url), 'utf8');
 
 /** Runs `walk` with a browser and ends the process. `more` are further options of the script, each with a value. */
 export async function runWalk(name, walk, more = []) {
   const texts = Object.fromEntries(['url', 'screenshots', ...more].map((option) => [option, { type: 'string' }]));
-  const { values: options } = parseArgs({ options: { ...texts, timeout: { type: 'string', default: '60' } } });
+  const defaults = {
+    timeout: { type: 'string', default: '60' },
+    browser: { type: 'string', default: 'chromium' },
+  };
+  const { values: options } = parseArgs({ options: { ...texts, ...defaults } });
 
-  let stage = 'starting Chromium';
+  let stage = `starting ${options.browser}`;
   let browser;
   let isFailing = false;
   let lines;
@@ -35,6 +39,7 @@ export async function runWalk(name, walk, more = []) {
 
   const missing = Object.keys(texts).filter((option) => !options[option]);
   if (missing.length) await fail(`missing: --${missing.join(', --')}`, 2);
+  if (!BROWSER_NAMES.includes(options.browser)) await fail(`--browser is one of ${BROWSER_NAMES}`, 2);
   setTimeout(() => fail(`timeout: ${options.timeout} s passed while ${stage}`), Number(options.timeout) * 1000);
 
   const walker = {
@@ -117,7 +122,7 @@ export async function runWalk(name, walk, more = []) {
   };
 
   try {
-    browser = await launchChromium();
+    browser = await launch(options.browser);
     await walk(walker);
     await browser.close();
     process.exit(0);

@@ -1,6 +1,6 @@
-//! The npm package `clients/js`: its own tests and checks, and its pages in Chromium.
+//! The npm package `clients/js`: its own tests and checks, and its pages in Chromium and Firefox.
 
-use std::{ffi::OsStr, fs, net::SocketAddr, process::Stdio};
+use std::{fs, net::SocketAddr, process::Stdio};
 
 use tokio::{net::TcpStream, process::Command};
 
@@ -15,6 +15,9 @@ use crate::{
 
 /// Ends of leaders: closed, crashed, frozen; and a follower frozen. `FANFARE_TAB_ROUNDS` asks for more.
 const TAB_ROUNDS: &str = "8";
+
+/// The option of walks for the other browser.
+const FIREFOX: (&str, &str) = ("--browser", "firefox");
 
 async fn npm(script: &str) {
     let mut command = Command::new("npm");
@@ -54,20 +57,38 @@ fn the_demo_page_has_the_newest_build() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ten_tabs_share_one_stream_while_their_leaders_are_closed_crashed_and_frozen() {
+async fn share_one_stream_in_tabs(options: &[(&str, &str)]) {
     let _heavy = heavy().await;
     let server = Server::with_config(CONFIG).await;
     let rounds = std::env::var("FANFARE_TAB_ROUNDS").unwrap_or_else(|_| TAB_ROUNDS.to_owned());
-    let walk = Walk::start("client-tabs", server.addr, &[("--rounds", OsStr::new(&rounds))]);
-    walk.finish(&[]).await;
+    let options = [options, &[("--rounds", &rounds)]].concat();
+    Walk::start("client-tabs", server.addr, &options).finish(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_tabs_share_one_stream_while_their_leaders_are_closed_crashed_and_frozen() {
+    share_one_stream_in_tabs(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_tabs_of_firefox_share_one_stream_while_their_leaders_are_closed_and_leave() {
+    share_one_stream_in_tabs(&[FIREFOX]).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_offline_gets_all_it_missed_and_is_told_of_a_restarted_hub() {
+    be_offline_and_restart(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_of_firefox_offline_gets_all_it_missed_and_is_told_of_a_restarted_hub() {
+    be_offline_and_restart(&[FIREFOX]).await;
+}
+
+async fn be_offline_and_restart(options: &[(&str, &str)]) {
     let _heavy = heavy().await;
     let server = Server::with_config(CONFIG).await;
-    let mut walk = Walk::start("client-page", server.addr, &[]);
+    let mut walk = Walk::start("client-page", server.addr, options);
     assert_eq!(walk.next().await["ready"], true);
     let _server = server.restart().await;
     walk.tell("restarted").await;
@@ -107,7 +128,7 @@ async fn behind_a_buffering_proxy_a_page_polls_and_streams_again_when_the_proxy_
     until(DEADLINE, "the proxy listens", async || TcpStream::connect(addr).await.is_ok()).await;
 
     let hub = format!("http://{}", server.addr);
-    let mut walk = Walk::start("client-buffered", addr, &[("--hub", OsStr::new(&hub))]);
+    let mut walk = Walk::start("client-buffered", addr, &[("--hub", &hub)]);
     assert_eq!(walk.next().await["ready"], true);
     directory.write("config", &nginx_config(addr, server.addr, "off"));
     process::signal(nginx.0.pid(), "HUP");
@@ -132,7 +153,9 @@ async fn a_page_on_a_killed_instance_behind_nginx_loses_nothing() {
 async fn without_streaming_bodies_a_page_uses_event_source() {
     let _heavy = heavy().await;
     let server = Server::with_config(CONFIG).await;
-    Walk::start("client-eventsource", server.addr, &[]).finish(&[]).await;
+    for options in [&[][..], &[FIREFOX]] {
+        Walk::start("client-eventsource", server.addr, options).finish(&[]).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,6 +192,7 @@ async fn pages_with_short_tokens_renew_them_on_the_open_stream_and_lose_nothing(
          [[access.keys]]\nalgorithm = \"HS256\"\nkey = \"{SECRET}\"\n"
     );
     let server = Server::with_config(&format!("{CONFIG}{access}")).await;
-    let walk = Walk::start("client-tokens", server.addr, &[("--secret", OsStr::new(SECRET))]);
-    walk.finish(&[]).await;
+    for options in [&[("--secret", SECRET)][..], &[("--secret", SECRET), FIREFOX]] {
+        Walk::start("client-tokens", server.addr, options).finish(&[]).await;
+    }
 }

@@ -16,8 +16,13 @@ use crate::support::{
     repository,
 };
 
-/// The scripts of `tests/js` with a stream reader.
-const SCRIPTS: [&str; 3] = ["browser", "eventsource", "fetch-event-source"];
+/// The scripts of `tests/js` with a stream reader: name of the reader, script, further options.
+const SCRIPTS: [(&str, &str, &[&str]); 4] = [
+    ("chromium", "browser", &[]),
+    ("firefox", "browser", &["--browser", "firefox"]),
+    ("eventsource", "eventsource", &[]),
+    ("fetch-event-source", "fetch-event-source", &[]),
+];
 
 /// An event as a reader saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,17 +71,20 @@ impl Reader {
 
 /// One reader of each kind, all at the same address.
 pub fn all_readers(addr: SocketAddr) -> Vec<Reader> {
-    let scripts = SCRIPTS.map(|name| Reader::start(name, |seen| run_script(addr, name, seen)));
+    let scripts = SCRIPTS.map(|(name, script, options)| {
+        Reader::start(name, |seen| run_script(addr, script, options, seen))
+    });
     let curl = Reader::start("curl", |seen| run_curl(addr, seen));
     scripts.into_iter().chain([curl]).collect()
 }
 
 /// A library with its own reconnect and resume.
-async fn run_script(addr: SocketAddr, name: &str, seen: Arc<Mutex<Vec<Seen>>>) {
-    let script: PathBuf = repository().join(format!("tests/js/{name}.mjs"));
+async fn run_script(addr: SocketAddr, script: &str, options: &[&str], seen: Arc<Mutex<Vec<Seen>>>) {
+    let path: PathBuf = repository().join(format!("tests/js/{script}.mjs"));
     let mut command = Command::new("node");
     command
-        .arg(script)
+        .arg(path)
+        .args(options)
         .args(["--url", &format!("http://{addr}"), "--topics", TOPIC, "--timeout", "120"])
         .args(["--types", "note,done,connected,gap,shutdown", "--until", "done"]);
     let (mut child, output) = spawn(&mut command);
@@ -87,7 +95,7 @@ async fn run_script(addr: SocketAddr, name: &str, seen: Arc<Mutex<Vec<Seen>>>) {
         seen.lock().push(Seen { kind: text("type"), id: text("id"), data: text("data") });
     }
     let exit = child.wait().await.expect("it ran");
-    assert!(exit.success(), "{name}: {exit}; its reason is on stderr");
+    assert!(exit.success(), "{script} {options:?}: {exit}; its reason is on stderr");
 }
 
 /// curl does not reconnect: a loop does, like a user's shell script.

@@ -1,7 +1,6 @@
 //! `examples/upload_progress.rs`: real files, with a browser and without.
 
 use std::{
-    ffi::OsStr,
     fs::File,
     io::Write,
     net::SocketAddr,
@@ -99,9 +98,9 @@ async fn a_page_sees_the_progress_of_its_upload_rise_to_the_end_through_cuts() {
     let long = sparse_file(&files, "long", MAX_BYTES);
     let large = sparse_file(&files, "large", MAX_BYTES + 1);
 
-    let option = |path: &'static str, file: &'_ Path| (path, file.as_os_str().to_owned());
+    let option = |path: &'static str, file: &'_ Path| (path, file.display().to_string());
     let options = [option("--file", &file), option("--long", &long), option("--large", &large)];
-    let options = options.each_ref().map(|(option, path)| (*option, OsStr::new(path)));
+    let options = options.each_ref().map(|(option, path)| (*option, path.as_str()));
     let mut walk = Walk::start("upload-progress", example.addr, &options);
     let seen = walk.next().await;
     assert_eq!(seen["sha256"], sha256(&contents));

@@ -1,7 +1,7 @@
-//! A walk through a page: a script of `tests/js` drives headless Chromium and reports its findings
+//! A walk through a page: a script of `tests/js` drives a headless browser and reports its findings
 //! as lines of JSON. The test answers with a line when the script is to continue.
 
-use std::{ffi::OsStr, net::SocketAddr, path::PathBuf, process::Stdio};
+use std::{net::SocketAddr, path::PathBuf, process::Stdio};
 
 use serde_json::Value;
 use tokio::{
@@ -25,7 +25,7 @@ pub struct Walk {
 
 impl Walk {
     /// Starts `tests/js/<name>.mjs` on the pages of this server.
-    pub fn start(name: &str, addr: SocketAddr, options: &[(&str, &OsStr)]) -> Self {
+    pub fn start(name: &str, addr: SocketAddr, options: &[(&str, &str)]) -> Self {
         let mut command = Command::new("node");
         command
             .arg(repository().join(format!("tests/js/{name}.mjs")))
