@@ -107,7 +107,7 @@ pub(crate) struct HubParts {
     pub clock: Arc<WallClock>,
     pub users: Users,
     pub requests: Arc<RequestBudget>,
-    pub access: Access,
+    pub access: Arc<Access>,
     pub tickets: Tickets,
     /// The revocations for all instances, with Redis.
     pub kept_revocations: Option<Arc<dyn RevocationStore>>,

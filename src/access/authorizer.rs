@@ -107,6 +107,7 @@ impl Authorization {
             rights: Arc::new(Rights::try_from(self.rights)?),
             at_ms,
             expires_at_ms: end.map(|end| end.as_millis() as u64),
+            asked: None,
         })
     }
 }

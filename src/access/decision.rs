@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use actix_web::dev::RequestHead;
-use fanfare_core::access::Rights;
-use futures_util::future::LocalBoxFuture;
+use fanfare_core::access::{AskedCaller, Rights};
+use futures_util::future::{BoxFuture, LocalBoxFuture};
 
 use crate::access::Action;
 
@@ -16,6 +16,15 @@ pub(crate) trait Decide: Send + Sync {
         head: &'a RequestHead,
         action: Action<'a>,
     ) -> LocalBoxFuture<'a, Result<Decision, Refused>>;
+
+    /// A later grant of a caller with an open stream of these topics.
+    fn decide_again(
+        &self,
+        _: Arc<AskedCaller>,
+        _: Vec<String>,
+    ) -> BoxFuture<'static, Result<Decision, Refused>> {
+        Box::pin(async { Err(Refused::Unauthenticated) })
+    }
 }
 
 /// The application's decision.
@@ -27,6 +36,8 @@ pub(crate) struct Decision {
     pub at_ms: u64,
     /// Its end, in milliseconds since 1970.
     pub expires_at_ms: Option<u64>,
+    /// The caller to ask about again at the end.
+    pub asked: Option<Arc<AskedCaller>>,
 }
 
 /// Why the application grants nothing.

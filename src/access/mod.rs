@@ -19,8 +19,10 @@ use fanfare_core::{
     access::{Credential, Grant, parse_user},
     error::AccessError,
     subscription::Subscription,
+    topic_manager::Question,
     user::{User, UserError},
 };
+use futures_util::{FutureExt, future::LocalBoxFuture};
 
 pub(crate) use self::authorizer::ByAuthorizer;
 pub use self::authorizer::{Authorization, Authorizer, Denied};
@@ -34,10 +36,26 @@ pub(crate) use self::{
 
 use self::rules::Rules;
 use crate::{
-    actors::{now, unix_ms},
+    actors::{now, topic_manager::AskAgain, unix_ms},
     config,
     revocations::Revocations,
 };
+
+impl From<Refused> for AccessError {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Unauthenticated => Self::Unauthenticated,
+            Refused::Forbidden => Self::Forbidden { names: Vec::new() },
+            Refused::Unavailable => Self::Down,
+        }
+    }
+}
+
+impl AskAgain for Access {
+    fn ask_again(&self, question: Question) -> LocalBoxFuture<'_, Result<Arc<Grant>, AccessError>> {
+        async move { self.decided_again(&question.grant, question.names).await }.boxed_local()
+    }
+}
 
 /// A request's intention, for the application's decision.
 #[derive(Debug, Clone, Copy)]
@@ -117,12 +135,22 @@ impl Access {
         action: Action<'_>,
     ) -> Result<Arc<Grant>, AccessError> {
         let decider = self.decider.as_ref().ok_or(AccessError::Unauthenticated)?;
-        match decider.decide(head, action).await {
-            Ok(decision) => self.grant_of_application(decision, unix_ms()),
-            Err(Refused::Unauthenticated) => Err(AccessError::Unauthenticated),
-            Err(Refused::Forbidden) => Err(AccessError::Forbidden { names: Vec::new() }),
-            Err(Refused::Unavailable) => Err(AccessError::Down),
-        }
+        let decision = decider.decide(head, action).await?;
+        let grant = self.grant_of_application(decision, unix_ms())?;
+        self.unrevoked(grant)
+    }
+
+    /// A later grant of the owner of `grant`, by the application.
+    pub(crate) async fn decided_again(
+        &self,
+        grant: &Grant,
+        topics: Vec<String>,
+    ) -> Result<Arc<Grant>, AccessError> {
+        let asked = self.decider.as_ref().zip(grant.asked());
+        let (decider, caller) = asked.ok_or(AccessError::Unauthenticated)?;
+        let decision = decider.decide_again(caller.clone(), topics).await?;
+        let later = self.grant_of_application(decision, unix_ms())?.narrowed_like(grant);
+        self.unrevoked(later.map_err(|_| AccessError::Unauthenticated)?)
     }
 
     /// The grant of a stream opened by the application's own handler, with the user and the end
@@ -215,6 +243,7 @@ impl Access {
         self.unrevoked(grant.until(expires_at_s.saturating_mul(1000), now(), now_ms))
     }
 
+    /// A cached decision may be older than a revocation, too.
     fn unrevoked(&self, grant: Grant) -> Result<Arc<Grant>, AccessError> {
         if !self.revocations.is_loaded() {
             return Err(AccessError::Down);
@@ -225,19 +254,18 @@ impl Access {
         }
     }
 
-    fn grant_of_application(
-        &self,
-        decision: Decision,
-        now_ms: u64,
-    ) -> Result<Arc<Grant>, AccessError> {
-        let Decision { user, rights, at_ms, expires_at_ms } = decision;
+    fn grant_of_application(&self, decision: Decision, now_ms: u64) -> Result<Grant, AccessError> {
+        let Decision { user, rights, at_ms, expires_at_ms, asked } = decision;
         let user = user.as_deref().map(parse_user).transpose();
         let user = user.map_err(|_| AccessError::Unauthenticated)?;
         let sources = self.rules.of(user.as_ref()).chain([rights]);
         let grant = Grant::new(user.clone(), Credential::Application { at_ms }, sources);
-        // A cached decision may be older than a revocation.
-        self.unrevoked(match expires_at_ms {
+        let grant = match expires_at_ms {
             Some(end) => grant.until(end, now(), now_ms),
+            None => grant,
+        };
+        Ok(match asked {
+            Some(caller) => grant.asked_about(caller),
             None => grant,
         })
     }

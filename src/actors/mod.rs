@@ -12,6 +12,7 @@
 //! | topic manager | partition | `DeliveriesTaken` | one a `Deliver`, and only if more waits | |
 //! | hub | topic manager | `Drain` | one | |
 //! | hub | topic manager | `ChangeStreams`, `ListFeedUsers`, `ExpectFeed`, `ForgetFeed`, `RenewGrant`, `EndStreams`, `ListStreams` | 1,024 in flight | the caller waits |
+//! | topic manager | topic manager | `GrantAnswered` | one in flight for each manager | answers of the application wait in the asker, one for each stream |
 //! | topic manager | connection | `ChangeTopics` | two a requested change, and one for each added partition | |
 //! | hub | fan-out router | `FanOutToFollowers` | one permit each, `fanout.max_pending` | the hub refuses with `at_capacity` |
 //! | fan-out router | partition | `FanOutEvent` | permits for its events; one a running fan-out | the fan-out waits |

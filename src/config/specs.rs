@@ -36,6 +36,8 @@ impl Config {
             max_batch_bytes: self.stream.max_batch_bytes,
             limits: self.hub.stream_limits(),
             renew_before: self.access.renew_before,
+            ask_grace: self.access.webhook.grace,
+            ask_timeout: self.access.webhook.timeout,
             replays: Arc::new(ReplayLimit::new(self.hub.max_replays)),
         }
     }

@@ -147,12 +147,12 @@ impl HubBuilder {
             })
         })?;
         let AccessSources { verifier, decider } = AccessSources::start(&config, &stop)?;
-        let access = Access::new(
+        let access = Arc::new(Access::new(
             config.access.clone(),
             verifier,
             self.authorizer.or(decider),
             revocations.clone(),
-        );
+        ));
         let stores = access_stores(&config, &stop)?;
         let tickets = Tickets::new(stores.tickets, config.access.ticket_window);
         if let Some(store) = &stores.revocations {
@@ -174,6 +174,7 @@ impl HubBuilder {
                 ids,
                 lifecycle: lifecycle.clone(),
                 revocations: revocations.clone(),
+                application: access.clone(),
                 metrics: metrics.clone(),
             }),
             follows: Arc::new(Follows::new(feeds, instances.clone(), config.hub.partitions)),

@@ -6,6 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Instant};
 
+use fanfare_core::access::AskedCaller;
 use futures_util::{
     FutureExt,
     future::{BoxFuture, Shared, WeakShared},
@@ -27,6 +28,8 @@ pub(super) type Asking = Shared<BoxFuture<'static, Outcome>>;
 #[derive(Debug)]
 pub(super) struct Known {
     pub answer: Answer,
+    /// Shared by all streams of the answer.
+    pub caller: Arc<AskedCaller>,
     /// Milliseconds since 1970 at the question.
     pub at_ms: u64,
     pub ends_at: Instant,
@@ -74,7 +77,7 @@ impl Answers {
     pub fn finish(&mut self, key: CallerKey, outcome: &Outcome, now: Instant) {
         match outcome {
             Ok(known) if now < known.ends_at => {
-                self.make_room(known.answer.bytes, now);
+                self.make_room(bytes_of(known), now);
                 self.put(key, Entry::Known(known.clone()));
             }
             _ => self.remove(&key),
@@ -123,9 +126,13 @@ impl Answers {
 
 fn bytes(entry: &Entry) -> usize {
     match entry {
-        Entry::Known(known) => known.answer.bytes,
+        Entry::Known(known) => bytes_of(known),
         Entry::Asking(_) => 256,
     }
+}
+
+fn bytes_of(known: &Known) -> usize {
+    known.answer.bytes + known.caller.bytes()
 }
 
 #[cfg(test)]
@@ -139,7 +146,7 @@ mod tests {
     fn known(now: Instant, life_ms: u64, bytes: usize) -> Outcome {
         let life = Duration::from_millis(life_ms);
         let answer = Answer { user: None, rights: Arc::new(Rights::default()), life, bytes };
-        Ok(Arc::new(Known { answer, at_ms: 0, ends_at: now + life }))
+        Ok(Arc::new(Known { answer, caller: Arc::default(), at_ms: 0, ends_at: now + life }))
     }
 
     fn key(number: u32) -> CallerKey {

@@ -4,12 +4,11 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use actix_web::http::Method;
 use bytes::Bytes;
-use fanfare_core::access::{Rights, RightsText};
+use fanfare_core::access::{AskedCaller, Rights, RightsText};
 use hmac::{Hmac, KeyInit, Mac};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
-use super::caller::Caller;
 use crate::{
     access::{Action, Refused},
     web_client::{WebAnswer, WebRequest},
@@ -67,14 +66,12 @@ pub(super) fn question(action: Action<'_>, address: Option<IpAddr>) -> Bytes {
 /// The request with a question, signed at this time.
 pub(super) fn request(
     webhook: &crate::config::Webhook,
-    caller: &Caller,
+    caller: &AskedCaller,
     body: Bytes,
     unix_s: u64,
 ) -> WebRequest {
     let mut headers = vec![("content-type".to_owned(), b"application/json".to_vec())];
-    for (name, value) in &caller.headers {
-        headers.push((name.as_str().to_owned(), value.to_vec()));
-    }
+    headers.extend(caller.headers().map(|(name, value)| (name.to_owned(), value)));
     headers.push(("x-fanfare-timestamp".to_owned(), unix_s.to_string().into_bytes()));
     if !webhook.secret.0.is_empty() {
         let signature = signature(webhook.secret.0.as_bytes(), unix_s, &body);

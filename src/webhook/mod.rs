@@ -1,5 +1,5 @@
 //! The application's decision by HTTP: one question for each credential, kept for the life of its
-//! answer.
+//! answer. At its end the streams of the credential ask together again.
 //!
 //! Not here: sending (`web_client`), and the check of a request against a grant (`access`).
 
@@ -12,13 +12,17 @@ use std::sync::Arc;
 
 use actix_web::{dev::RequestHead, http::header::HeaderName};
 use bytes::Bytes;
-use futures_util::{FutureExt, future::LocalBoxFuture};
+use fanfare_core::access::{AskedCaller, MAX_ASKED_BYTES};
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, LocalBoxFuture},
+};
 use parking_lot::Mutex;
 
 use self::{
     answers::{Answers, Asking, Found, Known, Outcome},
     breaker::Breaker,
-    caller::{Caller, CallerKey},
+    caller::{CallerKey, caller_of, key_of},
 };
 use crate::{
     access::{Action, Decide, Decision, Refused},
@@ -55,21 +59,24 @@ impl Webhook {
     }
 
     /// The caller of a request.
-    fn caller(&self, head: &RequestHead) -> Caller {
+    fn caller(&self, head: &RequestHead) -> Arc<AskedCaller> {
         let address = self.shared.addresses.client(head.peer_addr, &head.headers);
-        Caller::of(head, &self.shared.headers, address)
+        Arc::new(caller_of(head, &self.shared.headers, address))
     }
 
     /// The known answer for a caller, else a new one.
-    async fn outcome(&self, caller: Caller, action: Action<'_>) -> Outcome {
-        let key = caller.key();
+    async fn outcome(&self, caller: Arc<AskedCaller>, action: Action<'_>) -> Outcome {
+        if caller.bytes() > MAX_ASKED_BYTES {
+            return Err(Refused::Unauthenticated);
+        }
+        let key = key_of(&caller);
         let asking = {
             let mut answers = self.shared.answers.lock();
             match answers.find(&key, now()) {
                 Found::Known(known) => return Ok(known),
                 Found::Asking(asking) => asking,
                 Found::Nothing => {
-                    let question = exchange::question(action, caller.address);
+                    let question = exchange::question(action, caller.address());
                     self.ask(&mut answers, key, caller, question)
                 }
             }
@@ -81,12 +88,12 @@ impl Webhook {
         &self,
         answers: &mut Answers,
         key: CallerKey,
-        caller: Caller,
+        caller: Arc<AskedCaller>,
         question: Bytes,
     ) -> Asking {
         let shared = self.shared.clone();
         let outcome = async move {
-            let outcome = shared.exchange(&caller, question).await;
+            let outcome = shared.exchange(caller, question).await;
             shared.answers.lock().finish(key, &outcome, now());
             outcome
         };
@@ -95,12 +102,12 @@ impl Webhook {
 }
 
 impl Shared {
-    async fn exchange(&self, caller: &Caller, question: Bytes) -> Outcome {
+    async fn exchange(&self, caller: Arc<AskedCaller>, question: Bytes) -> Outcome {
         if !self.breaker.lock().may_ask(now()) {
             return Err(Refused::Unavailable);
         }
         let (at, at_ms) = (now(), unix_ms());
-        let request = exchange::request(&self.config, caller, question, at_ms / 1000);
+        let request = exchange::request(&self.config, &caller, question, at_ms / 1000);
         let answer = match self.web.send(request).await {
             Ok(answer) => exchange::read(&answer),
             Err(error) => {
@@ -117,7 +124,7 @@ impl Shared {
             Err(Refused::Unavailable) => breaker.on_failure(now()),
             _ => breaker.on_answer(),
         }
-        answer.map(|answer| Arc::new(Known { ends_at: at + answer.life, answer, at_ms }))
+        answer.map(|answer| Arc::new(Known { ends_at: at + answer.life, answer, caller, at_ms }))
     }
 }
 
@@ -130,6 +137,19 @@ impl Decide for Webhook {
         let asked = self.outcome(self.caller(head), action);
         asked.map(|outcome| outcome.map(|known| decision(&known))).boxed_local()
     }
+
+    fn decide_again(
+        &self,
+        caller: Arc<AskedCaller>,
+        topics: Vec<String>,
+    ) -> BoxFuture<'static, Result<Decision, Refused>> {
+        let webhook = self.clone();
+        async move {
+            let outcome = webhook.outcome(caller, Action::Subscribe(&topics)).await;
+            outcome.map(|known| decision(&known))
+        }
+        .boxed()
+    }
 }
 
 fn decision(known: &Known) -> Decision {
@@ -139,5 +159,6 @@ fn decision(known: &Known) -> Decision {
         rights: answer.rights.clone(),
         at_ms: known.at_ms,
         expires_at_ms: Some(known.at_ms + answer.life.as_millis() as u64),
+        asked: Some(known.caller.clone()),
     }
 }

@@ -51,6 +51,7 @@ mod tidy;
 mod tls;
 mod tokens;
 mod webhook;
+mod webhook_streams;
 
 /// The server under test in the modules below; `over_body` uses another.
 use support::Server;

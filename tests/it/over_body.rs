@@ -26,5 +26,7 @@ mod slow_reader;
 mod stalled_reader;
 #[path = "subscribe.rs"]
 mod subscribe;
+#[path = "webhook_streams.rs"]
+mod webhook_streams;
 
 type Server = crate::support::server::ServerOver<crate::support::server::Body>;

@@ -1,6 +1,7 @@
 //! The topic manager actor: one per worker thread, started with the worker's first stream. Every
 //! later step of a delivery stays on this worker.
 
+mod asking;
 mod messages;
 
 use std::{
@@ -14,6 +15,7 @@ use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, AsyncContext, Context, Handler, MessageResult,
     ResponseFuture, WrapFuture, fut::wrap_future,
 };
+pub(crate) use asking::AskAgain;
 use fanfare_core::{
     ids::{ManagerId, StreamId},
     policy::PHASES,
@@ -21,7 +23,7 @@ use fanfare_core::{
     subscription::{FeedOf, ResolvedSubscription},
     topic_manager::{
         ChangeOutcome, ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page,
-        Renewal, Ticket,
+        Question, Renewal, Ticket,
     },
 };
 use futures_util::{FutureExt, future::join_all};
@@ -29,7 +31,7 @@ pub(crate) use messages::{
     ChangeStreams, CloseStream, ContinueReplay, Drain, EndStreams, ExpectFeed, ForgetFeed,
     ListFeedUsers, ListStreams, OpenStream, RenewGrant, Whose,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 #[cfg(test)]
 pub(crate) use messages::Panic;
@@ -61,6 +63,8 @@ pub(crate) struct ManagerHost {
     pub ids: Arc<Ids>,
     pub lifecycle: Arc<Lifecycle>,
     pub revocations: Arc<Revocations>,
+    /// For grants by the application.
+    pub application: Arc<dyn AskAgain>,
     pub metrics: Arc<Metrics>,
 }
 
@@ -85,6 +89,8 @@ pub(crate) struct TopicManager {
     /// Callers waiting for changes of streams.
     tickets: HashMap<Ticket, oneshot::Sender<ChangeOutcome>>,
     last_ticket: Ticket,
+    /// Asks the application; none before the first question.
+    asker: Option<mpsc::UnboundedSender<Question>>,
     /// Ending streams, and the callers waiting for their ends.
     ending: Vec<(HashSet<StreamId>, oneshot::Sender<()>)>,
     host: Arc<ManagerHost>,
@@ -103,6 +109,7 @@ impl TopicManager {
             rereading: 0,
             tickets: HashMap::new(),
             last_ticket: 0,
+            asker: None,
             ending: Vec::new(),
             state: Some(ManagerState::new(spec.clone())),
             spec,
@@ -221,6 +228,7 @@ impl Turn for TopicManager {
         self.send_changes(ctx);
         self.answer_changes();
         self.reread_feeds(ctx);
+        self.ask_application(ctx);
         // Mark messages as taken last. A partition sends its next message only then, so a turn
         // handles at most one message per partition, and connections run between turns.
         for (partition, in_flight) in self.taken.drain(..) {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::{
-    access::{PatternList, Rights, RightsError, RightsText, parse_user},
+    access::{AskedCaller, PatternList, Rights, RightsError, RightsText, parse_user},
     error::AccessError,
     topic::Topic,
     user::User,
@@ -41,6 +41,10 @@ pub struct Grant {
     /// Milliseconds since 1970.
     expires_at_ms: Option<u64>,
     ends_at: Option<Instant>,
+    /// The caller, if the application is asked again at the end.
+    asked: Option<Arc<AskedCaller>>,
+    /// Whether its owner has more rights.
+    is_narrowed: bool,
 }
 
 /// A grant on its way to another instance.
@@ -51,6 +55,10 @@ pub struct GrantText {
     is_everything: bool,
     rights: RightsText,
     expires_at_ms: Option<u64>,
+    #[serde(default)]
+    asked: Option<AskedCaller>,
+    #[serde(default)]
+    is_narrowed: bool,
 }
 
 impl Grant {
@@ -93,6 +101,31 @@ impl Grant {
         // A time beyond the clock's range never comes.
         self.ends_at = now.checked_add(left);
         self
+    }
+
+    /// Asks the application about this caller again, at the end of the grant.
+    #[must_use]
+    pub fn asked_about(mut self, caller: Arc<AskedCaller>) -> Self {
+        self.asked = Some(caller);
+        self
+    }
+
+    /// The caller, if the application is asked again at the end of the grant.
+    pub fn asked(&self) -> Option<&Arc<AskedCaller>> {
+        self.asked.as_ref()
+    }
+
+    /// This later grant of the owner of `earlier`, narrowed as that one was.
+    ///
+    /// # Errors
+    /// The names of `earlier` are invalid.
+    pub fn narrowed_like(self, earlier: &Self) -> Result<Self, RightsError> {
+        if !earlier.is_narrowed {
+            return Ok(self);
+        }
+        let mut names = earlier.plain(|rights| &rights.subscribe);
+        names.retain(|name| self.may_subscribe(name));
+        self.narrowed(names)
     }
 
     pub fn user(&self) -> Option<&User> {
@@ -237,6 +270,7 @@ impl Grant {
         let rights = Arc::new(Rights::try_from(text)?);
         let mut narrowed = Self::new(self.user.clone(), self.credential.clone(), [rights]);
         (narrowed.expires_at_ms, narrowed.ends_at) = (self.expires_at_ms, self.ends_at);
+        (narrowed.asked, narrowed.is_narrowed) = (self.asked.clone(), true);
         Ok(narrowed)
     }
 
@@ -253,6 +287,8 @@ impl Grant {
             is_everything: self.is_everything,
             rights,
             expires_at_ms: self.expires_at_ms,
+            asked: self.asked.as_deref().cloned(),
+            is_narrowed: self.is_narrowed,
         }
     }
 
@@ -264,7 +300,8 @@ impl Grant {
         let user = text.user.as_deref().and_then(|user| parse_user(user).ok());
         let rights = Arc::new(text.rights.try_into()?);
         let mut grant = Self::new(user, text.credential, [rights]);
-        grant.is_everything = text.is_everything;
+        (grant.is_everything, grant.is_narrowed) = (text.is_everything, text.is_narrowed);
+        grant.asked = text.asked.map(Arc::new);
         Ok(match text.expires_at_ms {
             Some(end) => grant.until(end, now, now_ms),
             None => grant,
@@ -341,6 +378,19 @@ mod tests {
             [rights(r#"{"subscribe":["notifications:{user}:and:more","{user}"]}"#)],
         );
         assert!(long.may_subscribe(&"x".repeat(240)));
+    }
+
+    #[test]
+    fn a_later_grant_is_narrowed_like_the_earlier_one() {
+        let wide = |json| Grant::new(user("42"), token(), [rights(json)]);
+        let all = wide(r#"{"subscribe":["a:*","b"],"publish":["c"]}"#);
+        let earlier = all.narrowed(vec!["a:1".to_owned(), "b".to_owned()]).unwrap();
+        let earlier = Grant::from_text(earlier.to_text(), Instant::now(), 0).unwrap();
+        let later = wide(r#"{"subscribe":["a:*","d"]}"#).narrowed_like(&earlier).unwrap();
+        assert!(later.may_subscribe("a:1") && !later.may_subscribe("a:2"));
+        assert!(!later.may_subscribe("b") && !later.may_subscribe("d"));
+        let wider = wide(r#"{"subscribe":["d"]}"#).narrowed_like(&all).unwrap();
+        assert!(wider.may_subscribe("d"));
     }
 
     #[test]

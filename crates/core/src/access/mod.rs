@@ -1,12 +1,14 @@
 //! The decisions of access control: granted patterns, the rights of a caller, and revocations. It
 //! reads no request and verifies no token.
 
+mod asked;
 mod grant;
 mod pattern_list;
 mod revocation;
 mod rights;
 mod ticket;
 
+pub use asked::{AskedCaller, MAX_ASKED_BYTES};
 pub use grant::{Credential, Grant, GrantText};
 pub use pattern_list::{PatternList, contains};
 pub use revocation::{Revocation, RevocationStore, RevocationsDown, Revoked};

@@ -11,6 +11,7 @@ use crate::{
     topic_manager::{
         ManagerState, Ticket,
         frame::Frames,
+        questions::Asking,
         streams::{Outlet, Slot, SlotRef},
     },
     user::User,
@@ -19,11 +20,19 @@ use crate::{
 /// The grant of a stream with an end, or of a renewed one.
 #[derive(Debug)]
 pub struct SlotGrant {
-    grant: Arc<Grant>,
+    pub(super) grant: Arc<Grant>,
     /// The moment of its only valid entry on the wheel.
-    due: Option<Instant>,
+    pub(super) due: Option<Instant>,
     /// The end told to the client.
     told: Option<Instant>,
+    /// The question to the application, after the end.
+    pub(super) asking: Asking,
+}
+
+impl SlotGrant {
+    fn new(grant: &Arc<Grant>) -> Self {
+        Self { grant: grant.clone(), due: None, told: None, asking: Asking::default() }
+    }
 }
 
 /// The streams to end or list.
@@ -57,7 +66,7 @@ impl<O: Outlet> ManagerState<O> {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         let grant = &slot.subscription.grant;
         if grant.ends_at().is_some() {
-            slot.grant = Some(Box::new(SlotGrant { grant: grant.clone(), due: None, told: None }));
+            slot.grant = Some(Box::new(SlotGrant::new(grant)));
             self.watch(reference);
         }
     }
@@ -69,7 +78,9 @@ impl<O: Outlet> ManagerState<O> {
         let Some(held) = &mut slot.grant else { return };
         let Some(end) = held.grant.ends_at() else { return };
         let renew_at = end.checked_sub(renew_before).unwrap_or(self.spec.start);
-        let next = if held.told == Some(end) { end } else { renew_at };
+        // The hub itself renews a grant by the application.
+        let is_told = held.told == Some(end) || held.grant.asked().is_some();
+        let next = if is_told { held.asking.earliest(end) } else { renew_at };
         if held.due.is_none_or(|due| next < due) {
             held.due = Some(next);
             self.grants.schedule(next, (reference, next));
@@ -86,7 +97,11 @@ impl<O: Outlet> ManagerState<O> {
             held.due = None;
             let Some(end) = held.grant.ends_at() else { continue };
             if end <= now {
-                slot.outlet.end(ShutdownReason::Token, None, Frames::new());
+                self.on_grant_ended(reference, end, now);
+                continue;
+            }
+            if held.grant.asked().is_some() {
+                self.watch(reference);
                 continue;
             }
             let is_soon = end.checked_sub(self.spec.renew_before).is_none_or(|at| at <= now);
@@ -124,8 +139,9 @@ impl<O: Outlet> ManagerState<O> {
             return Renewal::Forbidden;
         }
         let removed = lost(&slot.subscription, grant);
-        let (due, told) = slot.grant.take().map_or((None, None), |held| (held.due, held.told));
-        slot.grant = Some(Box::new(SlotGrant { grant: grant.clone(), due, told }));
+        let held = slot.grant.get_or_insert_with(|| Box::new(SlotGrant::new(grant)));
+        held.grant = grant.clone();
+        held.asking.end();
         let names: Vec<String> = removed.iter().map(|name| name.as_str().to_owned()).collect();
         let change = Change { remove: removed, ..Change::default() };
         let is_busy = slot.awaited > 0

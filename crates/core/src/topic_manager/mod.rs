@@ -6,6 +6,7 @@ mod feeds;
 mod flush;
 mod frame;
 mod grants;
+mod questions;
 mod replaying;
 mod streams;
 #[cfg(test)]
@@ -23,10 +24,11 @@ pub use changes::{ChangeOutcome, Ticket};
 use feeds::FeedsByUser;
 pub use frame::{ChangeStep, Frame, Frames, Opening, Page};
 pub use grants::{Renewal, Which};
+pub use questions::{Answered, Question};
 use slab::Slab;
 use smallvec::SmallVec;
-pub use streams::{Outlet, Slot};
-use streams::{SlotRef, SlotReplay, Streams, Subscribers};
+pub use streams::{Outlet, Slot, SlotRef};
+use streams::{SlotReplay, Streams, Subscribers};
 
 use crate::{
     batch::{Added, Batch},
@@ -60,6 +62,10 @@ pub struct ManagerSpec {
     pub max_batch_bytes: usize,
     /// Time before the end of a grant for telling its client.
     pub renew_before: Duration,
+    /// How long a stream outlives its grant while the application gives no answer.
+    pub ask_grace: Duration,
+    /// Time limit of an answer by the application.
+    pub ask_timeout: Duration,
     /// Limits of a changed stream.
     pub limits: StreamLimits,
     /// Bounds the replays longer than a page, on all workers.
@@ -123,6 +129,8 @@ pub struct ManagerState<O> {
     wheel: TimerWheel<Deadline>,
     /// The next moment of each grant with an end.
     grants: TimerWheel<(SlotRef, Instant)>,
+    /// Questions to the application to send.
+    questions: Vec<Question>,
     activity: Activity,
     feeds: FeedsByUser,
     /// Open streams by the id of an attachment added by a change.
@@ -151,6 +159,7 @@ impl<O: Outlet> ManagerState<O> {
             retry_at: None,
             wheel: TimerWheel::new(spec.start, resolution),
             grants: TimerWheel::new(spec.start, GRANT_RESOLUTION),
+            questions: Vec::new(),
             activity: Activity::default(),
             feeds: FeedsByUser::new(),
             joining: HashMap::new(),

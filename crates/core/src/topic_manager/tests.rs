@@ -100,6 +100,8 @@ impl Bench {
             max_batch_bytes: 1024 * 1024,
             limits: LIMITS,
             renew_before: Duration::from_secs(30),
+            ask_grace: Duration::from_secs(300),
+            ask_timeout: Duration::from_secs(5),
             replays: Arc::new(ReplayLimit::new(1)),
         };
         change(&mut spec);

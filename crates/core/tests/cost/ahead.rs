@@ -57,6 +57,8 @@ pub fn manager_of(partition_count: u16, now: Instant) -> ManagerState<Collected>
         max_batch_bytes: 1 << 20,
         limits: LIMITS,
         renew_before: Duration::from_secs(30),
+        ask_grace: Duration::from_secs(300),
+        ask_timeout: Duration::from_secs(5),
         replays: Arc::new(ReplayLimit::new(1)),
     })
 }

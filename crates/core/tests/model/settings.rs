@@ -73,6 +73,8 @@ impl ModelSettings {
             max_batch_bytes: 1024 * 1024,
             limits: self.limits(),
             renew_before: Duration::from_secs(30),
+            ask_grace: Duration::from_secs(300),
+            ask_timeout: Duration::from_secs(5),
             replays: Arc::new(ReplayLimit::new(self.max_replays)),
         }
     }
