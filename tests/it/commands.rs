@@ -248,3 +248,34 @@ async fn topics_shows_named_and_busy_ones() {
     assert_eq!((rows[0][0], rows[0][3]), ("0.6", "busy:1"), "{printed}");
     assert_eq!((rows[1][0], rows[1][3]), ("0.2", "busy:2"), "{printed}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn publish_removes_a_key_at_once_or_after_its_life() {
+    let keyed = "[[topics]]\npattern = \"k:**\"\nconflate = \"latest-by-key\"\n";
+    let server = Server::with_config(keyed).await;
+    let mut stream = Stream::subscribe(server.addr, "topic=k:a").await;
+    for args in [
+        &["publish", "k:a", "--key", "x", "1"][..],
+        &["publish", "k:a", "--key", "x", "--delete"],
+        &["publish", "k:a", "--key", "y", "--ttl", "200ms", "2"],
+    ] {
+        let output = run(&server, args);
+        assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
+    }
+    for (event_type, data) in [
+        ("message", "1"),
+        ("deleted", r#"{"topic":"k:a","key":"x"}"#),
+        ("message", "2"),
+        ("deleted", r#"{"topic":"k:a","key":"y"}"#),
+    ] {
+        let event = stream.next().await;
+        assert_eq!((event.event.as_str(), event.data.as_str()), (event_type, data));
+    }
+    for args in [
+        &["publish", "k:a", "--delete"][..],
+        &["publish", "k:a", "1", "--ttl", "1s"],
+        &["publish", "k:a", "1", "--delete", "--key", "x"],
+    ] {
+        assert_eq!(run(&server, args).status.code(), Some(2), "{args:?}");
+    }
+}

@@ -46,6 +46,7 @@ mod stalled_reader;
 mod storm;
 mod streams_at_load;
 mod subscribe;
+mod terminal;
 mod tickets;
 mod tidy;
 mod tls;

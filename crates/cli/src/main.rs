@@ -15,6 +15,7 @@ mod shell;
 mod tail;
 mod terminal;
 mod token;
+mod top;
 mod topics;
 mod watch;
 
@@ -57,6 +58,8 @@ enum Command {
     Unfollow(follows::EdgeArgs),
     /// Delivers an event to all followers of an author.
     Fanout(follows::FanOutArgs),
+    /// Shows a hub live: streams, rates, latency, memory, Redis, and the busiest topics.
+    Top(top::TopArgs),
     /// Shows the busiest topics, or the state of named ones.
     Topics(topics::TopicsArgs),
     /// Measures the time from a publish to its arrival.
@@ -130,6 +133,7 @@ fn run(command: Command) -> Result<(), CliError> {
             Command::Follow(arguments) => follows::follow(arguments).await,
             Command::Unfollow(arguments) => follows::unfollow(arguments).await,
             Command::Fanout(arguments) => follows::fan_out(arguments).await,
+            Command::Top(arguments) => top::run(arguments).await,
             Command::Topics(arguments) => topics::run(arguments).await,
             Command::Ping(arguments) => ping::run(arguments).await,
             Command::Bench(arguments) => Ok(fanfare_bench::run(arguments).await?),

@@ -22,3 +22,17 @@ pub(crate) fn bar(length: u64, message: &'static str) -> ProgressBar {
     bar.set_message(message);
     bar
 }
+
+/// The progress through lines of this many bytes, or of an unknown number.
+pub(crate) fn lines(total_bytes: Option<u64>) -> ProgressBar {
+    let progress = ProgressBar::with_draw_target(total_bytes, ProgressDrawTarget::stderr());
+    let template = match total_bytes {
+        Some(_) => "[{bar:30}] {bytes}/{total_bytes}, {msg}, {eta} left",
+        None => "{spinner} {bytes}, {msg}, {elapsed}",
+    };
+    let style = ProgressStyle::with_template(template);
+    progress.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    progress.set_message("0 events");
+    progress.enable_steady_tick(INTERVAL);
+    progress
+}

@@ -82,6 +82,15 @@ impl TopicCounts {
         }
     }
 
+    /// Adds the counts of another time.
+    pub fn add_counts(&mut self, other: &Self) {
+        for (topic, count) in &other.0 {
+            if self.0.len() < MAX_TOPICS || self.0.contains_key(topic) {
+                *self.0.entry(topic.clone()).or_default() += count;
+            }
+        }
+    }
+
     /// The busiest topics with their events per second, if counted for this time.
     pub fn busiest(self, duration: Duration, max_count: usize) -> Vec<(String, f64)> {
         let seconds = duration.as_secs_f64().max(0.001);

@@ -1,6 +1,8 @@
 //! The JSON body of a published event.
 
-use serde::Serialize;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
 /// An event without its data.
@@ -14,6 +16,12 @@ pub(super) struct PublishedEvent {
     pub key: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collapse: Option<String>,
+    /// Removes the key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub delete: bool,
+    /// Life of the key.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
+    pub ttl: Option<Duration>,
     #[serde(skip)]
     pub id: Option<String>,
     /// Whether data other than JSON is refused.
@@ -22,11 +30,11 @@ pub(super) struct PublishedEvent {
 }
 
 impl PublishedEvent {
-    /// The body of a publish. It is one line if `data` is one line.
+    /// The body of a publish. It is one line if `data` is one line. A removal has no data.
     ///
     /// # Errors
     /// The data must be JSON, and is not.
-    pub fn body(&self, data: &str, id: Option<&str>) -> Result<Vec<u8>, String> {
+    pub fn body(&self, data: Option<&str>, id: Option<&str>) -> Result<Vec<u8>, String> {
         #[derive(Serialize)]
         struct PublishBody<'a> {
             #[serde(skip_serializing_if = "Option::is_none")]
@@ -37,16 +45,23 @@ impl PublishedEvent {
             event: &'a PublishedEvent,
             #[serde(skip_serializing_if = "Option::is_none")]
             id: Option<&'a str>,
-            data: Data<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            data: Option<Data<'a>>,
         }
         let (topic, topics) = match self.topics.as_slice() {
             [topic] => (Some(topic.as_str()), None),
             topics => (None, Some(topics)),
         };
-        let data = Data::new(data, self.is_json)?;
+        let data = data.map(|data| Data::new(data, self.is_json)).transpose()?;
         let body = PublishBody { topic, topics, event: self, id, data };
         Ok(serde_json::to_vec(&body).expect("strings and checked JSON serialize"))
     }
+}
+
+/// A duration like `30s`.
+fn as_text<S: Serializer>(ttl: &Option<Duration>, to: S) -> Result<S::Ok, S::Error> {
+    let ttl = ttl.unwrap_or_default();
+    to.collect_str(&humantime::format_duration(ttl))
 }
 
 #[derive(Serialize)]
@@ -79,6 +94,8 @@ mod tests {
             event: None,
             key: None,
             collapse: None,
+            delete: false,
+            ttl: None,
             id: None,
             is_json: false,
         }
@@ -91,7 +108,7 @@ mod tests {
     #[test]
     fn json_goes_out_to_the_letter_and_all_else_as_text() {
         let body = |data: &str| {
-            let body = text(event(&["t"]).body(data, None));
+            let body = text(event(&["t"]).body(Some(data), None));
             body.strip_prefix(r#"{"topic":"t","data":"#).unwrap().to_owned()
         };
         for json in ["1.50", "1e400", "-0", "null", "true", r#"{"b":1,"a":[2.0]}"#, "[]"] {
@@ -111,9 +128,12 @@ mod tests {
     #[test]
     fn data_that_must_be_json_is_never_text() {
         let event = PublishedEvent { is_json: true, ..event(&["t"]) };
-        assert_eq!(text(event.body(r#""a""#, None)), r#"{"topic":"t","data":"a"}"#);
+        assert_eq!(text(event.body(Some(r#""a""#), None)), r#"{"topic":"t","data":"a"}"#);
         for data in ["", "hello", "{a:1}", "1 2"] {
-            assert!(event.body(data, None).unwrap_err().starts_with("invalid JSON: "), "{data}");
+            assert!(
+                event.body(Some(data), None).unwrap_err().starts_with("invalid JSON: "),
+                "{data}"
+            );
         }
     }
 
@@ -126,8 +146,18 @@ mod tests {
             ..event(&["a", "b"])
         };
         assert_eq!(
-            text(event.body("-5", Some("i"))),
+            text(event.body(Some("-5"), Some("i"))),
             r#"{"topics":["a","b"],"event":"like","key":"k","collapse":"c","id":"i","data":-5}"#
         );
+    }
+
+    #[test]
+    fn a_removal_has_no_data_and_a_life_is_a_duration() {
+        let removal = PublishedEvent { key: Some("k".into()), delete: true, ..event(&["t"]) };
+        assert_eq!(text(removal.body(None, None)), r#"{"topic":"t","key":"k","delete":true}"#);
+        let ttl = Some(Duration::from_millis(90_500));
+        let event = PublishedEvent { key: Some("k".into()), ttl, ..event(&["t"]) };
+        let expected = r#"{"topic":"t","key":"k","ttl":"1m 30s 500ms","data":1}"#;
+        assert_eq!(text(event.body(Some("1"), None)), expected);
     }
 }

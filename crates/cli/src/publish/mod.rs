@@ -1,4 +1,5 @@
-//! `fanfare publish`: publishes one event, or one per line of standard input (`lines`).
+//! `fanfare publish`: publishes one event, or one per line of standard input (`lines`), or removes a
+//! key.
 
 pub(crate) mod event;
 mod lines;
@@ -6,6 +7,7 @@ mod lines;
 use std::{
     fs::File,
     io::{self, Read, Write},
+    time::Duration,
 };
 
 use fanfare_bench::hub_address::HubArgs;
@@ -40,6 +42,13 @@ pub(crate) struct PublishArgs {
     /// Key of the event, for conflation
     #[arg(long)]
     key: Option<String>,
+    /// Removes the key from a topic conflated by key, instead of publishing data
+    #[arg(long, requires = "key", conflicts_with_all = ["data", "json", "ttl"])]
+    delete: bool,
+    /// Life of the key, like 30s: then the hub removes it
+    #[arg(long, value_name = "DURATION", requires = "key")]
+    #[arg(value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
     /// Collapse key: merges events not yet sent to a stream
     #[arg(long, value_name = "KEY")]
     collapse: Option<String>,
@@ -58,19 +67,20 @@ pub(crate) struct PublishArgs {
 pub(crate) async fn run(args: PublishArgs) -> Result<(), CliError> {
     let client = HubClient::new(&args.hub)?;
     let data = match args.data.as_deref() {
+        None if args.delete => None,
         None | Some("-") => return lines::publish(client, args.event()).await,
-        Some(data) => data_of(data)?,
+        Some(data) => Some(data_of(data)?),
     };
     let event = args.event();
-    let body = event.body(&data, event.id.as_deref()).map_err(CliError::Usage)?;
+    let body = event.body(data.as_deref(), event.id.as_deref()).map_err(CliError::Usage)?;
     publish_one(&client, body).await
 }
 
 impl PublishArgs {
     fn event(self) -> PublishedEvent {
-        let Self { topics, event, key, collapse, id, json: is_json, .. } = self;
+        let Self { topics, event, key, collapse, delete, ttl, id, json: is_json, .. } = self;
         let topics = topics.split(',').map(str::to_owned).collect();
-        PublishedEvent { topics, event, key, collapse, id, is_json }
+        PublishedEvent { topics, event, key, collapse, delete, ttl, id, is_json }
     }
 }
 

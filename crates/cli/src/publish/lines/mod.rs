@@ -3,13 +3,16 @@
 
 use std::{
     collections::VecDeque,
+    fs::File,
     io::{self, BufRead, IsTerminal, Read},
+    os::fd::AsFd,
     thread,
     time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
 use fanfare_bench::hub_address::ErrorBody;
+use indicatif::ProgressBar;
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
@@ -17,6 +20,7 @@ use super::{MAX_ANSWER_BYTES, MAX_DATA_BYTES, PATH, event::PublishedEvent, not_a
 use crate::{
     CliError,
     client::{Backoff, HubClient, HubError, HubRequest, note},
+    progress,
 };
 
 /// Bounds of one request of lines. Proxies accept this many bytes by default.
@@ -46,17 +50,16 @@ const TEMPORARY: [&str; 5] =
 
 /// Publishes until the end of standard input.
 pub(super) async fn publish(client: HubClient, event: PublishedEvent) -> Result<(), CliError> {
-    if io::stdin().is_terminal() {
-        note("publishing each typed line as an event; Ctrl-D ends");
-    }
+    let progress = progress();
     // A thread reads the lines, so the next batch fills while a request is in flight.
     let (sender, mut input) = mpsc::channel(MAX_BATCH_LINES);
     thread::Builder::new()
         .name("stdin".to_owned())
         .spawn(move || read_lines(io::stdin().lock(), &sender))
         .map_err(|error| CliError::Failed(format!("standard input: {error}")))?;
-    let mut publisher = LinePublisher::new(client, event);
+    let mut publisher = LinePublisher::new(client, event, progress);
     let ended = publisher.run(&mut input).await;
+    publisher.progress.finish_and_clear();
     let count = publisher.published_count;
     note(format_args!("published {count} event{}", if count == 1 { "" } else { "s" }));
     ended?;
@@ -65,6 +68,18 @@ pub(super) async fn publish(client: HubClient, event: PublishedEvent) -> Result<
         1 => Err(CliError::Failed("1 line was not published".to_owned())),
         count => Err(CliError::Failed(format!("{count} lines were not published"))),
     }
+}
+
+/// The shown progress: through a file, or without an end. Typed lines need none.
+fn progress() -> ProgressBar {
+    if io::stdin().is_terminal() {
+        note("publishing each typed line as an event; Ctrl-D ends");
+        return ProgressBar::hidden();
+    }
+    let file = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+    let metadata = file.and_then(|file| file.metadata());
+    let length = metadata.ok().filter(|file| file.is_file()).map(|file| file.len());
+    progress::lines(length)
 }
 
 type Input = Result<Vec<u8>, String>;
@@ -104,6 +119,8 @@ fn without_end(mut line: Vec<u8>) -> Vec<u8> {
 struct InputLine {
     /// Line number, from 1.
     number: u64,
+    /// Bytes of the input, line end included.
+    input_bytes: u64,
     /// The event with its id, and the line end.
     body: Vec<u8>,
 }
@@ -155,10 +172,12 @@ struct LinePublisher {
     /// Whether the hub has ever answered. Without any answer there is no retry: the address is
     /// more likely wrong than the hub restarting.
     was_answered: bool,
+    /// Counts the bytes of settled lines.
+    progress: ProgressBar,
 }
 
 impl LinePublisher {
-    fn new(client: HubClient, event: PublishedEvent) -> Self {
+    fn new(client: HubClient, event: PublishedEvent, progress: ProgressBar) -> Self {
         let random = || format!("{:016x}", rand::random::<u64>());
         Self {
             id_prefix: event.id.clone().unwrap_or_else(random),
@@ -171,6 +190,7 @@ impl LinePublisher {
             backoff: Backoff::new(FIRST_BACKOFF, MAX_BACKOFF),
             broken_since: None,
             was_answered: false,
+            progress,
         }
     }
 
@@ -208,22 +228,30 @@ impl LinePublisher {
     fn on_input(&mut self, input: Input) -> Result<(), CliError> {
         let line = input.map_err(|why| CliError::Failed(format!("standard input: {why}")))?;
         self.read_count += 1;
-        let number = self.read_count;
+        let (number, input_bytes) = (self.read_count, line.len() as u64 + 1);
         let id = format!("{}-{number}", self.id_prefix);
         let data = str::from_utf8(&line).map_err(|_| "not UTF-8".to_owned());
-        match data.and_then(|data| self.event.body(data, Some(&id))) {
+        match data.and_then(|data| self.event.body(Some(data), Some(&id))) {
             Ok(mut body) => {
                 body.push(b'\n');
-                self.pending.push_back(InputLine { number, body });
+                self.pending.push_back(InputLine { number, input_bytes, body });
             }
-            Err(why) => self.refuse(number, why),
+            Err(why) => {
+                self.progress.inc(input_bytes);
+                self.refuse(number, why);
+            }
         }
         Ok(())
     }
 
     fn refuse(&mut self, number: u64, why: impl std::fmt::Display) {
         self.refused_count += 1;
-        note(format_args!("line {number}: {why}"));
+        self.note(format_args!("line {number}: {why}"));
+    }
+
+    /// Prints a line above the shown progress.
+    fn note(&self, line: impl std::fmt::Display) {
+        self.progress.suspend(|| note(line));
     }
 
     /// Sends the first lines in one request, and collects their answers as they arrive. After a
@@ -261,6 +289,9 @@ impl LinePublisher {
         let outcomes = outcomes.into_iter().chain(std::iter::repeat_with(|| LineOutcome::Later));
         let mut left = Vec::new();
         for (line, outcome) in sent.into_iter().zip(outcomes) {
+            if !matches!(outcome, LineOutcome::Later) {
+                self.progress.inc(line.input_bytes);
+            }
             match outcome {
                 LineOutcome::Taken => self.published_count += 1,
                 LineOutcome::Refused(ErrorBody { code, message }) => {
@@ -269,6 +300,7 @@ impl LinePublisher {
                 LineOutcome::Later => left.push(line),
             }
         }
+        self.progress.set_message(format!("{} events", self.published_count));
         if left.len() < count {
             self.was_answered = true;
             self.broken_since = None;
@@ -294,7 +326,7 @@ impl LinePublisher {
             }
         };
         let after = self.backoff.next(retry_after);
-        note(format_args!("{why}; retrying in {} ms", after.as_millis()));
+        self.note(format_args!("{why}; retrying in {} ms", after.as_millis()));
         tokio::time::sleep(after).await;
         Ok(())
     }

@@ -11,10 +11,13 @@ fn publisher() -> LinePublisher {
         event: None,
         key: None,
         collapse: None,
+        delete: false,
+        ttl: None,
         id: None,
         is_json: false,
     };
-    let mut publisher = LinePublisher::new(HubClient::new(&hub).unwrap(), event);
+    let mut publisher =
+        LinePublisher::new(HubClient::new(&hub).unwrap(), event, ProgressBar::hidden());
     for line in ["a", "b", "c"] {
         publisher.on_input(Ok(line.into())).unwrap();
     }
@@ -73,7 +76,10 @@ fn ids_are_another_for_each_line_and_the_same_when_sent_again() {
 #[test]
 fn a_request_has_bounds_and_at_least_a_line() {
     let pending = |sizes: &[usize]| -> VecDeque<InputLine> {
-        sizes.iter().map(|size| InputLine { number: 1, body: vec![b'x'; *size] }).collect()
+        sizes
+            .iter()
+            .map(|size| InputLine { number: 1, input_bytes: 1, body: vec![b'x'; *size] })
+            .collect()
     };
     assert_eq!(batch_count(&pending(&[2 * MAX_BATCH_BYTES, 1]), 500), 1);
     assert_eq!(batch_count(&pending(&[1, 1, MAX_BATCH_BYTES]), 500), 2);
