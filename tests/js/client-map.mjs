@@ -1,7 +1,7 @@
-// Owns the test of a synchronised map against a model, in Node: keys are published while the client's connections are cut
-// at random. At the end of every round, the map equals the model.
+// Owns the test of a synchronised map against a model, in Node and Deno: keys are published, removed, and given a time to
+// live, while the client's connections are cut at random. At the end of every round, the map equals the model.
 //
-//     node client-map.mjs --url http://127.0.0.1:PORT [--rounds 20] [--seed N] [--deletes]
+//     node client-map.mjs --url http://127.0.0.1:PORT [--rounds 20] [--seed N] [--removals]
 
 import { parseArgs } from 'node:util';
 import { Fanfare } from '../../clients/js/dist/index.js';
@@ -11,7 +11,7 @@ const { values: options } = parseArgs({
     url: { type: 'string' },
     rounds: { type: 'string', default: '20' },
     seed: { type: 'string', default: '1' },
-    deletes: { type: 'boolean', default: false },
+    removals: { type: 'boolean', default: false },
   },
 });
 
@@ -41,15 +41,24 @@ const cut = () => {
 const model = new Map();
 const nameOf = ({ topic, key }) => `${topic} ${key}`;
 
+/** A change is one of these; `keep` cancels the end of the value before. */
+const KINDS = ['keep', 'keep', 'remove', 'expire'];
+const FIELDS = {
+  keep: (data) => ({ data }),
+  remove: () => ({ delete: true }),
+  expire: (data) => ({ data, ttl: `${1 + random(200)}ms` }),
+};
+
 async function change(version) {
   const event = { topic: `${PREFIX}:${random(TOPICS)}`, key: `k${random(KEYS)}` };
-  const isDelete = options.deletes && random(4) === 0;
-  const body = isDelete ? { ...event, delete: true } : { ...event, data: version };
+  const kind = options.removals ? KINDS[random(KINDS.length)] : 'keep';
+  const body = { ...event, ...FIELDS[kind](version) };
   const init = { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify(body) };
   const answer = await fetch(new URL('/events/publish', options.url), init);
   if (!answer.ok) throw new Error(await answer.text());
-  if (isDelete) model.delete(nameOf(event));
-  else model.set(nameOf(event), version);
+  if (kind === 'keep') model.set(nameOf(event), version);
+  // At the end of a round, its time has passed.
+  else model.delete(nameOf(event));
 }
 
 const sorted = (map) => JSON.stringify([...map].sort());

@@ -1,5 +1,5 @@
-// Owns the walk through a page built in a fresh Vite project from the packed package: the hooks for React and the custom
-// element.
+// Owns the walk through a page built in a fresh project from the packed package, by Vite and by webpack: the hooks for React
+// and the custom element.
 //
 //     node client-react.mjs --url http://127.0.0.1:PORT --screenshots DIR [--timeout SECONDS]
 
@@ -19,7 +19,7 @@ await runWalk('client-react', async (walker) => {
   const directory = await mkdtemp(join(tmpdir(), 'fanfare-project-'));
   try {
     execFileSync(process.execPath, [BUILD, directory], { stdio: 'inherit' });
-    await walk(walker, url, join(directory, 'dist'));
+    for (const bundler of ['vite', 'webpack']) await walk(walker, url, join(directory, bundler));
   } finally {
     await rm(directory, { recursive: true });
   }
@@ -48,6 +48,8 @@ async function walk(walker, url, dist) {
   await walker.untilText(page, '#prices', '2 3');
   await publish({ topic: 'react-prices', key: 'k3', data: 4 });
   await walker.untilText(page, '#prices', '3 7');
+  await publish({ topic: 'react-prices', key: 'k3', delete: true });
+  await walker.untilText(page, '#prices', '2 3');
   await page.click('#publish');
   await walker.untilText(page, '#last', 'to react:one');
   await walker.untilText(page, '#from-element', 'to react:one');

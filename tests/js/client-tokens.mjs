@@ -1,4 +1,5 @@
-// Owns the walk of pages with tokens ending soon: renewed on the open stream, once for all tabs; and refused for good.
+// Owns the walk of pages with tokens ending soon: renewed on the open stream, once for all tabs; by tickets without
+// streaming bodies; and refused for good.
 //
 //     node client-tokens.mjs --url http://127.0.0.1:PORT --secret TEXT --screenshots DIR [--timeout SECONDS]
 //
@@ -39,16 +40,32 @@ await runWalk('client-tokens', async (walker) => {
   while (tabs.length < 3) tabs.push(await openClientPage(context, url, { options: { tabs: 'shared' } }));
   const begun = tabTokens.length;
 
+  walker.at('opening a page without streaming bodies');
+  const tickets = [];
+  const ticketTokens = [];
+  const old = await contextOf('bob', ticketTokens);
+  await old.addInitScript(() => Object.defineProperty(Response.prototype, 'body', { get: () => null }));
+  old.on('request', (request) => request.url().includes('/stream?') && tickets.push(new URL(request.url())));
+  const withTicket = await openClientPage(old, url);
+
   walker.at('waiting for renewals');
-  while (tabTokens.length < begun + ROUNDS) await new Promise((resolve) => setTimeout(resolve, 50));
+  while (Math.min(tabTokens.length - begun, ticketTokens.length) < ROUNDS) await new Promise((resolve) => setTimeout(resolve, 50));
   const next = publisher.last + 20;
-  for (const page of tabs) await untilRecorded(page, next);
-  for (const [index, page] of tabs.entries()) {
+  const pages = [...tabs, withTicket];
+  for (const page of pages) await untilRecorded(page, next);
+  for (const [index, page] of pages.entries()) {
     const records = await recordsOf(page);
     checkRecords(`page ${index}`, records, records.at(-1));
     const states = (await statesOf(page)).map(({ state }) => state);
     if (states.some((state) => state === 'offline')) throw new Error(`page ${index}: ${states}`);
   }
+
+  const transport = await withTicket.evaluate(() => window.fanfare.info.transport);
+  const withoutTicket = tickets.filter(({ searchParams }) => !searchParams.has('ticket') || searchParams.has('token'));
+  if (transport !== 'eventsource' || !tickets.length || withoutTicket.length) {
+    throw new Error(`the page without streaming bodies: ${transport}, ${tickets.map(({ pathname }) => pathname)}`);
+  }
+  await old.close();
 
   walker.at('waiting for the end of the last token');
   isValid = false;

@@ -1,6 +1,6 @@
 //! The npm package `clients/js`: its own tests and checks, and its pages in Chromium and Firefox.
 
-use std::{fs, net::SocketAddr, process::Stdio};
+use std::{fs, net::SocketAddr, path::Path, process::Stdio};
 
 use tokio::{net::TcpStream, process::Command};
 
@@ -159,13 +159,19 @@ async fn without_streaming_bodies_a_page_uses_event_source() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_map_with_removals_over_cuts_equals_the_model() {
+async fn a_map_with_removals_over_cuts_equals_the_model_in_node_and_deno() {
     let keyed = "[[topics]]\npattern = \"map:**\"\nconflate = \"latest-by-key\"\n";
     let server = Server::with_config(&format!("{CONFIG}{keyed}")).await;
-    let mut command = Command::new("node");
-    command.arg(repository().join("tests/js/client-map.mjs"));
-    command.args(["--url", &format!("http://{}", server.addr), "--rounds", "8", "--deletes"]);
-    run(command).await;
+    let deno = repository().join("tests/js/node_modules/.bin/deno");
+    let programs: [(&Path, &[&str]); 2] =
+        [(Path::new("node"), &[]), (&deno, &["run", "--allow-net", "--allow-read"])];
+    for (seed, (program, options)) in programs.iter().enumerate() {
+        let mut command = Command::new(program);
+        command.args(*options).arg(repository().join("tests/js/client-map.mjs"));
+        command.args(["--url", &format!("http://{}", server.addr), "--rounds", "8", "--removals"]);
+        command.args(["--seed", &(seed + 1).to_string()]);
+        run(command).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
