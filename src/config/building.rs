@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 
 use super::{
     Access, Config, ConfigProblems, Conflate, Cors, Delivery, FanOut, Flush, History, HubLimits,
-    Limits, Outbox, Publish, Rate, Redis, Server, Sources, Stream, TopicPolicy,
+    Limits, Log, Outbox, Publish, Rate, Redis, Server, Sources, Stream, TopicPolicy,
 };
 
 /// Gives sections their defaults, the values of `config/fanfare.toml`, and the builder `with`.
@@ -36,6 +36,7 @@ sections! {
     History: history,
     HubLimits: hub,
     Limits: limits,
+    Log: log,
     Outbox: outbox,
     Publish: publish,
     Redis: redis,

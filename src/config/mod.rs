@@ -16,6 +16,7 @@ mod keys;
 mod layers;
 mod limits;
 mod load;
+mod log;
 mod outbox;
 mod poll;
 mod problems;
@@ -43,6 +44,7 @@ pub use history::History;
 pub use hub::HubLimits;
 pub use layers::{Sources, process_environment};
 pub use limits::Limits;
+pub use log::{Log, LogSync};
 pub use outbox::Outbox;
 pub use poll::Poll;
 pub use problems::{ConfigProblems, Problem};
@@ -89,6 +91,8 @@ pub struct Config {
     pub publish: Publish,
     /// The delivery of events to an author's followers.
     pub fanout: FanOut,
+    /// The log on disk; unused with an empty `directory`.
+    pub log: Log,
     /// The Redis linking this instance to others; unused with an empty `url`.
     pub redis: Redis,
     /// Flush and conflation of topics without their own policy.

@@ -174,7 +174,7 @@ fn all_problems_of_all_layers_are_reported_at_once_a_line_each() {
     let lines = r#"
 FILE: topics[1].pattern: is missing
 FILE: topics[2].rate.events_per_second: is missing
-FILE: auth: unknown key, expected one of `server`, `tls`, `admin`, `cors`, `access`, `limits`, `hub`, `stream`, `outbox`, `poll`, `history`, `publish`, `fanout`, `redis`, `delivery`, `topics`
+FILE: auth: unknown key, expected one of `server`, `tls`, `admin`, `cors`, `access`, `limits`, `hub`, `stream`, `outbox`, `poll`, `history`, `publish`, `fanout`, `log`, `redis`, `delivery`, `topics`
 FILE: outbox.max_bytes: expected a size like "64KiB", got "64 apples"
 FILE: outbox.slow_consumer: expected `disconnect` or `drop-oldest`, got "wait"
 FILE: stream.hartbeat: unknown key, expected one of `heartbeat`, `retry_min`, `retry_max`, `write_timeout`, `max_lifetime`, `max_lifetime_jitter`, `rate`, `max_batch_events`, `max_batch_bytes`

@@ -10,8 +10,8 @@ use fanfare_core::{
 use ipnet::IpNet;
 
 use super::{
-    Access, Config, ConfigProblems, Cors, Delivery, FanOut, History, HubLimits, Limits, Outbox,
-    Poll, Problem, Publish, Redis, Server, Stream, Tls, TopicPolicy, keys::source_problems,
+    Access, Config, ConfigProblems, Cors, Delivery, FanOut, History, HubLimits, Limits, Log,
+    Outbox, Poll, Problem, Publish, Redis, Server, Stream, Tls, TopicPolicy, keys::source_problems,
 };
 
 /// Streams of one instance: more than a machine's open files, and sums of it cannot overflow.
@@ -43,6 +43,8 @@ const MIN_OUTBOX_BYTES: usize = 4 * 1024;
 const MIN_REQUEST_BYTES: usize = 1024 * 1024;
 /// Larger data belongs in a store, and its URL in the event.
 const MAX_PAYLOAD_BYTES: usize = 16 * 1024 * 1024;
+/// Smaller segments are many files; larger ones are held long for a few old events.
+const SEGMENT_BYTES: RangeInclusive<usize> = 1024 * 1024..=1024 * 1024 * 1024;
 /// `listen(2)` takes an `int`.
 const MAX_BACKLOG: u32 = i32::MAX as u32;
 
@@ -71,6 +73,7 @@ impl Config {
         findings.history(&self.history);
         findings.publish(&self.publish);
         findings.fanout(&self.fanout);
+        findings.log(&self.log, &self.redis);
         findings.redis(&self.redis);
         findings.delivery(&self.delivery);
         for (index, policy) in self.topics.iter().enumerate() {
@@ -252,6 +255,18 @@ impl Findings {
         self.number("fanout.max_running", fanout.max_running, 1..=1024);
         self.number("fanout.max_pending", fanout.max_pending, 1..=MAX_PENDING);
         self.number("fanout.max_remembered_bytes", fanout.max_remembered_bytes, 1..=MAX_BYTES);
+    }
+
+    fn log(&mut self, log: &Log, redis: &Redis) {
+        self.time("log.sync_interval", log.sync_interval, MILLISECOND..=HOUR);
+        self.number("log.segment_size", log.segment_size, SEGMENT_BYTES);
+        self.number("log.max_queue", log.max_queue, MIN_REQUEST_BYTES..=MAX_BYTES);
+        let is_alone = !log.is_on() || redis.url.is_empty();
+        let message = "log.directory and redis.url exclude each other: a hub has one log";
+        self.rule(is_alone, &["log.directory", "redis.url"], message.to_owned());
+        let problem = "needs the feature `log` of the crate `fanfare`, missing in this build";
+        let is_built = !log.is_on() || cfg!(feature = "log");
+        self.rule(is_built, &["log.directory"], problem.to_owned());
     }
 
     fn redis(&mut self, redis: &Redis) {

@@ -22,6 +22,9 @@ pub enum StartError {
     /// The operating system refused a thread, or a thread ended before the start was complete.
     #[error("the hub's threads did not start: {0}")]
     Threads(#[from] std::io::Error),
+    /// The log on disk is in use by another process, not writable, of another format, or unreadable.
+    #[error("log.directory: {0}")]
+    Log(String),
     /// A setting differs from the other instances of the cluster.
     #[error("{0}")]
     Cluster(#[from] fanfare_core::cluster::SettingConflict),

@@ -63,6 +63,13 @@ fn every_problem_has_a_line_that_names_file_and_key() {
 }
 
 #[test]
+fn a_log_on_disk_and_redis_are_not_used_together() {
+    let (code, lines, _) = check("log.directory = \"/tmp/x\"\nredis.url = \"redis://localhost\"");
+    assert_eq!((code, lines.len()), (Some(2), 1), "{lines:?}");
+    assert!(lines[0].contains("log.directory") && lines[0].contains("redis.url"), "{lines:?}");
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_bad_usage() {
     let output = fanfare(&["serve", "--config", "/nothing/here.toml"], &[]);
     assert_eq!(output.status.code(), Some(2));

@@ -4,6 +4,7 @@
 
 mod client;
 mod demo;
+mod disk_log;
 mod follows;
 mod logging;
 mod ping;
@@ -68,6 +69,8 @@ enum Command {
     Bench(BenchArgs),
     /// Plans capacity: servers, memory, open files and bandwidth for a number of connections.
     Plan(plan::PlanArgs),
+    /// Checks, shows or copies a log on disk.
+    Log(disk_log::DiskLogArgs),
     /// Signs a token for tests and demos.
     Token(token::TokenArgs),
     /// Prints a script completing this command in a shell.
@@ -138,6 +141,7 @@ fn run(command: Command) -> Result<(), CliError> {
             Command::Ping(arguments) => ping::run(arguments).await,
             Command::Bench(arguments) => Ok(fanfare_bench::run(arguments).await?),
             Command::Plan(arguments) => plan::run(&arguments),
+            Command::Log(arguments) => disk_log::run(&arguments),
             Command::Token(arguments) => token::run(arguments),
             Command::Completions(arguments) => shell::completions(&arguments),
             Command::Man(arguments) => shell::man(&arguments),

@@ -47,6 +47,8 @@ error_codes! {
     GraphDown "graph_down" 503,
     HubNotRegistered "hub_not_registered" 500,
     Internal "internal" 500,
+    LogFailed "log_failed" 503,
+    LogFull "log_full" 503,
     MethodNotAllowed "method_not_allowed" 405,
     NotFound "not_found" 404,
     NotKeyed "not_keyed" 400,

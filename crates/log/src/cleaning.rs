@@ -47,11 +47,25 @@ pub struct Page {
     pub lane: Lane,
     /// In the order of the log.
     pub entries: Vec<Entry>,
+    attempt: Attempt,
     shared: Arc<Shared>,
     verdict: Sender<Verdict>,
 }
 
+/// Whether a segment's pages are offered for the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    First,
+    Repeated,
+}
+
 impl Page {
+    /// Whether pages of this segment were offered before: a lane did not decide, or its copies found
+    /// no room. Entries kept then may be in the log already, or not.
+    pub fn is_repeated(&self) -> bool {
+        self.attempt == Attempt::Repeated
+    }
+
     /// Appends the still needed entries of this page, unchanged, and gives up all others. The lane
     /// can add records of its own.
     pub fn keep(self, entries: Vec<Entry>) {
@@ -103,14 +117,20 @@ impl From<io::Error> for Kept {
 impl Cleaner {
     /// Works until the store's end.
     pub fn run(self) {
+        let mut failed = None;
         while let Some(segment) = self.shared.ledger.next_to_clean() {
-            if self.clean(segment).is_err() {
+            let attempt = match failed == Some(segment) {
+                true => Attempt::Repeated,
+                false => Attempt::First,
+            };
+            if self.clean(segment, attempt).is_err() {
+                failed = Some(segment);
                 self.shared.ledger.pause();
             }
         }
     }
 
-    fn clean(&self, segment: SegmentId) -> Result<(), Kept> {
+    fn clean(&self, segment: SegmentId, attempt: Attempt) -> Result<(), Kept> {
         let file = File::open(self.directory.join(segment.file_name()))?;
         let offset = head_bytes(&file, segment, self.salt);
         let mut scan = Scan::new(&file, segment, offset, self.salt);
@@ -119,11 +139,11 @@ impl Cleaner {
             if let Found::Record(record) = found
                 && let Some(entries) = pages.add(&record)
             {
-                self.offer(record.lane, entries)?;
+                self.offer(record.lane, entries, attempt)?;
             }
         }
         for (lane, (_, entries)) in pages.0 {
-            self.offer(lane, entries)?;
+            self.offer(lane, entries, attempt)?;
         }
         self.sync()?;
         directory::remove(&self.directory, &segment.file_name())?;
@@ -133,9 +153,10 @@ impl Cleaner {
     }
 
     /// Offers a page and waits for its copies.
-    fn offer(&self, lane: Lane, entries: Vec<Entry>) -> Result<(), Kept> {
+    fn offer(&self, lane: Lane, entries: Vec<Entry>, attempt: Attempt) -> Result<(), Kept> {
         let (verdict, receiver) = mpsc::channel();
-        (self.on_page)(Page { lane, entries, shared: self.shared.clone(), verdict });
+        let shared = self.shared.clone();
+        (self.on_page)(Page { lane, entries, attempt, shared, verdict });
         self.wait(&receiver)
     }
 

@@ -8,10 +8,12 @@
 #![forbid(unsafe_code)]
 
 mod cleaning;
+mod copying;
 mod directory;
 mod error;
 mod figures;
 mod identity;
+mod inspect;
 mod journal;
 mod ledger;
 mod opening;
@@ -26,8 +28,10 @@ mod store;
 mod tail;
 
 pub use cleaning::Page;
+pub use copying::{Copied, CopyError, copy};
 pub use error::{OpenError, WriteError};
 pub use figures::{Figures, Group};
+pub use inspect::{Checked, LaneFigures, check};
 pub use opening::{LastStop, Opened, open};
 pub use options::{Lane, Options, SyncMode};
 pub use queue::Done;

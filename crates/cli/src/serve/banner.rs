@@ -57,6 +57,9 @@ impl Banner<'_> {
     }
 
     fn mode(&self) -> String {
+        if self.config.log.is_on() {
+            return format!("log: {}", self.config.log.directory);
+        }
         let url = &self.config.redis.url;
         if url.is_empty() {
             return "memory: history ends with this process".to_owned();
@@ -112,6 +115,23 @@ mod tests {
     fn the_mode_and_an_unavailable_redis_are_named() {
         assert!(text("", true).contains("memory"));
         assert!(text("redis://host", false).contains("UNAVAILABLE"));
+    }
+
+    #[test]
+    fn the_log_on_disk_is_named() {
+        let mut config = Config::default();
+        config.log.directory = "/var/lib/fanfare".into();
+        let address = SocketAddr::from(([127, 0, 0, 1], 80));
+        let (admin, open_files) = (None, 9);
+        let banner = Banner {
+            config: &config,
+            address,
+            admin,
+            open_files,
+            has_demo_data: false,
+            is_linked: true,
+        };
+        assert!(banner.text().contains("mode     log: /var/lib/fanfare\n"), "{}", banner.text());
     }
 
     #[test]

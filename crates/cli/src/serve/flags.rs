@@ -24,10 +24,13 @@ pub(crate) struct ServeArgs {
     /// Redis linking this instance to others
     #[arg(long, value_name = "URL")]
     redis: Option<String>,
+    /// Directory of the log on disk: events and followers outlive a restart
+    #[arg(long = "log", value_name = "DIR")]
+    log_directory: Option<PathBuf>,
     /// Allows an address reachable by other machines without access control
     #[arg(long)]
     open_to_network: bool,
-    /// Publishes the demo's data, also with --config or --redis. With several instances, give it to
+    /// Publishes the demo's data, also with --config, --log or --redis. With several instances, give it to
     /// one
     #[arg(long)]
     demo: bool,
@@ -56,7 +59,8 @@ pub(super) struct LoadedConfig {
 impl ServeArgs {
     /// Whether the demo's data is published: by default only without any configuration.
     pub fn wants_demo_data(&self, config: &Config) -> bool {
-        let is_alone = self.config.is_none() && config.redis.url.is_empty();
+        let is_in_memory = config.redis.url.is_empty() && !config.log.is_on();
+        let is_alone = self.config.is_none() && is_in_memory;
         self.demo || (is_alone && !self.no_demo)
     }
 
@@ -85,9 +89,11 @@ impl ServeArgs {
     }
 
     fn flags(&self, listen: Option<&Listen>) -> Vec<(&'static str, String, &'static str)> {
+        let log_directory = self.log_directory.as_ref().map(|path| path.display().to_string());
         let given = [
             ("server.listen", listen.map(Listen::address), "--listen"),
             ("server.workers", self.workers.clone(), "--workers"),
+            ("log.directory", log_directory, "--log"),
             ("redis.url", self.redis.clone(), "--redis"),
             (
                 "server.open_to_network",

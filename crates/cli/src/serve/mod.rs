@@ -21,7 +21,7 @@ use actix_web::{
     web::{self, Data},
 };
 use actix_web_lab::middleware::CatchPanic;
-use fanfare::{Config, Hosts, Hub, Server, Tls, config::Transport};
+use fanfare::{Config, Hosts, Hub, Server, StartError, Tls, config::Transport};
 use fanfare_core::error::ErrorCode;
 use serde_json::json;
 use tokio::time::{sleep, timeout};
@@ -62,7 +62,10 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
     let open_files = raise_open_files();
     let room = usize::try_from(open_files.saturating_sub(SPARE_FILES)).unwrap_or(usize::MAX);
     config.hub.max_connections = config.hub.max_connections.min(room.max(1));
-    let hub = Hub::start(config.clone()).map_err(|error| CliError::Failed(error.to_string()))?;
+    let hub = Hub::start(config.clone()).map_err(|error| match error {
+        StartError::Log(_) => CliError::Usage(error.to_string()),
+        error => CliError::Failed(error.to_string()),
+    })?;
     // A Redis without an answer must not delay the start: the hub retries.
     if let Ok(Err(error)) = timeout(config.redis.timeout, hub.first_contact()).await {
         return Err(CliError::Usage(error.to_string()));

@@ -82,7 +82,7 @@ fn a_segment_whose_page_is_dropped_stays_and_is_offered_again() {
     log.store
         .start_cleaning(move |page| {
             let mut seen = seen.lock();
-            seen.push(page.entries[0].sequence);
+            seen.push((page.entries[0].sequence, page.is_repeated()));
             if seen.len() > 1 {
                 page.keep(Vec::new());
             }
@@ -92,5 +92,5 @@ fn a_segment_whose_page_is_dropped_stays_and_is_offered_again() {
         append(&log.store, 2, sequence, &[b'x'; 100]).unwrap();
     }
     wait(|| log.store.figures().cleaned_count > 0);
-    assert_eq!(offers.lock()[..2], [1, 1]);
+    assert_eq!(offers.lock()[..2], [(1, false), (1, true)]);
 }

@@ -2,6 +2,7 @@
 
 mod cleaning;
 mod damage;
+mod inspection;
 mod stops;
 
 use std::{
