@@ -243,9 +243,15 @@ impl RedisBridge {
         ctx.spawn(outcome.into_actor(self).map(move |outcome, this, ctx| {
             let queue = &mut this.queues[usize::from(partition)];
             match outcome {
-                // A batch of repeated ids has no new event: the last acknowledged one stays.
                 BatchOutcome::Done(last) => {
-                    queue.acknowledged = last.or(queue.acknowledged.take());
+                    // A batch of repeated ids has no new event.
+                    last.into_iter().for_each(|last| queue.acknowledged.note(last));
+                    let present = queue.path.as_ref().map(|path| path.generation);
+                    if let Some(present) = present.filter(|present| *present != generation) {
+                        // Confirmed over an ended link, perhaps by a replaced server. The present
+                        // link's replica does not know; the next one's will.
+                        this.end_link(present, ctx);
+                    }
                     this.wait_for_end(partition, shortest_ttl, ctx);
                 }
                 BatchOutcome::Failed(error) => {
@@ -391,7 +397,7 @@ impl Handler<LinkBegan> for RedisBridge {
         for partition in node.partitions.clone() {
             let queue = &mut self.queues[usize::from(partition)];
             queue.path = Some(message.path.clone());
-            acknowledged.extend(queue.acknowledged.clone().map(|last| (partition, last)));
+            acknowledged.insert(partition, queue.acknowledged.clone());
             self.pump(partition, ctx);
         }
         self.note_status();

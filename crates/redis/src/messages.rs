@@ -7,7 +7,7 @@ use fanfare_core::{
     cluster::{HandleCall, InstanceAnswer, InstanceAnswers, InstanceCall},
     cursor::Epoch,
     error::{ChangeError, PublishError},
-    log::{Acknowledged, Append, LogRequest, Replicas},
+    log::{Acknowledgements, Append, LogRequest, Replicas},
     topic::Topic,
 };
 use tokio_util::sync::CancellationToken;
@@ -48,9 +48,9 @@ pub(crate) struct RequestFromRedis {
 #[rtype(result = "()")]
 pub(crate) struct ReconnectPartition(pub u16);
 
-/// A link is up. The bridge answers with the last acknowledged publish of each partition.
+/// A link is up. The bridge answers with the acknowledged publishes of each partition.
 #[derive(Message)]
-#[rtype(result = "HashMap<u16, Acknowledged>")]
+#[rtype(result = "HashMap<u16, Acknowledgements>")]
 pub(crate) struct LinkBegan {
     pub endpoint: Endpoint,
     pub generation: u64,

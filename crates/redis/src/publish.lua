@@ -14,7 +14,7 @@
 --   arguments of version 3) or "fanout 2": the call then fails if no instance has joined the partition since it was
 --   emptied, for want of a secret.
 -- ARGV 2: the server's `run_id`, so that fanfare instances notice a replaced server; "" from
---   other programs
+--   other programs: the script then asks the server
 -- ARGV 3: the caller's last known epoch of the partition; "0" from other programs. A new epoch
 --   is above it. Instances append a space and the last sequence known to them.
 -- ARGV 4: the number of topics remembered by the partition (a million divided by the number of
@@ -108,12 +108,22 @@ if not epoch or not sequence then
   redis.call('HSET', KEYS[5], '*', '0')
 end
 
+-- Another program can be the first to publish on a new server. Without the lineage, its events would
+-- get sequences of lost events.
+local server = ARGV[2]
+if server == '' then
+  local info = redis.pcall('INFO', 'server')
+  server = type(info) == 'string' and string.match(info, 'run_id:(%x+)') or ''
+  local database = string.match(cluster[1] or '', '^@(%d+):')
+  if server ~= '' and database then server = server .. '/' .. database end
+end
+
 -- The lineage: one entry `<run_id> <last sequence before it>` for each server process, the
--- present one first.
-if ARGV[2] ~= '' then
+-- present one first. read.lua adds a known loss of events.
+if server ~= '' then
   local era = redis.call('LINDEX', KEYS[3], 0)
-  if not era or string.sub(era, 1, #ARGV[2] + 1) ~= ARGV[2] .. ' ' then
-    redis.call('LPUSH', KEYS[3], ARGV[2] .. ' ' .. sequence)
+  if not era or string.sub(era, 1, #server + 1) ~= server .. ' ' then
+    redis.call('LPUSH', KEYS[3], server .. ' ' .. sequence)
     redis.call('LTRIM', KEYS[3], 0, 15)
     -- A new process may lack its predecessor's last events. Without the jump, it would give
     -- their sequences to other events.

@@ -8,7 +8,7 @@ use fanfare_core::{
     cursor::{Cursor, Epoch},
     error::PublishError,
     fan_out::FannedOut,
-    log::{Acknowledged, Append, AppendEvent, AppendFanOut},
+    log::{Acknowledged, Acknowledgements, Append, AppendEvent, AppendFanOut},
     policy::Policies,
     publish::Published,
 };
@@ -38,9 +38,9 @@ pub(super) struct PublishQueue {
     pub is_busy: bool,
     /// The access to the node's link; `None` while the link is down.
     pub path: Option<PublishPath>,
-    /// The last new event confirmed by Redis. With the next link, the replica checks that the log
-    /// still has it.
-    pub acknowledged: Option<Acknowledged>,
+    /// The last new event confirmed by each server. With the next link, the replica checks that the
+    /// log still has them.
+    pub acknowledged: Acknowledgements,
     /// The next known end of a key, and its timer.
     pub end_timer: Option<(Instant, SpawnHandle)>,
 }

@@ -10,6 +10,9 @@
 --   "renew" epoch above known: begins a new epoch, later than `epoch` and `above`, unless `epoch`
 --     has already ended. Positions of earlier epochs are invalid. With a sequence below `known`,
 --     sequences have been given out twice.
+--   "lost" run_id through channel message: this server gave out events up to `through`. Its successor
+--     in the lineage began earlier, so the events between are lost. The record takes a sequence, and
+--     the message announces it: instances learn of it before any later event.
 --   "rename" epoch: gives the sequences this later name also. Positions of the earlier epochs stay
 --     valid.
 -- Answers { epoch, the last sequence before it (-1: sequences have been given out twice) and the
@@ -118,6 +121,25 @@ elseif operation == 'renew' then
     local before = tonumber(sequence) < tonumber(ARGV[4]) and '-1' or sequence
     epoch = string.format('%.0f', number) .. ' ' .. before
     redis.call('SET', KEYS[2], epoch)
+  end
+elseif operation == 'lost' then
+  local eras = redis.call('LRANGE', KEYS[3], 0, -1)
+  for place = 2, #eras do
+    if string.match(eras[place], '^%S+') == ARGV[2] then
+      local server, began, lost = string.match(eras[place - 1], '^(%S+) (%d+) ?(%d*)')
+      local through = tonumber(ARGV[3])
+      if tonumber(began) < through and (tonumber(lost) or 0) < through then
+        -- As in publish.lua, the partition's time never steps back.
+        local last_at = tonumber(redis.call('HGET', KEYS[5], '* at') or '0')
+        local ms = math.floor(math.max(time[1] * 1000000 + time[2], last_at) / 1000)
+        -- Without a sequence of its own, a successor could miss the record and pass for complete.
+        sequence = string.format('%.0f', redis.call('INCR', KEYS[1]))
+        local era = { server, began, ARGV[3], sequence, string.format('%.0f', ms) }
+        redis.call('LSET', KEYS[3], place - 2, table.concat(era, ' '))
+        redis.call('SPUBLISH', ARGV[4], ARGV[5])
+      end
+      break
+    end
   end
 elseif operation == 'rename' then
   local words = {}

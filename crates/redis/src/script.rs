@@ -8,7 +8,7 @@ use fanfare_core::{
     cursor::{Epoch, IN_ANOTHER_EPOCH},
     event::{Event, EventData},
     fan_out::{FanOutPublish, FannedOut},
-    log::{Changed, Era, PartitionHead, TopicRead},
+    log::{Changed, Era, PartitionHead, TailLoss, TopicRead},
     policy::{Policies, Policy},
     topic::Topic,
 };
@@ -257,13 +257,7 @@ pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), Redis
     let numbers = epoch.split_ascii_whitespace().map(str::parse);
     let numbers: Vec<i64> = numbers.collect::<Result<_, _>>().map_err(|_| unexpected())?;
     let [number, began_after, earlier @ ..] = &numbers[..] else { return Err(unexpected()) };
-    // One entry per server process, the present one first: `<run_id> <last sequence before it>`. A
-    // process with a lower sequence than its predecessor gave out has lost events.
-    let lineage = eras.iter().map(|era| {
-        let (server, began_after) = era.split_once(' ').ok_or_else(unexpected)?;
-        let began_after = began_after.parse().map_err(|_| unexpected())?;
-        Ok(Era { server: server.to_owned(), began_after })
-    });
+    let lineage = eras.iter().map(|era| self::era(era).ok_or_else(unexpected));
     let head = PartitionHead {
         epoch: Epoch::new(number.unsigned_abs()),
         earlier_epochs: earlier.iter().map(|epoch| Epoch::new(epoch.unsigned_abs())).collect(),
@@ -272,6 +266,22 @@ pub(super) fn head(answer: Value) -> Result<(PartitionHead, Clock, Value), Redis
         lineage: lineage.collect::<Result<_, RedisError>>()?,
     };
     Ok((head, Clock::new(now(), seconds * MICROS + micros), rest))
+}
+
+/// Parses an entry of the lineage: `<run_id> <last sequence before it>`, and for a known loss of its
+/// predecessor's events `<last lost sequence> <sequence of the record> <time of the record>`.
+fn era(text: &str) -> Option<Era> {
+    let (server, numbers) = text.split_once(' ')?;
+    let numbers = numbers.split(' ').map(|number| number.parse().ok());
+    let numbers: Vec<u64> = numbers.collect::<Option<_>>()?;
+    let (began_after, lost) = match numbers[..] {
+        [began_after] => (began_after, None),
+        [began_after, through, recorded_at, recorded_ms] => {
+            (began_after, Some(TailLoss { through, recorded_at, recorded_ms }))
+        }
+        _ => return None,
+    };
+    Some(Era { server: server.to_owned(), began_after, lost })
 }
 
 /// The bytes of the partition's history, from an answer of the read script.

@@ -12,6 +12,7 @@ use tokio::{
 /// A relay with its own address. Dropping it resets open connections.
 pub struct Relay {
     pub addr: SocketAddr,
+    server: watch::Sender<SocketAddr>,
     /// Number of resets.
     resets: watch::Sender<usize>,
     _tasks: JoinSet<()>,
@@ -21,10 +22,15 @@ impl Relay {
     pub async fn to(server: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("there is a free port");
         let addr = listener.local_addr().expect("bound");
-        let resets = watch::Sender::new(0);
+        let (resets, server) = (watch::Sender::new(0), watch::Sender::new(server));
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, server, resets.subscribe()));
-        Self { addr, resets, _tasks: tasks }
+        tasks.spawn(accept(listener, server.subscribe(), resets.subscribe()));
+        Self { addr, server, resets, _tasks: tasks }
+    }
+
+    /// Sends new connections to another server.
+    pub fn switch(&self, server: SocketAddr) {
+        self.server.send_replace(server);
     }
 
     /// Resets every open connection (RST, to both sides). New connections are accepted.
@@ -33,10 +39,15 @@ impl Relay {
     }
 }
 
-async fn accept(listener: TcpListener, server: SocketAddr, resets: watch::Receiver<usize>) {
+async fn accept(
+    listener: TcpListener,
+    server: watch::Receiver<SocketAddr>,
+    resets: watch::Receiver<usize>,
+) {
     let mut connections = JoinSet::new();
     loop {
         let (client, _) = listener.accept().await.expect("there are files left");
+        let server = *server.borrow();
         connections.spawn(relay(client, server, resets.clone()));
         while connections.try_join_next().is_some() {}
     }

@@ -16,16 +16,21 @@
 //!
 //! The contract suite of the crate `fanfare` tests these promises for every log, also in memory.
 
+mod acknowledged;
 mod append;
 mod update;
 
 use std::fmt::Debug;
 
+pub use acknowledged::{Acknowledged, Acknowledgements};
 pub use append::{Append, AppendEvent, AppendFanOut, Permit, PublishResult, Reply};
 pub use update::{
-    Acknowledged, Changed, Channel, Era, LogEvent, LogRequest, LogUpdate, PartitionHead, Purpose,
+    Changed, Channel, Era, LogEvent, LogRequest, LogUpdate, PartitionHead, Purpose, TailLoss,
     TopicRead,
 };
+
+/// The distance of sequences from one server to the next: the `INCRBY` in `publish.lua`.
+pub const SERVER_JUMP: u64 = 1 << 20;
 
 use crate::{cursor::Epoch, error::PublishError, future::BoxFuture, topic::Topic};
 

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use crate::{cursor::Epoch, event::EventBody, topic::Topic};
+use crate::{cursor::Epoch, event::EventBody, log::Acknowledgements, topic::Topic};
 
 /// An event with its sequence, and with the previous sequence of its topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,15 +43,20 @@ pub struct Era {
     pub server: String,
     /// The partition's sequence when it began.
     pub began_after: u64,
+    /// The known loss of its predecessor's last events.
+    pub lost: Option<TailLoss>,
 }
 
-/// An event confirmed by Redis.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Acknowledged {
-    pub epoch: Epoch,
-    pub sequence: u64,
-    /// The `run_id` of the confirming server.
-    pub server: String,
+/// The loss of a server's last events: its successor began without them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TailLoss {
+    /// All events from the successor's `began_after` to this sequence are lost.
+    pub through: u64,
+    /// The partition's sequence when the loss was recorded. Until then, instances may have continued
+    /// streams without telling them.
+    pub recorded_at: u64,
+    /// The time of the record, in milliseconds since 1970.
+    pub recorded_ms: u64,
 }
 
 /// A list of the partition's topics with events after a sequence.
@@ -97,6 +102,10 @@ pub enum LogRequest {
     /// log below the sequence `known`, sequences have been given out twice: then all positions are
     /// invalid.
     Renew { epoch: Epoch, above: Epoch, known: u64 },
+    /// Records in the lineage: events up to `through` were given out by this server. If its successor
+    /// began earlier, the events between are lost. The record takes a sequence, and all replicas
+    /// learn of it before any later event. The answer is a head without a purpose.
+    NoteLoss { server: String, through: u64 },
 }
 
 /// A channel of pushes.
@@ -123,8 +132,8 @@ pub enum LogUpdate {
     /// A new link is up. Requests of earlier links stay unanswered.
     LinkUp {
         generation: u64,
-        /// The last answered publish of this instance.
-        acknowledged: Option<Acknowledged>,
+        /// The answered publishes of this instance.
+        acknowledged: Acknowledgements,
     },
     /// The link ended.
     LinkDown,

@@ -82,6 +82,8 @@ pub struct ModelClient {
     pub epoch_gaps_through: u64,
     /// The number of received events before each `epoch` gap.
     pub epoch_gaps_at: Vec<usize>,
+    /// The same, for gaps with a new epoch only.
+    pub restarts_at: Vec<usize>,
     /// The number of handled `epoch` gaps.
     pub seen_epoch_gaps: usize,
     /// The number of times the model Redis was emptied, at the last read.
@@ -126,6 +128,7 @@ impl ModelClient {
             evicted: None,
             epoch_gaps_through: 0,
             epoch_gaps_at: Vec::new(),
+            restarts_at: Vec::new(),
             seen_epoch_gaps: 0,
             present_era: 0,
             placed: Vec::new(),
@@ -244,6 +247,10 @@ impl ModelClient {
         let partitions = partitions.iter().map(|number| number.as_u64().unwrap() as u16);
         match gap["reason"].as_str().unwrap() {
             "epoch" => {
+                let epoch = |id: &str| id.parse::<Cursor>().ok().map(|cursor| cursor.epoch);
+                if epoch(&before) != epoch(&self.last_id) {
+                    self.restarts_at.push(self.told.len());
+                }
                 self.placed.push((before, self.last_id.clone()));
                 self.epoch_gaps_through = self.present_era;
                 self.epoch_gaps_at.push(self.told.len());

@@ -12,8 +12,8 @@ use fanfare_core::{
     event::{Event, EventBody},
     fan_out::FanOutPublish,
     log::{
-        Acknowledged, Changed, Channel, Era, LogEvent, LogRequest, LogUpdate, PartitionHead,
-        TopicRead,
+        Acknowledged, Acknowledgements, Changed, Channel, Era, LogEvent, LogRequest, LogUpdate,
+        PartitionHead, SERVER_JUMP, TailLoss, TopicRead,
     },
     policy::{Conflate, Policies, Policy},
     sse::encode,
@@ -76,7 +76,7 @@ impl RedisPartition {
             earlier_epochs: Vec::new(),
             epoch_began_after: Some(0),
             sequence: 0,
-            lineage: vec![Era { server: "server 0".to_owned(), began_after: 0 }],
+            lineage: vec![Era { server: "server 0".to_owned(), began_after: 0, lost: None }],
             topics: BTreeMap::new(),
             fanned_out: HashSet::new(),
             lines: (0..instances).map(|_| InstanceLine::default()).collect(),
@@ -91,6 +91,7 @@ impl RedisPartition {
         self.sequence = 0;
         self.lineage.truncate(1);
         self.lineage[0].began_after = 0;
+        self.lineage[0].lost = None;
         self.topics.clear();
         self.fanned_out.clear();
     }
@@ -101,8 +102,8 @@ impl RedisPartition {
         let kept = self.sequence.saturating_sub(lost);
         self.cut(kept);
         let server = format!("server {}", self.lineage.len());
-        self.lineage.insert(0, Era { server, began_after: kept });
-        self.sequence = kept + 1000;
+        self.lineage.insert(0, Era { server, began_after: kept, lost: None });
+        self.sequence = kept + SERVER_JUMP;
         (0..self.lines.len()).for_each(|instance| self.disconnect(instance));
         kept
     }
@@ -154,7 +155,7 @@ impl RedisPartition {
         (line.known_epoch, line.known) = (epoch, before.max(sequence));
     }
 
-    pub fn connect(&mut self, instance: usize, acknowledged: Option<Acknowledged>) {
+    pub fn connect(&mut self, instance: usize, acknowledged: Acknowledgements) {
         let line = &mut self.lines[instance];
         let generation = line.generation + 1;
         let news =
@@ -255,7 +256,7 @@ impl RedisPartition {
     }
 
     /// The model Redis answers the next request of an instance.
-    pub fn answer(&mut self, instance: usize) {
+    pub fn answer(&mut self, instance: usize, now: Instant) {
         let Some(request) = self.lines[instance].requests.pop_front() else { return };
         let head = self.head();
         let news = match request {
@@ -285,6 +286,10 @@ impl RedisPartition {
                     .min(head.sequence);
                 LogUpdate::Read { purpose, head, through, topics }
             }
+            LogRequest::NoteLoss { server, through } => {
+                self.note_loss(&server, through, now);
+                LogUpdate::Head { purpose: None, head: self.head() }
+            }
             LogRequest::Renew { epoch, above, known } => {
                 if epoch.number() == self.epoch {
                     self.epoch = self.epoch.max(above.number()) + 1;
@@ -300,6 +305,22 @@ impl RedisPartition {
             }
         };
         self.lines[instance].news.push_back(ModelPush::Update(news));
+    }
+
+    fn note_loss(&mut self, server: &str, through: u64, now: Instant) {
+        let place = self.lineage.iter().position(|era| era.server == server);
+        let Some(place) = place.and_then(|place| place.checked_sub(1)) else { return };
+        let era = &mut self.lineage[place];
+        let known = era.lost.map_or(era.began_after, |lost| lost.through);
+        if known >= through {
+            return;
+        }
+        self.sequence += 1;
+        let (recorded_at, recorded_ms) = (self.sequence, self.clock.at(now));
+        era.lost = Some(TailLoss { through, recorded_at, recorded_ms });
+        for line in self.lines.iter_mut().filter(|line| line.is_up) {
+            line.news.push_back(ModelPush::Update(LogUpdate::PushesMissing));
+        }
     }
 
     fn head(&self) -> PartitionHead {
@@ -397,8 +418,8 @@ fn bound(topics: &mut [TopicRead], max_bytes: usize) -> u64 {
 pub struct ModelRedis {
     pub partitions: Vec<RedisPartition>,
     pub policies: Policies,
-    /// Each instance's last acknowledged publish, by partition.
-    pub acknowledged: Vec<Vec<Option<Acknowledged>>>,
+    /// Each instance's acknowledged publishes, by partition.
+    pub acknowledged: Vec<Vec<Acknowledgements>>,
     /// Whether the schedule may lose single pushes. A real connection never does.
     pub loses_pushes: bool,
     /// The number of times it was emptied.

@@ -169,8 +169,7 @@ impl Reference {
     /// Whether the later event supersedes the earlier one.
     pub fn is_same_item(&self, earlier: usize, later: usize) -> bool {
         let (earlier, later) = (&self.records[earlier], &self.records[later]);
-        !later.is_lost
-            && earlier.topic == later.topic
+        earlier.topic == later.topic
             && earlier.era == later.era
             && match self.policies.of(earlier.topic).conflate {
                 Conflate::None => false,

@@ -243,7 +243,7 @@ impl World {
                 .map(|_| RedisPartition::new(MANAGERS, clock.clone()))
                 .collect(),
             policies: settings.policies(),
-            acknowledged: vec![vec![None; usize::from(PARTITIONS)]; MANAGERS],
+            acknowledged: vec![vec![Default::default(); usize::from(PARTITIONS)]; MANAGERS],
             loses_pushes: rng.random_bool(0.3),
             era: 0,
             is_cluster: rng.random_bool(0.3),

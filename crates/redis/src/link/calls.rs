@@ -10,9 +10,10 @@ use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::time::Instant;
 
 use crate::{
-    link::{NodeLink, check, command, pages::Pages, run_pipeline, words},
+    link::{NodeLink, check, command, pages::Pages, pushes::TAIL_LOST, run_pipeline, words},
     publish_path::LinkError,
     script,
+    signature::MessageKind,
 };
 
 /// Commands in one pipeline.
@@ -128,6 +129,15 @@ impl NodeLink {
                 LogRequest::Read { purpose, topics, max_bytes } => {
                     let pages = Box::new(Pages::new(purpose, topics, max_bytes));
                     (vec![pages.command(&self.read_sha, names)], ExpectedAnswer::Read(pages))
+                }
+                LogRequest::NoteLoss { server, through } => {
+                    // Without a secret no instance listens; the next link has one.
+                    let Some(secret) = self.secrets.get(&partition) else { continue };
+                    let told = secret.sign(MessageKind::Call, TAIL_LOST);
+                    let through = through.to_string();
+                    let words =
+                        words(["lost", &server, &through, &names.channel("control"), &told]);
+                    (vec![read(&words)], ExpectedAnswer::Head { purpose: None })
                 }
                 LogRequest::Renew { epoch, above, known } => {
                     let (epoch, above) = (epoch.number().to_string(), above.number().to_string());

@@ -197,17 +197,17 @@ impl NodeLink {
 
     /// Begins with `LinkUp` for every partition: a replica's first requests come after it.
     async fn serve(mut self) -> Result<(), LinkError> {
-        // The bridge knows the last acknowledged publish of each partition. With it, a replica
-        // finds out if this server has lost an event confirmed by another server.
+        // The bridge knows the acknowledged publishes of each partition. With them, a replica finds
+        // out if this server has lost an event confirmed by another server.
         let path = self.publish.clone();
         let acknowledged = self.spec.bridge.began.send(LinkBegan {
             endpoint: self.spec.endpoint.clone(),
             generation: self.spec.generation,
             path,
         });
-        let acknowledged = acknowledged.await.map_err(|_| LinkError::Stopped)?;
+        let mut acknowledged = acknowledged.await.map_err(|_| LinkError::Stopped)?;
         for partition in &self.spec.partitions {
-            let acknowledged = acknowledged.get(partition).cloned();
+            let acknowledged = acknowledged.remove(partition).unwrap_or_default();
             let news = LogUpdate::LinkUp { generation: self.spec.generation, acknowledged };
             self.news.entry(*partition).or_default().push(news);
         }

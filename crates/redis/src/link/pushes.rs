@@ -25,6 +25,9 @@ const MAX_PUSHED_BYTES: usize = 64 * 1024 * 1024;
 /// Memory of a push or a read event beside its bytes.
 pub(super) const PUSH_OVERHEAD_BYTES: usize = 200;
 
+/// The message of the channel `control` for a recorded loss of a server's last events.
+pub(super) const TAIL_LOST: &str = "lost";
+
 /// A push of the connection. `Overflow` stands for a push dropped at [`MAX_PUSHED_BYTES`].
 pub(super) enum LinkPush {
     Message { channel: Vec<u8>, payload: Vec<u8> },
@@ -88,6 +91,8 @@ impl NodeLink {
             return Ok(());
         };
         let news = match name {
+            // The answer of a catch-up names the loss.
+            "control" if payload == TAIL_LOST.as_bytes() => Ok(Some(LogUpdate::PushesMissing)),
             "control" => {
                 self.on_call(partition, payload);
                 Ok(None)

@@ -26,8 +26,14 @@ const MAX_MISSED_TOPICS: usize = 100;
 /// again.
 const MAX_TOLD_TOPICS: usize = 1000;
 
-/// The topics with losses known from earlier pages, each with its highest lost sequence.
-pub(super) type ToldTopics = BTreeMap<Topic, u64>;
+/// The losses known to a stream from earlier pages.
+#[derive(Debug, Default)]
+pub(super) struct ToldLosses {
+    /// Each topic with its highest lost sequence.
+    topics: BTreeMap<Topic, u64>,
+    /// The last known record of a failover's loss.
+    tails_recorded_at: u64,
+}
 
 /// The changed topics of a partition, and the head of their list.
 #[derive(Debug)]
@@ -46,7 +52,7 @@ pub(super) struct PendingAttach {
     /// Bound on a page of its replay.
     pub max_bytes: usize,
     /// The losses told by earlier pages.
-    pub told: ToldTopics,
+    pub told: ToldLosses,
     /// Number of the last request before the stream came.
     pub came_after: u64,
     /// Whether a head requested since then has arrived.
@@ -97,7 +103,7 @@ impl Needs {
 
 /// The decision about a waiting stream.
 pub(super) enum AttachVerdict {
-    Begins(Replay, ToldTopics),
+    Begins(Replay, ToldLosses),
     /// An answer in flight comes first.
     Waits,
     NeedsHead,
@@ -150,7 +156,7 @@ impl<P> Replica<P> {
         // 2. The stream's start: the sequence before its first event.
         let (position, begun, since) = match from {
             StartFrom::Live | StartFrom::Since { .. } => {
-                return AttachVerdict::Begins(self.log.live_replay(), ToldTopics::new());
+                return AttachVerdict::Begins(self.log.live_replay(), ToldLosses::default());
             }
             StartFrom::Snapshot => (None, Begun::Snapshot, 0),
             StartFrom::Earliest => (None, Begun::Earliest, 0),
@@ -173,7 +179,7 @@ impl<P> Replica<P> {
         let is_foreign = position.is_some_and(is_foreign);
         if is_foreign && matches!(from, StartFrom::LiveAfter { .. }) {
             // After a gap for another epoch, the client knows of the losses.
-            return AttachVerdict::Begins(self.log.live_replay(), ToldTopics::new());
+            return AttachVerdict::Begins(self.log.live_replay(), ToldLosses::default());
         }
         let begun = if is_foreign { Begun::Earliest } else { begun };
         let after = position.filter(|_| !is_foreign).map_or(0, |(_, sequence)| sequence);
@@ -200,7 +206,9 @@ impl<P> Replica<P> {
         // 5. Begin. Events lost in every log become a gap for a resuming stream.
         let (missed, told) = self.losses(&topics, waiting, rest);
         let missed = match from {
-            _ if is_foreign => Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() }),
+            _ if is_foreign || self.may_lack_lost(waiting, after) => {
+                Some(Missed { reason: MissedReason::Epoch, topics: Vec::new() })
+            }
             StartFrom::After { .. } | StartFrom::Continue(_) | StartFrom::LiveAfter { .. } => {
                 missed
             }
@@ -218,10 +226,29 @@ impl<P> Replica<P> {
         if matches!(from, StartFrom::LiveAfter { .. }) {
             let missed = missed_before_live(interest, &page, missed);
             let replay = Replay { missed, ..self.log.live_replay() };
-            return AttachVerdict::Begins(replay, ToldTopics::new());
+            return AttachVerdict::Begins(replay, ToldLosses::default());
         }
         let mark = rest.mark(missed.is_some(), present.1);
         AttachVerdict::Begins(Replay { missed, mark, ..page }, told)
+    }
+
+    /// Whether a server's successor has lost events, the stream may lack one of them, and its client
+    /// does not know.
+    fn may_lack_lost(&self, waiting: &PendingAttach, position: u64) -> bool {
+        let is_told = waiting.told.tails_recorded_at >= self.losses.recorded_at();
+        match waiting.from {
+            StartFrom::Since { unix_ms, .. } => self.losses.may_concern_since(unix_ms),
+            StartFrom::After { .. } => self.losses.may_concern(position),
+            StartFrom::Continue(_) if is_told => false,
+            StartFrom::Continue(Rest { told: Told::AtHead, head, .. }) => {
+                head < self.losses.recorded_at() && self.losses.may_concern(position)
+            }
+            StartFrom::Continue(Rest { since, .. }) if since > 0 => {
+                self.losses.may_concern_since(since)
+            }
+            StartFrom::Continue(_) => self.losses.may_concern(position),
+            _ => false,
+        }
     }
 
     /// Whether the replay needs the list of changed topics: the log may lack a topic matching a
@@ -348,7 +375,7 @@ impl<P> Replica<P> {
         topics: &[ReplayTopic<'_>],
         waiting: &PendingAttach,
         rest: Rest,
-    ) -> (Option<Missed>, ToldTopics) {
+    ) -> (Option<Missed>, ToldLosses) {
         let bound = bound_of(topics, waiting);
         let lost_through = |topic: &ReplayTopic<'_>| {
             let here = match topic.history {
@@ -371,7 +398,7 @@ impl<P> Replica<P> {
         let lost: Vec<_> = lost.collect();
         let is_new = |(topic, lost): &&(&ReplayTopic<'_>, u64)| {
             let is_known = rest.told == Told::AtHead && topic.has_lost_only_before(rest.head);
-            !is_known && waiting.told.get(topic.topic).is_none_or(|told| told < lost)
+            !is_known && waiting.told.topics.get(topic.topic).is_none_or(|told| told < lost)
         };
         let missed = lost.iter().filter(is_new).take(MAX_MISSED_TOPICS);
         let missed: Vec<Topic> = missed.map(|(topic, _)| topic.topic.clone()).collect();
@@ -385,7 +412,8 @@ impl<P> Replica<P> {
         let missed = (is_forgotten || !missed.is_empty())
             .then_some(Missed { reason: MissedReason::History, topics: missed });
         let told = lost.into_iter().take(MAX_TOLD_TOPICS);
-        (missed, told.map(|(topic, lost)| (topic.topic.clone(), lost)).collect())
+        let topics = told.map(|(topic, lost)| (topic.topic.clone(), lost)).collect();
+        (missed, ToldLosses { topics, tails_recorded_at: self.losses.recorded_at() })
     }
 
     /// For a topic without history here: the sequence before its complete part.

@@ -14,10 +14,10 @@ use std::{
 
 use crate::{
     cursor::Epoch,
-    log::{Acknowledged, Changed, LogEvent, LogRequest, PartitionHead, Purpose, TopicRead},
+    log::{Acknowledgements, Changed, LogEvent, LogRequest, PartitionHead, Purpose, TopicRead},
     partition::{
         Delivery, Interruption,
-        replica::{CatchingUp, LinkState, Replica, push_buffer::PushBuffer},
+        replica::{CatchingUp, LinkState, Replica, push_buffer::PushBuffer, tail_losses::Tail},
     },
     partition_log::MissedReason,
     policy::Conflate,
@@ -25,24 +25,21 @@ use crate::{
 };
 
 impl<P> Replica<P> {
-    pub(super) fn on_link_up(&mut self, generation: u64, acknowledged: Option<Acknowledged>) {
+    pub(super) fn on_link_up(&mut self, generation: u64, acknowledged: &Acknowledgements) {
         self.on_link_down();
         self.generation = generation;
-        if let Some(Acknowledged { epoch, sequence, server }) = acknowledged {
+        for one in acknowledged.iter() {
             if self.server.is_none() {
                 // First contact. Keep the confirmed event's epoch, server and sequence. Otherwise
                 // a log without this event would pass for complete.
-                self.replace_log(epoch, 0);
-                self.server = Some(server);
-                self.highest = sequence;
-            } else if epoch == self.log.epoch() && self.server.as_ref() == Some(&server) {
-                self.highest = self.highest.max(sequence);
-            } else {
-                // A server other than the replica's last one confirmed it. Keep it: the lineage of
-                // a later head decides about its survival.
-                self.acknowledged = Some(Acknowledged { epoch, sequence, server });
+                self.replace_log(one.epoch, 0);
+                self.server = Some(one.server.clone());
+                self.highest = one.sequence;
+            } else if one.epoch == self.log.epoch() && self.server.as_ref() == Some(&one.server) {
+                self.highest = self.highest.max(one.sequence);
             }
         }
+        self.acknowledged.begin(acknowledged);
         for manager in self.managers.clone() {
             self.queue(manager, Delivery::Relinked);
         }
@@ -93,9 +90,10 @@ impl<P> Replica<P> {
             // Only the answer to the own request is surely a cut after the subscriptions.
             let Some(Purpose::CatchUp { serial }) = purpose else { return };
             if self.is_catching_up_by(serial) {
-                if head.epoch == self.log.epoch() && self.has_lost_events(head) {
-                    // The log lacks a publish confirmed to this instance: begin with a new epoch.
-                    self.renew(head);
+                let is_present = self.log.epoch() == head.epoch
+                    || head.earlier_epochs.contains(&self.log.epoch());
+                if is_present && !self.has_settled_losses(head) {
+                    // The log lacks a publish confirmed to this instance.
                     return self.catch_up();
                 }
                 self.begin(head, now);
@@ -125,6 +123,7 @@ impl<P> Replica<P> {
         self.replace_log(head.epoch, head.sequence);
         // It may be of an ended epoch.
         self.highest = head.sequence;
+        self.losses.begin(head);
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.coverage.confirm_all(head.sequence);
         let held = self.take_held();
@@ -167,11 +166,12 @@ impl<P> Replica<P> {
             }
             self.rename(head);
         }
-        if self.has_lost_events(head) {
-            // The log lacks sequences already given out. Streams must not take it for complete, so
-            // a new epoch gives them a gap.
-            self.renew(head);
+        if !self.has_settled_losses(head) {
             return false;
+        }
+        let position = self.log.sequence();
+        if self.losses.note(head, self.server.as_deref(), position) {
+            self.interrupt(Some(MissedReason::Epoch), Vec::new(), None);
         }
         self.server = head.lineage.first().map(|era| era.server.clone());
         true
@@ -218,16 +218,40 @@ impl<P> Replica<P> {
         self.link = LinkState::CatchingUp(catching_up);
     }
 
-    /// Whether the log has lost events known to this instance.
-    fn has_lost_events(&self, head: &PartitionHead) -> bool {
-        let highest = self.highest.max(self.log.sequence());
-        let acknowledged = self.acknowledged.as_ref();
-        let acknowledged = acknowledged
-            .filter(|one| one.epoch == head.epoch || head.earlier_epochs.contains(&one.epoch));
+    /// Whether the lineage has all losses of events known to this instance. If not, this call records
+    /// them and catches up again; or it requests a new epoch, if the lineage cannot tell which events
+    /// survive.
+    fn has_settled_losses(&mut self, head: &PartitionHead) -> bool {
         // A lower head proves nothing: pushes newer than an answer may come before it. The log
         // itself notices that it went back.
-        self.server.as_ref().is_some_and(|server| has_lost(head, server, highest))
-            || acknowledged.is_some_and(|one| has_lost(head, &one.server, one.sequence))
+        let highest = self.highest.max(self.log.sequence());
+        let own = self.server.iter().map(|server| (server.clone(), highest));
+        let acknowledged = self.acknowledged.open_in(head);
+        let acknowledged = acknowledged.map(|one| (one.server.clone(), one.sequence));
+        let tails = own.chain(acknowledged);
+        let tails =
+            tails.map(|(server, highest)| (Tail::of(head, &server, highest), server, highest));
+        let tails: Vec<_> = tails.collect();
+        if tails.iter().any(|(tail, ..)| *tail == Tail::Unknown) {
+            // Streams must not take the log for complete, so a new epoch gives them a gap.
+            self.renew(head);
+            return false;
+        }
+        let unrecorded =
+            |(tail, ..): &&(Tail, String, u64)| *tail == Tail::Lost { is_recorded: false };
+        let unrecorded: Vec<_> = tails.iter().filter(unrecorded).collect();
+        if unrecorded.is_empty() {
+            self.acknowledged.settle();
+            return true;
+        }
+        for (_, server, through) in unrecorded {
+            let (server, through) = (server.clone(), *through);
+            self.requests.push(LogRequest::NoteLoss { server, through });
+        }
+        if self.is_known {
+            self.catch_up();
+        }
+        false
     }
 
     /// Starts over in the log's new epoch. Streams get a gap, and then the events of the log.
@@ -239,6 +263,7 @@ impl<P> Replica<P> {
         self.earlier_epochs.clone_from(&head.earlier_epochs);
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.highest = after;
+        self.losses.begin(head);
         self.cut = after;
         self.told_through = head.sequence;
         self.coverage.restart(after);
@@ -432,15 +457,4 @@ pub(super) struct Unexpired {
     pub lost_through: u64,
     /// Whether the loss made room for a new event of the topic.
     pub is_trimmed: bool,
-}
-
-/// Whether events up to `highest`, given out by `server`, are lost: its successor started at a
-/// lower sequence, or the lineage does not name the server.
-fn has_lost(head: &PartitionHead, server: &str, highest: u64) -> bool {
-    let known = head.lineage.iter().position(|era| era.server == *server);
-    match known.map(|known| known.checked_sub(1)) {
-        Some(None) => false,
-        Some(Some(next)) => head.lineage[next].began_after < highest,
-        None => highest > 0,
-    }
 }

@@ -18,6 +18,7 @@ mod catch_up;
 mod coverage;
 mod push_buffer;
 mod reads;
+mod tail_losses;
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -30,14 +31,15 @@ use crate::{
     event::SequencedEvent,
     ids::{ManagerId, StreamId},
     interest::Interest,
-    log::{Acknowledged, Channel, LogEvent, LogRequest, LogUpdate, Purpose},
+    log::{Channel, LogEvent, LogRequest, LogUpdate, Purpose},
     partition::{
         Delivery, InterestChange, Interruption, PartitionSpec,
         replica::{
-            attach::{PendingAttach, ToldTopics, channels_of},
+            attach::{PendingAttach, ToldLosses, channels_of},
             coverage::Coverage,
             push_buffer::PushBuffer,
             reads::{ListInFlight, Pinned, ReadInFlight},
+            tail_losses::{AcknowledgedTails, TailLosses},
         },
         routing::Routing,
     },
@@ -94,12 +96,12 @@ pub struct Replica<P> {
     generation: u64,
     /// The `run_id` of the last known server.
     server: Option<String>,
-    /// The last publish of this instance, if confirmed by a server other than `server`.
-    acknowledged: Option<Acknowledged>,
+    acknowledged: AcknowledgedTails,
     /// Managers with too many untaken deliveries.
     overflowed: BTreeSet<ManagerId>,
     /// Highest known sequence given out by the log.
     highest: u64,
+    losses: TailLosses,
     /// The last cut: the replica has handled every change up to this sequence.
     cut: u64,
     /// The epoch's gap has told the streams of all events lost up to this sequence.
@@ -107,7 +109,7 @@ pub struct Replica<P> {
     coverage: Coverage,
     waiting: Vec<PendingAttach>,
     /// Streams between two pages of their replay, not attached yet, with the losses told so far.
-    replaying: HashMap<(ManagerId, StreamId), ToldTopics>,
+    replaying: HashMap<(ManagerId, StreamId), ToldLosses>,
     /// Reads in flight for streams.
     reading: Vec<ReadInFlight>,
     /// Requests in flight for changed topics.
@@ -133,8 +135,9 @@ impl<P> Replica<P> {
             link: LinkState::default(),
             generation: 0,
             server: None,
-            acknowledged: None,
+            acknowledged: AcknowledgedTails::default(),
             highest: 0,
+            losses: TailLosses::default(),
             cut: 0,
             told_through: 0,
             coverage: Coverage::default(),
@@ -230,7 +233,7 @@ impl<P> Replica<P> {
     pub fn on_update(&mut self, news: LogUpdate, now: Instant) {
         match news {
             LogUpdate::LinkUp { generation, acknowledged } => {
-                self.on_link_up(generation, acknowledged)
+                self.on_link_up(generation, &acknowledged)
             }
             LogUpdate::LinkDown => self.on_link_down(),
             // An update of an ended link. The next link reads everything after the cut again.

@@ -92,7 +92,7 @@ impl World {
         let replica = self.instances[instance][partition].partition().replica().unwrap();
         let mut calls = Vec::new();
         for _ in 0..count {
-            log.answer(instance);
+            log.answer(instance, self.now);
             match log.lines[instance].news.pop_front() {
                 Some(ModelPush::Update(news)) => {
                     if let LogUpdate::Head { head, .. }

@@ -64,8 +64,8 @@ impl World {
                 log.check_sequence(instance);
                 let sequence = log.publish(&parsed, &event, &policy, self.now);
                 log.note(instance, log.epoch(), sequence);
-                let acknowledged = Some(log.acknowledge());
-                redis.acknowledged[instance][usize::from(partition)] = acknowledged;
+                let acknowledged = log.acknowledge();
+                redis.acknowledged[instance][usize::from(partition)].note(acknowledged);
                 sequence
             }
             None => {
@@ -128,8 +128,8 @@ impl World {
                 let told = log.fan_out(&repeated.fan_out, topics, &redis.policies, self.now);
                 if let Some((_, sequence)) = told.last() {
                     log.note(instance, log.epoch(), *sequence);
-                    let acknowledged = Some(log.acknowledge());
-                    redis.acknowledged[instance][usize::from(partition)] = acknowledged;
+                    let acknowledged = log.acknowledge();
+                    redis.acknowledged[instance][usize::from(partition)].note(acknowledged);
                 }
                 told
             }

@@ -30,12 +30,12 @@ impl World {
         self.totals
     }
 
-    /// The places of possible restarts in `got`: after an `epoch` gap, the client gets the rest of
-    /// history again.
+    /// The places of possible restarts in `got`: after a gap with a new epoch, the client gets the rest
+    /// of history again.
     fn restarts<'a>(&self, client: &'a ModelClient) -> &'a [usize] {
         let redis = self.redis.as_ref();
         let repeats = redis.is_some_and(|redis| redis.loses_tails || redis.is_cluster);
-        if repeats { &client.epoch_gaps_at } else { &[] }
+        if repeats { &client.restarts_at } else { &[] }
     }
 
     /// Each partition in order, no event twice, no unwanted event.
@@ -113,7 +113,13 @@ impl World {
         let untold = (0..client.due.len()).filter(|index| !client.is_got.contains(index));
         for index in untold.filter(|index| self.is_due(client, *index)) {
             let mut later = index + 1..self.reference.records.len();
-            if later.clone().any(|later| self.reference.is_same_item(index, later)) {
+            // A lost event supersedes the older ones for its receivers only.
+            let supersedes = |later: usize| {
+                let is_left = !self.reference.records[later].is_lost;
+                self.reference.is_same_item(index, later)
+                    && (is_left || client.is_got.contains(&later))
+            };
+            if later.clone().any(supersedes) {
                 superseded += 1;
                 continue;
             }
