@@ -66,6 +66,9 @@ mod redis;
 mod request_budget;
 mod revocations;
 mod server;
+#[cfg(feature = "log")]
+#[cfg_attr(not(test), allow(dead_code, reason = "used by the start over a log"))]
+mod tables;
 pub mod testing;
 mod threads;
 #[cfg(feature = "tokens")]

@@ -58,6 +58,19 @@ impl Revocations {
         self.all.read().includes(revocation)
     }
 
+    /// Whether exactly this revocation is in force.
+    #[cfg(feature = "log")]
+    #[cfg_attr(not(test), allow(dead_code, reason = "used by the start over a log"))]
+    pub fn holds(&self, revocation: &Revocation) -> bool {
+        let all = self.all.read();
+        match &revocation.revoked {
+            Revoked::TokenId(id) => all.by_token.get(id) == Some(revocation),
+            Revoked::User { user, .. } => {
+                all.by_user.get(user).is_some_and(|of_user| of_user.contains(revocation))
+            }
+        }
+    }
+
     /// Whether a revocation more has room.
     pub fn has_room(&self) -> bool {
         self.count.load(Ordering::Relaxed) < self.max_count

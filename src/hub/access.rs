@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fanfare_core::{
-    access::{Grant, Revocation, Revoked},
+    access::{Grant, Revocation, RevocationsDown, Revoked},
     cluster::{StreamFilter, StreamInfo},
     error::ErrorCode,
     sse::ShutdownReason,
@@ -18,6 +18,12 @@ pub enum RevokeError {
     /// The hub keeps too many revocations (`access.max_revocations`). Nothing was revoked.
     #[error("the hub keeps too many revocations")]
     AtCapacity,
+    /// The disk of the log is full. Nothing was revoked.
+    #[error("{}", RevocationsDown::LogFull)]
+    LogFull,
+    /// The log on disk has failed. Nothing is revoked, or only after a restart.
+    #[error("{}", RevocationsDown::LogFailed)]
+    LogFailed,
     /// Redis is unavailable, and nothing was revoked; or not every instance answered, and the
     /// revocation may be in force. Repeating it is safe.
     #[error(transparent)]
@@ -29,6 +35,8 @@ impl RevokeError {
     pub fn error_code(&self) -> ErrorCode {
         match self {
             Self::AtCapacity => ErrorCode::AtCapacity,
+            Self::LogFull => ErrorCode::LogFull,
+            Self::LogFailed => ErrorCode::LogFailed,
             Self::Instances(error) => error.error_code(),
         }
     }
@@ -73,11 +81,15 @@ impl Hub {
             return Err(RevokeError::AtCapacity);
         }
         let revocation = Revocation { revoked, at_ms: unix_ms() };
-        // First for instances started later: if this fails, nothing is revoked.
+        // First for instances started later, and for a restart: if this fails, nothing is revoked.
         if let Some(store) = &parts.kept_revocations {
             let oldest_ms = parts.instances.revocations.oldest_ms(revocation.at_ms);
             let kept = store.keep(revocation.clone(), oldest_ms).await;
-            kept.map_err(|_| ChangeError::BridgeDown)?;
+            kept.map_err(|error| match error {
+                RevocationsDown::BridgeDown => RevokeError::from(ChangeError::BridgeDown),
+                RevocationsDown::LogFull => RevokeError::LogFull,
+                RevocationsDown::LogFailed => RevokeError::LogFailed,
+            })?;
         }
         let ended = parts.instances.revoke_everywhere(revocation).await;
         Ok(ended.map_err(ChangeError::from)?)

@@ -34,7 +34,10 @@ use crate::{
     config::Config,
     error::StartError,
     fan_out::{FanOutRouter, RouterHost},
-    follow::{FeedReader, FollowGraph, Preferences, memory::MemoryFollows},
+    follow::{
+        FeedReader, FollowGraph, Preferences,
+        memory::{MemoryFollows, Tables},
+    },
     ids::Ids,
     instances::{Executor, Instances},
     lifecycle::Lifecycle,
@@ -311,6 +314,7 @@ fn own_stores(config: &Config, stop: &CancellationToken) -> Result<Stores, Start
     }
     let _ = config;
     // On its own thread: an import must not delay publishes.
-    let memory = Arc::new(start_alone("fanfare-follow", stop, MemoryFollows::start)?);
+    let start = || MemoryFollows::start(Tables::default(), None);
+    let memory = Arc::new(start_alone("fanfare-follow", stop, start)?);
     Ok((memory.clone(), memory))
 }

@@ -257,6 +257,12 @@ pub enum GraphError {
     /// The connection to Redis failed before the answer; the change may be stored (`unconfirmed`).
     #[error("Redis did not answer: the change may be stored; repeat it")]
     Unconfirmed,
+    /// The disk of the log is full; nothing was changed (`log_full`).
+    #[error("the disk of the log is full: nothing can be changed now")]
+    LogFull,
+    /// The log on disk has failed; the change may be stored (`log_failed`).
+    #[error("the log on disk has failed: nothing can be changed until a restart")]
+    LogFailed,
     /// The application's own store failed; the change may be stored (`graph_down`).
     #[error("follow graph unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
@@ -271,6 +277,8 @@ impl GraphError {
         match self {
             Self::BridgeDown => ErrorCode::BridgeDown,
             Self::Unconfirmed => ErrorCode::Unconfirmed,
+            Self::LogFull => ErrorCode::LogFull,
+            Self::LogFailed => ErrorCode::LogFailed,
             Self::Unavailable(_) => ErrorCode::GraphDown,
             Self::BadPage => ErrorCode::BadPage,
         }
@@ -308,7 +316,7 @@ impl From<GraphError> for SubscribeError {
     fn from(error: GraphError) -> Self {
         match error {
             GraphError::BridgeDown | GraphError::Unconfirmed => Self::BridgeDown,
-            GraphError::Unavailable(_) | GraphError::BadPage => Self::GraphDown,
+            _ => Self::GraphDown,
         }
     }
 }

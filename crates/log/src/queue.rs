@@ -99,6 +99,12 @@ impl Queue {
         self.waiting.lock().bytes
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.appends.is_empty() && waiting.syncs.is_empty()
+    }
+
     /// Waits for work, until `deadline` at most.
     pub fn take(&self, deadline: Option<Instant>) -> Turn {
         let mut waiting = self.waiting.lock();

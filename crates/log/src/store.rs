@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use crate::{
     cleaning::{Cleaner, Page},
+    error::WriteError,
     figures::Figures,
     options::Lane,
     queue::{Done, End, Origin},
@@ -64,6 +65,16 @@ impl Store {
     /// The queue takes everything: ask [`has_room`](Self::has_room) before a publish is accepted.
     pub fn append(&self, lane: Lane, entries: Vec<Entry>, done: Done) {
         self.0.shared.append(lane, entries, Origin::Lane, done);
+    }
+
+    /// As [`append`](Self::append), but synced in every mode before the answer.
+    pub fn append_synced(&self, lane: Lane, entries: Vec<Entry>, done: Done) {
+        let shared = self.0.shared.clone();
+        let written = move |result: Result<(), WriteError>| match result {
+            Ok(()) => shared.queue.sync(done),
+            error => done(error),
+        };
+        self.append(lane, entries, Box::new(written));
     }
 
     /// Whether the queue is below its bound.

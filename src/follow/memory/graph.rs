@@ -97,6 +97,12 @@ impl EdgeStore {
         was_there
     }
 
+    /// Whether the edge exists.
+    pub fn has(&self, edge: &Follow) -> bool {
+        let ids = (self.ids.get(&edge.follower), self.find(&edge.author));
+        matches!(ids, (Some(follower), Some(author)) if author.followers.contains(follower))
+    }
+
     /// The numbers of a user's followers and followed authors.
     pub fn counts(&self, user: &User) -> Counts {
         self.find(user).map_or_else(Counts::default, |node| Counts {

@@ -7,6 +7,8 @@ use fanfare_core::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::kept::{AnswerNeeded, TableChange};
+
 /// An operation on edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EdgeOperation {
@@ -16,7 +18,7 @@ pub(super) enum EdgeOperation {
 
 /// Adds or removes edges. Answers with the number of edges added or removed.
 #[derive(Message)]
-#[rtype(result = "u64")]
+#[rtype(result = "Result<u64, GraphError>")]
 pub(super) struct ChangeEdges {
     pub edges: Vec<Follow>,
     pub change: EdgeOperation,
@@ -52,7 +54,7 @@ pub(super) struct ReadMuted {
 
 /// Replaces a user's muted kinds.
 #[derive(Message)]
-#[rtype(result = "()")]
+#[rtype(result = "Result<u64, GraphError>")]
 pub(super) struct SetMuted {
     pub user: User,
     pub kinds: Vec<String>,
@@ -66,4 +68,13 @@ pub(super) struct AskWhoMutes {
     pub kind: String,
     pub users: Vec<User>,
     pub _place: OwnedSemaphorePermit,
+}
+
+/// Asks whether earlier changes are still needed to restore the store. The answer waits for changes
+/// of the same things on their way to the disk.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(super) struct AskNeeded {
+    pub changes: Vec<TableChange>,
+    pub answer: AnswerNeeded,
 }

@@ -26,6 +26,12 @@ impl Mutes {
         kinds.iter().map(|kind| kind.to_string()).collect()
     }
 
+    /// Whether the user mutes exactly these kinds, sorted.
+    pub fn are(&self, user: &User, kinds: &[String]) -> bool {
+        let known = self.by_user.get(user).map(AsRef::as_ref).unwrap_or_default();
+        known.iter().map(|kind| &**kind).eq(kinds.iter().map(String::as_str))
+    }
+
     /// Replaces a user's muted kinds.
     pub fn set(&mut self, user: &User, mut kinds: Vec<String>) {
         kinds.sort_unstable();

@@ -21,6 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("follow", &[]),
     ("cluster", &[]),
     ("revocations", &[]),
+    ("tables", &["follow", "revocations"]),
     ("actors", &["addresses", "follow", "ids", "lifecycle", "metrics", "revocations", "users"]),
     ("access", &["actors", "config", "revocations"]),
     ("web_client", &["threads"]),

@@ -57,8 +57,17 @@ impl Revocation {
 
 /// The kept revocations are unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("revocations are unavailable")]
-pub struct RevocationsDown;
+pub enum RevocationsDown {
+    /// Redis is unavailable.
+    #[error("Redis is unavailable: no token can be revoked now")]
+    BridgeDown,
+    /// The disk of the log is full; nothing was kept.
+    #[error("the disk of the log is full: no token can be revoked now")]
+    LogFull,
+    /// The log on disk has failed; the revocation may be kept.
+    #[error("the log on disk has failed: no token can be revoked until a restart")]
+    LogFailed,
+}
 
 /// Keeps revocations for all instances: also for one started later, or cut off for a while.
 pub trait RevocationStore: Send + Sync {

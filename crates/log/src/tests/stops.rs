@@ -68,6 +68,21 @@ fn an_interval_syncs_without_further_appends() {
 }
 
 #[test]
+fn a_synced_append_is_synced_in_every_mode_also_at_the_end() {
+    let directory = tempdir().unwrap();
+    let (log, _) =
+        try_open(directory.path(), Options { sync: SyncMode::Never, ..options() }).unwrap();
+    append(&log.store, 0, 1, b"x").unwrap();
+    let syncs_before = log.store.figures().sync_count;
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let done = move |result| sender.send(result).expect("waits");
+    log.store.append_synced(Lane(0), vec![entry(2, b"y")], Box::new(done));
+    log.store.close();
+    receiver.recv().unwrap().unwrap();
+    assert!(log.store.figures().sync_count > syncs_before);
+}
+
+#[test]
 fn a_full_queue_has_no_room_but_takes_the_append() {
     let directory = tempdir().unwrap();
     let small = Options { max_queue_bytes: 0, ..options() };

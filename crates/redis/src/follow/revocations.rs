@@ -20,13 +20,14 @@ impl RevocationStore for RedisFollows {
         let store = self.clone();
         async move {
             let key = store.keys.revocations(SHARD);
-            let text = serde_json::to_string(&revocation).map_err(|_| RevocationsDown)?;
+            let text =
+                serde_json::to_string(&revocation).map_err(|_| RevocationsDown::BridgeDown)?;
             let mut add = redis::cmd("ZADD");
             add.arg(&key).arg(revocation.at_ms).arg(text);
             let mut forget = redis::cmd("ZREMRANGEBYSCORE");
             forget.arg(&key).arg("-inf").arg(format!("({oldest_ms}"));
             let calls = [add, forget].map(|command| FollowCall { shard: SHARD, command });
-            store.read(&calls).await.map_err(|_| RevocationsDown)?;
+            store.read(&calls).await.map_err(|_| RevocationsDown::BridgeDown)?;
             Ok(())
         }
         .boxed()
@@ -38,11 +39,12 @@ impl RevocationStore for RedisFollows {
             let mut command = redis::cmd("ZRANGEBYSCORE");
             command.arg(store.keys.revocations(SHARD)).arg(from_ms).arg("+inf");
             let call = FollowCall { shard: SHARD, command };
-            let texts: Vec<String> = store.read_one(call).await.map_err(|_| RevocationsDown)?;
+            let texts: Vec<String> =
+                store.read_one(call).await.map_err(|_| RevocationsDown::BridgeDown)?;
             let revocations = texts.iter().map(|text| serde_json::from_str(text));
             revocations.collect::<Result<_, _>>().map_err(|error| {
                 tracing::error!(%error, "revocations: unexpected answer of Redis");
-                RevocationsDown
+                RevocationsDown::BridgeDown
             })
         }
         .boxed()
