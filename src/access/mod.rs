@@ -41,10 +41,17 @@ use crate::{
     revocations::Revocations,
 };
 
+/// The token is revoked.
+const REVOKED: AccessError = AccessError::Unauthenticated { reason: "revoked" };
+
+fn unauthenticated(refused: TokenRefusal) -> AccessError {
+    AccessError::Unauthenticated { reason: refused.as_str() }
+}
+
 impl From<Refused> for AccessError {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::Unauthenticated => Self::Unauthenticated,
+            Refused::Unauthenticated => Self::Unauthenticated { reason: "application" },
             Refused::Forbidden => Self::Forbidden { names: Vec::new() },
             Refused::Unavailable => Self::Down,
         }
@@ -116,15 +123,17 @@ impl Access {
         }
         let presented = Presented::of(head, &self.config.cookie);
         let now_ms = unix_ms();
-        if let Some(token) = presented.token()
-            && let Some(claims) = self.verified(token, now_ms).await?
-        {
-            return self.grant_of_claims(claims, now_ms).map(Some);
+        let mut refused = TokenRefusal::Malformed;
+        if let Some(token) = presented.token() {
+            match self.verified(token, now_ms).await? {
+                Ok(claims) => return self.grant_of_claims(claims, now_ms).map(Some),
+                Err(invalid) => refused = invalid,
+            }
         }
         match &self.decider {
             Some(_) => Ok(None),
             None if presented.is_none() => Ok(Some(self.rules.anonymous())),
-            None => Err(AccessError::Unauthenticated),
+            None => Err(unauthenticated(refused)),
         }
     }
 
@@ -134,7 +143,7 @@ impl Access {
         head: &RequestHead,
         action: Action<'_>,
     ) -> Result<Arc<Grant>, AccessError> {
-        let decider = self.decider.as_ref().ok_or(AccessError::Unauthenticated)?;
+        let decider = self.decider.as_ref().ok_or_else(AccessError::no_token)?;
         let decision = decider.decide(head, action).await?;
         let grant = self.grant_of_application(decision, unix_ms())?;
         self.unrevoked(grant)
@@ -147,10 +156,10 @@ impl Access {
         topics: Vec<String>,
     ) -> Result<Arc<Grant>, AccessError> {
         let asked = self.decider.as_ref().zip(grant.asked());
-        let (decider, caller) = asked.ok_or(AccessError::Unauthenticated)?;
+        let (decider, caller) = asked.ok_or_else(AccessError::no_token)?;
         let decision = decider.decide_again(caller.clone(), topics).await?;
         let later = self.grant_of_application(decision, unix_ms())?.narrowed_like(grant);
-        self.unrevoked(later.map_err(|_| AccessError::Unauthenticated)?)
+        self.unrevoked(later.map_err(|_| AccessError::no_token())?)
     }
 
     /// The grant of a stream opened by the application's own handler, with the user and the end
@@ -179,9 +188,13 @@ impl Access {
         }
     }
 
-    /// The claims of a valid token; `None` for an invalid one.
-    async fn verified(&self, token: &str, now_ms: u64) -> Result<Option<Claims>, AccessError> {
-        let Some(verifier) = &self.verifier else { return Ok(None) };
+    /// The claims of a valid token, or the problem of an invalid one.
+    async fn verified(
+        &self,
+        token: &str,
+        now_ms: u64,
+    ) -> Result<Result<Claims, TokenRefusal>, AccessError> {
+        let Some(verifier) = &self.verifier else { return Ok(Err(TokenRefusal::UnknownKey)) };
         let mut verified = verifier.verify(token, now_ms);
         // A key could be newer than the last fetch of keys.
         let lacks_key = matches!(verified, Err(TokenRefusal::UnknownKey | TokenRefusal::NoKeys));
@@ -189,12 +202,8 @@ impl Access {
             verified = verifier.verify(token, now_ms);
         }
         match verified {
-            Ok(claims) => Ok(Some(claims)),
             Err(TokenRefusal::NoKeys) => Err(AccessError::Down),
-            Err(refused) => {
-                tracing::debug!(reason = refused.as_str(), "token refused");
-                Ok(None)
-            }
+            verified => Ok(verified),
         }
     }
 
@@ -204,7 +213,7 @@ impl Access {
     /// The token is invalid.
     pub async fn grant_of_token(&self, token: &str) -> Result<Arc<Grant>, AccessError> {
         let now_ms = unix_ms();
-        let claims = self.verified(token, now_ms).await?.ok_or(AccessError::Unauthenticated)?;
+        let claims = self.verified(token, now_ms).await?.map_err(unauthenticated)?;
         self.grant_of_claims(claims, now_ms)
     }
 
@@ -226,16 +235,17 @@ impl Access {
     }
 
     fn check_at(&self, grant: &Grant, at: Instant) -> Result<(), AccessError> {
-        match grant.has_ended(at) || self.revocations.covers(grant) {
-            true => Err(AccessError::Unauthenticated),
-            false => Ok(()),
+        match (grant.has_ended(at), self.revocations.covers(grant)) {
+            (true, _) => Err(unauthenticated(TokenRefusal::Expired)),
+            (_, true) => Err(REVOKED),
+            _ => Ok(()),
         }
     }
 
     fn grant_of_claims(&self, claims: Claims, now_ms: u64) -> Result<Arc<Grant>, AccessError> {
         let Claims { user, token_id, issued_at_s, expires_at_s, rights } = claims;
         let user = user.as_deref().map(parse_user).transpose();
-        let user = user.map_err(|_| AccessError::Unauthenticated)?;
+        let user = user.map_err(|_| unauthenticated(TokenRefusal::BadClaims))?;
         let id = token_id.map(String::into_boxed_str);
         let credential = Credential::Token { id, issued_at_s };
         let sources = self.rules.of(user.as_ref()).chain([rights]);
@@ -249,7 +259,7 @@ impl Access {
             return Err(AccessError::Down);
         }
         match self.revocations.covers(&grant) {
-            true => Err(AccessError::Unauthenticated),
+            true => Err(REVOKED),
             false => Ok(Arc::new(grant)),
         }
     }
@@ -257,7 +267,7 @@ impl Access {
     fn grant_of_application(&self, decision: Decision, now_ms: u64) -> Result<Grant, AccessError> {
         let Decision { user, rights, at_ms, expires_at_ms, asked } = decision;
         let user = user.as_deref().map(parse_user).transpose();
-        let user = user.map_err(|_| AccessError::Unauthenticated)?;
+        let user = user.map_err(|_| unauthenticated(TokenRefusal::BadClaims))?;
         let sources = self.rules.of(user.as_ref()).chain([rights]);
         let grant = Grant::new(user.clone(), Credential::Application { at_ms }, sources);
         let grant = match expires_at_ms {

@@ -23,6 +23,7 @@ pub(crate) mod poll;
 mod preferences;
 mod publish;
 pub(crate) mod refusal;
+mod refused;
 mod registered;
 mod revocations;
 mod routes;
@@ -148,23 +149,19 @@ fn resource<const N: usize>(
     routes: [Route; N],
 ) -> impl HttpServiceFactory + use<N> {
     let resource = web::resource(format!("{prefix}{path}")).app_data(Data::new(hub.clone()));
-    let limiting = hub.clone();
-    let is_limited = hub.parts().config.limits.requests_per_second > 0;
+    let watching = hub.clone();
     let resource = routes.into_iter().fold(resource, Resource::route);
     let cors = &hub.parts().config.cors;
     resource
         .default_service(web::to(move || async { refusal::method_not_allowed(methods) }))
-        .wrap(Condition::new(
-            is_limited,
-            from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
-                limit_requests(limiting.clone(), request, next)
-            }),
-        ))
+        .wrap(from_fn(move |request: ServiceRequest, next: Next<BoxBody>| {
+            watch(watching.clone(), request, next)
+        }))
         .wrap(Condition::new(!cors.origins.is_empty(), cors::middleware(cors)))
 }
 
-/// Counts a request for its client's address.
-async fn limit_requests(
+/// Counts a request for its client's address, and its refusal by access control.
+async fn watch(
     hub: Hub,
     request: ServiceRequest,
     next: Next<BoxBody>,
@@ -174,5 +171,7 @@ async fn limit_requests(
         let message = "too many requests of this address";
         return Err(Refusal::new(ErrorCode::RateLimited, message).into());
     }
-    next.call(request).await
+    let answer = next.call(request).await?;
+    refused::count(&hub, &answer);
+    Ok(answer)
 }

@@ -39,7 +39,7 @@ pub(crate) fn refuse_other_sites(hub: &Hub, request: &HttpRequest) -> Result<(),
     }
     let message = "pages of other sites may not publish or change anything, and a change by cookie \
                    needs an `Origin`; `cors.origins` lists the exceptions";
-    Err(Refusal::new(ErrorCode::CrossSite, message))
+    Err(Refusal::new(ErrorCode::CrossSite, message).of_access("cross_site"))
 }
 
 /// The caller of a request changing something, not from a page of another site.

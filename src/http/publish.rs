@@ -26,6 +26,7 @@ use super::{
     media_type::{MediaType, media_type},
     origin::{publisher_of, refuse_other_sites},
     refusal::{Refusal, RefusalBody, bad_json},
+    refused::count_line,
 };
 use crate::{
     access::Action,
@@ -69,12 +70,6 @@ pub(crate) enum PostAnswer {
 enum LineAnswer {
     Taken(PostAnswer),
     Refused { success: bool, error: RefusalBody },
-}
-
-impl LineAnswer {
-    fn refused(refusal: Refusal) -> Self {
-        Self::Refused { success: false, error: refusal.error }
-    }
 }
 
 /// The posts of an array published together. A refused one ends the array after them.
@@ -308,9 +303,14 @@ async fn enqueue_lines(
         IncomingPost::parse(poster, &line.bytes?)
     });
     let answers = enqueue(&poster.hub, posts.collect(), AfterRefusal::Continue).await;
-    let answers = answers.map(|answers| {
+    let hub = poster.hub.clone();
+    let refused = move |refusal: Refusal| {
+        count_line(&hub, &refusal);
+        LineAnswer::Refused { success: false, error: refusal.error }
+    };
+    let answers = answers.map(move |answers| {
         let answers = answers.into_iter();
-        answers.map(|answer| answer.map_or_else(LineAnswer::refused, LineAnswer::Taken)).collect()
+        answers.map(|answer| answer.map_or_else(&refused, LineAnswer::Taken)).collect()
     });
     answers.boxed()
 }

@@ -42,7 +42,14 @@ pub struct Refusal {
     /// For a browser's stream: the reason of the `shutdown`.
     #[serde(skip)]
     as_stream: Option<ShutdownReason>,
+    /// For a refusal of access control: its word in metrics and logs.
+    #[serde(skip)]
+    access: Option<&'static str>,
 }
+
+/// Marks an answer as a refusal of access control, with the word in metrics and logs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RefusedAccess(pub &'static str);
 
 #[derive(Debug, Serialize)]
 pub(crate) struct RefusalBody {
@@ -64,7 +71,31 @@ fn as_text<S: Serializer>(code: &ErrorCode, to: S) -> Result<S::Ok, S::Error> {
 impl Refusal {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         let error = RefusalBody { code, message: message.into(), index: None, topics: Vec::new() };
-        Self { error, published: None, as_stream: None }
+        Self { error, published: None, as_stream: None, access: None }
+    }
+
+    /// Marks it as a refusal of access control.
+    pub(crate) fn of_access(self, reason: &'static str) -> Self {
+        Self { access: Some(reason), ..self }
+    }
+
+    /// The word in metrics and logs, for a refusal of access control.
+    pub(crate) fn access_reason(&self) -> Option<&'static str> {
+        self.access
+    }
+
+    fn response(&self) -> HttpResponse {
+        if let Some(reason) = self.as_stream {
+            return short_stream(reason);
+        }
+        let mut response = HttpResponse::build(self.status_code());
+        if self.error.code.is_temporary() {
+            response.insert_header((RETRY_AFTER, retry_after_seconds().to_string()));
+        }
+        if self.error.code == ErrorCode::Unauthenticated {
+            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
+        }
+        response.json(self)
     }
 
     /// Names the topics of the request without a grant.
@@ -102,17 +133,11 @@ impl ResponseError for Refusal {
 
     /// The refusal as JSON. A temporary refusal has a `Retry-After`.
     fn error_response(&self) -> HttpResponse {
-        if let Some(reason) = self.as_stream {
-            return short_stream(reason);
+        let mut response = self.response();
+        if let Some(reason) = self.access {
+            response.extensions_mut().insert(RefusedAccess(reason));
         }
-        let mut response = HttpResponse::build(self.status_code());
-        if self.error.code.is_temporary() {
-            response.insert_header((RETRY_AFTER, retry_after_seconds().to_string()));
-        }
-        if self.error.code == ErrorCode::Unauthenticated {
-            response.insert_header((WWW_AUTHENTICATE, "Bearer"));
-        }
-        response.json(self)
+        response
     }
 }
 
@@ -137,7 +162,8 @@ refusals!(FanOutError);
 
 impl From<AccessError> for Refusal {
     fn from(error: AccessError) -> Self {
-        let mut refusal = Self::new(error.error_code(), error.to_string());
+        let mut refusal =
+            Self::new(error.error_code(), error.to_string()).of_access(error.reason());
         if let AccessError::Forbidden { names } = error {
             refusal.error.topics = names;
         }

@@ -23,6 +23,9 @@ use crate::{
 /// Longest wait for the end of a ticket's earlier stream.
 const MAX_REPLACING: Duration = Duration::from_secs(1);
 
+/// The ticket is unknown, ended, or used before.
+const BAD_TICKET: AccessError = AccessError::Unauthenticated { reason: "bad_ticket" };
+
 /// The grant of an admitted stream.
 pub(crate) struct Admission {
     pub grant: Arc<Grant>,
@@ -71,7 +74,7 @@ impl Hub {
         kind: UseKind,
     ) -> Result<Admission, SubscribeError> {
         let found = self.parts().tickets.find(name).await;
-        let shown = found.map_err(tickets_down)?.ok_or(AccessError::Unauthenticated)?;
+        let shown = found.map_err(tickets_down)?.ok_or(BAD_TICKET)?;
         let grant = shown.grant.clone();
         self.parts().access.check_again(&grant)?;
         let is_by_user = kind == UseKind::Feed && !shown.is_narrowed();
@@ -80,7 +83,7 @@ impl Hub {
         let now = self.cursor_for(subscription.clone(), &checked).await?;
         let id = subscription.start_id();
         if shown.allows(id, Some(now.epoch)) == TicketUse::Nothing {
-            return Err(AccessError::Unauthenticated.into());
+            return Err(BAD_TICKET.into());
         }
         let first = match (id.map(str::parse::<Cursor>), subscription.starts_with_snapshot()) {
             (Some(Ok(cursor)), _) => FirstId::at(&cursor),
@@ -107,7 +110,7 @@ impl Hub {
                 }
                 return Ok(stream);
             }
-            Ok(Err(UsedMeanwhile)) => AccessError::Unauthenticated.into(),
+            Ok(Err(UsedMeanwhile)) => BAD_TICKET.into(),
             Err(down) => tickets_down(down),
         };
         // A running stream takes back its announcements; a new one would leave them.

@@ -91,7 +91,7 @@ impl Caller {
     /// A ticket with this grant, or for these topics and patterns of it.
     pub async fn ticket(&self, topics: Option<Vec<String>>) -> Result<IssuedTicket, Refused> {
         if self.grant.is_anonymous() {
-            return Err(AccessError::Unauthenticated.into());
+            return Err(AccessError::no_token().into());
         }
         let tickets = &self.hub.parts().tickets;
         let issued = match topics {

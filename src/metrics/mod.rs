@@ -5,6 +5,7 @@
 
 #[cfg(feature = "metrics")]
 mod prometheus;
+mod refusals;
 mod table;
 
 use std::{
@@ -25,6 +26,7 @@ use parking_lot::Mutex;
 
 #[cfg(feature = "metrics")]
 pub(crate) use self::prometheus::render;
+use self::refusals::Refusals;
 pub(crate) use self::table::{Gauges, Row, Value};
 
 /// Histograms keep two significant digits: a value is at most 1 % off.
@@ -46,6 +48,7 @@ pub(crate) struct Metrics {
     pub opened_raw: AtomicU64,
     pub published: AtomicU64,
     pub actor_panics: AtomicU64,
+    pub refusals: Refusals,
     replays_complete: AtomicU64,
     replays_gap: AtomicU64,
     topics: Box<[AtomicUsize]>,
@@ -76,6 +79,7 @@ impl Metrics {
             polls: AtomicU64::default(),
             published: AtomicU64::default(),
             actor_panics: AtomicU64::default(),
+            refusals: Refusals::default(),
             replays_complete: AtomicU64::default(),
             replays_gap: AtomicU64::default(),
             topics: (0..partition_count).map(|_| AtomicUsize::default()).collect(),

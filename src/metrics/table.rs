@@ -188,6 +188,12 @@ impl Metrics {
                 "Streams resumed, completely or with a gap",
             ),
             row(
+                "fanfare_access_refusals",
+                "accessRefusals",
+                Value::Labelled("reason", self.refusals.all()),
+                "Requests refused by access control, by reason",
+            ),
+            row(
                 "fanfare_outbox_bytes",
                 "outboxBytes",
                 Value::Gauge(level(|worker| worker.unsent_bytes.load(Ordering::Relaxed))),

@@ -36,6 +36,7 @@ mod publish;
 mod python_client;
 mod raw_stream;
 mod redis;
+mod refusals;
 mod replays;
 mod requests;
 mod resume;

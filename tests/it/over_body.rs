@@ -16,6 +16,8 @@ mod delivery;
 mod keyed;
 #[path = "poll.rs"]
 mod poll;
+#[path = "refusals.rs"]
+mod refusals;
 #[path = "resume.rs"]
 mod resume;
 #[path = "shutdown.rs"]

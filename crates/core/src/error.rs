@@ -31,9 +31,9 @@ codes!(
 /// Why access control refused a request. It never says whether a topic exists.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccessError {
-    /// The request has no valid token or cookie.
+    /// The request has no valid token or cookie. `reason` is a word for metrics and logs.
     #[error("a valid token is needed")]
-    Unauthenticated,
+    Unauthenticated { reason: &'static str },
     /// The caller lacks the grant. `names` are the topics of the request without it.
     #[error("not granted{}", listed(names))]
     Forbidden { names: Vec<String> },
@@ -58,10 +58,24 @@ impl AccessError {
     /// The stable code.
     pub fn error_code(&self) -> ErrorCode {
         match self {
-            Self::Unauthenticated => ErrorCode::Unauthenticated,
+            Self::Unauthenticated { .. } => ErrorCode::Unauthenticated,
             Self::Forbidden { .. } => ErrorCode::Forbidden,
             Self::Down => ErrorCode::AccessDown,
         }
+    }
+
+    /// The word in metrics and logs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Unauthenticated { reason } => reason,
+            Self::Forbidden { .. } => "forbidden",
+            Self::Down => "access_down",
+        }
+    }
+
+    /// The request has no token, and anonymous callers lack the grant.
+    pub fn no_token() -> Self {
+        Self::Unauthenticated { reason: "no_token" }
     }
 }
 

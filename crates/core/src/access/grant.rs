@@ -144,7 +144,7 @@ impl Grant {
     /// The refusal of these names: an anonymous caller needs a token first.
     pub fn refusal(&self, names: Vec<String>) -> AccessError {
         match self.is_anonymous() {
-            true => AccessError::Unauthenticated,
+            true => AccessError::no_token(),
             false => AccessError::Forbidden { names },
         }
     }
