@@ -105,6 +105,7 @@ pub(super) fn rows(hub: &Hub) -> Vec<Row> {
         replays: parts.replays(),
         idle_topic_bytes: parts.budget.idle_bytes(),
         cluster: parts.instances.cluster.status(),
+        disk: None,
         process: Process::now(),
     })
 }

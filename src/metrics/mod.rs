@@ -3,6 +3,7 @@
 //!
 //! `table` lists all metrics, for `prometheus` and `http::stats`.
 
+mod disk;
 #[cfg(feature = "metrics")]
 mod prometheus;
 mod refusals;
@@ -24,6 +25,7 @@ use fanfare_core::{
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
+pub(crate) use self::disk::{DiskGauges, DiskMetrics};
 #[cfg(feature = "metrics")]
 pub(crate) use self::prometheus::render;
 use self::refusals::Refusals;
@@ -56,6 +58,8 @@ pub(crate) struct Metrics {
     closed: Mutex<BTreeMap<&'static str, u64>>,
     durations: SharedHistogram,
     workers: Mutex<Vec<Arc<WorkerMetrics>>>,
+    /// The groups written to the log on disk.
+    pub disk: DiskMetrics,
 }
 
 /// Counters of one worker, written by its thread only.
@@ -87,6 +91,7 @@ impl Metrics {
             closed: Mutex::new(CLOSE_REASONS.map(|reason| (reason, 0)).into()),
             durations: Mutex::new(histogram()),
             workers: Mutex::default(),
+            disk: DiskMetrics::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use fanfare_core::cluster::ClusterStatus;
 use hdrhistogram::Histogram;
 
-use super::{Metrics, WorkerMetrics};
+use super::{DiskGauges, Metrics, WorkerMetrics};
 use crate::process::Process;
 
 /// Upper bounds of the latency buckets, in seconds.
@@ -57,6 +57,8 @@ pub(crate) struct Gauges {
     pub idle_topic_bytes: usize,
     pub remembered_bytes: usize,
     pub cluster: ClusterStatus,
+    /// The log on disk, if there is one.
+    pub disk: Option<DiskGauges>,
     pub process: Process,
 }
 
@@ -96,7 +98,7 @@ impl Metrics {
         let latencies = merged(|worker| &worker.latencies);
         let batches = merged(|worker| &worker.batches);
         let histogram = |recorded, bounds, unit| Value::Histogram { recorded, bounds, unit };
-        vec![
+        let mut rows = vec![
             row(
                 "fanfare_connections",
                 "connections",
@@ -283,6 +285,8 @@ impl Metrics {
                 Value::Gauge(gauges.process.open_files as i64),
                 "Open file descriptors",
             ),
-        ]
+        ];
+        rows.extend(gauges.disk.iter().flat_map(|disk| self.disk.rows(disk)));
+        rows
     }
 }

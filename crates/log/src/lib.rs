@@ -14,7 +14,7 @@ mod error;
 mod figures;
 mod identity;
 mod inspect;
-mod journal;
+
 mod ledger;
 mod opening;
 mod options;
@@ -26,6 +26,7 @@ mod segment;
 mod shared;
 mod store;
 mod tail;
+mod writer;
 
 pub use cleaning::Page;
 pub use copying::{Copied, CopyError, copy};

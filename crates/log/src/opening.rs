@@ -14,7 +14,6 @@ use crate::{
     directory,
     error::OpenError,
     identity::Identity,
-    journal::Journal,
     ledger::Ledger,
     options::{Lane, Options},
     queue::Queue,
@@ -25,6 +24,7 @@ use crate::{
     shared::Shared,
     store::Store,
     tail::Tail,
+    writer::Writer,
 };
 
 /// The end of the process using the log before.
@@ -79,7 +79,7 @@ pub fn open(
         state: Default::default(),
         max_queue_bytes: options.max_queue_bytes,
     });
-    let journal = Journal {
+    let writer = Writer {
         shared: shared.clone(),
         options,
         directory: directory.into(),
@@ -91,7 +91,7 @@ pub fn open(
         _lock: lock,
     };
     let thread = thread::Builder::new().name("fanfare-log".into());
-    let thread = thread.spawn(move || journal.run()).map_err(io_error)?;
+    let thread = thread.spawn(move || writer.run()).map_err(io_error)?;
     Ok(Opened {
         store: Store::new(shared, thread, directory.into(), salt),
         epoch: identity.epoch,

@@ -33,7 +33,7 @@ pub enum SyncMode {
     Never,
 }
 
-/// Told about each written group, on the journal's thread.
+/// Told about each written group, on the writer's thread.
 pub type Observer = Arc<dyn Fn(&Group) + Send + Sync>;
 
 /// The choices of a log's owner.

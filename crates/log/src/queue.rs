@@ -1,4 +1,4 @@
-//! The queue between the lanes and the journal's thread.
+//! The queue between the lanes and the writer's thread.
 //!
 //! It takes everything: a publisher asks for room before it takes a sequence. So the bound is passed
 //! by the batches of lanes asking at the same time, and by copies of the cleaning, at most.
@@ -13,7 +13,7 @@ use crate::{
     record::{Entry, HEADER_BYTES},
 };
 
-/// Called once with the fate of an append, on the journal's thread.
+/// Called once with the fate of an append, on the writer's thread.
 pub type Done = Box<dyn FnOnce(Result<(), WriteError>) + Send>;
 
 /// The largest group, unless one append is larger. It bounds the time of a write.
@@ -49,7 +49,7 @@ pub enum End {
     Dropped,
 }
 
-/// The work of one turn of the journal.
+/// The work of one turn of the writer.
 pub struct Turn {
     pub appends: Vec<Append>,
     /// Requests to sync everything written so far.

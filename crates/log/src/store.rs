@@ -31,7 +31,7 @@ impl Inner {
         self.shared.ledger.close();
         self.shared.queue.end(end);
         for thread in self.threads.lock().drain(..) {
-            // A callback can drop the last handle on the journal's own thread.
+            // A callback can drop the last handle on the writer's own thread.
             if thread.thread().id() != thread::current().id() {
                 let _ = thread.join();
             }
@@ -52,11 +52,11 @@ pub struct Store(Arc<Inner>);
 impl Store {
     pub(crate) fn new(
         shared: Arc<Shared>,
-        journal: JoinHandle<()>,
+        writer: JoinHandle<()>,
         directory: PathBuf,
         salt: u32,
     ) -> Self {
-        Self(Arc::new(Inner { shared, threads: Mutex::new(vec![journal]), directory, salt }))
+        Self(Arc::new(Inner { shared, threads: Mutex::new(vec![writer]), directory, salt }))
     }
 
     /// Appends records of one lane and never blocks. `done` is called after the write, and after the

@@ -34,6 +34,8 @@ pub struct Launch {
     pub log: String,
     /// Soft and hard limit of open files; the limit of this process if `None`.
     pub open_files: Option<u32>,
+    /// Shell commands before the server, in its process.
+    pub setup: Option<String>,
 }
 
 /// The transport of a server's streams, `server.transport`.
@@ -103,11 +105,13 @@ impl<T: Transport> ServerOver<T> {
             arguments.extend(["--config".to_owned(), path.display().to_string()]);
         }
         arguments.extend(launch.args.iter().cloned());
-        let mut command = match launch.open_files {
-            None => Command::new(env!("CARGO_BIN_EXE_fanfare")),
-            Some(count) => {
+        let open_files = launch.open_files.map(|count| format!("ulimit -n {count}"));
+        let setup: Vec<String> = open_files.into_iter().chain(launch.setup.clone()).collect();
+        let mut command = match setup.join("; ") {
+            setup if setup.is_empty() => Command::new(env!("CARGO_BIN_EXE_fanfare")),
+            setup => {
                 let mut shell = Command::new("sh");
-                let script = format!("ulimit -n {count}; exec \"$0\" \"$@\"");
+                let script = format!("{setup}; exec \"$0\" \"$@\"");
                 shell.args(["-c", &script, env!("CARGO_BIN_EXE_fanfare")]);
                 shell
             }

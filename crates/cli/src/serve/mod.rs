@@ -30,6 +30,9 @@ use self::banner::Banner;
 pub(crate) use self::flags::ServeArgs;
 use super::{CliError, demo};
 
+/// The signal of a write past the limit of file sizes, by its number on Linux.
+const SIGXFSZ: i32 = 25;
+
 /// Open files besides the streams: listeners, logs, event queues, connections being refused.
 const SPARE_FILES: u64 = 200;
 
@@ -59,6 +62,7 @@ pub(crate) async fn run(arguments: ServeArgs) -> Result<(), CliError> {
         return Ok(());
     }
     let mut config = loaded.config;
+    survive_file_size_limit();
     let open_files = raise_open_files();
     let room = usize::try_from(open_files.saturating_sub(SPARE_FILES)).unwrap_or(usize::MAX);
     config.hub.max_connections = config.hub.max_connections.min(room.max(1));
@@ -178,6 +182,13 @@ async fn not_found() -> HttpResponse {
 /// 1,024, for compatibility with old programs.
 pub(crate) fn raise_open_files() -> u64 {
     rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)
+}
+
+/// With a limit of file sizes (`ulimit -f`), a write past it fails, and does not end the process.
+fn survive_file_size_limit() {
+    if let Err(error) = signal(SignalKind::from_raw(SIGXFSZ)) {
+        tracing::warn!(%error, "a limit of file sizes will end this process");
+    }
 }
 
 async fn told_to_stop() {

@@ -1,4 +1,4 @@
-//! The journal's thread: the only writer of records.
+//! The writer's thread: the only writer of records.
 //!
 //! It takes all waiting appends as one group, writes them with one call and syncs them once. Then it
 //! answers each append, in order.
@@ -25,7 +25,7 @@ use crate::{
 /// A buffer larger than this is freed after its group.
 const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;
 
-pub struct Journal {
+pub struct Writer {
     pub shared: Arc<Shared>,
     pub options: Options,
     pub directory: PathBuf,
@@ -39,7 +39,7 @@ pub struct Journal {
     pub _lock: File,
 }
 
-impl Journal {
+impl Writer {
     /// Works until the queue's end.
     pub fn run(mut self) {
         loop {
