@@ -1,6 +1,7 @@
 //! Tests of the whole store, on a real directory. Shared: opening, appending, reading again.
 
 mod cleaning;
+mod crashes;
 mod damage;
 mod inspection;
 mod stops;
