@@ -17,6 +17,13 @@
 //! 1 <epoch> <time> <text|json|gone> <type length> <key length> <collapse length> <data length> <topics>
 //! <type><key><collapse><data><sequence> <previous> <topic length> <topic>
 //! ```
+//!
+//! The announcement of a call's events; the last part repeats for each of them:
+//!
+//! ```text
+//! <first sequence> <events>
+//! <topic length> <topic>
+//! ```
 
 use std::sync::Arc;
 
@@ -86,6 +93,20 @@ pub(super) fn parse_fan_out(message: &[u8], clock: &Clock) -> Result<Vec<LogEven
         events.push(LogEvent { epoch, sequence, previous, published_at, unix_ms, topic, body });
     }
     Ok(events)
+}
+
+/// Parses an announcement: its first sequence, and the topic of each event.
+pub(super) fn parse_announcement(message: &[u8]) -> Result<(u64, Vec<Topic>), BadMessage> {
+    let text = std::str::from_utf8(message).map_err(|_| BadMessage)?;
+    let (head, body) = text.split_once('\n').ok_or(BadMessage)?;
+    let (first, count) = head.split_once(' ').ok_or(BadMessage)?;
+    let mut rest = MessageParts(body);
+    let mut topics = Vec::new();
+    for _ in 0..number(count)? {
+        let length = rest.word()?;
+        topics.push(Topic::parse(rest.part(length)?).map_err(|_| BadMessage)?);
+    }
+    Ok((sequence(first)?, topics))
 }
 
 /// Unparsed text. Each call takes one part from its front.
@@ -168,6 +189,15 @@ mod tests {
         for message in ["", "1 7 0 json 4 0 1 2 2\nlikek{}12 3 3 a:b13 0 2 c", "1 7 0 json 4 1 2\n"]
         {
             assert!(parse_fan_out(message.as_bytes(), &clock).is_err(), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn an_announcement_names_the_topics_of_consecutive_events() {
+        let (first, topics) = parse_announcement(b"12 2\n3 a:b1 c").unwrap();
+        assert_eq!((first, topics.iter().map(Topic::as_str).collect()), (12, vec!["a:b", "c"]));
+        for message in ["", "12 2\n3 a:b", "12\n1 a", "x 1\n1 a", "12 1\n1 *"] {
+            assert!(parse_announcement(message.as_bytes()).is_err(), "{message:?}");
         }
     }
 

@@ -388,11 +388,26 @@ local function append(log, topic, kind, data, type, key, collapse, events, ttl, 
   return number, previous, message
 end
 
--- Pushes an event to the instances.
-local function push(topic, message)
-  message = signed('event', message)
-  redis.call('SPUBLISH', channels .. 'topic:' .. topic, message)
-  redis.call('SPUBLISH', channels .. 'all', message)
+-- The events to push, in the order of their consecutive sequences.
+local pushes = {}
+
+local function push(topic, number, message)
+  pushes[#pushes + 1] = { topic, number, message }
+end
+
+-- Pushes the events to the instances. An announcement of all of them goes to every instance first, so
+-- each instance notices a missing push before any newer event.
+local function send_pushes()
+  if #pushes == 0 then return end
+  local parts = { string.format('%.0f', pushes[1][2]), ' ', #pushes, '\n' }
+  for place, event in ipairs(pushes) do parts[place + 4] = #event[1] .. ' ' .. event[1] end
+  redis.call('SPUBLISH', channels .. 'announced', signed('announced', table.concat(parts)))
+  for _, event in ipairs(pushes) do
+    local message = signed('event', event[3])
+    redis.call('SPUBLISH', channels .. 'topic:' .. event[1], message)
+    redis.call('SPUBLISH', channels .. 'all', message)
+  end
+  pushes = {}
 end
 
 -- Text as a string of JSON, as the instances write it.
@@ -405,9 +420,9 @@ local function remove_key(topic, key)
   local policy = redis.call('HGET', base .. 'gone:' .. topic, '') or '0 0'
   local events, ttl = string.match(policy, '^(%d+) (%d+)$')
   local data = table.concat({ '{"topic":', quoted(topic), ',"key":', quoted(key), '}' })
-  local _, _, message = append(base .. 'log:' .. topic, topic, 'gone', data, 'deleted', key, '',
+  local number, _, message = append(base .. 'log:' .. topic, topic, 'gone', data, 'deleted', key, '',
     tonumber(events), tonumber(ttl), 'latest-by-key', 0)
-  push(topic, message)
+  push(topic, number, message)
 end
 
 -- Removes the keys whose values were removed by the limit of bytes.
@@ -460,13 +475,16 @@ if mode == 'fanout 1' then
       if subscribed[place] > 0 then online = online + 1 end
     end
   end
+  send_pushes()
   if new > 0 then
-    -- One push to all instances carries the event once, with the sequences of all new topics.
+    -- One push to all instances carries the event once, with the sequences of all new topics. It is
+    -- its own announcement.
     local head = table.concat({ '1', epoch_number, at, kind, #type, #key, #collapse, #data, new }, ' ')
     local message = table.concat({ head, '\n', type, key, collapse, data, table.concat(entries) })
     redis.call('SPUBLISH', channels .. 'fanout', signed('fanout', message))
   end
   tell_lost()
+  send_pushes()
   return { epoch_number, new, online, last }
 end
 
@@ -495,12 +513,13 @@ for event = 0, (#KEYS - 5) / 3 - 1 do
     if remembers then
       redis.call('SET', seen, string.format('%.0f %s %.0f', number, receivers, ms), 'PX', window)
     end
-    push(topic, message)
+    push(topic, number, message)
     tell_lost()
     answers[#answers + 1] = { number, 1, tonumber(receivers) }
   end
   if is_instance then answers[#answers][4] = published_ms end
 end
+send_pushes()
 if #KEYS == 5 then
   local first = redis.call('ZRANGE', base .. 'ends', 0, 0, 'WITHSCORES')
   answers[2] = first[2] and math.max(0, first[2] - ms) or -1

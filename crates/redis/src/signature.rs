@@ -18,6 +18,7 @@ const SIGNATURE_DIGITS: usize = 40;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum MessageKind {
     Event,
+    Announcement,
     FanOut,
     Call,
     Answer,
@@ -27,6 +28,7 @@ impl MessageKind {
     fn word(self) -> &'static str {
         match self {
             Self::Event => "event",
+            Self::Announcement => "announced",
             Self::FanOut => "fanout",
             Self::Call => "call",
             Self::Answer => "answer",

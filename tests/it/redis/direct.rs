@@ -11,6 +11,12 @@ const PROGRAMS: [(&str, &str); 2] = [
     ("node", "examples/direct_publish.mjs"),
 ];
 
+/// The publish script, a public interface.
+pub(super) fn publish_script() -> String {
+    let script = std::fs::read_to_string(repository().join("crates/redis/src/publish.lua"));
+    script.expect("the script is in the repository")
+}
+
 /// Runs a program to its end. Returns its output.
 pub(super) async fn run(
     (interpreter, program): (&str, &str),

@@ -5,7 +5,7 @@
 
 use serde_json::{Value, json};
 
-use super::expect_gap;
+use super::{direct::publish_script, expect_gap, publish_by_script};
 use crate::support::{
     Instances, RedisServer, Stream,
     fleet::Fleet,
@@ -13,7 +13,7 @@ use crate::support::{
     http::{publish, request},
     redis::{Cluster, Options, REDIS_DEADLINE, Sentinels},
     relay::Relay,
-    repository, until,
+    until,
 };
 
 /// Partitions of a hub.
@@ -63,21 +63,6 @@ async fn until_spared(stream: &mut Stream) -> Vec<String> {
         data.extend(stream.take_data(1).await.into_iter().filter(|data| data != "lost"));
     }
     sorted(data)
-}
-
-/// Publishes like a program without HTTP.
-async fn publish_directly(server: &RedisServer, partition: &Value, topic: &str, text: &str) {
-    let script = std::fs::read_to_string(repository().join("crates/redis/src/publish.lua"));
-    let script = script.expect("the script is in the repository");
-    let names = ["seq", "epoch", "lineage", "topics", "evicted"].map(str::to_owned);
-    let [log, keys] = ["log", "keys"].map(|kind| format!("{kind}:{topic}"));
-    let names = names.into_iter().chain([log.clone(), keys, log]);
-    let names: Vec<String> = names.map(|name| format!("fanfare:{{{partition}}}:{name}")).collect();
-    let mut words = vec!["EVAL", &script, "8"];
-    words.extend(names.iter().map(String::as_str));
-    words.extend(["1", "", "0", "1000", topic, "text", text, "", "", "", "0", "0"]);
-    words.extend(["1000", "600000", "none"]);
-    server.command(&words).await;
 }
 
 /// Two topics of different partitions.
@@ -132,7 +117,7 @@ async fn a_failover_without_the_last_event_is_told_to_the_streams_without_it_onl
     let informed = open[0].last_id().to_owned();
     master.kill();
     // Before any instance: without the sequence of the lost event.
-    publish_directly(&replica, &partition, &hit, "direct").await;
+    publish_by_script(&replica, &publish_script(), &partition, &hit, "direct").await;
     relay.switch(replica.addr());
     relay.reset_all();
     publish_soon(&instances, &hit, "3").await;

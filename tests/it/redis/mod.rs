@@ -13,6 +13,7 @@ mod instances;
 mod interest;
 mod keyed;
 mod memory;
+mod missing_push;
 mod network;
 mod outage;
 mod polls;
@@ -27,7 +28,7 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use crate::support::{Stream, http::publish};
+use crate::support::{RedisServer, Stream, http::publish};
 
 /// Publishes a text to a topic. Returns the answer.
 async fn publish_text(addr: SocketAddr, topic: &str, text: &str) -> Value {
@@ -41,4 +42,23 @@ async fn expect_gap(stream: &mut Stream, reason: &str) -> Value {
     let told = event.json();
     assert_eq!(told["reason"], reason, "{told}");
     told
+}
+
+/// Publishes a text by a script like publish.lua, as a program without HTTP does.
+async fn publish_by_script(
+    server: &RedisServer,
+    script: &str,
+    partition: &Value,
+    topic: &str,
+    text: &str,
+) {
+    let names = ["seq", "epoch", "lineage", "topics", "evicted"].map(str::to_owned);
+    let [log, keys] = ["log", "keys"].map(|kind| format!("{kind}:{topic}"));
+    let names = names.into_iter().chain([log.clone(), keys, log]);
+    let names: Vec<String> = names.map(|name| format!("fanfare:{{{partition}}}:{name}")).collect();
+    let mut words = vec!["EVAL", script, "8"];
+    words.extend(names.iter().map(String::as_str));
+    words.extend(["1", "", "0", "1000", topic, "text", text, "", "", "", "0", "0"]);
+    words.extend(["1000", "600000", "none"]);
+    server.command(&words).await;
 }

@@ -139,8 +139,14 @@ pub enum LogUpdate {
     LinkDown,
     /// Pushes may be missing.
     PushesMissing,
+    /// Events of these topics follow, with consecutive sequences from `first`. Each replica gets every
+    /// announcement, but only the events of its channels.
+    Announced {
+        first: u64,
+        topics: Vec<Topic>,
+    },
     Event(LogEvent),
-    /// One event for many topics, in sequence order.
+    /// One event for many topics, with consecutive sequences. It is its own announcement.
     FannedOut(Vec<LogEvent>),
     /// An answer, or an unrequested head without a purpose.
     Head {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use fanfare_core::cursor::Cursor;
+use fanfare_core::cursor::{Cursor, IN_ANOTHER_EPOCH};
 
 use super::expectation::{Due, Expectation};
 
@@ -247,8 +247,7 @@ impl ModelClient {
         let partitions = partitions.iter().map(|number| number.as_u64().unwrap() as u16);
         match gap["reason"].as_str().unwrap() {
             "epoch" => {
-                let epoch = |id: &str| id.parse::<Cursor>().ok().map(|cursor| cursor.epoch);
-                if epoch(&before) != epoch(&self.last_id) {
+                if is_restart(&before, &self.last_id) {
                     self.restarts_at.push(self.told.len());
                 }
                 self.placed.push((before, self.last_id.clone()));
@@ -306,4 +305,14 @@ impl ModelClient {
             self.dropped.push((number, era, position, moved));
         }
     }
+}
+
+/// Whether a gap begins a new epoch, in one of the partitions at least: its id has a new epoch, or
+/// the id before it marks a partition as behind.
+fn is_restart(before: &str, id: &str) -> bool {
+    let (Ok(before), Ok(id)) = (before.parse::<Cursor>(), id.parse::<Cursor>()) else {
+        return true;
+    };
+    let mut positions = before.positions.iter();
+    before.epoch != id.epoch || positions.any(|(_, sequence)| sequence == IN_ANOTHER_EPOCH)
 }

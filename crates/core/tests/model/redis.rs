@@ -183,6 +183,8 @@ impl RedisPartition {
     pub fn publish(&mut self, topic: &Topic, event: &Event, policy: &Policy, now: Instant) -> u64 {
         let event = self.append(topic, encode::body(event, 1).into(), policy, now);
         for line in self.lines.iter_mut().filter(|line| line.is_up) {
+            let (first, topics) = (event.sequence, vec![topic.clone()]);
+            line.news.push_back(ModelPush::Update(LogUpdate::Announced { first, topics }));
             for channel in [Channel::Topic(topic.clone()), Channel::All] {
                 if line.channels.contains(&channel) {
                     line.news.push_back(ModelPush::Update(LogUpdate::Event(event.clone())));

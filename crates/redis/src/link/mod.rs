@@ -294,14 +294,16 @@ impl NodeLink {
         }
     }
 
-    /// Subscribes to the channels of every link: probe, calls, answers and fan-outs. This comes
-    /// before the replicas' first requests, so no fan-out falls between their cut and the pushes.
+    /// Subscribes to the channels of every link: probe, calls, answers, fan-outs and announcements.
+    /// This comes before the replicas' first requests, so no fan-out falls between their cut and the
+    /// pushes.
     async fn subscribe_own_channels(&mut self) -> Result<(), LinkError> {
         let mut pipeline = redis::pipe();
         pipeline.cmd("SSUBSCRIBE").arg(&self.probe_channel);
         for names in self.names.values() {
             pipeline.cmd("SSUBSCRIBE").arg(names.channel("control"));
             pipeline.cmd("SSUBSCRIBE").arg(names.channel("fanout"));
+            pipeline.cmd("SSUBSCRIBE").arg(names.channel("announced"));
             let answers = format!("answers:{}", self.spec.settings.instance);
             pipeline.cmd("SSUBSCRIBE").arg(names.channel(&answers));
         }

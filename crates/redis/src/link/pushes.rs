@@ -82,6 +82,7 @@ impl NodeLink {
         let kind = match name {
             "control" => MessageKind::Call,
             "fanout" => MessageKind::FanOut,
+            "announced" => MessageKind::Announcement,
             name if name.starts_with("answers:") => MessageKind::Answer,
             _ => MessageKind::Event,
         };
@@ -101,6 +102,8 @@ impl NodeLink {
                 self.on_answer(payload);
                 Ok(None)
             }
+            "announced" => message::parse_announcement(payload)
+                .map(|(first, topics)| Some(LogUpdate::Announced { first, topics })),
             "fanout" => message::parse_fan_out(payload, &self.clock)
                 .map(|all| Some(LogUpdate::FannedOut(all))),
             _ => message::parse(payload, &self.clock).map(|event| Some(LogUpdate::Event(event))),

@@ -17,7 +17,10 @@ use crate::{
     log::{Acknowledgements, Changed, LogEvent, LogRequest, PartitionHead, Purpose, TopicRead},
     partition::{
         Delivery, Interruption,
-        replica::{CatchingUp, LinkState, Replica, push_buffer::PushBuffer, tail_losses::Tail},
+        replica::{
+            CatchingUp, LinkState, Replica, arrivals::Arrivals, push_buffer::PushBuffer,
+            tail_losses::Tail,
+        },
     },
     partition_log::MissedReason,
     policy::Conflate,
@@ -54,6 +57,7 @@ impl<P> Replica<P> {
 
     pub(super) fn on_link_down(&mut self) {
         self.link = LinkState::Down;
+        self.arrivals = Arrivals::default();
         // Requests in flight stay unanswered. Their records would block new requests.
         self.requests.clear();
         self.ask_anew();
@@ -260,6 +264,8 @@ impl<P> Replica<P> {
         // Sequences continue in the new epoch, or restart at 1.
         let after = if head.epoch_began_after >= Some(position) { position } else { 0 };
         self.replace_log(head.epoch, after);
+        // Sequences may restart.
+        self.arrivals = Arrivals::default();
         self.earlier_epochs.clone_from(&head.earlier_epochs);
         self.server = head.lineage.first().map(|era| era.server.clone());
         self.highest = after;

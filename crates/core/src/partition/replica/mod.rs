@@ -12,6 +12,7 @@
 //!
 //! A stream begins once its channels are confirmed and its missing events are here.
 
+mod arrivals;
 mod asking;
 mod attach;
 mod catch_up;
@@ -35,6 +36,7 @@ use crate::{
     partition::{
         Delivery, InterestChange, Interruption, PartitionSpec,
         replica::{
+            arrivals::{Arrival, Arrivals},
             attach::{PendingAttach, ToldLosses, channels_of},
             coverage::Coverage,
             push_buffer::PushBuffer,
@@ -93,6 +95,7 @@ pub struct Replica<P> {
     /// Earlier epochs of the log's sequences. Their positions are valid too.
     earlier_epochs: Vec<Epoch>,
     link: LinkState,
+    arrivals: Arrivals,
     generation: u64,
     /// The `run_id` of the last known server.
     server: Option<String>,
@@ -133,6 +136,7 @@ impl<P> Replica<P> {
             is_known: false,
             earlier_epochs: Vec::new(),
             link: LinkState::default(),
+            arrivals: Arrivals::default(),
             generation: 0,
             server: None,
             acknowledged: AcknowledgedTails::default(),
@@ -238,6 +242,51 @@ impl<P> Replica<P> {
             LogUpdate::LinkDown => self.on_link_down(),
             // An update of an ended link. The next link reads everything after the cut again.
             _ if matches!(self.link, LinkState::Down) => {}
+            news => {
+                if self.arrival_of(&news) == Arrival::Missing {
+                    // Before the newer push: it must wait for the missing one.
+                    self.on_pushes_missing();
+                }
+                self.apply_update(news, now);
+            }
+        }
+        self.drop_overflowed(now);
+    }
+
+    /// Whether all pushes before this update have arrived.
+    fn arrival_of(&mut self, news: &LogUpdate) -> Arrival {
+        let coverage = &self.coverage;
+        match news {
+            LogUpdate::Announced { first, topics } => {
+                let last = first + (topics.len() as u64).saturating_sub(1);
+                let due = (*first..).zip(topics).filter(|(sequence, topic)| {
+                    coverage.topic_since(topic).is_some_and(|since| since < *sequence)
+                });
+                self.arrivals.announce(*first, last, due.map(|(sequence, _)| sequence))
+            }
+            LogUpdate::FannedOut(events) => match (events.first(), events.last()) {
+                (Some(first), Some(last)) => {
+                    self.arrivals.announce(first.sequence, last.sequence, std::iter::empty())
+                }
+                _ => Arrival::Whole,
+            },
+            LogUpdate::Event(event) => self.arrivals.arrive(event.sequence),
+            LogUpdate::Head { purpose, head } => {
+                self.arrivals.answer(head.sequence, purpose.is_some())
+            }
+            LogUpdate::Changes { head, .. } | LogUpdate::Read { head, .. } => {
+                self.arrivals.answer(head.sequence, true)
+            }
+            LogUpdate::LinkUp { .. } | LogUpdate::LinkDown | LogUpdate::PushesMissing => {
+                Arrival::Whole
+            }
+        }
+    }
+
+    /// Applies an update of the present link.
+    fn apply_update(&mut self, news: LogUpdate, now: Instant) {
+        match news {
+            LogUpdate::LinkUp { .. } | LogUpdate::LinkDown | LogUpdate::Announced { .. } => {}
             LogUpdate::PushesMissing => self.on_pushes_missing(),
             LogUpdate::Event(event) => self.on_event(event, now),
             LogUpdate::FannedOut(events) => {
@@ -263,7 +312,6 @@ impl<P> Replica<P> {
                 self.on_read_for_streams(serial, &head, through, topics, now);
             }
         }
-        self.drop_overflowed(now);
     }
 
     /// Takes the pending requests, in order, with the generation of their link.
