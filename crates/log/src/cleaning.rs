@@ -119,6 +119,10 @@ impl Cleaner {
     pub fn run(self) {
         let mut failed = None;
         while let Some(segment) = self.shared.ledger.next_to_clean() {
+            if self.shared.state.failure().is_some() {
+                self.shared.ledger.pause();
+                continue;
+            }
             let attempt = match failed == Some(segment) {
                 true => Attempt::Repeated,
                 false => Attempt::First,

@@ -75,6 +75,11 @@ impl Identity {
     }
 }
 
+/// Whether the directory has the file.
+pub fn is_in(directory: &Path) -> bool {
+    directory.join(FILE_NAME).exists()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

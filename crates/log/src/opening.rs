@@ -13,7 +13,7 @@ use std::{
 use crate::{
     directory,
     error::OpenError,
-    identity::Identity,
+    identity::{self, Identity},
     ledger::Ledger,
     options::{Lane, Options},
     queue::Queue,
@@ -63,6 +63,8 @@ pub fn open(
     visit: impl FnMut(Record<'_>),
 ) -> Result<Opened, OpenError> {
     let start = Instant::now();
+    // A foreign directory gets no lock file.
+    refuse_foreign(directory)?;
     let lock = directory::lock(directory)?;
     let (identity, last_stop) = identify(directory, &options)?;
     let salt = identity.checksum_start();
@@ -91,7 +93,7 @@ pub fn open(
         _lock: lock,
     };
     let thread = thread::Builder::new().name("fanfare-log".into());
-    let thread = thread.spawn(move || writer.run()).map_err(io_error)?;
+    let thread = thread.spawn(move || writer.run_guarded()).map_err(io_error)?;
     Ok(Opened {
         store: Store::new(shared, thread, directory.into(), salt),
         epoch: identity.epoch,
@@ -116,10 +118,7 @@ fn identify(directory: &Path, options: &Options) -> Result<(Identity, LastStop),
         let last_stop = if was_clean { LastStop::Clean } else { LastStop::Unclean };
         return Ok((identity, last_stop));
     }
-    let io_error = |source| OpenError::Io { path: directory.into(), source };
-    if !directory::is_free(directory).map_err(io_error)? {
-        return Err(OpenError::NotALog { directory: directory.into() });
-    }
+    refuse_foreign(directory)?;
     let identity = Identity {
         epoch: options.new_epoch,
         salt: options.new_salt,
@@ -127,6 +126,19 @@ fn identify(directory: &Path, options: &Options) -> Result<(Identity, LastStop),
     };
     identity.write(directory).map_err(|source| not_writable(directory, source))?;
     Ok((identity, LastStop::New))
+}
+
+/// A directory with other files and without `HEADER` has no log, and gets none.
+fn refuse_foreign(directory: &Path) -> Result<(), OpenError> {
+    let is_foreign = match directory::is_free(directory) {
+        Ok(is_free) => !is_free && !identity::is_in(directory),
+        // The lock's error is the better one.
+        Err(_) => false,
+    };
+    if is_foreign {
+        return Err(OpenError::NotALog { directory: directory.into() });
+    }
+    Ok(())
 }
 
 fn not_writable(directory: &Path, source: io::Error) -> OpenError {

@@ -5,6 +5,7 @@
 
 use std::{
     fs::File,
+    panic::{self, AssertUnwindSafe},
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -40,8 +41,30 @@ pub struct Writer {
 }
 
 impl Writer {
+    /// Works until the queue's end. After a panic (of a callback), it refuses everything: callers
+    /// must not wait forever.
+    pub fn run_guarded(self) {
+        let shared = self.shared.clone();
+        if panic::catch_unwind(AssertUnwindSafe(|| self.run())).is_ok() {
+            return;
+        }
+        let reason: Arc<str> = "the log's writer panicked".into();
+        shared.state.set_failed(&reason);
+        loop {
+            let Turn { appends, syncs, end } = shared.queue.take(None);
+            let dones = appends.into_iter().map(|append| append.done).chain(syncs);
+            for done in dones {
+                let refuse = || done(Err(WriteError::Failed(reason.clone())));
+                let _ = panic::catch_unwind(AssertUnwindSafe(refuse));
+            }
+            if end.is_some() {
+                return;
+            }
+        }
+    }
+
     /// Works until the queue's end.
-    pub fn run(mut self) {
+    fn run(mut self) {
         loop {
             let Turn { appends, syncs, end } = self.shared.queue.take(self.sync_due);
             self.write_group(appends);

@@ -114,11 +114,30 @@ fn another_number_of_partitions_and_a_foreign_directory_are_refused() {
     fs::write(foreign.path().join("photo.jpg"), "x").unwrap();
     let error = try_open(foreign.path(), options()).unwrap_err();
     assert!(matches!(error, OpenError::NotALog { .. }), "{error}");
+    assert!(!foreign.path().join("LOCK").exists());
     // Segments without `HEADER` are never taken for a new log.
     fs::remove_file(directory.path().join("HEADER")).unwrap();
     fs::write(directory.path().join("00000001.log"), "x").unwrap();
     let error = try_open(directory.path(), options()).unwrap_err();
     assert!(matches!(error, OpenError::NotALog { .. }), "{error}");
+}
+
+#[test]
+fn after_a_panic_of_a_callback_everything_is_refused() {
+    let directory = tempdir().unwrap();
+    let (log, _) = opened(directory.path());
+    append(&log.store, 0, 1, b"kept").unwrap();
+    log.store.append(Lane(0), vec![entry(2, b"kept too")], Box::new(|_| panic!("a bug")));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    while log.store.state() == State::Writing {
+        assert!(std::time::Instant::now() < deadline, "the panic is not in the state");
+        std::thread::yield_now();
+    }
+    assert!(matches!(append(&log.store, 0, 3, b"refused"), Err(WriteError::Failed(_))));
+    log.store.close();
+    drop(log);
+    let (log, found) = opened(directory.path());
+    assert_eq!((found.len(), log.last_stop), (2, LastStop::Unclean));
 }
 
 #[test]
