@@ -75,9 +75,9 @@ impl Identity {
     }
 }
 
-/// Whether the directory has the file.
-pub fn is_in(directory: &Path) -> bool {
-    directory.join(FILE_NAME).exists()
+/// The epoch of the log in `directory`; `None` without a readable log.
+pub fn epoch_of(directory: &Path) -> Option<u64> {
+    Some(Identity::read(directory).ok()??.epoch)
 }
 
 #[cfg(test)]

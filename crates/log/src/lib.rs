@@ -32,6 +32,7 @@ pub use cleaning::Page;
 pub use copying::{Copied, CopyError, copy};
 pub use error::{OpenError, WriteError};
 pub use figures::{Figures, Group};
+pub use identity::epoch_of;
 pub use inspect::{Checked, LaneFigures, check};
 pub use opening::{LastStop, Opened, open};
 pub use options::{Lane, Options, SyncMode};

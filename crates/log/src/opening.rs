@@ -131,7 +131,7 @@ fn identify(directory: &Path, options: &Options) -> Result<(Identity, LastStop),
 /// A directory with other files and without `HEADER` has no log, and gets none.
 fn refuse_foreign(directory: &Path) -> Result<(), OpenError> {
     let is_foreign = match directory::is_free(directory) {
-        Ok(is_free) => !is_free && !identity::is_in(directory),
+        Ok(is_free) => !is_free && !directory.join(identity::FILE_NAME).exists(),
         // The lock's error is the better one.
         Err(_) => false,
     };
