@@ -16,11 +16,13 @@ use std::{
 
 use actix_web::http::header::{FORWARDED, HeaderMap, HeaderName};
 use fanfare_core::ids::network_of;
-use governor::{DefaultDirectRateLimiter, Quota};
-use ipnet::IpNet;
+use governor::Quota;
 use parking_lot::Mutex;
 
-use crate::config::Limits;
+use crate::{
+    clock::{HubClock, Limit},
+    config::{Limits, Network},
+};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -31,7 +33,7 @@ const MIN_SWEEP: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct Addresses {
     limits: Limits,
-    trusted: Vec<IpNet>,
+    trusted: Vec<Network>,
     entries: Mutex<Entries>,
 }
 
@@ -49,7 +51,7 @@ pub(crate) struct Address {
     connections: AtomicUsize,
     streams: AtomicUsize,
     held_bytes: AtomicUsize,
-    requests: Option<DefaultDirectRateLimiter>,
+    requests: Option<Limit>,
 }
 
 /// One connection or stream of an address, by its kind. Dropping it returns the share. One pointer:
@@ -88,7 +90,7 @@ pub(crate) struct ShareInUse;
 
 impl Addresses {
     pub fn new(limits: Limits) -> Self {
-        let trusted = limits.trusted_proxies.iter().filter_map(|text| network(text)).collect();
+        let trusted = limits.trusted_proxies.iter().filter_map(|text| text.parse().ok()).collect();
         Self { limits, trusted, entries: Mutex::default() }
     }
 
@@ -161,7 +163,7 @@ impl Addresses {
                 streams: AtomicUsize::new(0),
                 held_bytes: AtomicUsize::new(0),
                 requests: per_second
-                    .map(|rate| DefaultDirectRateLimiter::direct(Quota::per_second(rate))),
+                    .map(|rate| Limit::direct_with_clock(Quota::per_second(rate), HubClock)),
             })
         });
         Some(entry.clone())
@@ -188,7 +190,7 @@ impl Addresses {
 
     fn is_trusted(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        self.trusted.iter().any(|network| network.contains(&address))
+        self.trusted.iter().any(|network| network.contains(address))
     }
 }
 
@@ -202,11 +204,6 @@ impl<K: ShareKind> Drop for Share<K> {
     fn drop(&mut self) {
         K::count(&self.0).fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// An address or a network like `10.0.0.0/8`.
-pub(crate) fn network(text: &str) -> Option<IpNet> {
-    text.parse().ok().or_else(|| Some(IpNet::from(text.parse::<IpAddr>().ok()?)))
 }
 
 /// The forwarded addresses, the client's first; `None` for an unknown or hidden one. `Forwarded`

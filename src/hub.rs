@@ -51,6 +51,7 @@ use crate::{
         topic_manager::{Drain, ManagerHost, TopicManager},
     },
     addresses::{Addresses, OfStream, Share},
+    clock::MovableClock,
     config::Config,
     error::StartError,
     fan_out::FanOutRouter,
@@ -114,6 +115,8 @@ pub(crate) struct HubParts {
     pub addresses: Addresses,
     pub lifecycle: Arc<Lifecycle>,
     pub started_at: Instant,
+    /// The clock of a test.
+    pub movable_clock: Option<MovableClock>,
     /// Streams with bytes still to write, ended ones included. They hold sockets and memory, so
     /// `hub.max_connections` bounds them.
     pub bodies: TaskTracker,
@@ -334,6 +337,9 @@ impl HubParts {
     }
 
     fn start_worker(&self) -> Rc<Worker> {
+        if let Some(clock) = &self.movable_clock {
+            clock.install();
+        }
         let metrics = self.metrics.add_worker();
         let manager = self.instances.add_manager(|number| {
             TopicManager::create(|ctx| {

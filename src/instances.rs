@@ -32,13 +32,12 @@ use tokio::{sync::Semaphore, time::timeout};
 use crate::{
     actors::{
         connection::DescribeStream,
-        now,
         partition::{CountSubscribers, ReadLastSequence},
         topic_manager::{
             ChangeStreams, EndStreams, ListFeedUsers, ListStreams, RenewGrant, TopicManager, Whose,
         },
-        unix_ms,
     },
+    clock::{now, unix_ms},
     ids::Ids,
     publisher::Publisher,
     revocations::Revocations,

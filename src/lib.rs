@@ -47,6 +47,7 @@
 mod access;
 mod actors;
 mod addresses;
+mod clock;
 mod cluster;
 pub mod config;
 mod error;

@@ -6,7 +6,7 @@ use actix::{Actor, Addr};
 use tokio::runtime::LocalOptions;
 use tokio_util::sync::CancellationToken;
 
-use crate::actors::partition::Partition;
+use crate::{actors::partition::Partition, clock::MovableClock};
 
 /// Starts partitions, spread over `thread_count` threads. Returns them in order of their
 /// numbers.
@@ -48,8 +48,9 @@ pub(crate) fn start_alone<T: Send + 'static>(
     start: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<T> {
     let (sender, receiver) = mpsc::channel();
-    let stop = stop.clone();
+    let (stop, clock) = (stop.clone(), MovableClock::of_thread());
     std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+        clock.inspect(MovableClock::install);
         run_actors(async {
             let _ = sender.send(start());
             stop.cancelled().await;
@@ -64,7 +65,12 @@ pub(crate) fn run_detached<F: Future<Output = ()>>(
     work: impl FnOnce() -> F + Send + 'static,
 ) -> io::Result<()> {
     let thread = std::thread::Builder::new().name(name.to_owned());
-    thread.spawn(move || run_actors(work())).map(drop)
+    let clock = MovableClock::of_thread();
+    let run = move || {
+        clock.inspect(MovableClock::install);
+        run_actors(work());
+    };
+    thread.spawn(run).map(drop)
 }
 
 /// Runs actors on this thread as long as the future runs. An actix system would run them in a set

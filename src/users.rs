@@ -11,10 +11,13 @@ use std::{
 };
 
 use fanfare_core::user::User;
-use governor::{DefaultDirectRateLimiter, Quota};
+use governor::Quota;
 use parking_lot::Mutex;
 
-use crate::addresses::ShareInUse;
+use crate::{
+    addresses::ShareInUse,
+    clock::{HubClock, Limit},
+};
 
 /// Users before the first sweep of unused ones.
 const MIN_SWEEP: usize = 1024;
@@ -36,7 +39,7 @@ struct Entries {
 #[derive(Debug)]
 struct Account {
     streams: AtomicUsize,
-    publishes: Option<DefaultDirectRateLimiter>,
+    publishes: Option<Limit>,
 }
 
 /// One open stream of a user. Dropping it returns the share.
@@ -84,7 +87,7 @@ impl Users {
             entries.sweep_at = 2 * entries.by_user.len();
         }
         let publishes = self.publishes_per_second.map(Quota::per_second);
-        let publishes = publishes.map(DefaultDirectRateLimiter::direct);
+        let publishes = publishes.map(|quota| Limit::direct_with_clock(quota, HubClock));
         let account = Arc::new(Account { streams: AtomicUsize::new(0), publishes });
         entries.by_user.insert(user.clone(), account.clone());
         account

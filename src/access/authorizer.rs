@@ -11,7 +11,7 @@ use fanfare_core::access::{Rights, RightsError, RightsText};
 use futures_util::future::LocalBoxFuture;
 
 use super::{Action, Decide, Decision, Refused};
-use crate::actors::unix_ms;
+use crate::clock::unix_ms;
 
 /// Decides about the callers of the hub's endpoints, for an application with its own sessions.
 ///

@@ -16,7 +16,7 @@ use fanfare_core::{
 use futures_util::{FutureExt, future::ready};
 use parking_lot::Mutex;
 
-use crate::actors::now;
+use crate::clock::now;
 
 /// Bytes of all tickets.
 const MAX_BYTES: usize = 64 * 1024 * 1024;

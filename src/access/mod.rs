@@ -36,7 +36,8 @@ pub(crate) use self::{
 
 use self::rules::Rules;
 use crate::{
-    actors::{now, topic_manager::AskAgain, unix_ms},
+    actors::topic_manager::AskAgain,
+    clock::{now, unix_ms},
     config,
     revocations::Revocations,
 };

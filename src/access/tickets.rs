@@ -7,7 +7,7 @@ use fanfare_core::{
     cursor::Epoch,
 };
 
-use crate::actors::{now, unix_ms};
+use crate::clock::{now, unix_ms};
 
 /// Longest life of a ticket: that of a token without an end in sight.
 const MAX_LIFE_MS: u64 = 30 * 24 * 3600 * 1000;

@@ -39,23 +39,7 @@ mod tests;
 pub(crate) mod topic_manager;
 mod turn;
 
-use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
-    time::{SystemTime, UNIX_EPOCH},
-};
-
-use tokio::time::Instant;
-
-/// The time of Tokio's clock: tests can pause it.
-pub(crate) fn now() -> std::time::Instant {
-    Instant::now().into_std()
-}
-
-/// The system's time, in milliseconds since 1970.
-pub(crate) fn unix_ms() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    since_1970.as_millis() as u64
-}
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// Runs a part of an actor. After a panic it logs and returns `None`. The actor's state is then
 /// unreliable, and the caller must rebuild it.

@@ -6,7 +6,6 @@
 //! actor must check its deadlines too.
 
 use std::{
-    future::Future,
     pin::Pin,
     task::{Context, Poll},
     time::Instant,
@@ -14,6 +13,8 @@ use std::{
 
 use actix::{Actor, ActorFuture, AsyncContext};
 use tokio::time::Sleep;
+
+use crate::clock::poll_sleep;
 
 /// An actor with an end of turn.
 pub(crate) trait Turn: Actor {
@@ -24,7 +25,7 @@ pub(crate) trait Turn: Actor {
 
 /// Ends an actor's turns as long as the actor runs. A sleeping actor polls nothing.
 pub(crate) struct TurnLoop {
-    sleep: Pin<Box<Sleep>>,
+    sleep: Option<Pin<Box<Sleep>>>,
 }
 
 impl TurnLoop {
@@ -34,7 +35,7 @@ impl TurnLoop {
         A: Turn,
         A::Context: AsyncContext<A>,
     {
-        ctx.spawn(Self { sleep: Box::pin(tokio::time::sleep(std::time::Duration::ZERO)) });
+        ctx.spawn(Self { sleep: None });
     }
 }
 
@@ -50,8 +51,7 @@ impl<A: Turn> ActorFuture<A> for TurnLoop {
         // If the next turn is due at once, wake and return: a loop here would not let other tasks
         // run.
         let Some(due) = actor.end_turn(ctx) else { return Poll::Pending };
-        self.sleep.as_mut().reset(due.into());
-        if self.sleep.as_mut().poll(task).is_ready() {
+        if poll_sleep(&mut self.sleep, due, task).is_ready() {
             task.waker().wake_by_ref();
         }
         Poll::Pending

@@ -1,17 +1,17 @@
 //! Ranges of values, alone and together. `load` has checked types and units before.
 
-use std::{fmt, net::IpAddr, ops::RangeInclusive, time::Duration};
+use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use fanfare_core::{
     access::{Rights, parse_user},
     policy::Rate,
     topic::Pattern,
 };
-use ipnet::IpNet;
 
 use super::{
     Access, Config, ConfigProblems, Cors, Delivery, FanOut, History, HubLimits, Limits, Log,
     Outbox, Poll, Problem, Publish, Redis, Server, Stream, Tls, TopicPolicy, keys::source_problems,
+    network::Network,
 };
 
 /// Streams of one instance: more than a machine's open files, and sums of it cannot overflow.
@@ -169,7 +169,7 @@ impl Findings {
     fn limits(&mut self, limits: &Limits) {
         self.number("limits.request_bytes", limits.request_bytes, 0..=MAX_BYTES);
         for proxy in &limits.trusted_proxies {
-            let is_network = proxy.parse::<IpNet>().is_ok() || proxy.parse::<IpAddr>().is_ok();
+            let is_network = proxy.parse::<Network>().is_ok();
             let message =
                 format!("must list addresses or networks like \"10.0.0.0/8\", got {proxy:?}");
             self.rule(is_network, &["limits.trusted_proxies"], message);

@@ -10,6 +10,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 
 use super::{operator::admit_operator, refusal::Refusal};
 use crate::{
+    clock::now,
     hub::Hub,
     metrics::{Gauges, Row, Value},
     process::Process,
@@ -83,7 +84,7 @@ pub(crate) async fn stats(hub: Data<Hub>, request: HttpRequest) -> Result<Json<S
     let delivery = &parts.config.delivery;
     Ok(Json(Stats {
         version: env!("CARGO_PKG_VERSION"),
-        uptime_seconds: parts.started_at.elapsed().as_secs(),
+        uptime_seconds: now().saturating_duration_since(parts.started_at).as_secs(),
         epoch: parts.log.epoch().map(|epoch| epoch.to_string()),
         rows: StatRows(rows(&hub)),
         delivery: Defaults {

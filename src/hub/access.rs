@@ -10,7 +10,7 @@ use fanfare_core::{
 };
 
 use super::Hub;
-use crate::{actors::unix_ms, error::ChangeError};
+use crate::{clock::unix_ms, error::ChangeError};
 
 /// Why tokens were not revoked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

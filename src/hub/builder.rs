@@ -1,9 +1,6 @@
 //! Starting a hub: the application's stores, and all the hub's own parts.
 
-use std::{
-    sync::{Arc, OnceLock, atomic::AtomicUsize},
-    time::Instant,
-};
+use std::sync::{Arc, OnceLock, atomic::AtomicUsize};
 
 use actix::{Actor, Addr};
 use fanfare_core::{
@@ -26,10 +23,9 @@ use super::{
 };
 use crate::{
     access::{Access, Authorizer, ByAuthorizer, Decide, Tickets},
-    actors::{
-        connection::ConnectionHost, partition::Partition, topic_manager::ManagerHost, unix_ms,
-    },
+    actors::{connection::ConnectionHost, partition::Partition, topic_manager::ManagerHost},
     addresses::Addresses,
+    clock::{MovableClock, now, unix_ms},
     cluster::LocalCluster,
     config::Config,
     error::StartError,
@@ -100,7 +96,7 @@ impl HubBuilder {
         let (graph, preferences) = stores(self.graph, self.preferences, &config, &stop)?;
         let max_topics = config.hub.max_topics_per_stream;
         let feeds = Arc::new(FeedReader { graph, preferences, max_topics });
-        let started_at = Instant::now();
+        let started_at = now();
         let budget =
             HistoryBudget::new(config.history.max_bytes, config.hub.partitions, started_at);
         let budget = Arc::new(budget.with_max_idle_bytes(config.history.max_idle_bytes));
@@ -198,6 +194,7 @@ impl HubBuilder {
             requests: RequestBudget::new(config.hub.max_request_bytes),
             lifecycle,
             started_at,
+            movable_clock: MovableClock::of_thread(),
             router,
             config,
         };
@@ -248,7 +245,7 @@ fn partition_spec(
         epoch: Epoch::new(rand::random()),
         policies: Arc::new(policies),
         budget,
-        started_ms: clock.at(Instant::now()),
+        started_ms: clock.at(now()),
         clock,
         max_idle_topics: config.hub.max_idle_topics / usize::from(config.hub.partitions),
         idempotency_window: config.publish.idempotency_window,

@@ -15,7 +15,7 @@ use fanfare_core::{
 use super::Hub;
 use crate::{
     access::IssuedTicket,
-    actors::now,
+    clock::now,
     error::{ChangeError, SubscribeError},
     instances::TopicStatus,
     publisher::CheckedPost,

@@ -13,10 +13,8 @@ use futures_util::future::join_all;
 
 use super::Hub;
 use crate::{
-    actors::{
-        now,
-        partition::{Partition, ReadHead},
-    },
+    actors::partition::{Partition, ReadHead},
+    clock::now,
     error::SubscribeError,
 };
 

@@ -10,7 +10,7 @@ use fanfare_core::access::RevocationStore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::{actors::unix_ms, instances::Instances, threads::start_alone};
+use crate::{clock::unix_ms, instances::Instances, threads::start_alone};
 
 /// Time between two reads of Redis.
 const INTERVAL: Duration = Duration::from_secs(1);

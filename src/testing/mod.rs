@@ -1,8 +1,9 @@
-//! Helpers for an application's own tests: a reader of streams without a socket, and waiting for a
-//! condition. The guide's page "Testing your application" has examples.
+//! Helpers for an application's own tests: a reader of streams without a socket, waiting for a
+//! condition, and a clock to move. The guide's page "Testing your application" has examples.
 //!
 //! All waits end with a panic after [`DEADLINE`], with the events read so far.
 
+mod clock;
 #[cfg(test)]
 mod reader;
 
@@ -17,6 +18,7 @@ use fanfare_core::sse::decode::{Decoded, Decoder};
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, sleep, timeout};
 
+pub use self::clock::Clock;
 #[cfg(test)]
 pub(crate) use self::reader::TestReader;
 use crate::config::{Config, Flush};

@@ -2,17 +2,19 @@
 //! and the endpoint share it.
 
 use std::{
-    future::Future,
     pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
 };
 
 use fanfare_core::{error::SubscribeError, poll::PollAnswer, sse::ShutdownReason};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::Sleep;
 
 use super::{NewStream, PipeReader};
-use crate::actors::connection::RunningConnection;
+use crate::{
+    actors::connection::RunningConnection,
+    clock::{now, poll_sleep},
+};
 
 /// Further time after the wait for a stream not open yet, or still catching up: otherwise a poll
 /// with a short wait would never get anything from a slow log.
@@ -34,7 +36,8 @@ pub(crate) struct PollReader {
 /// Boxed: a raw poll is stored in place of a raw stream and must not be larger.
 struct Waiting {
     answer: PollAnswer,
-    deadline: Pin<Box<Sleep>>,
+    deadline: Instant,
+    sleep: Option<Pin<Box<Sleep>>>,
     is_late: bool,
     /// Without a cursor, the answer is the position now.
     is_immediate: bool,
@@ -63,8 +66,9 @@ impl PollReader {
         let PollSpec { wait, max_bytes } = spec;
         // The answer is collected at once; its transport watches the client.
         reader.watch();
-        let (answer, deadline) = (PollAnswer::default(), Box::pin(sleep(wait)));
-        let waiting = Waiting { answer, deadline, is_late: false, is_immediate, max_bytes };
+        let (answer, deadline) = (PollAnswer::default(), now() + wait);
+        let sleep = None;
+        let waiting = Waiting { answer, deadline, sleep, is_late: false, is_immediate, max_bytes };
         Self { reader, waiting: Box::new(waiting) }
     }
 
@@ -96,14 +100,15 @@ impl PollReader {
     }
 
     fn poll_deadline(&mut self, task: &mut Context<'_>) -> Poll<Result<String, SubscribeError>> {
-        while self.waiting.deadline.as_mut().poll(task).is_ready() {
-            if self.waiting.is_late || self.reader.is_caught_up() {
+        loop {
+            let waiting = &mut *self.waiting;
+            ready!(poll_sleep(&mut waiting.sleep, waiting.deadline, task));
+            if waiting.is_late || self.reader.is_caught_up() {
                 return Poll::Ready(self.at_end());
             }
-            self.waiting.is_late = true;
-            self.waiting.deadline.as_mut().reset(Instant::now() + CATCH_UP_TIMEOUT);
+            waiting.is_late = true;
+            waiting.deadline = now() + CATCH_UP_TIMEOUT;
         }
-        Poll::Pending
     }
 
     fn at_end(&mut self) -> Result<String, SubscribeError> {

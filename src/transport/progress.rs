@@ -9,7 +9,7 @@ use nix::{getsockopt_impl, libc, sockopt_impl, sys::socket::getsockopt};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::actors::now;
+use crate::clock::now;
 
 /// The kernel's `struct tcp_info` up to `tcpi_notsent_bytes` (Linux 4.6).
 const INFO_BYTES: usize = 148;

@@ -15,7 +15,7 @@ use tokio::{
 };
 
 use super::{Progress, limit_queued};
-use crate::actors::connection::{Stalled, poll_sleep};
+use crate::{actors::connection::Stalled, clock::poll_sleep};
 
 /// A client's socket with a time limit for writes without progress.
 pub(crate) struct WatchedSocket {

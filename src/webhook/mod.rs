@@ -26,8 +26,8 @@ use self::{
 };
 use crate::{
     access::{Action, Decide, Decision, Refused},
-    actors::{now, unix_ms},
     addresses::Addresses,
+    clock::{now, unix_ms},
     config::{self, Limits},
     web_client::{WebClient, WebError},
 };

@@ -48,6 +48,7 @@ mod storm;
 mod streams_at_load;
 mod subscribe;
 mod terminal;
+mod testing_clock;
 mod tickets;
 mod tidy;
 mod tls;

@@ -30,7 +30,7 @@ pub(crate) use messages::{
     OpenedStream, ReplayPage, TellRenewal,
 };
 use pipe::Pipe;
-pub(crate) use pipe::{PipeReader, Stalled, poll_sleep};
+pub(crate) use pipe::{PipeReader, Stalled};
 use running::ConnectionContext;
 pub(crate) use running::RunningConnection;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -39,10 +39,10 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 pub(crate) use messages::Panic;
 
 use super::{
-    catch, now,
+    catch,
     topic_manager::{CloseStream, OpenStream, TopicManager},
-    unix_ms,
 };
+use crate::clock::{now, unix_ms};
 use crate::{
     addresses::{OfStream, Share},
     ids::Ids,

@@ -3,7 +3,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::Future,
     pin::Pin,
     rc::Rc,
     sync::atomic::Ordering,
@@ -20,7 +19,10 @@ use fanfare_core::{
 use tokio::time::Sleep;
 
 use super::{Connection, StreamHold, Worker, messages::CloseTransport};
-use crate::actors::{now, topic_manager::ContinueReplay};
+use crate::{
+    actors::topic_manager::ContinueReplay,
+    clock::{now, poll_sleep},
+};
 
 /// The state shared by connection and transport.
 pub(crate) struct Pipe {
@@ -239,18 +241,6 @@ impl Stalled {
     fn is_set(&self) -> bool {
         self.0.get()
     }
-}
-
-/// Ready at this moment. Makes the timer on first use.
-pub(crate) fn poll_sleep(
-    sleep: &mut Option<Pin<Box<Sleep>>>,
-    at: Instant,
-    task: &mut Context<'_>,
-) -> Poll<()> {
-    let at = at.into();
-    let sleep = sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at)));
-    sleep.as_mut().reset(at);
-    sleep.as_mut().poll(task)
 }
 
 impl Drop for PipeReader {

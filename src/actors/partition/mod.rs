@@ -38,10 +38,10 @@ pub(crate) use messages::{
 pub(crate) use messages::Panic;
 
 use super::{
-    catch, now,
+    catch,
     turn::{Turn, TurnLoop},
-    unix_ms,
 };
+use crate::clock::{now, unix_ms};
 use crate::metrics::Metrics;
 
 /// Publishes handled before the partition yields: some hundred microseconds of work.

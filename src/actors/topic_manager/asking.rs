@@ -14,7 +14,7 @@ use futures_util::{StreamExt, future::LocalBoxFuture, stream::poll_fn};
 use tokio::sync::mpsc;
 
 use super::{ManagerHost, TopicManager};
-use crate::actors::now;
+use crate::clock::now;
 
 /// Questions of one worker in flight.
 const MAX_ASKING: usize = 16;

@@ -42,11 +42,11 @@ use super::{
         BeatHeart, ChangeTopics, Connection, DeliverFrames, EndStream, OpenedStream, ReplayPage,
         TellRenewal,
     },
-    now,
     partition::{ChangeInterest, Deliver, DeliveriesTaken, InFlight, Partition},
     turn::{Turn, TurnLoop},
 };
 use crate::{
+    clock::now,
     follow::FeedReader,
     ids::Ids,
     lifecycle::Lifecycle,

@@ -12,10 +12,8 @@ use tokio::{io::AsyncWrite, net::TcpStream, time::Sleep};
 
 use super::{gone::Listener, stream::CLOSE_CHECK};
 use crate::{
-    actors::{
-        connection::{RunningConnection, poll_sleep},
-        now,
-    },
+    actors::connection::RunningConnection,
+    clock::{now, poll_sleep},
     transport::{NewStream, PollReader, PollSpec, Progress, limit_in_flight, limit_queued},
 };
 

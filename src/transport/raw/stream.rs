@@ -13,10 +13,8 @@ use tokio::{io::AsyncWrite, net::TcpStream};
 
 use super::{chunk::WriteChunk, gone::Listener};
 use crate::{
-    actors::{
-        connection::{NewStream, PipeReader, RunningConnection},
-        now,
-    },
+    actors::connection::{NewStream, PipeReader, RunningConnection},
+    clock::now,
     transport::{Progress, limit_in_flight, limit_queued},
 };
 
