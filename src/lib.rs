@@ -67,6 +67,7 @@ mod redis;
 mod request_budget;
 mod revocations;
 mod server;
+mod stream_reports;
 #[cfg(feature = "log")]
 #[cfg_attr(not(test), allow(dead_code, reason = "used by the start over a log"))]
 mod tables;
@@ -100,4 +101,5 @@ pub use hub::{Hub, HubBuilder, RevokeError};
 pub use server::{Hosts, Server};
 #[cfg(feature = "tls")]
 pub use server::{Tls, TlsError};
+pub use stream_reports::{StreamChange, StreamReport};
 pub use topics::{Topic, Topics};

@@ -42,6 +42,7 @@ use crate::{
     publisher::Publisher,
     request_budget::RequestBudget,
     revocations::Revocations,
+    stream_reports::{OnStream, StreamReport, StreamReports},
     threads::{start_alone, start_partitions},
     users::Users,
 };
@@ -56,11 +57,12 @@ pub struct HubBuilder {
     graph: Option<Arc<dyn FollowGraph>>,
     preferences: Option<Arc<dyn Preferences>>,
     authorizer: Option<Arc<dyn Decide>>,
+    on_stream: Option<OnStream>,
 }
 
 impl HubBuilder {
     pub(super) fn new(config: Config) -> Self {
-        Self { config, graph: None, preferences: None, authorizer: None }
+        Self { config, graph: None, preferences: None, authorizer: None, on_stream: None }
     }
 
     /// Uses the application's own follow graph, for all feeds, fan-outs and follow endpoints. All
@@ -80,6 +82,32 @@ impl HubBuilder {
     pub fn authorizer(mut self, authorizer: impl Authorizer) -> Self {
         self.config.access.enabled = true;
         Self { authorizer: Some(Arc::new(ByAuthorizer(authorizer))), ..self }
+    }
+
+    /// Calls a function for each opened and each closed stream of this instance, for the
+    /// application's own records: who is online, and how long. Polls are no streams here.
+    ///
+    /// It runs on a thread of its own, with one report at a time, in the order of each stream. It
+    /// may block, and panic: no stream waits for it or ends. Where it is slower than the streams
+    /// for long, reports are dropped, and [`StreamReport::missed`] tells their number.
+    ///
+    /// ```
+    /// # use fanfare::{Config, Hub, StartError, StreamChange};
+    /// # fn start() -> Result<(), StartError> {
+    /// let hub = Hub::builder(Config::default())
+    ///     .on_stream(|report| match report.change {
+    ///         StreamChange::Opened => println!("{:?} is online", report.stream.user),
+    ///         StreamChange::Closed { reason, duration, .. } => {
+    ///             println!("{:?} left after {duration:?}: {reason}", report.stream.user);
+    ///         }
+    ///         _ => {}
+    ///     })
+    ///     .start()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn on_stream(self, on_stream: impl FnMut(StreamReport) + Send + 'static) -> Self {
+        Self { on_stream: Some(Box::new(on_stream)), ..self }
     }
 
     /// Starts the hub, as [`Hub::start`] does.
@@ -157,12 +185,14 @@ impl HubBuilder {
         if let Some(store) = &stores.revocations {
             kept_revocations::follow(store.clone(), &instances, &stop)?;
         }
+        let reports = self.on_stream.map(StreamReports::start).transpose()?;
         unless_started.disarm();
         let parts = HubParts {
             connections: Arc::new(ConnectionHost {
                 ids: ids.clone(),
                 metrics: metrics.clone(),
                 open_count: AtomicUsize::new(0),
+                reports,
                 retry_min: config.stream.retry_min,
                 retry_max: config.stream.retry_max,
             }),

@@ -47,6 +47,7 @@ use crate::{
     addresses::{OfStream, Share},
     ids::Ids,
     metrics::{Metrics, WorkerMetrics},
+    stream_reports::{StreamChange, StreamReports},
     users::UserShare,
 };
 
@@ -56,6 +57,8 @@ pub(crate) struct ConnectionHost {
     pub metrics: Arc<Metrics>,
     /// Streams with a running connection.
     pub open_count: AtomicUsize,
+    /// The application's records of streams.
+    pub reports: Option<StreamReports>,
     /// The shortest and the longest `retry:` of a stream.
     pub retry_min: Duration,
     pub retry_max: Duration,
@@ -165,6 +168,26 @@ impl Connection {
         self.host.ids.client_id(self.stream, self.subscription.secret)
     }
 
+    fn describe(&self) -> StreamInfo {
+        let age = now().saturating_duration_since(self.opened_at).as_millis() as u64;
+        let mut info = StreamInfo::new(self.client_id(), unix_ms().saturating_sub(age));
+        let names = self.subscription.names().take(StreamInfo::MAX_TOPICS);
+        info.topics = names.map(str::to_owned).collect();
+        info.topic_count = self.subscription.name_count();
+        info.user = self.subscription.user().map(|user| user.as_str().to_owned());
+        info.unsent_bytes = self.pipe.borrow().unsent_bytes();
+        info
+    }
+
+    /// Reports a change of the stream to the application.
+    fn report(&self, change: impl FnOnce() -> StreamChange) {
+        if let Some(reports) = &self.host.reports
+            && self.subscription.format != Format::Poll
+        {
+            reports.report(self.describe(), change());
+        }
+    }
+
     /// Runs `work` on the state, unless the transport is gone. An error ends the stream with its
     /// reason. A panic ends this stream only.
     fn decide<R>(
@@ -227,6 +250,7 @@ impl Actor for Connection {
             topics = %self.subscription.names_for_log(),
             "stream opened"
         );
+        self.report(|| StreamChange::Opened);
         if self.worker.manager.connected() {
             // One `OpenStream` and one `CloseStream` per stream: the limit of streams bounds both.
             self.worker.manager.do_send(OpenStream {
@@ -260,6 +284,7 @@ impl Actor for Connection {
             event_count = pipe.delivered(),
             "stream closed"
         );
+        self.report(|| StreamChange::Closed { reason, duration, events: pipe.delivered() });
     }
 }
 
@@ -327,14 +352,7 @@ impl Handler<DescribeStream> for Connection {
     type Result = MessageResult<DescribeStream>;
 
     fn handle(&mut self, _: DescribeStream, _: &mut Self::Context) -> Self::Result {
-        let age = now().saturating_duration_since(self.opened_at).as_millis() as u64;
-        let mut info = StreamInfo::new(self.client_id(), unix_ms().saturating_sub(age));
-        let names = self.subscription.names().take(StreamInfo::MAX_TOPICS);
-        info.topics = names.map(str::to_owned).collect();
-        info.topic_count = self.subscription.name_count();
-        info.user = self.subscription.user().map(|user| user.as_str().to_owned());
-        info.unsent_bytes = self.pipe.borrow().unsent_bytes();
-        MessageResult(info)
+        MessageResult(self.describe())
     }
 }
 
