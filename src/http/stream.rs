@@ -5,7 +5,7 @@ use std::sync::Arc;
 use actix_web::{
     Error, HttpRequest, HttpResponse,
     dev::RequestHead,
-    http::{StatusCode, Version, header::HeaderName},
+    http::{Version, header::HeaderName},
     web::{Bytes, Data, Payload},
 };
 use fanfare_core::{
@@ -126,21 +126,25 @@ struct StreamBody {
 
 /// `GET`: the query names the topics.
 pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    open_by_query(&hub, &request).await
-}
-
-/// `HEAD`: the head of the answer to `GET`. The stream is opened and dropped at once.
-pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
-    let response = open_by_query(&hub, &request).await?;
-    let is_stream = response.status() == StatusCode::OK;
-    // The head of a body without a known length, as of the `GET`.
-    Ok(if is_stream { stream_head().streaming(empty::<Result<Bytes, Error>>()) } else { response })
-}
-
-async fn open_by_query(hub: &Hub, request: &HttpRequest) -> Result<HttpResponse, Refusal> {
     let query = query(request.head())?;
     let subscription = query.subscription().or_options(query.options(request.head())?);
-    answer_caller(hub, request, query.ticket(), subscription).await
+    answer_caller(&hub, &request, query.ticket(), subscription).await
+}
+
+/// `HEAD`: the head of the answer to `GET`. The stream is created and dropped at once; a ticket
+/// stays unused.
+pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
+    let head = request.head();
+    let query = query(head)?;
+    let subscription = query.subscription().or_options(query.options(head)?);
+    refuse_websocket(head)?;
+    let refused = |error| stream_refusal(head, error);
+    let admission = hub.admit(head, query.ticket(), &subscription, UseKind::Stream).await;
+    let grant = admission.map_err(refused)?.grant;
+    let share = hub.parts().stream_share(head).map_err(refused)?;
+    drop(hub.spawn_stream(subscription, share, &grant).map_err(refused)?);
+    // The head of a body without a known length, as of the `GET`.
+    Ok(stream_head().streaming(empty::<Result<Bytes, Error>>()))
 }
 
 /// The stream of a caller, within its grant.

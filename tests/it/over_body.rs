@@ -12,12 +12,16 @@ mod cross_origin;
 mod cut_replays;
 #[path = "delivery.rs"]
 mod delivery;
+#[path = "granted_events.rs"]
+mod granted_events;
 #[path = "keyed.rs"]
 mod keyed;
 #[path = "poll.rs"]
 mod poll;
 #[path = "refusals.rs"]
 mod refusals;
+#[path = "renewal_load.rs"]
+mod renewal_load;
 #[path = "resume.rs"]
 mod resume;
 #[path = "shutdown.rs"]

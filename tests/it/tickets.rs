@@ -118,6 +118,22 @@ async fn a_ticket_needs_a_token_and_a_use_in_time() {
 }
 
 #[tokio::test]
+async fn a_look_at_the_head_uses_no_ticket_up() {
+    let server = Server::with_config(&config("")).await;
+    let token = token(claims());
+    let ticket = ticket(&server, &token, "").await;
+    let path = format!("/events/stream?topic=a:1&ticket={ticket}");
+    for _ in 0..2 {
+        assert_eq!(request(server.addr, "HEAD", &path, &[], b"").await.status, 200);
+        let poll = path.replace("/stream", "/poll");
+        assert_eq!(request(server.addr, "HEAD", &poll, &[], b"").await.status, 200);
+    }
+    let mut stream = Stream::open(server.addr, &path, &[]).await;
+    stream.read_connected().await;
+    assert_eq!(request(server.addr, "HEAD", &path, &[], b"").await.status, 401);
+}
+
+#[tokio::test]
 async fn feeds_and_polls_take_tickets() {
     let server = Server::with_config(&config("")).await;
     let token = token(claims());

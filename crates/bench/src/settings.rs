@@ -150,6 +150,11 @@ impl BenchArgs {
         let mut collect =
             |result: Result<PublishEndpoint, String>| result.map_err(|it| problems.push(it));
         let base = base_url(&self.hub.url).map_err(|error| error.to_string());
+        let is_plain = |base: &String| !base.starts_with("https:");
+        let base = base.and_then(|base| match is_plain(&base) {
+            true => Ok(base),
+            false => Err(format!("--url {base}: the bench has no TLS; use http://")),
+        });
         let at_base =
             |path: &str| PublishEndpoint::parse("--url", &format!("{}{path}", base.clone()?));
         let streams = collect(match &self.stream_url {

@@ -6,6 +6,7 @@ use std::{
     fmt,
     io::{IsTerminal, Write},
     pin::Pin,
+    sync::Arc,
     time::Duration,
 };
 
@@ -21,12 +22,12 @@ use awc::{
     },
 };
 use bytes::{Bytes, BytesMut};
-use fanfare_bench::hub_address::{ErrorBody, HubArgs, authorization, base_url};
+use fanfare_bench::hub_address::{ErrorBody, authorization, base_url};
 use futures_util::{Stream, StreamExt};
 use serde::{Deserialize, de::DeserializeOwned};
 use tokio::time::timeout;
 
-use crate::{CliError, terminal::escaped};
+use crate::{CliError, hub_connection::HubConnection, terminal::escaped};
 
 /// For name resolution and TCP together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -162,11 +163,18 @@ pub(crate) struct HubClient {
 
 impl HubClient {
     /// Checks address and token, without connecting.
-    pub fn new(args: &HubArgs) -> Result<Self, CliError> {
+    pub fn new(connection: &HubConnection) -> Result<Self, CliError> {
+        let args = &connection.hub;
         let base = base_url(&args.url)?;
+        let connector =
+            Connector::new().timeout(CONNECT_TIMEOUT).handshake_timeout(CONNECT_TIMEOUT);
+        let connector = match connection.tls()? {
+            Some(tls) => connector.rustls_0_23(Arc::new(tls)),
+            None => connector,
+        };
         // This module sets its own deadlines: awc's timeout would end a stream after 5 s.
         let mut http = awc::Client::builder()
-            .connector(Connector::new().timeout(CONNECT_TIMEOUT))
+            .connector(connector)
             .disable_timeout()
             .disable_redirects()
             .add_default_header((USER_AGENT, concat!("fanfare/", env!("CARGO_PKG_VERSION"))))

@@ -4,13 +4,13 @@ use std::{io::Write, time::Duration};
 
 use awc::http::Method;
 use clap::ValueEnum;
-use fanfare_bench::hub_address::HubArgs;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::{
     CliError,
     client::{HubClient, HubError, HubRequest},
+    hub_connection::HubConnection,
     progress,
     publish::event::Data,
 };
@@ -26,7 +26,7 @@ pub(crate) struct EdgeArgs {
     /// The user followed
     author: String,
     #[command(flatten)]
-    hub: HubArgs,
+    hub: HubConnection,
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,7 +53,7 @@ pub(crate) struct FanOutArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    hub: HubArgs,
+    hub: HubConnection,
 }
 
 #[derive(Debug, Clone, Copy, Default, ValueEnum, Serialize)]

@@ -6,6 +6,7 @@ mod client;
 mod demo;
 mod disk_log;
 mod follows;
+mod hub_connection;
 mod logging;
 mod ping;
 mod plan;

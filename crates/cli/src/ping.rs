@@ -6,13 +6,13 @@ use std::{
 };
 
 use awc::http::Method;
-use fanfare_bench::hub_address::HubArgs;
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     CliError,
     client::{HubClient, HubError, HubRequest},
+    hub_connection::HubConnection,
     watch::Watch,
 };
 
@@ -34,7 +34,7 @@ pub(crate) struct PingArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    hub: HubArgs,
+    hub: HubConnection,
 }
 
 /// Publishes events one by one, and waits for each on a stream.

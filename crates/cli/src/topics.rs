@@ -6,7 +6,6 @@ use std::{
 };
 
 use awc::http::Method;
-use fanfare_bench::hub_address::HubArgs;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, interval, timeout_at};
@@ -14,6 +13,7 @@ use tokio::time::{Instant, interval, timeout_at};
 use super::{
     CliError,
     client::{HubClient, HubError, HubRequest},
+    hub_connection::HubConnection,
     progress,
     watch::{TopicCounts, Watch},
 };
@@ -34,7 +34,7 @@ pub(crate) struct TopicsArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    hub: HubArgs,
+    hub: HubConnection,
 }
 
 /// A printed topic.

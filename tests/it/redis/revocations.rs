@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use crate::support::{
     Launch, RedisServer, Server, Stream,
+    chaos::{ChaosProxy, Mode},
     http::{Response, request},
-    redis::Options,
+    redis::{Options, REDIS_DEADLINE},
     tokens::{SECRET, token, unix_s},
     wait::{DEADLINE, until},
 };
@@ -75,6 +76,34 @@ async fn a_revocation_ends_streams_everywhere_and_outlives_the_instances() {
             assert_eq!(answer.status, status, "{}", answer.text());
         }
     }
+}
+
+#[tokio::test]
+async fn an_instance_cut_off_during_a_revocation_learns_it_after_its_return() {
+    let redis = RedisServer::start(Options::append_only()).await;
+    let proxy = ChaosProxy::start(redis.addr()).await;
+    let (cut, other) = (start(&proxy.url()).await, start(&redis.url()).await);
+    let operator = token(json!({ "fanfare": { "manage": ["**"], "publish": ["**"] } }));
+    let (ann, bob) = (subscriber("ann"), subscriber("bob"));
+    let (mut of_ann, mut of_bob) = (open(&cut, &ann).await, open(&cut, &bob).await);
+    proxy.set(Mode::Cut);
+    until(DEADLINE, "the link is cut", async || !cut.is_ready().await).await;
+    let revoke = json!({ "user": "ann" });
+    until(REDIS_DEADLINE, "the revocation is in force", async || {
+        let answer = send(&other, "POST", "/events/revocations", &operator, &revoke).await;
+        // Until the instance counts as gone, its answer lacks.
+        assert!(answer.status == 200 || answer.code() == "unconfirmed", "{}", answer.text());
+        answer.status == 200
+    })
+    .await;
+    proxy.set(Mode::Pass);
+    assert_eq!(end(&mut of_ann).await, ("revoked".to_owned(), Vec::new()));
+    cut.until_ready().await;
+    let event = json!({ "topic": "a:1", "data": "after" });
+    assert_eq!(send(&other, "POST", "/events/publish", &operator, &event).await.status, 200);
+    assert_eq!(of_bob.take_data(1).await, ["after"]);
+    let answer = send(&cut, "GET", "/events/cursor?topic=a:1", &ann, &Value::Null).await;
+    assert_eq!(answer.status, 401, "{}", answer.text());
 }
 
 #[tokio::test]

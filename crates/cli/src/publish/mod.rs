@@ -10,13 +10,13 @@ use std::{
     time::Duration,
 };
 
-use fanfare_bench::hub_address::HubArgs;
 use serde_json::value::RawValue;
 
 use self::event::PublishedEvent;
 use super::{
     CliError,
     client::{HubClient, HubError, HubRequest},
+    hub_connection::HubConnection,
     tail::output::one_line,
 };
 
@@ -60,7 +60,7 @@ pub(crate) struct PublishArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    hub: HubArgs,
+    hub: HubConnection,
 }
 
 /// Publishes, and returns once the hub has accepted all events into its history.

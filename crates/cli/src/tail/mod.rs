@@ -13,7 +13,6 @@ use std::{
 };
 
 use awc::http::StatusCode;
-use fanfare_bench::hub_address::HubArgs;
 use fanfare_core::sse::decode::{Decoded, Decoder};
 use futures_util::future::{Either, select};
 use serde::Serialize;
@@ -26,6 +25,7 @@ use self::{
 use super::{
     CliError,
     client::{Backoff, HubClient, HubError, HubRequest, HubResponse, note},
+    hub_connection::HubConnection,
 };
 
 /// A hub writes a heartbeat every 15 s. After four missing heartbeats, the connection is dead.
@@ -64,7 +64,7 @@ pub(crate) struct TailArgs {
     #[arg(long, conflicts_with = "json")]
     template: Option<Template>,
     #[command(flatten)]
-    hub: HubArgs,
+    hub: HubConnection,
 }
 
 /// Follows until the hub answers 204 (no more events), standard output is closed, or enough events

@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use fanfare_bench::hub_address::HubArgs;
 use futures_util::future::join;
 use tokio::{
     sync::mpsc,
@@ -25,7 +24,7 @@ use self::{
     screen::{Input, Screen},
     view::View,
 };
-use super::{CliError, client::HubClient};
+use super::{CliError, client::HubClient, hub_connection::HubConnection};
 
 /// Between two looks at the hub's statistics, and between two drawings.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -42,7 +41,7 @@ pub(crate) struct TopArgs {
     #[arg(long, value_name = "URL")]
     stats_url: Option<String>,
     #[command(flatten)]
-    hub: HubArgs,
+    hub: HubConnection,
 }
 
 /// Shows the view until `q`, Ctrl-C or a signal.
@@ -60,8 +59,9 @@ pub(crate) async fn run(mut args: TopArgs) -> Result<(), CliError> {
         args.topics.push("**".to_owned());
     }
     let watching = HubClient::new(&args.hub)?;
-    let url = args.stats_url.unwrap_or_else(|| args.hub.url.clone());
-    let client = HubClient::new(&HubArgs { url: url.clone(), token: args.hub.token })?;
+    let url = args.stats_url.unwrap_or_else(|| args.hub.hub.url.clone());
+    args.hub.hub.url.clone_from(&url);
+    let client = HubClient::new(&args.hub)?;
     let first = feeds::stats(&client).await;
     let mut figures = Figures::new(url);
     figures.take(first.map_err(|error| CliError::Failed(error.to_string()))?, Instant::now());

@@ -3,9 +3,11 @@
 use fanfare_bench::hub_address::HubArgs;
 
 use super::*;
+use crate::hub_connection::HubConnection;
 
 fn publisher() -> LinePublisher {
     let hub = HubArgs { url: "http://127.0.0.1:1".into(), token: None };
+    let hub = HubConnection { hub, ca: None };
     let event = PublishedEvent {
         topics: vec!["t".into()],
         event: None,
