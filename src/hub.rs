@@ -7,6 +7,8 @@ mod admission;
 mod builder;
 mod caller;
 mod cursor;
+#[cfg(feature = "log")]
+mod durable;
 mod fan_out;
 mod feeds;
 mod follows;
@@ -186,13 +188,15 @@ impl Hub {
             tracing::warn!(window_ms = window.as_millis() as u64, "drain window passed");
         }
         parts.publisher.close();
+        parts.log.close();
     }
 
     /// Whether the hub takes new streams and publishes: every partition runs, no drain has begun,
-    /// and Redis, if configured, is available. Limits do not count.
+    /// Redis, if configured, is available, and a log on disk has not failed. Limits do not count.
     pub fn is_ready(&self) -> bool {
         let parts = self.parts();
         let is_loaded = parts.instances.revocations.is_loaded();
+        let is_loaded = is_loaded && parts.log.failure().is_none();
         is_loaded && parts.publisher.is_running() && parts.check_open().is_ok()
     }
 
@@ -267,7 +271,7 @@ impl Hub {
         let parts = self.parts();
         let limits = parts.config.hub.stream_limits();
         let mut resolved = subscription.resolve(limits, rand::random(), grant)?;
-        resolved.allow_clock_margin(parts.config.redis.margin());
+        resolved.allow_clock_margin(parts.time_margin());
         parts.check_open()?;
         parts.create(resolved, share, grant.user())
     }
@@ -277,6 +281,11 @@ impl HubParts {
     /// Streams in a replay longer than a page.
     pub fn replays(&self) -> usize {
         self.managers.spec.replays.count()
+    }
+
+    /// The time subtracted from the times of cursors.
+    pub fn time_margin(&self) -> Duration {
+        self.config.redis.margin().max(self.log.time_margin())
     }
 
     /// Whether streams may be opened. Their number is checked by [`Self::create`].

@@ -69,7 +69,6 @@ mod revocations;
 mod server;
 mod stream_reports;
 #[cfg(feature = "log")]
-#[cfg_attr(not(test), allow(dead_code, reason = "used by the start over a log"))]
 mod tables;
 pub mod testing;
 mod threads;

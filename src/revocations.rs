@@ -60,7 +60,6 @@ impl Revocations {
 
     /// Whether exactly this revocation is in force.
     #[cfg(feature = "log")]
-    #[cfg_attr(not(test), allow(dead_code, reason = "used by the start over a log"))]
     pub fn holds(&self, revocation: &Revocation) -> bool {
         let all = self.all.read();
         match &revocation.revoked {

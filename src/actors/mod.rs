@@ -4,6 +4,8 @@
 //! |---|---|---|---|---|
 //! | publisher | partition | `PublishEvents` | a permit for each event, `publish.max_pending` a partition | the publisher waits `publish.max_wait`, then the hub refuses with `at_capacity` |
 //! | log elsewhere | partition | `ApplyLogUpdates` | one in flight for each link and partition | updates wait in the link, 64 MiB; then the link ends and catches up later |
+//! | journal | partition | `RecordsWritten` | two in flight for each partition | records wait in the partition and keep their publish permits |
+//! | log on disk | partition | `DecidePage` | one in flight for each partition | the cleaning waits |
 //! | topic manager | partition | `ChangeInterest` | one in flight for each manager and partition | changes gather in the manager: streams opened and closed since |
 //! | partition | partition | `TrimHistory` | one in flight for each partition | the sender trims its own history once an eighth over the budget |
 //! | instances, hub | partition | `CountSubscribers`, `ReadLastSequence`, `ReadHead` | one a request | |

@@ -32,7 +32,7 @@ pub enum StartError {
 
 mirror! {
     /// Why the hub refused an event. The event is in no history and reaches no stream, except
-    /// after [`Self::Internal`] and [`Self::Unconfirmed`].
+    /// after [`Self::Internal`], [`Self::Unconfirmed`] and [`Self::LogFailed`].
     pub enum PublishError {
         /// Access control refused the caller.
         Access(error: AccessError),
@@ -54,6 +54,11 @@ mirror! {
         /// The connection to Redis failed before the answer: the event may be stored. Publish it
         /// again with the same id, and it is stored once.
         Unconfirmed,
+        /// The disk of the log is full. Try again later.
+        LogFull,
+        /// The log on disk has failed, and takes nothing more until a restart. The event may be
+        /// stored: publish it again with the same id after the restart, and it is stored once.
+        LogFailed,
         /// A bug: the partition panicked and was rebuilt. The event may be stored.
         Internal,
     }

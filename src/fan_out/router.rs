@@ -180,7 +180,10 @@ impl RouterHost {
         let answers = join_all(answers).await;
         let was_taken = |answer: &Result<FannedOut, PublishError>| match answer {
             Ok(_) => true,
-            Err(error) => matches!(error, PublishError::Unconfirmed | PublishError::Internal),
+            Err(PublishError::Unconfirmed | PublishError::LogFailed | PublishError::Internal) => {
+                true
+            }
+            Err(_) => false,
         };
         // The caller must know: repeat a partial fan-out with its id, or any fan-out after a clean
         // refusal.

@@ -17,6 +17,10 @@ pub(crate) async fn ready(hub: Data<Hub>) -> HttpResponse {
         let text = json!({ "status": "settings_differ", "message": conflict.to_string() });
         return HttpResponse::ServiceUnavailable().json(text);
     }
+    if let Some(reason) = hub.parts().log.failure() {
+        let text = json!({ "status": "log_failed", "message": &*reason });
+        return HttpResponse::ServiceUnavailable().json(text);
+    }
     let (status, text) = match hub.is_ready() {
         true => (StatusCode::OK, "ready"),
         false if hub.parts().lifecycle.is_draining() => {

@@ -1,6 +1,9 @@
 //! Starting a hub: the application's stores, and all the hub's own parts.
 
-use std::sync::{Arc, OnceLock, atomic::AtomicUsize};
+use std::{
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
+    time::Duration,
+};
 
 use actix::{Actor, Addr};
 use fanfare_core::{
@@ -8,22 +11,34 @@ use fanfare_core::{
     cluster::Cluster,
     cursor::Epoch,
     id_budget::IdBudget,
-    log::Log,
-    partition::{MemoryPartition, PartitionSpec, PartitionState, Replica, ReplicaSpec},
+    partition::{MAX_BATCHES_IN_FLIGHT, MemoryPartition, PartitionSpec, PartitionState},
     wall_clock::WallClock,
+};
+#[cfg(feature = "redis")]
+use fanfare_core::{
+    log::Log,
+    partition::{Replica, ReplicaSpec},
 };
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+#[cfg(feature = "log")]
+use super::durable::Durable;
 use super::{
     Hub, HubParts, LastHandle, RememberedIds,
     access_sources::{AccessSources, access_stores},
     follows::Follows,
     kept_revocations,
 };
+#[cfg(feature = "log")]
+use crate::log::DiskLog;
 use crate::{
     access::{Access, Authorizer, ByAuthorizer, Decide, Tickets},
-    actors::{connection::ConnectionHost, partition::Partition, topic_manager::ManagerHost},
+    actors::{
+        connection::ConnectionHost,
+        partition::{Partition, PublishPermit},
+        topic_manager::ManagerHost,
+    },
     addresses::Addresses,
     clock::{MovableClock, now, unix_ms},
     cluster::LocalCluster,
@@ -49,6 +64,9 @@ use crate::{
 
 /// Topic managers counted in a partition's mailbox: one per worker thread, far above real numbers.
 const MAX_MANAGERS: usize = 4096;
+
+/// The eviction of older events follows no order among partitions.
+const MAX_EVENT_AGE: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// A hub before its start, from [`Hub::builder`]. It starts no thread until [`Self::start`].
 #[must_use = "nothing runs until `start`"]
@@ -121,12 +139,13 @@ impl HubBuilder {
         // If a later step fails, dropping this guard ends the parts already started.
         let unless_started = stop.clone().drop_guard();
         let config = self.config;
-        let (graph, preferences) = stores(self.graph, self.preferences, &config, &stop)?;
-        let max_topics = config.hub.max_topics_per_stream;
-        let feeds = Arc::new(FeedReader { graph, preferences, max_topics });
         let started_at = now();
-        let budget =
-            HistoryBudget::new(config.history.max_bytes, config.hub.partitions, started_at);
+        // A log on disk brings events from before the start.
+        let oldest_at = match config.log.is_on() {
+            true => started_at.checked_sub(MAX_EVENT_AGE).unwrap_or(started_at),
+            false => started_at,
+        };
+        let budget = HistoryBudget::new(config.history.max_bytes, config.hub.partitions, oldest_at);
         let budget = Arc::new(budget.with_max_idle_bytes(config.history.max_idle_bytes));
         let clock = Arc::new(WallClock::new(started_at, unix_ms()));
         let metrics = Arc::new(Metrics::new(config.hub.partitions));
@@ -136,24 +155,41 @@ impl HubBuilder {
         };
         let template = partition_spec(&config, budget.clone(), clock.clone(), &remembered);
         let policies = template.policies.clone();
+        let revocations = Arc::new(Revocations::new(
+            config.access.revocations_kept,
+            config.access.max_revocations,
+        ));
+        #[cfg(feature = "log")]
+        let durable = Durable::open(&config, &template, &metrics, &revocations, &stop)?;
+        #[cfg(feature = "log")]
+        let kept = durable.as_ref().map(|durable| (durable.stores(), durable.revocations()));
+        #[cfg(not(feature = "log"))]
+        let kept: Option<(Stores, Arc<dyn fanfare_core::access::RevocationStore>)> = None;
+        let (own_stores, own_revocations) = kept.unzip();
+        let (graph, preferences) =
+            stores(self.graph, self.preferences, own_stores, &config, &stop)?;
+        let max_topics = config.hub.max_topics_per_stream;
+        let feeds = Arc::new(FeedReader { graph, preferences, max_topics });
+        #[cfg(feature = "log")]
+        let backend = match durable {
+            Some(durable) => durable.start(&config, &template, &metrics, &stop)?,
+            None => Backend::start(&config, template, &metrics, &stop)?,
+        };
+        #[cfg(not(feature = "log"))]
         let backend = Backend::start(&config, template, &metrics, &stop)?;
         let Backend { partitions, log, cluster } = backend;
         let lifecycle = Arc::new(Lifecycle::new(stop.clone()));
         let ids = Arc::new(Ids::new());
-        let is_external = log.external().is_some();
+        let outlives_hub = log.outlives_hub();
         let publisher = Publisher::new(
             &partitions,
             config.publish.clone(),
             policies,
             config.hub.max_topics_per_stream,
             lifecycle.clone(),
-            is_external,
+            outlives_hub,
         );
         let publisher = Arc::new(publisher);
-        let revocations = Arc::new(Revocations::new(
-            config.access.revocations_kept,
-            config.access.max_revocations,
-        ));
         let instances =
             Instances::new(cluster.clone(), publisher.clone(), ids.clone(), revocations.clone());
         let instances = Arc::new(instances);
@@ -180,7 +216,8 @@ impl HubBuilder {
             self.authorizer.or(decider),
             revocations.clone(),
         ));
-        let stores = access_stores(&config, &stop)?;
+        let mut stores = access_stores(&config, &stop)?;
+        stores.revocations = stores.revocations.or(own_revocations);
         let tickets = Tickets::new(stores.tickets, config.access.ticket_window);
         if let Some(store) = &stores.revocations {
             kept_revocations::follow(store.clone(), &instances, &stop)?;
@@ -233,10 +270,10 @@ impl HubBuilder {
 }
 
 /// The partitions, their logs, and the other instances.
-struct Backend {
-    partitions: Vec<Addr<Partition>>,
-    log: LogSource,
-    cluster: Arc<dyn Cluster>,
+pub(super) struct Backend {
+    pub partitions: Vec<Addr<Partition>>,
+    pub log: LogSource,
+    pub cluster: Arc<dyn Cluster>,
 }
 
 impl Backend {
@@ -251,13 +288,16 @@ impl Backend {
             let (policies, clock) = (template.policies.clone(), template.clock.clone());
             let redis = crate::redis::start_log(config, policies, clock, metrics, stop)?;
             let log: Arc<dyn Log> = Arc::new(redis.clone());
-            let partitions = start(config, &template, Some(&log), metrics, stop)?;
+            let replica = |spec| replica(config, spec);
+            let partitions = Partitions::of(config, &template, metrics, replica);
+            let partitions = partitions.reading(&log).start(config, stop)?;
             let replicas = crate::log::PartitionReplicas(partitions.clone());
             redis.begin(Arc::new(replicas), stop.clone());
             let (log, cluster) = (LogSource::External(log), Arc::new(redis));
             return Ok(Self { partitions, log, cluster });
         }
-        let partitions = start(config, &template, None, metrics, stop)?;
+        let memory = |spec| PartitionState::Memory(Box::new(MemoryPartition::new(spec)));
+        let partitions = Partitions::of(config, &template, metrics, memory).start(config, stop)?;
         let log = LogSource::Memory { epoch: template.epoch };
         Ok(Self { partitions, log, cluster: Arc::new(LocalCluster::default()) })
     }
@@ -284,52 +324,89 @@ fn partition_spec(
     }
 }
 
-/// Starts all partitions: replicas of `log`, or each with its own log in memory.
-fn start(
-    config: &Config,
-    template: &PartitionSpec,
-    log: Option<&Arc<dyn Log>>,
-    metrics: &Arc<Metrics>,
-    stop: &CancellationToken,
-) -> Result<Vec<Addr<Partition>>, StartError> {
-    let others = Arc::new(OnceLock::new());
-    let partition = |number| {
-        let spec = PartitionSpec { partition: number, ..template.clone() };
-        let state = match log {
-            None => PartitionState::Memory(Box::new(MemoryPartition::new(spec))),
-            Some(_) => {
-                let interest_grace = config.redis.interest_grace;
-                let spec = ReplicaSpec { partition: spec, interest_grace };
-                PartitionState::Replica(Box::new(Replica::new(spec)))
-            }
-        };
-        // Redis sets the clock; without it, one partition does.
-        let clock = template.clock.clone();
-        let clock = (log.is_none() && number == 0).then_some(clock);
-        Partition::new(number, state, log.cloned(), others.clone(), metrics.clone(), clock)
-    };
-    let partitions = (0..config.hub.partitions).map(partition).collect();
-    // A message per publish permit, and for each manager one `ChangeInterest` and one
-    // `DeliveriesTaken`.
-    let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 1;
-    let addrs = start_partitions(partitions, config.hub.threads, mailbox_capacity, stop)?;
-    let _ = others.set(addrs.clone());
-    Ok(addrs)
+/// The partitions of a hub before their start.
+pub(super) struct Partitions {
+    others: Arc<OnceLock<Vec<Addr<Partition>>>>,
+    partitions: Vec<Partition>,
 }
 
-type Stores = (Arc<dyn FollowGraph>, Arc<dyn Preferences>);
+impl Partitions {
+    /// Partitions with their logs owned by themselves; `state` makes their states, in order of
+    /// their numbers.
+    pub fn of(
+        config: &Config,
+        template: &PartitionSpec,
+        metrics: &Arc<Metrics>,
+        mut state: impl FnMut(PartitionSpec) -> PartitionState<PublishPermit>,
+    ) -> Self {
+        let others = Arc::new(OnceLock::new());
+        let partition = |number| {
+            let state = state(PartitionSpec { partition: number, ..template.clone() });
+            // Redis sets the clock; without it, one partition does.
+            let sets_clock = number == 0 && state.sets_clock();
+            let clock = sets_clock.then(|| template.clock.clone());
+            Partition::new(number, state, others.clone(), metrics.clone(), clock)
+        };
+        let partitions = (0..config.hub.partitions).map(partition).collect();
+        Self { others, partitions }
+    }
 
-/// The application's stores, and the hub's own in place of missing ones.
+    /// Replicas of a log elsewhere.
+    #[cfg(feature = "redis")]
+    fn reading(self, log: &Arc<dyn Log>) -> Self {
+        let partitions = self.partitions.into_iter();
+        let partitions = partitions.map(|partition| partition.with_log(log.clone())).collect();
+        Self { partitions, ..self }
+    }
+
+    /// Partitions with a log on disk.
+    #[cfg(feature = "log")]
+    pub fn writing(self, log: &Arc<DiskLog>) -> Self {
+        let partitions = self.partitions.into_iter();
+        let partitions = partitions.map(|partition| partition.with_journal(log.clone())).collect();
+        Self { partitions, ..self }
+    }
+
+    pub fn start(
+        self,
+        config: &Config,
+        stop: &CancellationToken,
+    ) -> Result<Vec<Addr<Partition>>, StartError> {
+        // A message per publish permit, for each manager one `ChangeInterest` and one
+        // `DeliveriesTaken`, and the answers and pages of a log on disk.
+        let log_messages = MAX_BATCHES_IN_FLIGHT + 1;
+        let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 1 + log_messages;
+        let Self { others, partitions } = self;
+        let addrs = start_partitions(partitions, config.hub.threads, mailbox_capacity, stop)?;
+        let _ = others.set(addrs.clone());
+        Ok(addrs)
+    }
+}
+
+#[cfg(feature = "redis")]
+fn replica(config: &Config, partition: PartitionSpec) -> PartitionState<PublishPermit> {
+    let interest_grace = config.redis.interest_grace;
+    let spec = ReplicaSpec { partition, interest_grace };
+    PartitionState::Replica(Box::new(Replica::new(spec)))
+}
+
+pub(super) type Stores = (Arc<dyn FollowGraph>, Arc<dyn Preferences>);
+
+/// The application's stores, and the hub's own in place of missing ones: `kept` on disk, or new.
 fn stores(
     graph: Option<Arc<dyn FollowGraph>>,
     preferences: Option<Arc<dyn Preferences>>,
+    kept: Option<Stores>,
     config: &Config,
     stop: &CancellationToken,
 ) -> Result<Stores, StartError> {
     if let (Some(graph), Some(preferences)) = (&graph, &preferences) {
         return Ok((graph.clone(), preferences.clone()));
     }
-    let own = own_stores(config, stop)?;
+    let own = match kept {
+        Some(kept) => kept,
+        None => own_stores(config, stop)?,
+    };
     Ok((graph.unwrap_or(own.0), preferences.unwrap_or(own.1)))
 }
 

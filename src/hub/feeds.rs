@@ -52,7 +52,7 @@ impl Hub {
         let (feed, secret) = (expected.feed(), rand::random());
         let mut resolved =
             ResolvedSubscription::feed(feed, topics, muted, options, limits, secret, grant)?;
-        resolved.allow_clock_margin(parts.config.redis.margin());
+        resolved.allow_clock_margin(parts.time_margin());
         let stream = parts.create(resolved, share, Some(&user))?;
         // From here the stream's own messages reach the manager; a drop must not cancel it.
         expected.has_come();

@@ -3,8 +3,14 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+#[cfg(feature = "log")]
+mod disk;
+#[cfg(feature = "log")]
+mod recovery;
+#[cfg(all(test, feature = "log"))]
+mod tests;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use actix::Addr;
 use fanfare_core::{
@@ -14,6 +20,9 @@ use fanfare_core::{
 };
 use futures_util::FutureExt;
 
+#[cfg(feature = "log")]
+pub(crate) use disk::{DiskLog, OpenLog};
+
 use crate::actors::partition::{ApplyLogUpdates, Partition};
 
 /// The location of the partitions' logs.
@@ -21,17 +30,53 @@ use crate::actors::partition::{ApplyLogUpdates, Partition};
 pub(crate) enum LogSource {
     /// In memory, owned by the partitions.
     Memory { epoch: Epoch },
+    /// On disk, behind the partitions.
+    #[cfg(feature = "log")]
+    Disk { epoch: Epoch, log: Arc<DiskLog> },
     /// Outside of the partitions, for example in Redis. The partitions are replicas.
     #[cfg_attr(not(feature = "redis"), expect(dead_code, reason = "only logs elsewhere need it"))]
     External(Arc<dyn Log>),
 }
 
 impl LogSource {
-    /// The external log; `None` for logs in memory.
-    pub fn external(&self) -> Option<Arc<dyn Log>> {
+    /// Whether the log may keep a publish without an answer.
+    pub fn outlives_hub(&self) -> bool {
+        !matches!(self, Self::Memory { .. })
+    }
+
+    /// The store of a log on disk.
+    #[cfg(feature = "log")]
+    #[allow(dead_code, reason = "for `/metrics` and `/stats`")]
+    pub fn store(&self) -> Option<&fanfare_log::Store> {
         match self {
-            Self::Memory { .. } => None,
-            Self::External(log) => Some(log.clone()),
+            Self::Disk { log, .. } => Some(log.store()),
+            Self::Memory { .. } | Self::External(_) => None,
+        }
+    }
+
+    /// Why the log has failed for good; `None` while it works.
+    pub fn failure(&self) -> Option<Arc<str>> {
+        match self {
+            #[cfg(feature = "log")]
+            Self::Disk { log, .. } => log.failure(),
+            _ => None,
+        }
+    }
+
+    /// A cursor's time can be later than the time of an event it does not cover, at most by this.
+    pub fn time_margin(&self) -> Duration {
+        match self {
+            #[cfg(feature = "log")]
+            Self::Disk { .. } => disk::COMMIT_MARGIN,
+            _ => Duration::ZERO,
+        }
+    }
+
+    /// Ends a log on disk after the last publish.
+    pub fn close(&self) {
+        #[cfg(feature = "log")]
+        if let Self::Disk { log, .. } = self {
+            log.close();
         }
     }
 
@@ -39,6 +84,8 @@ impl LogSource {
     pub fn epoch(&self) -> Option<Epoch> {
         match self {
             Self::Memory { epoch } => Some(*epoch),
+            #[cfg(feature = "log")]
+            Self::Disk { epoch, .. } => Some(*epoch),
             Self::External(log) => log.epoch().map(Epoch::new),
         }
     }

@@ -19,6 +19,7 @@ mod cursor_time;
 mod cut_replays;
 mod delivery;
 mod documented;
+mod durable;
 mod embedded_access;
 mod embedding;
 mod feeds;

@@ -80,7 +80,7 @@ impl AccessError {
 }
 
 /// Why the hub refused an event. The event is in no history and reaches no stream, except
-/// after [`Self::Internal`] and [`Self::Unconfirmed`].
+/// after [`Self::Internal`], [`Self::Unconfirmed`] and [`Self::LogFailed`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     #[error(transparent)]
@@ -111,6 +111,13 @@ pub enum PublishError {
     /// again with the same id, and it is stored once.
     #[error("Redis did not answer: the event may be stored; publish it again with the same id")]
     Unconfirmed,
+    /// The disk of the log is full. Try again later.
+    #[error("the disk of the log is full: nothing can be published now")]
+    LogFull,
+    /// The log on disk has failed, and takes nothing more until a restart. The event may be stored:
+    /// publish it again with the same id after the restart, and it is stored once.
+    #[error("the log on disk has failed: nothing can be published until a restart")]
+    LogFailed,
     /// A bug: the partition panicked and was rebuilt. The event may be stored.
     #[error("the hub failed to publish the event")]
     Internal,
@@ -131,6 +138,8 @@ impl PublishError {
             Self::Draining => ErrorCode::Draining,
             Self::BridgeDown => ErrorCode::BridgeDown,
             Self::Unconfirmed => ErrorCode::Unconfirmed,
+            Self::LogFull => ErrorCode::LogFull,
+            Self::LogFailed => ErrorCode::LogFailed,
             Self::Internal => ErrorCode::Internal,
         }
     }

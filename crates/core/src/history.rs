@@ -3,7 +3,6 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::Instant,
 };
@@ -12,7 +11,7 @@ use crate::{
     event::SequencedEvent,
     interest::TypeFilter,
     policy::{Conflate, Policies, Policy},
-    topic::Topic,
+    topic::{Topic, fnv1a},
 };
 
 /// Event types of a topic with separately recorded evictions.
@@ -87,11 +86,18 @@ impl ManyTypes {
     }
 }
 
-/// An event without a type has the type `message` (WHATWG HTML §9.2.6).
+/// An event without a type has the type `message` (WHATWG HTML §9.2.6). The log on disk keeps these
+/// hashes, so they must never change.
 fn type_hash(event_type: Option<&str>) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    event_type.unwrap_or("message").hash(&mut hasher);
-    hasher.finish() as u32
+    fnv1a(event_type.unwrap_or("message").as_bytes())
+}
+
+/// The last removals of each event type of a topic, by the hash of the type.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RemovedTypes {
+    pub known: Vec<(u32, u64)>,
+    /// The last removal of all further types.
+    pub others: u64,
 }
 
 /// A topic's events in sequence order.
@@ -117,6 +123,8 @@ pub struct HistoryRing {
     evicted_types: EvictedTypes,
     /// Sequence of the topic's last event.
     last: u64,
+    /// The log on disk knows the removals up to this sequence.
+    pub marked_through: u64,
     /// The bytes of the topic without its events, as last counted by the partition, and whether they
     /// were counted as idle.
     pub counted: (u32, bool),
@@ -139,6 +147,7 @@ impl HistoryRing {
             was_trimmed: false,
             evicted_types: EvictedTypes::None,
             last: 0,
+            marked_through: 0,
             counted: (0, false),
             is_listed_idle: false,
             is_listed_to_expire: false,
@@ -174,6 +183,53 @@ impl HistoryRing {
     /// Records that this ring has nothing through `sequence`. Another log may have it.
     pub fn begin_after(&mut self, sequence: u64) {
         self.evicted_through = self.evicted_through.max(sequence);
+    }
+
+    /// The removals by event type.
+    pub fn removed_types(&self) -> RemovedTypes {
+        match &self.evicted_types {
+            EvictedTypes::None => RemovedTypes::default(),
+            EvictedTypes::One(hash) => {
+                RemovedTypes { known: vec![(*hash, self.evicted_through)], others: 0 }
+            }
+            EvictedTypes::Many(many) => {
+                let known = many.known.iter().map(|removal| (removal.hash, removal.sequence));
+                RemovedTypes { known: known.collect(), others: many.others.sequence }
+            }
+        }
+    }
+
+    /// Adds the removals of an earlier time, and the sequence of the last event then. `number` is
+    /// the number of these removals in the partition.
+    pub fn restore_removals(
+        &mut self,
+        last: u64,
+        evicted_through: u64,
+        earlier: &RemovedTypes,
+        number: u64,
+    ) {
+        let number = number as u32;
+        let own = self.removed_types();
+        let mut many = ManyTypes { known: Vec::new(), others: Removal::default() };
+        let mut known: BTreeMap<u32, u64> = BTreeMap::new();
+        for (hash, sequence) in own.known.iter().chain(&earlier.known) {
+            let last = known.entry(*hash).or_default();
+            *last = (*last).max(*sequence);
+        }
+        known
+            .into_iter()
+            .for_each(|(hash, sequence)| many.note(Removal { hash, number, sequence }));
+        let others = own.others.max(earlier.others).max(many.others.sequence);
+        many.others = Removal { hash: 0, number, sequence: others };
+        self.last = self.last.max(last);
+        self.evicted_through = self.evicted_through.max(evicted_through);
+        self.evicted_at = number;
+        let is_one =
+            others == 0 && matches!(&many.known[..], [one] if one.sequence == self.evicted_through);
+        self.evicted_types = match is_one {
+            true => EvictedTypes::One(many.known[0].hash),
+            false => EvictedTypes::Many(Box::new(many)),
+        };
     }
 
     /// Merges events of another log. `lost_through` is the highest sequence lost there; `is_trimmed`:
@@ -322,6 +378,11 @@ impl HistoryRing {
         newest
             .and_then(|sequence| self.get(*sequence))
             .is_some_and(|event| event.is_current_value())
+    }
+
+    /// The sequence of the key's newest event in the ring, a removal included.
+    pub fn newest_of(&self, key: &str) -> Option<u64> {
+        self.keys.as_ref()?.newest.get(key).copied()
     }
 
     /// Whether the event of this sequence is in the ring.

@@ -202,6 +202,17 @@ impl FanOutWindow {
         Ok(*self.memory(id, publisher, now).is_pull.get_or_insert(is_pull))
     }
 
+    /// Records a mode of an earlier time.
+    pub fn restore_mode(
+        &mut self,
+        id: &Arc<str>,
+        publisher: PublisherId,
+        is_pull: bool,
+        at: Instant,
+    ) {
+        self.memory(id, publisher, at).is_pull.get_or_insert(is_pull);
+    }
+
     fn memory(&mut self, id: &Arc<str>, publisher: PublisherId, now: Instant) -> &mut FanOutMemory {
         let until = now + self.window;
         let memory = self.fan_outs.entry(id.clone()).or_insert_with(|| {
@@ -209,8 +220,37 @@ impl FanOutWindow {
             self.budget.add(publisher, fan_out_bytes(id));
             FanOutMemory { until, is_pull: None, publisher, topics: HashSet::new() }
         });
-        memory.until = until;
+        memory.until = memory.until.max(until);
         memory
+    }
+
+    /// Whether the fan-out has reached the topic.
+    pub fn has(&self, id: &str, topic: &Topic) -> bool {
+        let hash = self.hasher.hash_one(topic);
+        self.fan_outs.get(id).is_some_and(|memory| memory.topics.contains(&hash))
+    }
+
+    /// The recorded mode of the fan-out (`true` for pull).
+    pub fn mode_of(&self, id: &str) -> Option<bool> {
+        self.fan_outs.get(id)?.is_pull
+    }
+
+    /// Forgets topics not reached after all.
+    pub fn forget(&mut self, id: &str, topics: &[Topic]) {
+        let Some(memory) = self.fan_outs.get_mut(id) else { return };
+        let hasher = &self.hasher;
+        let mut forgotten = 0;
+        for topic in topics {
+            forgotten += usize::from(memory.topics.remove(&hasher.hash_one(topic)));
+        }
+        self.budget.release(memory.publisher, REACHED_BYTES * forgotten);
+    }
+
+    /// Forgets a mode not recorded after all.
+    pub fn forget_mode(&mut self, id: &str) {
+        if let Some(memory) = self.fan_outs.get_mut(id) {
+            memory.is_pull = None;
+        }
     }
 
     /// Forgets fan-outs older than the window.

@@ -28,6 +28,7 @@ pub mod id_budget;
 pub mod idempotency;
 pub mod ids;
 pub mod interest;
+pub mod journal;
 pub mod log;
 pub mod outbox;
 pub mod partition;

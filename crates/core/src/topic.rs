@@ -2,7 +2,7 @@
 //!
 //! Listeners of a topic are in `partition`, its treatment in `policy`.
 
-use std::fmt;
+use std::{borrow::Borrow, fmt};
 
 use arcstr::ArcStr;
 
@@ -66,6 +66,13 @@ impl Topic {
     }
 }
 
+/// A name has the hash of its text.
+impl Borrow<str> for Topic {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Debug for Topic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
@@ -89,7 +96,7 @@ pub fn partition_of(name: &str, count: u16) -> u16 {
 
 /// FNV-1a, 32 bits: <http://www.isthe.com/chongo/tech/comp/fnv/>. Every language expresses it in
 /// three lines, so other programs can compute a topic's partition too.
-fn fnv1a(bytes: &[u8]) -> u32 {
+pub(crate) fn fnv1a(bytes: &[u8]) -> u32 {
     bytes.iter().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
 }
 

@@ -8,7 +8,8 @@ use fanfare_core::{
     error::PublishError,
     fan_out::{FanOutPublish, FannedOut},
     ids::{ManagerId, PublisherId},
-    log::LogUpdate,
+    journal::{JournalError, Record},
+    log::{LogUpdate, Reply},
     partition::{Delivery, InterestChange},
     publish::SharedEvent,
     topic::Topic,
@@ -51,6 +52,21 @@ pub(crate) struct FanOutEvent {
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct ApplyLogUpdates(pub Vec<LogUpdate>);
+
+/// The journal has written the oldest batch in flight, or refused it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct RecordsWritten(pub Result<(), JournalError>);
+
+/// Choose the records still needed of a page of the log on disk.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct DecidePage {
+    pub records: Vec<Record>,
+    pub is_repeated: bool,
+    /// Dropped without an answer, the page comes again later.
+    pub keep: Reply<Vec<Record>>,
+}
 
 /// Count the streams of this instance subscribed to a topic.
 #[derive(Message)]

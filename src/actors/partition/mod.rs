@@ -6,6 +6,7 @@
 
 mod answers;
 mod in_flight;
+mod journaled;
 mod messages;
 
 use std::{
@@ -19,6 +20,8 @@ use actix::{
     fut::wrap_future,
 };
 pub(crate) use answers::AnswerSlots;
+#[cfg(feature = "log")]
+use fanfare_core::journal::Journal;
 use fanfare_core::{
     cursor::Epoch,
     error::PublishError,
@@ -34,13 +37,18 @@ pub(crate) use messages::{
     TrimHistory,
 };
 
+#[cfg(feature = "log")]
+pub(crate) use messages::DecidePage;
 #[cfg(test)]
 pub(crate) use messages::Panic;
 
+use self::journaled::{JournalLink, Waiting};
 use super::{
     catch,
     turn::{Turn, TurnLoop},
 };
+use tokio::sync::oneshot;
+
 use crate::clock::{now, unix_ms};
 use crate::metrics::Metrics;
 
@@ -57,7 +65,9 @@ pub(crate) struct Partition {
     state: Option<PartitionState<PublishPermit>>,
     /// The log elsewhere, if this partition is a replica.
     log: Option<Arc<dyn Log>>,
-    /// Appends for that log, sent at the end of the turn.
+    /// The log on disk, if this partition has one.
+    journal: Option<JournalLink>,
+    /// Appends for the log elsewhere, sent at the end of the turn.
     appends: Vec<Append>,
     managers: HashMap<ManagerId, ManagerLink>,
     others: Arc<OnceLock<Vec<Addr<Partition>>>>,
@@ -77,12 +87,10 @@ struct ManagerLink {
 }
 
 impl Partition {
-    /// A partition with this state. `log` is the log elsewhere of a replica. `others` is filled
-    /// after the start of all partitions.
+    /// A partition with this state. `others` is filled after the start of all partitions.
     pub fn new(
         number: u16,
         state: PartitionState<PublishPermit>,
-        log: Option<Arc<dyn Log>>,
         others: Arc<OnceLock<Vec<Addr<Partition>>>>,
         metrics: Arc<Metrics>,
         clock: Option<Arc<WallClock>>,
@@ -90,7 +98,8 @@ impl Partition {
         Self {
             number,
             state: Some(state),
-            log,
+            log: None,
+            journal: None,
             appends: Vec::new(),
             managers: HashMap::new(),
             others,
@@ -99,6 +108,18 @@ impl Partition {
             metrics,
             clock,
         }
+    }
+
+    /// The same as a replica of a log elsewhere.
+    #[cfg(feature = "redis")]
+    pub fn with_log(self, log: Arc<dyn Log>) -> Self {
+        Self { log: Some(log), ..self }
+    }
+
+    /// The same with its log on disk.
+    #[cfg(feature = "log")]
+    pub fn with_journal(self, journal: Arc<dyn Journal>) -> Self {
+        Self { journal: Some(JournalLink::new(journal)), ..self }
     }
 
     pub fn number(&self) -> u16 {
@@ -147,8 +168,8 @@ impl Partition {
 
     /// Asks the partitions due to trim their history after removed keys.
     fn send_trims(&mut self) {
-        let own = self.state.as_mut().and_then(PartitionState::memory);
-        for partition in own.map(|own| own.take_trims()).unwrap_or_default() {
+        let trims = self.state.as_mut().map(PartitionState::take_trims);
+        for partition in trims.unwrap_or_default() {
             self.ask_to_trim(partition);
         }
     }
@@ -193,9 +214,13 @@ impl Partition {
 
     fn publish(&mut self, publish: PublishEvent, permit: Option<&PublishPermit>, now: Instant) {
         let PublishEvent { topic, event, answer } = publish;
+        if let Some(Err(refusal)) = self.journal.as_ref().map(JournalLink::check) {
+            return answer.send(Err(refusal.into()));
+        }
         let publishing = self.decide(|state| state.publish(&topic, &event, permit, now));
         let taken = match publishing {
             Some(Publishing::Decided(taken)) => taken,
+            Some(Publishing::Journaled) => return self.wait(Waiting::Publish(answer)),
             Some(Publishing::Append { receivers }) => {
                 let permit = permit.cloned().map(|permit| permit as Permit);
                 let answer = Reply::new(|result| answer.send(result));
@@ -208,15 +233,14 @@ impl Partition {
                 stored.ok_or(PublishError::Internal)
             }
         };
-        answer.send(taken.map(|taken| {
-            if taken.is_new {
-                self.metrics.published.fetch_add(1, Ordering::Relaxed);
-            }
-            if let Some(partition) = taken.trim {
-                self.ask_to_trim(partition);
-            }
-            taken.published
-        }));
+        self.answer_publish(answer, taken);
+    }
+
+    /// The answer waits for the journal.
+    fn wait(&mut self, waiting: Waiting) {
+        if let Some(link) = &mut self.journal {
+            link.waiting.push_back(waiting);
+        }
     }
 
     /// Yields every [`MAX_PUBLISHES_A_TURN`] publishes. actix drains a mailbox before anything else
@@ -228,6 +252,7 @@ impl Partition {
             self.publishes_in_turn = 0;
             self.send_deliveries();
             self.send_to_log();
+            self.send_batches();
             ctx.wait(wrap_future(tokio::task::yield_now()));
         }
     }
@@ -237,6 +262,7 @@ impl Actor for Partition {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.start_journal(ctx);
         TurnLoop::spawn::<Self>(ctx);
     }
 }
@@ -254,10 +280,14 @@ impl Turn for Partition {
             self.drop_dead_managers();
             let topics = self.state.as_ref().map_or(0, PartitionState::topic_count);
             self.metrics.set_topics(self.number, topics);
+            self.report_needed_bytes();
         }
+        let is_unapplied = self.apply_written();
         let next_end = self.decide(|state| state.end_keys(now)).flatten();
         // Many attaches take several turns: publishes run in between.
         let has_more = self.decide(|state| state.continue_changes(now)).unwrap_or_default();
+        let has_more = is_unapplied || has_more;
+        self.send_batches();
         self.send_deliveries();
         self.send_to_log();
         self.send_trims();
@@ -284,10 +314,14 @@ impl Handler<FanOutEvent> for Partition {
     fn handle(&mut self, message: FanOutEvent, ctx: &mut Self::Context) {
         self.bound_turn(message.topics.len(), ctx);
         let FanOutEvent { fan_out, topics, permit, answer } = message;
+        if let Some(Err(refusal)) = self.journal.as_ref().map(JournalLink::check) {
+            return self.answer_fan_out(answer, Err(refusal.into()));
+        }
         let publishing =
             self.decide(|state| state.fan_out(&fan_out, &topics, permit.as_ref(), now()));
         let taken = match publishing {
             Some(Publishing::Decided(taken)) => taken,
+            Some(Publishing::Journaled) => return self.wait(Waiting::FanOut(answer)),
             Some(Publishing::Append { .. }) => {
                 let permit = permit.map(|permit| permit as Permit);
                 // The router may be gone: then the answer is dropped.
@@ -297,11 +331,7 @@ impl Handler<FanOutEvent> for Partition {
             }
             None => Err(PublishError::Internal),
         };
-        let _ = answer.send(taken.map(|(fanned_out, trims)| {
-            self.metrics.published.fetch_add(fanned_out.new as u64, Ordering::Relaxed);
-            trims.into_iter().for_each(|partition| self.ask_to_trim(partition));
-            fanned_out
-        }));
+        self.answer_fan_out(answer, taken);
     }
 }
 
@@ -362,11 +392,22 @@ impl Handler<RecordFanOutMode> for Partition {
         if let Some(log) = &self.log {
             return log.record_fan_out_mode(posts, name, is_pull);
         }
-        let recorded = self.decide(|state| {
-            let own = state.memory()?;
-            Some(own.record_fan_out_mode(&name.into(), publisher, is_pull, now()))
-        });
-        let recorded = recorded.flatten().unwrap_or(Err(PublishError::Internal));
+        if let Some(Err(refusal)) = self.journal.as_ref().map(JournalLink::check) {
+            return Box::pin(std::future::ready(Err(refusal.into())));
+        }
+        let record = |state: &mut PartitionState<_>| {
+            state.record_fan_out_mode(&name.into(), publisher, is_pull, now())
+        };
+        let recorded = match self.decide(record).flatten() {
+            Some(Publishing::Decided(recorded)) => recorded,
+            Some(Publishing::Journaled) => {
+                let (answer, answered) = oneshot::channel();
+                self.wait(Waiting::Mode(answer));
+                let unanswered = Err(PublishError::Internal);
+                return Box::pin(async { answered.await.unwrap_or(unanswered) });
+            }
+            Some(Publishing::Append { .. }) | None => Err(PublishError::Internal),
+        };
         Box::pin(std::future::ready(recorded))
     }
 }

@@ -36,7 +36,7 @@ use self::{
     },
 };
 pub(crate) use self::{
-    kept::{AnswerNeeded, KeepChanges, TableChange},
+    kept::{KeepChanges, TableChange},
     tables::Tables,
 };
 
@@ -90,8 +90,8 @@ impl MemoryFollows {
     }
 
     /// Asks whether earlier changes are still needed. A stopped store drops `answer`.
-    #[cfg_attr(not(test), allow(dead_code, reason = "used by the start over a log"))]
-    pub fn ask_needed(&self, changes: Vec<TableChange>, answer: AnswerNeeded) {
+    #[cfg(feature = "log")]
+    pub fn ask_needed(&self, changes: Vec<TableChange>, answer: kept::AnswerNeeded) {
         let _ = self.addr.try_send(AskNeeded { changes, answer });
     }
 

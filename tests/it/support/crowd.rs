@@ -31,6 +31,8 @@ pub struct Plan {
     pub query: String,
     /// Whether it reconnects after an end by the server or by a cut.
     pub comes_back: bool,
+    /// Whether it also tries again after a refusal or a failed connection: its server restarts.
+    pub returns_always: bool,
     /// Its first, second, … connection is cut after this number of bytes. Later connections are not
     /// cut.
     pub cuts: Vec<usize>,

@@ -16,8 +16,12 @@ pub(super) struct KeyEnds(BinaryHeap<Reverse<(Instant, u64, Topic)>>);
 impl KeyEnds {
     /// Adds the end of an event's key.
     pub fn add(&mut self, now: Instant, ttl: Duration, event: &SequencedEvent, log: &PartitionLog) {
-        // A time beyond the range of the clock never ends.
-        let Some(at) = now.checked_add(ttl) else { return };
+        self.add_at(now.checked_add(ttl), event, log);
+    }
+
+    /// Adds the end of an event's key at a moment. A time beyond the range of the clock never ends.
+    pub fn add_at(&mut self, at: Option<Instant>, event: &SequencedEvent, log: &PartitionLog) {
+        let Some(at) = at else { return };
         // Stale entries must not outnumber the events in history.
         if self.0.len() > 2 * log.event_count() + 1024 {
             self.0.retain(|Reverse((_, sequence, topic))| key_of(log, topic, *sequence).is_some());
@@ -25,12 +29,12 @@ impl KeyEnds {
         self.0.push(Reverse((at, event.sequence, event.topic.clone())));
     }
 
-    /// Takes the next key at its end.
-    pub fn take_due(&mut self, now: Instant, log: &PartitionLog) -> Option<(Topic, Box<str>)> {
+    /// Takes the next key at its end, with the sequence of its value.
+    pub fn take_due(&mut self, now: Instant, log: &PartitionLog) -> Option<(u64, Topic, Box<str>)> {
         while self.next().is_some_and(|at| at <= now) {
             let Reverse((_, sequence, topic)) = self.0.pop()?;
             if let Some(key) = key_of(log, &topic, sequence) {
-                return Some((topic, key));
+                return Some((sequence, topic, key));
             }
         }
         None

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashSet, VecDeque},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
     error::PublishError,
     event::{Event, EventBody, SequencedEvent},
     fan_out::{FanOutPublish, FannedOut},
+    history::HistoryRing,
     idempotency::{FanOutWindow, FirstAnswer, IdempotencyWindow},
     ids::{ManagerId, PublisherId, StreamId},
     partition::{
@@ -35,23 +36,45 @@ const VISITS_OF_A_CHANGE: usize = 8;
 
 /// A partition with its log in memory.
 pub struct MemoryPartition<P> {
-    spec: PartitionSpec,
-    log: PartitionLog,
+    pub(super) spec: PartitionSpec,
+    pub(super) log: PartitionLog,
     /// True during an append: after a panic, the log may be inconsistent.
     log_is_changing: bool,
-    remembered: IdempotencyWindow,
-    fan_outs: FanOutWindow,
+    pub(super) remembered: IdempotencyWindow,
+    pub(super) fan_outs: FanOutWindow,
     /// The answer to a publish with its event in history, and not answered yet.
     stored: Option<FirstAnswer>,
     pub(super) routing: Routing<P>,
     /// Streams between two pages of their replay: not attached yet.
     replaying: HashSet<(ManagerId, StreamId)>,
     /// The keys with a time to live.
-    key_ends: KeyEnds,
+    pub(super) key_ends: KeyEnds,
     /// Other partitions due to trim their history, asked at the end of the turn.
     trims: Vec<u16>,
     /// Changes to apply in later turns.
     changes: VecDeque<(ManagerId, InterestChange)>,
+}
+
+/// The place of an event: its sequence, its time, and the moment of its publish.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Stamp {
+    pub sequence: u64,
+    pub unix_ms: u64,
+    pub published_at: Instant,
+}
+
+/// The parts of an event used by the partition only.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PublishTerms<'a> {
+    pub id: Option<&'a str>,
+    pub publisher: PublisherId,
+    pub ttl: Option<Duration>,
+}
+
+impl<'a> PublishTerms<'a> {
+    pub fn of(event: &'a Event) -> Self {
+        Self { id: event.id.as_deref(), publisher: event.publisher, ttl: event.ttl }
+    }
 }
 
 /// An accepted publish.
@@ -84,10 +107,16 @@ impl<P: Clone> MemoryPartition<P> {
     /// an empty log replaces it and skips one sequence. Then every stream with missed events gets
     /// a gap.
     pub fn rebuild(self) -> Self {
-        let log = match self.log_is_changing {
-            false => self.log,
-            true => {
-                let (sequence, last_time) = (self.log.sequence() + 1, self.log.last_time());
+        let lost = self.log_is_changing.then(|| self.log.sequence() + 1);
+        self.rebuild_after(lost)
+    }
+
+    /// The same; with a sequence, an empty log after it replaces the log.
+    pub(super) fn rebuild_after(self, lost: Option<u64>) -> Self {
+        let log = match lost {
+            None => self.log,
+            Some(sequence) => {
+                let last_time = self.log.last_time();
                 drop(self.log);
                 // Events of the last millisecond may be lost.
                 self.spec.own_log(sequence, last_time + 1)
@@ -117,31 +146,50 @@ impl<P: Clone> MemoryPartition<P> {
         permit: Option<&P>,
         now: Instant,
     ) -> Result<Taken, PublishError> {
-        let id = event.event().id.as_ref();
-        if let Some(id) = id {
-            if let Some(answer) = self.remembered.get(topic, id, now) {
-                let published = self.published(topic, answer);
-                return Ok(Taken { published, trim: None, is_new: false });
+        let terms = PublishTerms::of(event.event());
+        if let Some(id) = terms.id {
+            if let Some(taken) = self.repeated(topic, id, now) {
+                return Ok(taken);
             }
-            self.remembered.check(event.event().publisher)?;
+            self.remembered.check(terms.publisher)?;
         }
-        let receivers = self.routing.listeners.receivers(topic, event.event().sent_type());
-        let (sequenced, trim) = self.append(topic, event.body_for(topic), now);
+        let taken = self.store(self.stamp(now), topic, event.body_for(topic), terms, permit, now);
+        self.tell_lost_values(now);
+        Ok(taken)
+    }
+
+    /// The first answer to a publish with this id, within the window.
+    pub(super) fn repeated(&mut self, topic: &Topic, id: &str, now: Instant) -> Option<Taken> {
+        let answer = self.remembered.get(topic, id, now)?;
+        Some(Taken { published: self.published(topic, answer), trim: None, is_new: false })
+    }
+
+    /// Stores an event, and queues it for the managers of its listeners.
+    pub(super) fn store(
+        &mut self,
+        stamp: Stamp,
+        topic: &Topic,
+        body: Arc<EventBody>,
+        terms: PublishTerms<'_>,
+        permit: Option<&P>,
+        now: Instant,
+    ) -> Taken {
+        let receivers = self.routing.listeners.receivers(topic, body.event_type.as_deref());
+        let (sequenced, trim) = self.append(stamp, topic, body, now);
         let (sequence, unix_ms) = (sequenced.sequence, sequenced.unix_ms);
         let answer = FirstAnswer { sequence, unix_ms, receivers: receivers.stream_count };
         // From here on the event is in history: after a panic, [`Self::take_stored`] answers. Only
         // then comes the rest, and the id first: a retry must not store the event twice.
         self.stored = Some(answer);
-        if let Some(id) = id {
-            self.remembered.insert(topic, id, event.event().publisher, answer, now);
+        if let Some(id) = terms.id {
+            self.remembered.insert(topic, id, terms.publisher, answer, now);
         }
-        if let Some(ttl) = event.event().ttl {
-            self.key_ends.add(now, ttl, &sequenced, &self.log);
+        if let Some(ttl) = terms.ttl {
+            self.key_ends.add(stamp.published_at, ttl, &sequenced, &self.log);
         }
         self.queue_for(receivers, &sequenced, permit);
         self.stored = None;
-        self.tell_lost_values(now);
-        Ok(Taken { published: self.published(topic, answer), trim, is_new: true })
+        Taken { published: self.published(topic, answer), trim, is_new: true }
     }
 
     /// After a panic during a publish and [`Self::rebuild`]: the answer, if the event is in
@@ -172,34 +220,53 @@ impl<P: Clone> MemoryPartition<P> {
                 continue;
             }
             fanned_out.new += 1;
-            let (event, asked) = self.append(topic, fan_out.event.body(), now);
-            trims.extend(asked);
-            self.route(&event, permit);
+            let body = fan_out.event.body();
+            trims.extend(self.store_silently(self.stamp(now), topic, body, permit, now));
             self.tell_lost_values(now);
         }
         Ok((fanned_out, trims))
     }
 
+    /// The same without an answer. Returns the other partition due to trim its history.
+    pub(super) fn store_silently(
+        &mut self,
+        stamp: Stamp,
+        topic: &Topic,
+        body: Arc<EventBody>,
+        permit: Option<&P>,
+        now: Instant,
+    ) -> Option<u16> {
+        let (event, trim) = self.append(stamp, topic, body, now);
+        self.route(&event, permit);
+        trim
+    }
+
+    fn stamp(&self, now: Instant) -> Stamp {
+        // The clock may be set back; the times of a partition never go back.
+        let unix_ms = self.spec.clock.at(now).max(self.log.last_time());
+        Stamp { sequence: self.log.sequence() + 1, unix_ms, published_at: now }
+    }
+
     fn append(
         &mut self,
+        stamp: Stamp,
         topic: &Topic,
         body: Arc<EventBody>,
         now: Instant,
     ) -> (Arc<SequencedEvent>, Option<u16>) {
-        // The clock may be set back; the times of a partition never go back.
-        let unix_ms = self.spec.clock.at(now).max(self.log.last_time());
         self.log_is_changing = true;
-        let appended = self.log.append(topic, now, |sequence, history| SequencedEvent {
+        let build = |sequence, history: &HistoryRing| SequencedEvent {
             topic: topic.clone(),
             partition: self.spec.partition,
             epoch: self.spec.epoch,
             sequence,
-            published_at: now,
-            unix_ms,
+            published_at: stamp.published_at,
+            unix_ms: stamp.unix_ms,
             policy: history.policy.clone(),
             body,
             collapsed: None,
-        });
+        };
+        let appended = self.log.append_at(stamp.sequence, topic, now, build);
         self.log_is_changing = false;
         appended
     }
@@ -303,17 +370,15 @@ impl<P: Clone> MemoryPartition<P> {
 
     /// Publishes the removal of a key by the hub itself.
     fn remove_key(&mut self, topic: &Topic, key: &str, now: Instant) {
-        let body = Arc::new(encode::body(&Event::deletion(topic, key, None), 1));
-        let (event, trim) = self.append(topic, body, now);
+        let trim = self.store_silently(self.stamp(now), topic, removal(topic, key), None, now);
         self.trims.extend(trim);
-        self.route(&event, None);
     }
 
     /// Removes the keys at the end of their time to live, as many as a short turn allows. Returns
     /// the next end.
     pub fn end_keys(&mut self, now: Instant) -> Option<Instant> {
         for _ in 0..MAX_ENDS_A_TURN {
-            let Some((topic, key)) = self.key_ends.take_due(now, &self.log) else { break };
+            let Some((_, topic, key)) = self.key_ends.take_due(now, &self.log) else { break };
             self.remove_key(&topic, &key, now);
         }
         self.tell_lost_values(now);
@@ -372,12 +437,14 @@ impl<P: Clone> MemoryPartition<P> {
     }
 }
 
+/// The event for a key removed by the hub itself.
+pub(super) fn removal(topic: &Topic, key: &str) -> Arc<EventBody> {
+    Arc::new(encode::body(&Event::deletion(topic, key, None), 1))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{
-        panic::{AssertUnwindSafe, catch_unwind},
-        time::Duration,
-    };
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
     use crate::{

@@ -1,8 +1,9 @@
 //! The decisions of partitions, and the types exchanged between partitions and topic managers.
 //!
-//! [`MemoryPartition`] keeps its log itself; [`Replica`] caches a log kept elsewhere. Both route
-//! events by [`Routing`].
+//! [`MemoryPartition`] keeps its log itself, [`JournaledPartition`] keeps it on disk too, and
+//! [`Replica`] caches a log kept elsewhere. All route events by [`Routing`].
 
+mod journal;
 mod key_ends;
 mod listeners;
 mod memory;
@@ -14,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub use journal::{JournaledPartition, MAX_BATCHES_IN_FLIGHT, Outcome, Recovery, StoreEnd};
 pub use memory::{MemoryPartition, Taken};
 pub use replica::{Replica, ReplicaSpec};
 pub use routing::Routing;
@@ -25,7 +27,7 @@ use crate::{
     event::SequencedEvent,
     fan_out::{FanOutPublish, FannedOut},
     id_budget::IdBudget,
-    ids::{ManagerId, StreamId},
+    ids::{ManagerId, PublisherId, StreamId},
     interest::{Interest, StartFrom},
     partition_log::{MissedReason, PartitionLog, Replay},
     policy::Policies,
@@ -119,9 +121,10 @@ impl PartitionSpec {
     }
 }
 
-/// A partition of either kind.
+/// A partition of any kind.
 pub enum PartitionState<P> {
     Memory(Box<MemoryPartition<P>>),
+    Journaled(Box<JournaledPartition<P>>),
     Replica(Box<Replica<P>>),
 }
 
@@ -129,6 +132,8 @@ pub enum PartitionState<P> {
 pub enum Publishing<T> {
     /// The partition decided: the event is stored and queued for its streams, or refused.
     Decided(Result<T, PublishError>),
+    /// The event has its sequence, and waits for the journal. An [`Outcome`] follows.
+    Journaled,
     /// The caller appends the event to the log elsewhere. `receivers` streams of this instance
     /// listen.
     Append { receivers: usize },
@@ -139,8 +144,14 @@ impl<P: Clone> PartitionState<P> {
     pub fn rebuild(self) -> Self {
         match self {
             Self::Memory(memory) => Self::Memory(Box::new(memory.rebuild())),
+            Self::Journaled(journaled) => Self::Journaled(Box::new(journaled.rebuild())),
             Self::Replica(replica) => Self::Replica(Box::new(replica.rebuild())),
         }
+    }
+
+    /// Whether this instance sets the clock; otherwise the log elsewhere does.
+    pub fn sets_clock(&self) -> bool {
+        !matches!(self, Self::Replica(_))
     }
 
     /// Publishes one event, or counts its receivers for a log elsewhere.
@@ -153,6 +164,7 @@ impl<P: Clone> PartitionState<P> {
     ) -> Publishing<Taken> {
         match self {
             Self::Memory(memory) => Publishing::Decided(memory.publish(topic, event, permit, now)),
+            Self::Journaled(journaled) => journaled.publish(topic, event, permit, now),
             Self::Replica(replica) => {
                 let receivers =
                     replica.routing.listeners.receivers(topic, event.event().sent_type());
@@ -173,6 +185,7 @@ impl<P: Clone> PartitionState<P> {
             Self::Memory(memory) => {
                 Publishing::Decided(memory.fan_out(fan_out, topics, permit, now))
             }
+            Self::Journaled(journaled) => journaled.fan_out(fan_out, topics, permit, now),
             Self::Replica(_) => Publishing::Append { receivers: 0 },
         }
     }
@@ -181,23 +194,62 @@ impl<P: Clone> PartitionState<P> {
     pub fn routing(&mut self) -> &mut Routing<P> {
         match self {
             Self::Memory(memory) => &mut memory.routing,
+            Self::Journaled(journaled) => &mut journaled.memory.routing,
             Self::Replica(replica) => &mut replica.routing,
         }
     }
 
-    /// The replica; `None` with a log in memory.
+    /// The replica; `None` with a log of its own.
     pub fn replica(&mut self) -> Option<&mut Replica<P>> {
         match self {
-            Self::Memory(_) => None,
+            Self::Memory(_) | Self::Journaled(_) => None,
             Self::Replica(replica) => Some(replica),
         }
     }
 
-    /// The partition with its log in memory; `None` for a replica.
+    /// The partition with its log on disk.
+    pub fn journaled(&mut self) -> Option<&mut JournaledPartition<P>> {
+        match self {
+            Self::Journaled(journaled) => Some(journaled),
+            Self::Memory(_) | Self::Replica(_) => None,
+        }
+    }
+
+    /// The partition in memory, perhaps in front of a journal; `None` for a replica.
     pub fn memory(&mut self) -> Option<&mut MemoryPartition<P>> {
         match self {
             Self::Memory(memory) => Some(memory),
+            Self::Journaled(journaled) => Some(&mut journaled.memory),
             Self::Replica(_) => None,
+        }
+    }
+
+    /// Records the mode of the fan-out `name`; the answer is the mode recorded first (`true` for
+    /// pull). `None` for a replica.
+    pub fn record_fan_out_mode(
+        &mut self,
+        name: &Arc<str>,
+        publisher: PublisherId,
+        is_pull: bool,
+        now: Instant,
+    ) -> Option<Publishing<bool>> {
+        match self {
+            Self::Memory(memory) => {
+                Some(Publishing::Decided(memory.record_fan_out_mode(name, publisher, is_pull, now)))
+            }
+            Self::Journaled(journaled) => {
+                Some(journaled.record_fan_out_mode(name, publisher, is_pull, now))
+            }
+            Self::Replica(_) => None,
+        }
+    }
+
+    /// Takes the other partitions due to trim their history after removed keys.
+    pub fn take_trims(&mut self) -> Vec<u16> {
+        match self {
+            Self::Memory(memory) => memory.take_trims(),
+            Self::Journaled(journaled) => journaled.take_trims(),
+            Self::Replica(_) => Vec::new(),
         }
     }
 
@@ -216,6 +268,7 @@ impl<P: Clone> PartitionState<P> {
     ) {
         match self {
             Self::Memory(memory) => memory.change_interest(manager, changes, now),
+            Self::Journaled(journaled) => journaled.memory.change_interest(manager, changes, now),
             Self::Replica(replica) => replica.change_interest(manager, changes, now),
         }
     }
@@ -224,6 +277,7 @@ impl<P: Clone> PartitionState<P> {
     pub fn continue_changes(&mut self, now: Instant) -> bool {
         match self {
             Self::Memory(memory) => memory.continue_changes(now),
+            Self::Journaled(journaled) => journaled.memory.continue_changes(now),
             Self::Replica(_) => false,
         }
     }
@@ -232,6 +286,7 @@ impl<P: Clone> PartitionState<P> {
     pub fn remove_manager(&mut self, manager: ManagerId, now: Instant) {
         match self {
             Self::Memory(memory) => memory.remove_manager(manager),
+            Self::Journaled(journaled) => journaled.memory.remove_manager(manager),
             Self::Replica(replica) => replica.remove_manager(manager, now),
         }
     }
@@ -240,6 +295,7 @@ impl<P: Clone> PartitionState<P> {
     pub fn trim(&mut self, now: Instant) {
         match self {
             Self::Memory(memory) => memory.trim(now),
+            Self::Journaled(journaled) => journaled.trim(),
             Self::Replica(replica) => replica.trim(),
         }
     }
@@ -249,6 +305,7 @@ impl<P: Clone> PartitionState<P> {
     pub fn end_keys(&mut self, now: Instant) -> Option<Instant> {
         match self {
             Self::Memory(memory) => memory.end_keys(now),
+            Self::Journaled(journaled) => journaled.end_keys(now),
             Self::Replica(_) => None,
         }
     }
@@ -257,6 +314,7 @@ impl<P: Clone> PartitionState<P> {
     pub fn expire(&mut self, now: Instant) {
         match self {
             Self::Memory(memory) => memory.expire(now),
+            Self::Journaled(journaled) => journaled.expire(now),
             Self::Replica(replica) => replica.expire(now),
         }
     }
@@ -265,6 +323,7 @@ impl<P: Clone> PartitionState<P> {
     pub fn topic_count(&self) -> usize {
         match self {
             Self::Memory(memory) => memory.topic_count(),
+            Self::Journaled(journaled) => journaled.memory.topic_count(),
             Self::Replica(replica) => replica.topic_count(),
         }
     }

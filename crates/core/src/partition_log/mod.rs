@@ -2,8 +2,8 @@
 //!
 //! Not here: listeners (`partition`), the encoding of events (`sse`). `pages` computes the replays.
 
+mod losses;
 mod pages;
-
 mod times;
 
 use std::{
@@ -14,6 +14,8 @@ use std::{
 };
 
 use times::EventTimes;
+
+pub use losses::Losses;
 
 use crate::{
     budget::{Excess, HistoryBudget},
@@ -104,6 +106,7 @@ pub struct PartitionLog {
     /// The number of the last change with such removals.
     evictions: u64,
     times: EventTimes,
+    losses: Losses,
     /// The budget evicts no event after this sequence.
     pinned_after: Option<u64>,
     /// Events visited by pages since the last [`Self::take_visits`].
@@ -142,6 +145,7 @@ impl PartitionLog {
             evicted_through: sequence,
             evictions: 0,
             times: EventTimes::new(began_at, sequence),
+            losses: Losses::default(),
             pinned_after: None,
             visits: 0,
         }

@@ -169,7 +169,7 @@ impl PartitionLog {
             StartFrom::After { sequence, since, .. } => {
                 let lacks = |history: &HistoryRing| history.has_lost(sequence, &interest.types, 0);
                 let missed = self.missed_since(interest, sequence, sequence, lacks);
-                (rest(Begun::After, sequence, since), missed)
+                (rest(Begun::After, sequence, since), self.losses.add_to(missed, sequence))
             }
             StartFrom::Continue(rest) => (rest, self.missed_of_rest(interest, rest)),
         })
@@ -199,7 +199,7 @@ impl PartitionLog {
         };
         let missed = self.missed_since_by(interest, sequence, lacks);
         self.visits += visits;
-        missed
+        self.losses.add_to(missed, sequence)
     }
 
     /// The missed events of the rest of a replay, without the losses known to the client.
@@ -216,7 +216,8 @@ impl PartitionLog {
                 let lacks = |history: &HistoryRing| {
                     has_lost(history, 0) && !history.has_lost_only_before(rest.head)
                 };
-                self.missed_since(interest, rest.sequence, rest.sequence, lacks)
+                let missed = self.missed_since(interest, rest.sequence, rest.sequence, lacks);
+                self.losses.add_to(missed, rest.sequence)
             }
         }
     }

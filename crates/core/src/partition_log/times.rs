@@ -35,6 +35,10 @@ impl EventTimes {
         self.recent.back().map_or(self.began_at, |mark| mark.unix_ms)
     }
 
+    pub fn began_at(&self) -> u64 {
+        self.began_at
+    }
+
     /// Whether the log began after this time: it cannot tell the earlier events.
     pub fn began_after(&self, unix_ms: u64) -> bool {
         unix_ms < self.began_at
@@ -60,6 +64,21 @@ impl EventTimes {
         }
         if self.older.len() > MAX_OLDER {
             self.older.pop_front();
+        }
+    }
+
+    /// Adds what is known of the time before all noted events: the log's beginning, and an event.
+    pub fn begin(&mut self, began_at: u64, unix_ms: u64, sequence: u64) {
+        self.began_at = began_at;
+        let first = self.older.front().or_else(|| self.recent.front());
+        let is_earlier =
+            first.is_none_or(|first| unix_ms < first.unix_ms && sequence < first.sequence);
+        if sequence > 0 && is_earlier {
+            let mark = TimeMark { unix_ms, sequence };
+            match self.recent.is_empty() {
+                true => self.recent.push_front(mark),
+                false => self.older.push_front(mark),
+            }
         }
     }
 

@@ -1,12 +1,19 @@
 //! One stream of a crowd: it connects, reads, is cut, and reconnects.
 
-use std::{collections::VecDeque, io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    collections::VecDeque,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpSocket, TcpStream},
     sync::watch,
+    time::sleep,
 };
 
 use super::{
@@ -14,6 +21,9 @@ use super::{
     answer::{Answer, Piece},
     ledger::{End, Ledger},
 };
+
+/// The pause before the next try of a stream without a server.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Bytes per read.
 const READ_BYTES: usize = 16 * 1024;
@@ -23,6 +33,7 @@ pub(super) struct Member {
     index: usize,
     query: String,
     comes_back: bool,
+    returns_always: bool,
     cuts: VecDeque<usize>,
     receive_buffer_bytes: Option<u32>,
     ledger: Arc<Mutex<Ledger>>,
@@ -30,8 +41,9 @@ pub(super) struct Member {
 
 impl Member {
     pub fn new(addr: SocketAddr, index: usize, plan: Plan, ledger: Arc<Mutex<Ledger>>) -> Self {
-        let Plan { query, comes_back, cuts, receive_buffer_bytes, texts: _ } = plan;
-        Self { addr, index, query, comes_back, cuts: cuts.into(), receive_buffer_bytes, ledger }
+        let Plan { query, comes_back, returns_always, cuts, receive_buffer_bytes, texts: _ } = plan;
+        let cuts = cuts.into();
+        Self { addr, index, query, comes_back, returns_always, cuts, receive_buffer_bytes, ledger }
     }
 
     /// Runs until its stream ends for good.
@@ -46,7 +58,9 @@ impl Member {
             let is_cut = end == End::Cut;
             let is_refused = matches!(end, End::Refused(..) | End::NotOpened(_));
             self.ledger.lock().ends.push(end);
-            if is_refused || !(is_cut || self.comes_back) {
+            if is_refused && self.returns_always {
+                sleep(PAUSE).await;
+            } else if is_refused || !(is_cut || self.comes_back) {
                 return;
             }
         }

@@ -1,0 +1,52 @@
+//! A partition with its log on disk, under random schedules: publishes, a disk answering late or
+//! full, cleaning, crashes between any two records, panics, and clients coming and going.
+//!
+//! A failure prints its seed; `FANFARE_JOURNAL_SEED=n cargo test -p fanfare-core --test journal`
+//! repeats the schedule.
+
+#![allow(clippy::disallowed_methods, reason = "the schedule's clock starts at a real moment")]
+
+mod client;
+mod disk;
+mod world;
+
+use rand::{SeedableRng, rngs::StdRng};
+
+use self::world::{Totals, World};
+
+const SCHEDULES: u64 = 500;
+const STEPS: usize = 300;
+
+#[test]
+fn an_acknowledged_event_survives_every_crash_and_reaches_each_client_once() {
+    run_all(false);
+}
+
+#[test]
+fn a_client_past_the_kept_records_of_a_lazy_disk_gets_a_gap_and_no_other() {
+    run_all(true);
+}
+
+fn run_all(is_lazy: bool) {
+    let given = std::env::var("FANFARE_JOURNAL_SEED").ok().map(|seed| seed.parse().unwrap());
+    let seeds = given.map_or(0..=SCHEDULES, |seed: u64| seed..=seed);
+    let mut totals = Totals::default();
+    for seed in seeds {
+        let run = std::panic::catch_unwind(|| {
+            let mut world = World::new(StdRng::seed_from_u64(seed), is_lazy);
+            (0..STEPS).for_each(|_| world.step());
+            world.settle()
+        });
+        match run {
+            Ok(counts) => totals.add(&counts),
+            Err(panic) => {
+                eprintln!("failed schedule: FANFARE_JOURNAL_SEED={seed}, lazy: {is_lazy}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
+    if given.is_none() {
+        // A check reached by no schedule proves nothing.
+        assert!(totals.is_telling(is_lazy), "{totals:?}");
+    }
+}
