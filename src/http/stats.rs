@@ -106,7 +106,7 @@ pub(super) fn rows(hub: &Hub) -> Vec<Row> {
         replays: parts.replays(),
         idle_topic_bytes: parts.budget.idle_bytes(),
         cluster: parts.instances.cluster.status(),
-        disk: None,
+        disk: parts.log.disk_gauges(),
         process: Process::now(),
     })
 }

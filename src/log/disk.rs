@@ -17,14 +17,16 @@ use fanfare_core::{
     log::Reply,
     partition::{JournaledPartition, PartitionSpec},
 };
-use fanfare_log::{Entry, Group, Lane, Options, Page, State, Store, SyncMode, WriteError};
+use fanfare_log::{
+    Damage, Entry, Group, Lane, Opened, Options, Page, State, Store, SyncMode, WriteError,
+};
 
 use super::recovery;
 use crate::{
     actors::partition::{DecidePage, Partition, PublishPermit},
     config::{Log as LogConfig, LogSync},
     error::StartError,
-    metrics::Metrics,
+    metrics::{DiskGauges, Metrics},
     tables::RecoveredTables,
 };
 
@@ -32,12 +34,19 @@ use crate::{
 /// waiting for the disk. So a resume by time goes back by this longest usual wait.
 pub(crate) const COMMIT_MARGIN: Duration = Duration::from_secs(2);
 
+/// Damaged places named in the hub's own log.
+const MAX_REPORTED: usize = 10;
+
 /// The open log of a hub.
 pub(crate) struct DiskLog {
     store: Store,
     last_table_sequence: u64,
     /// Whether every partition's mark is written. Otherwise the stop stays unclean.
     is_marked: bool,
+    /// Damaged places found at the start.
+    damage_count: usize,
+    /// The time of reading the log at the start.
+    recovery: Duration,
 }
 
 /// A log with the partitions recovered from it, in order of their numbers.
@@ -67,11 +76,14 @@ impl DiskLog {
         let template = PartitionSpec { epoch, ..template.clone() };
         let (opened, mut partitions) =
             recovery::open(directory, options, &template, partition_count, on_table)?;
+        report(&opened);
         let last_table_sequence = opened.last_sequences.get(&Lane::TABLES).copied();
         let mut log = Self {
             store: opened.store,
             last_table_sequence: last_table_sequence.unwrap_or_default(),
             is_marked: false,
+            damage_count: opened.damage.len(),
+            recovery: opened.took,
         };
         log.is_marked = log.write_marks(&mut partitions);
         for (number, partition) in (0..).zip(&partitions) {
@@ -119,6 +131,22 @@ impl DiskLog {
             Some(partition) => offer(partition, page),
             None => tables(page),
         })
+    }
+
+    /// The state of the log for a scrape.
+    pub fn gauges(&self) -> DiskGauges {
+        let figures = self.store.figures();
+        DiskGauges {
+            is_up: self.store.state() == State::Writing,
+            bytes: figures.bytes,
+            segment_count: figures.segment_count,
+            queued_bytes: figures.queued_bytes,
+            record_count: figures.record_count,
+            written_bytes: figures.written_bytes,
+            copied_bytes: figures.copied_bytes,
+            damage_count: self.damage_count,
+            recovery: self.recovery,
+        }
     }
 
     /// Why the log has failed; `None` while it works.
@@ -179,6 +207,24 @@ fn offer(partition: &Addr<Partition>, mut page: Page) {
     let keep = Reply::new(keep);
     // The cleaner has one page in flight.
     partition.do_send(DecidePage { records, is_repeated, keep });
+}
+
+/// Tells the operator about the log found.
+fn report(opened: &Opened) {
+    for damage in opened.damage.iter().take(MAX_REPORTED) {
+        let Damage { segment, offset, bytes, .. } = damage;
+        tracing::error!(%segment, offset, bytes, "the log is damaged here");
+    }
+    if !opened.damage.is_empty() {
+        let damaged_places = opened.damage.len();
+        tracing::error!(damaged_places, "the log is damaged; `fanfare log check` names all places");
+    }
+    let torn_bytes = opened.torn_bytes;
+    if torn_bytes > 0 {
+        tracing::warn!(torn_bytes, "the log's incomplete end is cut off: nobody was told of it");
+    }
+    let (records, duration_ms) = (opened.record_count, opened.took.as_millis() as u64);
+    tracing::info!(records, duration_ms, last_stop = ?opened.last_stop, "log read");
 }
 
 fn to_entry(record: Record) -> Entry {

@@ -23,7 +23,10 @@ use futures_util::FutureExt;
 #[cfg(feature = "log")]
 pub(crate) use disk::{DiskLog, OpenLog};
 
-use crate::actors::partition::{ApplyLogUpdates, Partition};
+use crate::{
+    actors::partition::{ApplyLogUpdates, Partition},
+    metrics::DiskGauges,
+};
 
 /// The location of the partitions' logs.
 #[derive(Debug, Clone)]
@@ -44,12 +47,11 @@ impl LogSource {
         !matches!(self, Self::Memory { .. })
     }
 
-    /// The store of a log on disk.
-    #[cfg(feature = "log")]
-    #[allow(dead_code, reason = "for `/metrics` and `/stats`")]
-    pub fn store(&self) -> Option<&fanfare_log::Store> {
+    /// The state of a log on disk for a scrape.
+    pub fn disk_gauges(&self) -> Option<DiskGauges> {
         match self {
-            Self::Disk { log, .. } => Some(log.store()),
+            #[cfg(feature = "log")]
+            Self::Disk { log, .. } => Some(log.gauges()),
             Self::Memory { .. } | Self::External(_) => None,
         }
     }

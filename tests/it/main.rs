@@ -31,6 +31,8 @@ mod https;
 mod key_sets;
 mod keyed;
 mod live_topics;
+mod log_faults;
+mod log_on_disk;
 mod operations;
 mod over_body;
 mod own_server;

@@ -5,6 +5,7 @@
 pub mod chaos;
 pub mod crowd;
 pub mod directory;
+pub mod disk_faults;
 pub mod example;
 pub mod fleet;
 pub mod heavy;
