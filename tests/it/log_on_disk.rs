@@ -5,7 +5,11 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::support::{
-    Launch, Server, Stream, directory::Directory, http::request, server::fanfare,
+    Launch, Server, Stream,
+    directory::Directory,
+    http::request,
+    server::fanfare,
+    tokens::{SECRET, token, unix_s},
 };
 
 fn text(bytes: &[u8]) -> String {
@@ -140,6 +144,38 @@ async fn a_damaged_log_is_told_by_the_check() {
     assert!(text(&checked.stderr).contains("1 damaged place"), "{checked:?}");
     let none = fanfare(&["log", "check", &log.path("nothing")], &[]);
     assert_eq!(none.status.code(), Some(2));
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_refused_after_kill_9() {
+    let log = Log::new("kept-revocations");
+    let mut launch = log.launch("log");
+    launch.config = Some(format!(
+        "[access]\nenabled = true\n[[access.keys]]\nalgorithm = \"HS256\"\nkey = {SECRET:?}\n"
+    ));
+    let server = Server::launch(launch).await;
+    let operator = token(json!({ "fanfare": { "manage": ["**"] } }));
+    let subscriber = |user: &str| {
+        let grant = json!({ "subscribe": ["news"] });
+        format!("Bearer {}", token(json!({ "sub": user, "iat": unix_s(), "fanfare": grant })))
+    };
+    let (ann, bob) = (subscriber("ann"), subscriber("bob"));
+    let bearer = format!("Bearer {operator}");
+    let headers = [("Authorization", &*bearer), ("Content-Type", "application/json")];
+    let body = br#"{"user":"ann"}"#;
+    let revoked = request(server.addr, "POST", "/events/revocations", &headers, body).await;
+    assert_eq!(revoked.status, 200, "{}", revoked.text());
+    let mut server = server;
+    // Twice: the second start reads the record again.
+    for _ in 0..2 {
+        server = server.restart().await;
+        for (bearer, status) in [(&ann, 401), (&bob, 200)] {
+            let headers = [("Authorization", bearer.as_str())];
+            let path = "/events/cursor?topic=news";
+            let answer = request(server.addr, "GET", path, &headers, b"").await;
+            assert_eq!(answer.status, status, "{}", answer.text());
+        }
+    }
 }
 
 #[tokio::test]
