@@ -20,6 +20,7 @@ mod cut_replays;
 mod delivery;
 mod documented;
 mod durable;
+mod durable_cleaning;
 mod embedded_access;
 mod embedding;
 mod feeds;
