@@ -108,6 +108,38 @@ async fn a_failed_write_is_like_a_failed_sync() {
     assert_eq!(kept(&server).await, ["event 1"]);
 }
 
+#[tokio::test]
+async fn a_block_the_disk_cannot_read_costs_its_own_events_only() {
+    let (log, faults) = (Directory::new("bad-block"), DiskFaults::new("bad-block"));
+    let server = Server::launch(faults.launch(over(&log))).await;
+    let mut stream = Stream::subscribe(server.addr, "topic=news").await;
+    let filler = "x".repeat(300);
+    for number in 0..100 {
+        let data = format!("event {number} {filler}");
+        server.publish(json!({ "topic": "news", "data": data })).await;
+    }
+    stream.take_data(1).await;
+    let after_first = stream.last_id().to_owned();
+    faults.begin("read");
+    let server = server.restart().await;
+    assert!(server.metric("fanfare_log_damaged_places").await >= 1.0);
+    assert!(server.log().contains("the log is damaged"), "{}", server.log());
+    server.publish(json!({ "topic": "news", "data": "the end" })).await;
+    let mut stream = Stream::resume(server.addr, "topic=news", &after_first).await;
+    let (mut kept, mut gap_count) = (Vec::new(), 0);
+    loop {
+        let event = stream.next().await;
+        match event.event.as_str() {
+            "gap" => gap_count += 1,
+            _ if event.data == "the end" => break,
+            _ => kept.push(event.data),
+        }
+    }
+    // The block has 4,096 of some 40,000 bytes.
+    assert!((80..96).contains(&kept.len()), "{} events", kept.len());
+    assert_eq!(gap_count, 1);
+}
+
 /// Publishes until the disk is full; the acknowledged events are the result.
 async fn fill(server: &Server) -> BTreeSet<String> {
     let mut acknowledged = BTreeSet::new();

@@ -3,7 +3,8 @@
 
    sync  fdatasync and fsync fail with EIO, and add a line to `sync-calls`
    full  a write takes half of its bytes, and then ENOSPC
-   write a write fails with EIO */
+   write a write fails with EIO
+   read  a read of any byte from 8,192 to 12,287 fails with EIO */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -71,6 +72,17 @@ ssize_t pwrite64(int file, const void *bytes, size_t count, off64_t offset) {
         was_halved = !was_halved;
         if (was_halved && count > 1) return real(file, bytes, count / 2, offset);
         errno = ENOSPC;
+        return -1;
+    }
+    return real(file, bytes, count, offset);
+}
+
+ssize_t pread64(int file, void *bytes, size_t count, off64_t offset) {
+    static ssize_t (*real)(int, void *, size_t, off64_t);
+    if (!real) real = (ssize_t (*)(int, void *, size_t, off64_t))dlsym(RTLD_NEXT, "pread64");
+    int is_in_block = offset < 12288 && offset + (off64_t)count > 8192;
+    if (is_in_block && is_log(file) && is_on("read")) {
+        errno = EIO;
         return -1;
     }
     return real(file, bytes, count, offset);
