@@ -2,6 +2,7 @@
 //! packages `eventsource` and `@microsoft/fetch-event-source`, side by side. Chromium also opens
 //! the demo page and the pages of the examples.
 
+mod access;
 mod client;
 mod readers;
 mod social_feed;

@@ -50,6 +50,7 @@ mod requests;
 mod resume;
 mod shutdown;
 mod slow_reader;
+mod slow_requests;
 mod snippets;
 mod stalled_reader;
 mod storm;

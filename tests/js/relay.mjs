@@ -2,7 +2,7 @@
 
 import { connect, createServer } from 'node:net';
 
-/** Starts a relay to `url`. `cut` ends all connections and refuses new ones until `restore`. */
+/** Starts a relay to `url`, on the same address. `cut` ends all connections and refuses new ones until `restore`. */
 export async function startRelay(url) {
   const hub = new URL(url);
   const sockets = new Set();
@@ -18,11 +18,11 @@ export async function startRelay(url) {
       });
     }
   });
-  const listen = (port) => new Promise((resolve) => server.listen(port, '127.0.0.1', resolve));
+  const listen = (port) => new Promise((resolve) => server.listen(port, hub.hostname, resolve));
   await listen(0);
   const { port } = server.address();
   return {
-    url: `http://127.0.0.1:${port}`,
+    url: `http://${hub.hostname}:${port}`,
     cut() {
       server.close();
       for (const socket of sockets) socket.destroy();
