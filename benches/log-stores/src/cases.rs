@@ -1,14 +1,23 @@
 //! The measured cases, the same for every store.
 
-use std::{fs, path::Path, time::Instant};
+use std::{
+    fs,
+    path::Path,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
 
 use crate::stores::Candidate;
 
 /// Publishes waiting together in one group.
 const GROUP: u64 = 64;
 
+const PUBLISH_TIME: Duration = Duration::from_secs(5);
+
 pub fn run<C: Candidate>(case: &str, directory: &Path, number: u64) -> Result<String, String> {
     match case {
+        "publish" => publish::<C>(directory),
         "write-100" => write::<C>(directory, number, 100),
         "write-1024" => write::<C>(directory, number, 1024),
         "fill" => fill::<C>(directory, number),
@@ -59,6 +68,34 @@ fn write<C: Candidate>(directory: &Path, events: u64, bytes: usize) -> Result<St
         (written_bytes() - before) as f64 / payload as f64,
         peak_memory_mib(),
     ))
+}
+
+/// Each of 64 publishers sends an event of 100 B after the answer to its last one.
+fn publish<C: Candidate>(directory: &Path) -> Result<String, String> {
+    let (store, _) = C::open(directory)?;
+    let end = Instant::now() + PUBLISH_TIME;
+    let next = AtomicU64::new(1);
+    let publisher = || {
+        let mut times = Vec::new();
+        while Instant::now() < end {
+            let begin = Instant::now();
+            store.publish(next.fetch_add(1, Ordering::Relaxed), vec![7; 100])?;
+            times.push(begin.elapsed());
+        }
+        Ok::<_, String>(times)
+    };
+    let mut times = Vec::new();
+    thread::scope(|scope| {
+        let publishers: Vec<_> = (0..GROUP).map(|_| scope.spawn(publisher)).collect();
+        for publisher in publishers {
+            times.extend(publisher.join().map_err(|_| "a publisher panicked")??);
+        }
+        Ok::<_, String>(())
+    })?;
+    times.sort();
+    let quantile = |at: f64| times[((times.len() - 1) as f64 * at) as usize].as_secs_f64() * 1e3;
+    let rate = times.len() as f64 / PUBLISH_TIME.as_secs_f64();
+    Ok(format!("{rate:.0} events/s; p50 {:.2} ms, p99 {:.2} ms", quantile(0.5), quantile(0.99)))
 }
 
 fn fill<C: Candidate>(directory: &Path, events: u64) -> Result<String, String> {

@@ -53,6 +53,7 @@ fn run_all(arguments: &[String]) -> ExitCode {
     let root = PathBuf::from(option(arguments, "--directory").unwrap_or("."));
     let root = root.join("log-stores.tmp");
     let mut cases: Vec<(String, &str, &str)> = vec![
+        ("64 publishers, an event of 100 B each".into(), "publish", "0"),
         ("group of 64 × 100 B, synced".into(), "write-100", events),
         ("group of 64 × 1 KiB, synced".into(), "write-1024", events),
     ];

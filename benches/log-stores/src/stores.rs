@@ -14,7 +14,7 @@ use fanfare_log::{Entry, Lane, Options, Store, SyncMode};
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use redb::{Durability, ReadableDatabase, ReadableTable, TableDefinition};
 
-pub trait Candidate: Sized {
+pub trait Candidate: Sized + Sync {
     /// Opens the store and reads every event, as a hub does. The number of events is the result.
     fn open(directory: &Path) -> Result<(Self, u64), String>;
 
@@ -26,6 +26,9 @@ pub trait Candidate: Sized {
         keep_from: u64,
         is_synced: bool,
     ) -> Result<(), String>;
+
+    /// One event of one publisher, synced. Many publishers call it at the same time.
+    fn publish(&self, sequence: u64, payload: Vec<u8>) -> Result<(), String>;
 
     fn close(self) -> Result<(), String>;
 }
@@ -46,7 +49,7 @@ impl Candidate for Segments {
             partition_count: 1,
             new_epoch: 1,
             new_salt: 2,
-            sync: SyncMode::Never,
+            sync: SyncMode::Always,
             segment_bytes: 8 << 20,
             max_queue_bytes: 16 << 20,
             observer: None,
@@ -74,7 +77,7 @@ impl Candidate for Segments {
         first: u64,
         payloads: Vec<Vec<u8>>,
         keep_from: u64,
-        is_synced: bool,
+        _: bool,
     ) -> Result<(), String> {
         self.newest = first + payloads.len() as u64 - 1;
         let bytes = payloads.first().map_or(0, Vec::len) as u64 + 24;
@@ -88,10 +91,15 @@ impl Candidate for Segments {
         let (sender, receiver) = mpsc::channel();
         let done = Box::new(move |result| sender.send(result).expect("waits"));
         let entries = numbered.map(entry).collect();
-        match is_synced {
-            true => self.store.append_synced(Lane(0), entries, done),
-            false => self.store.append(Lane(0), entries, done),
-        }
+        self.store.append(Lane(0), entries, done);
+        receiver.recv().map_err(text)?.map_err(text)
+    }
+
+    fn publish(&self, sequence: u64, payload: Vec<u8>) -> Result<(), String> {
+        let (sender, receiver) = mpsc::channel();
+        let done = Box::new(move |result| sender.send(result).expect("waits"));
+        let entry = Entry { sequence, kind: 1, payload: Bytes::from(payload) };
+        self.store.append(Lane(0), vec![entry], done);
         receiver.recv().map_err(text)?.map_err(text)
     }
 
@@ -136,6 +144,11 @@ impl Candidate for Fjall {
             self.removed_to += 1;
         }
         batch.commit().map_err(text)
+    }
+
+    fn publish(&self, sequence: u64, payload: Vec<u8>) -> Result<(), String> {
+        self.events.insert(sequence.to_be_bytes(), payload).map_err(text)?;
+        self.database.persist(PersistMode::SyncData).map_err(text)
     }
 
     fn close(self) -> Result<(), String> {
@@ -186,6 +199,15 @@ impl Candidate for Redb {
                 table.remove(self.removed_to).map_err(text)?;
                 self.removed_to += 1;
             }
+        }
+        writing.commit().map_err(text)
+    }
+
+    fn publish(&self, sequence: u64, payload: Vec<u8>) -> Result<(), String> {
+        let writing = self.database.begin_write().map_err(text)?;
+        {
+            let mut table = writing.open_table(EVENTS).map_err(text)?;
+            table.insert(sequence, payload.as_slice()).map_err(text)?;
         }
         writing.commit().map_err(text)
     }
