@@ -31,8 +31,7 @@ async fn publish_many(server: &Server, count: usize) {
     });
     let body: String = lines.collect();
     let headers = [("Content-Type", "application/x-ndjson")];
-    let answer =
-        request(server.addr, "POST", "/events/publish", &headers, body.as_bytes()).await;
+    let answer = request(server.addr, "POST", "/events/publish", &headers, body.as_bytes()).await;
     assert_eq!(answer.status, 200);
     assert!(!answer.text().contains("\"error\""), "{}", answer.text());
 }

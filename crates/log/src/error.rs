@@ -10,8 +10,7 @@ pub enum OpenError {
     #[error("cannot write the log {}: {source}", path.display())]
     NotWritable { path: PathBuf, source: io::Error },
     #[error(
-        "{} is not empty and has no log (its file HEADER is missing); \
-         choose an empty directory",
+        "{} has no log: its file HEADER is missing; a new log needs an empty directory",
         directory.display()
     )]
     NotALog { directory: PathBuf },
