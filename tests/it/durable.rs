@@ -32,6 +32,9 @@ const TOPICS: usize = 48;
 const PUBLISHERS: usize = 4;
 const STREAMS: usize = 6;
 
+/// Small segments and short histories: the kills also come in the middle of cleaning.
+const CLEANED_OFTEN: &str = "[log]\nsegment_size = \"1MiB\"\n\n[history]\nevents = 200\n";
+
 fn launch(directory: &Directory) -> Launch {
     let log = directory.path().join("log").display().to_string();
     let args = ["--no-demo", "--log", &log].map(str::to_owned).to_vec();
@@ -49,7 +52,8 @@ async fn kills_at_random_moments_lose_and_double_nothing_and_are_no_gap() {
     let _heavy = heavy().await;
     let mut random = seeded();
     let directory = Directory::new("durable-kills");
-    let mut server = Server::launch(launch(&directory)).await;
+    let launch = Launch { config: Some(CLEANED_OFTEN.to_owned()), ..launch(&directory) };
+    let mut server = Server::launch(launch).await;
     let epoch = epoch_of(&server).await;
     let plan = Plan { query: "topic=load:**".to_owned(), returns_always: true, ..returning() };
     let streams = Crowd::of(server.addr, STREAMS, &plan);

@@ -123,8 +123,6 @@ pub struct HistoryRing {
     evicted_types: EvictedTypes,
     /// Sequence of the topic's last event.
     last: u64,
-    /// The log on disk knows the removals up to this sequence.
-    pub marked_through: u64,
     /// The bytes of the topic without its events, as last counted by the partition, and whether they
     /// were counted as idle.
     pub counted: (u32, bool),
@@ -147,7 +145,6 @@ impl HistoryRing {
             was_trimmed: false,
             evicted_types: EvictedTypes::None,
             last: 0,
-            marked_through: 0,
             counted: (0, false),
             is_listed_idle: false,
             is_listed_to_expire: false,
@@ -392,8 +389,21 @@ impl HistoryRing {
 
     /// The event of this sequence.
     pub fn get(&self, sequence: u64) -> Option<&Arc<SequencedEvent>> {
-        let found = self.events.binary_search_by_key(&sequence, |event| event.sequence);
-        found.ok().map(|index| &self.events[index])
+        self.place_of(sequence).map(|index| &self.events[index])
+    }
+
+    /// The index of an event. Nearly always it is the first or the last: a search would load a
+    /// dozen events from memory.
+    fn place_of(&self, sequence: u64) -> Option<usize> {
+        let is_at = |index: usize| self.events.get(index).is_some_and(|at| at.sequence == sequence);
+        let last = self.events.len().checked_sub(1)?;
+        if is_at(0) {
+            return Some(0);
+        }
+        if is_at(last) {
+            return Some(last);
+        }
+        self.events.binary_search_by_key(&sequence, |event| event.sequence).ok()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -452,8 +462,7 @@ impl HistoryRing {
     }
 
     fn remove(&mut self, sequence: u64) -> Option<Arc<SequencedEvent>> {
-        let index = self.events.binary_search_by_key(&sequence, |event| event.sequence).ok()?;
-        self.events.remove(index)
+        self.events.remove(self.place_of(sequence)?)
     }
 
     fn forget_key(&mut self, event: &SequencedEvent) {

@@ -75,7 +75,6 @@ impl PartitionLog {
     }
 
     /// Adds the removals of a topic before, see [`crate::history::HistoryRing::restore_removals`].
-    /// They are on disk.
     pub fn restore_removals(
         &mut self,
         topic: &Topic,
@@ -86,16 +85,8 @@ impl PartitionLog {
         let number = self.evictions + 1;
         let history = self.history_of(topic);
         history.restore_removals(last, evicted_through, types, number);
-        history.marked_through = history.marked_through.max(evicted_through);
         self.note_evictions(topic);
         self.tidy();
-    }
-
-    /// Notes that the store knows the removals of a topic.
-    pub fn set_marked(&mut self, topic: &Topic, through: u64) {
-        if let Some(history) = self.topics.get_mut(topic) {
-            history.marked_through = through;
-        }
     }
 
     /// One copy of a topic's name, if the log has the topic.

@@ -53,6 +53,7 @@ impl<P: Clone> JournaledPartition<P> {
         for (topic, highest) in leaving {
             kept.extend(self.mark_of(&topic, highest, is_repeated));
         }
+        self.tidy_marked();
         // It has the topics forgotten by memory too.
         kept.push(self.log_mark());
         Some(kept)
@@ -83,14 +84,10 @@ impl<P: Clone> JournaledPartition<P> {
                 let mark = TopicMark::read(&payload);
                 if let Some(mark) = mark
                     && let Some(topic) = self.memory.log.shared_name(mark.topic)
-                    && self
-                        .memory
-                        .log
-                        .history(&topic)
-                        .is_some_and(|history| history.marked_through <= mark.evicted_through)
+                    && self.marked_through(&topic) <= mark.evicted_through
                 {
                     // The latest mark of its topic leaves: write it again.
-                    self.memory.log.set_marked(&topic, 0);
+                    self.marked.remove(&topic);
                     page.leave(topic, mark.evicted_through);
                 }
             }
@@ -202,7 +199,7 @@ impl<P: Clone> JournaledPartition<P> {
         let evicted_through = history.evicted_through();
         // Events superseded by conflation are not missed.
         let is_missed = evicted_through > 0;
-        if !is_missed || (highest <= history.marked_through && !is_repeated) {
+        if !is_missed || (highest <= self.marked_through(topic) && !is_repeated) {
             return None;
         }
         let mark = TopicMark {
@@ -212,8 +209,21 @@ impl<P: Clone> JournaledPartition<P> {
             types: history.removed_types(),
         };
         let record = mark.to_record();
-        self.memory.log.set_marked(topic, evicted_through);
+        self.marked.insert(topic.clone(), evicted_through);
         Some(record)
+    }
+
+    /// The removals of a topic up to this sequence have a mark on disk.
+    fn marked_through(&self, topic: &Topic) -> u64 {
+        self.marked.get(topic).copied().unwrap_or_default()
+    }
+
+    /// Forgets the marks of forgotten topics: the log's own mark has them.
+    fn tidy_marked(&mut self) {
+        if self.marked.len() > 2 * self.memory.topic_count() + 1024 {
+            let log = &self.memory.log;
+            self.marked.retain(|topic, _| log.history(topic).is_some());
+        }
     }
 }
 

@@ -17,7 +17,7 @@ mod recovery;
 mod removals;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     mem::take,
     sync::Arc,
     time::Instant,
@@ -79,6 +79,8 @@ pub struct JournaledPartition<P> {
     /// The time and sequence of the last event known to have left the disk.
     left: (u64, u64),
     mark: MarkState,
+    /// The topics with a mark on disk, each with the last removal the mark has.
+    marked: HashMap<Topic, u64>,
 }
 
 /// A batch with the journal.
@@ -123,6 +125,7 @@ impl<P: Clone> JournaledPartition<P> {
             removals: Removals::default(),
             left,
             mark: MarkState::Due,
+            marked: HashMap::new(),
         }
     }
 

@@ -292,7 +292,7 @@ impl<P: Clone> Recovery<P> {
         let mark = self.log_mark.take();
         let is_new = mark.is_none() && self.last == 0 && end.last_sequence == 0;
         let mark = mark.unwrap_or_default();
-        self.restore_marks(&mark);
+        let marked = self.restore_marks(&mark);
         let left = mark.left;
         // Streams opened after an unclean stop have its step as their position.
         let stepped = mark.lost.last().map_or(0, |(_, next)| *next);
@@ -312,6 +312,7 @@ impl<P: Clone> Recovery<P> {
         self.memory.log.expire(self.now);
         self.gather_lost();
         let mut partition = JournaledPartition::new(self.memory, left);
+        partition.marked = marked;
         for ((topic, key), sequence) in self.lost {
             partition.add_removal(topic, key, sequence);
         }
@@ -373,16 +374,20 @@ impl<P: Clone> Recovery<P> {
         }
     }
 
-    fn restore_marks(&mut self, mark: &LogMark) {
+    /// Returns the topics with a mark.
+    fn restore_marks(&mut self, mark: &LogMark) -> HashMap<Topic, u64> {
         // Topics become idle in the order of their last events.
         let mut marks: Vec<_> = std::mem::take(&mut self.marks).into_iter().collect();
         marks.sort_unstable_by_key(|(_, mark)| mark.last);
+        let mut marked = HashMap::new();
         for (topic, RecoveredMark { last, evicted_through, types }) in marks {
             self.memory.log.restore_removals(&topic, last, evicted_through, &types);
+            marked.insert(topic, evicted_through);
         }
         self.memory.log.forget_through(mark.forgotten_through);
         if mark.began_at > 0 {
             self.memory.log.begin_times(mark.began_at, mark.left.0, mark.left.1);
         }
+        marked
     }
 }
