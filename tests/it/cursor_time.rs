@@ -172,6 +172,43 @@ async fn over_redis_the_times_of_a_partition_never_step_back() {
     assert_eq!(stream.take_data(2).await, ["2", "3"]);
 }
 
+/// The number of reads of logs so far.
+async fn log_reads(redis: &RedisServer) -> u64 {
+    let stats = redis.lines(&["INFO", "commandstats"]).await;
+    let reads = stats.iter().find_map(|line| line.strip_prefix("cmdstat_xrange:calls="));
+    reads.map_or(0, |reads| reads.split(',').next().expect("a word").parse().expect("a number"))
+}
+
+#[tokio::test]
+async fn over_redis_a_start_at_a_time_reads_no_older_events() {
+    let redis = RedisServer::start(Options::default()).await;
+    let config = format!("redis.url = \"{}\"\nhub.partitions = 1", redis.url());
+    let server = Server::with_config(&config).await;
+    server.until_ready().await;
+    let old = "x".repeat(4096);
+    let events: Vec<Value> = (0..500).map(|_| json!({ "topic": FIRST, "data": old })).collect();
+    server.publish(Value::Array(events)).await;
+    let later = (now_ms() + 3_600_000) * 1000;
+    redis.command(&["HSET", "fanfare:{0}:evicted", "* at", &later.to_string()]).await;
+    // The first event of its second was an hour before.
+    let second = later / 1_000_000;
+    let times = redis.lines(&["ZRANGE", "fanfare:{0}:times", "0", "-1"]).await;
+    assert!(times.len() == 1 && times[0].ends_with(" 0"), "{times:?}");
+    redis
+        .command(&["ZADD", "fanfare:{0}:times", &second.to_string(), &format!("{second} 500")])
+        .await;
+    server.publish(json!({ "topic": FIRST, "data": "new" })).await;
+    // An instance without the old events.
+    let other = Server::with_config(&config).await;
+    other.until_ready().await;
+    let before = log_reads(&redis).await;
+    let since = format!("topic={FIRST}&last_event_id=@{}", later / 1000);
+    let mut stream = Stream::subscribe(other.addr, &since).await;
+    assert_eq!(stream.take_data(1).await, ["new"]);
+    let reads = log_reads(&redis).await - before;
+    assert!(reads <= 4, "{reads} reads");
+}
+
 #[tokio::test]
 async fn a_live_change_sends_the_new_id_alone() {
     let server = server().await;

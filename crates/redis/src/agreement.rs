@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The version of the scripts. Instances with different versions cannot share keys.
-const SCRIPTS: &str = "6";
+const SCRIPTS: &str = "7";
 
 /// A setting in its text form.
 #[derive(Debug)]

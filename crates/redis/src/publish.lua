@@ -104,7 +104,8 @@ if not epoch or not sequence then
   redis.call('SET', KEYS[2], epoch)
   redis.call('SET', KEYS[1], sequence)
   -- Lineage, topics and evictions name sequences of the lost numbering.
-  redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], base .. 'bytes', base .. 'oldest', base .. 'ends')
+  redis.call('DEL', KEYS[3], KEYS[4], KEYS[5], base .. 'bytes', base .. 'oldest', base .. 'ends',
+    base .. 'times')
   redis.call('HSET', KEYS[5], '*', '0')
 end
 
@@ -242,7 +243,21 @@ end
 local last_at = tonumber(redis.call('HGET', KEYS[5], '* at') or '0')
 local micros = math.max(time[1] * 1000000 + time[2], last_at)
 local at, ms = string.format('%.0f', micros), math.floor(micros / 1000)
-if #KEYS > 5 and micros > last_at then redis.call('HSET', KEYS[5], '* at', at) end
+
+-- The keys at the end of their time to live. The script runs alone, so each is removed once.
+local due = redis.call('ZRANGEBYSCORE', base .. 'ends', '-inf', ms, 'LIMIT', 0, 64)
+
+-- `times` has for each second with events `<second> <last sequence before it>`: a stream begins at a
+-- time by it. The latest 4,096 seconds stay.
+if (#KEYS > 5 or #due > 0) and micros > last_at then
+  redis.call('HSET', KEYS[5], '* at', at)
+  local second = math.floor(micros / 1000000)
+  if second > math.floor(last_at / 1000000) then
+    local times, text = base .. 'times', string.format('%.0f', second)
+    redis.call('ZADD', times, text, text .. ' ' .. string.format('%.0f', tonumber(sequence)))
+    redis.call('ZREMRANGEBYRANK', times, 0, -4097)
+  end
+end
 
 -- Removes one event. Returns its bytes.
 local function drop(log, number)
@@ -437,8 +452,6 @@ local function tell_lost()
   is_telling = false
 end
 
--- The keys at the end of their time to live. The script runs alone, so each is removed once.
-local due = redis.call('ZRANGEBYSCORE', base .. 'ends', '-inf', ms, 'LIMIT', 0, 64)
 for _, name in ipairs(due) do
   redis.call('ZREM', base .. 'ends', name)
   local topic, key = string.match(name, '^([^ ]+) (.*)$')

@@ -3,6 +3,8 @@
 -- KEYS 1 to 5: as in publish.lua; for "read" then the log of each topic.
 -- ARGV 1: the operation, then its arguments:
 --   "head": nothing more
+--   "at" second: a sequence with all events up to it before this second since 1970, the highest one
+--     known; 0 if unknown
 --   "changes" after: topics with events after this sequence, at most 4,096
 --   "read" bytes, then topic and after for each topic: events after a sequence, up to a limit
 --   "oldest" bytes, then as for "read": the oldest events of all topics together, at least one. Its
@@ -29,7 +31,16 @@ local time = redis.call('TIME')
 local answer = false
 
 -- Head and result belong together: no event comes between them, as a script runs alone.
-if operation == 'changes' then
+if operation == 'at' then
+  local times = string.sub(KEYS[1], 1, -4) .. 'times'
+  -- Earlier seconds than the first one may have had events.
+  local first = redis.call('ZRANGE', times, 0, 0, 'WITHSCORES')
+  answer = '0'
+  if first[2] and tonumber(first[2]) <= tonumber(ARGV[2]) then
+    local found = redis.call('ZRANGEBYSCORE', times, ARGV[2], '+inf', 'LIMIT', 0, 1)[1]
+    answer = found and string.match(found, ' (%d+)$') or sequence
+  end
+elseif operation == 'changes' then
   answer = {
     redis.call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[2], '+inf', 'WITHSCORES', 'LIMIT', 0, 4096),
     redis.call('HGET', KEYS[5], '*') or '0',

@@ -290,6 +290,12 @@ pub(super) fn history_bytes(answer: &Value) -> Option<u64> {
     from_redis_value_ref(parts.get(6)?).ok()
 }
 
+/// Parses the position of a second.
+pub(super) fn located(answer: Value) -> Result<u64, RedisError> {
+    let sequence: String = from_redis_value(answer)?;
+    sequence.parse().map_err(|_| unexpected())
+}
+
 /// Parses a page of changed topics, and the position of the next page. `None` after the last page.
 /// Skips invalid topic names.
 pub(super) fn changed(answer: Value) -> Result<(Changed, Option<u64>), RedisError> {

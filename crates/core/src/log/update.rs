@@ -93,6 +93,8 @@ pub enum LogRequest {
     Unsubscribe(Vec<Channel>),
     /// Reads the partition's head.
     Head { purpose: Purpose },
+    /// Finds a sequence with all events up to it before this second since 1970: the highest one known.
+    Locate { purpose: Purpose, second: u64 },
     /// Reads the head, and lists the topics with events after a sequence.
     Changes { purpose: Purpose, after: u64 },
     /// Reads these topics, each after its sequence. `u64::MAX` requests no events. With `max_bytes`,
@@ -152,6 +154,12 @@ pub enum LogUpdate {
     Head {
         purpose: Option<Purpose>,
         head: PartitionHead,
+    },
+    Located {
+        purpose: Purpose,
+        head: PartitionHead,
+        second: u64,
+        sequence: u64,
     },
     Changes {
         purpose: Purpose,

@@ -62,6 +62,8 @@ pub struct RedisPartition {
     sequence: u64,
     lineage: Vec<Era>,
     topics: BTreeMap<Topic, ModelTopicLog>,
+    /// Each second with events, and the last sequence before it.
+    times: Vec<(u64, u64)>,
     /// Pairs of a fan-out's id and a reached topic.
     fanned_out: HashSet<(Arc<str>, Topic)>,
     /// By instance.
@@ -78,6 +80,7 @@ impl RedisPartition {
             sequence: 0,
             lineage: vec![Era { server: "server 0".to_owned(), began_after: 0, lost: None }],
             topics: BTreeMap::new(),
+            times: Vec::new(),
             fanned_out: HashSet::new(),
             lines: (0..instances).map(|_| InstanceLine::default()).collect(),
         }
@@ -93,6 +96,7 @@ impl RedisPartition {
         self.lineage[0].began_after = 0;
         self.lineage[0].lost = None;
         self.topics.clear();
+        self.times.clear();
         self.fanned_out.clear();
     }
 
@@ -124,6 +128,7 @@ impl RedisPartition {
 
     /// Drops all events after a sequence.
     fn cut(&mut self, kept: u64) {
+        self.times.retain(|(_, before)| *before < kept);
         for log in self.topics.values_mut() {
             log.events.retain(|event| event.sequence <= kept);
             if log.last > kept {
@@ -226,6 +231,12 @@ impl RedisPartition {
         policy: &Policy,
         now: Instant,
     ) -> LogEvent {
+        let second = self.clock.at(now) / 1000;
+        if self.times.last().is_none_or(|(last, _)| *last < second) {
+            self.times.push((second, self.sequence));
+        }
+        // Only the latest stay.
+        self.times.drain(..self.times.len().saturating_sub(3));
         self.sequence += 1;
         let log = self.topics.entry(topic.clone()).or_default();
         let event = LogEvent {
@@ -271,6 +282,13 @@ impl RedisPartition {
                 return;
             }
             LogRequest::Head { purpose } => LogUpdate::Head { purpose: Some(purpose), head },
+            LogRequest::Locate { purpose, second } => {
+                let is_known = self.times.first().is_some_and(|(first, _)| *first <= second);
+                let found = self.times.iter().find(|(found, _)| *found >= second);
+                let sequence = found.map_or(head.sequence, |(_, before)| *before);
+                let sequence = if is_known { sequence } else { 0 };
+                LogUpdate::Located { purpose, head, second, sequence }
+            }
             LogRequest::Changes { purpose, after } => {
                 let changed = self.topics.iter().filter(|(_, log)| log.last > after);
                 let topics = changed.map(|(topic, log)| (topic.clone(), log.last)).collect();

@@ -57,6 +57,11 @@ pub(super) enum ExpectedAnswer {
     Head {
         purpose: Option<Purpose>,
     },
+    /// The position of a second.
+    Located {
+        purpose: Purpose,
+        second: u64,
+    },
     /// A list in pages. `before` holds the first page's head and all topics so far.
     Changes {
         purpose: Purpose,
@@ -121,6 +126,10 @@ impl NodeLink {
                 }
                 LogRequest::Head { purpose } => {
                     (vec![read(&words(["head"]))], ExpectedAnswer::Head { purpose: Some(purpose) })
+                }
+                LogRequest::Locate { purpose, second } => {
+                    let words = words(["at", &second.to_string()]);
+                    (vec![read(&words)], ExpectedAnswer::Located { purpose, second })
                 }
                 LogRequest::Changes { purpose, after } => {
                     let words = words(["changes", &after.to_string()]);
@@ -259,6 +268,11 @@ impl NodeLink {
                     self.spec.settings.epochs.note_history(partition, bytes);
                     LogUpdate::Head { purpose, head: script::head(value)?.0 }
                 }
+                ExpectedAnswer::Located { purpose, second } => {
+                    let (head, _, rest) = script::head(value)?;
+                    let sequence = script::located(rest)?;
+                    LogUpdate::Located { purpose, head, second, sequence }
+                }
                 ExpectedAnswer::Changes { purpose, before } => {
                     let (head, _, rest) = script::head(value)?;
                     let (page, next) = script::changed(rest)?;
@@ -301,6 +315,7 @@ impl NodeLink {
             };
             // Every answer names the epoch, so a new one spreads to lagging partitions.
             if let LogUpdate::Head { head, .. }
+            | LogUpdate::Located { head, .. }
             | LogUpdate::Changes { head, .. }
             | LogUpdate::Read { head, .. } = &news
             {

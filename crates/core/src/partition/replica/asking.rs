@@ -32,7 +32,7 @@ impl<P> Replica<P> {
         }
         for waiting in &self.waiting {
             let after = match self.located(waiting.from) {
-                StartFrom::Live => continue,
+                StartFrom::Live | StartFrom::Since { .. } => continue,
                 StartFrom::After { epoch, sequence, .. }
                 | StartFrom::LiveAfter { epoch, sequence }
                 | StartFrom::Continue(Rest { epoch, sequence, .. })
@@ -70,6 +70,27 @@ impl<P> Replica<P> {
         let purpose = Purpose::Attach { serial: self.serial };
         self.requests.push(LogRequest::Changes { purpose, after });
         self.pin();
+    }
+
+    /// The waiting streams of this second get their position.
+    pub(super) fn on_located(&mut self, head: &PartitionHead, second: u64, sequence: u64) {
+        self.locating.remove(&second);
+        if !self.accepts(head) {
+            return;
+        }
+        let (present, earlier) = (head.epoch, &self.earlier_epochs);
+        for waiting in &mut self.waiting {
+            if let StartFrom::Since { unix_ms, epoch } = waiting.from
+                && unix_ms / 1000 == second
+                && epoch.is_none_or(|epoch| epoch == present || earlier.contains(&epoch))
+            {
+                waiting.from = StartFrom::After { epoch: present, sequence, since: unix_ms };
+            }
+        }
+        if self.is_up() {
+            self.log.advance(head.sequence);
+            self.answer_waiting();
+        }
     }
 
     pub(super) fn on_changes_for_streams(
@@ -237,6 +258,9 @@ impl<P> Replica<P> {
                 AttachVerdict::NeedsHead => {
                     needs.head_after = needs.head_after.max(Some(waiting.came_after));
                 }
+                AttachVerdict::NeedsPosition { second } => {
+                    needs.seconds.insert(second);
+                }
                 AttachVerdict::NeedsChanges { after } => {
                     let lowest = needs.changes_after.unwrap_or(after);
                     needs.changes_after = Some(lowest.min(after));
@@ -276,6 +300,13 @@ impl<P> Replica<P> {
             self.head_serial = self.serial;
             let purpose = Purpose::Attach { serial: self.serial };
             self.requests.push(LogRequest::Head { purpose });
+        }
+        for second in needs.seconds {
+            if self.locating.insert(second) {
+                self.serial += 1;
+                let purpose = Purpose::Attach { serial: self.serial };
+                self.requests.push(LogRequest::Locate { purpose, second });
+            }
         }
         if let Some(after) = needs.changes_after
             && self.listing.iter().all(|list| list.after > after)

@@ -1,7 +1,7 @@
 //! Streams waiting for their attach, and its conditions.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -84,6 +84,8 @@ impl PendingAttach {
 pub(super) struct Needs {
     /// The head, by a request after this number.
     pub head_after: Option<u64>,
+    /// Seconds with unknown positions.
+    pub seconds: BTreeSet<u64>,
     /// The topics changed after this sequence, the lowest one needed.
     pub changes_after: Option<u64>,
     pub reads: Vec<NeededRead>,
@@ -107,6 +109,10 @@ pub(super) enum AttachVerdict {
     /// An answer in flight comes first.
     Waits,
     NeedsHead,
+    /// The position of a time comes first.
+    NeedsPosition {
+        second: u64,
+    },
     /// The list of topics changed after a sequence comes first.
     NeedsChanges {
         after: u64,
@@ -155,8 +161,12 @@ impl<P> Replica<P> {
         }
         // 2. The stream's start: the sequence before its first event.
         let (position, begun, since) = match from {
-            StartFrom::Live | StartFrom::Since { .. } => {
+            StartFrom::Live => {
                 return AttachVerdict::Begins(self.log.live_replay(), ToldLosses::default());
+            }
+            // A time before all events known here.
+            StartFrom::Since { unix_ms, .. } => {
+                return AttachVerdict::NeedsPosition { second: unix_ms / 1000 };
             }
             StartFrom::Snapshot => (None, Begun::Snapshot, 0),
             StartFrom::Earliest => (None, Begun::Earliest, 0),
@@ -238,6 +248,7 @@ impl<P> Replica<P> {
         let is_told = waiting.told.tails_recorded_at >= self.losses.recorded_at();
         match waiting.from {
             StartFrom::Since { unix_ms, .. } => self.losses.may_concern_since(unix_ms),
+            StartFrom::After { since, .. } if since > 0 => self.losses.may_concern_since(since),
             StartFrom::After { .. } => self.losses.may_concern(position),
             StartFrom::Continue(_) if is_told => false,
             StartFrom::Continue(Rest { told: Told::AtHead, head, .. }) => {
@@ -347,7 +358,7 @@ impl<P> Replica<P> {
     }
 
     /// A start with the present name of its epoch, and with a time replaced by a position before it.
-    /// This replica knows the times of its own events; an earlier time stands for the whole history.
+    /// This replica knows the times of its own events; an earlier time stays, for [`Self::on_located`].
     pub(super) fn located(&self, from: StartFrom) -> StartFrom {
         match from {
             StartFrom::After { epoch, sequence, since } => {
@@ -357,9 +368,12 @@ impl<P> Replica<P> {
                 StartFrom::LiveAfter { epoch: self.present_epoch(epoch), sequence }
             }
             StartFrom::Since { unix_ms, epoch } => {
-                let sequence = self.log.known_before(unix_ms).unwrap_or(0);
                 let epoch = epoch.map_or(self.log.epoch(), |epoch| self.present_epoch(epoch));
-                StartFrom::After { epoch, sequence, since: unix_ms }
+                let is_foreign = epoch != self.log.epoch();
+                match self.log.known_before(unix_ms).or(is_foreign.then_some(0)) {
+                    Some(sequence) => StartFrom::After { epoch, sequence, since: unix_ms },
+                    None => StartFrom::Since { unix_ms, epoch: Some(epoch) },
+                }
             }
             StartFrom::Continue(rest) => {
                 StartFrom::Continue(Rest { epoch: self.present_epoch(rest.epoch), ..rest })

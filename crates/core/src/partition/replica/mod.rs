@@ -115,6 +115,8 @@ pub struct Replica<P> {
     replaying: HashMap<(ManagerId, StreamId), ToldLosses>,
     /// Reads in flight for streams.
     reading: Vec<ReadInFlight>,
+    /// Seconds with a request in flight for their positions.
+    locating: BTreeSet<u64>,
     /// Requests in flight for changed topics.
     listing: Vec<ListInFlight>,
     pinned: Pinned,
@@ -149,6 +151,7 @@ impl<P> Replica<P> {
             waiting: Vec::new(),
             replaying: HashMap::new(),
             reading: Vec::new(),
+            locating: BTreeSet::new(),
             listing: Vec::new(),
             pinned: Pinned::default(),
             serial: 0,
@@ -274,9 +277,9 @@ impl<P> Replica<P> {
             LogUpdate::Head { purpose, head } => {
                 self.arrivals.answer(head.sequence, purpose.is_some())
             }
-            LogUpdate::Changes { head, .. } | LogUpdate::Read { head, .. } => {
-                self.arrivals.answer(head.sequence, true)
-            }
+            LogUpdate::Located { head, .. }
+            | LogUpdate::Changes { head, .. }
+            | LogUpdate::Read { head, .. } => self.arrivals.answer(head.sequence, true),
             LogUpdate::LinkUp { .. } | LogUpdate::LinkDown | LogUpdate::PushesMissing => {
                 Arrival::Whole
             }
@@ -295,6 +298,9 @@ impl<P> Replica<P> {
                 wanted.collect::<Vec<_>>().into_iter().for_each(|one| self.on_event(one, now));
             }
             LogUpdate::Head { purpose, head } => self.on_head(purpose, &head, now),
+            LogUpdate::Located { head, second, sequence, .. } => {
+                self.on_located(&head, second, sequence);
+            }
             LogUpdate::Changes { purpose: Purpose::CatchUp { serial }, head, changed } => {
                 if self.accepts(&head) && self.is_catching_up_by(serial) {
                     self.on_changes(&head, &changed, now);

@@ -180,6 +180,7 @@ impl<P> Replica<P> {
     pub(super) fn ask_anew(&mut self) {
         self.reading.clear();
         self.listing.clear();
+        self.locating.clear();
         self.waiting.iter_mut().for_each(PendingAttach::ask_anew);
         self.pin();
     }

@@ -85,6 +85,7 @@ impl World {
             match log.lines[instance].news.pop_front() {
                 Some(ModelPush::Update(news)) => {
                     if let LogUpdate::Head { head, .. }
+                    | LogUpdate::Located { head, .. }
                     | LogUpdate::Changes { head, .. }
                     | LogUpdate::Read { head, .. } = &news
                     {
