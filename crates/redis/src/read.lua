@@ -38,7 +38,13 @@ if operation == 'at' then
   answer = '0'
   if first[2] and tonumber(first[2]) <= tonumber(ARGV[2]) then
     local found = redis.call('ZRANGEBYSCORE', times, ARGV[2], '+inf', 'LIMIT', 0, 1)[1]
-    answer = found and string.match(found, ' (%d+)$') or sequence
+    local last_at = tonumber(redis.call('HGET', KEYS[5], '* at') or '0')
+    if found then
+      answer = string.match(found, ' (%d+)$')
+    elseif last_at < tonumber(ARGV[2]) * 1000000 then
+      -- No event since.
+      answer = sequence
+    end
   end
 elseif operation == 'changes' then
   answer = {
