@@ -193,7 +193,7 @@ async fn over_redis_a_start_at_a_time_reads_no_older_events() {
     // The first event of its second was an hour before.
     let second = later / 1_000_000;
     let times = redis.lines(&["ZRANGE", "fanfare:{0}:times", "0", "-1"]).await;
-    assert!(times.len() == 1 && times[0].ends_with(" 0"), "{times:?}");
+    assert!(times[0].ends_with(" 0"), "{times:?}");
     redis
         .command(&["ZADD", "fanfare:{0}:times", &second.to_string(), &format!("{second} 500")])
         .await;
