@@ -3,7 +3,7 @@
 use actix_web::{App, HttpRequest, HttpServer, Responder, web};
 use fanfare::{Config, Event, Hub, Subscription};
 
-async fn my_stream(hub: web::Data<Hub>, request: HttpRequest) -> impl Responder {
+async fn my_stream(hub: Hub, request: HttpRequest) -> impl Responder {
     // Your own login decides the topics of a user. The hub takes care of resuming.
     hub.stream(&request, Subscription::new().topic("notifications:42"))
 }

@@ -10,6 +10,7 @@ use super::units;
 /// Access control: the keys of tokens, the rules, and the application's own decision.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an [access] section")]
+#[non_exhaustive]
 pub struct Access {
     /// Whether the hub refuses everything not granted. Off: everybody may do everything.
     #[serde(deserialize_with = "units::switch")]
@@ -50,6 +51,7 @@ pub struct Access {
 /// The rights of a group of callers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an [[access.rules]] entry")]
+#[non_exhaustive]
 pub struct AccessRule {
     /// `anyone`, `user` (every caller with a user), or `user:NAME`.
     pub who: String,
@@ -63,6 +65,42 @@ pub struct AccessRule {
 }
 
 impl AccessRule {
+    /// A rule without rights for `anyone`, `user` or `user:NAME`. Add the rights:
+    ///
+    /// ```
+    /// use fanfare::{Config, config::AccessRule};
+    ///
+    /// let own = AccessRule::new("user").subscribe(["notifications:{user}"]).publish(["chat:*"]);
+    /// let config = Config::default().with(|config| {
+    ///     config.access.enabled = true;
+    ///     config.access.rules.push(own);
+    /// });
+    /// ```
+    pub fn new(who: impl Into<String>) -> Self {
+        Self { who: who.into(), ..Self::default() }
+    }
+
+    /// Adds patterns to subscribe to.
+    #[must_use]
+    pub fn subscribe<T: Into<String>>(mut self, patterns: impl IntoIterator<Item = T>) -> Self {
+        self.subscribe.extend(patterns.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds patterns to publish to.
+    #[must_use]
+    pub fn publish<T: Into<String>>(mut self, patterns: impl IntoIterator<Item = T>) -> Self {
+        self.publish.extend(patterns.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds patterns to manage.
+    #[must_use]
+    pub fn manage<T: Into<String>>(mut self, patterns: impl IntoIterator<Item = T>) -> Self {
+        self.manage.extend(patterns.into_iter().map(Into::into));
+        self
+    }
+
     /// The rights of the rule.
     pub fn rights(&self) -> RightsText {
         let Self { subscribe, publish, manage, .. } = self.clone();
@@ -73,6 +111,7 @@ impl AccessRule {
 /// A key of tokens: one of `key`, `file` and `env` has its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an [[access.keys]] entry")]
+#[non_exhaustive]
 pub struct AccessKey {
     /// The name of the key in the head of its tokens.
     pub kid: Option<String>,
@@ -87,9 +126,37 @@ pub struct AccessKey {
     pub env: Option<String>,
 }
 
+impl AccessKey {
+    /// A key with the secret's bytes as written, or a PEM.
+    pub fn new(algorithm: Algorithm, key: impl Into<String>) -> Self {
+        Self { key: Some(Secret(key.into())), ..Self::of(algorithm) }
+    }
+
+    /// A key in a file.
+    pub fn in_file(algorithm: Algorithm, file: impl Into<PathBuf>) -> Self {
+        Self { file: Some(file.into()), ..Self::of(algorithm) }
+    }
+
+    /// A key in an environment variable.
+    pub fn in_environment(algorithm: Algorithm, name: impl Into<String>) -> Self {
+        Self { env: Some(name.into()), ..Self::of(algorithm) }
+    }
+
+    /// The name of the key in the head of its tokens.
+    #[must_use]
+    pub fn kid(self, name: impl Into<String>) -> Self {
+        Self { kid: Some(name.into()), ..self }
+    }
+
+    fn of(algorithm: Algorithm) -> Self {
+        Self { kid: None, algorithm, key: None, file: None, env: None }
+    }
+}
+
 /// A set of keys (RFC 7517), from a URL or a file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an [access.jwks] section")]
+#[non_exhaustive]
 pub struct Jwks {
     /// An `https://` or `http://` URL; empty for none.
     pub url: String,
@@ -101,8 +168,9 @@ pub struct Jwks {
 }
 
 /// The application's endpoint asked about callers.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an [access.webhook] section")]
+#[non_exhaustive]
 pub struct Webhook {
     /// The endpoint's URL; empty for none.
     pub url: String,

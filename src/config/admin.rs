@@ -7,8 +7,9 @@ use serde::Deserialize;
 use super::units;
 
 /// A listener for operators only.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "an [admin] section")]
+#[non_exhaustive]
 pub struct Admin {
     /// Its address and port; `None` (an empty text) for no such listener.
     #[serde(deserialize_with = "units::given_address")]

@@ -4,16 +4,17 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    Access, Config, ConfigProblems, Conflate, Cors, Delivery, FanOut, Flush, History, HubLimits,
-    Limits, Log, Outbox, Publish, Rate, Redis, Server, Sources, Stream, TopicPolicy,
+    Access, Admin, Config, ConfigProblems, Conflate, Cors, Delivery, FanOut, Flush, History,
+    HubLimits, Jwks, Limits, Log, Outbox, Poll, Publish, Rate, Redis, Server, Sources, Stream, Tls,
+    TopicPolicy, Webhook,
 };
 
 /// Gives sections their defaults, the values of `config/fanfare.toml`, and the builder `with`.
 macro_rules! sections {
-    ($($section:ident: $name:ident),* $(,)?) => {$(
+    ($($section:ident: $($name:ident).+),* $(,)?) => {$(
         impl Default for $section {
             fn default() -> Self {
-                Config::default().$name
+                Config::default().$($name).+
             }
         }
 
@@ -30,18 +31,23 @@ macro_rules! sections {
 
 sections! {
     Access: access,
+    Admin: admin,
     Cors: cors,
     Delivery: delivery,
     FanOut: fanout,
     History: history,
     HubLimits: hub,
+    Jwks: access.jwks,
     Limits: limits,
     Log: log,
     Outbox: outbox,
+    Poll: poll,
     Publish: publish,
     Redis: redis,
     Server: server,
     Stream: stream,
+    Tls: tls,
+    Webhook: access.webhook,
 }
 
 impl Config {

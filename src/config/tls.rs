@@ -3,8 +3,9 @@
 use serde::Deserialize;
 
 /// The files of the certificate; without them, the server takes plain HTTP.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a [tls] section")]
+#[non_exhaustive]
 pub struct Tls {
     /// Path of the certificate chain (PEM, the server's own certificate first); empty for none.
     pub certificate: String,

@@ -71,6 +71,12 @@ impl Hub {
         feed::of(self, request, user).await
     }
 
+    /// Answers a poll of a user's feed: [`Self::poll`] with the events of [`Self::feed`].
+    pub async fn poll_feed(&self, request: &HttpRequest, user: &str) -> HttpResponse {
+        let answer = feed::poll_of(self, request, user).await;
+        answer.unwrap_or_else(|refusal| refusal.error_response())
+    }
+
     /// A hook for [`actix_web::HttpServer::on_connect`]. The kernel then ends a connection after
     /// `stream.write_timeout` without progress: its client acknowledges nothing, or has no room.
     /// Without the hook, a vanished client holds its socket for a quarter of an hour, and a client

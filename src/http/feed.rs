@@ -1,5 +1,5 @@
 //! `GET /feed?user=…`: the stream of a user's own notifications and of the posts of followed
-//! authors.
+//! authors. `GET /feed/poll?user=…` answers a poll of the same events.
 
 use std::sync::Arc;
 
@@ -7,11 +7,12 @@ use actix_web::{HttpRequest, HttpResponse, dev::RequestHead, web::Data};
 use fanfare_core::{
     access::Grant,
     error::{ErrorCode, SubscribeError},
-    subscription::{StreamOptions, Subscription},
+    subscription::{Format, StreamOptions, Subscription},
     user::User,
 };
 
 use super::{
+    poll::{wait_for, wait_of},
     refusal::{Refusal, stream_refusal},
     stream::{StreamQuery, query, stream_response},
     upgrade::refuse_websocket,
@@ -24,15 +25,49 @@ use crate::{
 /// `GET`: the query names the user. A feed is for its user only.
 pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
     let query = query(request.head())?;
-    let [name] = &query.user[..] else {
-        return Err(Refusal::new(ErrorCode::BadUser, "a feed has one `user`"));
-    };
+    let user = one_user(&query)?;
     refuse_websocket(request.head())?;
-    let (user, options) = (User::parse(name)?, query.options(request.head())?);
-    match open(&hub, request.head(), &query, user, options).await {
+    let options = query.options(request.head())?;
+    match open(&hub, request.head(), &query, user, options, UseKind::Feed).await {
         Ok(stream) => Ok(stream_response(&request, stream.spawn())),
         Err(error) => Err(stream_refusal(request.head(), error)),
     }
+}
+
+/// `GET /feed/poll`: the query names the user.
+pub(crate) async fn poll(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResponse, Refusal> {
+    let head = request.head();
+    let query = query(head)?;
+    let (user, options, wait) = (one_user(&query)?, poll_options(&query, head)?, wait_of(&query)?);
+    let stream = open(&hub, head, &query, user, options, UseKind::FeedPoll).await?;
+    wait_for(&hub, stream, wait).await
+}
+
+/// An embedder's poll of a feed: the application's login names the user.
+pub(crate) async fn poll_of(
+    hub: &Hub,
+    request: &HttpRequest,
+    user: &str,
+) -> Result<HttpResponse, Refusal> {
+    let head = request.head();
+    let (query, user) = (query(head)?, User::parse(user)?);
+    let (options, wait) = (poll_options(&query, head)?, wait_of(&query)?);
+    let grant = hub.parts().access.grant_of_handler(Some(user.clone()));
+    let share = hub.parts().stream_share(head)?;
+    let stream = hub.create_feed(user, options, share, &grant).await?;
+    wait_for(hub, stream, wait).await
+}
+
+fn one_user(query: &StreamQuery) -> Result<User, Refusal> {
+    match &query.user[..] {
+        [name] => Ok(User::parse(name)?),
+        _ => Err(Refusal::new(ErrorCode::BadUser, "a feed has one `user`")),
+    }
+}
+
+fn poll_options(query: &StreamQuery, head: &RequestHead) -> Result<StreamOptions, Refusal> {
+    refuse_websocket(head)?;
+    Ok(StreamOptions { format: Some(Format::Poll), ..query.options(head)? })
 }
 
 /// Opens the feed of a caller.
@@ -42,14 +77,15 @@ async fn open(
     query: &StreamQuery,
     user: User,
     options: StreamOptions,
+    kind: UseKind,
 ) -> Result<NewStream, SubscribeError> {
     // A ticket's first id is one of the user's own notifications.
     let own = Subscription::new().topic(user.notifications().as_str());
     let own = own.or_options(options.clone());
-    let admission = hub.admit(head, query.ticket(), &own, UseKind::Feed).await?;
+    let admission = hub.admit(head, query.ticket(), &own, kind).await?;
     let share = hub.parts().stream_share(head)?;
     let stream = hub.create_feed(user, options, share, &admission.grant).await?;
-    hub.begin(admission, stream, UseKind::Feed).await
+    hub.begin(admission, stream, kind).await
 }
 
 /// An embedder's feed: the application's login names the user.
@@ -74,7 +110,7 @@ pub(crate) async fn create(hub: &Hub, head: &RequestHead, user: Option<&str>) ->
     let by_application = user.is_some();
     let (user, options) = (User::parse(name).ok()?, query.options(head).ok()?);
     if !by_application {
-        return open(hub, head, &query, user, options).await.ok();
+        return open(hub, head, &query, user, options, UseKind::Feed).await.ok();
     }
     let grant = hub.parts().access.grant_of_handler(Some(user.clone()));
     let share = hub.parts().stream_share(head).ok()?;

@@ -116,7 +116,8 @@ fn follows(config: &mut ServiceConfig, hub: &Hub, prefix: &str) {
         .service(resource(hub, prefix, "/following/{user}", reads, [following]))
         .service(resource(hub, prefix, "/preferences/{user}", changes, preferences))
         .service(resource(hub, prefix, "/fanout", &["POST"], [web::post().to(fan_out::post)]))
-        .service(resource(hub, prefix, "/feed", &["GET"], [web::get().to(feed::get)]));
+        .service(resource(hub, prefix, "/feed", &["GET"], [web::get().to(feed::get)]))
+        .service(resource(hub, prefix, "/feed/poll", &["GET"], [web::get().to(feed::poll)]));
 }
 
 /// The endpoints of health.

@@ -116,7 +116,11 @@ pub(crate) async fn create(hub: &Hub, head: &RequestHead) -> Option<(NewStream, 
     Some((stream, spec(hub, wait)))
 }
 
-async fn wait_for(hub: &Hub, stream: NewStream, wait: Duration) -> Result<HttpResponse, Refusal> {
+pub(super) async fn wait_for(
+    hub: &Hub,
+    stream: NewStream,
+    wait: Duration,
+) -> Result<HttpResponse, Refusal> {
     let mut reader = PollReader::spawn(stream, spec(hub, wait));
     let answer = poll_fn(|task| reader.poll_answer(task)).await?;
     Ok(answer_head().body(answer))
@@ -151,7 +155,7 @@ fn spec(hub: &Hub, wait: Duration) -> PollSpec {
     PollSpec { wait, max_bytes: hub.parts().config.poll.max_bytes }
 }
 
-fn wait_of(query: &StreamQuery) -> Result<Duration, Refusal> {
+pub(super) fn wait_of(query: &StreamQuery) -> Result<Duration, Refusal> {
     let wait = query.wait.first().cloned().map(Wait::Text);
     wait.map_or(Ok(DEFAULT_WAIT), |wait| wait.duration())
 }

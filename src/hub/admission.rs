@@ -46,6 +46,8 @@ pub(crate) enum UseKind {
     Feed,
     /// A stream ended by its first answer.
     Poll,
+    /// A feed ended by its first answer.
+    FeedPoll,
 }
 
 impl Hub {
@@ -77,7 +79,7 @@ impl Hub {
         let shown = found.map_err(tickets_down)?.ok_or(BAD_TICKET)?;
         let grant = shown.grant.clone();
         self.parts().access.check_again(&grant)?;
-        let is_by_user = kind == UseKind::Feed && !shown.is_narrowed();
+        let is_by_user = matches!(kind, UseKind::Feed | UseKind::FeedPoll) && !shown.is_narrowed();
         let checked = if is_by_user { Grant::everything() } else { grant.clone() };
         // Before the stream, so the stream's first id is not earlier.
         let now = self.cursor_for(subscription.clone(), &checked).await?;
@@ -101,7 +103,8 @@ impl Hub {
         kind: UseKind,
     ) -> Result<NewStream, SubscribeError> {
         let Some(UsedTicket { shown, first }) = admission.used else { return Ok(stream) };
-        let client = (kind != UseKind::Poll).then(|| stream.client_id());
+        let is_poll = matches!(kind, UseKind::Poll | UseKind::FeedPoll);
+        let client = (!is_poll).then(|| stream.client_id());
         let begun = self.parts().tickets.begin(&shown, first, client).await;
         let refused: SubscribeError = match begun {
             Ok(Ok(earlier)) => {

@@ -169,3 +169,34 @@ async fn what_cannot_be_fanned_out_is_refused() {
     }
     assert_eq!(server.get("/events/fanout").await.code(), "method_not_allowed");
 }
+
+#[tokio::test]
+async fn a_feed_can_be_polled_and_streamed_by_turns() {
+    let server = server().await;
+    follow(server.addr, "bob", "ada").await;
+    let poll = async |query: &str| {
+        let answer = server.get(&format!("/events/feed/poll?user=bob&wait=0{query}")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.json()
+    };
+    let start = poll("").await;
+    assert_eq!(start["events"], json!([]));
+    fan_out(server.addr, json!({"author": "ada", "event": "post", "data": "1"})).await;
+    // An author's own events reach followers by pull too.
+    server.publish(json!({"topic": "posts:ada", "data": "2"})).await;
+    let cursor = start["cursor"].as_str().expect("a cursor");
+    let answer = poll(&format!("&last_event_id={cursor}")).await;
+    let mut data: Vec<_> = answer["events"].as_array().expect("events").iter().collect();
+    data.sort_by_key(|event| event["data"].to_string());
+    assert_eq!(data.iter().map(|event| &event["data"]).collect::<Vec<_>>(), ["1", "2"]);
+    assert_eq!(data[0]["topic"], "notifications:bob");
+
+    fan_out(server.addr, json!({"author": "ada", "event": "post", "data": "3"})).await;
+    let cursor = answer["cursor"].as_str().expect("a cursor");
+    let mut stream = resume_feed(server.addr, "bob", cursor).await;
+    assert_eq!(stream.take_data(1).await, ["3"]);
+    for path in ["/events/feed/poll", "/events/feed/poll?user=a&user=b", "/events/feed/poll?user="]
+    {
+        assert_eq!(server.get(path).await.status, 400, "{path}");
+    }
+}
