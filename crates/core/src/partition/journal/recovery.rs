@@ -27,6 +27,9 @@ use crate::{
 /// Sequences left out after an unclean stop: more than the log can have lost.
 const UNCLEAN_STEP: u64 = 1 << 20;
 
+/// Holes between sequences remembered for a damaged log.
+const MAX_HOLES: usize = 1024;
+
 /// The end of reading a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StoreEnd<'a> {
@@ -205,7 +208,13 @@ impl<P: Clone> Recovery<P> {
     }
 
     fn note_hole(&mut self, sequence: u64) {
-        if sequence > self.last + 1 && self.holes.len() < 4096 {
+        if sequence > self.last + 1 {
+            // The oldest holes are merged: they then tell a loss at the end of the last of them.
+            if self.holes.len() == MAX_HOLES {
+                let (after, _) = self.holes[0];
+                self.holes[1].0 = after;
+                self.holes.remove(0);
+            }
             self.holes.push((self.last, sequence));
         }
         self.last = self.last.max(sequence);
