@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "the schedule's clock starts at a real moment")]
 
 mod client;
+mod damage;
 mod disk;
 mod world;
 
