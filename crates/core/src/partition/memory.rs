@@ -199,6 +199,11 @@ impl<P: Clone> MemoryPartition<P> {
         Some(Taken { published: self.published(topic, answer), trim: None, is_new: true })
     }
 
+    /// Forgets this answer: its publish has another one.
+    pub(super) fn forget_stored(&mut self) {
+        self.stored = None;
+    }
+
     /// Publishes one body to each of these topics, except topics already reached by the fan-out's
     /// id. Returns the other partitions due to trim their history.
     pub fn fan_out(

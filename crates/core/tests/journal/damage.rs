@@ -175,3 +175,49 @@ fn a_clock_set_back_shortens_no_window_and_lengthens_no_life() {
     hub.write();
     assert_eq!(hub.resume("a", first), (false, vec![first + 1]), "the key has ended once");
 }
+
+/// A permit with a bug: its clone for a delivery panics.
+#[derive(Debug)]
+struct Panicking(std::cell::Cell<usize>);
+
+impl Clone for Panicking {
+    fn clone(&self) -> Self {
+        // The first clone is the accepted entry's own, the second one a delivery's.
+        assert_eq!(self.0.get(), 0, "asked to");
+        Self(std::cell::Cell::new(1))
+    }
+}
+
+#[test]
+fn a_panic_while_an_event_is_applied_answers_and_is_a_gap_for_streams_before_it() {
+    let now = Instant::now();
+    let mut recovery: Recovery<Panicking> = Recovery::new(spec(now, 1 << 40), now);
+    recovery.trim();
+    let partition = recovery.finish(CLEAN);
+    let mut state = PartitionState::Journaled(Box::new(partition));
+    let interest = || {
+        let topics = [topic("a")].into_iter().collect();
+        Arc::new(Interest { topics, patterns: PatternSet::none(), types: TypeFilter::default() })
+    };
+    let attach =
+        |from| InterestChange::Attach { stream: 1, interest: interest(), from, max_bytes: 1 << 20 };
+    state.change_interest(1, vec![attach(StartFrom::Live)], now);
+    let permit = Panicking(std::cell::Cell::new(0));
+    state.publish(&topic("a"), &Event::text("x").into(), Some(&permit), now);
+    let journaled = state.journaled().unwrap();
+    journaled.take_batch().unwrap();
+    journaled.on_written(Ok(()));
+    let apply = std::panic::AssertUnwindSafe(|| journaled.apply(now));
+    assert!(std::panic::catch_unwind(apply).is_err());
+    let mut state = state.rebuild();
+    let outcome = state.journaled().unwrap().take_outcomes().pop();
+    assert!(matches!(outcome, Some(Outcome::Published(Err(_)))), "the event may be stored");
+    assert!(state.memory().unwrap().take_stored(&topic("a")).is_none());
+    let from = StartFrom::After { epoch: EPOCH, sequence: 0, since: 0 };
+    state.change_interest(1, vec![attach(from)], now);
+    let Some(Delivery::Attached { replay, .. }) = state.routing().take_outgoing(1).pop() else {
+        panic!("no answer to the attach");
+    };
+    assert!(replay.missed.is_some());
+    assert!(replay.head >= 1, "its sequence is not given out again");
+}

@@ -138,6 +138,8 @@ impl<P: Clone> JournaledPartition<P> {
             applying.sequence.max(self.memory.log.sequence())
         });
         let mut memory = self.memory.rebuild_after(lost);
+        // The outcome above is the answer.
+        memory.forget_stored();
         memory.log.set_losses(losses);
         Self { memory, ..self }
     }
