@@ -37,6 +37,10 @@ pub struct Server {
     /// The transport of streams.
     #[serde(deserialize_with = "units::word")]
     pub transport: Transport,
+    /// Whether the small writes of a turn to raw streams are sent by one system call (io_uring),
+    /// where the kernel allows it and the feature `io-uring` is on.
+    #[serde(deserialize_with = "units::switch")]
+    pub batched_sends: bool,
     /// Whether an address reachable by other machines is allowed without authentication.
     #[serde(deserialize_with = "units::switch")]
     pub open_to_network: bool,

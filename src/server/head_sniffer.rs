@@ -36,7 +36,9 @@ use super::{
 use crate::{
     http::poll::raw_response,
     hub::Hub,
-    transport::{MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, limit_unsent, look},
+    transport::{
+        MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, limit_unsent, look, prepare_batched_sends,
+    },
 };
 
 /// Peeks at one head: large heads, with many cookies, come in several packets.
@@ -92,10 +94,15 @@ where
     fn new_service(&self, (): ()) -> Self::Future {
         let ordinary = self.ordinary.new_service(());
         actix_rt::spawn(drain_with_server(self.routes.hub.clone(), self.stopping.clone()));
+        let batches_sends = self.routes.hub.parts().config.server.batched_sends;
+        if batches_sends {
+            prepare_batched_sends();
+        }
         let desk = SnifferShared {
             routes: self.routes.clone(),
             connections: self.connections.clone(),
             stream_head: StreamHead::new(),
+            batches_sends,
             head_timeout: self.head_timeout,
             stopping: self.stopping.clone(),
             is_tls: self.is_tls,
@@ -220,6 +227,7 @@ struct SnifferShared {
     routes: Arc<Routes>,
     connections: Arc<Connections>,
     stream_head: StreamHead,
+    batches_sends: bool,
     head_timeout: Duration,
     stopping: GracefulShutdownSignal,
     is_tls: bool,
@@ -287,7 +295,8 @@ impl SnifferShared {
         match opened {
             Opened::Stream(stream) => {
                 let head = self.stream_head.with(&cors_lines);
-                SniffedConnection::Stream(RawStream::new(socket, stream, head))
+                let stream = RawStream::new(socket, stream, head, self.batches_sends);
+                SniffedConnection::Stream(stream)
             }
             Opened::Poll(stream, spec) => {
                 let poll = RawPoll::new(socket, stream, spec, cors_lines.into(), raw_response);

@@ -41,7 +41,7 @@ use self::{
     http::{HttpSettings, watch_stalled},
     streams::{Route, RouteKind, Routes},
 };
-use crate::{Hub, Subscription};
+use crate::{Hub, Subscription, transport::try_batched_sends};
 
 /// Connections held by the kernel before they are accepted: room for a storm, as far as
 /// `net.core.somaxconn` allows.
@@ -301,6 +301,9 @@ impl<F> Server<F> {
             false => builder.disable_signals(),
         };
         let connections = Connections::new(self.max_open_connections);
+        if !routes.is_empty() {
+            log_way_of_sending(hub.parts().config.server.batched_sends);
+        }
         let routes = Arc::new(Routes { hub, hosts, routes });
         let stopping = builder.graceful_shutdown_signal();
         for listener in listeners {
@@ -340,5 +343,13 @@ impl<F> Server<F> {
             })?;
         }
         Ok(builder.run())
+    }
+}
+
+fn log_way_of_sending(batches_sends: bool) {
+    match batches_sends.then(try_batched_sends) {
+        Some(Ok(())) => tracing::info!("the sends of a turn go together, by io_uring"),
+        Some(Err(error)) => tracing::info!(%error, "every stream sends for itself: no io_uring"),
+        None => tracing::info!("every stream sends for itself: batched_sends is off"),
     }
 }

@@ -14,7 +14,9 @@ use std::{any::Any, time::Duration};
 pub(crate) use body::EventStreamBody;
 pub(crate) use poll::{PollReader, PollSpec};
 use progress::Progress;
-pub(crate) use raw::{MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, look};
+pub(crate) use raw::{
+    MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, look, prepare_batched_sends, try_batched_sends,
+};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 pub(crate) use watched_socket::WatchedSocket;

@@ -1,6 +1,6 @@
 //! Everything visible from outside, against real servers, sockets and browsers.
 
-#![allow(clippy::duplicate_mod, reason = "`over_body` compiles modules twice")]
+#![allow(clippy::duplicate_mod, reason = "`over_body` and `one_by_one` compile modules again")]
 
 mod support;
 
@@ -36,6 +36,7 @@ mod keyed;
 mod live_topics;
 mod log_faults;
 mod log_on_disk;
+mod one_by_one;
 mod operations;
 mod over_body;
 mod own_server;
@@ -67,5 +68,5 @@ mod tokens;
 mod webhook;
 mod webhook_streams;
 
-/// The server under test in the modules below; `over_body` uses another.
+/// The server under test in the modules below; `over_body` and `one_by_one` use others.
 use support::Server;

@@ -3,6 +3,7 @@
 
 use std::{
     io::{self, IoSlice},
+    os::fd::AsRawFd,
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -11,6 +12,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::{io::AsyncWrite, net::TcpStream};
 
+use super::sends::{self, Ticket};
 use crate::actors::connection::PipeReader;
 
 /// Bytes filling one write. More would gain little, and taken bytes count as sent.
@@ -28,7 +30,7 @@ const MAX_SIZE_BYTES: usize = 2 * size_of::<usize>() + 2;
 /// One write, or the rest of it.
 #[derive(Debug, Default)]
 pub(super) struct WriteChunk {
-    /// The response's head, for the first write only.
+    /// Bytes before the chunk: the response's head, or the rest of an earlier write.
     head: Bytes,
     pieces: SmallVec<[Bytes; 4]>,
     /// The length of all pieces.
@@ -37,12 +39,20 @@ pub(super) struct WriteChunk {
     is_last: bool,
     /// Bytes already taken by the socket, framing included.
     written_bytes: usize,
+    /// Whether `head` is the rest of an earlier write. The socket was full: take no more bytes
+    /// before it has room.
+    is_rest: bool,
 }
 
 impl WriteChunk {
     /// A write beginning with the response's head.
     pub fn behind(head: Bytes) -> Self {
         Self { head, ..Self::default() }
+    }
+
+    /// The rest of an earlier write.
+    pub fn rest(bytes: Box<[u8]>) -> Self {
+        Self { head: Vec::from(bytes).into(), is_rest: true, ..Self::default() }
     }
 
     pub fn is_last(&self) -> bool {
@@ -57,7 +67,7 @@ impl WriteChunk {
     /// Takes the stream's available bytes, once. Returns whether the stream may have more.
     pub fn fill(&mut self, reader: &mut PipeReader, task: &mut Context<'_>) -> bool {
         // A chunk partly written must keep its size: its size line may be on the wire already.
-        if self.is_last || !self.pieces.is_empty() {
+        if self.is_last || self.is_rest || !self.pieces.is_empty() {
             return true;
         }
         while self.size_bytes < ENOUGH_BYTES && self.pieces.len() < MAX_PIECES {
@@ -79,6 +89,26 @@ impl WriteChunk {
         true
     }
 
+    /// Whether the write is small enough for a copy in one piece.
+    fn is_small(&self, framing: &Framing<'_>) -> bool {
+        framing.total_bytes(self) <= MAX_COPIED_BYTES
+    }
+
+    /// Leaves a small write, not the last one, to be sent with others of this turn. The chunk is
+    /// then empty.
+    pub fn leave(&mut self, socket: &TcpStream, task: &Context<'_>) -> Option<Ticket> {
+        let mut room = [0; MAX_SIZE_BYTES];
+        let framing = Framing::of(self, &mut room);
+        if self.is_last || self.written_bytes > 0 || !self.is_small(&framing) {
+            return None;
+        }
+        let ticket = sends::leave(socket.as_raw_fd(), task, |bytes| {
+            self.parts(&framing).for_each(|part| bytes.extend_from_slice(part));
+        })?;
+        *self = Self::default();
+        Some(ticket)
+    }
+
     /// Writes the chunk to its end. A later call continues after the bytes already written.
     pub fn poll_write(
         &mut self,
@@ -86,29 +116,17 @@ impl WriteChunk {
         task: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
         let mut room = [0; MAX_SIZE_BYTES];
-        let size = size_line(self.size_bytes, &mut room);
-        let behind: &[u8] = match (self.pieces.is_empty(), self.is_last) {
-            (true, false) => b"",
-            (true, true) => b"0\r\n\r\n",
-            (false, false) => b"\r\n",
-            (false, true) => b"\r\n0\r\n\r\n",
-        };
-        // A chunk of size 0 would end the response, so a write without pieces has no size line.
-        let size = if self.pieces.is_empty() { b"" } else { size };
-        let total_bytes = self.head.len() + size.len() + self.size_bytes + behind.len();
+        let framing = Framing::of(self, &mut room);
+        let total_bytes = framing.total_bytes(self);
         let mut written_bytes = self.written_bytes;
-        let result = if total_bytes <= MAX_COPIED_BYTES {
+        let result = if self.is_small(&framing) {
             let mut copy = Copied { bytes: [0; MAX_COPIED_BYTES], length: 0 };
-            copy.push(&self.head);
-            copy.push(size);
-            self.pieces.iter().for_each(|piece| copy.push(piece));
-            copy.push(behind);
+            self.parts(&framing).for_each(|part| copy.push(part));
             poll_write_all(&mut written_bytes, total_bytes, |written| {
                 Pin::new(&mut *socket).poll_write(task, &copy.bytes[written..copy.length])
             })
         } else {
-            let pieces = self.pieces.iter().map(|piece| &piece[..]);
-            let parts = [&self.head[..], size].into_iter().chain(pieces).chain([behind]);
+            let parts = self.parts(&framing);
             let slices: SmallVec<[IoSlice<'_>; MAX_PIECES + 3]> = parts.map(IoSlice::new).collect();
             poll_write_all(&mut written_bytes, total_bytes, |written| {
                 let mut slices = slices.clone();
@@ -119,6 +137,36 @@ impl WriteChunk {
         };
         self.written_bytes = written_bytes;
         result
+    }
+
+    /// All bytes of the write, in order.
+    fn parts<'a>(&'a self, framing: &Framing<'a>) -> impl Iterator<Item = &'a [u8]> {
+        let pieces = self.pieces.iter().map(|piece| &piece[..]);
+        [&self.head[..], framing.size].into_iter().chain(pieces).chain([framing.behind])
+    }
+}
+
+/// The bytes of the chunked coding around the pieces of a write.
+struct Framing<'a> {
+    size: &'a [u8],
+    behind: &'static [u8],
+}
+
+impl<'a> Framing<'a> {
+    fn of(chunk: &WriteChunk, room: &'a mut [u8; MAX_SIZE_BYTES]) -> Self {
+        // A chunk of size 0 would end the response, so a write without pieces has no size line.
+        match (chunk.pieces.is_empty(), chunk.is_last) {
+            (true, false) => Self { size: b"", behind: b"" },
+            (true, true) => Self { size: b"", behind: b"0\r\n\r\n" },
+            (false, false) => Self { size: size_line(chunk.size_bytes, room), behind: b"\r\n" },
+            (false, true) => {
+                Self { size: size_line(chunk.size_bytes, room), behind: b"\r\n0\r\n\r\n" }
+            }
+        }
+    }
+
+    fn total_bytes(&self, chunk: &WriteChunk) -> usize {
+        chunk.head.len() + self.size.len() + chunk.size_bytes + self.behind.len()
     }
 }
 

@@ -11,7 +11,11 @@ use std::{
 use bytes::Bytes;
 use tokio::{io::AsyncWrite, net::TcpStream};
 
-use super::{chunk::WriteChunk, gone::Listener};
+use super::{
+    chunk::WriteChunk,
+    gone::Listener,
+    sends::{self, Sent, Ticket},
+};
 use crate::{
     actors::connection::{NewStream, PipeReader, RunningConnection},
     clock::now,
@@ -31,6 +35,10 @@ pub(crate) struct RawStream {
     reader: PipeReader,
     /// The write not yet finished. Boxed, so an idle stream has a pointer only.
     unsent: Option<Box<WriteChunk>>,
+    /// The last write, if it was left to be sent with others.
+    left: Option<Ticket>,
+    /// Whether small writes are left to be sent with others.
+    batches: bool,
     listener: Listener,
     /// Whether the last byte is written.
     is_closing: bool,
@@ -39,14 +47,38 @@ pub(crate) struct RawStream {
 
 impl RawStream {
     /// Answers a request. Its head is still unread in the socket: sniffing only peeked.
-    pub fn new(socket: TcpStream, stream: NewStream, head: Bytes) -> Self {
+    /// With `batches`, small writes of a turn are sent together.
+    pub fn new(socket: TcpStream, stream: NewStream, head: Bytes, batches: bool) -> Self {
         let NewStream { connection, mut reader } = stream;
         reader.watch();
         limit_queued(&socket);
         limit_in_flight(&socket);
         let unsent = Some(Box::new(WriteChunk::behind(head)));
         let (listener, progress) = (Listener::new(), Progress::default());
-        Self { socket, connection, reader, unsent, listener, is_closing: false, progress }
+        Self {
+            socket,
+            connection,
+            reader,
+            unsent,
+            left: None,
+            batches,
+            listener,
+            is_closing: false,
+            progress,
+        }
+    }
+
+    /// Ready once the write left to be sent with others is sent. A rest of it is the next write.
+    fn poll_left(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(ticket) = self.left else { return Poll::Ready(Ok(())) };
+        match sends::ask(ticket, task) {
+            Sent::Waiting => return Poll::Pending,
+            Sent::All => {}
+            Sent::Rest(bytes) => self.unsent = Some(Box::new(WriteChunk::rest(bytes))),
+            Sent::Failed(kind) => return Poll::Ready(Err(kind.into())),
+        }
+        self.left = None;
+        Poll::Ready(Ok(()))
     }
 
     /// Ready once everything is written and acknowledged, or a write has failed or timed out.
@@ -55,6 +87,7 @@ impl RawStream {
             return self.poll_acknowledged(task);
         }
         loop {
+            ready!(self.poll_left(task))?;
             // Take bytes only if the socket has room. Taken bytes count as sent: without this
             // check, a slow client's bytes would leave the outbox early, out of reach of
             // conflation.
@@ -67,6 +100,15 @@ impl RawStream {
                 return Poll::Pending;
             }
             self.progress.on_write();
+            if self.batches
+                && let Some(ticket) = chunk.leave(&self.socket, task)
+            {
+                self.left = Some(ticket);
+                if may_have_more {
+                    continue;
+                }
+                return Poll::Pending;
+            }
             if chunk.poll_write(&mut self.socket, task)?.is_pending() {
                 self.unsent = Some(Box::new(chunk));
                 return self.poll_stalled(task);
@@ -115,6 +157,14 @@ impl RawStream {
             self.reader.end_as_slow();
         }
         has_stalled
+    }
+}
+
+impl Drop for RawStream {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.left {
+            sends::forget(ticket);
+        }
     }
 }
 

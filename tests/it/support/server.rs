@@ -41,16 +41,26 @@ pub struct Launch {
 /// The transport of a server's streams, `server.transport`.
 pub trait Transport {
     const NAME: &str;
+    /// `server.batched_sends`.
+    const BATCHED_SENDS: &str = "true";
 }
 
 /// The bare socket: the default.
 pub struct Raw;
+
+/// The bare socket, and every stream sends for itself.
+pub struct RawAlone;
 
 /// The framework's body.
 pub struct Body;
 
 impl Transport for Raw {
     const NAME: &str = "raw";
+}
+
+impl Transport for RawAlone {
+    const NAME: &str = "raw";
+    const BATCHED_SENDS: &str = "false";
 }
 
 impl Transport for Body {
@@ -121,6 +131,7 @@ impl<T: Transport> ServerOver<T> {
             .args(arguments)
             .env("RUST_LOG", log)
             .env("FANFARE__SERVER__TRANSPORT", T::NAME)
+            .env("FANFARE__SERVER__BATCHED_SENDS", T::BATCHED_SENDS)
             .envs(launch.environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(File::create(&stdout).expect("the temporary directory takes files"))

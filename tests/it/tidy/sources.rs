@@ -10,12 +10,13 @@ use syn::visit::{self, Visit};
 use crate::support::repository;
 
 /// Every crate, by its folder.
-pub const CRATES: [&str; 7] = [
+pub const CRATES: [&str; 8] = [
     "",
     "crates/core",
     "crates/log",
     "crates/redis",
     "crates/tokens",
+    "crates/uring",
     "crates/bench",
     "crates/cli",
 ];
