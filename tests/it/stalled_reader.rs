@@ -199,7 +199,9 @@ async fn fill_until(server: &Server, metric: &str, least: f64, publisher: &mut P
 
 fn assert_not_slower(with: &Phase, without: &Phase) {
     println!("with a stalled reader: {with:?}, without: {without:?}");
-    let bound = |without: Duration| 3 * without + Duration::from_millis(100);
+    // Waiting for the stalled reader would take its write timeout, five minutes. The rest is room for
+    // a busy machine.
+    let bound = |without: Duration| 3 * without + Duration::from_secs(3);
     assert!(with.latency_p99 < bound(without.latency_p99), "{with:?}, before {without:?}");
     assert!(with.answer_p99 < bound(without.answer_p99), "{with:?}, before {without:?}");
 }
