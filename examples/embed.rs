@@ -106,7 +106,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             .route("/me", web::get().to(my_stream))
             .route("/notify/{name}", web::post().to(notify))
     });
-    println!("open http://127.0.0.1:8082/");
     // With `attach`, a stop ends all streams with `shutdown`.
-    Ok(hub.attach(server).bind("127.0.0.1:8082")?.run().await?)
+    let address = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:8082".to_owned());
+    let server = hub.attach(server).bind(address)?;
+    println!("open http://{}/", server.addrs()[0]);
+    Ok(server.run().await?)
 }

@@ -2,10 +2,11 @@
 //! to the verification of tokens, `decision` the seam to the application's own decision. The grants
 //! themselves are decided in the core.
 
-#![allow(dead_code, reason = "tokens and webhook follow")]
+#![allow(dead_code, reason = "only tokens and webhook, features, use all of it")]
 
 mod authorizer;
 mod decision;
+mod first_look;
 mod memory_tickets;
 mod presented;
 mod rules;
@@ -28,6 +29,7 @@ pub(crate) use self::authorizer::ByAuthorizer;
 pub use self::authorizer::{Authorization, Authorizer, Denied};
 pub(crate) use self::{
     decision::{Decide, Decision, Refused},
+    first_look::{first_look, is_first_look},
     memory_tickets::MemoryTickets,
     presented::Presented,
     tickets::{IssuedTicket, ShownTicket, Tickets, UsedMeanwhile},

@@ -34,6 +34,7 @@ use super::{
     streams::{Opened, Routes},
 };
 use crate::{
+    access::first_look,
     http::poll::raw_response,
     hub::Hub,
     transport::{
@@ -284,7 +285,7 @@ impl SnifferShared {
     async fn open(&self, socket: TcpStream, mut head: RequestHead) -> SniffedConnection {
         // The application's functions may read the client's address, as from the framework.
         head.peer_addr = socket.peer_addr().ok();
-        let Some(opened) = self.routes.open(&head).await else {
+        let Some(opened) = first_look(self.routes.open(&head)).await else {
             return SniffedConnection::Ordinary(socket);
         };
         // Each write is a complete chunk: delaying it (Nagle) saves nothing and adds latency.

@@ -4,7 +4,11 @@
 //! Bounds: [`MAX_BYTES`] for all answers. Past it, expired answers go first, then any. Questions in
 //! flight are bounded by the web client.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use fanfare_core::access::AskedCaller;
 use futures_util::{
@@ -17,6 +21,12 @@ use crate::access::Refused;
 
 /// Bytes of all answers: 100,000 of usual size.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
+
+const REFUSED_BYTES: usize = 128;
+
+/// Time between the two looks at a refused request for a raw stream: the framework writes the
+/// refusal.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
 
 /// The answers of one credential's requests.
 pub(super) type Outcome = Result<Arc<Known>, Refused>;
@@ -37,6 +47,8 @@ pub(super) struct Known {
 
 enum Entry {
     Known(Arc<Known>),
+    /// A refusal at the first look at a request, for the second look.
+    Refused(Refused, Instant),
     /// Dropped by all its requests, it is forgotten.
     Asking(WeakShared<BoxFuture<'static, Outcome>>),
 }
@@ -51,6 +63,7 @@ pub(super) struct Answers {
 /// What is there for a credential.
 pub(super) enum Found {
     Known(Arc<Known>),
+    Refused(Refused),
     Asking(Asking),
     Nothing,
 }
@@ -62,6 +75,22 @@ impl Answers {
             Some(Entry::Asking(asking)) => asking.upgrade().map_or(Found::Nothing, Found::Asking),
             _ => Found::Nothing,
         }
+    }
+
+    /// Notes a refusal at the first look at a request.
+    pub fn refuse(&mut self, key: CallerKey, refused: Refused, now: Instant) {
+        self.make_room(REFUSED_BYTES, now);
+        self.put(key, Entry::Refused(refused, now));
+    }
+
+    /// What the second look at a request finds. It takes a refusal away: a later request asks again.
+    pub fn find_again(&mut self, key: &CallerKey, now: Instant) -> Found {
+        let Some(Entry::Refused(refused, at)) = self.entries.get(key) else {
+            return self.find(key, now);
+        };
+        let (refused, is_recent) = (*refused, now.saturating_duration_since(*at) < SECOND_LOOK);
+        self.remove(key);
+        if is_recent { Found::Refused(refused) } else { Found::Nothing }
     }
 
     /// Notes a question.
@@ -105,10 +134,11 @@ impl Answers {
         self.keep(|entry| match entry {
             Entry::Known(known) => now < known.ends_at,
             Entry::Asking(asking) => asking.upgrade().is_some(),
+            Entry::Refused(_, at) => now.saturating_duration_since(*at) < SECOND_LOOK,
         });
         let mut excess = (self.used_bytes + needed).saturating_sub(MAX_BYTES / 4 * 3);
         self.keep(|entry| {
-            let goes = excess > 0 && matches!(entry, Entry::Known(_));
+            let goes = excess > 0 && !matches!(entry, Entry::Asking(_));
             excess = excess.saturating_sub(if goes { bytes(entry) } else { 0 });
             !goes
         });
@@ -128,6 +158,7 @@ fn bytes(entry: &Entry) -> usize {
     match entry {
         Entry::Known(known) => bytes_of(known),
         Entry::Asking(_) => 256,
+        Entry::Refused(..) => REFUSED_BYTES,
     }
 }
 
@@ -166,6 +197,19 @@ mod tests {
         answers.finish(key(1), &Err(Refused::Forbidden), now);
         assert!(matches!(answers.find(&key(1), now), Found::Nothing));
         assert_eq!(answers.used_bytes, 0);
+    }
+
+    #[test]
+    fn a_refusal_is_found_once_by_the_second_look_only() {
+        let (mut answers, now) = (Answers::default(), Instant::now());
+        for delay in [Duration::ZERO, SECOND_LOOK] {
+            answers.refuse(key(1), Refused::Forbidden, now);
+            assert!(matches!(answers.find(&key(1), now), Found::Nothing));
+            let found = answers.find_again(&key(1), now + delay);
+            assert_eq!(matches!(found, Found::Refused(Refused::Forbidden)), delay < SECOND_LOOK);
+            assert!(matches!(answers.find_again(&key(1), now), Found::Nothing));
+            assert_eq!(answers.used_bytes, 0);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ use self::{
     caller::{CallerKey, caller_of, key_of},
 };
 use crate::{
-    access::{Action, Decide, Decision, Refused},
+    access::{self, Action, Decide, Decision, Refused},
     addresses::Addresses,
     clock::{now, unix_ms},
     config::{self, Limits},
@@ -70,10 +70,17 @@ impl Webhook {
             return Err(Refused::Unauthenticated);
         }
         let key = key_of(&caller);
+        let is_first_look = access::is_first_look();
         let asking = {
             let mut answers = self.shared.answers.lock();
-            match answers.find(&key, now()) {
+            let found = if is_first_look {
+                answers.find(&key, now())
+            } else {
+                answers.find_again(&key, now())
+            };
+            match found {
                 Found::Known(known) => return Ok(known),
+                Found::Refused(refused) => return Err(refused),
                 Found::Asking(asking) => asking,
                 Found::Nothing => {
                     let question = exchange::question(action, caller.address());
@@ -81,7 +88,11 @@ impl Webhook {
                 }
             }
         };
-        asking.await
+        let outcome = asking.await;
+        if is_first_look && let Err(refused) = outcome {
+            self.shared.answers.lock().refuse(key, refused, now());
+        }
+        outcome
     }
 
     fn ask(

@@ -4,6 +4,7 @@
 
 mod access;
 mod client;
+mod embed;
 mod readers;
 mod social_feed;
 mod upload_progress;
@@ -18,9 +19,8 @@ use self::{
     walk::Walk,
 };
 use crate::support::{
-    Server,
+    Server, browser_turn,
     crowd::{eventually, pace},
-    heavy,
     relay::Relay,
 };
 
@@ -58,7 +58,7 @@ const EVENTS: [(Option<&str>, &str); 12] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn curl_two_browsers_and_two_npm_packages_see_the_same_events_and_ids() {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let server = Server::with_config(CONFIG).await;
     let readers = all_readers(server.addr);
     until_connected(&readers, 1).await;
@@ -81,7 +81,7 @@ async fn curl_two_browsers_and_two_npm_packages_see_the_same_events_and_ids() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_readers_return_by_themselves_and_resume_when_the_server_ends_their_streams() {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let server = Server::with_config(&format!("{CONFIG}max_lifetime = \"1500ms\"")).await;
     let readers = all_readers(server.addr);
     follow_through_cuts(&server, readers, || {}).await;
@@ -89,7 +89,7 @@ async fn all_readers_return_by_themselves_and_resume_when_the_server_ends_their_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn all_readers_return_by_themselves_and_resume_when_their_connections_are_reset() {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let server = Server::with_config(CONFIG).await;
     let relay = Relay::to(server.addr).await;
     let readers = all_readers(relay.addr);
@@ -128,7 +128,7 @@ async fn follow_through_cuts(server: &Server, readers: Vec<Reader>, cut: impl Fn
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_demo_page_is_live_takes_a_note_and_survives_a_restart_of_the_hub() {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let server = Server::start(&[]).await;
     let mut walk = Walk::start("demo-page", server.addr, &[]);
     assert_eq!(walk.next().await["ready"], true);
@@ -139,7 +139,7 @@ async fn the_demo_page_is_live_takes_a_note_and_survives_a_restart_of_the_hub() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hub_without_data_lands_on_a_page_to_publish_and_follow() {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let server = Server::start(&["--no-demo"]).await;
     let walk = Walk::start("landing-page", server.addr, &[]);
     walk.finish(&["landing-desktop.png", "landing-phone-dark.png"]).await;

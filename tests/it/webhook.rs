@@ -109,6 +109,26 @@ async fn one_answer_serves_all_requests_of_a_credential() {
 }
 
 #[tokio::test]
+async fn a_refused_stream_asks_once_and_the_next_request_again() {
+    let application = WebServer::start(|received| match received.header("cookie") {
+        Some(_) => (403, String::new()),
+        None => (401, String::new()),
+    })
+    .await;
+    let server = Server::with_config(&config(&application.url("/"), "")).await;
+    let mut asked = 0;
+    for (headers, status) in [(&[("Cookie", "session=ann")][..], 403), (&[], 401)] {
+        for path in ["/events/stream?topic=ticker:a", "/events/poll?topic=ticker:a&wait=0"] {
+            for _ in 0..2 {
+                let refused = request(server.addr, "GET", path, headers, b"").await;
+                asked += 1;
+                assert_eq!((refused.status, application.count()), (status, asked), "{path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_herd_of_one_credential_asks_once() {
     let application = application().await;
     application.set_silent(true);

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::walk::Walk;
 use crate::support::{
-    Launch, Server, heavy,
+    Launch, Server, browser_turn,
     tokens::{SECRET, token},
 };
 
@@ -29,7 +29,7 @@ async fn start(address: IpAddr, config: String) -> Server {
 }
 
 async fn walk(address: IpAddr, browser: &str) {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let pages = [start(address, String::new()).await, start(address, String::new()).await];
     let [own, foreign] = pages.each_ref().map(|page| format!("http://{}", page.addr));
     let hub = start(

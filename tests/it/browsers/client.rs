@@ -8,7 +8,7 @@ use super::{CONFIG, walk::Walk};
 use crate::{
     proxies::{Behind, Proxy},
     support::{
-        Server, directory::Directory, heavy, ports::free_port, process, process::Process,
+        Server, browser_turn, directory::Directory, ports::free_port, process, process::Process,
         repository, until, wait::DEADLINE,
     },
 };
@@ -58,7 +58,7 @@ fn the_demo_page_has_the_newest_build() {
 }
 
 async fn share_one_stream_in_tabs(options: &[(&str, &str)]) {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let server = Server::with_config(CONFIG).await;
     let rounds = std::env::var("FANFARE_TAB_ROUNDS").unwrap_or_else(|_| TAB_ROUNDS.to_owned());
     let options = [options, &[("--rounds", &rounds)]].concat();
@@ -86,7 +86,7 @@ async fn a_page_of_firefox_offline_gets_all_it_missed_and_is_told_of_a_restarted
 }
 
 async fn be_offline_and_restart(options: &[(&str, &str)]) {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let server = Server::with_config(CONFIG).await;
     let mut walk = Walk::start("client-page", server.addr, options);
     assert_eq!(walk.next().await["ready"], true);
@@ -118,7 +118,7 @@ fn nginx_config(listen: SocketAddr, hub: SocketAddr, compression: &str) -> Strin
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_buffering_proxy_a_page_polls_and_streams_again_when_the_proxy_lets_it() {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let server = Server::with_config(CONFIG).await;
     let addr = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let directory = Directory::new("buffering");
@@ -138,7 +138,7 @@ async fn behind_a_buffering_proxy_a_page_polls_and_streams_again_when_the_proxy_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_on_a_killed_instance_behind_nginx_loses_nothing() {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let settings = [("stream.retry_min", "200ms"), ("stream.retry_max", "500ms")];
     let mut behind = Behind::new(Proxy::Nginx, &settings).await;
     let mut walk = Walk::start("client-cluster", behind.addr, &[]);
@@ -151,7 +151,7 @@ async fn a_page_on_a_killed_instance_behind_nginx_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_streaming_bodies_a_page_uses_event_source() {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let server = Server::with_config(CONFIG).await;
     for options in [&[][..], &[FIREFOX]] {
         Walk::start("client-eventsource", server.addr, options).finish(&[]).await;
@@ -176,7 +176,7 @@ async fn a_map_with_removals_over_cuts_equals_the_model_in_node_and_deno() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_fresh_project_builds_the_package_and_its_hooks_and_element_follow() {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let keyed = "[[topics]]\npattern = \"react-prices\"\nconflate = \"latest-by-key\"\n";
     let server = Server::with_config(&format!("{CONFIG}{keyed}")).await;
     Walk::start("client-react", server.addr, &[]).finish(&[]).await;
@@ -184,7 +184,7 @@ async fn a_fresh_project_builds_the_package_and_its_hooks_and_element_follow() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn htmx_turbo_and_datastar_show_the_events_of_a_stream() {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let server = Server::with_config(CONFIG).await;
     Walk::start("frameworks", server.addr, &[]).finish(&[]).await;
 }
@@ -192,7 +192,7 @@ async fn htmx_turbo_and_datastar_show_the_events_of_a_stream() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pages_with_short_tokens_renew_them_on_the_open_stream_and_lose_nothing() {
     const SECRET: &str = "a secret of thirty-two bytes, at least";
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let access = format!(
         "[access]\nenabled = true\nrenew_before = \"3s\"\n\
          [[access.keys]]\nalgorithm = \"HS256\"\nkey = \"{SECRET}\"\n"

@@ -14,9 +14,8 @@ use tokio::{io::AsyncWriteExt, net::TcpStream, time::Instant};
 
 use super::walk::Walk;
 use crate::support::{
-    Example, Stream,
+    Example, Stream, browser_turn,
     directory::Directory,
-    heavy,
     http::{self, request_head},
     sse::Event,
     wait::DEADLINE,
@@ -86,7 +85,7 @@ async fn begin(addr: SocketAddr, id: &str, size: Option<usize>) -> TcpStream {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_page_sees_the_progress_of_its_upload_rise_to_the_end_through_cuts() {
-    let _heavy = heavy().await;
+    let _turn = browser_turn().await;
     let max_size = MAX_BYTES.to_string();
     let arguments = ["--max-size", &*max_size, "--max-rate", MAX_RATE];
     let example = Example::start("upload_progress", &arguments, &CUTS).await;

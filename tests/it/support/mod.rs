@@ -28,7 +28,7 @@ pub mod web;
 
 pub use self::redis::RedisServer;
 pub use example::Example;
-pub use heavy::heavy;
+pub use heavy::{browser_turn, heavy};
 pub use http::publish;
 pub use instances::Instances;
 pub use repository::repository;

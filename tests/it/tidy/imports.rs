@@ -97,7 +97,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("topics", &["error", "hub"]),
-    ("server", &["addresses", "http", "hub", "transport"]),
+    ("server", &["access", "addresses", "http", "hub", "transport"]),
 ];
 
 /// Public names at the library's root, each with its module.

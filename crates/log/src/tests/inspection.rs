@@ -61,19 +61,23 @@ fn a_copy_of_a_log_in_use_opens_with_everything_acknowledged() {
     let small = Options { segment_bytes: 10_000, ..options() };
     let (log, _) = try_open(directory.path(), small.clone()).unwrap();
     log.store.start_cleaning(|page| page.keep(Vec::new())).unwrap();
+    let (copying, copies) = std::sync::mpsc::channel();
     std::thread::scope(|scope| {
-        let (done, is_done) = std::sync::mpsc::channel();
         let store = log.store.clone();
         scope.spawn(move || {
-            for sequence in 1.. {
-                append(&store, 1, sequence, &[b'x'; 500]).unwrap();
-                if is_done.try_recv().is_ok() {
-                    return;
+            let mut sequences = 1..;
+            // A fixed number beside each copy. The writer ends with the copies, also after a panic.
+            while copies.recv().is_ok() {
+                for sequence in sequences.by_ref().take(200) {
+                    append(&store, 1, sequence, &[b'x'; 500]).unwrap();
                 }
             }
         });
+        // Dropped at the end of the copies.
+        let copying = copying;
         for number in 0..20 {
             let target = target.path().join(number.to_string());
+            copying.send(()).unwrap();
             let before = log.store.figures().record_count;
             copy(directory.path(), &target).unwrap();
             let (copied, found) = try_open(&target, small.clone()).unwrap();
@@ -82,7 +86,6 @@ fn a_copy_of_a_log_in_use_opens_with_everything_acknowledged() {
             assert!(found.windows(2).all(|pair| pair[0].1 + 1 == pair[1].1), "a hole");
             assert!(copied.last_sequences.get(&Lane(1)).is_none_or(|last| *last >= before));
         }
-        done.send(()).unwrap();
     });
 }
 
