@@ -27,9 +27,11 @@ use futures_util::{FutureExt, future::LocalBoxFuture};
 
 pub(crate) use self::authorizer::ByAuthorizer;
 pub use self::authorizer::{Authorization, Authorizer, Denied};
+#[cfg(feature = "tokens")]
+pub(crate) use self::first_look::is_first_look;
 pub(crate) use self::{
     decision::{Decide, Decision, Refused},
-    first_look::{first_look, is_first_look},
+    first_look::first_look,
     memory_tickets::MemoryTickets,
     presented::Presented,
     tickets::{IssuedTicket, ShownTicket, Tickets, UsedMeanwhile},
