@@ -1,11 +1,14 @@
 //! Resume: nothing lost, nothing twice, or a `gap`.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
 use super::Server;
-use crate::support::{Event, Stream, until};
+use crate::support::{Event, Stream, until, wait::DEADLINE};
 
 /// Spread over most of the 16 partitions.
 const TOPIC_COUNT: usize = 30;
@@ -163,6 +166,12 @@ async fn an_added_topic_comes_live_or_since_the_id() {
     for topic in 0..20 {
         publish_numbers(&server, &format!("b:{topic}"), 0..2).await;
     }
+    // Events of the id's own millisecond would come again.
+    let published_at = Instant::now();
+    until(DEADLINE, "a later millisecond", async || {
+        published_at.elapsed() > Duration::from_millis(1)
+    })
+    .await;
     publish_numbers(&server, "a", 0..1).await;
     assert_eq!(stream.take_data(1).await, ["0"]);
     let id = stream.last_id().to_owned();
