@@ -1,14 +1,15 @@
 //! Reports of opened and closed streams to the application. Its function runs on a thread of its
 //! own: it blocks no worker, and its panics end no stream.
 //!
-//! Bound: [`MAX_WAITING`] reports wait. Past it, reports are dropped, and the next one tells their
-//! number.
+//! Bounds: [`MAX_WAITING`] reports and [`MAX_WAITING_BYTES`] wait. Past either, reports are dropped,
+//! and the next one tells their number.
 
 use std::{
     io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        atomic::{AtomicU64, Ordering},
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{Receiver, SyncSender, sync_channel},
     },
     time::Duration,
@@ -18,6 +19,9 @@ use fanfare_core::cluster::StreamInfo;
 
 /// Reports waiting for the application: some 20 MiB of usual ones.
 const MAX_WAITING: usize = 65_536;
+
+/// Bytes of the waiting reports. A client chooses the names of its topics: a report can have 25 KiB.
+const MAX_WAITING_BYTES: usize = 64 * 1024 * 1024;
 
 /// A stream of this instance opened or closed, see
 /// [`HubBuilder::on_stream`](crate::HubBuilder::on_stream).
@@ -54,6 +58,7 @@ pub(crate) type OnStream = Box<dyn FnMut(StreamReport) + Send>;
 #[derive(Debug)]
 pub(crate) struct StreamReports {
     sender: SyncSender<StreamReport>,
+    waiting_bytes: Arc<AtomicUsize>,
     missed: AtomicU64,
 }
 
@@ -62,22 +67,34 @@ impl StreamReports {
     pub fn start(on_stream: OnStream) -> io::Result<Self> {
         let (sender, reports) = sync_channel(MAX_WAITING);
         let thread = std::thread::Builder::new().name("fanfare-on-stream".to_owned());
-        thread.spawn(move || run(on_stream, &reports))?;
-        Ok(Self { sender, missed: AtomicU64::new(0) })
+        let waiting_bytes = Arc::<AtomicUsize>::default();
+        let waiting = waiting_bytes.clone();
+        thread.spawn(move || run(on_stream, &reports, &waiting))?;
+        Ok(Self { sender, waiting_bytes, missed: AtomicU64::new(0) })
     }
 
     /// Reports a change. Never waits.
     pub fn report(&self, stream: StreamInfo, change: StreamChange) {
         let missed = self.missed.swap(0, Ordering::Relaxed);
         let report = StreamReport { stream, change, missed };
-        if self.sender.try_send(report).is_err() {
+        let bytes = bytes(&report);
+        let before = self.waiting_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before + bytes > MAX_WAITING_BYTES || self.sender.try_send(report).is_err() {
+            self.waiting_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.missed.fetch_add(missed + 1, Ordering::Relaxed);
         }
     }
 }
 
-fn run(mut on_stream: OnStream, reports: &Receiver<StreamReport>) {
+fn bytes(report: &StreamReport) -> usize {
+    let StreamInfo { client_id, user, topics, .. } = &report.stream;
+    let topics: usize = topics.iter().map(|topic| size_of::<String>() + topic.len()).sum();
+    size_of::<StreamReport>() + client_id.len() + user.as_ref().map_or(0, String::len) + topics
+}
+
+fn run(mut on_stream: OnStream, reports: &Receiver<StreamReport>, waiting_bytes: &AtomicUsize) {
     while let Ok(report) = reports.recv() {
+        waiting_bytes.fetch_sub(bytes(&report), Ordering::Relaxed);
         // A panicking function may work for the next stream.
         if catch_unwind(AssertUnwindSafe(|| on_stream(report))).is_err() {
             tracing::error!("the application's function for streams panicked");
@@ -118,6 +135,21 @@ mod tests {
             received += 1;
         }
         assert!((99..=100).contains(&missed), "{missed}");
+    }
+
+    #[test]
+    fn large_reports_are_bounded_in_bytes() {
+        let (go, gate) = mpsc::channel::<()>();
+        let on_stream = move |_| drop(gate.recv());
+        let reports = StreamReports::start(Box::new(on_stream)).expect("a thread");
+        for _ in 0..MAX_WAITING_BYTES / 25_000 * 2 {
+            let mut stream = info(0);
+            stream.topics = vec!["x".repeat(256); StreamInfo::MAX_TOPICS];
+            reports.report(stream, StreamChange::Opened);
+            assert!(reports.waiting_bytes.load(Ordering::Relaxed) <= MAX_WAITING_BYTES);
+        }
+        assert!(reports.missed.load(Ordering::Relaxed) > 0);
+        drop(go);
     }
 
     #[test]
