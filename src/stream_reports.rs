@@ -140,7 +140,9 @@ mod tests {
     #[test]
     fn large_reports_are_bounded_in_bytes() {
         let (go, gate) = mpsc::channel::<()>();
-        let on_stream = move |_| drop(gate.recv());
+        let on_stream = move |_| {
+            let _ = gate.recv();
+        };
         let reports = StreamReports::start(Box::new(on_stream)).expect("a thread");
         for _ in 0..MAX_WAITING_BYTES / 25_000 * 2 {
             let mut stream = info(0);
