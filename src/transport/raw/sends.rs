@@ -14,6 +14,11 @@ use std::{
 
 use fanfare_uring::{MAX_SENDS, Ring, Send};
 
+/// A batch of fewer sends costs more than it saves. After one, some streams send for themselves: a
+/// worker with a listener or two per topic pays for no batches, and the next fan-out begins them again.
+const MIN_BATCH: usize = 4;
+const ALONE_AFTER_SMALL: usize = 64;
+
 thread_local! {
     static SENDS: RefCell<Sends> = const { RefCell::new(Sends::Untried) };
 }
@@ -56,6 +61,8 @@ struct Batch {
     /// Batches before this one.
     number: u64,
     waiting: Vec<Waiting>,
+    /// Streams still sending for themselves.
+    alone: usize,
     bytes: Vec<u8>,
     /// Results other than a complete send, until their streams ask.
     results: HashMap<Ticket, Sent>,
@@ -85,7 +92,7 @@ pub(super) fn leave(
     copy: impl FnOnce(&mut Vec<u8>),
 ) -> Option<Ticket> {
     SENDS.with_borrow_mut(|sends| match sends {
-        Sends::Ready(batch) => Some(batch.leave(socket, task, copy)),
+        Sends::Ready(batch) => batch.leave(socket, task, copy),
         Sends::Untried | Sends::Forbidden => None,
     })
 }
@@ -126,6 +133,7 @@ fn start() -> Sends {
         ring,
         number: 0,
         waiting: Vec::new(),
+        alone: 0,
         bytes: Vec::new(),
         results: HashMap::new(),
         flusher: None,
@@ -157,7 +165,11 @@ impl Batch {
         socket: RawFd,
         task: &Context<'_>,
         copy: impl FnOnce(&mut Vec<u8>),
-    ) -> Ticket {
+    ) -> Option<Ticket> {
+        if self.alone > 0 {
+            self.alone -= 1;
+            return None;
+        }
         let ticket = self.ticket(self.waiting.len());
         let start = self.bytes.len();
         copy(&mut self.bytes);
@@ -173,7 +185,7 @@ impl Batch {
             // Behind the streams already woken in this turn.
             flusher.wake_by_ref();
         }
-        ticket
+        Some(ticket)
     }
 
     fn ask(&mut self, ticket: Ticket, task: &Context<'_>) -> Sent {
@@ -197,6 +209,13 @@ impl Batch {
 
     /// Sends the whole batch.
     fn send(&mut self) {
+        // Woken behind a batch already sent.
+        if self.waiting.is_empty() {
+            return;
+        }
+        if self.waiting.len() < MIN_BATCH {
+            self.alone = ALONE_AFTER_SMALL;
+        }
         let mut results = Vec::with_capacity(self.waiting.len());
         results.resize_with(self.waiting.len(), || Ok(0));
         let open = self.waiting.iter().enumerate();
