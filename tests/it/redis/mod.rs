@@ -28,7 +28,18 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
-use crate::support::{RedisServer, Stream, http::publish};
+use crate::support::{Launch, RedisServer, Server, Stream, http::publish, tokens::SECRET};
+
+/// An instance with access control by tokens.
+async fn start_with_access(url: &str) -> Server {
+    let key = format!("[[access.keys]]\nalgorithm = \"HS256\"\nkey = {SECRET:?}\n");
+    Server::launch(Launch {
+        args: ["--redis", url, "--no-demo"].map(str::to_owned).to_vec(),
+        config: Some(format!("[access]\nenabled = true\n{key}")),
+        ..Launch::default()
+    })
+    .await
+}
 
 /// Publishes a text to a topic. Returns the answer.
 async fn publish_text(addr: SocketAddr, topic: &str, text: &str) -> Value {

@@ -2,24 +2,15 @@
 
 use serde_json::{Value, json};
 
+use super::start_with_access;
 use crate::support::{
-    Launch, RedisServer, Server, Stream,
+    RedisServer, Server, Stream,
     chaos::{ChaosProxy, Mode},
     http::{Response, request},
     redis::{Options, REDIS_DEADLINE},
-    tokens::{SECRET, token, unix_s},
+    tokens::{token, unix_s},
     wait::{DEADLINE, until},
 };
-
-async fn start(url: &str) -> Server {
-    let key = format!("[[access.keys]]\nalgorithm = \"HS256\"\nkey = {SECRET:?}\n");
-    Server::launch(Launch {
-        args: ["--redis", url, "--no-demo"].map(str::to_owned).to_vec(),
-        config: Some(format!("[access]\nenabled = true\n{key}")),
-        ..Launch::default()
-    })
-    .await
-}
 
 fn subscriber(user: &str) -> String {
     token(json!({ "sub": user, "iat": unix_s(), "fanfare": { "subscribe": ["a:*"] } }))
@@ -49,7 +40,11 @@ async fn end(stream: &mut Stream) -> (String, Vec<String>) {
 async fn a_revocation_ends_streams_everywhere_and_outlives_the_instances() {
     let redis = RedisServer::start(Options::default()).await;
     let url = redis.url();
-    let servers = [start(&url).await, start(&url).await, start(&url).await];
+    let servers = [
+        start_with_access(&url).await,
+        start_with_access(&url).await,
+        start_with_access(&url).await,
+    ];
     let operator = token(json!({ "fanfare": { "manage": ["**"], "publish": ["**"] } }));
     let (ann, bob) = (subscriber("ann"), subscriber("bob"));
     let mut of_ann = Vec::new();
@@ -68,7 +63,7 @@ async fn a_revocation_ends_streams_everywhere_and_outlives_the_instances() {
     }
     assert_eq!(of_bob.take_data(1).await, ["after"]);
 
-    let later = start(&url).await;
+    let later = start_with_access(&url).await;
     for server in servers.iter().chain([&later]) {
         for (token, status) in [(&ann, 401), (&bob, 200)] {
             let path = "/events/cursor?topic=a:1";
@@ -82,7 +77,8 @@ async fn a_revocation_ends_streams_everywhere_and_outlives_the_instances() {
 async fn an_instance_cut_off_during_a_revocation_learns_it_after_its_return() {
     let redis = RedisServer::start(Options::append_only()).await;
     let proxy = ChaosProxy::start(redis.addr()).await;
-    let (cut, other) = (start(&proxy.url()).await, start(&redis.url()).await);
+    let (cut, other) =
+        (start_with_access(&proxy.url()).await, start_with_access(&redis.url()).await);
     let operator = token(json!({ "fanfare": { "manage": ["**"], "publish": ["**"] } }));
     let (ann, bob) = (subscriber("ann"), subscriber("bob"));
     let (mut of_ann, mut of_bob) = (open(&cut, &ann).await, open(&cut, &bob).await);
@@ -109,7 +105,7 @@ async fn an_instance_cut_off_during_a_revocation_learns_it_after_its_return() {
 #[tokio::test]
 async fn without_redis_nothing_is_revoked() {
     let mut redis = RedisServer::start(Options::append_only()).await;
-    let server = start(&redis.url()).await;
+    let server = start_with_access(&redis.url()).await;
     let operator = token(json!({ "fanfare": { "manage": ["**"], "publish": ["**"] } }));
     let ann = subscriber("ann");
     let mut stream = open(&server, &ann).await;

@@ -2,22 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::{
-    Launch, RedisServer, Server, Stream,
-    http::request,
-    redis::Options,
-    tokens::{SECRET, token},
-};
-
-async fn start(url: &str) -> Server {
-    let key = format!("[[access.keys]]\nalgorithm = \"HS256\"\nkey = {SECRET:?}\n");
-    Server::launch(Launch {
-        args: ["--redis", url, "--no-demo"].map(str::to_owned).to_vec(),
-        config: Some(format!("[access]\nenabled = true\n{key}")),
-        ..Launch::default()
-    })
-    .await
-}
+use super::start_with_access;
+use crate::support::{RedisServer, Server, Stream, http::request, redis::Options, tokens::token};
 
 async fn post(server: &Server, path: &str, token: &str, body: &str) -> serde_json::Value {
     let bearer = format!("Bearer {token}");
@@ -30,7 +16,8 @@ async fn post(server: &Server, path: &str, token: &str, body: &str) -> serde_jso
 #[tokio::test]
 async fn a_ticket_of_one_instance_opens_and_resumes_on_others() {
     let redis = RedisServer::start(Options::default()).await;
-    let (one, other) = (start(&redis.url()).await, start(&redis.url()).await);
+    let (one, other) =
+        (start_with_access(&redis.url()).await, start_with_access(&redis.url()).await);
     let token = token(json!({ "fanfare": { "subscribe": ["a:*"], "publish": ["a:*"] } }));
     let ticket = post(&one, "/events/tickets", &token, "").await;
     let query = format!("topic=a:1&ticket={}", ticket["ticket"].as_str().expect("a ticket"));
