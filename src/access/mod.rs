@@ -65,7 +65,7 @@ impl From<Refused> for AccessError {
 
 impl AskAgain for Access {
     fn ask_again(&self, question: Question) -> LocalBoxFuture<'_, Result<Arc<Grant>, AccessError>> {
-        async move { self.decided_again(&question.grant, question.names).await }.boxed_local()
+        async move { self.decided_again(&question.grant, question.names()).await }.boxed_local()
     }
 }
 

@@ -12,6 +12,7 @@ use std::{
 use crate::{
     access::Grant,
     sse::ShutdownReason,
+    subscription::ResolvedSubscription,
     topic_manager::{
         ManagerState, Renewal, Ticket,
         frame::Frames,
@@ -30,8 +31,15 @@ const MAX_NAMES: usize = 1000;
 pub struct Question {
     pub reference: SlotRef,
     pub grant: Arc<Grant>,
+    /// Shared with the stream: a waiting question copies none of its names.
+    subscription: Arc<ResolvedSubscription>,
+}
+
+impl Question {
     /// The first topics and patterns of the stream.
-    pub names: Vec<String>,
+    pub fn names(&self) -> Vec<String> {
+        self.subscription.names().take(MAX_NAMES).map(str::to_owned).collect()
+    }
 }
 
 /// The outcome of a question.
@@ -95,8 +103,8 @@ impl<O: Outlet> ManagerState<O> {
         let cutoff = last.max(now + self.spec.ask_timeout);
         held.due = Some(cutoff);
         self.grants.schedule(cutoff, (reference, cutoff));
-        let names = slot.subscription.names().take(MAX_NAMES).map(str::to_owned).collect();
-        self.questions.push(Question { reference, grant: held.grant.clone(), names });
+        let (grant, subscription) = (held.grant.clone(), slot.subscription.clone());
+        self.questions.push(Question { reference, grant, subscription });
     }
 
     /// Takes the questions to send. Each needs [`Self::on_answered`].
