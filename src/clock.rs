@@ -78,8 +78,12 @@ pub(crate) fn now() -> Instant {
 
 /// The time of day, in milliseconds since 1970.
 pub(crate) fn unix_ms() -> u64 {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (since_1970 + moved()).as_millis() as u64
+    since_1970().as_millis() as u64
+}
+
+/// The time of day.
+pub(crate) fn since_1970() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default() + moved()
 }
 
 /// Ready at this moment. Makes the timer on first use.

@@ -40,7 +40,7 @@ use crate::{
         topic_manager::ManagerHost,
     },
     addresses::Addresses,
-    clock::{MovableClock, now, unix_ms},
+    clock::{MovableClock, now, since_1970},
     cluster::LocalCluster,
     config::Config,
     error::StartError,
@@ -147,7 +147,7 @@ impl HubBuilder {
         };
         let budget = HistoryBudget::new(config.history.max_bytes, config.hub.partitions, oldest_at);
         let budget = Arc::new(budget.with_max_idle_bytes(config.history.max_idle_bytes));
-        let clock = Arc::new(WallClock::new(started_at, unix_ms()));
+        let clock = Arc::new(WallClock::new(now(), since_1970()));
         let metrics = Arc::new(Metrics::new(config.hub.partitions));
         let remembered = RememberedIds {
             publishes: Arc::new(IdBudget::new(config.publish.max_remembered_bytes)),

@@ -30,7 +30,7 @@ impl Clock {
 
     /// Sets the hub's clock by Redis'.
     pub fn set(&self, clock: &WallClock) {
-        clock.set(self.at, self.micros / 1000);
+        clock.set(self.at, Duration::from_micros(self.micros));
     }
 
     /// The moment of a time of Redis. A time before the local clock's range counts as the moment

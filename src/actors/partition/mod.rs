@@ -49,7 +49,7 @@ use super::{
 };
 use tokio::sync::oneshot;
 
-use crate::clock::{now, unix_ms};
+use crate::clock::{now, since_1970};
 use crate::metrics::Metrics;
 
 /// Publishes handled before the partition yields: some hundred microseconds of work.
@@ -274,7 +274,7 @@ impl Turn for Partition {
         if self.next_expiry <= now {
             self.next_expiry = now + EXPIRY_INTERVAL;
             if let Some(clock) = &self.clock {
-                clock.set(now, unix_ms());
+                clock.set(now, since_1970());
             }
             self.decide(|state| state.expire(now));
             self.drop_dead_managers();

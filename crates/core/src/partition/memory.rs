@@ -470,7 +470,7 @@ mod tests {
             epoch: Epoch::new(1),
             policies: Arc::new(Policies::new(policy, Vec::new())),
             budget: Arc::new(HistoryBudget::new(1 << 20, 1, Instant::now())),
-            clock: Arc::new(WallClock::new(Instant::now(), 0)),
+            clock: Arc::new(WallClock::new(Instant::now(), Duration::ZERO)),
             started_ms: 0,
             max_idle_topics: 10,
             idempotency_window: Duration::from_secs(300),

@@ -83,7 +83,7 @@ pub fn event(
 }
 
 fn clock() -> Arc<WallClock> {
-    Arc::new(WallClock::new(Instant::now(), 0))
+    Arc::new(WallClock::new(Instant::now(), Duration::ZERO))
 }
 
 pub fn worker() -> WorkerContext {

@@ -41,7 +41,7 @@ fn spec(now: Instant, unix_ms: u64) -> PartitionSpec {
         epoch: EPOCH,
         policies: Arc::new(Policies::new(policy, Vec::new())),
         budget: Arc::new(HistoryBudget::new(1 << 30, 1, now)),
-        clock: Arc::new(WallClock::new(now, unix_ms)),
+        clock: Arc::new(WallClock::new(now, Duration::from_millis(unix_ms))),
         started_ms: unix_ms,
         max_idle_topics: 100,
         idempotency_window: Duration::from_secs(300),

@@ -105,7 +105,7 @@ impl World {
             rng,
             is_lazy,
             now,
-            clock: Arc::new(WallClock::new(now, 1 << 40)),
+            clock: Arc::new(WallClock::new(now, Duration::from_millis(1 << 40))),
             state: None,
             disk: Disk::default(),
             clients: clients.collect(),

@@ -208,7 +208,7 @@ impl World {
         let now = Instant::now();
         let epoch = Epoch::new(rng.random());
         let policies = Arc::new(settings.policies());
-        let clock = Arc::new(WallClock::new(now, START_MS));
+        let clock = Arc::new(WallClock::new(now, Duration::from_millis(START_MS)));
         let manager_spec = settings.manager(now);
         // With Redis, memory is a cache: every size must deliver the same events.
         let max_bytes = if has_redis { settings.cache_bytes } else { usize::MAX / 2 };
