@@ -2,7 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Server, Stream, heavy, http::publish, until, wait::DEADLINE};
+use crate::support::{
+    Server, Stream, heavy,
+    http::{publish, request},
+    until,
+    wait::DEADLINE,
+};
 
 /// Events of the history: some 20 MB.
 const EVENTS: usize = 20_000;
@@ -61,4 +66,61 @@ async fn unread_replays_of_a_large_history_hold_a_page_each() {
         server.metric("fanfare_replays_in_flight").await == 0.0
     })
     .await;
+}
+
+/// The partition of a topic.
+async fn partition_of(server: &Server, topic: &str) -> Value {
+    server.publish(json!({ "topic": topic, "data": "probe" })).await["partition"].clone()
+}
+
+/// A client comes back without one of its topics, adds it again and does not read: 64 MiB were
+/// published there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_unread_replay_of_an_added_topic_holds_a_page() {
+    const ADDED: usize = 1100;
+    let _heavy = heavy().await;
+    let server = Server::with_config("history.events = 2000\nhub.partitions = 2").await;
+    let first = partition_of(&server, "a").await;
+    let mut added = "b0".to_owned();
+    for number in 1.. {
+        if partition_of(&server, &added).await != first {
+            break;
+        }
+        added = format!("b{number}");
+    }
+    let mut stream = Stream::subscribe(server.addr, &format!("topics=a,{added}")).await;
+    publish(server.addr, json!({ "topic": added, "data": "seen" })).await;
+    assert_eq!(stream.next().await.data, "seen");
+    let id = stream.last_id().to_owned();
+    stream.abort();
+    let padding = "x".repeat(61_000);
+    for number in 0..ADDED {
+        let data = format!("{number} {padding}");
+        publish(server.addr, json!({ "topic": added, "data": data })).await;
+    }
+    let mut stream = Stream::resume(server.addr, "topic=a", &id).await;
+    let before = server.metric("fanfare_events_delivered_total").await;
+    let client = stream.connected["clientId"].as_str().expect("a client id");
+    let path = format!("/events/streams/{client}/topics");
+    let change = json!({ "add": [added] }).to_string();
+    let json_type = [("Content-Type", "application/json")];
+    let answer = request(server.addr, "POST", &path, &json_type, change.as_bytes()).await;
+    assert_eq!(answer.status, 200, "answered with the first page: {}", answer.text());
+    // Each publish is a turn of the partition: without the client's reading, no further page comes.
+    for _ in 0..300 {
+        publish(server.addr, json!({ "topic": added, "data": "live" })).await;
+    }
+    assert_eq!(server.metric("fanfare_replays_in_flight").await, 1.0);
+    let outbox = server.metric("fanfare_outbox_bytes").await;
+    assert!(outbox <= 1024.0 * 1024.0, "{outbox} bytes in the outbox");
+    let taken = server.metric("fanfare_events_delivered_total").await - before;
+    assert!(taken * 61_000.0 < 8e6, "the sockets hold {taken} events");
+    for number in 0..ADDED {
+        let data = stream.next().await.data;
+        assert_eq!(data.split_once(' ').expect("a number").0, number.to_string());
+    }
+    assert_eq!(stream.take_data(300).await, vec!["live"; 300]);
+    publish(server.addr, json!({ "topic": added, "data": "last" })).await;
+    assert_eq!(stream.next().await.data, "last");
+    assert_eq!(server.metric("fanfare_replays_in_flight").await, 0.0);
 }

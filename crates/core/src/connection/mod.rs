@@ -322,8 +322,7 @@ impl ConnectionState {
         self.subscription = subscription;
         match step {
             ChangeStep::Began => {}
-            ChangeStep::Joined { partition, replay } => self.join(partition, &replay),
-            ChangeStep::Replayed { partition, replay } => self.queue_replay(partition, &replay),
+            ChangeStep::Joined(page) => self.join(page),
             ChangeStep::Finished { at } => {
                 self.id_ms = worker.clock_ms(at);
                 let id = self.cursor();
@@ -334,11 +333,15 @@ impl ConnectionState {
         }
     }
 
-    /// Adds a partition at the start of its replay, and queues the replay.
-    fn join(&mut self, partition: u16, replay: &Replay) {
+    /// Adds a partition with the first page of its replay.
+    fn join(&mut self, page: Page) {
+        let Page { partition, ref replay, .. } = page;
         // A known partition keeps its position: the head may be past events still to come.
         if self.seen.get(partition).is_some() {
             return self.queue_missed(partition, replay);
+        }
+        if self.end.is_some() {
+            return;
         }
         if Some(replay.epoch) < self.epoch {
             self.backlog.behind.push(partition);
@@ -347,16 +350,8 @@ impl ConnectionState {
             self.begin_epoch(partition, replay.epoch);
             self.advance([(partition, replay.start)].into_iter());
         }
-        self.queue_replay(partition, replay);
-    }
-
-    /// Queues a page of an added partition's replay. The position moves as the client takes it.
-    fn queue_replay(&mut self, partition: u16, replay: &Replay) {
-        self.seen.set(partition, replay.head);
-        let wanted = replay.events.iter().filter(|event| self.subscription.wants_event(event));
-        let events: Vec<Arc<SequencedEvent>> = wanted.cloned().collect();
-        self.queue_missed(partition, replay);
-        self.push_segments(&events);
+        self.backlog.paging += 1;
+        self.on_page(page);
     }
 
     /// Queues the gap of an addition, if any.

@@ -1,6 +1,7 @@
 //! Changes of an open stream's subscription: topics added and removed, kinds muted. A stream runs
-//! one change at a time. A change finishes after all partitions have attached the added topics:
-//! every event published after the answer reaches the stream.
+//! one change at a time. A change finishes after all partitions have attached the added topics, or
+//! have answered with the first page of their replay: every event published after the answer reaches
+//! the stream. The next change waits for the last page.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -21,9 +22,9 @@ use crate::{
     topic::{Pattern, Topic},
     topic_manager::{
         ManagerState,
-        frame::{ChangeStep, Frame, Frames},
+        frame::{ChangeStep, Frame, Frames, Page},
         page_bytes,
-        streams::{Attachment, Outlet, Slot, SlotRef},
+        streams::{Attachment, Outlet, ReplayPart, Slot, SlotRef},
     },
 };
 
@@ -62,7 +63,7 @@ pub struct Changes {
 #[derive(Debug)]
 struct RunningChange {
     ticket: Ticket,
-    /// Partitions yet to attach the added topics.
+    /// Partitions yet to answer for the added topics.
     awaited: usize,
     /// The subscription before the change.
     before: Arc<ResolvedSubscription>,
@@ -118,7 +119,7 @@ impl<O: Outlet> ManagerState<O> {
         (self.streams.get(reference)?.subscription.secret == secret).then_some(reference)
     }
 
-    /// The stream of an attachment added by a change, until its last page.
+    /// The stream of an attachment added by a change, while the partition owes an answer.
     pub fn stream_of_attachment(&self, id: StreamId) -> Option<StreamId> {
         let reference = self.joining.get(&id)?;
         Some(self.streams.get(*reference)?.stream)
@@ -188,15 +189,16 @@ impl<O: Outlet> ManagerState<O> {
         self.join(reference, &added);
         let Some(slot) = self.streams.get_mut(reference) else { return };
         let awaited = additions.len() + renewed.len();
+        let max_bytes = page_bytes(additions.len());
         let subscription = slot.subscription.clone();
         let running = RunningChange { ticket, awaited, before, detach };
         slot.changes.get_or_insert_default().running = Some(running);
         for (partition, interest) in additions {
             let from = subscription.start_of_addition(partition);
-            self.attach(reference, partition, Arc::new(interest), from);
+            self.attach(reference, partition, Arc::new(interest), from, max_bytes);
         }
         for (partition, interest) in renewed {
-            self.attach(reference, partition, Arc::new(interest), StartFrom::Live);
+            self.attach(reference, partition, Arc::new(interest), StartFrom::Live, max_bytes);
         }
         // Without new attachments, no answer will come.
         self.finish_if_attached(reference, now);
@@ -277,6 +279,7 @@ impl<O: Outlet> ManagerState<O> {
         partition: u16,
         interest: Arc<Interest>,
         from: StartFrom,
+        max_bytes: usize,
     ) {
         // An id of its own: `on_attached` tells the answer from the stream's first attach by it.
         self.last_attachment += 1;
@@ -284,16 +287,13 @@ impl<O: Outlet> ManagerState<O> {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         // Remove empty entries here. Otherwise they would accumulate with every change.
         slot.attachments.parts.retain(|one| one.partition != partition || !one.interest.is_empty());
-        let is_replaying = false;
-        let attachment = Attachment { partition, id, interest: interest.clone(), is_replaying };
-        slot.attachments.parts.push(attachment);
+        slot.attachments.parts.push(Attachment { partition, id, interest: interest.clone() });
         self.joining.insert(id, reference);
-        let max_bytes = page_bytes(1);
         let attach = InterestChange::Attach { stream: id, interest, from, max_bytes };
         self.changes[usize::from(partition)].push(attach);
     }
 
-    /// A partition has attached the added topics of a stream.
+    /// A partition has attached the added topics of a stream, or answers with a page before.
     pub(super) fn on_joined(
         &mut self,
         partition: u16,
@@ -303,34 +303,25 @@ impl<O: Outlet> ManagerState<O> {
         now: Instant,
     ) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
+        if slot.replay.as_ref().is_some_and(|replay| replay.is_by(id)) {
+            return self.on_page(partition, reference, replay, now);
+        }
         if let Some(running) = slot.changes.as_ref().and_then(|all| all.running.as_ref()) {
             let is_missed =
                 |topic: &Topic| slot.subscription.is_missed_by_addition(&running.before, topic);
             leave_known_out(&mut replay, is_missed);
         }
-        let (next, replay) = (replay.next, Arc::new(replay));
-        let attachment = slot.attachments.parts.iter_mut().find(|one| one.id == id);
-        let is_first = attachment.as_ref().is_none_or(|one| !one.is_replaying);
+        let next = replay.next;
         // The stream may be new in this partition: live events follow from the replay's head.
-        let step = match is_first {
-            true => ChangeStep::Joined { partition, replay },
-            false => ChangeStep::Replayed { partition, replay },
-        };
-        slot.outlet.change(&slot.subscription, step);
-        if let (Some(rest), Some(attachment)) = (next, attachment) {
-            // The partition attaches with the last page. The pages follow at once: the change is
-            // answered after them.
-            let (interest, from) = (attachment.interest.clone(), StartFrom::Continue(rest));
-            if !std::mem::replace(&mut attachment.is_replaying, true) {
-                slot.begin_replay(partition, interest.clone());
-            }
-            let max_bytes = page_bytes(1);
-            self.joining.insert(id, reference);
-            let attach = InterestChange::Attach { stream: id, interest, from, max_bytes };
-            return self.changes[usize::from(partition)].push(attach);
-        }
-        if !is_first {
-            slot.end_replay(partition);
+        let page = Page { stream: slot.stream, partition, replay };
+        slot.outlet.change(&slot.subscription, ChangeStep::Joined(page));
+        let mut attachments = slot.attachments.parts.iter();
+        if let (Some(_), Some(attachment)) = (next, attachments.find(|one| one.id == id)) {
+            // The partition attaches with the last page. The change does not wait for the client to
+            // take all pages: the stream's position is in its id already.
+            let interest = attachment.interest.clone();
+            let part = ReplayPart { partition, interest, next, attachment: id };
+            slot.begin_replay(part, &self.spec.replays);
         }
         if let Some(running) = slot.changes.as_mut().and_then(|all| all.running.as_mut()) {
             running.awaited -= 1;

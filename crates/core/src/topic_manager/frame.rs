@@ -66,15 +66,13 @@ impl Frame {
 pub type Frames = SmallVec<[Arc<Frame>; 1]>;
 
 /// A step of a live change, for the stream's connection.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub enum ChangeStep {
     /// The new subscription is in force for the events to come.
     Began,
-    /// A partition has attached added topics, or has more pages before it does.
-    Joined { partition: u16, replay: Arc<Replay> },
-    /// The next page of the replay of an added partition.
-    Replayed { partition: u16, replay: Arc<Replay> },
-    /// All partitions have, at this moment. The stream gets its new id.
+    /// A partition has attached added topics, or this is the first page before it does.
+    Joined(Page),
+    /// All partitions have answered, at this moment. The stream gets its new id.
     Finished { at: Instant },
 }
 

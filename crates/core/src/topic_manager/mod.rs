@@ -191,7 +191,7 @@ impl<O: Outlet> ManagerState<O> {
             awaited: interests.len(),
             is_open: false,
             is_rereading: false,
-            replay: Some(Box::new(SlotReplay::of(&interests))),
+            replay: Some(Box::new(SlotReplay::of(stream, &interests))),
             queued: Frames::new(),
             is_held: true,
             last_write: now,

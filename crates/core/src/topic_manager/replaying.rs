@@ -1,5 +1,6 @@
-//! Replays longer than a page. The transport pulls: once the client has taken a page, the manager
-//! asks the partition for the next one. With its last page, the partition attaches the stream.
+//! Replays longer than a page, of a new stream or of topics added to an open one. The transport
+//! pulls: once the client has taken a page, the manager asks the partition for the next one. With its
+//! last page, the partition attaches the stream.
 
 use std::{mem::take, sync::Arc, time::Instant};
 
@@ -29,6 +30,10 @@ impl<O: Outlet> ManagerState<O> {
         for part in parts.filter(|part| partitions.contains(&part.partition)) {
             let Some(rest) = part.next.take() else { continue };
             let (interest, from) = (part.interest.clone(), StartFrom::Continue(rest));
+            let stream = part.attachment;
+            if stream != slot.stream {
+                self.joining.insert(stream, reference);
+            }
             let attach = InterestChange::Attach { stream, interest, from, max_bytes };
             self.changes[usize::from(part.partition)].push(attach);
         }
@@ -63,11 +68,12 @@ impl<O: Outlet> ManagerState<O> {
 
 impl SlotReplay {
     /// For a new stream with these interests.
-    pub(super) fn of(interests: &[(u16, Arc<Interest>)]) -> Self {
+    pub(super) fn of(stream: StreamId, interests: &[(u16, Arc<Interest>)]) -> Self {
         let part = |(partition, interest): &(u16, Arc<Interest>)| ReplayPart {
             partition: *partition,
             interest: interest.clone(),
             next: None,
+            attachment: stream,
         };
         let opening = Vec::with_capacity(interests.len());
         Self { opening, parts: interests.iter().map(part).collect(), place: None }
@@ -102,19 +108,17 @@ impl<O: Outlet> Slot<O> {
     }
 
     /// Begins the pages of an added partition. Live events of it follow the last page; the queued
-    /// ones came here for other streams.
-    pub(super) fn begin_replay(&mut self, partition: u16, interest: Arc<Interest>) {
+    /// ones came here for other streams. Over the limit of replays, the stream ends as in
+    /// [`Self::open`].
+    pub(super) fn begin_replay(&mut self, part: ReplayPart, replays: &Arc<ReplayLimit>) {
+        let partition = part.partition;
         self.queued.retain(|frame| frame.interruption.is_some() || frame.partition != partition);
-        let part = ReplayPart { partition, interest, next: None };
-        self.replay.get_or_insert_default().parts.push(part);
-    }
-
-    /// Ends the pages of an added partition.
-    pub(super) fn end_replay(&mut self, partition: u16) {
-        if let Some(replay) = &mut self.replay {
-            replay.parts.retain(|part| part.partition != partition);
+        let replay = self.replay.get_or_insert_default();
+        replay.parts.push(part);
+        replay.place = replay.place.take().or_else(|| replays.begin());
+        if replay.place.is_none() {
+            self.outlet.end(ShutdownReason::Capacity, None, Frames::new());
         }
-        self.replay.take_if(|replay| replay.parts.is_empty());
     }
 
     /// Whether a partition has answered, before the opening.

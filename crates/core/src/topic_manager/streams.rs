@@ -99,12 +99,19 @@ pub struct ReplayPart {
     pub interest: Arc<Interest>,
     /// The start of the next page; none while the page is requested.
     pub next: Option<Rest>,
+    /// The id of its attachment: the stream's, or an own id for topics added by a change.
+    pub attachment: StreamId,
 }
 
 impl SlotReplay {
     /// Whether the partition has more pages.
     pub fn is_of(&self, partition: u16) -> bool {
         self.parts.iter().any(|part| part.partition == partition)
+    }
+
+    /// Whether the attachment has more pages.
+    pub fn is_by(&self, attachment: StreamId) -> bool {
+        self.parts.iter().any(|part| part.attachment == attachment)
     }
 }
 
@@ -138,7 +145,7 @@ impl Attachments {
         self.parts.extend(take(&mut self.whole).into_iter().map(|partition| {
             let interest = interests.remove(&partition);
             let interest = interest.unwrap_or_else(|| Arc::new(subscription.no_interest()));
-            Attachment { partition, id: stream, interest, is_replaying: false }
+            Attachment { partition, id: stream, interest }
         }));
     }
 
@@ -188,8 +195,6 @@ pub struct Attachment {
     /// The stream's id, or an own id for an attachment added by a change.
     pub id: StreamId,
     pub interest: Arc<Interest>,
-    /// Whether a page of its replay has come, and more follow.
-    pub is_replaying: bool,
 }
 
 /// The streams wanting a topic, or having a pattern set. Ended streams stay until they are more

@@ -11,6 +11,7 @@ use crate::{
     access::Grant,
     cursor::Epoch,
     event::SequencedEvent,
+    ids::StreamId,
     interest::{Begun, Rest, StartFrom, Told},
     partition::{Delivery, InterestChange},
     partition_log::Replay,
@@ -342,6 +343,63 @@ fn a_long_replay_is_pulled_page_by_page_and_live_events_follow_the_last_page() {
     bench.run_until(2);
     assert_eq!(inbox.take(), [Mail::Page(0, 8), Mail::Frames(vec![vec![9]])]);
     assert_eq!(bench.manager.spec.replays.count(), 0);
+}
+
+/// A stream of partition 0, with a change adding a topic of partition 1. Returns the id of the added
+/// attachment, and the stream's inbox.
+fn adding(bench: &mut Bench, stream: StreamId) -> (StreamId, Inbox) {
+    let name = |partition: u16| {
+        let mut names = (0..).map(|number| Pattern::parse(&format!("t:{number}")).unwrap());
+        let is_of = |name: &Pattern| name.to_topic().unwrap().partition(2) == partition;
+        names.find(is_of).unwrap()
+    };
+    let inbox = bench.open(stream, &[name(0).as_str()]);
+    let reference = bench.manager.find_stream(stream, 0).unwrap();
+    let change = Change { add: vec![name(1)], ..Change::default() };
+    bench.manager.change(stream, reference, change, bench.start);
+    let asked = bench.manager.take_changes(1);
+    let [InterestChange::Attach { stream: attachment, .. }] = asked[..] else {
+        panic!("{asked:?}")
+    };
+    (attachment, inbox)
+}
+
+#[test]
+fn the_pages_of_an_added_topic_wait_for_the_client_and_its_change_for_the_first() {
+    let mut bench = Bench::new(|spec| spec.partition_count = 2);
+    let (attachment, inbox) = adding(&mut bench, 1);
+    assert!(bench.manager.take_finished().is_empty());
+    bench.manager.on_delivery(1, page(attachment, 3, true), bench.start);
+    let began_joined_finished = [Mail::Change, Mail::Change, Mail::Change];
+    assert_eq!(inbox.take(), began_joined_finished);
+    let finished = bench.manager.take_finished();
+    assert!(matches!(finished[..], [(1, ChangeOutcome::Changed(_))]), "{finished:?}");
+    assert!(!bench.manager.has_changes(1), "the next page waits for the client");
+    assert_eq!(bench.manager.spec.replays.count(), 1);
+    bench.manager.continue_replay(1, &[1]);
+    bench.manager.continue_replay(1, &[1]);
+    let asked = bench.manager.take_changes(1);
+    assert!(
+        matches!(&asked[..], [InterestChange::Attach { stream, from: StartFrom::Continue(rest), .. }]
+            if *stream == attachment && rest.sequence == 3),
+        "one page at a time: {asked:?}"
+    );
+    bench.manager.on_delivery(1, page(attachment, 9, false), bench.start);
+    assert_eq!(inbox.take(), [Mail::Page(1, 9)]);
+    assert_eq!(bench.manager.spec.replays.count(), 0);
+    bench.manager.close(1);
+    assert!(bench.manager.is_empty());
+}
+
+#[test]
+fn past_the_limit_of_replays_a_stream_with_an_added_topic_ends() {
+    let mut bench = Bench::new(|spec| spec.partition_count = 2);
+    let (first, _inbox) = adding(&mut bench, 1);
+    bench.manager.on_delivery(1, page(first, 3, true), bench.start);
+    let (second, inbox) = adding(&mut bench, 2);
+    bench.manager.on_delivery(1, page(second, 3, true), bench.start);
+    let ended = Mail::End(ShutdownReason::Capacity);
+    assert_eq!(inbox.take(), [Mail::Change, Mail::Change, ended, Mail::Change]);
 }
 
 #[test]

@@ -18,35 +18,48 @@ mod world;
 
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use self::world::World;
+use self::world::{Scope, World};
 
 const SCHEDULES: u64 = 1500;
+/// Of a narrower scope.
+const FEWER_SCHEDULES: u64 = 500;
 const STEPS: usize = 400;
 
 #[test]
 fn every_stream_gets_each_event_once_in_order_or_a_gap() {
-    run_all(false);
+    run_all(false, Scope::Everything);
 }
 
 #[test]
 fn two_instances_over_redis_act_as_one() {
-    run_all(true);
+    run_all(true, Scope::Everything);
 }
 
-fn run_all(has_redis: bool) {
+#[test]
+fn topics_added_to_open_streams_lose_nothing_over_several_pages() {
+    run_all(false, Scope::Additions);
+}
+
+#[test]
+fn topics_added_to_open_streams_lose_nothing_over_redis() {
+    run_all(true, Scope::Additions);
+}
+
+fn run_all(has_redis: bool, scope: Scope) {
     let variable = std::env::var("FANFARE_MODEL_SEED").ok();
     let is_random = variable.as_deref() == Some("random");
     let given = variable.filter(|_| !is_random).map(|seed| seed.parse().unwrap());
+    let count = if scope == Scope::Everything { SCHEDULES } else { FEWER_SCHEDULES };
     let seeds = match given {
         Some(seed) => seed..=seed,
         None => {
             let first = if is_random { rand::random_range(0..u64::from(u32::MAX)) } else { 0 };
-            first..=first + SCHEDULES
+            first..=first + count
         }
     };
     let mut totals = world::ModelTotals::default();
     for seed in seeds {
-        let run = std::panic::catch_unwind(|| run(seed, has_redis));
+        let run = std::panic::catch_unwind(|| run(seed, has_redis, scope));
         match run {
             Ok(counts) => totals.add(&counts),
             Err(panic) => {
@@ -57,12 +70,12 @@ fn run_all(has_redis: bool) {
     }
     if given.is_none() {
         // A check reached by no schedule proves nothing.
-        assert!(totals.is_telling(has_redis), "{totals:?}");
+        assert!(totals.is_telling(has_redis, scope), "{totals:?}");
     }
 }
 
-fn run(seed: u64, has_redis: bool) -> world::ModelTotals {
-    let mut world = World::new(StdRng::seed_from_u64(seed), has_redis);
+fn run(seed: u64, has_redis: bool, scope: Scope) -> world::ModelTotals {
+    let mut world = World::new(StdRng::seed_from_u64(seed), has_redis, scope);
     for _ in 0..STEPS {
         world.step();
     }

@@ -37,7 +37,7 @@ use self::{
 use super::{
     any,
     client::ModelClient,
-    expectation::Expectation,
+    expectation::{Expectation, List},
     graph::{AUTHORS, ModelGraph, USERS},
     redis::{ModelRedis, RedisPartition},
     reference::Reference,
@@ -107,6 +107,10 @@ pub struct ModelTotals {
     drained: usize,
     /// Topics added again after a return with the first list.
     owed: usize,
+    /// Further pages of topics added to an open stream; changes and cuts between them.
+    added_pages: usize,
+    changes_between: usize,
+    cuts_between: usize,
     lost_pushes: usize,
 }
 
@@ -137,10 +141,17 @@ impl ModelTotals {
         self.fanned_out += other.fanned_out;
         self.drained += other.drained;
         self.owed += other.owed;
+        self.added_pages += other.added_pages;
+        self.changes_between += other.changes_between;
+        self.cuts_between += other.cuts_between;
         self.lost_pushes += other.lost_pushes;
     }
 
-    pub fn is_telling(&self, has_redis: bool) -> bool {
+    pub fn is_telling(&self, has_redis: bool, scope: Scope) -> bool {
+        if scope == Scope::Additions {
+            let between = [self.changes_between, self.cuts_between];
+            return self.added_pages > 50 && between.iter().all(|count| *count > 1);
+        }
         let often = [self.got, self.fanned_out, self.from_history];
         let now_and_then =
             [self.resumed, self.changed, self.collapsed, self.feeds, self.calls, self.kept];
@@ -168,6 +179,14 @@ impl ModelTotals {
     }
 }
 
+/// The subject of the schedules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    Everything,
+    /// Topics added again after a return with the first list, and their long replays.
+    Additions,
+}
+
 pub struct World {
     rng: StdRng,
     now: Instant,
@@ -189,6 +208,7 @@ pub struct World {
     /// Messages per step, and the probability of a panic in a panic step.
     haste: usize,
     panics: f64,
+    scope: Scope,
     graph: ModelGraph,
     tickets: BTreeMap<Ticket, Issued>,
     last_ticket: Ticket,
@@ -203,7 +223,7 @@ pub struct World {
 impl World {
     /// One instance with two managers; or two instances, with a manager each and the model Redis
     /// between them.
-    pub fn new(mut rng: StdRng, has_redis: bool) -> Self {
+    pub fn new(mut rng: StdRng, has_redis: bool, scope: Scope) -> Self {
         let settings = ModelSettings::new(&mut rng);
         let now = Instant::now();
         let epoch = Epoch::new(rng.random());
@@ -250,13 +270,14 @@ impl World {
             loses_pushes: rng.random_bool(0.3),
             era: 0,
             is_cluster: rng.random_bool(0.3),
-            loses_tails: rng.random_bool(0.4),
+            loses_tails: rng.random_bool(0.4) && scope == Scope::Everything,
         });
         let manager = |_| ManagerNode {
             state: ManagerState::new(manager_spec.clone()),
             to_partition: (0..PARTITIONS).map(|_| None).collect(),
         };
-        let clients: Vec<ModelClient> = (0..CLIENTS).map(|_| client(&mut rng, &settings)).collect();
+        let clients: Vec<ModelClient> =
+            (0..CLIENTS).map(|_| client(&mut rng, &settings, scope)).collect();
         let mut graph = ModelGraph::default();
         for (user, author) in (0..USERS.len()).flat_map(|u| (0..AUTHORS.len()).map(move |a| (u, a)))
         {
@@ -273,6 +294,7 @@ impl World {
             has_feeds: clients.iter().any(|client| client.expectation.feed_of().is_some()),
             haste: any(&mut rng, &[1, 3, 10]),
             panics: any(&mut rng, &[0.1, 0.1, 1.0]),
+            scope,
             clients,
             sessions: (0..CLIENTS).map(|_| None).collect(),
             expected: (0..CLIENTS).map(|_| None).collect(),
@@ -296,6 +318,9 @@ impl World {
     /// Takes one random step.
     pub fn step(&mut self) {
         let client = self.rng.random_range(0..CLIENTS);
+        if self.scope == Scope::Additions && self.rng.random_bool(0.2) {
+            return self.add_again(client);
+        }
         match self.rng.random_range(0..112) {
             0..22 => self.publish(),
             22..45 if self.redis.is_some() => (0..3 * self.haste).for_each(|_| self.hand_over()),
@@ -363,7 +388,11 @@ impl World {
     }
 }
 
-fn client(rng: &mut StdRng, settings: &ModelSettings) -> ModelClient {
+fn client(rng: &mut StdRng, settings: &ModelSettings, scope: Scope) -> ModelClient {
+    if scope == Scope::Additions {
+        let first = List::from([any(rng, &TOPICS)]);
+        return ModelClient::new(Expectation::of(first, settings.max_topics), None);
+    }
     let mut topics: Vec<&'static str> =
         (0..rng.random_range(1..4)).map(|_| any(rng, &TOPICS)).collect();
     if rng.random_bool(0.4) {

@@ -52,6 +52,7 @@ impl World {
             (add, remove) = (owed, Vec::new());
         }
         let manager = session.manager;
+        self.totals.changes_between += usize::from(session.is_adding);
         let state = &mut self.managers[manager].state;
         let Some(reference) = state.find_stream(session.stream, session.secret) else { return };
         let stream = session.stream;
@@ -66,6 +67,25 @@ impl World {
         let waiting = IssuedChange::Client { client, stream };
         self.tickets.insert(ticket, Issued { manager, waiting });
         self.managers[manager].state.change(ticket, reference, change, self.now);
+    }
+
+    /// A client goes away and comes back with its first list, or adds its other topics again, or
+    /// changes its list or goes away while these are replayed.
+    pub(super) fn add_again(&mut self, client: usize) {
+        let Expectation::List { list, first, owed, .. } = &self.clients[client].expectation else {
+            return;
+        };
+        let (has_more, owes) = (list.len() > first.len(), !owed.is_empty());
+        match &self.sessions[client] {
+            Some(session) if session.is_adding => match self.rng.random_bool(0.3) {
+                true => self.cut_unread(client),
+                false => self.ask_change(client),
+            },
+            Some(_) if owes => self.ask_owed(client),
+            Some(_) if has_more && self.rng.random_bool(0.3) => self.cut(client),
+            Some(_) => {}
+            None => self.open(client),
+        }
     }
 
     /// A client back with its first list adds its other topics again.

@@ -5,11 +5,11 @@ use std::{
     collections::{BTreeSet, HashSet, VecDeque},
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fanfare_core::{
-    connection::ConnectionState,
+    connection::{ConnectionState, Next, WorkerContext},
     ids::StreamId,
     interest::Start,
     partition::{Delivery, InterestChange, PartitionState},
@@ -115,6 +115,21 @@ pub(super) struct Session {
     /// Events taken by its manager since the opening: they reach the stream, even after a later
     /// removal of their topic.
     pub arrived: HashSet<usize>,
+    /// Whether topics added by a change have more pages.
+    pub is_adding: bool,
     /// Events with a collapse key taken by the connection, on their own or merged.
     pub handed: BTreeSet<usize>,
+}
+
+impl Session {
+    /// Writes all available output.
+    pub fn write(&mut self, worker: &mut WorkerContext, now: Instant) {
+        loop {
+            match self.state.next(worker, now) {
+                Next::Write(piece) => self.wire.extend(&piece.bytes),
+                Next::Finished => return self.is_finished = true,
+                Next::Idle | Next::WaitUntil(_) => return,
+            }
+        }
+    }
 }

@@ -12,7 +12,7 @@ use fanfare_core::{
 };
 use rand::RngExt;
 
-use super::{CLIENTS, MANAGERS, PARTITIONS, Reference, World, any, nodes::Session};
+use super::{CLIENTS, MANAGERS, PARTITIONS, Reference, Scope, World, any, nodes::Session};
 
 impl World {
     /// A message between a partition and a manager is sent or arrives.
@@ -70,12 +70,16 @@ impl World {
         let instance = self.instance_of(manager);
         let node = &mut self.managers[manager];
         if let Some(mut changes) = node.to_partition[partition].take() {
+            let sizes: &[usize] = match self.scope {
+                Scope::Everything => &[1, 60, 200, 10_000],
+                Scope::Additions => &[1, 1, 60],
+            };
             for change in &mut changes {
                 if let InterestChange::Attach { max_bytes, .. } = change {
-                    *max_bytes = any(&mut self.rng, &[1, 60, 200, 10_000]);
+                    *max_bytes = any(&mut self.rng, sizes);
                 }
             }
-            changes.iter().for_each(|change| self.note_attach(partition as u16, change));
+            changes.iter().for_each(|change| self.note_attach(manager, partition as u16, change));
             let state = self.instances[instance][partition].partition();
             state.change_interest(manager as u64, changes, self.now);
         } else if node.state.has_changes(partition as u16) {
@@ -84,10 +88,13 @@ impl World {
     }
 
     /// Records the events missing in history for a stream, at the moment of its attach.
-    fn note_attach(&mut self, partition: u16, change: &InterestChange) {
+    fn note_attach(&mut self, manager: usize, partition: u16, change: &InterestChange) {
         let InterestChange::Attach { stream, interest, from, .. } = change else { return };
         if matches!(from, StartFrom::LiveAfter { .. }) {
-            return self.note_addition(*stream, partition);
+            return self.note_addition(manager, *stream, partition);
+        }
+        if matches!(from, StartFrom::Continue(_)) && self.session_of(manager, *stream).is_some() {
+            self.totals.added_pages += 1;
         }
         if self.redis.is_some() {
             // The replica answers later, and history may have lost more events by then.
@@ -152,16 +159,18 @@ impl World {
     }
 
     /// A topic added live in a partition of the stream begins live: a gap may name it.
-    fn note_addition(&mut self, attachment: StreamId, partition: u16) {
-        let is_its = |session: &&Session| {
-            let state = &self.managers[session.manager].state;
-            state.stream_of_attachment(attachment) == Some(session.stream)
-        };
-        let session =
-            self.sessions.iter().position(|one| one.as_ref().is_some_and(|one| is_its(&one)));
-        if let Some(number) = session {
+    fn note_addition(&mut self, manager: usize, attachment: StreamId, partition: u16) {
+        if let Some(number) = self.session_of(manager, attachment) {
             self.clients[number].additions.insert(partition);
         }
+    }
+
+    /// The session of an attachment added by a change, while the partition owes an answer.
+    /// Other managers have attachments with the same id.
+    fn session_of(&self, manager: usize, attachment: StreamId) -> Option<usize> {
+        let stream = self.managers[manager].state.stream_of_attachment(attachment)?;
+        let is_its = |session: &Session| session.stream == stream;
+        self.sessions.iter().position(|one| one.as_ref().is_some_and(is_its))
     }
 
     pub(super) fn end_turn(&mut self) {
@@ -191,6 +200,11 @@ impl World {
                 }
             }
             Delivery::Attached { stream, replay } => {
+                if let Some(number) = self.session_of(manager, *stream)
+                    && let Some(session) = &mut self.sessions[number]
+                {
+                    session.is_adding = replay.next.is_some();
+                }
                 let mut sessions = self.sessions.iter_mut().flatten();
                 if let Some(session) = sessions.find(|session| session.stream == *stream) {
                     session.arrived.extend(replay.events.iter().map(|event| index(event)));

@@ -8,17 +8,17 @@ use std::{
 
 use fanfare_core::{
     access::Grant,
-    connection::{ConnectionState, Drained, Next},
+    connection::{ConnectionState, Drained},
     event::SequencedEvent,
     interest::Start,
     sse::ShutdownReason,
     subscription::{Format, ResolvedSubscription, StreamOptions, Subscription},
-    topic_manager::ManagerState,
+    topic_manager::{ChangeStep, ManagerState},
 };
 use rand::RngExt;
 
 use super::{
-    CLIENTS, MANAGERS, PARTITIONS, TOPICS, World, any,
+    CLIENTS, MANAGERS, PARTITIONS, Scope, TOPICS, World, any,
     nodes::{ConnectionMail, Mailbox, Session},
 };
 use crate::expectation::{Expectation, covers};
@@ -34,7 +34,10 @@ impl World {
                 ConnectionMail::Open(opening) => {
                     opening.replays.iter().flat_map(|(_, replay)| &replay.events).collect()
                 }
-                ConnectionMail::Page(page) => page.replay.events.iter().collect(),
+                ConnectionMail::Page(page)
+                | ConnectionMail::Change(_, ChangeStep::Joined(page)) => {
+                    page.replay.events.iter().collect()
+                }
                 ConnectionMail::Frames(frames) | ConnectionMail::End(_, frames) => {
                     frames.iter().flat_map(|frame| &frame.events).collect()
                 }
@@ -84,16 +87,7 @@ impl World {
         if reader.is_stalled {
             return;
         }
-        loop {
-            match session.state.next(&mut self.worker, self.now) {
-                Next::Write(piece) => session.wire.extend(&piece.bytes),
-                Next::Finished => {
-                    session.is_finished = true;
-                    break;
-                }
-                Next::Idle | Next::WaitUntil(_) => break,
-            }
-        }
+        session.write(&mut self.worker, self.now);
         if let Some(Drained { stream, partitions }) = session.state.take_drained() {
             self.totals.pages += 1;
             self.managers[session.manager].state.continue_replay(stream, &partitions);
@@ -113,6 +107,15 @@ impl World {
         }
     }
 
+    /// The connection breaks with its latest bytes unread.
+    pub(super) fn cut_unread(&mut self, client: usize) {
+        self.run_connection(client);
+        if let Some(session) = &mut self.sessions[client] {
+            session.write(&mut self.worker, self.now);
+        }
+        self.cut(client);
+    }
+
     /// A client connects. A feed opens in several steps.
     pub(super) fn open(&mut self, client: usize) {
         if self.sessions[client].is_some() {
@@ -127,7 +130,8 @@ impl World {
                 if list.is_empty() {
                     list.insert(any(&mut self.rng, &TOPICS));
                 }
-                let is_back_to_first = self.rng.random_bool(0.3);
+                let often = if self.scope == Scope::Additions { 0.9 } else { 0.3 };
+                let is_back_to_first = self.rng.random_bool(often);
                 if is_back_to_first {
                     let id = self.clients[client].last_id.clone();
                     let owed = self.clients[client].expectation.return_to_first(&id);
@@ -197,6 +201,7 @@ impl World {
             wire: VecDeque::new(),
             opened_at: (0..PARTITIONS).map(|number| self.reference.last_in(number)).collect(),
             arrived: HashSet::new(),
+            is_adding: false,
             handed: BTreeSet::new(),
         });
     }
@@ -222,6 +227,7 @@ impl World {
         self.note_told(client);
         self.note_uncounted(client, &session.handed);
         self.totals.refused_mail += *session.mailbox.1.borrow();
+        self.totals.cuts_between += usize::from(session.is_adding);
         self.managers[session.manager].state.close(session.stream);
     }
 
