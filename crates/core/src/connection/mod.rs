@@ -190,13 +190,10 @@ impl ConnectionState {
             topics: &topics,
             resumed: result == ReplayResult::Complete,
         };
-        let is_epoch = |replay: &Replay| {
-            replay.missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch)
-        };
         // If the connection is cut between `connected` and the gap, the client must return with its
         // old cursor. With the new cursor it would never get the gap.
         let mut text = match &self.subscription.start {
-            Start::Resume(cursor) if replays.iter().any(|(_, replay)| is_epoch(replay)) => {
+            Start::Resume(cursor) if replays.iter().any(|(_, replay)| tells_epoch(replay)) => {
                 connected.encode(&cursor.to_string())
             }
             _ => connected.encode(&id),
@@ -238,9 +235,11 @@ impl ConnectionState {
             Some(_) => self.backlog.more.push(partition),
             None => self.backlog.paging = self.backlog.paging.saturating_sub(1),
         }
+        // Between two pages, the stream gets no interruption of the partition: its next page tells a
+        // new epoch. Without a gap, the epoch is another name of the same sequences.
+        self.begin_epoch(partition, page.epoch);
+        self.advance([(partition, page.start)].into_iter());
         if let Some(missed) = &page.missed {
-            self.begin_epoch(partition, page.epoch);
-            self.advance([(partition, page.start)].into_iter());
             self.mark_replay(partition, &page);
             let (reason, topics) = (GapReason::from(missed.reason), names(&missed.topics));
             let gap = Gap { reason, partitions: &[partition], topics: &topics };
@@ -264,9 +263,10 @@ impl ConnectionState {
         Some(Drained { stream: self.backlog.stream, partitions })
     }
 
-    /// Marks a partition within a replay.
+    /// Marks a partition within a replay. Not one behind: in the stream's epoch, the mark would hide
+    /// new events up to the old head.
     fn mark_replay(&mut self, partition: u16, replay: &Replay) {
-        if let Some((kind, head)) = replay.mark {
+        if let Some((kind, head)) = replay.mark.filter(|_| Some(replay.epoch) == self.epoch) {
             self.backlog.marks.set(ReplayMark { partition, kind, head });
         }
     }
@@ -278,7 +278,10 @@ impl ConnectionState {
         let Start::Resume(cursor) = &self.subscription.start else { return };
         let is_present = Some(cursor.epoch) == self.epoch;
         if is_present && !cursor.marks.is_empty() {
-            self.backlog.marks = cursor.marks.clone();
+            let behind = &self.backlog.behind;
+            let mut marks = cursor.marks.clone();
+            marks.retain(|mark| !behind.contains(&mark.partition));
+            self.backlog.marks = marks;
         }
         let others = cursor.positions.iter().filter(|(number, _)| self.seen.get(*number).is_none());
         let kept = others.map(|(number, sequence)| {
@@ -345,6 +348,7 @@ impl ConnectionState {
         }
         if Some(replay.epoch) < self.epoch {
             self.backlog.behind.push(partition);
+            self.backlog.marks.retain(|mark| mark.partition != partition);
             self.outbox.advance([(partition, IN_ANOTHER_EPOCH)].into_iter());
         } else {
             self.begin_epoch(partition, replay.epoch);
@@ -709,3 +713,11 @@ impl ConnectionState {
             && self.backlog.waiting.is_empty()
     }
 }
+
+/// Whether the replay begins with a gap for another epoch.
+fn tells_epoch(replay: &Replay) -> bool {
+    replay.missed.as_ref().is_some_and(|missed| missed.reason == MissedReason::Epoch)
+}
+
+#[cfg(test)]
+mod tests;
