@@ -116,6 +116,9 @@ pub struct HistoryRing {
     /// Highest sequence lost in every log: the policy removed it. A log in Redis may hold more than
     /// this ring.
     lost_through: u64,
+    /// Highest sequence perhaps missing in this ring only. The current values of keys outlive the
+    /// events removed by the policy: the log in Redis may have values up to here.
+    absent_through: u64,
     /// Whether the last removal made room for a new event of the topic.
     was_trimmed: bool,
     /// As `evicted_through`, for each event type: a stream with a type filter gets no gap for other
@@ -142,6 +145,7 @@ impl HistoryRing {
             evicted_through: 0,
             evicted_at: 0,
             lost_through: 0,
+            absent_through: 0,
             was_trimmed: false,
             evicted_types: EvictedTypes::None,
             last: 0,
@@ -180,6 +184,14 @@ impl HistoryRing {
     /// Records that this ring has nothing through `sequence`. Another log may have it.
     pub fn begin_after(&mut self, sequence: u64) {
         self.evicted_through = self.evicted_through.max(sequence);
+        self.absent_through = self.absent_through.max(sequence);
+    }
+
+    /// Drops all events. Another log may have some of them up to `sequence`.
+    pub fn begin_anew(&mut self, sequence: u64) -> Vec<Arc<SequencedEvent>> {
+        self.begin_after(sequence);
+        self.keys = None;
+        std::mem::take(&mut self.events).into()
     }
 
     /// The removals by event type.
@@ -250,6 +262,8 @@ impl HistoryRing {
         self.keys = None;
         self.evicted_through =
             begin.map_or(self.evicted_through, |begin| self.evicted_through.min(begin));
+        self.absent_through =
+            begin.map_or(self.absent_through, |begin| self.absent_through.min(begin));
         self.evicted_through = self.evicted_through.max(lost_through);
         if lost_through >= self.lost_through {
             self.was_trimmed = is_trimmed;
@@ -276,8 +290,15 @@ impl HistoryRing {
         }
     }
 
-    /// Removes an event. A stream without it gets a gap later.
+    /// Removes an event for the budget: another log may have it. A stream without it gets a gap
+    /// later.
     pub fn evict(&mut self, sequence: u64, number: u64) -> Option<Arc<SequencedEvent>> {
+        let event = self.lose(sequence, number)?;
+        self.absent_through = self.absent_through.max(sequence);
+        Some(event)
+    }
+
+    fn lose(&mut self, sequence: u64, number: u64) -> Option<Arc<SequencedEvent>> {
         let event = self.remove(sequence)?;
         self.note_evicted_type(&event, number);
         self.evicted_through = self.evicted_through.max(event.sequence);
@@ -295,7 +316,7 @@ impl HistoryRing {
     /// topic drop it too.
     fn lose_oldest(&mut self, number: u64) -> Option<Arc<SequencedEvent>> {
         let sequence = self.oldest_passing()?.sequence;
-        let event = self.evict(sequence, number)?;
+        let event = self.lose(sequence, number)?;
         self.lost_through = self.lost_through.max(event.sequence);
         Some(event)
     }
@@ -356,7 +377,11 @@ impl HistoryRing {
 
     /// Whether another log may have events after `sequence` missing here.
     pub fn may_reach_back_elsewhere(&self, sequence: u64) -> bool {
-        self.evicted_through > sequence.max(self.lost_through)
+        let lost_through = match self.policy.conflate {
+            Conflate::LatestByKey => 0,
+            Conflate::None | Conflate::Latest => self.lost_through,
+        };
+        self.absent_through > sequence.max(lost_through)
     }
 
     /// All events in the ring, oldest first.

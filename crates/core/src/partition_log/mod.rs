@@ -339,6 +339,14 @@ impl PartitionLog {
         self.note_evictions(topic);
     }
 
+    /// Drops a topic's events, and begins its history after this sequence.
+    pub fn begin_topic_anew(&mut self, topic: &Topic, sequence: u64) {
+        let left = self.history_of(topic).begin_anew(sequence);
+        self.count_out(&left);
+        self.note_evictions(topic);
+        self.tidy();
+    }
+
     /// Drops all other topics with their history.
     pub fn keep_topics(&mut self, mut is_kept: impl FnMut(&Topic) -> bool) {
         let dropped = self.topics.extract_if(|topic, _| !is_kept(topic));

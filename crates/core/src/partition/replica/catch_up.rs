@@ -368,6 +368,7 @@ impl<P> Replica<P> {
             if lost_through > known {
                 // Record the loss in the history: streams resuming later miss these events too.
                 self.merge(&read.topic, Vec::new(), lost_through, is_trimmed);
+                self.forget_values(&read.topic, lost_through);
                 if lost_through > self.told_through {
                     lost.push(read.topic.clone());
                 }
@@ -414,6 +415,15 @@ impl<P> Replica<P> {
         self.go_live(head.sequence, unconfirmed);
         for event in after {
             self.on_event(event, now);
+        }
+    }
+
+    /// Forgets a topic's values of keys after events were lost: a lost event may have removed one of
+    /// the keys. Later snapshots read the values from the log.
+    fn forget_values(&mut self, topic: &Topic, lost_through: u64) {
+        let policy = self.spec.partition.policies.of(topic.as_str());
+        if policy.conflate == Conflate::LatestByKey {
+            self.log.begin_topic_anew(topic, lost_through);
         }
     }
 

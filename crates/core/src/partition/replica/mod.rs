@@ -565,3 +565,6 @@ fn sequenced(
         collapsed: None,
     }
 }
+
+#[cfg(test)]
+mod tests;
