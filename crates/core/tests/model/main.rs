@@ -3,8 +3,11 @@
 //!
 //! The schedule plays the actors and the network: it passes on one message at a time, in any order
 //! possible with mailboxes. It cuts clients at any byte, stalls readers, panics and rebuilds
-//! actors, and moves the clock. A failure prints its seed; `FANFARE_MODEL_SEED=n cargo test model`
-//! repeats the schedule, and `FANFARE_MODEL_SEED=random` runs others than the usual ones.
+//! actors, and moves the clock. A failure prints its seed.
+//!
+//! - `FANFARE_MODEL_SEED=n cargo test -p fanfare-core --test model` repeats the schedule.
+//! - `FANFARE_MODEL_SEED=random` runs others than the usual ones.
+//! - `FANFARE_MODEL_SCHEDULES=m` runs `m` schedules, from the given seed on.
 
 #![allow(clippy::disallowed_methods, reason = "the schedule's clock starts at a real moment")]
 
@@ -46,29 +49,27 @@ fn topics_added_to_open_streams_lose_nothing_over_redis() {
 }
 
 fn run_all(has_redis: bool, scope: Scope) {
-    let variable = std::env::var("FANFARE_MODEL_SEED").ok();
-    let is_random = variable.as_deref() == Some("random");
-    let given = variable.filter(|_| !is_random).map(|seed| seed.parse().unwrap());
-    let count = if scope == Scope::Everything { SCHEDULES } else { FEWER_SCHEDULES };
-    let seeds = match given {
-        Some(seed) => seed..=seed,
-        None => {
-            let first = if is_random { rand::random_range(0..u64::from(u32::MAX)) } else { 0 };
-            first..=first + count
-        }
+    let variable = |name: &str| std::env::var(name).ok();
+    let usual = if scope == Scope::Everything { SCHEDULES } else { FEWER_SCHEDULES };
+    let count = variable("FANFARE_MODEL_SCHEDULES").map(|count| count.parse().unwrap());
+    let (first, count): (u64, u64) = match variable("FANFARE_MODEL_SEED").as_deref() {
+        Some("random") => (rand::random_range(0..1 << 40), count.unwrap_or(usual)),
+        Some(seed) => (seed.parse().unwrap(), count.unwrap_or(1)),
+        None => (0, count.unwrap_or(usual)),
     };
     let mut totals = world::ModelTotals::default();
-    for seed in seeds {
-        let run = std::panic::catch_unwind(|| run(seed, has_redis, scope));
-        match run {
+    let mut failed: Vec<u64> = Vec::new();
+    for seed in first..first + count {
+        match std::panic::catch_unwind(|| run(seed, has_redis, scope)) {
             Ok(counts) => totals.add(&counts),
-            Err(panic) => {
+            Err(_) => {
                 eprintln!("failed schedule: FANFARE_MODEL_SEED={seed}");
-                std::panic::resume_unwind(panic);
+                failed.push(seed);
             }
         }
     }
-    if given.is_none() {
+    assert!(failed.is_empty(), "failed schedules: {failed:?}");
+    if count >= usual {
         // A check reached by no schedule proves nothing.
         assert!(totals.is_telling(has_redis, scope), "{totals:?}");
     }

@@ -27,6 +27,8 @@ struct ModelTopicLog {
     last: u64,
     evicted_through: u64,
     events: Vec<LogEvent>,
+    /// All sequences of the topic, for a server going back.
+    sequences: Vec<u64>,
 }
 
 /// One message to an instance, in flight.
@@ -131,9 +133,10 @@ impl RedisPartition {
         self.times.retain(|(_, before)| *before < kept);
         for log in self.topics.values_mut() {
             log.events.retain(|event| event.sequence <= kept);
-            if log.last > kept {
-                log.last = log.events.last().map_or(log.evicted_through, |event| event.sequence);
-            }
+            log.sequences.retain(|sequence| *sequence <= kept);
+            log.last = log.sequences.last().copied().unwrap_or(0);
+            // The events after it may have made room for themselves.
+            log.evicted_through = log.evicted_through.min(log.last);
         }
     }
 
@@ -249,6 +252,7 @@ impl RedisPartition {
             body,
         };
         log.last = self.sequence;
+        log.sequences.push(self.sequence);
         let body = &event.body;
         match policy.conflate {
             Conflate::None => {}

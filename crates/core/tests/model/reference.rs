@@ -40,6 +40,11 @@ pub struct Reference {
     by_number: HashMap<usize, Vec<usize>>,
     by_place: HashMap<(&'static str, u64), usize>,
     held: HashMap<&'static str, Vec<usize>>,
+    /// The same in the replicas still holding events lost by the model Redis: these make other events
+    /// leave earlier. Only topics with such events.
+    held_with_lost: HashMap<&'static str, Vec<usize>>,
+    /// Partitions of the model Redis with lost events: after a sequence, up to another.
+    lost_ranges: Vec<(u16, u64, u64)>,
     /// Events missing in history, except superseded ones: a resuming stream cannot get them.
     evicted: HashSet<usize>,
     /// For each of them, the partition's last sequence at the removal.
@@ -54,6 +59,8 @@ impl Reference {
             by_number: HashMap::new(),
             by_place: HashMap::new(),
             held: HashMap::new(),
+            held_with_lost: HashMap::new(),
+            lost_ranges: Vec::new(),
             evicted: HashSet::new(),
             evicted_at: HashMap::new(),
         }
@@ -109,20 +116,28 @@ impl Reference {
     pub fn publish(&mut self, record: EventRecord) {
         let now = record.at;
         self.expire(now);
-        let index = self.records.len();
-        let topic = record.topic;
+        let (index, topic) = (self.records.len(), record.topic);
         self.by_number.entry(record.number).or_default().push(index);
         self.by_place.insert((record.topic, record.sequence), index);
         self.records.push(record);
         let mut held = self.held.remove(topic).unwrap_or_default();
+        self.hold(&mut held, index);
+        self.held.insert(topic, held);
+        if let Some(mut held) = self.held_with_lost.remove(topic) {
+            self.hold(&mut held, index);
+            self.held_with_lost.insert(topic, held);
+        }
+    }
+
+    /// Adds an event to its topic's history. The oldest leave for it.
+    fn hold(&mut self, held: &mut Vec<usize>, index: usize) {
         held.retain(|older| !self.is_same_item(*older, index));
         held.push(index);
         let excess = held.iter().filter(|index| self.is_passing(**index)).count();
-        for _ in self.policies.of(topic).history_events..excess {
+        for _ in self.policies.of(self.records[index].topic).history_events..excess {
             let oldest = held.iter().position(|index| self.is_passing(*index)).unwrap();
             self.evict(held.remove(oldest));
         }
-        self.held.insert(topic, held);
     }
 
     /// Whether the event leaves history by number and age: it is not the value of a key.
@@ -140,6 +155,7 @@ impl Reference {
 
     /// Loses a partition's events after the sequence `kept`.
     pub fn lose(&mut self, partition: u16, kept: u64) {
+        self.lost_ranges.push((partition, kept, self.last_in(partition)));
         let records = &mut self.records;
         let is_lost =
             |record: &EventRecord| record.partition == partition && record.sequence > kept;
@@ -155,9 +171,20 @@ impl Reference {
         for record in records.iter_mut().filter(|record| topics.contains(record.topic)) {
             record.is_lost = true;
         }
-        for held in self.held.values_mut() {
-            held.retain(|index| !is_lost(&records[*index]));
+        for (topic, held) in &mut self.held {
+            let left = held.iter().copied().filter(|index| !is_lost(&records[*index]));
+            let left: Vec<usize> = left.collect();
+            let with_lost = std::mem::replace(held, left);
+            if with_lost.len() > held.len() {
+                self.held_with_lost.entry(topic).or_insert(with_lost);
+            }
         }
+    }
+
+    /// Whether the model Redis lost events of a partition after the sequence `start`, up to `head`.
+    pub fn has_lost(&self, partition: u16, start: u64, head: u64) -> bool {
+        let mut ranges = self.lost_ranges.iter();
+        ranges.any(|(number, kept, last)| *number == partition && *kept < head && start < *last)
     }
 
     /// Evicts all events from history.
@@ -187,12 +214,18 @@ impl Reference {
             all.extend(held.extract_if(.., |index| is_expired(index)));
             self.held.insert(topic, held);
         }
+        for (topic, mut held) in std::mem::take(&mut self.held_with_lost) {
+            let ttl = self.policies.of(topic).history_ttl;
+            held.retain(|index| !self.is_passing(*index) || self.records[*index].at + ttl > now);
+            self.held_with_lost.insert(topic, held);
+        }
         all.into_iter().for_each(|index| self.evict(index));
     }
 
     fn evict(&mut self, index: usize) {
-        self.evicted.insert(index);
-        self.evicted_at.insert(index, self.last_in(self.records[index].partition));
+        if self.evicted.insert(index) {
+            self.evicted_at.insert(index, self.last_in(self.records[index].partition));
+        }
     }
 
     /// Whether an event left history after its partition had reached this sequence.

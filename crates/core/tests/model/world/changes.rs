@@ -67,6 +67,8 @@ impl World {
         let waiting = IssuedChange::Client { client, stream };
         self.tickets.insert(ticket, Issued { manager, waiting });
         self.managers[manager].state.change(ticket, reference, change, self.now);
+        // A refusal counts before the next change: that one begins with the list as it is.
+        self.take_finished(manager);
     }
 
     /// A client goes away and comes back with its first list, or adds its other topics again, or

@@ -254,7 +254,11 @@ impl World {
                 && names(&missed.topics, record.topic)
         });
         let loss = self.reference.loss(partition, lost.collect());
-        self.clients[client].lose(loss, false);
+        let client = &mut self.clients[client];
+        client.lose(loss, false);
+        if self.reference.has_lost(partition, replay.start, through) {
+            client.gone_back.insert(partition);
+        }
     }
 
     /// Records the events possibly missed because of an interruption. The clients must get a gap.

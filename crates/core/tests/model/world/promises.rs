@@ -137,19 +137,26 @@ impl World {
         let mut revised: Vec<(usize, Due)> = Vec::new();
         for (index, record) in self.reference.records.iter().enumerate() {
             let client = &self.clients[number];
-            let is_wanted = due_now(client, &self.graph, record) == Due::Must;
-            if record.partition != partition || !is_wanted || client.is_got.contains(&index) {
+            let wanted = due_now(client, &self.graph, record);
+            if record.partition != partition || wanted == Due::Not || client.is_got.contains(&index)
+            {
                 continue;
             }
             let conflates = self.reference.policies.of(record.topic).conflates();
-            if from == StartFrom::Snapshot && !conflates && record.sequence <= head {
-                revised.push((index, if self.redis.is_none() { Due::Not } else { Due::May }));
-            } else if !evicted.contains(&index) {
-                revised.push((index, Due::Must));
-            } else if record.sequence <= head {
-                // Published after the opening, and evicted before the answer.
-                revised.push((index, Due::May));
-            }
+            let is_in_snapshot = from != StartFrom::Snapshot || conflates || record.sequence > head;
+            let is_left = !evicted.contains(&index);
+            // A change in flight is no reason to expect an event: the stream begins without the ones
+            // outside its snapshot, or published after its opening and evicted before the answer.
+            let is_beginning = record.sequence <= head;
+            let is_due = client.due[index] == Due::Must;
+            let due = match (wanted, is_in_snapshot, is_left) {
+                (Due::Must, true, true) => Due::Must,
+                (_, false, _) if self.redis.is_none() => Due::Not,
+                (Due::Must, ..) if is_beginning => Due::May,
+                (_, false, _) | (_, _, false) if is_beginning && is_due => Due::May,
+                _ => continue,
+            };
+            revised.push((index, due));
         }
         let promised = revised.iter().filter(|(_, due)| *due == Due::Must);
         self.totals.from_history += promised.count();
