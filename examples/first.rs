@@ -11,8 +11,7 @@ async fn my_stream(hub: Hub, request: HttpRequest) -> impl Responder {
 #[actix_web::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let hub = Hub::start(Config::default())?;
-    let data = web::Data::new(hub.clone());
-    let app = move || App::new().app_data(data.clone()).route("/me", web::get().to(my_stream));
+    let app = || App::new().route("/me", web::get().to(my_stream));
     let server = hub.attach(HttpServer::new(app)).bind("127.0.0.1:8080")?.run();
     hub.publish("notifications:42", Event::json(&"hello")?).await?;
     Ok(server.await?)

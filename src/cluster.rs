@@ -46,6 +46,10 @@ impl Cluster for LocalCluster {
         answer.map(|answer| Ok(InstanceAnswers { answers: vec![answer], are_all: true })).boxed()
     }
 
+    fn partitions_of_links(&self) -> BoxFuture<'static, Vec<u16>> {
+        ready(vec![0]).boxed()
+    }
+
     fn serve(&self, handler: Box<dyn HandleCall>) {
         // The hub's start calls this once.
         let _ = self.handler.set(handler);

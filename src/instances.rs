@@ -171,17 +171,26 @@ impl Instances {
         filter: StreamFilter,
         reason: ShutdownReason,
     ) -> Result<usize, ChangeError> {
-        self.ended(InstanceCall::EndStreams { filter, reason }).await
+        self.ended(0, InstanceCall::EndStreams { filter, reason }).await
     }
 
-    /// Refuses revoked tokens on all instances, and ends their streams.
+    /// Refuses revoked tokens on all instances, and ends their streams. An instance without any link
+    /// learns of it with its next one, before any later event.
     pub async fn revoke_everywhere(&self, revocation: Revocation) -> Result<usize, ChangeError> {
-        self.ended(InstanceCall::Revoke(revocation)).await
+        let partitions = self.cluster.partitions_of_links().await;
+        if partitions.is_empty() {
+            return Err(ChangeError::BridgeDown);
+        }
+        let mut count = 0;
+        for partition in partitions {
+            count += self.ended(partition, InstanceCall::Revoke(revocation.clone())).await?;
+        }
+        Ok(count)
     }
 
-    async fn ended(&self, call: InstanceCall) -> Result<usize, ChangeError> {
+    async fn ended(&self, partition: u16, call: InstanceCall) -> Result<usize, ChangeError> {
         let mut count = 0;
-        for answer in self.everywhere(0, call).await? {
+        for answer in self.everywhere(partition, call).await? {
             match answer {
                 InstanceAnswer::StreamsEnded(here) => count += here,
                 _ => return Err(ChangeError::Unconfirmed),

@@ -1,13 +1,20 @@
 //! The revocations in force on this instance. All instances keep the same ones.
 
+mod reads;
+
 use std::{
     collections::HashMap,
-    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use fanfare_core::access::{Credential, Grant, Revocation, Revoked};
 use parking_lot::RwLock;
+
+use self::reads::Reads;
 
 /// All revocations, until their tokens have ended.
 pub(crate) struct Revocations {
@@ -16,8 +23,10 @@ pub(crate) struct Revocations {
     /// The number of revocations: without any, nothing is locked.
     count: AtomicUsize,
     all: RwLock<All>,
-    /// False until the revocations kept in Redis are read.
+    /// False until the kept revocations are read.
     is_loaded: AtomicBool,
+    /// None if this process alone has all revocations.
+    reads: OnceLock<Reads>,
 }
 
 #[derive(Default)]
@@ -36,7 +45,8 @@ pub(crate) struct Full;
 impl Revocations {
     pub fn new(kept: Duration, max_count: usize) -> Self {
         let (count, is_loaded) = (AtomicUsize::new(0), AtomicBool::new(true));
-        Self { kept, max_count, count, all: RwLock::default(), is_loaded }
+        let (all, reads) = (RwLock::default(), OnceLock::new());
+        Self { kept, max_count, count, all, is_loaded, reads }
     }
 
     /// The time before which revocations may be forgotten, in milliseconds since 1970.
@@ -44,13 +54,24 @@ impl Revocations {
         now_ms.saturating_sub(self.kept.as_millis() as u64)
     }
 
-    /// Whether the revocations kept in Redis are read. Before, no token can be admitted.
+    /// Whether the kept revocations are read. Before, no token can be admitted.
     pub fn is_loaded(&self) -> bool {
         self.is_loaded.load(Ordering::Acquire)
     }
 
-    pub fn set_loaded(&self, is_loaded: bool) {
-        self.is_loaded.store(is_loaded, Ordering::Release);
+    pub fn set_loaded(&self) {
+        self.is_loaded.store(true, Ordering::Release);
+    }
+
+    /// The revocations are kept elsewhere too: a reader reads them from here on.
+    pub fn keep_elsewhere(&self) -> &Reads {
+        self.is_loaded.store(false, Ordering::Release);
+        self.reads.get_or_init(Reads::default)
+    }
+
+    /// The reads of revocations kept elsewhere.
+    pub fn reads(&self) -> Option<&Reads> {
+        self.reads.get()
     }
 
     /// Whether this revocation, or one covering as much, is in force.

@@ -46,6 +46,12 @@ COLUMNS: dict[str, list[tuple[str, Cell]]] = {
         ("MiB in all", figure("server", "memory_bytes", decimals=1, divisor=MIB)),
         ("idle CPU % of a core", figure("server", "cpu_percent", decimals=2)),
     ],
+    "access": [
+        ("KiB a stream", figure("server", "memory_bytes_per_connection", decimals=2, divisor=1024)),
+        *CPU,
+        *LATENCIES,
+        ("lost", lost),
+    ],
     "deliveries": [DELIVERIES, *CPU, *LATENCIES, ("lost", lost)],
     "reached": [
         ("events a second", figure("published", "per_second")),

@@ -2,12 +2,14 @@
 
 import dataclasses
 import json
+import os
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import secured
 from .children import ServerFailed, child, free_port, server
 from .machine import Programs
 from .systems import System
@@ -53,9 +55,14 @@ def run(result: Result, work: Work, system: System, programs: Programs, is_quick
     start = system.start(programs, work, port, directory)
     log = directory / "server.log"
     with server(start.command, start.environment, port, system.process_count, log) as pids:
+        if work.over_tls:
+            result.bench = secured.measure_idle(work, port, pids, directory)
+            return
         load = [programs.fanfare, "bench", "--json", *work.load_arguments(is_quick)]
         load += [*system.load_arguments(work, port), *(f"--pid={pid}" for pid in pids)]
-        with child(load, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        environment = {**os.environ, **secured.token(programs, work, directory)}
+        pipe = subprocess.PIPE
+        with child(load, env=environment, stdout=pipe, stderr=pipe, text=True) as process:
             try:
                 printed, errors = process.communicate(timeout=MAX_SECONDS)
             except subprocess.TimeoutExpired:

@@ -5,6 +5,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from . import secured
 from .machine import MAX_OPEN_FILES, NGINX_MODULES, ROOT, Programs
 from .works import Work
 
@@ -47,7 +48,12 @@ class Fanfare(System):
             "FANFARE__DELIVERY__FLUSH": work.flush,
             "RUST_LOG": "warn",
         }
-        return Start([programs.fanfare, "serve", "--no-demo", f"--listen=127.0.0.1:{port}"], environment)
+        command = [programs.fanfare, "serve", "--no-demo", f"--listen=127.0.0.1:{port}"]
+        if work.access:
+            command.append(f"--config={secured.write_config(work, directory)}")
+        if work.over_tls:
+            environment |= secured.certificate(directory)
+        return Start(command, environment)
 
     def load_arguments(self, work: Work, port: int) -> list[str]:
         base = f"http://127.0.0.1:{port}"

@@ -32,6 +32,12 @@ class Work:
     """Instead of a rate: all streams are cut, miss this many events, and return. Needs a history."""
     stalled_streams: int = 0
     """Further streams, never read."""
+    access: str = ""
+    """fanfare's access control: `anyone` for a rule and a key, `token` for a token of every stream; empty means off."""
+    over_tls: str = ""
+    """Streams over TLS, by HTTP `1.1` or `2`; empty means plain text, by the load tool."""
+    rounds: int = 1
+    """The work is repeated, in turn with its neighbours: their small differences are above the noise."""
     note: str = ""
 
     @property
@@ -195,5 +201,40 @@ WORKS: list[Work] = [
         stalled_streams=1,
         shown="stalled",
         note="The kernel is full of what it does not read within two seconds.",
+    ),
+    *(
+        Work(
+            f"h-{name}",
+            f"10,000 streams on one topic, 10 events a second, {text}",
+            streams=10_000,
+            shown="access",
+            systems=frozenset({"raw"}),
+            access=access,
+            rounds=3,
+            note=note,
+        )
+        for name, access, text, note in (
+            ("off", "", "access control off", "To compare the next two with."),
+            ("anyone", "anyone", "access control on, for anyone", "A public key, and a rule for anyone."),
+            ("token", "token", "access control on, with tokens", "A signed token (ES256) for each stream and publish."),
+        )
+    ),
+    Work(
+        "t-1",
+        "1,000 idle streams over TLS, by HTTP/1.1",
+        streams=1000,
+        shown="idle",
+        systems=frozenset({"body"}),
+        over_tls="1.1",
+        note="A connection for each stream.",
+    ),
+    Work(
+        "t-2",
+        "1,000 idle streams over TLS, by HTTP/2",
+        streams=1000,
+        shown="idle",
+        systems=frozenset({"body"}),
+        over_tls="2",
+        note="100 streams on each connection, as of one browser.",
     ),
 ]

@@ -10,7 +10,7 @@ use std::{
 };
 
 use fanfare_core::{
-    access::{MAX_TICKETS_PER_OWNER, TicketStore, TicketsDown, ticket_name},
+    access::{MAX_TICKETS_PER_OWNER, TicketLife, TicketStore, TicketsDown, ticket_name},
     future::BoxFuture,
 };
 use futures_util::{FutureExt, future::ready};
@@ -99,10 +99,10 @@ impl TicketStore for MemoryTickets {
         &self,
         owner: String,
         text: String,
-        life_ms: u64,
+        life: TicketLife,
     ) -> BoxFuture<'static, Result<String, TicketsDown>> {
         let name = ticket_name(0, rand::random());
-        let ends_at = now() + Duration::from_millis(life_ms);
+        let ends_at = now() + Duration::from_millis(life.window_ms);
         let inserted = self.all.lock().insert(name.clone(), Entry { owner, text, ends_at });
         ready(inserted.map(|()| name)).boxed()
     }
@@ -116,6 +116,7 @@ impl TicketStore for MemoryTickets {
         name: String,
         old: String,
         new: String,
+        life_ms: u64,
     ) -> BoxFuture<'static, Result<bool, TicketsDown>> {
         let mut all = self.all.lock();
         let Some(entry) = all.find(&name).filter(|entry| entry.text == old) else {
@@ -123,6 +124,7 @@ impl TicketStore for MemoryTickets {
         };
         let added = new.len();
         entry.text = new;
+        entry.ends_at = now() + Duration::from_millis(life_ms);
         all.used_bytes = all.used_bytes + added - old.len();
         ready(Ok(true)).boxed()
     }
@@ -133,16 +135,17 @@ mod tests {
     use super::*;
 
     async fn insert(tickets: &MemoryTickets, owner: &str) -> String {
-        tickets.insert(owner.to_owned(), "{}".to_owned(), 1000).await.expect("there is room")
+        let life = TicketLife { window_ms: 1000, used_ms: 5000 };
+        tickets.insert(owner.to_owned(), "{}".to_owned(), life).await.expect("there is room")
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_ticket_is_there_for_its_life_and_changed_by_one() {
         let tickets = MemoryTickets::default();
-        let name = insert(&tickets, "ann").await;
+        let (name, unused) = (insert(&tickets, "ann").await, insert(&tickets, "ann").await);
         let read = async |name: &str| tickets.read(name.to_owned()).await.expect("memory");
         let replace = async |old: &str, new: &str| {
-            tickets.replace(name.clone(), old.to_owned(), new.to_owned()).await
+            tickets.replace(name.clone(), old.to_owned(), new.to_owned(), 5000).await
         };
         assert_eq!(read(&name).await.as_deref(), Some("{}"));
         assert_eq!(read("other").await, None);
@@ -150,6 +153,9 @@ mod tests {
         assert_eq!(replace("{}", "{2}").await, Ok(false));
         assert_eq!(read(&name).await.as_deref(), Some("{1}"));
         tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(read(&unused).await, None);
+        assert_eq!(read(&name).await.as_deref(), Some("{1}"));
+        tokio::time::advance(Duration::from_secs(4)).await;
         assert_eq!(read(&name).await, None);
         let mut all = tickets.all.lock();
         all.sweep();

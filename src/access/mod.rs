@@ -151,7 +151,7 @@ impl Access {
         let decider = self.decider.as_ref().ok_or_else(AccessError::no_token)?;
         let decision = decider.decide(head, action).await?;
         let grant = self.grant_of_application(decision, unix_ms())?;
-        self.unrevoked(grant)
+        self.unrevoked(Arc::new(grant))
     }
 
     /// A later grant of the owner of `grant`, by the application.
@@ -164,7 +164,28 @@ impl Access {
         let (decider, caller) = asked.ok_or_else(AccessError::no_token)?;
         let decision = decider.decide_again(caller.clone(), topics).await?;
         let later = self.grant_of_application(decision, unix_ms())?.narrowed_like(grant);
-        self.unrevoked(later.map_err(|_| AccessError::no_token())?)
+        self.unrevoked(Arc::new(later.map_err(|_| AccessError::no_token())?))
+    }
+
+    /// The grant of a shown ticket. After its end, the application decides again, for the same user.
+    ///
+    /// # Errors
+    /// Its token has ended or is revoked, or the application refuses.
+    pub async fn grant_of_ticket(
+        &self,
+        grant: Arc<Grant>,
+        topics: &[String],
+    ) -> Result<Arc<Grant>, AccessError> {
+        // Also with a later decision: the ticket itself was issued before the revocation.
+        let grant = self.unrevoked(grant)?;
+        if !grant.has_ended(now()) {
+            return Ok(grant);
+        }
+        if grant.asked().is_none() {
+            return Err(unauthenticated(TokenRefusal::Expired));
+        }
+        let later = self.decided_again(&grant, topics.to_vec()).await?;
+        if later.user() == grant.user() { Ok(later) } else { Err(AccessError::no_token()) }
     }
 
     /// The grant of a stream opened by the application's own handler, with the user and the end
@@ -255,18 +276,16 @@ impl Access {
         let credential = Credential::Token { id, issued_at_s };
         let sources = self.rules.of(user.as_ref()).chain([rights]);
         let grant = Grant::new(user.clone(), credential, sources);
-        self.unrevoked(grant.until(expires_at_s.saturating_mul(1000), now(), now_ms))
+        let grant = grant.until(expires_at_s.saturating_mul(1000), now(), now_ms);
+        self.unrevoked(Arc::new(grant))
     }
 
     /// A cached decision may be older than a revocation, too.
-    fn unrevoked(&self, grant: Grant) -> Result<Arc<Grant>, AccessError> {
+    fn unrevoked(&self, grant: Arc<Grant>) -> Result<Arc<Grant>, AccessError> {
         if !self.revocations.is_loaded() {
             return Err(AccessError::Down);
         }
-        match self.revocations.covers(&grant) {
-            true => Err(REVOKED),
-            false => Ok(Arc::new(grant)),
-        }
+        if self.revocations.covers(&grant) { Err(REVOKED) } else { Ok(grant) }
     }
 
     fn grant_of_application(&self, decision: Decision, now_ms: u64) -> Result<Grant, AccessError> {

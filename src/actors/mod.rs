@@ -15,6 +15,7 @@
 //! | hub | topic manager | `Drain` | one | |
 //! | hub | topic manager | `ChangeStreams`, `ListFeedUsers`, `ExpectFeed`, `ForgetFeed`, `RenewGrant`, `EndStreams`, `ListStreams` | 1,024 in flight | the caller waits |
 //! | topic manager | topic manager | `GrantAnswered` | one in flight for each manager | answers of the application wait in the asker, one for each stream |
+//! | topic manager | topic manager | `DeliverRelinked` | in place of a `Deliver` in flight | |
 //! | topic manager | connection | `ChangeTopics` | two a requested change, and one for each added partition | |
 //! | hub | fan-out router | `FanOutToFollowers` | one permit each, `fanout.max_pending` | the hub refuses with `at_capacity` |
 //! | fan-out router | partition | `FanOutEvent` | permits for its events; one a running fan-out | the fan-out waits |

@@ -24,7 +24,7 @@ mod preferences;
 mod publish;
 pub(crate) mod refusal;
 mod refused;
-mod registered;
+pub(crate) mod registered;
 mod revocations;
 mod routes;
 #[cfg(feature = "metrics")]

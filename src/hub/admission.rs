@@ -77,8 +77,8 @@ impl Hub {
     ) -> Result<Admission, SubscribeError> {
         let found = self.parts().tickets.find(name).await;
         let shown = found.map_err(tickets_down)?.ok_or(BAD_TICKET)?;
-        let grant = shown.grant.clone();
-        self.parts().access.check_again(&grant)?;
+        let access = &self.parts().access;
+        let grant = access.grant_of_ticket(shown.grant.clone(), subscription.names()).await?;
         let is_by_user = matches!(kind, UseKind::Feed | UseKind::FeedPoll) && !shown.is_narrowed();
         let checked = if is_by_user { Grant::everything() } else { grant.clone() };
         // Before the stream, so the stream's first id is not earlier.

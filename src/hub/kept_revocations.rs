@@ -1,4 +1,5 @@
-//! The revocations kept in Redis reach an instance started later, or cut off for a while.
+//! The revocations kept in Redis reach an instance started later, or cut off for a while: they are
+//! read at intervals, and at once after a link to Redis was lost.
 
 use std::{
     io,
@@ -15,6 +16,9 @@ use crate::{clock::unix_ms, instances::Instances, threads::start_alone};
 /// Time between two reads of Redis.
 const INTERVAL: Duration = Duration::from_secs(1);
 
+/// Pause after a failed read, while deliveries wait for it.
+const RETRY: Duration = Duration::from_millis(100);
+
 /// A revocation has the time of its instance: clocks may differ by this much.
 const CLOCK_MARGIN_MS: u64 = 60_000;
 
@@ -25,7 +29,7 @@ pub(super) fn follow(
     instances: &Arc<Instances>,
     stop: &CancellationToken,
 ) -> io::Result<()> {
-    instances.revocations.set_loaded(false);
+    instances.revocations.keep_elsewhere();
     let instances = Arc::downgrade(instances);
     start_alone("fanfare-revocations", stop, move || {
         tokio::task::spawn_local(read_all(store, instances));
@@ -33,19 +37,26 @@ pub(super) fn follow(
 }
 
 async fn read_all(store: Arc<dyn RevocationStore>, hub: Weak<Instances>) {
-    let mut from_ms = 0;
+    let (mut from_ms, mut number) = (0, 0);
     loop {
         let began_ms = unix_ms();
         let kept = store.since(from_ms).await;
         let Some(instances) = hub.upgrade() else { return };
-        if let Ok(kept) = kept {
-            for revocation in kept {
-                instances.revoke_kept(revocation).await;
-            }
-            instances.revocations.set_loaded(true);
-            from_ms = began_ms.saturating_sub(CLOCK_MARGIN_MS);
+        let is_read = kept.is_ok();
+        for revocation in kept.into_iter().flatten() {
+            instances.revoke_kept(revocation).await;
         }
+        let revocations = instances.revocations.clone();
         drop(instances);
-        sleep(INTERVAL).await;
+        let Some(reads) = revocations.reads() else { return };
+        if is_read {
+            revocations.set_loaded();
+            from_ms = began_ms.saturating_sub(CLOCK_MARGIN_MS);
+            reads.end(number);
+        } else if reads.is_asked_after(number) {
+            sleep(RETRY).await;
+            continue;
+        }
+        number = reads.due(INTERVAL).await;
     }
 }

@@ -6,7 +6,7 @@ use actix_http::{Request, Response};
 use actix_service::{IntoServiceFactory, Service, ServiceFactory};
 use actix_web::{Error, HttpServer, body::MessageBody, dev::AppConfig};
 
-use crate::hub::Hub;
+use crate::{http::registered::ServerHub, hub::Hub};
 
 impl Hub {
     /// Prepares an [`HttpServer`] for streams. Bind and run the returned server.
@@ -17,6 +17,8 @@ impl Hub {
     ///   before the stop.
     /// - **It notices a closed client at once** (`h1_allow_half_closed(false)`).
     /// - **The kernel ends connections without progress** ([`Hub::on_connect`]).
+    /// - **Handlers with an argument `hub: Hub` get this hub**, without `app_data`. A hub registered with
+    ///   the application comes first.
     /// - Connections have the rest of the drain window to end (`shutdown_timeout`).
     ///
     /// [`Server`](crate::Server) does the same by itself.
@@ -39,8 +41,12 @@ impl Hub {
         S::Service: 'static,
         B: MessageBody + 'static,
     {
+        let (limit_unsent, hub) = (self.on_connect(), ServerHub(self.clone()));
         server
-            .on_connect(self.on_connect())
+            .on_connect(move |connection, data| {
+                limit_unsent(connection, data);
+                data.insert(hub.clone());
+            })
             .h1_allow_half_closed(false)
             .shutdown_timeout(self.shutdown_seconds())
             .shutdown_signal(self.clone().stop_signal())

@@ -151,6 +151,22 @@ async fn a_handler_without_a_registered_hub_tells_the_remedy() {
 }
 
 #[actix_web::test]
+async fn a_server_with_one_line_gives_its_handlers_the_hub() {
+    let hub = hub();
+    let app = || App::new().route("/ready", web::get().to(ready));
+    let server = hub.attach(HttpServer::new(app)).workers(1).disable_signals();
+    let server = server.bind("127.0.0.1:0").expect("there is a free port");
+    let addr = server.addrs()[0];
+    let server = server.run();
+    let handle = server.handle();
+    let server = actix_web::rt::spawn(server);
+    let answer = get(addr, "/ready").await;
+    assert_eq!((answer.status, answer.text()), (200, "true"));
+    handle.stop(true).await;
+    server.await.expect("it ends").expect("it ran");
+}
+
+#[actix_web::test]
 async fn an_own_handler_streams_only_its_user_s_topic() {
     let hub = hub();
     let app = App::new()

@@ -2,13 +2,21 @@
 //! another one. Live, by replay, from the beginning, by a forged cursor, by poll, after a live
 //! change, and after a renewal to less.
 //!
-//! The expected topics follow from an oracle of the test: it compares patterns by all topics of a
-//! small universe.
+//! `feeds` does the same for feeds, `snapshots` for snapshots. The expected topics follow from the
+//! test's own `oracle`.
+
+#[path = "granted_events/feeds.rs"]
+mod feeds;
+#[path = "granted_events/oracle.rs"]
+mod oracle;
+#[path = "granted_events/snapshots.rs"]
+mod snapshots;
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use self::oracle::{Random, SEGMENTS, chosen, is_granted, universe};
 use crate::{
     Server,
     support::{
@@ -21,104 +29,45 @@ use crate::{
 /// Grants tried on each transport.
 const CASES: usize = 25;
 
-/// Segments of published topics.
-const SEGMENTS: [&str; 3] = ["a", "b", "c"];
-
-/// Numbers from a seed.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        // Xorshift: any seed but 0.
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 % bound as u64) as usize
-    }
-
-    /// A topic or pattern of one to three segments.
-    fn pattern(&mut self) -> String {
-        let count = 1 + self.below(3);
-        let segments = (0..count).map(|place| match self.below(7) {
-            0 | 1 => "*",
-            2 if place == count - 1 => "**",
-            number => SEGMENTS[number % 3],
-        });
-        segments.collect::<Vec<_>>().join(":")
-    }
-
-    fn patterns(&mut self, most: usize) -> BTreeSet<String> {
-        (0..=self.below(most)).map(|_| self.pattern()).collect()
-    }
-}
-
-/// All names of up to `depth` segments.
-fn universe(segments: &[&str], depth: usize) -> Vec<String> {
-    let mut all: Vec<String> = segments.iter().map(|one| (*one).to_owned()).collect();
-    let mut last = all.clone();
-    for _ in 1..depth {
-        let longer =
-            last.iter().flat_map(|name| segments.iter().map(move |one| format!("{name}:{one}")));
-        last = longer.collect();
-        all.extend(last.iter().cloned());
-    }
-    all
-}
-
-fn matches(pattern: &str, topic: &str) -> bool {
-    let topic: Vec<&str> = topic.split(':').collect();
-    let pattern: Vec<&str> = pattern.split(':').collect();
-    let is_open = pattern.last() == Some(&"**");
-    let fixed = if is_open { &pattern[..pattern.len() - 1] } else { &pattern[..] };
-    let has_length = if is_open { topic.len() > fixed.len() } else { topic.len() == fixed.len() };
-    has_length && fixed.iter().zip(&topic).all(|(wanted, one)| *wanted == "*" || wanted == one)
-}
-
-/// Whether one granted pattern contains the whole pattern. Segments of no name stand for all others.
-fn is_granted(grant: &BTreeSet<String>, wanted: &str) -> bool {
-    let all = universe(&["a", "b", "c", "other"], 4);
-    let wanted: Vec<&String> = all.iter().filter(|topic| matches(wanted, topic)).collect();
-    grant.iter().any(|granted| wanted.iter().all(|topic| matches(granted, topic)))
-}
-
-fn chosen(subscription: &BTreeSet<String>) -> BTreeSet<String> {
-    let all = universe(&SEGMENTS, 3).into_iter();
-    all.filter(|topic| subscription.iter().any(|pattern| matches(pattern, topic))).collect()
-}
-
 /// One grant, and the rights after a renewal.
 struct Case {
     prefix: String,
+    marker: String,
     grant: BTreeSet<String>,
     lesser: BTreeSet<String>,
     token: String,
     lesser_token: String,
 }
 
+/// A token of a user to be signed.
+fn order(user: &str, rights: Value) -> Order {
+    let claims = json!({"sub": user, "exp": unix_s() + 3600, "fanfare": rights});
+    Order::new("HS256", SECRET, claims)
+}
+
+fn operator() -> Order {
+    order("operator", json!({"publish": ["**"], "subscribe": ["**"], "manage": ["**"]}))
+}
+
 impl Case {
-    fn all(random: &mut Random) -> (Vec<Self>, String) {
+    /// Random cases with topics below `root`, and the operator's token.
+    fn all(random: &mut Random, root: &str) -> (Vec<Self>, String) {
         let drawn: Vec<_> = (0..CASES).map(|_| (random.patterns(4), random.patterns(3))).collect();
-        let operator = json!({"publish": ["**"], "subscribe": ["**"], "manage": ["**"]});
-        let order = |rights: Value| {
-            Order::new(
-                "HS256",
-                SECRET,
-                json!({"sub": "ann", "exp": unix_s() + 3600, "fanfare": rights}),
-            )
-        };
         let of = |number: usize, patterns: &BTreeSet<String>| {
             // Each stream hears the marker behind the events.
-            let names = patterns.iter().map(|one| format!("t{number}:{one}"));
-            order(json!({"subscribe": names.chain([format!("mark{number}")]).collect::<Vec<_>>()}))
+            let names = patterns.iter().map(|one| format!("{root}:{number}:{one}"));
+            let names: Vec<String> = names.chain([format!("mark:{root}:{number}")]).collect();
+            order("ann", json!({"subscribe": names}))
         };
-        let mut orders = vec![order(operator)];
+        let mut orders = vec![operator()];
         for (number, (grant, lesser)) in drawn.iter().enumerate() {
             orders.extend([of(number, grant), of(number, lesser)]);
         }
         let mut tokens = mint(Library::PyJwt, &orders).into_iter();
         let operator = tokens.next().expect("the operator's");
         let cases = drawn.into_iter().enumerate().map(|(number, (grant, lesser))| Self {
-            prefix: format!("t{number}:"),
+            prefix: format!("{root}:{number}:"),
+            marker: format!("mark:{root}:{number}"),
             grant,
             lesser,
             token: tokens.next().expect("two a case"),
@@ -127,24 +76,26 @@ impl Case {
         (cases.collect(), operator)
     }
 
-    fn marker(&self) -> String {
-        self.prefix.trim_end_matches(':').replace('t', "mark")
-    }
-
     /// The names of a request, with the case's prefix.
     fn names(&self, patterns: &BTreeSet<String>) -> Vec<String> {
         patterns.iter().map(|one| format!("{}{one}", self.prefix)).collect()
     }
 
     fn query(&self, patterns: &BTreeSet<String>) -> String {
-        let names = self.names(patterns).into_iter().chain([self.marker()]);
+        let names = self.names(patterns).into_iter().chain([self.marker.clone()]);
         format!("topics={}", names.collect::<Vec<_>>().join(","))
     }
 
     async fn open(&self, server: &Server, query: &str) -> Stream {
-        let bearer = format!("Bearer {}", self.token);
-        Stream::subscribe_with(server.addr, query, &[("Authorization", &bearer)]).await
+        open(server, &format!("/events/stream?{query}"), &self.token).await
     }
+}
+
+async fn open(server: &Server, path: &str, token: &str) -> Stream {
+    let bearer = format!("Bearer {token}");
+    let mut stream = Stream::open(server.addr, path, &[("Authorization", &bearer)]).await;
+    stream.read_connected().await;
+    stream
 }
 
 async fn send(server: &Server, method: &str, path: &str, token: &str, body: &str) -> Response {
@@ -156,10 +107,14 @@ async fn send(server: &Server, method: &str, path: &str, token: &str, body: &str
 /// Publishes an event to every topic of the case.
 async fn publish_all(server: &Server, operator: &str, case: &Case, round: u32) {
     let events = universe(&SEGMENTS, 3).into_iter().map(|topic| {
-        json!({"topic": format!("{}{topic}", case.prefix), "data": format!("{round} {topic}")})
+        let name = format!("{}{topic}", case.prefix);
+        json!({"topic": name, "key": "x", "data": format!("{round} {topic}")})
     });
-    let body = Value::from_iter(events).to_string();
-    let answer = send(server, "POST", "/events/publish", operator, &body).await;
+    publish(server, operator, Value::from_iter(events)).await;
+}
+
+async fn publish(server: &Server, operator: &str, events: Value) {
+    let answer = send(server, "POST", "/events/publish", operator, &events.to_string()).await;
     assert_eq!(answer.status, 200, "{}", answer.text());
 }
 
@@ -168,7 +123,7 @@ async fn publish_all(server: &Server, operator: &str, case: &Case, round: u32) {
 async fn read_all(
     server: &Server,
     operator: &str,
-    case: &Case,
+    marker: &str,
     stream: &mut Stream,
     wanted: &BTreeSet<String>,
 ) {
@@ -187,16 +142,36 @@ async fn read_all(
             count = take(&event);
         }
     }
-    let marker = format!("marker of {}", stream.connected["clientId"]);
-    let body = json!({"topic": case.marker(), "data": marker}).to_string();
-    assert_eq!(send(server, "POST", "/events/publish", operator, &body).await.status, 200);
+    let data = format!("marker of {}", stream.connected["clientId"]);
+    publish(server, operator, json!({"topic": marker, "data": data})).await;
     loop {
         let event = stream.next().await;
-        if event.data == marker {
+        if event.data == data {
             return;
         }
         assert!(event.data.starts_with("marker"), "{event:?} is not among {wanted:?}");
     }
+}
+
+/// Adds a topic or pattern to an open stream. Returns the status.
+async fn add(server: &Server, stream: &Stream, token: &str, name: &str) -> u16 {
+    let path = format!("/events/streams/{}/topics", client(stream));
+    send(server, "POST", &path, token, &json!({"add": [name]}).to_string()).await.status
+}
+
+/// Renews the token of an open stream. Returns the removed topics and patterns, sorted.
+async fn renew(server: &Server, stream: &Stream, token: &str, later: &str) -> Vec<String> {
+    let path = format!("/events/streams/{}/token", client(stream));
+    let answer = send(server, "POST", &path, token, &json!({"token": later}).to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let removed = answer.json()["removed"].clone();
+    let mut removed: Vec<String> = serde_json::from_value(removed).expect("names");
+    removed.sort_unstable();
+    removed
+}
+
+fn client(stream: &Stream) -> &str {
+    stream.connected["clientId"].as_str().expect("an id")
 }
 
 /// The data of these topics in these rounds.
@@ -208,11 +183,11 @@ fn data(topics: &BTreeSet<String>, rounds: &[u32]) -> BTreeSet<String> {
 }
 
 /// Polls from a cursor until all wanted events have come.
-async fn poll(server: &Server, case: &Case, query: &str, from: &str, wanted: &BTreeSet<String>) {
+async fn poll(server: &Server, path: &str, token: &str, from: &str, wanted: &BTreeSet<String>) {
     let (mut cursor, mut seen) = (from.to_owned(), BTreeSet::new());
     while seen.len() < wanted.len() {
-        let path = format!("/events/poll?{query}&wait=10&last_event_id={cursor}");
-        let answer = send(server, "GET", &path, &case.token, "").await.json();
+        let path = format!("{path}&wait=10&last_event_id={cursor}");
+        let answer = send(server, "GET", &path, token, "").await.json();
         for event in answer["events"].as_array().expect("events") {
             let data = event["data"].as_str().expect("a text").to_owned();
             assert!(wanted.contains(&data) && seen.insert(data.clone()), "{data} in {wanted:?}");
@@ -221,32 +196,43 @@ async fn poll(server: &Server, case: &Case, query: &str, from: &str, wanted: &BT
     }
 }
 
-async fn check(server: &Server, operator: &str, case: &Case, random: &mut Random) {
-    let path = format!("/events/cursor?topic={}**", case.prefix);
-    let forged = send(server, "GET", &path, operator, "").await.json()["cursor"].clone();
-    let forged = forged.as_str().expect("a cursor").to_owned();
-    publish_all(server, operator, case, 1).await;
-
-    // The whole subscription is refused, and names the topics without a grant.
-    let asked = random.patterns(4);
+/// Asks for a whole subscription. It is refused, and the refusal names the topics without a grant.
+/// Returns the granted ones.
+async fn check_refusal(
+    server: &Server,
+    case: &Case,
+    asked: &BTreeSet<String>,
+    more: &str,
+) -> BTreeSet<String> {
     let (granted, refused): (BTreeSet<_>, BTreeSet<_>) =
         asked.iter().cloned().partition(|one| is_granted(&case.grant, one));
-    let stream = format!("/events/stream?{}&last_event_id=earliest", case.query(&asked));
-    if !refused.is_empty() {
-        for path in [
-            stream.clone(),
-            stream.replace("/stream", "/poll"),
-            stream.replace("/stream", "/cursor"),
-        ] {
-            let answer = send(server, "GET", &path, &case.token, "").await;
-            assert_eq!(answer.status, 403, "{asked:?} within {:?}: {}", case.grant, answer.text());
-            let mut named: Vec<String> =
-                serde_json::from_value(answer.json()["error"]["topics"].clone()).expect("names");
-            named.sort_unstable();
-            assert_eq!(named, case.names(&refused), "within {:?}", case.grant);
-        }
+    if refused.is_empty() {
+        return granted;
     }
+    for kind in ["stream", "poll", "cursor"] {
+        let path = format!("/events/{kind}?{}{more}", case.query(asked));
+        let answer = send(server, "GET", &path, &case.token, "").await;
+        assert_eq!(answer.status, 403, "{asked:?} within {:?}: {}", case.grant, answer.text());
+        let named = answer.json()["error"]["topics"].clone();
+        let mut named: Vec<String> = serde_json::from_value(named).expect("names");
+        named.sort_unstable();
+        assert_eq!(named, case.names(&refused), "within {:?}", case.grant);
+    }
+    granted
+}
 
+/// A cursor by the operator: the case's caller did not get it from the hub.
+async fn forged(server: &Server, operator: &str) -> String {
+    let answer = send(server, "GET", "/events/cursor?topic=**", operator, "").await.json();
+    answer["cursor"].as_str().expect("a cursor").to_owned()
+}
+
+async fn check(server: &Server, operator: &str, case: &Case, random: &mut Random) {
+    let forged = forged(server, operator).await;
+    publish_all(server, operator, case, 1).await;
+
+    let asked = random.patterns(4);
+    let granted = check_refusal(server, case, &asked, "&last_event_id=earliest").await;
     let query = case.query(&granted);
     let mut live = case.open(server, &query).await;
     let mut resumed = case.open(server, &format!("{query}&last_event_id={forged}")).await;
@@ -256,53 +242,52 @@ async fn check(server: &Server, operator: &str, case: &Case, random: &mut Random
 
     // A change keeps within the grant of the stream.
     let added = random.pattern();
-    let client = live.connected["clientId"].as_str().expect("an id").to_owned();
-    let path = format!("/events/streams/{client}/topics");
-    let body = json!({"add": [format!("{}{added}", case.prefix)]}).to_string();
-    let answer = send(server, "POST", &path, &case.token, &body).await;
     let may_add = is_granted(&case.grant, &added);
-    assert_eq!(answer.status, if may_add { 200 } else { 403 }, "{added} within {:?}", case.grant);
-    let changed = if may_add {
-        chosen(&granted.iter().cloned().chain([added]).collect())
-    } else {
-        topics.clone()
-    };
+    let status = add(server, &live, &case.token, &format!("{}{added}", case.prefix)).await;
+    assert_eq!(status, if may_add { 200 } else { 403 }, "{added} within {:?}", case.grant);
+    let changed: BTreeSet<String> =
+        granted.iter().cloned().chain(may_add.then_some(added)).collect();
+    let changed = chosen(&changed);
 
     // A renewal to less removes topics.
-    let client = renewed.connected["clientId"].as_str().expect("an id").to_owned();
-    let path = format!("/events/streams/{client}/token");
-    let body = json!({"token": case.lesser_token}).to_string();
-    let answer = send(server, "POST", &path, &case.token, &body).await;
+    let removed = renew(server, &renewed, &case.token, &case.lesser_token).await;
     let (kept, lost): (BTreeSet<_>, BTreeSet<_>) =
         granted.iter().cloned().partition(|one| is_granted(&case.lesser, one));
-    let mut removed: Vec<String> =
-        serde_json::from_value(answer.json()["removed"].clone()).expect("names");
-    removed.sort_unstable();
     assert_eq!(removed, case.names(&lost), "{granted:?} within {:?}", case.lesser);
 
     publish_all(server, operator, case, 2).await;
-    poll(server, case, &query, &forged, &data(&topics, &[1, 2])).await;
+    let polled = format!("/events/poll?{query}");
+    poll(server, &polled, &case.token, &forged, &data(&topics, &[1, 2])).await;
     for (stream, wanted) in [
         (&mut live, data(&changed, &[2])),
         (&mut renewed, data(&chosen(&kept), &[2])),
         (&mut resumed, data(&topics, &[1, 2])),
         (&mut earliest, data(&topics, &[1, 2])),
     ] {
-        read_all(server, operator, case, stream, &wanted).await;
+        read_all(server, operator, &case.marker, stream, &wanted).await;
     }
+}
+
+/// A server with access control and this configuration.
+async fn start(more: &str) -> Server {
+    Server::with_config(&format!(
+        "[access]\nenabled = true\n[[access.keys]]\nalgorithm = \"HS256\"\nkey = {SECRET:?}\n{more}"
+    ))
+    .await
+}
+
+/// Another seed at each run, printed for a failed one.
+fn random() -> Random {
+    let seed = u64::from(unix_s() as u32) | 1;
+    println!("seed {seed}");
+    Random(seed)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_gets_all_granted_events_and_no_other() {
     let _heavy = heavy().await;
-    let config = format!(
-        "[access]\nenabled = true\n[[access.keys]]\nalgorithm = \"HS256\"\nkey = {SECRET:?}\n"
-    );
-    let server = Server::with_config(&config).await;
-    let seed = u64::from(unix_s() as u32) | 1;
-    println!("seed {seed}");
-    let mut random = Random(seed);
-    let (cases, operator) = Case::all(&mut random);
+    let (server, mut random) = (start("").await, random());
+    let (cases, operator) = Case::all(&mut random, "t");
     for case in &cases {
         check(&server, &operator, case, &mut random).await;
     }

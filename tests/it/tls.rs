@@ -5,7 +5,9 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Command, Output, Stdio},
-    time::Duration,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -17,6 +19,7 @@ use tokio::{
 use crate::support::{
     Server,
     directory::Directory,
+    heavy,
     http::{get, request},
     server::{Launch, fanfare},
     wait::{DEADLINE, until},
@@ -24,6 +27,12 @@ use crate::support::{
 
 /// Streams of one browser on one connection.
 const STREAM_COUNT: usize = 100;
+
+/// Streams open while certificates are replaced.
+const HERD_COUNT: usize = 60;
+
+/// Certificates replaced under load: by changed files, and every second one by SIGHUP too.
+const REPLACEMENTS: usize = 6;
 
 /// A certificate for localhost and its key.
 struct Certificate {
@@ -225,6 +234,83 @@ async fn a_new_certificate_is_taken_while_streams_stay_open() {
     until(DEADLINE, "SIGHUP reads the files", async || shown_name(&server) == "CN=third").await;
     publish(&server, "after the signal");
     stream.until("data: after the signal").await;
+}
+
+/// A herd of curl's streams over TLS, each written to a file.
+struct Herd {
+    directory: Directory,
+    _children: [Child; 2],
+}
+
+impl Herd {
+    /// Half of them over one connection by HTTP/2, the others over one each by HTTP/1.1.
+    fn open(server: &Server) -> Self {
+        let directory = Directory::new("tls-herd");
+        let path = url(server, "/events/stream?topic=a");
+        let open = |version: &str, numbers: std::ops::Range<usize>| {
+            let mut command = AsyncCommand::new("curl");
+            command.args(["-sSkN", version, "--parallel", "--parallel-max", "100"]);
+            for number in numbers {
+                command.arg("-o").arg(directory.path().join(number.to_string())).arg(&path);
+            }
+            command.stdout(Stdio::null()).kill_on_drop(true).spawn().expect("curl starts")
+        };
+        let half = HERD_COUNT / 2;
+        let children = [open("--http2", 0..half), open("--http1.1", half..HERD_COUNT)];
+        Self { directory, _children: children }
+    }
+
+    /// What each stream has received.
+    fn texts(&self) -> impl Iterator<Item = String> {
+        let path = |number: usize| self.directory.path().join(number.to_string());
+        (0..HERD_COUNT).map(move |number| fs::read_to_string(path(number)).unwrap_or_default())
+    }
+
+    async fn until_all_have(&self, text: &str) {
+        until(DEADLINE, text, async || self.texts().all(|stream| stream.contains(text))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn certificates_are_replaced_under_load_without_a_loss() {
+    let _heavy = heavy().await;
+    let certificate = Certificate::new();
+    let server = start(certificate.config()).await;
+    let herd = Herd::open(&server);
+    herd.until_all_have("event: connected").await;
+    let is_over = AtomicBool::new(false);
+    let count = thread::scope(|scope| {
+        // Each publish has a handshake of its own, none refused at any moment.
+        let publisher = scope.spawn(|| {
+            let mut count = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                publish(&server, &format!("event {count};"));
+                count += 1;
+            }
+            count
+        });
+        for number in 1..=REPLACEMENTS {
+            certificate.renew(&format!("number{number}"));
+            if number % 2 == 0 {
+                server.signal("HUP");
+            }
+            let (begun, name) = (Instant::now(), format!("CN=number{number}"));
+            while shown_name(&server) != name {
+                assert!(begun.elapsed() < DEADLINE, "the certificate {name} is not shown");
+            }
+        }
+        is_over.store(true, Ordering::Relaxed);
+        publisher.join().expect("all publishes succeed")
+    });
+    assert!(count > REPLACEMENTS, "{count} events");
+    herd.until_all_have(&format!("event {};", count - 1)).await;
+    let expected: Vec<String> = (0..count).map(|number| format!("data: event {number};")).collect();
+    for stream in herd.texts() {
+        let got: Vec<&str> =
+            stream.lines().filter(|line| line.starts_with("data: event")).collect();
+        assert_eq!(got, expected);
+        assert_eq!(stream.matches("event: ").count(), 1, "only `connected`: {stream}");
+    }
 }
 
 #[test]

@@ -192,3 +192,59 @@ async fn a_stream_ends_after_the_grace_without_an_answer() {
         assert_eq!(end_of(&mut stream).await, "token");
     }
 }
+
+/// The code of a refused use of a ticket; none for a stream.
+async fn refused(server: &Server, query: &str) -> Option<String> {
+    let path = format!("/events/stream?{query}");
+    let stream = Stream::request(server.addr, "GET", &path, &[], b"").await;
+    if stream.head.status == 200 {
+        return None;
+    }
+    Some(request(server.addr, "GET", &path, &[], b"").await.code())
+}
+
+/// A plain `EventSource` sends neither cookies of another site nor tokens, and reconnects with the
+/// same URL.
+#[tokio::test]
+async fn a_ticket_resumes_as_long_as_the_application_grants_its_topics() {
+    let web = application(|_| (200, grant("ann", &["a:*"], 300))).await;
+    let server = hub(&web, "").await;
+    let own = format!("http://{}", server.addr);
+    let headers = [ANN, ("Origin", &own), ("Content-Type", "application/json")];
+    let answer = request(server.addr, "POST", "/events/tickets", &headers, b"").await.json();
+    let query = format!("topic=a:1&ticket={}", answer["ticket"].as_str().expect("a ticket"));
+    let mut stream = Stream::subscribe(server.addr, &query).await;
+    for round in ["1", "2", "3"] {
+        publish(&server, "a:1", round).await;
+        assert_eq!(stream.take_data(1).await, [round]);
+        let (id, before) = (stream.last_id().to_owned(), asked(&web));
+        until(DEADLINE, "the first answer ends", async || asked(&web) > before + 1).await;
+        drop(stream);
+        publish(&server, "a:1", "missed").await;
+        stream = Stream::resume(server.addr, &query, &id).await;
+        assert_eq!(stream.connected["resumed"], true);
+        assert_eq!(stream.take_data(1).await, ["missed"]);
+    }
+    // A URL found in a log opens nothing.
+    assert_eq!(refused(&server, &query).await.as_deref(), Some("unauthenticated"));
+    let resumed = format!("{query}&last_event_id={}", stream.last_id());
+    let until_refused = async |code: &str| {
+        until(DEADLINE, code, async || refused(&server, &resumed).await.as_deref() == Some(code))
+            .await;
+    };
+    answers(&web, |_| (200, grant("ann", &["b:*"], 300)));
+    until_refused("forbidden").await;
+    answers(&web, |_| (200, grant("bob", &["**"], 300)));
+    until_refused("unauthenticated").await;
+    answers(&web, |_| (403, String::new()));
+    until_refused("forbidden").await;
+    answers(&web, |_| (401, String::new()));
+    until_refused("unauthenticated").await;
+    answers(&web, |_| (500, String::new()));
+    until_refused("access_down").await;
+    answers(&web, |_| (200, grant("ann", &["a:*"], 60_000)));
+    until(Duration::from_secs(30), "the ticket resumes again", async || {
+        refused(&server, &resumed).await.is_none()
+    })
+    .await;
+}

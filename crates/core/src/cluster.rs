@@ -38,6 +38,10 @@ pub trait Cluster: Send + Sync {
         limit: Option<Duration>,
     ) -> BoxFuture<'static, Result<InstanceAnswers, ChangeError>>;
 
+    /// One partition of each link between the instances. An instance can lose a link and keep the
+    /// others: a call by all of them misses no instance with a link left.
+    fn partitions_of_links(&self) -> BoxFuture<'static, Vec<u16>>;
+
     /// Sets the handler of calls. Until then this instance answers no call.
     fn serve(&self, handler: Box<dyn HandleCall>);
 }

@@ -82,6 +82,8 @@ pub enum ChangeBy {
     /// A caller, by the name of its user. It may change the streams of this user and of nobody,
     /// within the streams' grants.
     Caller(Option<String>),
+    /// The follow graph, for the feeds of a user.
+    FollowGraph,
 }
 
 impl Change {
@@ -321,9 +323,9 @@ pub enum Format {
 /// A checked subscription.
 #[derive(Debug)]
 pub struct ResolvedSubscription {
-    /// Topics and patterns as spelt by the client, each once, sorted; for a feed, only the user's
-    /// own notifications. None for a list without patterns, the usual case: `topics` then has all
-    /// names.
+    /// Topics and patterns as spelt by the client, each once, sorted; for a feed, the user's own
+    /// notifications, and the names added to the open stream. None for a list without patterns, the
+    /// usual case: `topics` then has all names.
     names: Option<Box<[Pattern]>>,
     /// Topics not covered by a pattern of the stream, each once, sorted.
     pub topics: Topics,
@@ -464,12 +466,12 @@ impl ResolvedSubscription {
     /// The subscription after a change, unless it would exceed a limit.
     pub fn changed(
         &self,
-        add: &[Pattern],
-        remove: &[Pattern],
-        muted: Option<Arc<[String]>>,
+        change: Change,
         limits: StreamLimits,
         partition_count: u16,
     ) -> Result<Self, TooMany> {
+        let Change { add, remove, muted, by } = change;
+        let is_by_graph = by == ChangeBy::FollowGraph;
         let kept: HashSet<&Pattern> = add.iter().collect();
         let removed: HashSet<&Pattern> =
             remove.iter().filter(|name| !kept.contains(name)).collect();
@@ -477,13 +479,18 @@ impl ResolvedSubscription {
             Some(names) => names.to_vec(),
             None => self.topics.iter().cloned().map(Pattern::from).collect(),
         };
-        let names = changed(names, add.iter().cloned(), |name| removed.contains(name));
+        let named = add.iter().filter(|name| !is_by_graph && !self.has_followed(name));
+        let is_gone = |name: &Pattern| {
+            // The graph decides about its own topics: the client has them by the graph, or not at all.
+            removed.contains(name) || is_by_graph && kept.contains(name)
+        };
+        let names = changed(names, named.cloned(), is_gone);
         let wild = add.iter().filter(|one| one.has_wildcard());
         let patterns = self.patterns.changed(wild.cloned().collect(), &removed);
         // A removed pattern uncovers topics also named by the client: they become topics of their
-        // own. The client of a feed names no topics.
-        let named = names.iter().filter(|_| self.feed.is_none()).chain(add);
-        let added = named.filter_map(Pattern::to_topic).filter(|topic| !patterns.matches(topic));
+        // own. Topics by the graph always are: a pattern can go while they stay.
+        let added = names.iter().chain(&add).filter_map(Pattern::to_topic);
+        let added = added.filter(|topic| is_by_graph || !patterns.matches(topic));
         let gone = removed;
         let removed: HashSet<Topic> = gone.iter().filter_map(|name| name.to_topic()).collect();
         let topics = changed(self.topics.to_vec(), added, |topic| removed.contains(topic));
@@ -498,10 +505,7 @@ impl ResolvedSubscription {
             return Err(TooMany::Patterns);
         }
         Ok(Self {
-            names: match self.feed {
-                Some(_) => self.names.clone(),
-                None => (!patterns.is_empty()).then(|| names.into()),
-            },
+            names: (self.feed.is_some() || !patterns.is_empty()).then(|| names.into()),
             topics,
             patterns,
             types: self.types.clone(),
@@ -516,6 +520,22 @@ impl ResolvedSubscription {
             secret: self.secret,
             grant: self.grant.clone(),
         })
+    }
+
+    /// Whether the feed has this topic by the follow graph.
+    fn has_followed(&self, name: &Pattern) -> bool {
+        let is_named = || self.names.as_ref().is_some_and(|all| all.binary_search(name).is_ok());
+        let is_topic = |topic| self.topics.binary_search(&topic).is_ok();
+        self.feed.is_some() && name.to_topic().is_some_and(is_topic) && !is_named()
+    }
+
+    /// The topics and patterns not granted by a later grant. The own topics of a feed stay: they
+    /// follow from its user.
+    pub fn lost_with(&self, grant: &Grant) -> Vec<Pattern> {
+        let own = self.feed.as_ref().map(|feed| feed.user.notifications());
+        let is_own = |name: &&str| own.as_ref().is_some_and(|own| own.as_str() == *name);
+        let lost = self.names().filter(|name| !is_own(name) && !grant.may_subscribe(name));
+        lost.filter_map(|name| Pattern::parse(name).ok()).collect()
     }
 
     /// The start of topics added after a change removing these names.

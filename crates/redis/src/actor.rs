@@ -123,6 +123,11 @@ impl RedisBridge {
         }));
     }
 
+    /// One partition of each node.
+    pub(crate) fn first_partitions(&self) -> Vec<u16> {
+        self.nodes.values().filter_map(|node| node.partitions.first().copied()).collect()
+    }
+
     /// Ends the links of changed nodes, then starts the missing links.
     fn reconcile(&mut self, nodes: BTreeMap<Endpoint, Vec<u16>>, ctx: &mut Context<Self>) {
         let is_as_before = |endpoint: &Endpoint, node: &RedisNode| {

@@ -1,14 +1,16 @@
 //! Instance RPC: an instance publishes a call on a partition's `control` channel, and every
 //! instance answers on the caller's `answers:<instance>` channel.
 
-use actix::{ActorFutureExt, AsyncContext, Context, Handler, ResponseActFuture, WrapFuture};
+use actix::{
+    ActorFutureExt, AsyncContext, Context, Handler, MessageResult, ResponseActFuture, WrapFuture,
+};
 use fanfare_core::{cluster::InstanceAnswers, error::ChangeError};
 use redis::aio::ConnectionLike;
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     actor::RedisBridge,
-    messages::{CallAnswered, CallInstances, CallReceived, ServeCalls},
+    messages::{CallAnswered, CallInstances, CallReceived, QueryLinks, ServeCalls},
     pending_replies::{MAX_CALLS, PendingReply},
     publish_path::PublishPath,
     signature::{MessageKind, Secret},
@@ -62,6 +64,14 @@ impl Handler<CallAnswered> for RedisBridge {
             waiting.answers.push(message.answer);
             waiting.finish_if_all_answered();
         }
+    }
+}
+
+impl Handler<QueryLinks> for RedisBridge {
+    type Result = MessageResult<QueryLinks>;
+
+    fn handle(&mut self, _: QueryLinks, _: &mut Self::Context) -> Self::Result {
+        MessageResult(self.first_partitions())
     }
 }
 

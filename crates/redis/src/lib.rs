@@ -11,7 +11,7 @@
 //! | link | bridge | `LinkBegan`, `LinkEnded` | one of each a link |
 //! | link | bridge | `CallAnswered` | one an instance and call |
 //! | link | bridge | `CallReceived` | as many as other instances have in flight, 1,024 each |
-//! | hub | bridge | `CallInstances`, `RecordModeInRedis`, `QueryLastSequence`, `QueryHead` | one a request; 1,024 calls in flight |
+//! | hub | bridge | `CallInstances`, `RecordModeInRedis`, `QueryLastSequence`, `QueryHead`, `QueryLinks` | one a request; 1,024 calls in flight |
 
 #![forbid(unsafe_code)]
 

@@ -57,6 +57,11 @@ pub(crate) struct LinkBegan {
     pub path: PublishPath,
 }
 
+/// One partition of each link.
+#[derive(Message)]
+#[rtype(result = "Vec<u16>")]
+pub(crate) struct QueryLinks;
+
 /// Sets the handler of calls from all instances, this one included.
 #[derive(Message)]
 #[rtype(result = "()")]

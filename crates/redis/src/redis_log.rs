@@ -21,7 +21,7 @@ use crate::{
     actor::RedisBridge,
     agreement::Agreement,
     messages::{
-        AppendToRedis, BeginBridge, CallInstances, QueryHead, QueryLastSequence,
+        AppendToRedis, BeginBridge, CallInstances, QueryHead, QueryLastSequence, QueryLinks,
         ReconnectPartition, RecordModeInRedis, RequestFromRedis, ServeCalls,
     },
     settings::{
@@ -151,6 +151,11 @@ impl Cluster for RedisLog {
         let text = serde_json::to_string(&call).expect("plain texts and numbers serialize");
         let answers = self.addr.send(CallInstances { partition, text, limit });
         answers.map(|answers| answers.unwrap_or(Err(ChangeError::Unconfirmed))).boxed()
+    }
+
+    fn partitions_of_links(&self) -> BoxFuture<'static, Vec<u16>> {
+        let partitions = self.addr.send(QueryLinks);
+        partitions.map(Result::unwrap_or_default).boxed()
     }
 
     fn serve(&self, handler: Box<dyn HandleCall>) {

@@ -13,7 +13,7 @@ use fanfare_core::{
     user::User,
 };
 
-use crate::actors::connection::Connection;
+use crate::actors::{connection::Connection, partition::Deliver};
 
 /// Attach a new stream.
 #[derive(Message)]
@@ -106,6 +106,11 @@ pub(crate) struct ListFeedUsers {
 pub(crate) struct Drain {
     pub window: std::time::Duration,
 }
+
+/// Deliveries of a new link, after a read of the revocations missed without it.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct DeliverRelinked(pub Deliver);
 
 /// Panics like a bug, to show that the manager is rebuilt.
 #[cfg(test)]

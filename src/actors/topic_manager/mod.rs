@@ -18,6 +18,7 @@ use actix::{
 pub(crate) use asking::AskAgain;
 use fanfare_core::{
     ids::{ManagerId, StreamId},
+    partition::Delivery,
     policy::PHASES,
     sse::ShutdownReason,
     subscription::{FeedOf, ResolvedSubscription},
@@ -28,8 +29,8 @@ use fanfare_core::{
 };
 use futures_util::{FutureExt, future::join_all};
 pub(crate) use messages::{
-    ChangeStreams, CloseStream, ContinueReplay, Drain, EndStreams, ExpectFeed, ForgetFeed,
-    ListFeedUsers, ListStreams, OpenStream, RenewGrant, Whose,
+    ChangeStreams, CloseStream, ContinueReplay, DeliverRelinked, Drain, EndStreams, ExpectFeed,
+    ForgetFeed, ListFeedUsers, ListStreams, OpenStream, RenewGrant, Whose,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -414,7 +415,36 @@ impl Handler<ListFeedUsers> for TopicManager {
 impl Handler<Deliver> for TopicManager {
     type Result = ();
 
-    fn handle(&mut self, message: Deliver, _: &mut Self::Context) {
+    fn handle(&mut self, message: Deliver, ctx: &mut Self::Context) {
+        let mut all = message.deliveries.iter();
+        let may_lack_revocations = self.host.revocations.reads().is_some()
+            && all.any(|delivery| matches!(delivery, Delivery::Relinked));
+        if !may_lack_revocations {
+            return self.deliver(message);
+        }
+        // The instance may have missed revocations while the link was lost, and later events must
+        // not reach their streams. The partition sends nothing more before this message is taken.
+        let (revocations, manager) = (self.host.revocations.clone(), ctx.address());
+        let read = async move {
+            if let Some(reads) = revocations.reads() {
+                reads.next().await;
+            }
+            manager.do_send(DeliverRelinked(message));
+        };
+        tokio::task::spawn_local(self.host.lifecycle.stop.clone().run_until_cancelled_owned(read));
+    }
+}
+
+impl Handler<DeliverRelinked> for TopicManager {
+    type Result = ();
+
+    fn handle(&mut self, message: DeliverRelinked, _: &mut Self::Context) {
+        self.deliver(message.0);
+    }
+}
+
+impl TopicManager {
+    fn deliver(&mut self, message: Deliver) {
         let now = now();
         self.taken.push((message.partition, message.in_flight));
         self.decide(|state| {

@@ -92,12 +92,17 @@ async fn an_instance_cut_off_during_a_revocation_learns_it_after_its_return() {
         answer.status == 200
     })
     .await;
+    // Published after the answer, and received by the instance with its new link.
+    let publish = async |data: &str| {
+        let event = json!({ "topic": "a:1", "data": data });
+        assert_eq!(send(&other, "POST", "/events/publish", &operator, &event).await.status, 200);
+    };
+    publish("while away").await;
     proxy.set(Mode::Pass);
     assert_eq!(end(&mut of_ann).await, ("revoked".to_owned(), Vec::new()));
     cut.until_ready().await;
-    let event = json!({ "topic": "a:1", "data": "after" });
-    assert_eq!(send(&other, "POST", "/events/publish", &operator, &event).await.status, 200);
-    assert_eq!(of_bob.take_data(1).await, ["after"]);
+    publish("after").await;
+    assert_eq!(of_bob.take_data(2).await, ["while away", "after"]);
     let answer = send(&cut, "GET", "/events/cursor?topic=a:1", &ann, &Value::Null).await;
     assert_eq!(answer.status, 401, "{}", answer.text());
 }

@@ -14,8 +14,8 @@ pub use pattern_list::{PatternList, contains};
 pub use revocation::{Revocation, RevocationStore, RevocationsDown, Revoked};
 pub use rights::{MAX_PATTERN_BYTES, MAX_PATTERNS, Rights, RightsError, RightsText};
 pub use ticket::{
-    FirstId, MAX_TICKETS_PER_OWNER, TICKET_DIGITS, Ticket, TicketStore, TicketUse, TicketsDown,
-    ticket_name, ticket_place,
+    FirstId, MAX_TICKETS_PER_OWNER, TICKET_DIGITS, Ticket, TicketLife, TicketStore, TicketUse,
+    TicketsDown, ticket_name, ticket_place,
 };
 
 use crate::user::{User, UserError};

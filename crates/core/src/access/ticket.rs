@@ -129,6 +129,15 @@ pub fn ticket_place(name: &str) -> Option<u16> {
     if is_name { u16::from_str_radix(&name[..4], 16).ok() } else { None }
 }
 
+/// The times of a new ticket, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TicketLife {
+    /// Time for the first use. An unused ticket is kept no longer.
+    pub window_ms: u64,
+    /// Longest time a used ticket is kept: its owner's tickets are counted for so long.
+    pub used_ms: u64,
+}
+
 /// The tickets are unavailable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("tickets are unavailable")]
@@ -136,24 +145,26 @@ pub struct TicketsDown;
 
 /// Stores tickets for all instances. A ticket's text is opaque to it.
 pub trait TicketStore: Send + Sync {
-    /// Stores a new ticket for `life_ms` milliseconds, and returns its unguessable name of
-    /// [`TICKET_DIGITS`] hexadecimal digits. Of too many tickets of one owner, the oldest go.
+    /// Stores a new ticket, and returns its unguessable name of [`TICKET_DIGITS`] hexadecimal
+    /// digits. Of too many tickets of one owner, the oldest go.
     fn insert(
         &self,
         owner: String,
         text: String,
-        life_ms: u64,
+        life: TicketLife,
     ) -> BoxFuture<'static, Result<String, TicketsDown>>;
 
     /// A ticket's text; none after its life.
     fn read(&self, name: String) -> BoxFuture<'static, Result<Option<String>, TicketsDown>>;
 
-    /// Replaces a ticket's text, unless it is another than `old`. Returns whether it did.
+    /// Replaces a ticket's text, unless it is another than `old`. Returns whether it did. The ticket
+    /// then stays for `life_ms` milliseconds.
     fn replace(
         &self,
         name: String,
         old: String,
         new: String,
+        life_ms: u64,
     ) -> BoxFuture<'static, Result<bool, TicketsDown>>;
 }
 

@@ -152,16 +152,15 @@ impl<O: Outlet> ManagerState<O> {
     }
 
     fn start(&mut self, reference: SlotRef, ticket: Ticket, change: Change, now: Instant) {
-        let Change { add, remove, muted, .. } = change;
-        let add: Vec<Pattern> = add.into_iter().map(|name| self.known(name)).collect();
+        let add: Vec<Pattern> = change.add.into_iter().map(|name| self.known(name)).collect();
+        let change = Change { add, ..change };
         let Some(slot) = self.streams.get_mut(reference) else { return };
-        let changed = match slot.subscription.changed(
-            &add,
-            &remove,
-            muted,
-            self.spec.limits,
-            self.spec.partition_count,
-        ) {
+        // Again: the grant can be renewed to less while the change waits.
+        if let Some(names) = change.refused_by(slot.grant()) {
+            return self.finished.push((ticket, ChangeOutcome::Forbidden(names)));
+        }
+        let (limits, partition_count) = (self.spec.limits, self.spec.partition_count);
+        let changed = match slot.subscription.changed(change, limits, partition_count) {
             Ok(changed) => changed,
             Err(too_many) => {
                 return self.finished.push((ticket, ChangeOutcome::TooMany(too_many)));

@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::{
     sse::ShutdownReason,
-    subscription::{Change, FeedOf},
+    subscription::{Change, ChangeBy, FeedOf},
     topic::Topic,
     topic_manager::{
         ChangeOutcome, ManagerState, Ticket,
@@ -78,6 +78,7 @@ impl<O: Outlet> ManagerState<O> {
         now: Instant,
     ) {
         let Some(feeds) = self.feeds.get_mut(user) else { return };
+        let change = &Change { by: ChangeBy::FollowGraph, ..change.clone() };
         for (expected, ticket) in feeds.expected.iter_mut().zip(tickets.by_ref()) {
             expected.changes.push((ticket, change.clone()));
         }

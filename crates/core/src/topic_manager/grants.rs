@@ -6,8 +6,8 @@ use crate::{
     access::{Grant, Revocation},
     ids::StreamId,
     sse::ShutdownReason,
-    subscription::{Change, ResolvedSubscription},
-    topic::{Pattern, Topic},
+    subscription::Change,
+    topic::Topic,
     topic_manager::{
         ManagerState, Ticket,
         frame::Frames,
@@ -138,7 +138,7 @@ impl<O: Outlet> ManagerState<O> {
         if slot.user() != grant.user() {
             return Renewal::Forbidden;
         }
-        let removed = lost(&slot.subscription, grant);
+        let removed = slot.subscription.lost_with(grant);
         let held = slot.grant.get_or_insert_with(|| Box::new(SlotGrant::new(grant)));
         held.grant = grant.clone();
         held.asking.end();
@@ -199,13 +199,4 @@ impl<O> Slot<O> {
         let of_feed = self.subscription.feed.as_ref().map(|feed| &feed.user);
         self.grant().user().or(of_feed)
     }
-}
-
-/// The topics and patterns not granted any more. A feed stays its user's.
-fn lost(subscription: &ResolvedSubscription, grant: &Grant) -> Vec<Pattern> {
-    if subscription.feed.as_ref().is_some_and(|feed| grant.is_of(&feed.user)) {
-        return Vec::new();
-    }
-    let names = subscription.names().filter(|name| !grant.may_subscribe(name));
-    names.filter_map(|name| Pattern::parse(name).ok()).collect()
 }

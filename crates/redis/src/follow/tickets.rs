@@ -2,7 +2,9 @@
 //! with the shard.
 
 use fanfare_core::{
-    access::{MAX_TICKETS_PER_OWNER, TicketStore, TicketsDown, ticket_name, ticket_place},
+    access::{
+        MAX_TICKETS_PER_OWNER, TicketLife, TicketStore, TicketsDown, ticket_name, ticket_place,
+    },
     future::BoxFuture,
     topic::partition_of,
 };
@@ -29,16 +31,17 @@ impl TicketStore for RedisFollows {
         &self,
         owner: String,
         text: String,
-        life_ms: u64,
+        life: TicketLife,
     ) -> BoxFuture<'static, Result<String, TicketsDown>> {
         let store = self.clone();
         async move {
             let shard = partition_of(&owner, SHARD_COUNT);
             let name = ticket_name(shard, rand::random());
             let keys = [store.keys.ticket(shard, &name), store.keys.tickets(shard, &owner)];
-            let (life, most) = (life_ms.max(1).to_string(), MAX_TICKETS_PER_OWNER.to_string());
-            let base = store.keys.ticket(shard, "");
-            let words = [&name, &text, &life, &most, &base].map(String::as_str);
+            let TicketLife { window_ms, used_ms } = life;
+            let [window, used] = [window_ms, used_ms].map(|life_ms| life_ms.max(1).to_string());
+            let (most, base) = (MAX_TICKETS_PER_OWNER.to_string(), store.keys.ticket(shard, ""));
+            let words = [&name, &text, &window, &used, &most, &base].map(String::as_str);
             let call = FollowCall::script(shard, Script::InsertTicket, &keys, &words);
             store.of_ticket::<u64>(call).await?;
             Ok(name)
@@ -62,12 +65,14 @@ impl TicketStore for RedisFollows {
         name: String,
         old: String,
         new: String,
+        life_ms: u64,
     ) -> BoxFuture<'static, Result<bool, TicketsDown>> {
         let store = self.clone();
         async move {
             let Some((shard, key)) = store.ticket_key(&name) else { return Ok(false) };
-            let call =
-                FollowCall::script(shard, Script::UseTicket, &[key], &[old.as_str(), new.as_str()]);
+            let life = life_ms.max(1).to_string();
+            let words = [&old, &new, &life].map(String::as_str);
+            let call = FollowCall::script(shard, Script::UseTicket, &[key], &words);
             store.of_ticket(call).await
         }
         .boxed()
