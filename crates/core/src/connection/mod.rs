@@ -462,6 +462,7 @@ impl ConnectionState {
     fn takes_whole(&mut self, frame: &Frame, clock: &LimiterClock, now: Instant) -> bool {
         let newer = self.seen.get(frame.partition).is_some_and(|seen| seen < frame.oldest);
         newer
+            && !self.is_of_ended_epoch(&frame.events[0])
             && frame.bytes.len() <= self.max_segment_bytes()
             && self.outbox.taken().len() == 1
             && self.subscription.format == Format::Events
@@ -517,6 +518,10 @@ impl ConnectionState {
         if self.seen.get(partition).is_none() {
             return;
         }
+        // The answer to an addition may overtake it.
+        if beginning.is_some_and(|(epoch, _)| self.has_begun(partition, epoch)) {
+            return;
+        }
         // Events held back by the rate limit are older than the gap. Left in `waiting`, they would
         // leave after it.
         if !self.backlog.waiting.is_empty() {
@@ -568,7 +573,7 @@ impl ConnectionState {
         for event in &*events {
             let Some(seen) = self.seen.get(event.partition) else { continue };
             // Already sent by the replay, or ahead of the event's own tick.
-            if event.sequence <= seen {
+            if event.sequence <= seen || self.is_of_ended_epoch(event) {
                 continue;
             }
             self.seen.set(event.partition, event.sequence);
@@ -637,6 +642,18 @@ impl ConnectionState {
         let marks = &self.backlog.marks;
         epoch
             .map_or_else(String::new, |epoch| encode::cursor_text(epoch, unix_ms, positions, marks))
+    }
+
+    /// Whether the output taken so far has the begin of a partition's epoch.
+    fn has_begun(&self, partition: u16, epoch: Epoch) -> bool {
+        Some(epoch) <= self.epoch && !self.backlog.behind.contains(&partition)
+    }
+
+    /// Whether the event's partition has begun a later epoch. Frames held back for a full mailbox
+    /// arrive after the answer to a later addition: in its epoch, their sequences mean nothing.
+    #[inline]
+    fn is_of_ended_epoch(&self, event: &SequencedEvent) -> bool {
+        Some(event.epoch) < self.epoch && self.has_begun(event.partition, event.epoch)
     }
 
     /// Records a partition's epoch. With a newer epoch, all other partitions of the stream fall

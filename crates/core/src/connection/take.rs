@@ -216,10 +216,13 @@ impl ConnectionState {
         Some(Piece { bytes, event_count, published_at })
     }
 
-    /// Begins the gap's epoch, and encodes the gap. Its own id is the position after it: a client
+    /// Begins the gap's epoch, unless a page has, and encodes the gap. Its own id is the position after it: a client
     /// resuming there must not get the same gap again. `None` without missed events, and for an
     /// epoch told already.
     fn take_gap(&mut self, gap: &GapHere, advances: &[(u16, u64)]) -> Option<Bytes> {
+        if gap.epoch.is_some_and(|epoch| self.has_begun(gap.partition, epoch)) {
+            return None;
+        }
         // The gap of the first partition names all partitions of the stream, so each later one
         // begins the epoch without a gap of its own.
         let is_told = self.backlog.has_told_epoch

@@ -69,6 +69,11 @@ impl Stream {
         self.state.on_frames(&frames, &mut self.worker, self.now).unwrap();
     }
 
+    fn deliver(&mut self, events: Vec<Arc<SequencedEvent>>) {
+        let frames: Frames = Frame::new(events).into_iter().collect();
+        self.state.on_frames(&frames, &mut self.worker, self.now).unwrap();
+    }
+
     /// The client takes everything.
     fn take_all(&mut self) {
         while let Next::Write(piece) = self.state.next(&mut self.worker, self.now) {
@@ -174,4 +179,40 @@ fn an_epoch_beginning_between_two_pages_comes_with_the_next_page() {
         assert!(last.positions.get(0) >= Some(expected), "{last:?}");
         assert_ne!(last.positions.get(0), Some(IN_ANOTHER_EPOCH));
     }
+}
+
+/// Otherwise the position would go back, and a resume would repeat events.
+#[test]
+fn an_interruption_behind_the_page_telling_its_epoch_is_ignored() {
+    let first = Replay { next: Some(rest(1, 7)), ..replay(1, 5, 7) };
+    let mut stream = Stream::open(&cursor(1, &[(0, 5)]), vec![(0, first)]);
+    stream.interrupt(0, Some(MissedReason::Epoch), (2, 0));
+    let page = Replay { missed: missed_epoch(), ..replay(2, 0, 3) };
+    stream.state.on_page(Page { stream: 1, partition: 0, replay: page });
+    stream.interrupt(0, Some(MissedReason::Epoch), (2, 0));
+    stream.take_all();
+    stream.change(ChangeStep::Finished { at: stream.now });
+    stream.take_all();
+    assert_eq!(stream.last_id().positions.get(0), Some(3));
+    assert_eq!(stream.text.matches("event: gap").count(), 1, "{}", stream.text);
+}
+
+/// Otherwise their sequences would pass for the new epoch's: its events up to them would be skipped.
+#[test]
+fn held_frames_of_an_old_epoch_are_ignored_after_an_addition_in_the_new_one() {
+    let event = |epoch, partition, sequence| {
+        let event = testing::sequenced("topic", sequence, None, &testing::policy(Conflate::None));
+        let event = SequencedEvent::clone(&event);
+        Arc::new(SequencedEvent { epoch: Epoch::new(epoch), partition, ..event })
+    };
+    let mut stream = Stream::open(&cursor(1, &[(0, 5)]), vec![(0, replay(1, 5, 5))]);
+    stream.join(1, replay(2, 1, 1));
+    stream.deliver(vec![event(1, 1, 6)]);
+    stream.deliver(vec![event(1, 0, 6)]);
+    stream.deliver(vec![event(2, 1, 3)]);
+    stream.take_all();
+    let positions: Vec<_> = stream.ids.iter().map(|id| id.positions.get(1)).collect();
+    assert_eq!(positions.last(), Some(&Some(3)), "{}", stream.text);
+    // Partition 0 is still in the old epoch.
+    assert_eq!(stream.text.matches("data: 6").count(), 1, "{}", stream.text);
 }

@@ -451,9 +451,11 @@ impl<O: Outlet> ManagerState<O> {
         for reference in self.streams.references().collect::<Vec<_>>() {
             let Some(slot) = self.streams.get_mut(reference) else { continue };
             // Between two pages, the next page begins after the interruption: it tells a new epoch.
-            let is_between = slot.is_replaying(partition) && interruption.beginning.is_some();
+            let is_between = slot.is_between_pages(partition) && interruption.beginning.is_some();
             let is_attached = !is_between && (slot.is_open || slot.has_opening_of(partition));
-            let touches = slot.attachments.touches(partition);
+            // A new epoch concerns all positions of a stream, also in partitions it has left. The
+            // connection knows them.
+            let touches = interruption.beginning.is_some() || slot.attachments.touches(partition);
             let wants = |topic| slot.subscription.wants(topic);
             let is_concerned =
                 interruption.topics.is_empty() || interruption.topics.iter().any(wants);

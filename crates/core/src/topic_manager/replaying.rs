@@ -121,6 +121,14 @@ impl<O: Outlet> Slot<O> {
         }
     }
 
+    /// Whether the partition has answered with a page, and the last one is still to come.
+    pub(super) fn is_between_pages(&self, partition: u16) -> bool {
+        let opening = self.replay.iter().flat_map(|replay| &replay.opening);
+        let mut first_pages =
+            opening.filter(|(attached, page)| *attached == partition && page.next.is_some());
+        self.is_replaying(partition) || first_pages.next().is_some()
+    }
+
     /// Whether a partition has answered, before the opening.
     pub(super) fn has_opening_of(&self, partition: u16) -> bool {
         let mut opening = self.replay.iter().flat_map(|replay| &replay.opening);

@@ -13,8 +13,8 @@ use crate::{
     event::SequencedEvent,
     ids::StreamId,
     interest::{Begun, Rest, StartFrom, Told},
-    partition::{Delivery, InterestChange},
-    partition_log::Replay,
+    partition::{Delivery, InterestChange, Interruption},
+    partition_log::{MissedReason, Replay},
     policy::{Conflate, Flush, Policy},
     replays::ReplayLimit,
     sse::ShutdownReason,
@@ -389,6 +389,34 @@ fn the_pages_of_an_added_topic_wait_for_the_client_and_its_change_for_the_first(
     assert_eq!(bench.manager.spec.replays.count(), 0);
     bench.manager.close(1);
     assert!(bench.manager.is_empty());
+}
+
+/// Otherwise a topic added there again would continue in the old epoch, after its last sequence: the
+/// stream would ignore events with lower sequences.
+#[test]
+fn a_stream_is_told_of_a_new_epoch_in_a_partition_it_has_left() {
+    let mut bench = Bench::new(|spec| spec.partition_count = 2);
+    let (attachment, inbox) = adding(&mut bench, 1);
+    bench.manager.on_delivery(1, page(attachment, 9, false), bench.start);
+    let reference = bench.manager.find_stream(1, 0).unwrap();
+    let names = bench.manager.take_finished().pop();
+    let Some((_, ChangeOutcome::Changed(names))) = names else { panic!("{names:?}") };
+    let is_added =
+        |name: &&String| Pattern::parse(name).unwrap().to_topic().unwrap().partition(2) == 1;
+    let added = Pattern::parse(names.iter().find(is_added).unwrap()).unwrap();
+    let change = Change { remove: vec![added], ..Change::default() };
+    bench.manager.change(2, reference, change, bench.start);
+    inbox.take();
+    let interruption = Interruption {
+        partition: 1,
+        reason: Some(MissedReason::Epoch),
+        topics: Vec::new(),
+        beginning: Some((Epoch::new(2), 0)),
+        repeats: false,
+    };
+    let delivery = Delivery::<()>::Interrupted(Arc::new(interruption));
+    bench.manager.on_delivery(1, delivery, bench.start);
+    assert_eq!(inbox.take(), [Mail::Frames(vec![vec![]])]);
 }
 
 #[test]

@@ -29,8 +29,11 @@ pub struct EventRecord {
     pub key: Option<&'static str>,
     pub collapse: Option<&'static str>,
     pub at: Instant,
-    /// Whether the model Redis lost the event after acknowledging it.
+    /// Whether the model Redis lost the event after acknowledging it, perhaps together with the event
+    /// superseding it.
     pub is_lost: bool,
+    /// Whether the event itself is lost.
+    pub is_gone: bool,
 }
 
 /// Everything published so far.
@@ -162,7 +165,7 @@ impl Reference {
         let lost = records.iter_mut().filter(|record| !record.is_lost && is_lost(record));
         let mut topics: HashSet<&str> = HashSet::new();
         for record in lost {
-            record.is_lost = true;
+            (record.is_lost, record.is_gone) = (true, true);
             topics.insert(record.topic);
         }
         // A lost event has already removed the events superseded by it. The model Redis does not

@@ -6,7 +6,11 @@
 //!   arrive, unless the stream is cut. If the manager does not have it yet, it may arrive.
 //! - An event published before an addition may arrive if the client's last id is older.
 
-use fanfare_core::{cursor::Cursor, interest::StartFrom, topic::Topic};
+use fanfare_core::{
+    cursor::{Cursor, IN_ANOTHER_EPOCH},
+    interest::StartFrom,
+    topic::Topic,
+};
 
 use super::{PARTITIONS, TOPICS, World};
 use crate::{
@@ -332,6 +336,14 @@ fn which(reference: &Reference, told: &StreamTold) -> Option<usize> {
         let is_known = position(&before).is_some();
         is_known && position(&now) == Some(record.sequence) && position(&now) != position(&before)
     };
+    // Events of a partition behind leave no trace in the id.
+    let is_behind = |index: &usize| {
+        let partition = reference.records[*index].partition;
+        now.as_ref().is_some_and(|now| now.positions.get(partition) == Some(IN_ANOTHER_EPOCH))
+    };
+    if all.iter().any(is_behind) {
+        return None;
+    }
     let mut found = all.iter().filter(has_come_to);
     found.next().copied().filter(|_| found.next().is_none())
 }

@@ -173,6 +173,7 @@ impl World {
             collapse,
             at: self.now,
             is_lost: false,
+            is_gone: false,
         }
     }
 

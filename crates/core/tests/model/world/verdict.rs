@@ -115,7 +115,7 @@ impl World {
             let mut later = index + 1..self.reference.records.len();
             // A lost event supersedes the older ones for its receivers only.
             let supersedes = |later: usize| {
-                let is_left = !self.reference.records[later].is_lost;
+                let is_left = !self.reference.records[later].is_gone;
                 self.reference.is_same_item(index, later)
                     && (is_left || client.is_got.contains(&later))
             };
