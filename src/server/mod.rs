@@ -7,7 +7,11 @@ mod head;
 mod head_sniffer;
 mod hosts;
 mod http;
+#[cfg(feature = "tls")]
+mod http2_socket;
 mod listen;
+#[cfg(feature = "tls")]
+mod over_tls;
 mod streams;
 #[cfg(feature = "tls")]
 mod tls;
@@ -20,8 +24,6 @@ use std::{
     time::Duration,
 };
 
-#[cfg(feature = "tls")]
-use actix_http::TlsAcceptorConfig;
 use actix_http::{KeepAlive, Request, Response};
 use actix_server::ServerBuilder;
 use actix_service::{
@@ -328,8 +330,7 @@ impl<F> Server<F> {
                 let settings = tls.settings()?;
                 builder = builder.listen(name, listener, move || {
                     let ordinary = http.builder().finish(application());
-                    let handshake = TlsAcceptorConfig::default().handshake_timeout(head_timeout);
-                    let ordinary = ordinary.rustls_0_23_with_config(settings.clone(), handshake);
+                    let ordinary = over_tls::over_tls(settings.clone(), head_timeout, ordinary);
                     http.sniffer(ordinary, routes.clone(), connections.clone()).over_tls()
                 })?;
                 continue;

@@ -7,6 +7,7 @@ mod client;
 mod embed;
 mod readers;
 mod social_feed;
+mod tls;
 mod upload_progress;
 mod walk;
 
