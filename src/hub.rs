@@ -14,6 +14,7 @@ mod feeds;
 mod follows;
 mod kept_revocations;
 mod live_topics;
+mod operator;
 mod publishing;
 mod stopping;
 
@@ -34,7 +35,6 @@ use fanfare_core::{
     error::{AccessError, SubscribeError},
     id_budget::IdBudget,
     subscription::{ResolvedSubscription, Subscription},
-    topic::Topic,
     user::User,
     wall_clock::WallClock,
 };
@@ -43,6 +43,7 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::admission::UseKind;
 pub(crate) use self::caller::{ActingError, Caller};
+pub(crate) use self::operator::Operator;
 pub use self::{access::RevokeError, builder::HubBuilder};
 
 use self::follows::Follows;
@@ -57,7 +58,7 @@ use crate::{
     config::Config,
     error::StartError,
     fan_out::FanOutRouter,
-    instances::{Instances, MAX_ASKS, TopicStatus},
+    instances::{Instances, MAX_ASKS},
     lifecycle::Lifecycle,
     log::LogSource,
     metrics::Metrics,
@@ -241,11 +242,6 @@ impl Hub {
     ) -> Result<Option<Caller>, AccessError> {
         let grant = self.parts().access.grant_without_topics(head).await?;
         Ok(grant.map(|grant| Caller::new(self.clone(), grant)))
-    }
-
-    /// A topic over all instances; `None` while the log is unavailable.
-    pub(crate) async fn topic_status(&self, topic: Topic) -> Option<TopicStatus> {
-        self.parts().instances.topic_status(topic).await
     }
 
     /// Creates a stream on this worker and spawns its connection.

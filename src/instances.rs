@@ -9,7 +9,7 @@ use std::{
 
 use actix::Addr;
 use fanfare_core::{
-    access::{Grant, GrantText, Revocation},
+    access::{Grant, GrantText, MayOperate, MayRead, Revocation},
     cluster::{
         Cluster, HandleCall, InstanceAnswer, InstanceCall, RenewOutcome, StreamChange,
         StreamFilter, StreamInfo, StreamOutcome,
@@ -170,13 +170,18 @@ impl Instances {
         &self,
         filter: StreamFilter,
         reason: ShutdownReason,
+        _: MayOperate,
     ) -> Result<usize, ChangeError> {
         self.ended(0, InstanceCall::EndStreams { filter, reason }).await
     }
 
     /// Refuses revoked tokens on all instances, and ends their streams. An instance without any link
     /// learns of it with its next one, before any later event.
-    pub async fn revoke_everywhere(&self, revocation: Revocation) -> Result<usize, ChangeError> {
+    pub async fn revoke_everywhere(
+        &self,
+        revocation: Revocation,
+        _: MayOperate,
+    ) -> Result<usize, ChangeError> {
         let partitions = self.cluster.partitions_of_links().await;
         if partitions.is_empty() {
             return Err(ChangeError::BridgeDown);
@@ -204,6 +209,7 @@ impl Instances {
         &self,
         filter: StreamFilter,
         limit: usize,
+        _: MayOperate,
     ) -> Result<Vec<StreamInfo>, ChangeError> {
         let mut streams = Vec::new();
         for answer in self.everywhere(0, InstanceCall::ListStreams { filter, limit }).await? {
@@ -217,7 +223,8 @@ impl Instances {
 
     /// A topic's counts over all instances, and its last sequence. `None` while the log is
     /// unavailable.
-    pub async fn topic_status(&self, topic: Topic) -> Option<TopicStatus> {
+    pub async fn topic_status(&self, topic: MayRead) -> Option<TopicStatus> {
+        let topic = topic.into_topic();
         let partition = topic.partition(self.publisher.partition_count());
         let call = InstanceCall::CountSubscribers { topic: topic.as_str().to_owned() };
         let counted = self.cluster.call_all(partition, call, Some(COUNT_TIMEOUT));

@@ -43,12 +43,9 @@ pub(crate) async fn followers(
     request: HttpRequest,
 ) -> Result<Json<PageAnswer>, Refusal> {
     let caller = caller_of_read(&hub, &request).await?;
-    let hub = caller.operator()?;
-    answer(&request, async |author, after, limit| {
-        let count = hub.follow_counts(author).await?.followers;
-        Ok((count, hub.followers(author, after, limit).await?))
-    })
-    .await
+    let operator = caller.operator()?;
+    answer(&request, async |author, after, limit| operator.followers(author, after, limit).await)
+        .await
 }
 
 /// A page of the authors followed by a user, and their count.
@@ -58,10 +55,10 @@ pub(crate) async fn following(
 ) -> Result<Json<PageAnswer>, Refusal> {
     let [user] = last_segments(&request)?;
     let caller = caller_of_read(&hub, &request).await?;
-    let hub = caller.acting_as(&user)?;
+    let own = caller.acting_as(&user)?;
     answer(&request, async |user, after, limit| {
-        let count = hub.follow_counts(user).await?.following;
-        Ok((count, hub.following(user, after, limit).await?))
+        let count = own.follow_counts(user).await?.following;
+        Ok((count, own.following(user, after, limit).await?))
     })
     .await
 }

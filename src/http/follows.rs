@@ -20,7 +20,7 @@ pub(crate) struct EdgeAnswer {
 
 /// `PUT`: adds the edge.
 pub(crate) async fn put(hub: Data<Hub>, request: HttpRequest) -> Result<Json<EdgeAnswer>, Refusal> {
-    answer(&hub, &request, async |hub, [follower, author]| hub.follow(follower, author).await).await
+    answer(&hub, &request, async |own, [follower, author]| own.follow(follower, author).await).await
 }
 
 /// `DELETE`: removes the edge.
@@ -28,7 +28,7 @@ pub(crate) async fn delete(
     hub: Data<Hub>,
     request: HttpRequest,
 ) -> Result<Json<EdgeAnswer>, Refusal> {
-    answer(&hub, &request, async |hub, [follower, author]| hub.unfollow(follower, author).await)
+    answer(&hub, &request, async |own, [follower, author]| own.unfollow(follower, author).await)
         .await
 }
 

@@ -62,11 +62,11 @@ pub(crate) async fn post(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<Json<EndedAnswer>, Refusal> {
-    admit_operator(&hub, &request).await?;
+    let operator = admit_operator(&hub, &request).await?;
     media_type(&request)?;
     let body = body::read(&hub, &request, payload, MAX_BODY_BYTES).await?;
     let revoked = object::<RevocationBody>(&body).map_err(bad_json)?.revoked()?;
-    Ok(Json(EndedAnswer { success: true, streams: hub.revoke(revoked).await? }))
+    Ok(Json(EndedAnswer { success: true, streams: operator.revoke(revoked).await? }))
 }
 
 /// Kicks one stream.
@@ -75,9 +75,9 @@ pub(crate) async fn kick(
     request: HttpRequest,
     client: Path<String>,
 ) -> Result<Json<EndedAnswer>, Refusal> {
-    admit_operator(&hub, &request).await?;
+    let operator = admit_operator(&hub, &request).await?;
     let filter = StreamFilter::all().client(client.into_inner());
-    let streams = hub.end_streams(filter, ShutdownReason::Kicked).await?;
+    let streams = operator.end_streams(filter, ShutdownReason::Kicked).await?;
     if streams == 0 {
         return Err(ChangeError::UnknownStream.into());
     }

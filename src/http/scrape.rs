@@ -6,7 +6,7 @@ use actix_web::{
     web::{Data, Header},
 };
 
-use super::{operator::admit_operator, refusal::Refusal, stats::rows};
+use super::{operator::admit_operator, refusal::Refusal};
 use crate::{hub::Hub, metrics::render};
 
 /// `/metrics`: every metric, for Prometheus.
@@ -17,7 +17,7 @@ pub(crate) async fn get(
     request: HttpRequest,
     accept: Header<Accept>,
 ) -> Result<HttpResponse, Refusal> {
-    admit_operator(&hub, &request).await?;
+    let operator = admit_operator(&hub, &request).await?;
     let takes = |essence: &str| {
         accept
             .0
@@ -28,5 +28,5 @@ pub(crate) async fn get(
         true => "application/openmetrics-text; version=1.0.0; charset=utf-8",
         false => "text/plain; version=0.0.4; charset=utf-8",
     };
-    Ok(HttpResponse::Ok().content_type(content_type).body(render(rows(&hub))))
+    Ok(HttpResponse::Ok().content_type(content_type).body(render(operator.rows())))
 }

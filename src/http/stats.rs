@@ -12,8 +12,7 @@ use super::{operator::admit_operator, refusal::Refusal};
 use crate::{
     clock::now,
     hub::Hub,
-    metrics::{Gauges, Row, Value},
-    process::Process,
+    metrics::{Row, Value},
 };
 
 /// Quantiles of a histogram in `/stats`, by their keys.
@@ -79,34 +78,18 @@ fn millis_at(recorded: &Histogram<u64>, quantile: f64) -> f64 {
 
 /// `/stats`: every metric with a key there.
 pub(crate) async fn stats(hub: Data<Hub>, request: HttpRequest) -> Result<Json<Stats>, Refusal> {
-    admit_operator(&hub, &request).await?;
+    let operator = admit_operator(&hub, &request).await?;
     let parts = hub.parts();
     let delivery = &parts.config.delivery;
     Ok(Json(Stats {
         version: env!("CARGO_PKG_VERSION"),
         uptime_seconds: now().saturating_duration_since(parts.started_at).as_secs(),
         epoch: parts.log.epoch().map(|epoch| epoch.to_string()),
-        rows: StatRows(rows(&hub)),
+        rows: StatRows(operator.rows()),
         delivery: Defaults {
             flush: delivery.flush.as_str(),
             tick_ms: delivery.tick.as_millis() as u64,
         },
         bridge: parts.instances.cluster.status(),
     }))
-}
-
-/// Every metric of a hub.
-pub(super) fn rows(hub: &Hub) -> Vec<Row> {
-    let parts = hub.parts();
-    parts.metrics.rows(&Gauges {
-        connections: parts.open_streams(),
-        history_bytes: parts.budget.used_bytes(),
-        request_bytes: parts.requests.held_bytes(),
-        remembered_bytes: parts.remembered.used_bytes(),
-        replays: parts.replays(),
-        idle_topic_bytes: parts.budget.idle_bytes(),
-        cluster: parts.instances.cluster.status(),
-        disk: parts.log.disk_gauges(),
-        process: Process::now(),
-    })
 }

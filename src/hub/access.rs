@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fanfare_core::{
-    access::{Grant, Revocation, RevocationsDown, Revoked},
+    access::{Grant, MayOperate, Revocation, RevocationsDown, Revoked},
     cluster::{StreamFilter, StreamInfo},
     error::ErrorCode,
     sse::ShutdownReason,
@@ -48,7 +48,8 @@ impl Hub {
     /// # Errors
     /// Redis is unavailable, or an instance did not answer in time.
     pub async fn streams(&self, filter: StreamFilter) -> Result<Vec<StreamInfo>, ChangeError> {
-        Ok(self.parts().instances.streams_everywhere(filter, usize::MAX).await?)
+        let operator = MayOperate::of_application();
+        Ok(self.parts().instances.streams_everywhere(filter, usize::MAX, operator).await?)
     }
 
     /// Ends streams on all instances, for example after a logout. They get `shutdown` with this
@@ -63,7 +64,8 @@ impl Hub {
         filter: StreamFilter,
         reason: ShutdownReason,
     ) -> Result<usize, ChangeError> {
-        Ok(self.parts().instances.end_everywhere(filter, reason).await?)
+        let operator = MayOperate::of_application();
+        Ok(self.parts().instances.end_everywhere(filter, reason, operator).await?)
     }
 
     /// Revokes tokens, and ends their streams on all instances. Returns the number of ended streams,
@@ -73,6 +75,15 @@ impl Hub {
     /// # Errors
     /// See [`RevokeError`].
     pub async fn revoke(&self, revoked: Revoked) -> Result<usize, RevokeError> {
+        self.revoke_by(revoked, MayOperate::of_application()).await
+    }
+
+    /// [`Self::revoke`] by an operator.
+    pub(crate) async fn revoke_by(
+        &self,
+        revoked: Revoked,
+        operator: MayOperate,
+    ) -> Result<usize, RevokeError> {
         let parts = self.parts();
         if !parts.instances.cluster.status().is_up {
             return Err(ChangeError::BridgeDown.into());
@@ -91,7 +102,7 @@ impl Hub {
                 RevocationsDown::LogFailed => RevokeError::LogFailed,
             })?;
         }
-        let ended = parts.instances.revoke_everywhere(revocation).await;
+        let ended = parts.instances.revoke_everywhere(revocation, operator).await;
         Ok(ended.map_err(ChangeError::from)?)
     }
 

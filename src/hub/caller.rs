@@ -12,7 +12,7 @@ use fanfare_core::{
     user::{User, UserError},
 };
 
-use super::Hub;
+use super::{Hub, Operator};
 use crate::{
     access::IssuedTicket,
     clock::now,
@@ -112,14 +112,13 @@ impl Caller {
 
     /// A granted topic over all instances; `None` while the log is unavailable.
     pub async fn topic_status(&self, topic: Topic) -> Result<Option<TopicStatus>, AccessError> {
-        self.grant.check_subscribe([topic.as_str()])?;
-        Ok(self.hub.topic_status(topic).await)
+        let topic = self.grant.to_read(topic)?;
+        Ok(self.hub.parts().instances.topic_status(topic).await)
     }
 
     /// The hub, for a caller with `manage` of all topics.
-    pub fn operator(&self) -> Result<&Hub, AccessError> {
-        self.grant.require(self.grant.may_operate())?;
-        Ok(&self.hub)
+    pub fn operator(&self) -> Result<Operator, AccessError> {
+        Ok(Operator::new(self.hub.clone(), self.grant.to_operate()?))
     }
 
     /// The hub, for changes and lists of a user: to the user, or with `manage` of the user's

@@ -7,7 +7,8 @@ use std::{
 };
 
 use fanfare_core::{
-    cluster::StreamChange, error::ChangeError as ChangeRefused, event::check_field,
+    access::MayOperate, cluster::StreamChange, error::ChangeError as ChangeRefused,
+    event::check_field,
 };
 use futures_util::future::join_all;
 use tokio::sync::MutexGuard;
@@ -92,8 +93,8 @@ impl Hub {
         after: Option<String>,
         limit: usize,
     ) -> Result<Page, FollowError> {
-        let author = User::parse(author.as_ref())?;
-        Ok(self.parts().follows.feeds.graph.followers(author, after, limit.max(1)).await?)
+        let operator = MayOperate::of_application();
+        self.parts().follows.followers(author.as_ref(), after, limit, operator).await
     }
 
     /// A page of the authors followed by a user. Arguments as in [`Self::followers`].
@@ -171,6 +172,23 @@ impl Follows {
     pub fn new(feeds: Arc<FeedReader>, instances: Arc<Instances>, partition_count: u16) -> Self {
         let turns = std::array::from_fn(|_| tokio::sync::Mutex::new(()));
         Self { feeds, instances, partition_count, turns }
+    }
+
+    /// A page of an author's followers.
+    pub async fn followers(
+        &self,
+        author: &str,
+        after: Option<String>,
+        limit: usize,
+        _: MayOperate,
+    ) -> Result<Page, FollowError> {
+        let author = User::parse(author)?;
+        Ok(self.feeds.graph.followers(author, after, limit.max(1)).await?)
+    }
+
+    /// The number of an author's followers.
+    pub async fn follower_count(&self, author: &str, _: MayOperate) -> Result<u64, FollowError> {
+        Ok(self.feeds.graph.counts(User::parse(author)?).await?.followers)
     }
 
     /// Changes the open feeds of followers on all instances. Afterwards every event of a followed

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use fanfare_core::cluster::ClusterStatus;
+use fanfare_core::{access::MayOperate, cluster::ClusterStatus};
 use hdrhistogram::Histogram;
 
 use super::{DiskGauges, Metrics, WorkerMetrics};
@@ -64,7 +64,7 @@ pub(crate) struct Gauges {
 
 impl Metrics {
     /// The current value of every metric.
-    pub fn rows(&self, gauges: &Gauges) -> Vec<Row> {
+    pub fn rows(&self, gauges: &Gauges, _: MayOperate) -> Vec<Row> {
         let workers = self.workers.lock().clone();
         let sum = |counter: fn(&WorkerMetrics) -> u64| -> u64 {
             workers.iter().map(|worker| counter(worker)).sum()

@@ -2,6 +2,7 @@
 //! reads no request and verifies no token.
 
 mod asked;
+mod checked;
 mod grant;
 mod pattern_list;
 mod revocation;
@@ -9,6 +10,7 @@ mod rights;
 mod ticket;
 
 pub use asked::{AskedCaller, MAX_ASKED_BYTES};
+pub use checked::{MayOperate, MayRead};
 pub use grant::{Credential, Grant, GrantText};
 pub use pattern_list::{PatternList, contains};
 pub use revocation::{Revocation, RevocationStore, RevocationsDown, Revoked};
