@@ -1,4 +1,4 @@
-//! Damaged records, and a clock set back between two starts.
+//! Damaged records, a clock set back between two starts, and values copied by cleaning.
 
 use std::{
     sync::Arc,
@@ -174,6 +174,27 @@ fn a_clock_set_back_shortens_no_window_and_lengthens_no_life() {
     hub.state.end_keys(hub.now);
     hub.write();
     assert_eq!(hub.resume("a", first), (false, vec![first + 1]), "the key has ended once");
+}
+
+#[test]
+fn a_copied_value_stays_removed_after_its_removal_has_left_the_history() {
+    let now = Instant::now();
+    // The history keeps the last 100 events without values.
+    let mut hub = open(spec(now, 1 << 40), now, &[], CLEAN);
+    hub.publish("a", Event::text("removed").key("k"));
+    hub.publish("a", Event::text("kept").key("other"));
+    let page = hub.records.clone();
+    let kept = hub.state.journaled().unwrap().keep_of(page, false, now).unwrap();
+    // The copies are behind newer records.
+    hub.publish("b", Event::text("x"));
+    let copied = hub.records.split_off(hub.records.len() - 1);
+    hub.records = copied.into_iter().chain(kept).collect();
+    hub.publish("a", Event::delete("k"));
+    (0..100).for_each(|_| drop(hub.publish("a", Event::text("x"))));
+    let end = StoreEnd { last_sequence: 104, ..CLEAN };
+    let mut hub = open(spec(now, 1 << 40), now, &hub.records, end);
+    let (_, sequences) = hub.resume("a", 0);
+    assert_eq!((sequences[0], sequences.len()), (2, 101), "the value left, and the events without");
 }
 
 /// A permit with a bug: its clone for a delivery panics.

@@ -60,6 +60,9 @@ pub struct Recovery<P> {
     now: Instant,
     now_ms: u64,
     copies: HashMap<Topic, Vec<Arc<SequencedEvent>>>,
+    /// The copied values of keys. A later event of the key takes its value: the removal of a key may
+    /// have left the history by the end, and would not supersede the value then.
+    copied_values: HashMap<(Topic, Box<str>), Arc<SequencedEvent>>,
     /// The ends of copied values: sequence, topic, time of publish, time to live.
     copied_ends: Vec<(Arc<SequencedEvent>, Duration)>,
     marks: HashMap<Topic, RecoveredMark>,
@@ -84,6 +87,7 @@ impl<P: Clone> Recovery<P> {
             now,
             now_ms,
             copies: HashMap::new(),
+            copied_values: HashMap::new(),
             copied_ends: Vec::new(),
             marks: HashMap::new(),
             log_mark: None,
@@ -188,7 +192,7 @@ impl<P: Clone> Recovery<P> {
             let policy = spec.policies.of(topic.as_str()).clone();
             let event = Arc::new(event(topic.clone(), policy));
             self.copied_ends.extend(ttl.map(|ttl| (event.clone(), ttl)));
-            return self.copies.entry(topic).or_default().push(event);
+            return self.add_copy(topic, event);
         }
         self.note_hole(sequence);
         let log = &mut self.memory.log;
@@ -197,14 +201,28 @@ impl<P: Clone> Recovery<P> {
         });
         self.due_to_trim = due.or(self.due_to_trim);
         if let Some(key) = event.key()
-            && !self.lost.is_empty()
+            && !(self.lost.is_empty() && self.copied_values.is_empty())
         {
-            self.lost.remove(&(topic, key.into()));
+            let item = (topic, key.into());
+            self.lost.remove(&item);
+            self.copied_values.remove(&item);
         }
         if let Some(ttl) = ttl {
             self.memory.key_ends.add_at(self.end_of(&event, ttl), &event, &self.memory.log);
         }
         self.gather_lost();
+    }
+
+    fn add_copy(&mut self, topic: Topic, event: Arc<SequencedEvent>) {
+        match event.body.key.clone().filter(|_| event.is_current_value()) {
+            Some(key) => {
+                let known = self.copied_values.entry((topic, key)).or_insert_with(|| event.clone());
+                if known.sequence < event.sequence {
+                    *known = event;
+                }
+            }
+            None => self.copies.entry(topic).or_default().push(event),
+        }
     }
 
     fn note_hole(&mut self, sequence: u64) {
@@ -351,6 +369,9 @@ impl<P: Clone> Recovery<P> {
     }
 
     fn merge_copies(&mut self) {
+        for ((topic, _), value) in std::mem::take(&mut self.copied_values) {
+            self.copies.entry(topic).or_default().push(value);
+        }
         if self.copies.is_empty() {
             return;
         }
