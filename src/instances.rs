@@ -395,6 +395,7 @@ fn stream_outcome(outcome: ChangeOutcome) -> StreamOutcome {
         ChangeOutcome::TooMany(too_many) => StreamOutcome::TooMany(too_many),
         ChangeOutcome::Forbidden(names) => StreamOutcome::Forbidden(names.into()),
         ChangeOutcome::Busy => StreamOutcome::Busy,
+        ChangeOutcome::TooFast => StreamOutcome::TooFast,
         ChangeOutcome::Ended => StreamOutcome::Ended,
     }
 }

@@ -35,6 +35,7 @@ impl Config {
             max_batch_events: self.stream.max_batch_events,
             max_batch_bytes: self.stream.max_batch_bytes,
             limits: self.hub.stream_limits(),
+            max_changes_per_second: self.stream.topic_changes_per_second,
             renew_before: self.access.renew_before,
             ask_grace: self.access.webhook.grace,
             ask_timeout: self.access.webhook.timeout,

@@ -34,6 +34,11 @@ pub struct Stream {
     /// The rate limit of one stream, over all its topics. Zero events per second is no limit.
     #[serde(with = "RateTable")]
     pub rate: Rate,
+    /// Topics added to or removed from one open stream a second, in the long run; further changes are
+    /// refused with 429 `rate_limited`. At once as many as `hub.max_topics_per_stream`. Zero is no
+    /// limit.
+    #[serde(deserialize_with = "units::count")]
+    pub topic_changes_per_second: u32,
     /// Events filling a topic's pending batch, at least 1. A full batch leaves before its tick.
     #[serde(deserialize_with = "units::count")]
     pub max_batch_events: usize,

@@ -101,6 +101,9 @@ mirror! {
         TooManyPatterns { max_count: usize },
         /// Too many changes of this stream wait already. Nothing was changed.
         AtCapacity,
+        /// The topics of this stream change too fast (`stream.topic_changes_per_second`). Nothing was
+        /// changed (`rate_limited`).
+        TooFast,
         /// Redis is unavailable, so other instances cannot be asked. Nothing was changed.
         BridgeDown,
         /// Not every instance answered in time: the change may be in force. Repeating it is safe.

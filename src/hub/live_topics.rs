@@ -66,6 +66,7 @@ impl Hub {
             }
             Some(StreamOutcome::Forbidden(names)) => Err(AccessError::Forbidden { names }.into()),
             Some(StreamOutcome::Busy) => Err(ChangeError::AtCapacity),
+            Some(StreamOutcome::TooFast) => Err(ChangeError::TooFast),
             Some(StreamOutcome::Ended) | None => Err(ChangeError::UnknownStream),
         }
     }

@@ -70,6 +70,26 @@ async fn an_id_of_a_changed_stream_resumes_all_that_it_has() {
 }
 
 #[tokio::test]
+async fn topics_of_a_stream_that_change_too_fast_are_refused() {
+    let config = "hub.max_topics_per_stream = 100\nstream.topic_changes_per_second = 1";
+    let server = Server::with_config(config).await;
+    let stream = Stream::subscribe(server.addr, "topic=a").await;
+    let client = client_of(&stream);
+    let names: Vec<String> = (0..99).map(|number| format!("b:{number}")).collect();
+    // As many at once as a stream may have, whatever was changed before them.
+    assert_eq!(change(&server, &client, json!({"add": names})).await.status, 200);
+    assert_eq!(change(&server, &client, json!({"remove": names})).await.status, 200);
+    let refused = change(&server, &client, json!({"add": ["c"]})).await;
+    assert_eq!((refused.status, refused.code().as_str()), (429, "rate_limited"));
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    let status = server.get("/events/topics/c").await.json();
+    assert_eq!(status["subscribers"], 0, "{status}");
+    // Another stream has a pace of its own.
+    let other = Stream::subscribe(server.addr, "topic=a").await;
+    assert_eq!(change(&server, &client_of(&other), json!({"add": ["c"]})).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_change_of_no_stream_or_of_too_many_topics_is_refused() {
     let server = Server::with_config("[hub]\nmax_topics_per_stream = 3\n").await;
     let stream = Stream::subscribe(server.addr, "topic=a").await;

@@ -231,6 +231,8 @@ pub enum StreamOutcome {
     Forbidden(Vec<String>),
     /// Too many changes of the stream wait already.
     Busy,
+    /// The stream's topics change too fast.
+    TooFast,
     /// The stream has ended.
     Ended,
 }

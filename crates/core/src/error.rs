@@ -246,6 +246,10 @@ pub enum ChangeError {
     /// Too many changes of this stream wait already. Nothing was changed (`at_capacity`).
     #[error("too many changes of this stream are in progress")]
     AtCapacity,
+    /// The topics of this stream change too fast (`stream.topic_changes_per_second`). Nothing was
+    /// changed (`rate_limited`).
+    #[error("the topics of this stream change too fast (stream.topic_changes_per_second)")]
+    TooFast,
     /// Redis is unavailable, so other instances cannot be asked. Nothing was changed.
     #[error("Redis is unavailable: no stream can be changed now")]
     BridgeDown,
@@ -264,6 +268,7 @@ impl ChangeError {
             Self::TooManyTopics { .. } => ErrorCode::TooManyTopics,
             Self::TooManyPatterns { .. } => ErrorCode::TooManyPatterns,
             Self::AtCapacity => ErrorCode::AtCapacity,
+            Self::TooFast => ErrorCode::RateLimited,
             Self::BridgeDown => ErrorCode::BridgeDown,
             Self::Unconfirmed => ErrorCode::Unconfirmed,
         }

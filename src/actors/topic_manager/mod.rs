@@ -315,7 +315,7 @@ impl Handler<ChangeStreams> for TopicManager {
                 Whose::Client { stream, secret } => {
                     let found = state.find_stream(*stream, *secret).zip(numbers.next());
                     if let Some((reference, ticket)) = found {
-                        state.change(ticket, reference, change.clone(), now);
+                        state.change_paced(ticket, reference, change.clone(), now);
                     }
                 }
             });

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::publish_text;
 use crate::support::{
     Instances, RedisServer, Stream,
     crowd::{Crowd, Plan, Publisher},
     heavy,
+    http::request,
     redis::Options,
     until,
 };
@@ -153,9 +156,58 @@ async fn a_storm_of_two_thousand_resuming_streams_asks_redis_for_each_range_at_m
     }
 }
 
+const MANY_TOPICS: usize = 9_999;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ten_thousand_new_topics_take_few_commands() {
+    let redis = RedisServer::start(Options::default()).await;
+    let pace = ("stream.topic_changes_per_second", "0");
+    let settings = [NO_PROBES, GRACE, ("hub.partitions", "4"), pace];
+    let instances = Instances::start(&[redis.url()], &settings).await;
+    let addr = instances.addr(0);
+    let mut stream = Stream::subscribe(addr, "topic=first").await;
+    let client = stream.connected["clientId"].as_str().expect("a client id");
+    let path = format!("/events/streams/{client}/topics");
+    let names: Vec<String> = (0..MANY_TOPICS).map(|number| format!("many:{number}")).collect();
+    let json_type = [("Content-Type", "application/json")];
+    let change = async |body: Value| {
+        let answer = request(addr, "POST", &path, &json_type, body.to_string().as_bytes()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    };
+    let scripts = log_scripts(&redis).await;
+    let subscribes = calls(&redis, &["ssubscribe"]).await;
+    change(json!({ "add": names })).await;
+    let subscribes = calls(&redis, &["ssubscribe"]).await - subscribes;
+    let scripts = log_scripts(&redis).await - scripts;
+    println!("{MANY_TOPICS} topics: {subscribes} subscribing commands, {scripts} script calls");
+    // Each partition: one channel alone, then 512 in a command; 128 topics in a script call.
+    assert!(subscribes <= 4 * 7, "{subscribes} commands");
+    assert!(scripts <= 4 * 25, "{scripts} script calls");
+    for number in [0, 1, 4711, MANY_TOPICS - 1] {
+        publish_text(addr, &names[number], &number.to_string()).await;
+        assert_eq!(stream.take_data(1).await, [number.to_string()]);
+    }
+    change(json!({ "remove": names })).await;
+    until_channels(&redis, &["topic:first"]).await;
+    let unsubscribes = calls(&redis, &["sunsubscribe"]).await;
+    assert!(unsubscribes <= 100, "{unsubscribes} commands");
+    change(json!({ "add": names[..20] })).await;
+    publish_text(addr, &names[7], "again").await;
+    assert_eq!(stream.take_data(1).await, ["again"]);
+}
+
 /// Script calls and log reads so far.
 async fn log_calls(redis: &RedisServer) -> u64 {
-    let commands = ["evalsha", "evalsha_ro", "eval", "fcall", "xrange", "xrevrange", "xread"];
+    let reads = ["xrange", "xrevrange", "xread"];
+    log_scripts(redis).await + calls(redis, &reads).await
+}
+
+async fn log_scripts(redis: &RedisServer) -> u64 {
+    calls(redis, &["evalsha", "evalsha_ro", "eval", "fcall"]).await
+}
+
+/// The calls of these commands so far.
+async fn calls(redis: &RedisServer, commands: &[&str]) -> u64 {
     let stats = redis.lines(&["INFO", "commandstats"]).await;
     let calls = stats.iter().filter_map(|line| {
         let (command, values) = line.strip_prefix("cmdstat_")?.split_once(':')?;

@@ -43,6 +43,8 @@ pub enum ChangeOutcome {
     TooMany(TooMany),
     /// Too many changes of the stream wait already. The subscription is unchanged; a feed ends.
     Busy,
+    /// The client changes the stream too fast. The subscription is unchanged.
+    TooFast,
     /// The stream ended before the change finished.
     Ended,
 }

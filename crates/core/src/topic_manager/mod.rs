@@ -6,6 +6,7 @@ mod feeds;
 mod flush;
 mod frame;
 mod grants;
+mod pace;
 mod questions;
 mod replaying;
 mod streams;
@@ -24,6 +25,7 @@ pub use changes::{ChangeOutcome, Ticket};
 use feeds::FeedsByUser;
 pub use frame::{ChangeStep, Frame, Frames, Opening, Page};
 pub use grants::{Renewal, Which};
+use pace::ChangeDebt;
 pub use questions::{Answered, Question};
 use slab::Slab;
 use smallvec::SmallVec;
@@ -68,6 +70,8 @@ pub struct ManagerSpec {
     pub ask_timeout: Duration,
     /// Limits of a changed stream.
     pub limits: StreamLimits,
+    /// Names added to or removed from one stream a second, in the long run; 0 is no limit.
+    pub max_changes_per_second: u32,
     /// Bounds the replays longer than a page, on all workers.
     pub replays: Arc<ReplayLimit>,
 }
@@ -197,6 +201,7 @@ impl<O: Outlet> ManagerState<O> {
             last_write: now,
             attachments: interests.iter().map(|(partition, _)| *partition).collect(),
             changes: None,
+            change_debt: ChangeDebt::default(),
             grant: None,
         });
         self.begin_grant(slot);

@@ -21,6 +21,7 @@ use crate::{
         Changes,
         frame::{ChangeStep, Frames, Opening, Page},
         grants::SlotGrant,
+        pace::ChangeDebt,
     },
 };
 
@@ -63,6 +64,8 @@ pub struct Slot<O> {
     pub grant: Option<Box<SlotGrant>>,
     /// Unfinished changes of its subscription.
     pub changes: Option<Box<Changes>>,
+    /// The changes of its client, for their pace.
+    pub change_debt: ChangeDebt,
     /// Whether it may have several topics in one partition. Otherwise its events are in order
     /// already.
     pub may_interleave: bool,

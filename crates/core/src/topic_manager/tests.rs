@@ -100,6 +100,7 @@ impl Bench {
             max_batch_events: 10_000,
             max_batch_bytes: 1024 * 1024,
             limits: LIMITS,
+            max_changes_per_second: 0,
             renew_before: Duration::from_secs(30),
             ask_grace: Duration::from_secs(300),
             ask_timeout: Duration::from_secs(5),
@@ -461,4 +462,36 @@ fn changes_of_a_stream_wait_in_bounded_number_while_a_partition_does_not_answer(
     let busy = bench.manager.take_finished();
     assert!(busy.iter().all(|(_, outcome)| *outcome == ChangeOutcome::Busy));
     assert_eq!(busy.len(), 1000 - 1 - 16, "one runs, 16 wait");
+}
+
+#[test]
+fn a_client_changes_as_many_topics_at_once_as_a_stream_may_have_and_then_some_a_second() {
+    let mut bench = Bench::new(|spec| {
+        spec.limits.max_topics = 100;
+        spec.max_changes_per_second = 10;
+    });
+    bench.open(1, &["a"]);
+    let reference = bench.manager.find_stream(1, 0).unwrap();
+    let mut ticket = 0;
+    let mut change = |bench: &mut Bench, count: usize, millis: u64| {
+        let names = (0..count).map(|number| Pattern::parse(&format!("t:{number}")).unwrap());
+        // Names the stream does not have: each change is answered at once.
+        let change = Change { remove: names.collect(), ..Change::default() };
+        ticket += 1;
+        bench.manager.change_paced(ticket, reference, change, bench.at(millis));
+        let finished = bench.manager.take_finished();
+        let [(answered, outcome)] = &finished[..] else { panic!("{finished:?}") };
+        assert_eq!(*answered, ticket);
+        *outcome == ChangeOutcome::TooFast
+    };
+    // The bound counts the names before the change.
+    assert!(!change(&mut bench, 60, 0));
+    assert!(!change(&mut bench, 50, 0));
+    assert!(change(&mut bench, 1, 0));
+    assert!(change(&mut bench, 1, 999), "a refused change costs nothing");
+    assert!(!change(&mut bench, 10, 1000));
+    assert!(change(&mut bench, 1, 1001));
+    // Changes by the follow graph have no pace.
+    bench.manager.change(99, reference, Change::default(), bench.at(1001));
+    assert!(matches!(bench.manager.take_finished()[..], [(99, ChangeOutcome::Changed(_))]));
 }

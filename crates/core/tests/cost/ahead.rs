@@ -56,6 +56,7 @@ pub fn manager_of(partition_count: u16, now: Instant) -> ManagerState<Collected>
         max_batch_events: 10_000,
         max_batch_bytes: 1 << 20,
         limits: LIMITS,
+        max_changes_per_second: 0,
         renew_before: Duration::from_secs(30),
         ask_grace: Duration::from_secs(300),
         ask_timeout: Duration::from_secs(5),

@@ -72,6 +72,7 @@ impl ModelSettings {
             max_batch_events: self.max_batch_events,
             max_batch_bytes: 1024 * 1024,
             limits: self.limits(),
+            max_changes_per_second: 0,
             renew_before: Duration::from_secs(30),
             ask_grace: Duration::from_secs(300),
             ask_timeout: Duration::from_secs(5),

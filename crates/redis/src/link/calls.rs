@@ -10,18 +10,21 @@ use redis::{Cmd, Pipeline, RedisError, Value};
 use tokio::time::Instant;
 
 use crate::{
-    link::{NodeLink, check, command, pages::Pages, pushes::TAIL_LOST, run_pipeline, words},
+    link::{NodeLink, answers_to, check, command, pages::Pages, pushes::TAIL_LOST, words},
     publish_path::LinkError,
     script,
     signature::MessageKind,
 };
 
-/// Commands in one pipeline.
-const MAX_COMMANDS_AT_ONCE: usize = 1024;
+/// Answers of one pipeline.
+const MAX_ANSWERS_AT_ONCE: usize = 1024;
 
-/// Channels of one call. A stream of 10,000 topics so takes many pipelines, and the calls of other
+/// Channels of one command. A stream of 10,000 topics so takes many pipelines, and the calls of other
 /// partitions and the pushes come between them.
-const MAX_CHANNELS_A_CALL: usize = 512;
+const MAX_CHANNELS_A_COMMAND: usize = 512;
+
+/// Up to so many channels, each has a command of its own: one network delay less.
+const MAX_SINGLE_CHANNELS: usize = 8;
 
 /// Redis has lost a script.
 const NO_SCRIPT: redis::ErrorKind = redis::ErrorKind::Server(redis::ServerErrorKind::NoScript);
@@ -47,6 +50,8 @@ pub(super) fn is_between_nodes(error: &RedisError) -> bool {
 /// The kind of a call's answer, with the result of earlier pages.
 pub(super) enum ExpectedAnswer {
     Nothing,
+    /// The confirmations of a command with so many channels.
+    Confirmations(usize),
     /// The answer to a join. The next probe joins again.
     Joined {
         /// Whether a rejected push is the reason: then pushes may be missing.
@@ -70,7 +75,7 @@ pub(super) enum ExpectedAnswer {
     Read(Box<Pages>),
 }
 
-/// Commands sent together; the answer to the last one counts.
+/// Commands sent together; the answer to the last one counts, except for confirmations.
 pub(super) struct LinkCall {
     pub partition: u16,
     pub commands: Vec<Cmd>,
@@ -83,17 +88,37 @@ impl LinkCall {
         load.arg(script);
         Self { partition: 0, commands: vec![load], asked: ExpectedAnswer::Nothing }
     }
+
+    /// The number of its answers.
+    fn answer_count(&self) -> usize {
+        match self.asked {
+            ExpectedAnswer::Confirmations(count) => count,
+            _ => self.commands.len(),
+        }
+    }
+
+    fn has_confirmations(&self) -> bool {
+        matches!(self.asked, ExpectedAnswer::Confirmations(_))
+    }
 }
 
-/// Calls for a list of channels. One command per channel: Redis confirms each channel separately.
+/// Calls for a list of channels of one partition, in few commands.
+///
+/// Redis confirms each channel, but refuses a whole command with one error: the other confirmations
+/// would be awaited in vain. So the first channel goes alone. Its answer comes before the others are
+/// sent, see [`NodeLink::send_calls`]. All channels are in one slot, so all fail for one reason.
 fn channel_calls(partition: u16, word: &str, channels: &[String]) -> Vec<LinkCall> {
-    let chunks = channels.chunks(MAX_CHANNELS_A_CALL);
-    let calls = chunks.map(|some| LinkCall {
-        partition,
-        commands: some.iter().map(|name| command(word, name)).collect(),
-        asked: ExpectedAnswer::Nothing,
-    });
-    calls.collect()
+    let is_few = channels.len() <= MAX_SINGLE_CHANNELS;
+    let (single, others) = channels.split_at(if is_few { channels.len() } else { 1 });
+    let commands = single.iter().map(|name| command(word, name)).collect();
+    let mut calls = vec![LinkCall { partition, commands, asked: ExpectedAnswer::Nothing }];
+    calls.extend(others.chunks(MAX_CHANNELS_A_COMMAND).map(|some| {
+        let mut command = redis::cmd(word);
+        command.arg(some);
+        let asked = ExpectedAnswer::Confirmations(some.len());
+        LinkCall { partition, commands: vec![command], asked }
+    }));
+    calls
 }
 
 /// The pipeline in flight. Its result is each call with the answers to its commands.
@@ -175,12 +200,17 @@ impl NodeLink {
             }
         }
         let mut calls: Vec<LinkCall> = Vec::new();
-        while pipeline.len() < MAX_COMMANDS_AT_ONCE
+        let mut answer_count = 0;
+        while answer_count < MAX_ANSWERS_AT_ONCE
             && calls.len() < MAX_CALLS_AT_ONCE
             && calls.iter().filter(|call| matches!(call.asked, ExpectedAnswer::Read(_))).count()
                 < MAX_PAGES
-            && let Some(call) = self.calls.pop_front()
+            // The first channel is answered before the others are sent.
+            && let Some(call) = self.calls.pop_front_if(|call| {
+                !call.has_confirmations() || calls.iter().all(LinkCall::has_confirmations)
+            })
         {
+            answer_count += call.answer_count();
             call.commands.iter().for_each(|command| {
                 pipeline.add_command(command.clone());
             });
@@ -188,10 +218,11 @@ impl NodeLink {
         }
         let mut connection = self.subscribe.clone();
         let sent = async move {
-            // One value per command, in order: each call takes as many as it has commands.
-            let mut values = run_pipeline(&mut connection, &pipeline).await?.into_iter();
+            // In order: each call takes as many as it expects.
+            let values = answers_to(&mut connection, &pipeline, answer_count).await?;
+            let mut values = values.into_iter();
             let own = |call: LinkCall| {
-                let own = values.by_ref().take(call.commands.len()).collect();
+                let own = values.by_ref().take(call.answer_count()).collect();
                 (call, own)
             };
             Ok(calls.into_iter().map(own).collect())
@@ -232,7 +263,9 @@ impl NodeLink {
                 Err(error) if is_between_nodes(&error) => {
                     match call.asked {
                         // The replica relies on the subscription. Only a new link repairs it.
-                        ExpectedAnswer::Nothing => return Err(error.into()),
+                        ExpectedAnswer::Nothing | ExpectedAnswer::Confirmations(_) => {
+                            return Err(error.into());
+                        }
                         // No replica waits for this head. The next probe repeats the query.
                         ExpectedAnswer::Head { purpose: None } | ExpectedAnswer::Joined { .. } => {}
                         ExpectedAnswer::Renamed => {
@@ -251,7 +284,7 @@ impl NodeLink {
             // Of several commands, only the last one has the answer.
             let (partition, Some(value)) = (call.partition, values.pop()) else { continue };
             let news = match call.asked {
-                ExpectedAnswer::Nothing => continue,
+                ExpectedAnswer::Nothing | ExpectedAnswer::Confirmations(_) => continue,
                 ExpectedAnswer::Joined { has_rejected } => {
                     self.on_joined(partition, value)?;
                     if !has_rejected {

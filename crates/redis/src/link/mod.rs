@@ -485,11 +485,20 @@ async fn run_pipeline(
     connection: &mut MultiplexedConnection,
     pipeline: &Pipeline,
 ) -> Result<Vec<Value>, RedisError> {
+    answers_to(connection, pipeline, pipeline.len()).await
+}
+
+/// The answers to a pipeline: one per command, but one per channel of a subscription.
+async fn answers_to(
+    connection: &mut MultiplexedConnection,
+    pipeline: &Pipeline,
+    answer_count: usize,
+) -> Result<Vec<Value>, RedisError> {
     // The library refuses an empty pipeline. A link of one partition has no further ones to join.
     if pipeline.is_empty() {
         return Ok(Vec::new());
     }
-    connection.req_packed_commands(pipeline, 0, pipeline.len()).await
+    connection.req_packed_commands(pipeline, 0, answer_count).await
 }
 
 /// The first error among the answers.

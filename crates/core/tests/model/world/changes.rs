@@ -144,7 +144,10 @@ impl World {
                     self.totals.changed += 1;
                 }
             }
-            ChangeOutcome::TooMany(_) | ChangeOutcome::Forbidden(_) | ChangeOutcome::Busy => {
+            ChangeOutcome::TooMany(_)
+            | ChangeOutcome::Forbidden(_)
+            | ChangeOutcome::Busy
+            | ChangeOutcome::TooFast => {
                 expectation.forget(ticket);
                 self.totals.refused_changes += 1;
             }
