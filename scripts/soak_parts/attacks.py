@@ -43,12 +43,40 @@ def get(address, query: str, **options) -> socket.socket:
     return client
 
 
+def until(stream: socket.socket, word: bytes) -> bytes:
+    """The bytes of a stream until the line after this word."""
+    text = b""
+    while b"\n" not in text.partition(word)[2]:
+        part = stream.recv(4096)
+        if not part:
+            raise OSError("the stream has ended")
+        text += part
+    return text.partition(word)[2]
+
+
+def first_id(stream: socket.socket) -> str:
+    return until(stream, b"\nid: ").split(b"\n")[0].decode()
+
+
+def client_id(stream: socket.socket) -> str:
+    return until(stream, b'"clientId":"').split(b'"')[0].decode()
+
+
 def dumps(value) -> bytes:
     return json.dumps(value, separators=(",", ":")).encode()
 
 
 def lines(events) -> bytes:
     return b"\n".join(map(dumps, events))
+
+
+def publish_lines(address, body: bytes):
+    """Publishes lines, and reads all answers."""
+    client = post(address, "/events/publish", body, "application/x-ndjson")
+    with contextlib.suppress(TimeoutError):
+        while len(client.recv(64 * KIB)) > 0:
+            pass
+    client.close()
 
 
 def types(address):
@@ -103,6 +131,24 @@ def replays(address):
         stream.close()
 
 
+def added_replays(address):
+    """Streams returning without a topic, adding it again, and not reading its events."""
+    name = f"a6:{random.randrange(1 << 60)}"
+    streams = [get(address, f"topics={name},{name}:other") for _ in range(20)]
+    ids = [first_id(stream) for stream in streams]
+    for stream in streams:
+        stream.close()
+    events = [{"topic": f"{name}:other", "data": "x" * 10_000} for _ in range(1000)]
+    post(address, "/events/publish", dumps(events)).close()
+    streams = [get(address, f"topic={name}&last_event_id={last}") for last in ids]
+    for stream in streams:
+        add = dumps({"add": [f"{name}:other"]})
+        post(address, f"/events/streams/{client_id(stream)}/topics", add).close()
+    time.sleep(1)
+    for stream in streams:
+        stream.close()
+
+
 def slow_reader(address):
     """Readers of 20 kB a second, and one without reads."""
     query = "topic=**&last_event_id=earliest"
@@ -132,11 +178,7 @@ def ids(address):
     """Many remembered ids."""
     start = random.randrange(1 << 60)
     body = lines({"topic": "a9", "data": 1, "id": f"{start + n}"} for n in range(50_000))
-    client = post(address, "/events/publish", body, "application/x-ndjson")
-    with contextlib.suppress(TimeoutError):
-        while len(client.recv(64 * KIB)) > 0:
-            pass
-    client.close()
+    publish_lines(address, body)
 
 
 def idle_topics(address):
@@ -161,21 +203,40 @@ def connections(address):
         client.close()
 
 
+def requests(address):
+    """Requests of one address, as fast as it can. The hub trusts loopback as a proxy."""
+    request = head("GET", "/events/topics/a12", 0, "text/plain")
+    request = request.replace(b"\r\n\r\n", b"\r\nX-Forwarded-For: 192.0.2.1\r\n\r\n")
+    with connect(address) as client:
+        for _ in range(100):
+            client.sendall(request * 100)
+            client.recv(64 * KIB)
+
+
+def new_topics(address):
+    """Streams of ten thousand topics new to Redis."""
+    name = random.randrange(1 << 60)
+    topics = [f"a13:{name}:{n}" for n in range(10_000)]
+    post(address, "/events/stream", dumps({"topics": topics})).close()
+
+
+def stored_events(address):
+    """Large events of many topics, each stored in Redis."""
+    events = ({"topic": f"a13:{n % 50}", "data": "x" * 60_000} for n in range(500))
+    publish_lines(address, lines(events))
+
+
 def changes(address):
     """Large changes of an open stream, without waiting for their answers."""
     stream = get(address, "topic=a14")
-    text = b""
-    while b"clientId" not in text:
-        text += stream.recv(4096)
-    client_id = text.split(b'"clientId":"')[1].split(b'"')[0].decode()
-    path = f"/events/streams/{client_id}/topics"
+    path = f"/events/streams/{client_id(stream)}/topics"
     topics = [f"a14:{n}" for n in range(9000)]
     for name, _ in zip(itertools.cycle(["add", "remove"]), range(10)):
         post(address, path, dumps({name: topics}), reads=False).close()
     stream.close()
 
 
-# By the row of the table in issue and book; rows 12 and 13 need other addresses and a Redis.
+# By the rows of the table in the book.
 ATTACKS = {
     "1 types": types,
     "2 collapse keys": collapse_keys,
@@ -184,13 +245,21 @@ ATTACKS = {
     "4 unread answers": unread_answers,
     "5 patterns": patterns,
     "6 replays": replays,
+    "6 replays of added topics": added_replays,
     "7 slow readers": slow_reader,
     "8 unfinished bodies": unfinished_bodies,
     "9 ids": ids,
     "10 idle topics": idle_topics,
     "11 malformed heads": malformed_heads,
     "11 connections": connections,
+    "12 requests": requests,
     "14 changes": changes,
+}
+
+# Beside the others, on an instance over Redis.
+REDIS_ATTACKS = {
+    "13 new topics": new_topics,
+    "13 stored events": stored_events,
 }
 
 
@@ -219,5 +288,5 @@ def again_and_again(name: str, address) -> None:
     while True:
         # A refusal, a closed connection or a full hub is the expected answer.
         with contextlib.suppress(OSError):
-            ATTACKS[name](address)
+            (ATTACKS | REDIS_ATTACKS)[name](address)
         time.sleep(0.05)

@@ -1,10 +1,11 @@
 //! Long replays: bounded memory, and every event once.
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::{
     Server, Stream, heavy,
-    http::{publish, request},
+    http::{Response, publish, request},
     until,
     wait::DEADLINE,
 };
@@ -73,38 +74,56 @@ async fn partition_of(server: &Server, topic: &str) -> Value {
     server.publish(json!({ "topic": topic, "data": "probe" })).await["partition"].clone()
 }
 
-/// A client comes back without one of its topics, adds it again and does not read: 64 MiB were
-/// published there.
+/// A client of topic `a` and a topic of another partition comes back without the latter, after
+/// `count` events of 61 kB there. Returns its stream and this topic.
+async fn return_without_a_topic(server: &Server, count: usize) -> (Stream, String) {
+    let first = partition_of(server, "a").await;
+    let mut left = "b0".to_owned();
+    for number in 1.. {
+        if partition_of(server, &left).await != first {
+            break;
+        }
+        left = format!("b{number}");
+    }
+    let mut stream = Stream::subscribe(server.addr, &format!("topics=a,{left}")).await;
+    publish(server.addr, json!({ "topic": left, "data": "seen" })).await;
+    assert_eq!(stream.next().await.data, "seen");
+    let id = stream.last_id().to_owned();
+    stream.abort();
+    let padding = "x".repeat(PADDING_BYTES);
+    for number in 0..count {
+        let data = format!("{number} {padding}");
+        publish(server.addr, json!({ "topic": left, "data": data })).await;
+    }
+    (Stream::resume(server.addr, "topic=a", &id).await, left)
+}
+
+const PADDING_BYTES: usize = 61_000;
+
+async fn add(server: &Server, stream: &Stream, topic: &str) -> Response {
+    let client = stream.connected["clientId"].as_str().expect("a client id");
+    let path = format!("/events/streams/{client}/topics");
+    let change = json!({ "add": [topic] }).to_string();
+    let json_type = [("Content-Type", "application/json")];
+    request(server.addr, "POST", &path, &json_type, change.as_bytes()).await
+}
+
+async fn take_numbers(stream: &mut Stream, count: usize) {
+    for number in 0..count {
+        let data = stream.next().await.data;
+        assert_eq!(data.split_once(' ').expect("a number").0, number.to_string());
+    }
+}
+
+/// 64 MiB of missed events of an added topic, and the client does not read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_unread_replay_of_an_added_topic_holds_a_page() {
     const ADDED: usize = 1100;
     let _heavy = heavy().await;
     let server = Server::with_config("history.events = 2000\nhub.partitions = 2").await;
-    let first = partition_of(&server, "a").await;
-    let mut added = "b0".to_owned();
-    for number in 1.. {
-        if partition_of(&server, &added).await != first {
-            break;
-        }
-        added = format!("b{number}");
-    }
-    let mut stream = Stream::subscribe(server.addr, &format!("topics=a,{added}")).await;
-    publish(server.addr, json!({ "topic": added, "data": "seen" })).await;
-    assert_eq!(stream.next().await.data, "seen");
-    let id = stream.last_id().to_owned();
-    stream.abort();
-    let padding = "x".repeat(61_000);
-    for number in 0..ADDED {
-        let data = format!("{number} {padding}");
-        publish(server.addr, json!({ "topic": added, "data": data })).await;
-    }
-    let mut stream = Stream::resume(server.addr, "topic=a", &id).await;
+    let (mut stream, added) = return_without_a_topic(&server, ADDED).await;
     let before = server.metric("fanfare_events_delivered_total").await;
-    let client = stream.connected["clientId"].as_str().expect("a client id");
-    let path = format!("/events/streams/{client}/topics");
-    let change = json!({ "add": [added] }).to_string();
-    let json_type = [("Content-Type", "application/json")];
-    let answer = request(server.addr, "POST", &path, &json_type, change.as_bytes()).await;
+    let answer = add(&server, &stream, &added).await;
     assert_eq!(answer.status, 200, "answered with the first page: {}", answer.text());
     // Each publish is a turn of the partition: without the client's reading, no further page comes.
     for _ in 0..300 {
@@ -114,13 +133,35 @@ async fn the_unread_replay_of_an_added_topic_holds_a_page() {
     let outbox = server.metric("fanfare_outbox_bytes").await;
     assert!(outbox <= 1024.0 * 1024.0, "{outbox} bytes in the outbox");
     let taken = server.metric("fanfare_events_delivered_total").await - before;
-    assert!(taken * 61_000.0 < 8e6, "the sockets hold {taken} events");
-    for number in 0..ADDED {
-        let data = stream.next().await.data;
-        assert_eq!(data.split_once(' ').expect("a number").0, number.to_string());
-    }
+    assert!(taken * (PADDING_BYTES as f64) < 8e6, "the sockets hold {taken} events");
+    take_numbers(&mut stream, ADDED).await;
     assert_eq!(stream.take_data(300).await, vec!["live"; 300]);
     publish(server.addr, json!({ "topic": added, "data": "last" })).await;
     assert_eq!(stream.next().await.data, "last");
     assert_eq!(server.metric("fanfare_replays_in_flight").await, 0.0);
+}
+
+/// Changes wait for the end of the replay. Their callers give up before, and the changes stay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_waiting_for_an_unread_replay_are_bounded() {
+    const ADDED: usize = 200;
+    let server = Server::with_config("hub.partitions = 2").await;
+    let (mut stream, added) = return_without_a_topic(&server, ADDED).await;
+    assert_eq!(add(&server, &stream, &added).await.status, 200);
+    let codes = async |names: std::ops::Range<usize>| {
+        let names: Vec<String> = names.map(|number| format!("c:{number}")).collect();
+        let answers = join_all(names.iter().map(|name| add(&server, &stream, name))).await;
+        let count = |code| answers.iter().filter(|answer| answer.code() == code).count();
+        (count("unconfirmed"), count("at_capacity"))
+    };
+    assert_eq!(codes(0..40).await, (16, 24));
+    // The callers of the waiting changes are gone, and leave no room.
+    assert_eq!(codes(40..50).await, (0, 10));
+    take_numbers(&mut stream, ADDED).await;
+    until(DEADLINE, "the waiting changes are done", async || {
+        let stats = server.stats().await;
+        stats["subscriptions"] == json!(2 + 16)
+    })
+    .await;
+    assert_eq!(add(&server, &stream, "last").await.status, 200);
 }
