@@ -149,7 +149,8 @@ impl ModelClient {
     /// Whether the client's type filter wants this type.
     pub fn wants_type(&self, event_type: Option<&str>) -> bool {
         let event_type = event_type.unwrap_or("message");
-        self.types.as_ref().is_none_or(|types| types.contains(&event_type))
+        let is_listed = |types: &Vec<&str>| types.contains(&event_type);
+        event_type == "deleted" || self.types.as_ref().is_none_or(is_listed)
     }
 
     /// Records a loss of the open stream.

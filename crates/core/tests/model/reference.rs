@@ -27,6 +27,8 @@ pub struct EventRecord {
     pub sequence: u64,
     pub event_type: Option<&'static str>,
     pub key: Option<&'static str>,
+    /// Whether it removes its key.
+    pub is_removal: bool,
     pub collapse: Option<&'static str>,
     pub at: Instant,
     /// Whether the model Redis lost the event after acknowledging it, perhaps together with the event
@@ -147,7 +149,7 @@ impl Reference {
     fn is_passing(&self, index: usize) -> bool {
         let record = &self.records[index];
         let policy = self.policies.of(record.topic);
-        policy.conflate != Conflate::LatestByKey || record.key.is_none()
+        policy.conflate != Conflate::LatestByKey || record.key.is_none() || record.is_removal
     }
 
     /// Events missing in history without having been superseded.
@@ -208,6 +210,14 @@ impl Reference {
             }
     }
 
+    /// Whether a removal of its key came after the event, up to this sequence.
+    pub fn is_removed(&self, index: usize, head: u64) -> bool {
+        (index + 1..self.records.len()).any(|later| {
+            let record = &self.records[later];
+            record.is_removal && record.sequence <= head && self.is_same_item(index, later)
+        })
+    }
+
     fn expire(&mut self, now: Instant) {
         let mut all: Vec<usize> = Vec::new();
         for (topic, mut held) in std::mem::take(&mut self.held) {
@@ -231,8 +241,8 @@ impl Reference {
         }
     }
 
-    /// Whether an event left history after its partition had reached this sequence.
-    pub fn was_evicted_after(&self, index: usize, head: u64) -> bool {
-        self.evicted_at.get(&index).is_some_and(|at| *at > head)
+    /// Whether an event left history with its partition at this sequence, or later.
+    pub fn was_evicted_from(&self, index: usize, head: u64) -> bool {
+        self.evicted_at.get(&index).is_some_and(|at| *at >= head)
     }
 }

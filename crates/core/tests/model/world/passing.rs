@@ -114,7 +114,7 @@ impl World {
             StartFrom::Continue(rest) if rest.told == Told::AtHead => {
                 // In doubt, the partition tells a loss from before the replay again.
                 client.may_lack_times = true;
-                let is_known = |index: &&usize| !reference.was_evicted_after(**index, rest.head);
+                let is_known = |index: &&usize| !reference.was_evicted_from(**index, rest.head);
                 (rest.sequence, 0, Some(evicted.iter().filter(is_known).copied().collect()))
             }
             StartFrom::Continue(rest) => {
@@ -152,9 +152,18 @@ impl World {
             StartFrom::Continue(rest) => rest.told == Told::AtHead,
             _ => matches!(from, StartFrom::After { .. }),
         };
-        let events: HashSet<usize> = lost.copied().collect();
-        let loss = self.reference.loss(partition, events);
-        client.lose(loss, is_first);
+        // Evicted at the head of the last gap: before this gap, or after it. Only in the second case
+        // the partition has to tell it.
+        let is_in_doubt = |index: &usize| match from {
+            StartFrom::Continue(rest) if rest.told == Told::AtHead => {
+                !reference.was_evicted_from(*index, rest.head + 1)
+            }
+            _ => false,
+        };
+        let (in_doubt, events): (HashSet<usize>, HashSet<usize>) =
+            lost.copied().partition(is_in_doubt);
+        client.lose(reference.loss(partition, in_doubt), false);
+        client.lose(reference.loss(partition, events), is_first);
         client.told_evicted.insert(partition, evicted);
     }
 

@@ -147,13 +147,18 @@ impl World {
                 continue;
             }
             let conflates = self.reference.policies.of(record.topic).conflates();
-            let is_in_snapshot = from != StartFrom::Snapshot || conflates || record.sequence > head;
+            let is_shown = conflates && !record.is_removal;
+            let is_in_snapshot = from != StartFrom::Snapshot || is_shown || record.sequence > head;
             let is_left = !evicted.contains(&index);
             // A change in flight is no reason to expect an event: the stream begins without the ones
             // outside its snapshot, or published after its opening and evicted before the answer.
             let is_beginning = record.sequence <= head;
             let is_due = client.due[index] == Due::Must;
+            let is_removed = from == StartFrom::Snapshot
+                && self.redis.as_ref().is_none_or(|redis| !redis.loses_tails)
+                && self.reference.is_removed(index, head);
             let due = match (wanted, is_in_snapshot, is_left) {
+                _ if is_removed => Due::Not,
                 (Due::Must, true, true) => Due::Must,
                 (_, false, _) if self.redis.is_none() => Due::Not,
                 (Due::Must, ..) if is_beginning => Due::May,

@@ -44,13 +44,20 @@ impl World {
             true => any(&mut self.rng, &POSTS),
             false => any(&mut self.rng, &TOPICS),
         };
-        let (event_type, key) = (any(&mut self.rng, &TYPES), any(&mut self.rng, &KEYS));
-        let collapse = any(&mut self.rng, &COLLAPSE);
+        let (mut event_type, key) = (any(&mut self.rng, &TYPES), any(&mut self.rng, &KEYS));
+        let mut collapse = any(&mut self.rng, &COLLAPSE);
+        // The model Redis keeps the number in a removal's data; a partition in memory does not.
+        let is_keyed = self.redis.is_some() && topic.starts_with("key") && key.is_some();
+        let is_removal = is_keyed && self.rng.random_bool(0.3);
+        if is_removal {
+            (event_type, collapse) = (Some("deleted"), None);
+        }
         let parsed = Topic::parse(topic).unwrap();
         let partition = parsed.partition(PARTITIONS);
         self.last_number += 1;
         let number = self.last_number;
-        let event = event(number, event_type, key, collapse);
+        let mut event = event(number, event_type, key, collapse);
+        event.delete = is_removal;
         let again = self.rng.random_bool(0.1);
         let sequence = match &mut self.redis {
             Some(redis) => {
@@ -83,6 +90,7 @@ impl World {
         };
         self.note_published(EventRecord {
             key,
+            is_removal,
             ..self.record(number, topic, sequence, event_type, collapse)
         });
     }
@@ -170,6 +178,7 @@ impl World {
             sequence,
             event_type,
             key: None,
+            is_removal: false,
             collapse,
             at: self.now,
             is_lost: false,
