@@ -3,15 +3,14 @@
 //! Not here: tokens and keys themselves (`fanfare_tokens`), and the grant (`access`).
 
 mod key_refresh;
+mod known_rights;
 
-use std::sync::Arc;
-
-use fanfare_core::access::Rights;
 use fanfare_tokens::{Expected, KeySet, NotVerified, TokenClaims, Untimely, Unverified};
 use futures_util::future::BoxFuture;
 
 pub(crate) use self::key_refresh::FetchedKeys;
 
+use self::known_rights::KnownRights;
 use crate::{
     access::{Claims, TokenRefusal, TokenVerifier},
     config,
@@ -23,6 +22,7 @@ pub(crate) struct Keys {
     fetched: Option<FetchedKeys>,
     expected: Expected,
     leeway_ms: u64,
+    rights: KnownRights,
 }
 
 impl Keys {
@@ -42,7 +42,16 @@ impl Keys {
             fetched,
             expected: Expected { issuer: given(&config.issuer), audience: given(&config.audience) },
             leeway_ms: config.leeway.as_millis() as u64,
+            rights: KnownRights::default(),
         })
+    }
+
+    /// The contents of a verified token.
+    fn contents(&self, claims: TokenClaims) -> Result<Claims, TokenRefusal> {
+        let expires_at_s = claims.expires_at_s();
+        let TokenClaims { sub, jti, iat, fanfare, .. } = claims;
+        let rights = self.rights.of(fanfare).map_err(|_| TokenRefusal::BadClaims)?;
+        Ok(Claims { user: sub, token_id: jti, issued_at_s: iat, expires_at_s, rights })
     }
 }
 
@@ -57,7 +66,7 @@ impl TokenVerifier for Keys {
             Untimely::Expired => TokenRefusal::Expired,
             Untimely::NotYetValid => TokenRefusal::NotYetValid,
         })?;
-        contents(claims)
+        self.contents(claims)
     }
 
     fn refresh(&self) -> BoxFuture<'_, bool> {
@@ -81,18 +90,4 @@ fn refusal(why: NotVerified, is_unread: bool) -> TokenRefusal {
         NotVerified::By(Unverified::Issuer) => TokenRefusal::WrongIssuer,
         NotVerified::By(Unverified::Audience) => TokenRefusal::WrongAudience,
     }
-}
-
-/// The contents of a verified token.
-fn contents(claims: TokenClaims) -> Result<Claims, TokenRefusal> {
-    let expires_at_s = claims.expires_at_s();
-    let TokenClaims { sub, jti, iat, fanfare, .. } = claims;
-    let rights = Rights::try_from(fanfare).map_err(|_| TokenRefusal::BadClaims)?;
-    Ok(Claims {
-        user: sub,
-        token_id: jti,
-        issued_at_s: iat,
-        expires_at_s,
-        rights: Arc::new(rights),
-    })
 }

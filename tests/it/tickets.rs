@@ -144,6 +144,12 @@ async fn feeds_and_polls_take_tickets() {
     let other = ticket(&server, &token, "").await;
     let path = format!("/events/feed?user=bob&ticket={other}");
     assert_eq!(request(server.addr, "GET", &path, &[], b"").await.status, 403);
+    // A feed has the posts of all followed authors too.
+    let narrow = ticket(&server, &token, r#"{"topics":["notifications:ann"]}"#).await;
+    for kind in ["feed", "feed/poll"] {
+        let path = format!("/events/{kind}?user=ann&ticket={narrow}");
+        assert_eq!(request(server.addr, "GET", &path, &[], b"").await.status, 403, "{kind}");
+    }
 
     let poll = ticket(&server, &token, "").await;
     let query = format!("/events/poll?topic=a:1&wait=0&ticket={poll}");

@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    access::Grant,
+    access::{Credential, Grant},
     cursor::Epoch,
     event::SequencedEvent,
     ids::StreamId,
@@ -18,11 +18,12 @@ use crate::{
     policy::{Conflate, Flush, Policy},
     replays::ReplayLimit,
     sse::ShutdownReason,
-    subscription::{Change, ResolvedSubscription, StreamLimits, Subscription},
+    subscription::{Change, ChangeBy, ResolvedSubscription, StreamLimits, Subscription},
     testing,
     topic::Pattern,
     topic_manager::{
         ChangeOutcome, ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page,
+        Renewal,
     },
 };
 
@@ -116,9 +117,13 @@ impl Bench {
 
     /// Opens a stream and attaches it.
     fn open(&mut self, stream: u64, topics: &[&str]) -> Inbox {
+        self.open_by(stream, topics, &Grant::everything())
+    }
+
+    fn open_by(&mut self, stream: u64, topics: &[&str], grant: &Arc<Grant>) -> Inbox {
         let inbox = Inbox::default();
         let subscription = Subscription::new().topics(topics.iter().copied());
-        let resolved = Arc::new(subscription.resolve(LIMITS, 0, &Grant::everything()).unwrap());
+        let resolved = Arc::new(subscription.resolve(LIMITS, 0, grant).unwrap());
         self.manager.open(stream, inbox.clone(), &resolved, 0.5, self.start);
         let replay = Replay {
             epoch: Epoch::new(1),
@@ -494,4 +499,37 @@ fn a_client_changes_as_many_topics_at_once_as_a_stream_may_have_and_then_some_a_
     // Changes by the follow graph have no pace.
     bench.manager.change(99, reference, Change::default(), bench.at(1001));
     assert!(matches!(bench.manager.take_finished()[..], [(99, ChangeOutcome::Changed(_))]));
+}
+
+#[test]
+fn a_change_waiting_during_a_renewal_to_less_is_checked_again() {
+    let grant = |json: &str| {
+        let rights = Arc::new(serde_json::from_str(json).unwrap());
+        Arc::new(Grant::new(None, Credential::None, [rights]))
+    };
+    let mut bench = Bench::new(|_| {});
+    bench.open_by(1, &["a"], &grant(r#"{"subscribe":["a","b","c"]}"#));
+    let reference = bench.manager.find_stream(1, 0).unwrap();
+    for (ticket, name) in [(1, "b"), (2, "c")] {
+        let (add, by) = (vec![Pattern::parse(name).unwrap()], ChangeBy::Caller(None));
+        let change = Change { add, by, ..Change::default() };
+        bench.manager.change(ticket, reference, change, bench.start);
+    }
+    let asked = bench.manager.take_changes(0);
+    let attachment = asked.iter().find_map(|change| match change {
+        InterestChange::Attach { stream, .. } if *stream != 1 => Some(*stream),
+        _ => None,
+    });
+    let less = grant(r#"{"subscribe":["a","b"]}"#);
+    let renewed = bench.manager.renew(3, reference, &less, bench.start);
+    assert_eq!(renewed, Renewal::Done(Vec::new()));
+    bench.manager.on_delivery(0, page(attachment.unwrap(), 0, false), bench.start);
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(
+        bench.manager.take_finished(),
+        [
+            (1, ChangeOutcome::Changed(names(&["a", "b"]))),
+            (2, ChangeOutcome::Forbidden(names(&["c"])))
+        ]
+    );
 }
