@@ -438,10 +438,11 @@ impl HistoryRing {
     /// Approximate memory of the topic without its events: this ring, and its places in the maps and
     /// lists of the partition.
     pub fn topic_bytes(&self) -> usize {
-        // A name has its text and two counters. A map has up to twice the places it uses, and a
-        // list of topics as well.
-        const PLACES: usize =
-            2 * (size_of::<(Topic, Box<HistoryRing>)>() + 1) + 2 * size_of::<(Instant, Topic)>();
+        // A name has its text and two counters. A map has up to twice the places it uses, and so
+        // have the list of expiries, with entries of forgotten topics, and the list of idle topics.
+        const PLACES: usize = 2 * (size_of::<(Topic, Box<HistoryRing>)>() + 1)
+            + 2 * size_of::<(Instant, Topic)>()
+            + size_of::<(Topic, u64)>();
         let name = self.topic.as_str().len() + 2 * size_of::<usize>();
         let types = match &self.evicted_types {
             EvictedTypes::None | EvictedTypes::One(_) => 0,

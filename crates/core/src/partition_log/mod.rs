@@ -586,7 +586,7 @@ impl PartitionLog {
             self.order.retain(kept);
             self.held.retain(kept);
         }
-        if self.expiries.len() > 2 * self.topics.len() + 1024 {
+        if self.expiries.len() > 3 * self.topics.len() / 2 + 1024 {
             self.list_all_to_expire();
         }
         self.say_oldest();
