@@ -50,7 +50,9 @@ use self::follows::Follows;
 use crate::{
     access::{Access, Action, Tickets},
     actors::{
-        connection::{Connection, ConnectionHost, NewStream, PipeReader, StreamHold, Worker},
+        connection::{
+            Connection, ConnectionHost, NewStream, PipeReader, RunQueue, StreamHold, Tally, Worker,
+        },
         topic_manager::{Drain, ManagerHost, TopicManager},
     },
     addresses::{Addresses, OfStream, Share},
@@ -251,7 +253,7 @@ impl Hub {
         share: Option<Share<OfStream>>,
         grant: &Arc<Grant>,
     ) -> Result<PipeReader, SubscribeError> {
-        self.create_stream(subscription, share, grant).map(NewStream::spawn)
+        self.create_stream(subscription, share, grant).map(NewStream::start)
     }
 
     /// Creates a stream on this worker. The transport runs its connection.
@@ -321,7 +323,7 @@ impl HubParts {
         let of_user = self.users.open_stream(user);
         let of_user = of_user.map_err(|_| SubscribeError::TooManyStreams)?;
         let held = StreamHold::new(body, share, of_user);
-        Ok(Connection::create(self.connections.clone(), self.worker(), resolved, held))
+        Ok(Connection::create(self.worker(), resolved, held))
     }
 
     /// Room for `OpenStream` and `CloseStream` of every stream, for the partitions' deliveries, for
@@ -346,16 +348,21 @@ impl HubParts {
             clock.install();
         }
         let metrics = self.metrics.add_worker();
+        let tally = Rc::new(Tally::default());
+        let queue = RunQueue::start(metrics.clone(), tally.clone());
         let manager = self.instances.add_manager(|number| {
             TopicManager::create(|ctx| {
                 ctx.set_mailbox_capacity(self.manager_mailbox_capacity());
-                TopicManager::new(self.managers.clone(), metrics.clone(), number)
+                TopicManager::new(self.managers.clone(), metrics.clone(), queue.clone(), number)
             })
         });
         let spec = Arc::new(self.config.connection_spec());
         Rc::new(Worker {
+            host: self.connections.clone(),
             manager,
             metrics,
+            queue,
+            tally,
             spec,
             names: RefCell::default(),
             context: RefCell::new(WorkerContext::new(self.clock.clone())),

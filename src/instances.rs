@@ -31,7 +31,6 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use crate::{
     actors::{
-        connection::DescribeStream,
         partition::{CountSubscribers, ReadLastSequence},
         topic_manager::{
             ChangeStreams, EndStreams, ListFeedUsers, ListStreams, RenewGrant, TopicManager, Whose,
@@ -335,11 +334,8 @@ impl Instances {
         let limit = limit.min(MAX_LISTED);
         let managers = self.managers();
         let list = || ListStreams { which: which.clone(), limit };
-        let connections = join_all(managers.iter().map(|manager| manager.send(list()))).await;
-        let connections = connections.into_iter().filter_map(Result::ok).flatten().take(limit);
-        let infos = connections.map(|connection| connection.send(DescribeStream));
-        // A stream without an answer has ended.
-        let infos = join_all(infos).await.into_iter().filter_map(Result::ok);
+        let infos = join_all(managers.iter().map(|manager| manager.send(list()))).await;
+        let infos = infos.into_iter().filter_map(Result::ok).flatten().take(limit);
         InstanceAnswer::Streams(infos.collect())
     }
 

@@ -23,10 +23,8 @@
 //! | topic manager | connection | `DeliverFrames`, `BeatHeart` | [`connection::MAILBOX_CAPACITY`] | frames stay with the manager for a later turn, 100,000 references at most; then the stream ends with `slow`. A heartbeat is skipped |
 //! | topic manager | connection | `OpenedStream`, `EndStream` | one of each a stream | |
 //! | topic manager | connection | `TellRenewal` | one a grant of the stream | |
-//! | instances | connection | `DescribeStream` | one a request and stream | the caller waits |
 //! | transport | topic manager | `ContinueReplay` | one in flight for each partition of a stream | |
 //! | topic manager | connection | `ReplayPage` | one in flight for each partition of a stream; `hub.max_replays` streams | past `hub.max_replays`, a stream ends with `capacity`, and its client returns and continues |
-//! | transport | connection | `CloseTransport` | as the manager's | the mailbox is not empty, so the actor runs and sees its transport gone. A raw stream holds its connection and drops it instead |
 //!
 //! Two rules keep mailboxes safe:
 //!
@@ -34,6 +32,10 @@
 //!   mailbox's bound (`do_send`). It is never lost and never waits.
 //! - A `send` to a full mailbox would wait forever, since nothing wakes it. So a mailbox has room
 //!   for everything in flight, and gets this room before anybody has its address.
+//!
+//! A topic manager and its connections are on one thread. So a connection has a mailbox of its own
+//! kind, and the worker's [`connection::RunQueue`] holds each connection with mail once. `ListStreams` also
+//! puts one question into the mailbox of each listed stream.
 
 pub(crate) mod connection;
 pub(crate) mod partition;

@@ -2,7 +2,10 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use super::{connection, partition, topic_manager};
+use super::{
+    connection::{self, Mail},
+    partition, topic_manager,
+};
 use crate::{Config, Event, Hub, Subscription, testing::TestReader};
 
 fn hub() -> Hub {
@@ -61,7 +64,7 @@ async fn a_connection_that_panics_costs_its_own_stream_only() {
     let mut reader = TestReader::open(&hub, topic()).await;
     publish(&hub, "before").await;
     reader.read_until("data: before\n").await;
-    reader.connection().send(connection::Panic).await.unwrap();
+    reader.connection().post(Mail::Panic(connection::Panic));
     resumes_without_loss(&hub, reader).await;
     other.read_until("data: after\n").await;
     assert_eq!(other.data(), ["before", "while away", "after"]);

@@ -29,7 +29,7 @@ pub(crate) async fn get(hub: Data<Hub>, request: HttpRequest) -> Result<HttpResp
     refuse_websocket(request.head())?;
     let options = query.options(request.head())?;
     match open(&hub, request.head(), &query, user, options, UseKind::Feed).await {
-        Ok(stream) => Ok(stream_response(&request, stream.spawn())),
+        Ok(stream) => Ok(stream_response(&request, stream.start())),
         Err(error) => Err(stream_refusal(request.head(), error)),
     }
 }

@@ -76,7 +76,7 @@ pub(crate) async fn head(hub: Data<Hub>, request: HttpRequest) -> Result<HttpRes
     wait_of(&query)?;
     let subscription = query.subscription().or_options(query.options(request.head())?);
     let admission = hub.admit(request.head(), query.ticket(), &subscription, UseKind::Poll).await?;
-    create_stream(&hub, request.head(), subscription, &admission.grant)?.spawn();
+    create_stream(&hub, request.head(), subscription, &admission.grant)?.start();
     Ok(answer_head().streaming(empty::<Result<Bytes, Error>>()))
 }
 
@@ -121,7 +121,7 @@ pub(super) async fn wait_for(
     stream: NewStream,
     wait: Duration,
 ) -> Result<HttpResponse, Refusal> {
-    let mut reader = PollReader::spawn(stream, spec(hub, wait));
+    let mut reader = PollReader::start(stream, spec(hub, wait));
     let answer = poll_fn(|task| reader.poll_answer(task)).await?;
     Ok(answer_head().body(answer))
 }

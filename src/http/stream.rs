@@ -157,7 +157,7 @@ async fn answer_caller(
     let head = request.head();
     refuse_websocket(head)?;
     match open(hub, head, ticket, subscription).await {
-        Ok(stream) => Ok(stream_response(request, stream.spawn())),
+        Ok(stream) => Ok(stream_response(request, stream.start())),
         Err(error) => Err(stream_refusal(head, error)),
     }
 }

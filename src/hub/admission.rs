@@ -119,7 +119,7 @@ impl Hub {
             Err(down) => tickets_down(down),
         };
         // A running stream takes back its announcements; a new one would leave them.
-        drop(stream.spawn());
+        drop(stream.start());
         Err(refused)
     }
 }

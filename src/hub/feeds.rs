@@ -28,7 +28,7 @@ impl Hub {
         share: Option<Share<OfStream>>,
         grant: &Arc<Grant>,
     ) -> Result<PipeReader, SubscribeError> {
-        self.create_feed(user, options, share, grant).await.map(NewStream::spawn)
+        self.create_feed(user, options, share, grant).await.map(NewStream::start)
     }
 
     /// Creates a feed on this worker. The transport runs its connection.

@@ -172,9 +172,15 @@ impl WorkerMetrics {
         }
     }
 
-    /// Records the time from publish to write of a write's oldest event.
-    pub fn record_latency(&self, latency: Duration) {
-        record(&self.latencies, latency.as_micros() as u64);
+    /// Counts published events taken by transports.
+    pub fn count_delivered(&self, events: u64) {
+        self.delivered.fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// Records the time from publish to write of this many writes' oldest events.
+    pub fn record_latency(&self, latency: Duration, count: u64) {
+        let latencies = &mut *self.latencies.lock();
+        latencies.record_n(latency.as_micros() as u64, count).expect(TAKES_ALL);
     }
 
     /// Records the activity of a topic manager's turn.
@@ -195,6 +201,8 @@ fn histogram() -> Histogram<u64> {
     histogram
 }
 
+const TAKES_ALL: &str = "an auto-resizing histogram takes all";
+
 fn record(histogram: &SharedHistogram, value: u64) {
-    histogram.lock().record(value).expect("an auto-resizing histogram takes all");
+    histogram.lock().record(value).expect(TAKES_ALL);
 }

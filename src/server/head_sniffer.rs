@@ -37,9 +37,7 @@ use crate::{
     access::first_look,
     http::poll::raw_response,
     hub::Hub,
-    transport::{
-        MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, limit_unsent, look, prepare_batched_sends,
-    },
+    transport::{MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, batch_sends, limit_unsent, look},
 };
 
 /// Peeks at one head: large heads, with many cookies, come in several packets.
@@ -95,15 +93,13 @@ where
     fn new_service(&self, (): ()) -> Self::Future {
         let ordinary = self.ordinary.new_service(());
         actix_rt::spawn(drain_with_server(self.routes.hub.clone(), self.stopping.clone()));
-        let batches_sends = self.routes.hub.parts().config.server.batched_sends;
-        if batches_sends {
-            prepare_batched_sends();
+        if self.routes.hub.parts().config.server.batched_sends {
+            batch_sends();
         }
         let desk = SnifferShared {
             routes: self.routes.clone(),
             connections: self.connections.clone(),
             stream_head: StreamHead::new(),
-            batches_sends,
             head_timeout: self.head_timeout,
             stopping: self.stopping.clone(),
             is_tls: self.is_tls,
@@ -179,7 +175,7 @@ enum Role<S: Service<TcpStream>> {
     New(Rc<S>, LocalBoxFuture<'static, SniffedConnection>),
     Ordinary(Pin<Box<S::Future>>),
     Stream(RawStream),
-    Poll(RawPoll),
+    Poll(Box<RawPoll>),
 }
 
 impl<S: Service<TcpStream>> Role<S> {
@@ -204,7 +200,7 @@ where
                         Role::Ordinary(Box::pin(ordinary.call(socket)))
                     }
                     SniffedConnection::Stream(stream) => Role::Stream(stream),
-                    SniffedConnection::Poll(poll) => Role::Poll(poll),
+                    SniffedConnection::Poll(poll) => Role::Poll(Box::new(poll)),
                     SniffedConnection::Gone => return Poll::Ready(Ok(())),
                 },
                 Role::Ordinary(ordinary) => return ordinary.as_mut().poll(task),
@@ -228,7 +224,6 @@ struct SnifferShared {
     routes: Arc<Routes>,
     connections: Arc<Connections>,
     stream_head: StreamHead,
-    batches_sends: bool,
     head_timeout: Duration,
     stopping: GracefulShutdownSignal,
     is_tls: bool,
@@ -296,7 +291,7 @@ impl SnifferShared {
         match opened {
             Opened::Stream(stream) => {
                 let head = self.stream_head.with(&cors_lines);
-                let stream = RawStream::new(socket, stream, head, self.batches_sends);
+                let stream = RawStream::new(socket, stream, head);
                 SniffedConnection::Stream(stream)
             }
             Opened::Poll(stream, spec) => {

@@ -1,14 +1,13 @@
 //! A stream's reader for tests, without a socket.
 
-use std::{future::poll_fn, time::Duration};
+use std::{future::poll_fn, rc::Rc, time::Duration};
 
-use actix::Addr;
 use fanfare_core::access::Grant;
 use tokio::time::timeout;
 
 use crate::{
     Hub, Subscription,
-    actors::connection::{Connection, PipeReader},
+    actors::connection::{ConnectionCell, PipeReader},
 };
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -58,8 +57,8 @@ impl TestReader {
     }
 
     /// The actor behind the stream.
-    pub fn connection(&self) -> &Addr<Connection> {
-        self.reader.connection().expect("it is spawned")
+    pub fn connection(&self) -> &Rc<ConnectionCell> {
+        self.reader.connection()
     }
 
     async fn read(&mut self) {

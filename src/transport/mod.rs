@@ -1,7 +1,7 @@
 //! Transports write a stream's bytes to its client. A transport takes bytes from the connection's
 //! [`PipeReader`](crate::actors::connection::PipeReader) when its socket has room, ends with the
-//! reader, and drops the reader after the client's disconnect. The connection runs as a task of its
-//! own, or inside a transport with its own loop.
+//! reader, and drops the reader after the client's disconnect. The connection wakes its task for
+//! output. A raw stream is not woken: it writes right after its connection has run.
 
 mod body;
 mod poll;
@@ -15,7 +15,7 @@ pub(crate) use body::EventStreamBody;
 pub(crate) use poll::{PollReader, PollSpec};
 use progress::Progress;
 pub(crate) use raw::{
-    MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, look, prepare_batched_sends, try_batched_sends,
+    MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, batch_sends, look, try_batched_sends,
 };
 use socket2::SockRef;
 use tokio::net::TcpStream;

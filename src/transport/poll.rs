@@ -11,10 +11,7 @@ use fanfare_core::{error::SubscribeError, poll::PollAnswer, sse::ShutdownReason}
 use tokio::time::Sleep;
 
 use super::{NewStream, PipeReader};
-use crate::{
-    actors::connection::RunningConnection,
-    clock::{now, poll_sleep},
-};
+use crate::clock::{now, poll_sleep};
 
 /// Further time after the wait for a stream not open yet, or still catching up: otherwise a poll
 /// with a short wait would never get anything from a slow log.
@@ -45,17 +42,11 @@ struct Waiting {
 }
 
 impl PollReader {
-    /// A poll with its connection in a task of its own.
-    pub fn spawn(stream: NewStream, spec: PollSpec) -> Self {
-        let is_immediate = stream.connection.starts_now();
-        Self::new(stream.spawn(), is_immediate, spec)
-    }
-
-    /// A poll with its connection polled by the same task.
-    pub fn split(stream: NewStream, spec: PollSpec) -> (RunningConnection, Self) {
-        let NewStream { connection, reader } = stream;
-        let is_immediate = connection.starts_now();
-        (connection, Self::new(reader, is_immediate, spec))
+    /// A poll of a new stream.
+    pub fn start(stream: NewStream, spec: PollSpec) -> Self {
+        let reader = stream.start();
+        let is_immediate = reader.starts_now();
+        Self::new(reader, is_immediate, spec)
     }
 
     pub fn write_timeout(&self) -> Duration {

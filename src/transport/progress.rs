@@ -56,8 +56,14 @@ pub(crate) struct Progress {
 impl Progress {
     /// Call it for every write: written bytes wait for their acknowledgement.
     #[inline]
-    pub fn on_write(&mut self) {
-        self.waits_since.get_or_insert_with(now);
+    pub fn on_write(&mut self, now: Instant) {
+        self.waits_since.get_or_insert(now);
+    }
+
+    /// Whether bytes have waited for `timeout`, so [`Self::has_stalled`] would ask the kernel.
+    #[inline]
+    pub fn is_due(&self, timeout: Duration, now: Instant) -> bool {
+        self.waits_since.is_some_and(|since| now.saturating_duration_since(since) >= timeout)
     }
 
     /// Whether the client has acknowledged nothing for `timeout`, although bytes wait. Call it
@@ -65,9 +71,10 @@ impl Progress {
     /// `timeout` at most. A stalled client's socket will be reset by its close.
     #[inline]
     pub fn has_stalled(&mut self, socket: &TcpStream, timeout: Duration) -> bool {
-        let Some(since) = self.waits_since else { return false };
-        let now = now();
-        now.saturating_duration_since(since) >= timeout && !self.has_moved(socket, now)
+        self.waits_since.is_some() && {
+            let now = now();
+            self.is_due(timeout, now) && !self.has_moved(socket, now)
+        }
     }
 
     /// The next moment for a look at a client with a full socket.

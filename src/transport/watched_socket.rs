@@ -15,7 +15,10 @@ use tokio::{
 };
 
 use super::{Progress, limit_queued};
-use crate::{actors::connection::Stalled, clock::poll_sleep};
+use crate::{
+    actors::connection::Stalled,
+    clock::{now, poll_sleep},
+};
 
 /// A client's socket with a time limit for writes without progress.
 pub(crate) struct WatchedSocket {
@@ -48,7 +51,7 @@ impl WatchedSocket {
         if self.has_stalled() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        self.progress.on_write();
+        self.progress.on_write(now());
         match write(Pin::new(&mut self.socket), task) {
             Poll::Pending => self.poll_stalled(task),
             written => written,

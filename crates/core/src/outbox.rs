@@ -103,7 +103,9 @@ impl Dropped {
 /// Unsent segments in order.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    segments: VecDeque<Segment>,
+    /// Boxed, and none while empty: most outboxes are empty most of the time.
+    #[expect(clippy::box_collection, reason = "one word for an idle stream, not four")]
+    segments: Option<Box<VecDeque<Segment>>>,
     bytes: usize,
     /// The stream's positions after all taken segments.
     taken: Positions,
@@ -116,11 +118,10 @@ impl Outbox {
     #[inline]
     pub fn push(&mut self, segment: Segment) {
         self.bytes += segment.size_bytes;
-        if self.segments.capacity() == 0 {
-            // Room for one: usually a segment leaves before the next one arrives.
-            self.segments.reserve_exact(1);
-        }
-        self.segments.push_back(segment);
+        // Room for one: usually a segment leaves before the next one arrives.
+        self.segments
+            .get_or_insert_with(|| Box::new(VecDeque::with_capacity(1)))
+            .push_back(segment);
     }
 
     /// Unsent bytes.
@@ -131,7 +132,7 @@ impl Outbox {
 
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.segments.is_empty() && self.dropped.is_none()
+        self.segments.is_none() && self.dropped.is_none()
     }
 
     /// Drops the oldest events until at most `max_bytes`, or one segment, is left. Keeps gaps.
@@ -139,9 +140,10 @@ impl Outbox {
     pub fn drop_oldest(&mut self, max_bytes: usize) -> u64 {
         let before = self.dropped_count();
         let mut gaps = Vec::new();
+        let Some(segments) = &mut self.segments else { return 0 };
         while self.bytes > max_bytes
-            && self.segments.len() > 1
-            && let Some(segment) = self.segments.pop_front()
+            && segments.len() > 1
+            && let Some(segment) = segments.pop_front()
         {
             self.bytes -= segment.size_bytes;
             // Without its gap the client would never learn of the missing events.
@@ -157,7 +159,7 @@ impl Outbox {
         }
         for gap in gaps.into_iter().rev() {
             self.bytes += gap.size_bytes;
-            self.segments.push_front(gap);
+            segments.push_front(gap);
         }
         self.dropped_count() - before
     }
@@ -173,12 +175,9 @@ impl Outbox {
         if let Some(dropped) = self.dropped.take() {
             return Some(Popped::Gap(*dropped));
         }
-        let segment = self.segments.pop_front()?;
+        let segment = self.segments.as_mut()?.pop_front()?;
         self.bytes -= segment.size_bytes;
-        if self.segments.is_empty() {
-            // Free the memory: most outboxes are empty most of the time.
-            self.segments = VecDeque::new();
-        }
+        self.segments.take_if(|segments| segments.is_empty());
         Some(Popped::Segment(segment))
     }
 

@@ -9,6 +9,22 @@ use fanfare_core::{
     subscription::ResolvedSubscription,
     topic_manager::{ChangeStep, Frames, Opening, Page},
 };
+use tokio::sync::oneshot;
+
+/// A message in a mailbox. The usual ones are stored in place.
+pub(crate) enum Mail {
+    Opened(Box<OpenedStream>),
+    Page(Box<ReplayPage>),
+    Frames(DeliverFrames),
+    Change(ChangeTopics),
+    Renewal(TellRenewal),
+    /// Describe the stream.
+    Describe(oneshot::Sender<StreamInfo>),
+    Heartbeat(BeatHeart),
+    End(Box<EndStream>),
+    #[cfg(test)]
+    Panic(Panic),
+}
 
 /// All partitions have attached the stream: begin with their replays.
 #[derive(Message)]
@@ -38,11 +54,6 @@ pub(crate) struct ChangeTopics {
 #[rtype(result = "()")]
 pub(crate) struct TellRenewal(pub Duration);
 
-/// Describe the stream.
-#[derive(Message)]
-#[rtype(result = "StreamInfo")]
-pub(crate) struct DescribeStream;
-
 /// Send a heartbeat: nothing was delivered for `stream.heartbeat`.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -58,11 +69,6 @@ pub(crate) struct EndStream {
     /// Frames to send before the end.
     pub frames: Frames,
 }
-
-/// The transport is gone, and with it the client: stop.
-#[derive(Message)]
-#[rtype(result = "()")]
-pub(crate) struct CloseTransport;
 
 /// Panics like a bug, to show that only this stream ends.
 #[cfg(test)]

@@ -1,9 +1,11 @@
 //! The connection actor: one per stream, on the worker of its socket. It owns the stream's state,
 //! shared with the transport by the [`Pipe`]. It writes no socket.
 
+mod cell;
 mod messages;
 mod pipe;
-mod running;
+mod run_queue;
+mod tally;
 
 use std::{
     cell::RefCell,
@@ -15,33 +17,31 @@ use std::{
     time::{Duration, Instant},
 };
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Handler, MessageResult};
+use actix::{Actor, ActorContext, Addr, Handler};
+pub(crate) use cell::ConnectionCell;
+use cell::ConnectionContext;
 use fanfare_core::{
     cluster::StreamInfo,
-    connection::{ConnectionSpec, ConnectionState, WorkerContext},
+    connection::{ConnectionSpec, ConnectionState, Piece, WorkerContext},
     ids::StreamId,
+    interest::Start,
     shared_names::SharedNames,
     sse::ShutdownReason,
     subscription::{Format, ResolvedSubscription},
     topic_manager::Frame,
 };
 pub(crate) use messages::{
-    BeatHeart, ChangeTopics, CloseTransport, DeliverFrames, DescribeStream, EndStream,
-    OpenedStream, ReplayPage, TellRenewal,
+    BeatHeart, ChangeTopics, DeliverFrames, EndStream, Mail, OpenedStream, ReplayPage, TellRenewal,
 };
-use pipe::Pipe;
-pub(crate) use pipe::{PipeReader, Stalled};
-use running::ConnectionContext;
-pub(crate) use running::RunningConnection;
+pub(crate) use pipe::{DirectTransport, Pipe, PipeReader, Stalled};
+pub(crate) use run_queue::RunQueue;
+pub(crate) use tally::Tally;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 #[cfg(test)]
 pub(crate) use messages::Panic;
 
-use super::{
-    catch,
-    topic_manager::{CloseStream, OpenStream, TopicManager},
-};
+use super::topic_manager::{CloseStream, OpenStream, TopicManager};
 use crate::clock::{now, unix_ms};
 use crate::{
     addresses::{OfStream, Share},
@@ -77,8 +77,12 @@ pub(crate) const MAILBOX_CAPACITY: usize = 16;
 
 /// Common to all streams of one worker.
 pub(crate) struct Worker {
+    pub host: Arc<ConnectionHost>,
     pub manager: Addr<TopicManager>,
     pub metrics: Arc<WorkerMetrics>,
+    /// Connections with mail.
+    pub queue: Rc<RunQueue>,
+    pub tally: Rc<Tally>,
     pub spec: Arc<ConnectionSpec>,
     /// Shared topic lists: streams with the same topics have one list.
     pub names: RefCell<SharedNames>,
@@ -88,10 +92,7 @@ pub(crate) struct Worker {
 /// The shell of a connection.
 pub(crate) struct Connection {
     stream: StreamId,
-    subscription: Arc<ResolvedSubscription>,
-    pipe: Rc<RefCell<Pipe>>,
-    worker: Rc<Worker>,
-    host: Arc<ConnectionHost>,
+    pipe: Pipe,
     opened_at: Instant,
 }
 
@@ -114,110 +115,130 @@ impl StreamHold {
     }
 }
 
-/// A new stream: its connection, not yet running, and the reader of its bytes.
+/// A new stream, not yet running.
 pub(crate) struct NewStream {
-    pub connection: RunningConnection,
-    pub reader: PipeReader,
+    connection: Rc<ConnectionCell>,
+    held: StreamHold,
 }
 
 impl NewStream {
     /// The stream's client id.
     pub fn client_id(&self) -> String {
-        self.connection.client_id()
+        self.connection.with(|actor| actor.client_id())
     }
 
-    /// Runs the connection as a task of its own. The returned reader keeps it alive.
-    pub fn spawn(self) -> PipeReader {
-        let Self { connection, mut reader } = self;
-        reader.attach(connection.address());
-        actix_rt::spawn(connection);
-        reader
+    /// Starts the connection. The returned reader keeps it alive.
+    pub fn start(self) -> PipeReader {
+        self.connection.start();
+        PipeReader::new(self.connection, self.held)
     }
 }
 
 impl Connection {
-    /// Creates a stream. Its transport spawns or runs the connection.
+    /// Creates a stream.
     pub fn create(
-        host: Arc<ConnectionHost>,
         worker: Rc<Worker>,
         mut subscription: ResolvedSubscription,
         held: StreamHold,
     ) -> NewStream {
-        let stream = host.ids.next();
+        let stream = worker.host.ids.next();
         subscription.share_names(&mut worker.names.borrow_mut());
-        let subscription = Arc::new(subscription);
         let opened_at = now();
-        let (spec, retry) = (worker.spec.clone(), host.random_retry());
+        let (spec, retry) = (worker.spec.clone(), worker.host.random_retry());
         let state = ConnectionState::new(
             spec,
             retry,
-            subscription.clone(),
+            Arc::new(subscription),
             &worker.context.borrow(),
             opened_at,
         );
         let pipe = Pipe::new(state, worker.clone());
-        let connection = Self { stream, subscription, pipe: pipe.clone(), worker, host, opened_at };
-        NewStream {
-            connection: RunningConnection::new(connection),
-            reader: PipeReader::new(pipe, held),
-        }
+        let connection = Self { stream, pipe, opened_at };
+        NewStream { connection: ConnectionCell::new(connection, worker), held }
     }
 
     /// The stream's client id. Computed at the start and at the end, not stored, to save memory.
     fn client_id(&self) -> String {
-        self.host.ids.client_id(self.stream, self.subscription.secret)
+        self.host().ids.client_id(self.stream, self.subscription().secret)
+    }
+
+    fn worker(&self) -> &Worker {
+        self.pipe.worker()
+    }
+
+    fn host(&self) -> &ConnectionHost {
+        &self.worker().host
+    }
+
+    fn subscription(&self) -> &ResolvedSubscription {
+        self.pipe.state.subscription()
     }
 
     fn describe(&self) -> StreamInfo {
         let age = now().saturating_duration_since(self.opened_at).as_millis() as u64;
         let mut info = StreamInfo::new(self.client_id(), unix_ms().saturating_sub(age));
-        let names = self.subscription.names().take(StreamInfo::MAX_TOPICS);
+        let names = self.subscription().names().take(StreamInfo::MAX_TOPICS);
         info.topics = names.map(str::to_owned).collect();
-        info.topic_count = self.subscription.name_count();
-        info.user = self.subscription.user().map(|user| user.as_str().to_owned());
-        info.unsent_bytes = self.pipe.borrow().unsent_bytes();
+        info.topic_count = self.subscription().name_count();
+        info.user = self.subscription().user().map(|user| user.as_str().to_owned());
+        info.unsent_bytes = self.pipe.unsent_bytes();
         info
     }
 
     /// Reports a change of the stream to the application.
     fn report(&self, change: impl FnOnce() -> StreamChange) {
-        if let Some(reports) = &self.host.reports
-            && self.subscription.format != Format::Poll
+        if let Some(reports) = &self.host().reports
+            && self.subscription().format != Format::Poll
         {
             reports.report(self.describe(), change());
         }
     }
 
-    /// Runs `work` on the state, unless the transport is gone. An error ends the stream with its
-    /// reason. A panic ends this stream only.
+    /// Whether the stream begins at the present, without a cursor.
+    fn starts_now(&self) -> bool {
+        matches!(self.subscription().start, Start::Live | Start::Snapshot)
+    }
+
+    /// Runs `work` on the state. An error ends the stream with its reason.
     fn decide<R>(
         &mut self,
         ctx: &mut ConnectionContext,
         work: impl FnOnce(&mut ConnectionState, &mut WorkerContext) -> Result<R, ShutdownReason>,
     ) -> Option<R> {
-        if self.pipe.borrow().is_closed() {
-            ctx.stop();
-            return None;
-        }
-        let result = catch("connection", || self.pipe.borrow_mut().change(work));
-        match result {
-            Some(Ok(result)) => Some(result),
-            Some(Err(reason)) => {
+        match self.pipe.change(work) {
+            Ok(result) => Some(result),
+            Err(reason) => {
                 self.end(ctx, reason, None);
-                None
-            }
-            None => {
-                self.host.metrics.actor_panics.fetch_add(1, Ordering::Relaxed);
-                // The state is unreliable after a panic. Forget its unsent events: the client
-                // resumes after its last received event and gets them again.
-                catch("connection", || self.pipe.borrow_mut().change(|state, _| state.forget()));
-                self.end(ctx, ShutdownReason::Drain, None);
                 None
             }
         }
     }
 
-    #[inline]
+    /// Handles a message whose output can leave at once, and takes this output. Anything else is
+    /// `None`, and changes nothing.
+    fn pass(&mut self, mail: &Mail, now: Instant) -> Option<Piece> {
+        let piece = match mail {
+            Mail::Frames(DeliverFrames(frames)) => {
+                self.pipe.change(|state, worker| state.pass(frames, worker, now))?
+            }
+            Mail::Heartbeat(BeatHeart) => self.pipe.change(|state, _| state.pass_heartbeat(now))?,
+            _ => return None,
+        };
+        self.pipe.count_delivered(&piece);
+        Some(piece)
+    }
+
+    /// Ends the stream after a panic: its state is unreliable. Its unsent events are forgotten. The
+    /// client resumes after its last received event and gets them again.
+    fn break_down(&mut self, ctx: &mut ConnectionContext) {
+        self.host().metrics.actor_panics.fetch_add(1, Ordering::Relaxed);
+        let unsent_before = self.pipe.unsent_bytes();
+        self.pipe.change(|state, _| state.forget());
+        self.end(ctx, ShutdownReason::Drain, None);
+        self.pipe.count_changes(unsent_before);
+        self.pipe.wake();
+    }
+
     fn on_frames(&mut self, ctx: &mut ConnectionContext, frames: &[Arc<Frame>]) {
         self.decide(ctx, |state, worker| state.on_frames(frames, worker, now()));
     }
@@ -228,9 +249,7 @@ impl Connection {
         reason: ShutdownReason,
         reconnect: Option<Duration>,
     ) {
-        catch("connection", || {
-            self.pipe.borrow_mut().change(|state, _| state.end(reason, reconnect));
-        });
+        self.pipe.change(|state, _| state.end(reason, reconnect));
         ctx.stop();
     }
 }
@@ -239,24 +258,23 @@ impl Actor for Connection {
     type Context = ConnectionContext;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        self.host.open_count.fetch_add(1, Ordering::Relaxed);
-        self.host.metrics.opened.fetch_add(1, Ordering::Relaxed);
-        if self.subscription.format == Format::Poll {
-            self.host.metrics.polls.fetch_add(1, Ordering::Relaxed);
+        self.host().open_count.fetch_add(1, Ordering::Relaxed);
+        self.host().metrics.opened.fetch_add(1, Ordering::Relaxed);
+        if self.subscription().format == Format::Poll {
+            self.host().metrics.polls.fetch_add(1, Ordering::Relaxed);
         }
-        self.worker.metrics.add_subscriptions(self.subscription.name_count());
+        self.worker().metrics.add_subscriptions(self.subscription().name_count());
         tracing::debug!(
             client_id = self.client_id(),
-            topics = %self.subscription.names_for_log(),
+            topics = %self.subscription().names_for_log(),
             "stream opened"
         );
         self.report(|| StreamChange::Opened);
-        if self.worker.manager.connected() {
+        if self.worker().manager.connected() {
             // One `OpenStream` and one `CloseStream` per stream: the limit of streams bounds both.
-            self.worker.manager.do_send(OpenStream {
+            self.worker().manager.do_send(OpenStream {
                 stream: self.stream,
-                connection: ctx.address(),
-                subscription: self.subscription.clone(),
+                subscription: self.pipe.state.subscription().clone(),
             });
         } else {
             self.end(ctx, ShutdownReason::Drain, None);
@@ -264,21 +282,21 @@ impl Actor for Connection {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        let pipe = self.pipe.borrow();
+        let pipe = &self.pipe;
         let reason = match (pipe.is_answered(), pipe.ended()) {
             (true, _) => "answered",
             (false, Some(reason)) => reason.as_str(),
             (false, None) => "client",
         };
         let duration = now().saturating_duration_since(self.opened_at);
-        self.host.metrics.count_closed(reason, duration);
-        self.worker.metrics.remove_subscriptions(self.subscription.name_count());
-        self.worker.names.borrow_mut().leave(self.subscription.shared_name_count());
-        self.worker.manager.do_send(CloseStream { stream: self.stream });
-        self.host.open_count.fetch_sub(1, Ordering::Relaxed);
+        self.host().metrics.count_closed(reason, duration);
+        self.worker().metrics.remove_subscriptions(self.subscription().name_count());
+        self.worker().names.borrow_mut().leave(self.subscription().shared_name_count());
+        self.worker().manager.do_send(CloseStream { stream: self.stream });
+        self.host().open_count.fetch_sub(1, Ordering::Relaxed);
         tracing::debug!(
             client_id = self.client_id(),
-            topics = %self.subscription.names_for_log(),
+            topics = %self.subscription().names_for_log(),
             reason,
             duration_ms = duration.as_millis() as u64,
             event_count = pipe.delivered(),
@@ -296,7 +314,7 @@ impl Handler<OpenedStream> for Connection {
         let result = self
             .decide(ctx, |state, worker| Ok(state.on_opened(message.0, &client_id, worker, now())));
         if let Some(result) = result {
-            self.host.metrics.count_replay(result);
+            self.host().metrics.count_replay(result);
         }
     }
 }
@@ -325,11 +343,10 @@ impl Handler<ChangeTopics> for Connection {
 
     fn handle(&mut self, message: ChangeTopics, ctx: &mut Self::Context) {
         let ChangeTopics { subscription, step } = message;
-        let (before, after) = (self.subscription.name_count(), subscription.name_count());
-        self.worker.metrics.add_subscriptions(after);
-        self.worker.metrics.remove_subscriptions(before);
-        self.worker.names.borrow_mut().leave(self.subscription.shared_name_count());
-        self.subscription = subscription.clone();
+        let (before, after) = (self.subscription().name_count(), subscription.name_count());
+        self.worker().metrics.add_subscriptions(after);
+        self.worker().metrics.remove_subscriptions(before);
+        self.worker().names.borrow_mut().leave(self.subscription().shared_name_count());
         self.decide(ctx, |state, worker| {
             state.on_change(subscription, step, worker);
             Ok(())
@@ -345,14 +362,6 @@ impl Handler<TellRenewal> for Connection {
             state.on_renew(message.0);
             Ok(())
         });
-    }
-}
-
-impl Handler<DescribeStream> for Connection {
-    type Result = MessageResult<DescribeStream>;
-
-    fn handle(&mut self, _: DescribeStream, _: &mut Self::Context) -> Self::Result {
-        MessageResult(self.describe())
     }
 }
 
@@ -372,14 +381,6 @@ impl Handler<EndStream> for Connection {
             self.on_frames(ctx, &message.frames);
         }
         self.end(ctx, message.reason, message.reconnect);
-    }
-}
-
-impl Handler<CloseTransport> for Connection {
-    type Result = ();
-
-    fn handle(&mut self, _: CloseTransport, ctx: &mut Self::Context) {
-        ctx.stop();
     }
 }
 

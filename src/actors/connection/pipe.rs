@@ -2,15 +2,13 @@
 //! takes bytes from it. Both run on one thread, so nothing is locked, copied or sent.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     pin::Pin,
     rc::Rc,
-    sync::atomic::Ordering,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
-use actix::Addr;
 use bytes::Bytes;
 use fanfare_core::{
     connection::{ConnectionState, Drained, Next, Piece, WorkerContext},
@@ -18,18 +16,35 @@ use fanfare_core::{
 };
 use tokio::time::Sleep;
 
-use super::{Connection, StreamHold, Worker, messages::CloseTransport};
+use super::{StreamHold, Worker, cell::ConnectionCell};
 use crate::{
     actors::topic_manager::ContinueReplay,
     clock::{now, poll_sleep},
 };
 
+/// A transport that writes right after its connection has run, without a wake of its task.
+pub(crate) trait DirectTransport {
+    /// Whether output can leave now. It cannot if the client may have made no progress for
+    /// `write_timeout`.
+    fn is_ready(&self, write_timeout: Duration, now: Instant) -> bool;
+
+    /// Writes this piece and further output of the pipe. A transport not ready leaves it there.
+    fn write(self: Rc<Self>, pipe: &mut Pipe, first: Option<Piece>, now: Instant);
+}
+
+/// The transport's call for new output.
+#[derive(Default)]
+enum Call {
+    #[default]
+    None,
+    Wake(Waker),
+    Direct(Rc<dyn DirectTransport>),
+}
+
 /// The state shared by connection and transport.
 pub(crate) struct Pipe {
-    state: ConnectionState,
-    /// The waker of a transport waiting for bytes.
-    waker: Option<Waker>,
-    is_closed: bool,
+    pub(super) state: ConnectionState,
+    call: Call,
     /// Whether the stream was a poll and has its answer.
     is_answered: bool,
     delivered: u64,
@@ -37,34 +52,44 @@ pub(crate) struct Pipe {
 }
 
 impl Pipe {
-    pub fn new(state: ConnectionState, worker: Rc<Worker>) -> Rc<RefCell<Self>> {
-        Rc::new(RefCell::new(Self {
-            state,
-            waker: None,
-            is_closed: false,
-            is_answered: false,
-            delivered: 0,
-            worker,
-        }))
+    pub fn new(state: ConnectionState, worker: Rc<Worker>) -> Self {
+        Self { state, call: Call::None, is_answered: false, delivered: 0, worker }
     }
 
-    /// Changes the state for the connection, and wakes the transport.
+    pub(super) fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// Runs `work` on the state, with the context of the worker.
     #[inline]
     pub fn change<R>(
         &mut self,
-        change: impl FnOnce(&mut ConnectionState, &mut WorkerContext) -> R,
+        work: impl FnOnce(&mut ConnectionState, &mut WorkerContext) -> R,
     ) -> R {
-        let before = self.state.unsent_bytes();
-        let result = change(&mut self.state, &mut self.worker.context.borrow_mut());
-        self.worker.metrics.count_unsent(before, self.state.unsent_bytes());
-        self.worker.metrics.count_losses(&self.state.take_losses());
-        self.waker.take().into_iter().for_each(Waker::wake);
-        result
+        work(&mut self.state, &mut self.worker.context.borrow_mut())
     }
 
-    /// Whether the transport is gone.
-    pub fn is_closed(&self) -> bool {
-        self.is_closed
+    /// Wakes a transport waiting for output.
+    pub fn wake(&mut self) {
+        if let Call::Wake(waker) = &self.call {
+            waker.wake_by_ref();
+            self.call = Call::None;
+        }
+    }
+
+    /// The direct transport, if it is one.
+    pub fn direct(&self) -> Option<Rc<dyn DirectTransport>> {
+        match &self.call {
+            Call::Direct(transport) => Some(transport.clone()),
+            Call::None | Call::Wake(_) => None,
+        }
+    }
+
+    /// Counts the changes of the state since it had these unsent bytes.
+    #[inline]
+    pub fn count_changes(&mut self, unsent_before: usize) {
+        self.worker.metrics.count_unsent(unsent_before, self.state.unsent_bytes());
+        self.worker.metrics.count_losses(&self.state.take_losses());
     }
 
     /// Whether the stream was a poll and has its answer.
@@ -82,18 +107,27 @@ impl Pipe {
         self.state.unsent_bytes()
     }
 
+    /// Whether there is certainly no output.
+    pub fn is_idle(&self) -> bool {
+        self.state.is_idle()
+    }
+
+    /// The time limit for a client without progress.
+    pub fn write_timeout(&self) -> Duration {
+        self.state.write_timeout()
+    }
+
     /// Published events taken by the transport.
     pub fn delivered(&self) -> u64 {
         self.delivered
     }
 
+    /// Takes the next output. The worker records it at the end of its slice.
     #[inline]
-    fn take(&mut self, now: Instant) -> Next {
-        let before = self.state.unsent_bytes();
+    pub fn take(&mut self, now: Instant) -> Next {
         let next = self.state.next(&mut self.worker.context.borrow_mut(), now);
-        self.worker.metrics.count_unsent(before, self.state.unsent_bytes());
         if let Next::Write(piece) = &next {
-            self.count_delivered(piece, now);
+            self.count_delivered(piece);
         }
         if let Some(Drained { stream, partitions }) = self.state.take_drained() {
             // One in flight for each partition of a stream: the next page comes only after it.
@@ -102,14 +136,13 @@ impl Pipe {
         next
     }
 
-    fn count_delivered(&mut self, piece: &Piece, now: Instant) {
-        if piece.event_count == 0 {
-            return;
-        }
-        self.delivered += u64::from(piece.event_count);
-        self.worker.metrics.delivered.fetch_add(u64::from(piece.event_count), Ordering::Relaxed);
-        if let Some(published_at) = piece.published_at {
-            self.worker.metrics.record_latency(now.saturating_duration_since(published_at));
+    /// Counts the events of a taken piece.
+    #[inline]
+    pub fn count_delivered(&mut self, piece: &Piece) {
+        if piece.event_count > 0 {
+            self.delivered += u64::from(piece.event_count);
+            let Worker { tally, metrics, .. } = &*self.worker;
+            tally.count(piece.event_count, piece.published_at, metrics);
         }
     }
 }
@@ -122,10 +155,7 @@ impl Drop for Pipe {
 
 /// The transport's end of the pipe. Dropping it stops the connection: the client is gone.
 pub(crate) struct PipeReader {
-    pipe: Rc<RefCell<Pipe>>,
-    /// The connection's address. `None` if the transport runs the connection in its own task: it
-    /// then polls the reader after the connection and needs no waker.
-    connection: Option<Addr<Connection>>,
+    connection: Rc<ConnectionCell>,
     /// Made on first use: the rate limit delays an event, or the client's socket is full.
     sleep: Option<Pin<Box<Sleep>>>,
     /// Set by the client's socket once the client makes no progress.
@@ -135,77 +165,90 @@ pub(crate) struct PipeReader {
 }
 
 impl PipeReader {
-    pub fn new(pipe: Rc<RefCell<Pipe>>, held: StreamHold) -> Self {
-        Self { pipe, connection: None, sleep: None, stalled: None, _held: held }
-    }
-
-    /// Marks the connection as a task of its own: it then wakes the transport for new bytes.
-    pub fn attach(&mut self, connection: Addr<Connection>) {
-        self.connection = Some(connection);
+    pub fn new(connection: Rc<ConnectionCell>, held: StreamHold) -> Self {
+        Self { connection, sleep: None, stalled: None, _held: held }
     }
 
     #[cfg(test)]
-    pub fn connection(&self) -> Option<&Addr<Connection>> {
-        self.connection.as_ref()
+    pub fn connection(&self) -> &Rc<ConnectionCell> {
+        &self.connection
     }
 
     /// The next bytes to write, in one piece; `None` once the stream has ended. The transport calls
     /// this only with room in its socket: without calls, the outbox fills and its bound applies.
     pub fn poll_next(&mut self, task: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let mut pipe = self.pipe.borrow_mut();
-        loop {
-            match pipe.take(now()) {
-                Next::Write(piece) => return Poll::Ready(Some(piece.bytes)),
-                Next::Finished => return Poll::Ready(None),
-                Next::Idle => break,
-                Next::WaitUntil(at) => {
-                    if poll_sleep(&mut self.sleep, at, task).is_pending() {
-                        break;
+        let sleep = &mut self.sleep;
+        self.connection.with(|actor| {
+            let pipe = &mut actor.pipe;
+            let unsent_before = pipe.unsent_bytes();
+            let next = loop {
+                match pipe.take(now()) {
+                    Next::Write(piece) => break Poll::Ready(Some(piece.bytes)),
+                    Next::Finished => break Poll::Ready(None),
+                    Next::Idle => break Poll::Pending,
+                    Next::WaitUntil(at) => {
+                        if poll_sleep(sleep, at, task).is_pending() {
+                            break Poll::Pending;
+                        }
                     }
                 }
+            };
+            if next.is_pending() && !matches!(pipe.call, Call::Direct(_)) {
+                pipe.call = Call::Wake(task.waker().clone());
             }
-        }
-        if self.connection.is_some() {
-            pipe.waker = Some(task.waker().clone());
-        }
-        Poll::Pending
+            pipe.count_changes(unsent_before);
+            pipe.worker.tally.record(&pipe.worker.metrics);
+            next
+        })
     }
 
     /// Whether [`Self::poll_next`] would certainly have nothing, at lower cost. Always false for a
-    /// connection with a task of its own: only `poll_next` registers the waker.
+    /// transport woken for output: only `poll_next` registers its waker.
     pub fn has_nothing_more(&self) -> bool {
-        self.connection.is_none() && self.pipe.borrow().state.is_idle()
+        self.connection
+            .with(|actor| matches!(actor.pipe.call, Call::Direct(_)) && actor.pipe.is_idle())
+    }
+
+    /// Hands all later output to this transport, without waking its task. `send_left` is called at the end
+    /// of each turn with output for such transports.
+    pub fn write_directly(&self, transport: Rc<dyn DirectTransport>, send_left: fn()) {
+        self.connection.with(|actor| {
+            actor.pipe.call = Call::Direct(transport);
+            actor.pipe.worker.queue.send_left_by(send_left);
+        });
     }
 
     /// Whether the stream is open, and everything missed by the client is taken.
     pub fn is_caught_up(&self) -> bool {
-        self.pipe.borrow().state.is_caught_up()
+        self.connection.with(|actor| actor.pipe.state.is_caught_up())
+    }
+
+    /// Whether the stream begins at the present, without a cursor.
+    pub fn starts_now(&self) -> bool {
+        self.connection.with(|actor| actor.starts_now())
     }
 
     /// The stream's cursor after all taken pieces. Empty before the opening.
     pub fn cursor(&self) -> String {
-        self.pipe.borrow().state.cursor()
+        self.connection.with(|actor| actor.pipe.state.cursor())
     }
 
     /// Ends the stream of a poll: its answer is complete, and later events come with the next poll.
     pub fn answer(&mut self) {
-        let mut pipe = self.pipe.borrow_mut();
-        (pipe.is_answered, pipe.is_closed) = (true, true);
-        drop(pipe);
-        self.close_connection();
+        self.connection.with(|actor| actor.pipe.is_answered = true);
+        self.close();
     }
 
-    fn close_connection(&self) {
-        // A full mailbox refuses the message. The actor then runs soon anyway, and checks
-        // `is_closed`.
-        if let Some(connection) = &self.connection {
-            let _ = connection.try_send(CloseTransport);
-        }
+    /// Stops the connection, and forgets the transport.
+    pub fn close(&self) {
+        self.connection.close();
+        let call = self.connection.with(|actor| std::mem::take(&mut actor.pipe.call));
+        drop(call);
     }
 
     /// Leaves the write timeout to the transport.
     pub fn watch(&mut self) {
-        self.pipe.borrow_mut().state.watch();
+        self.connection.with(|actor| actor.pipe.state.watch());
     }
 
     /// Leaves the write timeout to the client's socket.
@@ -215,7 +258,7 @@ impl PipeReader {
     }
 
     pub fn write_timeout(&self) -> Duration {
-        self.pipe.borrow().state.write_timeout()
+        self.connection.with(|actor| actor.pipe.write_timeout())
     }
 
     /// For a transport with a full socket: ready at this moment.
@@ -225,7 +268,12 @@ impl PipeReader {
 
     /// Ends the stream without the client: it makes no progress.
     pub fn end_as_slow(&mut self) {
-        self.pipe.borrow_mut().change(|state, _| state.end(ShutdownReason::Slow, None));
+        self.connection.with(|actor| {
+            let unsent_before = actor.pipe.unsent_bytes();
+            actor.pipe.state.end(ShutdownReason::Slow, None);
+            actor.pipe.count_changes(unsent_before);
+            actor.pipe.wake();
+        });
     }
 }
 
@@ -248,7 +296,6 @@ impl Drop for PipeReader {
         if self.stalled.as_ref().is_some_and(Stalled::is_set) {
             self.end_as_slow();
         }
-        self.pipe.borrow_mut().is_closed = true;
-        self.close_connection();
+        self.close();
     }
 }

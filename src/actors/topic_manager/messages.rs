@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use actix::{Addr, Message};
+use actix::Message;
 use fanfare_core::{
     access::Grant,
+    cluster::StreamInfo,
     ids::StreamId,
     sse::ShutdownReason,
     subscription::{Change, FeedOf, ResolvedSubscription},
@@ -13,14 +14,13 @@ use fanfare_core::{
     user::User,
 };
 
-use crate::actors::{connection::Connection, partition::Deliver};
+use crate::actors::partition::Deliver;
 
-/// Attach a new stream.
+/// Attach a new stream. The run queue has its connection.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub(crate) struct OpenStream {
     pub stream: StreamId,
-    pub connection: Addr<Connection>,
     pub subscription: Arc<ResolvedSubscription>,
 }
 
@@ -72,9 +72,9 @@ pub(crate) struct EndStreams {
     pub reason: ShutdownReason,
 }
 
-/// List the connections of streams, at most `limit`.
+/// Describe streams, at most `limit`.
 #[derive(Message)]
-#[rtype(result = "Vec<Addr<Connection>>")]
+#[rtype(result = "Vec<StreamInfo>")]
 pub(crate) struct ListStreams {
     pub which: Which,
     pub limit: usize,

@@ -6,7 +6,9 @@ mod messages;
 
 use std::{
     collections::{HashMap, HashSet},
+    mem::take,
     panic::AssertUnwindSafe,
+    rc::Rc,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -17,6 +19,7 @@ use actix::{
 };
 pub(crate) use asking::AskAgain;
 use fanfare_core::{
+    cluster::StreamInfo,
     ids::{ManagerId, StreamId},
     partition::Delivery,
     policy::PHASES,
@@ -40,8 +43,8 @@ pub(crate) use messages::Panic;
 use super::{
     catch,
     connection::{
-        BeatHeart, ChangeTopics, Connection, DeliverFrames, EndStream, OpenedStream, ReplayPage,
-        TellRenewal,
+        BeatHeart, ChangeTopics, ConnectionCell, DeliverFrames, EndStream, Mail, OpenedStream,
+        ReplayPage, RunQueue, TellRenewal,
     },
     partition::{ChangeInterest, Deliver, DeliveriesTaken, InFlight, Partition},
     turn::{Turn, TurnLoop},
@@ -96,11 +99,18 @@ pub(crate) struct TopicManager {
     ending: Vec<(HashSet<StreamId>, oneshot::Sender<()>)>,
     host: Arc<ManagerHost>,
     metrics: Arc<WorkerMetrics>,
+    /// The connections of this worker with mail.
+    queue: Rc<RunQueue>,
 }
 
 impl TopicManager {
     /// `number` is the number of managers started before in this hub.
-    pub fn new(host: Arc<ManagerHost>, metrics: Arc<WorkerMetrics>, number: usize) -> Self {
+    pub fn new(
+        host: Arc<ManagerHost>,
+        metrics: Arc<WorkerMetrics>,
+        queue: Rc<RunQueue>,
+        number: usize,
+    ) -> Self {
         let tick_phase = tick_phase(number);
         let spec = ManagerSpec { start: now(), tick_phase, ..host.spec.clone() };
         Self {
@@ -115,6 +125,7 @@ impl TopicManager {
             state: Some(ManagerState::new(spec.clone())),
             spec,
             metrics,
+            queue,
             host,
         }
     }
@@ -158,6 +169,22 @@ impl TopicManager {
                 this.reread_feeds(ctx);
             }));
         }
+    }
+
+    /// Marks messages as taken once their streams have run. A partition sends its next message only
+    /// then: events arriving meanwhile leave together.
+    fn mark_taken(&mut self) {
+        if self.taken.is_empty() {
+            return;
+        }
+        let (taken, host) = (take(&mut self.taken), self.host.clone());
+        self.queue.then(move || {
+            for (partition, in_flight) in taken {
+                if in_flight.end() {
+                    host.partitions[usize::from(partition)].do_send(DeliveriesTaken);
+                }
+            }
+        });
     }
 
     fn next_ticket(&mut self) -> (Ticket, oneshot::Receiver<ChangeOutcome>) {
@@ -221,6 +248,10 @@ impl Actor for TopicManager {
             ctx.stop();
         }));
     }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.queue.forget_newcomers();
+    }
 }
 
 impl Turn for TopicManager {
@@ -230,13 +261,7 @@ impl Turn for TopicManager {
         self.answer_changes();
         self.reread_feeds(ctx);
         self.ask_application(ctx);
-        // Mark messages as taken last. A partition sends its next message only then, so a turn
-        // handles at most one message per partition, and connections run between turns.
-        for (partition, in_flight) in self.taken.drain(..) {
-            if in_flight.end() {
-                self.host.partitions[usize::from(partition)].do_send(DeliveriesTaken);
-            }
-        }
+        self.mark_taken();
         let state = self.state.as_mut()?;
         self.metrics.record_activity(&state.take_activity());
         state.next_due()
@@ -247,7 +272,8 @@ impl Handler<OpenStream> for TopicManager {
     type Result = ();
 
     fn handle(&mut self, message: OpenStream, _: &mut Self::Context) {
-        let OpenStream { stream, connection, subscription } = message;
+        let OpenStream { stream, subscription } = message;
+        let Some(connection) = self.queue.newcomer(stream) else { return };
         let connection = ConnectionOutlet(connection);
         if self.host.lifecycle.is_draining() {
             // The stream passed the hub's check before the drain began. `Drain` may have ended all
@@ -375,12 +401,14 @@ impl Handler<EndStreams> for TopicManager {
 }
 
 impl Handler<ListStreams> for TopicManager {
-    type Result = MessageResult<ListStreams>;
+    type Result = ResponseFuture<Vec<StreamInfo>>;
 
     fn handle(&mut self, message: ListStreams, _: &mut Self::Context) -> Self::Result {
         let ListStreams { which, limit } = message;
         let all = self.state.iter().flat_map(|state| state.find(&which));
-        MessageResult(all.take(limit).map(|slot| slot.outlet.0.clone()).collect())
+        let answers: Vec<_> = all.take(limit).map(|slot| slot.outlet.describe()).collect();
+        // A stream without an answer has ended.
+        Box::pin(join_all(answers).map(|all| all.into_iter().filter_map(Result::ok).collect()))
     }
 }
 
@@ -478,46 +506,56 @@ impl Handler<Panic> for TopicManager {
     }
 }
 
-/// A manager's way to a connection: its address, with a rule for a full mailbox per message.
-pub(crate) struct ConnectionOutlet(Addr<Connection>);
+/// A manager's way to a connection, with a rule for a full mailbox per message.
+pub(crate) struct ConnectionOutlet(Rc<ConnectionCell>);
+
+impl ConnectionOutlet {
+    fn describe(&self) -> oneshot::Receiver<StreamInfo> {
+        let (sender, receiver) = oneshot::channel();
+        self.0.post(Mail::Describe(sender));
+        receiver
+    }
+}
 
 impl Outlet for ConnectionOutlet {
     fn open(&self, opening: Opening) {
         // Once per stream, and the stream cannot begin without it: it passes the mailbox's bound.
-        self.0.do_send(OpenedStream(opening));
+        self.0.post(Mail::Opened(Box::new(OpenedStream(opening))));
     }
 
     fn page(&self, page: Page) {
         // One in flight for each partition of the stream.
-        self.0.do_send(ReplayPage(page));
+        self.0.post(Mail::Page(Box::new(ReplayPage(page))));
     }
 
     fn deliver(&self, frames: Frames) -> Result<(), Frames> {
-        match self.0.try_send(DeliverFrames(frames)) {
-            Err(actix::prelude::SendError::Full(DeliverFrames(frames))) => Err(frames),
-            // A stopped connection has sent `CloseStream` itself.
-            Ok(()) | Err(actix::prelude::SendError::Closed(_)) => Ok(()),
+        if !self.0.has_room() {
+            return Err(frames);
         }
+        self.0.post(Mail::Frames(DeliverFrames(frames)));
+        Ok(())
     }
 
     fn change(&self, subscription: &Arc<ResolvedSubscription>, step: ChangeStep) {
         // A few per requested change. It must arrive, and before later deliveries, so it passes the
         // mailbox's bound.
-        self.0.do_send(ChangeTopics { subscription: subscription.clone(), step });
+        self.0.post(Mail::Change(ChangeTopics { subscription: subscription.clone(), step }));
     }
 
     fn beat(&self) {
         // A full mailbox has frames to send: a heartbeat is then skipped.
-        let _ = self.0.try_send(BeatHeart);
+        if self.0.has_room() {
+            self.0.post(Mail::Heartbeat(BeatHeart));
+        }
     }
 
     fn renew(&self, remaining: Duration) {
         // Once for each grant of the stream. It must arrive, so it passes the mailbox's bound.
-        self.0.do_send(TellRenewal(remaining));
+        self.0.post(Mail::Renewal(TellRenewal(remaining)));
     }
 
     fn end(&self, reason: ShutdownReason, reconnect: Option<Duration>, frames: Frames) {
         // A stream's last message. It must arrive, so it passes the mailbox's bound.
-        self.0.do_send(EndStream { reason, reconnect, frames });
+        self.0.post(Mail::End(Box::new(EndStream { reason, reconnect, frames })));
     }
 }

@@ -3,8 +3,9 @@
 
 use std::{
     io::{self, IoSlice},
-    os::fd::AsRawFd,
+    os::fd::RawFd,
     pin::Pin,
+    rc::Rc,
     task::{Context, Poll, ready},
 };
 
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use tokio::{io::AsyncWrite, net::TcpStream};
 
-use super::sends::{self, Ticket};
+use super::{sends, stream::RawSocket};
 use crate::actors::connection::PipeReader;
 
 /// Bytes filling one write. More would gain little, and taken bytes count as sent.
@@ -21,7 +22,7 @@ const ENOUGH_BYTES: usize = 16 * 1024;
 /// Slices of one write, far below the kernel's bound (`IOV_MAX`, 1,024 on Linux).
 const MAX_PIECES: usize = 16;
 
-/// Up to this size, copying is cheaper than passing the kernel several slices.
+/// Up to this size, a write is copied and sent with others: cheaper than passing the kernel slices.
 const MAX_COPIED_BYTES: usize = 512;
 
 /// Room for a `usize` in hexadecimal and a line end.
@@ -51,8 +52,8 @@ impl WriteChunk {
     }
 
     /// The rest of an earlier write.
-    pub fn rest(bytes: Box<[u8]>) -> Self {
-        Self { head: Vec::from(bytes).into(), is_rest: true, ..Self::default() }
+    pub fn rest(bytes: &[u8]) -> Self {
+        Self { head: Bytes::copy_from_slice(bytes), is_rest: true, ..Self::default() }
     }
 
     pub fn is_last(&self) -> bool {
@@ -64,18 +65,28 @@ impl WriteChunk {
         self.head.is_empty() && self.pieces.is_empty() && !self.is_last
     }
 
+    /// Whether the write has enough bytes.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.size_bytes >= ENOUGH_BYTES || self.pieces.len() >= MAX_PIECES
+    }
+
+    /// Adds a piece.
+    #[inline]
+    pub fn push(&mut self, piece: Bytes) {
+        self.size_bytes += piece.len();
+        self.pieces.push(piece);
+    }
+
     /// Takes the stream's available bytes, once. Returns whether the stream may have more.
     pub fn fill(&mut self, reader: &mut PipeReader, task: &mut Context<'_>) -> bool {
         // A chunk partly written must keep its size: its size line may be on the wire already.
         if self.is_last || self.is_rest || !self.pieces.is_empty() {
             return true;
         }
-        while self.size_bytes < ENOUGH_BYTES && self.pieces.len() < MAX_PIECES {
+        while !self.is_full() {
             match reader.poll_next(task) {
-                Poll::Ready(Some(piece)) => {
-                    self.size_bytes += piece.len();
-                    self.pieces.push(piece);
-                }
+                Poll::Ready(Some(piece)) => self.push(piece),
                 Poll::Ready(None) => {
                     self.is_last = true;
                     return true;
@@ -89,24 +100,17 @@ impl WriteChunk {
         true
     }
 
-    /// Whether the write is small enough for a copy in one piece.
-    fn is_small(&self, framing: &Framing<'_>) -> bool {
-        framing.total_bytes(self) <= MAX_COPIED_BYTES
-    }
-
-    /// Leaves a small write, not the last one, to be sent with others of this turn. The chunk is
-    /// then empty.
-    pub fn leave(&mut self, socket: &TcpStream, task: &Context<'_>) -> Option<Ticket> {
+    /// Leaves a small write, not the last one, to be sent with others of this turn. Returns whether
+    /// it did.
+    #[inline]
+    pub fn leave(&self, stream: &Rc<RawSocket>, socket: RawFd) -> bool {
         let mut room = [0; MAX_SIZE_BYTES];
         let framing = Framing::of(self, &mut room);
-        if self.is_last || self.written_bytes > 0 || !self.is_small(&framing) {
-            return None;
+        let is_small = framing.total_bytes(self) <= MAX_COPIED_BYTES;
+        if is_small {
+            sends::leave(stream.clone(), socket, self.parts(&framing));
         }
-        let ticket = sends::leave(socket.as_raw_fd(), task, |bytes| {
-            self.parts(&framing).for_each(|part| bytes.extend_from_slice(part));
-        })?;
-        *self = Self::default();
-        Some(ticket)
+        is_small
     }
 
     /// Writes the chunk to its end. A later call continues after the bytes already written.
@@ -115,26 +119,41 @@ impl WriteChunk {
         socket: &mut TcpStream,
         task: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
+        self.write_by(|slices| Pin::new(&mut *socket).poll_write_vectored(task, slices))
+    }
+
+    /// Writes as much of the chunk as the socket takes at once. Returns whether it was all.
+    ///
+    /// # Errors
+    /// The socket is broken.
+    pub fn try_write(&mut self, socket: &TcpStream) -> io::Result<bool> {
+        let written = self.write_by(|slices| match socket.try_write_vectored(slices) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+            result => Poll::Ready(result),
+        });
+        match written {
+            Poll::Ready(result) => result.map(|()| true),
+            Poll::Pending => Ok(false),
+        }
+    }
+
+    fn write_by(
+        &mut self,
+        mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<()>> {
         let mut room = [0; MAX_SIZE_BYTES];
         let framing = Framing::of(self, &mut room);
         let total_bytes = framing.total_bytes(self);
         let mut written_bytes = self.written_bytes;
-        let result = if self.is_small(&framing) {
-            let mut copy = Copied { bytes: [0; MAX_COPIED_BYTES], length: 0 };
-            self.parts(&framing).for_each(|part| copy.push(part));
-            poll_write_all(&mut written_bytes, total_bytes, |written| {
-                Pin::new(&mut *socket).poll_write(task, &copy.bytes[written..copy.length])
-            })
-        } else {
-            let parts = self.parts(&framing);
-            let slices: SmallVec<[IoSlice<'_>; MAX_PIECES + 3]> = parts.map(IoSlice::new).collect();
-            poll_write_all(&mut written_bytes, total_bytes, |written| {
-                let mut slices = slices.clone();
-                let mut left = &mut slices[..];
-                IoSlice::advance_slices(&mut left, written);
-                Pin::new(&mut *socket).poll_write_vectored(task, left)
-            })
-        };
+        let slices = self.parts(&framing).map(IoSlice::new);
+        let slices: SmallVec<[IoSlice<'_>; MAX_PIECES + 3]> = slices.collect();
+        let result = poll_write_all(&mut written_bytes, total_bytes, |written| {
+            let mut slices = slices.clone();
+            let mut left = &mut slices[..];
+            IoSlice::advance_slices(&mut left, written);
+            write(left)
+        });
+        drop(slices);
         self.written_bytes = written_bytes;
         result
     }
@@ -167,21 +186,6 @@ impl<'a> Framing<'a> {
 
     fn total_bytes(&self, chunk: &WriteChunk) -> usize {
         chunk.head.len() + self.size.len() + chunk.size_bytes + self.behind.len()
-    }
-}
-
-/// A small write in one piece.
-struct Copied {
-    bytes: [u8; MAX_COPIED_BYTES],
-    length: usize,
-}
-
-impl Copied {
-    /// Appends `part`. The caller has checked the room.
-    fn push(&mut self, part: &[u8]) {
-        let end = self.length + part.len();
-        self.bytes[self.length..end].copy_from_slice(part);
-        self.length = end;
     }
 }
 

@@ -8,14 +8,10 @@ mod chunk;
 mod gone;
 mod head;
 mod poll;
-#[cfg(all(feature = "io-uring", target_os = "linux"))]
-mod sends;
-#[cfg(not(all(feature = "io-uring", target_os = "linux")))]
-#[path = "no_sends.rs"]
 mod sends;
 mod stream;
 
 pub(crate) use head::{MAX_HEAD_BYTES, Sniffed, look};
 pub(crate) use poll::RawPoll;
-pub(crate) use sends::{prepare as prepare_batched_sends, try_out as try_batched_sends};
+pub(crate) use sends::{batch as batch_sends, try_out as try_batched_sends};
 pub(crate) use stream::RawStream;

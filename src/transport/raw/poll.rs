@@ -12,7 +12,6 @@ use tokio::{io::AsyncWrite, net::TcpStream, time::Sleep};
 
 use super::{gone::Listener, stream::CLOSE_CHECK};
 use crate::{
-    actors::connection::RunningConnection,
     clock::{now, poll_sleep},
     transport::{NewStream, PollReader, PollSpec, Progress, limit_in_flight, limit_queued},
 };
@@ -20,12 +19,11 @@ use crate::{
 /// Renders the whole HTTP response of an answer or refusal, with further header lines.
 type RenderFn = fn(Result<String, SubscribeError>, &str) -> Vec<u8>;
 
-/// Runs a poll's connection until it has an answer, and writes the response. The connection closes
+/// Waits for a poll's answer, and writes the response. The connection closes
 /// behind it.
 pub(crate) struct RawPoll {
     socket: TcpStream,
     progress: Progress,
-    connection: RunningConnection,
     poll: PollReader,
     render: RenderFn,
     more_lines: Box<str>,
@@ -49,24 +47,21 @@ impl RawPoll {
         more_lines: Box<str>,
         render: RenderFn,
     ) -> Self {
-        let (connection, poll) = PollReader::split(stream, spec);
+        let poll = PollReader::start(stream, spec);
         limit_queued(&socket);
         limit_in_flight(&socket);
         let (listener, progress) = (Listener::new(), Progress::default());
-        Self { socket, progress, connection, poll, render, more_lines, listener, response: None }
+        Self { socket, progress, poll, render, more_lines, listener, response: None }
     }
 
     fn poll_response(&mut self, task: &mut Context<'_>) -> Poll<()> {
         if self.response.is_none() {
-            // The connection first, as for a raw stream: its output is then in the reader.
-            let _ = Pin::new(&mut self.connection).poll(task);
             let answer = ready!(self.poll.poll_answer(task));
-            self.connection.close();
             let bytes = (self.render)(answer, &self.more_lines);
             let write_timeout = self.poll.write_timeout();
             let response = Response { bytes, written_bytes: 0, write_timeout, sleep: None };
             self.response = Some(Box::new(response));
-            self.progress.on_write();
+            self.progress.on_write(now());
         }
         Poll::Ready(())
     }

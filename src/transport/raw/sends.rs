@@ -1,258 +1,122 @@
-//! The sends of a turn go together: a raw stream leaves its bytes here, and one system call sends
-//! the bytes of many streams. One set per thread: the streams of a worker share it.
+//! The sends of a turn go together: raw streams leave their bytes here, and at the end of the turn
+//! one system call sends the bytes of many streams (io_uring). One set per thread: the streams of a
+//! worker share it. Without io_uring, the same bytes are sent stream by stream.
 //!
-//! A stream with a full, broken or partly written socket is woken and gets the rest back.
+//! A stream with a full, broken or partly written socket gets the rest back.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    future::poll_fn,
-    io,
-    os::fd::RawFd,
-    task::{Context, Poll, Waker},
-};
+use std::{cell::RefCell, io, mem::take, os::fd::RawFd, rc::Rc};
 
-use fanfare_uring::{MAX_SENDS, Ring, Send};
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+use fanfare_uring::{Ring, Send};
+use nix::sys::socket::{MsgFlags, send};
 
-/// A batch of fewer sends costs more than it saves. After one, some streams send for themselves: a
-/// worker with a listener or two per topic pays for no batches, and the next fan-out begins them again.
+use super::stream::RawSocket;
+
+/// Fewer sends together cost more than they save.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
 const MIN_BATCH: usize = 4;
-const ALONE_AFTER_SMALL: usize = 64;
+
+/// Never wait for room, never raise `SIGPIPE`.
+const FLAGS: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
 
 thread_local! {
-    static SENDS: RefCell<Sends> = const { RefCell::new(Sends::Untried) };
+    static SENDS: RefCell<Sends> = RefCell::default();
 }
 
-/// The sends of this thread.
-enum Sends {
-    Untried,
-    /// The kernel or the container forbids io_uring.
-    Forbidden,
-    Ready(Box<Batch>),
+/// The sends of this turn, bounded by its streams and the size of a small write.
+#[derive(Default)]
+struct Sends {
+    left: Vec<Left>,
+    bytes: Vec<u8>,
+    #[cfg(all(feature = "io-uring", target_os = "linux"))]
+    ring: Option<Ring>,
 }
 
-/// A send left here. Names its batch and its place in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Ticket(u64);
-
-/// The result of a send.
-#[derive(Debug)]
-pub(super) enum Sent {
-    /// Not yet sent. The stream will be woken.
-    Waiting,
-    All,
-    /// The socket has taken only a part: these bytes are left.
-    Rest(Box<[u8]>),
-    Failed(io::ErrorKind),
-}
-
-struct Waiting {
-    /// None if the stream has ended.
-    socket: Option<RawFd>,
+/// A stream with bytes to send. It keeps its socket open.
+struct Left {
+    stream: Rc<RawSocket>,
+    socket: RawFd,
     start: usize,
     end: usize,
-    waker: Waker,
-    /// Whether the stream wants to know of a success too.
-    is_awaited: bool,
-}
-
-struct Batch {
-    ring: Ring,
-    /// Batches before this one.
-    number: u64,
-    waiting: Vec<Waiting>,
-    /// Streams still sending for themselves.
-    alone: usize,
-    bytes: Vec<u8>,
-    /// Results other than a complete send, until their streams ask.
-    results: HashMap<Ticket, Sent>,
-    /// Wakes the task sending the batch at the end of the turn.
-    flusher: Option<Waker>,
 }
 
 /// Whether this thread can send batches.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
 pub(crate) fn try_out() -> io::Result<()> {
     Ring::new().map(drop)
 }
 
-/// Opens the queues of this thread.
-pub(crate) fn prepare() {
+/// Whether this thread can send batches.
+#[cfg(not(all(feature = "io-uring", target_os = "linux")))]
+pub(crate) fn try_out() -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Opens the queues of this thread, if possible: its sends then go together.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+pub(crate) fn batch() {
     SENDS.with_borrow_mut(|sends| {
-        if matches!(sends, Sends::Untried) {
-            *sends = start();
+        if sends.ring.is_none() {
+            sends.ring = Ring::new().ok();
         }
     });
 }
 
-/// Takes the bytes written by `copy` for a socket. None if they must be sent by the stream itself.
-/// The stream calls [`forget`] before it closes the socket.
-pub(super) fn leave(
+/// Opens the queues of this thread, if possible: its sends then go together.
+#[cfg(not(all(feature = "io-uring", target_os = "linux")))]
+pub(crate) fn batch() {}
+
+/// Takes bytes for a socket, until the end of the turn.
+pub(super) fn leave<'a>(
+    stream: Rc<RawSocket>,
     socket: RawFd,
-    task: &Context<'_>,
-    copy: impl FnOnce(&mut Vec<u8>),
-) -> Option<Ticket> {
-    SENDS.with_borrow_mut(|sends| match sends {
-        Sends::Ready(batch) => batch.leave(socket, task, copy),
-        Sends::Untried | Sends::Forbidden => None,
-    })
-}
-
-/// The result of a send, told once.
-pub(super) fn ask(ticket: Ticket, task: &Context<'_>) -> Sent {
-    with_batch(|batch| batch.ask(ticket, task)).unwrap_or(Sent::All)
-}
-
-/// Drops a send, or its result: the stream has ended.
-pub(super) fn forget(ticket: Ticket) {
-    with_batch(|batch| batch.forget(ticket));
-}
-
-fn with_batch<R>(work: impl FnOnce(&mut Batch) -> R) -> Option<R> {
-    // At the end of a thread, the streams end after the set.
-    let worked = SENDS.try_with(|sends| match &mut *sends.borrow_mut() {
-        Sends::Ready(batch) => Some(work(batch)),
-        Sends::Untried | Sends::Forbidden => None,
+    parts: impl Iterator<Item = &'a [u8]>,
+) {
+    SENDS.with_borrow_mut(|sends| {
+        let start = sends.bytes.len();
+        parts.for_each(|part| sends.bytes.extend_from_slice(part));
+        sends.left.push(Left { stream, socket, start, end: sends.bytes.len() });
     });
-    worked.ok().flatten()
 }
 
-fn start() -> Sends {
-    let Ok(ring) = Ring::new() else { return Sends::Forbidden };
-    actix_rt::spawn(async {
-        let _end = End;
-        poll_fn(|task| {
-            with_batch(|batch| {
-                batch.flusher = Some(task.waker().clone());
-                batch.send();
-            });
-            Poll::<()>::Pending
-        })
-        .await;
-    });
-    Sends::Ready(Box::new(Batch {
-        ring,
-        number: 0,
-        waiting: Vec::new(),
-        alone: 0,
-        bytes: Vec::new(),
-        results: HashMap::new(),
-        flusher: None,
-    }))
+/// Sends everything left, and tells the streams the results.
+pub(super) fn send_left() {
+    let (mut left, mut bytes) =
+        SENDS.with_borrow_mut(|sends| (take(&mut sends.left), take(&mut sends.bytes)));
+    if left.is_empty() {
+        return;
+    }
+    let tell = |left: &Left, result| left.stream.on_sent(&bytes[left.start..left.end], result);
+    if !send_together(&left, &bytes, tell) {
+        for left in &left {
+            tell(left, send_alone(left, &bytes));
+        }
+    }
+    left.clear();
+    bytes.clear();
+    // The room is kept for the next turn.
+    SENDS.with_borrow_mut(|sends| (sends.left, sends.bytes) = (left, bytes));
 }
 
-/// The end of the sending task, with its runtime.
-struct End;
-
-impl Drop for End {
-    fn drop(&mut self) {
-        let _ = SENDS.try_with(|sends| sends.replace(Sends::Untried));
-    }
+fn send_alone(left: &Left, bytes: &[u8]) -> io::Result<usize> {
+    Ok(send(left.socket, &bytes[left.start..left.end], FLAGS)?)
 }
 
-impl Batch {
-    fn ticket(&self, place: usize) -> Ticket {
-        Ticket(self.number * MAX_SENDS as u64 + place as u64)
+/// Sends by one system call. Returns whether it did.
+#[cfg(all(feature = "io-uring", target_os = "linux"))]
+fn send_together(left: &[Left], bytes: &[u8], tell: impl Fn(&Left, io::Result<usize>)) -> bool {
+    if left.len() < MIN_BATCH {
+        return false;
     }
+    let Some(mut ring) = SENDS.with_borrow_mut(|sends| sends.ring.take()) else { return false };
+    let send = |left: &Left| Send { socket: left.socket, bytes: &bytes[left.start..left.end] };
+    let sends: Vec<Send<'_>> = left.iter().map(send).collect();
+    ring.send_all(&sends, |place, result| tell(&left[place], result));
+    SENDS.with_borrow_mut(|sends| sends.ring = Some(ring));
+    true
+}
 
-    /// The place of a send in the present batch. None if its batch is sent.
-    fn place(&self, ticket: Ticket) -> Option<usize> {
-        let is_present = ticket.0 / MAX_SENDS as u64 == self.number;
-        is_present.then_some((ticket.0 % MAX_SENDS as u64) as usize)
-    }
-
-    fn leave(
-        &mut self,
-        socket: RawFd,
-        task: &Context<'_>,
-        copy: impl FnOnce(&mut Vec<u8>),
-    ) -> Option<Ticket> {
-        if self.alone > 0 {
-            self.alone -= 1;
-            return None;
-        }
-        let ticket = self.ticket(self.waiting.len());
-        let start = self.bytes.len();
-        copy(&mut self.bytes);
-        let end = self.bytes.len();
-        let waker = task.waker().clone();
-        self.waiting.push(Waiting { socket: Some(socket), start, end, waker, is_awaited: false });
-        if self.waiting.len() == MAX_SENDS {
-            // The first bytes leave early, and requests are answered in between.
-            self.send();
-        } else if self.waiting.len() == 1
-            && let Some(flusher) = &self.flusher
-        {
-            // Behind the streams already woken in this turn.
-            flusher.wake_by_ref();
-        }
-        Some(ticket)
-    }
-
-    fn ask(&mut self, ticket: Ticket, task: &Context<'_>) -> Sent {
-        match self.place(ticket) {
-            Some(place) => {
-                let waiting = &mut self.waiting[place];
-                waiting.is_awaited = true;
-                waiting.waker.clone_from(task.waker());
-                Sent::Waiting
-            }
-            None => self.results.remove(&ticket).unwrap_or(Sent::All),
-        }
-    }
-
-    fn forget(&mut self, ticket: Ticket) {
-        match self.place(ticket) {
-            Some(place) => self.waiting[place].socket = None,
-            None => drop(self.results.remove(&ticket)),
-        }
-    }
-
-    /// Sends the whole batch.
-    fn send(&mut self) {
-        // Woken behind a batch already sent.
-        if self.waiting.is_empty() {
-            return;
-        }
-        if self.waiting.len() < MIN_BATCH {
-            self.alone = ALONE_AFTER_SMALL;
-        }
-        let mut results = Vec::with_capacity(self.waiting.len());
-        results.resize_with(self.waiting.len(), || Ok(0));
-        let open = self.waiting.iter().enumerate();
-        let (places, sends): (Vec<usize>, Vec<Send<'_>>) = open
-            .filter_map(|(place, waiting)| {
-                let bytes = &self.bytes[waiting.start..waiting.end];
-                waiting.socket.map(|socket| (place, Send { socket, bytes }))
-            })
-            .unzip();
-        self.ring.send_all(&sends, |index, result| results[places[index]] = result);
-        for (place, result) in results.into_iter().enumerate() {
-            self.tell(place, result);
-        }
-        self.number += 1;
-        self.waiting.clear();
-        self.bytes.clear();
-    }
-
-    fn tell(&mut self, place: usize, result: io::Result<usize>) {
-        let waiting = &self.waiting[place];
-        if waiting.socket.is_none() {
-            return;
-        }
-        let bytes = &self.bytes[waiting.start..waiting.end];
-        let sent = match result {
-            Ok(count) if count == bytes.len() => Sent::All,
-            Ok(count) => Sent::Rest(bytes[count..].into()),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Rest(bytes.into()),
-            Err(error) => Sent::Failed(error.kind()),
-        };
-        let is_all = matches!(sent, Sent::All);
-        if !is_all || waiting.is_awaited {
-            waiting.waker.wake_by_ref();
-        }
-        if !is_all {
-            let ticket = self.ticket(place);
-            self.results.insert(ticket, sent);
-        }
-    }
+#[cfg(not(all(feature = "io-uring", target_os = "linux")))]
+fn send_together(_: &[Left], _: &[u8], _: impl Fn(&Left, io::Result<usize>)) -> bool {
+    false
 }

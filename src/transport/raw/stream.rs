@@ -1,23 +1,25 @@
-//! The future of a raw stream: connection, reader and socket in one task.
+//! A raw stream: connection, reader and socket. The worker's run queue writes its output right after
+//! the connection has run. Its task does the rest: the head, a full socket, the rate limit, the end,
+//! and the client's disconnect.
 
 use std::{
+    cell::RefCell,
     future::Future,
     io,
+    os::fd::AsRawFd,
     pin::Pin,
-    task::{Context, Poll, ready},
-    time::Duration,
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
+use fanfare_core::connection::{Next, Piece};
 use tokio::{io::AsyncWrite, net::TcpStream};
 
-use super::{
-    chunk::WriteChunk,
-    gone::Listener,
-    sends::{self, Sent, Ticket},
-};
+use super::{chunk::WriteChunk, gone::Listener, sends};
 use crate::{
-    actors::connection::{NewStream, PipeReader, RunningConnection},
+    actors::connection::{DirectTransport, NewStream, Pipe, PipeReader},
     clock::now,
     transport::{Progress, limit_in_flight, limit_queued},
 };
@@ -26,59 +28,160 @@ use crate::{
 /// acknowledgement.
 pub(super) const CLOSE_CHECK: Duration = Duration::from_millis(200);
 
-/// Runs a stream's connection and writes its output to the socket, until the stream ends or the
-/// client is gone. Idle, it owns no buffer.
-pub(crate) struct RawStream {
+/// Writes a stream's output to its socket, until the stream ends or the client is gone. Idle, it
+/// owns no buffer.
+pub(crate) struct RawStream(Rc<RawSocket>);
+
+/// The socket of a raw stream, shared by its task and the run queue. Bytes left to be sent with
+/// others hold it open.
+pub(super) struct RawSocket(RefCell<State>);
+
+struct State {
     socket: TcpStream,
-    /// It may stop before the transport: the client may take the last bytes slowly.
-    connection: RunningConnection,
     reader: PipeReader,
     /// The write not yet finished. Boxed, so an idle stream has a pointer only.
     unsent: Option<Box<WriteChunk>>,
-    /// The last write, if it was left to be sent with others.
-    left: Option<Ticket>,
-    /// Whether small writes are left to be sent with others.
-    batches: bool,
-    listener: Listener,
+    /// Whether bytes are left to be sent with others.
+    is_left: bool,
+    /// Whether such a send has failed.
+    has_failed: bool,
     /// Whether the last byte is written.
     is_closing: bool,
+    listener: Listener,
     progress: Progress,
+    /// The waker of the task.
+    waker: Option<Waker>,
 }
 
 impl RawStream {
     /// Answers a request. Its head is still unread in the socket: sniffing only peeked.
-    /// With `batches`, small writes of a turn are sent together.
-    pub fn new(socket: TcpStream, stream: NewStream, head: Bytes, batches: bool) -> Self {
-        let NewStream { connection, mut reader } = stream;
+    pub fn new(socket: TcpStream, stream: NewStream, head: Bytes) -> Self {
+        let mut reader = stream.start();
         reader.watch();
         limit_queued(&socket);
         limit_in_flight(&socket);
-        let unsent = Some(Box::new(WriteChunk::behind(head)));
-        let (listener, progress) = (Listener::new(), Progress::default());
-        Self {
+        let socket = Rc::new(RawSocket(RefCell::new(State {
             socket,
-            connection,
             reader,
-            unsent,
-            left: None,
-            batches,
-            listener,
+            unsent: Some(Box::new(WriteChunk::behind(head))),
+            is_left: false,
+            has_failed: false,
             is_closing: false,
-            progress,
+            listener: Listener::new(),
+            progress: Progress::default(),
+            waker: None,
+        })));
+        socket.0.borrow().reader.write_directly(socket.clone(), sends::send_left);
+        Self(socket)
+    }
+}
+
+impl Drop for RawStream {
+    fn drop(&mut self) {
+        self.0.0.borrow().reader.close();
+    }
+}
+
+impl Future for RawStream {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
+        let state = &mut *self.0.0.borrow_mut();
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(task.waker()),
+            waker => *waker = Some(task.waker().clone()),
         }
+        if state.has_failed || state.has_stalled() {
+            return Poll::Ready(());
+        }
+        if state.listener.poll_gone(&mut state.socket, task).is_ready() {
+            return Poll::Ready(());
+        }
+        // An error or the end: either way the socket is closed, and the client can resume.
+        state.poll_written(task).map(drop)
+    }
+}
+
+impl RawSocket {
+    /// Takes the result of a send together with others: the number of bytes taken by the kernel, or
+    /// the error.
+    pub fn on_sent(&self, bytes: &[u8], result: io::Result<usize>) {
+        let state = &mut *self.0.borrow_mut();
+        state.is_left = false;
+        match result {
+            Ok(count) if count == bytes.len() => return,
+            Ok(count) => state.unsent = Some(Box::new(WriteChunk::rest(&bytes[count..]))),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                state.unsent = Some(Box::new(WriteChunk::rest(bytes)));
+            }
+            Err(_) => state.has_failed = true,
+        }
+        state.wake();
+    }
+}
+
+impl DirectTransport for RawSocket {
+    fn is_ready(&self, write_timeout: Duration, now: Instant) -> bool {
+        self.0.borrow().is_ready(write_timeout, now)
     }
 
-    /// Ready once the write left to be sent with others is sent. A rest of it is the next write.
-    fn poll_left(&mut self, task: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(ticket) = self.left else { return Poll::Ready(Ok(())) };
-        match sends::ask(ticket, task) {
-            Sent::Waiting => return Poll::Pending,
-            Sent::All => {}
-            Sent::Rest(bytes) => self.unsent = Some(Box::new(WriteChunk::rest(bytes))),
-            Sent::Failed(kind) => return Poll::Ready(Err(kind.into())),
+    fn write(self: Rc<Self>, pipe: &mut Pipe, first: Option<Piece>, now: Instant) {
+        let state = &mut *self.0.borrow_mut();
+        let write_timeout = pipe.write_timeout();
+        if first.is_none() && !state.is_ready(write_timeout, now) {
+            // The task goes on once the socket has room. It also finds out whether the client has
+            // stalled.
+            if state.progress.is_due(write_timeout, now) {
+                state.wake();
+            }
+            return;
         }
-        self.left = None;
-        Poll::Ready(Ok(()))
+        let mut chunk = WriteChunk::default();
+        first.into_iter().for_each(|piece| chunk.push(piece.bytes));
+        let mut needs_task = fill(&mut chunk, pipe, now);
+        if !chunk.is_empty() {
+            state.progress.on_write(now);
+            if chunk.leave(&self, state.socket.as_raw_fd()) {
+                state.is_left = true;
+            } else if !matches!(chunk.try_write(&state.socket), Ok(true)) {
+                // The rest, or the error, is for the task.
+                state.unsent = Some(Box::new(chunk));
+                needs_task = true;
+            }
+        }
+        if needs_task {
+            state.wake();
+        }
+    }
+}
+
+/// Fills a chunk with the pipe's output. Returns whether there is, or may be, something left for
+/// the task: more output, the end of the stream, or a wait for the rate limit.
+fn fill(chunk: &mut WriteChunk, pipe: &mut Pipe, now: Instant) -> bool {
+    while !pipe.is_idle() {
+        if chunk.is_full() {
+            return true;
+        }
+        match pipe.take(now) {
+            Next::Write(piece) => chunk.push(piece.bytes),
+            Next::Idle => return false,
+            Next::Finished | Next::WaitUntil(_) => return true,
+        }
+    }
+    false
+}
+
+impl State {
+    fn is_ready(&self, write_timeout: Duration, now: Instant) -> bool {
+        self.unsent.is_none()
+            && !self.is_left
+            && !self.has_failed
+            && !self.is_closing
+            && !self.progress.is_due(write_timeout, now)
+    }
+
+    fn wake(&self) {
+        self.waker.iter().for_each(Waker::wake_by_ref);
     }
 
     /// Ready once everything is written and acknowledged, or a write has failed or timed out.
@@ -87,7 +190,10 @@ impl RawStream {
             return self.poll_acknowledged(task);
         }
         loop {
-            ready!(self.poll_left(task))?;
+            // Bytes left to be sent with others come first.
+            if self.is_left {
+                return Poll::Pending;
+            }
             // Take bytes only if the socket has room. Taken bytes count as sent: without this
             // check, a slow client's bytes would leave the outbox early, out of reach of
             // conflation.
@@ -99,16 +205,7 @@ impl RawStream {
             if chunk.is_empty() {
                 return Poll::Pending;
             }
-            self.progress.on_write();
-            if self.batches
-                && let Some(ticket) = chunk.leave(&self.socket, task)
-            {
-                self.left = Some(ticket);
-                if may_have_more {
-                    continue;
-                }
-                return Poll::Pending;
-            }
+            self.progress.on_write(now());
             if chunk.poll_write(&mut self.socket, task)?.is_pending() {
                 self.unsent = Some(Box::new(chunk));
                 return self.poll_stalled(task);
@@ -157,33 +254,5 @@ impl RawStream {
             self.reader.end_as_slow();
         }
         has_stalled
-    }
-}
-
-impl Drop for RawStream {
-    fn drop(&mut self) {
-        if let Some(ticket) = self.left {
-            sends::forget(ticket);
-        }
-    }
-}
-
-impl Future for RawStream {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
-        if self.has_stalled() {
-            return Poll::Ready(());
-        }
-        // Then run the connection: its output is then in the reader, and this same poll writes
-        // it. The reader of an own loop wakes nobody, so in the other order output would wait for
-        // an unrelated wake.
-        let _ = Pin::new(&mut self.connection).poll(task);
-        let this = &mut *self;
-        if this.listener.poll_gone(&mut this.socket, task).is_ready() {
-            return Poll::Ready(());
-        }
-        // An error or the end: either way the socket is closed, and the client can resume.
-        self.poll_written(task).map(drop)
     }
 }

@@ -1,40 +1,67 @@
 //! A stream's rate limits (governor): its own limit, and the limits of topic policies. The caller
 //! passes the time.
 
-use std::{cell::Cell, num::NonZeroU32, rc::Rc, time::Instant};
+use std::{
+    cell::Cell,
+    num::NonZeroU32,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 
 use governor::{
     Quota, RateLimiter,
     clock::Clock,
     middleware::NoOpMiddleware,
+    nanos::Nanos,
     state::{InMemoryState, NotKeyed},
 };
 
 use crate::policy::{Policy, Rate};
 
-/// The clock of all limiters of a worker. Each call of a limiter sets it.
+/// The clock of all limiters of a worker. Each call of a limiter sets it. The streams of a turn have
+/// the same time, so it is converted once.
 #[derive(Debug, Clone)]
-pub(super) struct LimiterClock(Rc<Cell<Option<Instant>>>);
+pub(super) struct LimiterClock(Rc<Cell<Time>>);
+
+#[derive(Debug, Clone, Copy)]
+struct Time {
+    /// The first time set.
+    base: Option<Instant>,
+    last: Option<Instant>,
+    since_base: Nanos,
+}
 
 impl LimiterClock {
     pub fn new() -> Self {
-        Self(Rc::new(Cell::new(None)))
+        let time = Time { base: None, last: None, since_base: Nanos::default() };
+        Self(Rc::new(Cell::new(time)))
     }
 
     fn set(&self, now: Instant) {
-        self.0.set(Some(now));
+        let time = self.0.get();
+        if time.last == Some(now) {
+            return;
+        }
+        let base = time.base.unwrap_or(now);
+        let since_base = Nanos::new(now.saturating_duration_since(base).as_nanos() as u64);
+        self.0.set(Time { base: Some(base), last: Some(now), since_base });
+    }
+
+    /// The moment of a time of this clock.
+    fn moment(&self, time: Nanos) -> Option<Instant> {
+        self.0.get().base.map(|base| base + Duration::from_nanos(time.as_u64()))
     }
 }
 
 impl Clock for LimiterClock {
-    type Instant = Instant;
+    type Instant = Nanos;
 
-    fn now(&self) -> Instant {
-        self.0.get().expect("the limiter sets the clock before it uses a bucket")
+    fn now(&self) -> Nanos {
+        self.0.get().since_base
     }
 }
 
-type Bucket = RateLimiter<NotKeyed, InMemoryState, LimiterClock, NoOpMiddleware<Instant>>;
+type Bucket = RateLimiter<NotKeyed, InMemoryState, LimiterClock, NoOpMiddleware<Nanos>>;
 
 /// All limits of one stream.
 #[derive(Debug)]
@@ -111,7 +138,10 @@ fn take(bucket: &Bucket, count: u32, now: Instant) -> Result<(), Instant> {
     let Some(count) = NonZeroU32::new(count) else { return Ok(()) };
     match bucket.check_n(count) {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(denied)) => Err(denied.earliest_possible().max(now)),
+        Ok(Err(denied)) => {
+            let at = bucket.clock().moment(denied.earliest_possible());
+            Err(at.unwrap_or(now).max(now))
+        }
         // More than the burst is never available at once: the caller must request fewer.
         Err(_) => Err(now),
     }

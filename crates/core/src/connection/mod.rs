@@ -315,6 +315,44 @@ impl ConnectionState {
         self.bound_outbox(unsent)
     }
 
+    /// Takes the frames of one turn, and at once the output caused by them: the short way of
+    /// [`Self::on_frames`] and [`Self::next`] for an idle stream and a single frame with its shared
+    /// bytes. Anything else is `None`, and changes nothing.
+    #[inline]
+    pub fn pass(
+        &mut self,
+        frames: &[Arc<Frame>],
+        worker: &mut WorkerContext,
+        now: Instant,
+    ) -> Option<Piece> {
+        let [frame] = frames else { return None };
+        if !self.is_idle()
+            || frame.interruption.is_some()
+            || !self.takes_whole(frame, &worker.clock, now)
+        {
+            return None;
+        }
+        self.last_taken = now;
+        self.id_ms = frame.unix_ms;
+        let position = (frame.partition, frame.last_sequence());
+        self.seen.set(position.0, position.1);
+        self.outbox.advance([position].into_iter());
+        Some(Piece {
+            bytes: frame.bytes.clone(),
+            event_count: frame.events.len() as u32,
+            published_at: Some(frame.published_at()),
+        })
+    }
+
+    /// The same for a heartbeat.
+    pub fn pass_heartbeat(&mut self, now: Instant) -> Option<Piece> {
+        if !self.is_idle() {
+            return None;
+        }
+        self.last_taken = now;
+        Some(Piece::control(Bytes::from_static(encode::HEARTBEAT)))
+    }
+
     /// Takes a step of a live change.
     pub fn on_change(
         &mut self,
@@ -424,6 +462,10 @@ impl ConnectionState {
             && self.backlog.paging == 0
             && self.backlog.heads.is_empty()
             && self.backlog.replay.is_empty()
+    }
+
+    pub fn subscription(&self) -> &Arc<ResolvedSubscription> {
+        &self.subscription
     }
 
     /// The reason of the end, if the stream has ended or is about to.

@@ -31,7 +31,7 @@ pub struct Piece {
 }
 
 impl Piece {
-    fn control(bytes: impl Into<Bytes>) -> Self {
+    pub(super) fn control(bytes: impl Into<Bytes>) -> Self {
         Self { bytes: bytes.into(), event_count: 0, published_at: None }
     }
 }

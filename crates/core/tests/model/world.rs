@@ -105,6 +105,8 @@ pub struct ModelTotals {
     fanned_out: usize,
     /// Frames sent while draining.
     drained: usize,
+    /// Frames passed at once to a direct transport.
+    passed: usize,
     /// Topics added again after a return with the first list.
     owed: usize,
     /// Further pages of topics added to an open stream; changes and cuts between them.
@@ -140,6 +142,7 @@ impl ModelTotals {
         self.repeated_calls += other.repeated_calls;
         self.fanned_out += other.fanned_out;
         self.drained += other.drained;
+        self.passed += other.passed;
         self.owed += other.owed;
         self.added_pages += other.added_pages;
         self.changes_between += other.changes_between;
@@ -169,6 +172,7 @@ impl ModelTotals {
             && self.refused_changes > 10
             && self.unnamed > 50
             && self.drained > 20
+            && self.passed > 20
             && self.owed > 20
             && self.pages > 500
             // Most expected events had to arrive.
