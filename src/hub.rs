@@ -56,7 +56,7 @@ use crate::{
         topic_manager::{Drain, ManagerHost, TopicManager},
     },
     addresses::{Addresses, OfStream, Share},
-    clock::MovableClock,
+    clock::{MovableClock, now},
     config::Config,
     error::StartError,
     fan_out::FanOutRouter,
@@ -358,6 +358,7 @@ impl HubParts {
         });
         let spec = Arc::new(self.config.connection_spec());
         Rc::new(Worker {
+            started_at: now(),
             host: self.connections.clone(),
             manager,
             metrics,

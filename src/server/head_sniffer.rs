@@ -6,19 +6,21 @@
 //! 3. The connection's future changes its role in place: raw stream or framework.
 
 use std::{
+    cell::Cell,
     future::{Future, poll_fn, ready as ready_now},
     io,
     mem::MaybeUninit,
     pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
 use actix_server::GracefulShutdownSignal;
 use actix_service::{Service, ServiceFactory};
 use actix_web::dev::RequestHead;
+use bytes::Bytes;
 use fanfare_core::error::ErrorCode;
 use futures_util::future::{Either, FutureExt, LocalBoxFuture, select};
 use socket2::SockRef;
@@ -37,7 +39,9 @@ use crate::{
     access::first_look,
     http::poll::raw_response,
     hub::Hub,
-    transport::{MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, batch_sends, limit_unsent, look},
+    transport::{
+        MAX_HEAD_BYTES, NewStream, RawPoll, RawStream, Sniffed, batch_sends, limit_unsent, look,
+    },
 };
 
 /// Peeks at one head: large heads, with many cookies, come in several packets.
@@ -103,6 +107,7 @@ where
             head_timeout: self.head_timeout,
             stopping: self.stopping.clone(),
             is_tls: self.is_tls,
+            streams: Rc::default(),
         };
         let door = async move {
             Ok(HeadSniffer { ordinary: Rc::new(ordinary.await?), desk: Rc::new(desk) })
@@ -159,23 +164,68 @@ where
                 (Role::gone(self.ordinary.clone()), None)
             }
         };
-        Box::pin(ServerConnection { role, _admitted: admitted })
+        let streams = self.desk.streams.clone();
+        Box::pin(ServerConnection { role, admitted, streams })
     }
 }
 
 /// A connection with its places.
 pub(super) struct ServerConnection<S: Service<TcpStream>> {
     role: Role<S>,
-    _admitted: Option<Admitted>,
+    admitted: Option<Admitted>,
+    streams: Rc<RunningStreams>,
 }
 
-/// A connection in its current role. Only the raw stream is stored in place; boxing the other roles
-/// keeps an idle stream small.
+/// A connection in its current role. A raw stream has a task of its own: the server's task of a
+/// connection is twice as large.
 enum Role<S: Service<TcpStream>> {
     New(Rc<S>, LocalBoxFuture<'static, SniffedConnection>),
     Ordinary(Pin<Box<S::Future>>),
-    Stream(RawStream),
     Poll(Box<RawPoll>),
+    /// Counts as a connection of the server as long as the worker has raw streams.
+    Keeper,
+}
+
+/// The raw streams of a worker.
+#[derive(Default)]
+struct RunningStreams {
+    count: Cell<usize>,
+    has_keeper: Cell<bool>,
+    keeper: Cell<Option<Waker>>,
+}
+
+impl RunningStreams {
+    fn poll_none(&self, task: &Context<'_>) -> Poll<()> {
+        if self.count.get() > 0 {
+            self.keeper.set(Some(task.waker().clone()));
+            return Poll::Pending;
+        }
+        self.has_keeper.set(false);
+        Poll::Ready(())
+    }
+}
+
+/// The places of a raw stream: among the admitted connections, and among the worker's streams.
+struct StreamPlace {
+    _admitted: Option<Admitted>,
+    streams: Rc<RunningStreams>,
+}
+
+impl StreamPlace {
+    fn new(admitted: Option<Admitted>, streams: Rc<RunningStreams>) -> Self {
+        streams.count.set(streams.count.get() + 1);
+        Self { _admitted: admitted, streams }
+    }
+}
+
+impl Drop for StreamPlace {
+    fn drop(&mut self) {
+        let count = self.streams.count.get() - 1;
+        self.streams.count.set(count);
+        if count == 0 {
+            self.streams.keeper.take().into_iter().for_each(Waker::wake);
+        }
+    }
 }
 
 impl<S: Service<TcpStream>> Role<S> {
@@ -199,12 +249,21 @@ where
                     SniffedConnection::Ordinary(socket) => {
                         Role::Ordinary(Box::pin(ordinary.call(socket)))
                     }
-                    SniffedConnection::Stream(stream) => Role::Stream(stream),
+                    SniffedConnection::Stream(new) => {
+                        let streams = self.streams.clone();
+                        let place = StreamPlace::new(self.admitted.take(), streams.clone());
+                        let NewRawStream { socket, stream, head } = *new;
+                        actix_rt::spawn(RawStream::new(socket, stream, head, Box::new(place)));
+                        if streams.has_keeper.replace(true) {
+                            return Poll::Ready(Ok(()));
+                        }
+                        Role::Keeper
+                    }
                     SniffedConnection::Poll(poll) => Role::Poll(Box::new(poll)),
                     SniffedConnection::Gone => return Poll::Ready(Ok(())),
                 },
                 Role::Ordinary(ordinary) => return ordinary.as_mut().poll(task),
-                Role::Stream(stream) => return Pin::new(stream).poll(task).map(Ok),
+                Role::Keeper => return self.streams.poll_none(task).map(Ok),
                 Role::Poll(poll) => return Pin::new(poll).poll(task).map(Ok),
             };
         }
@@ -214,9 +273,16 @@ where
 /// The result of head sniffing. `Gone` closes the socket.
 pub(super) enum SniffedConnection {
     Ordinary(TcpStream),
-    Stream(RawStream),
+    Stream(Box<NewRawStream>),
     Poll(RawPoll),
     Gone,
+}
+
+/// A raw stream not yet started.
+pub(super) struct NewRawStream {
+    socket: TcpStream,
+    stream: NewStream,
+    head: Bytes,
 }
 
 /// Common to all connections of a worker.
@@ -227,6 +293,7 @@ struct SnifferShared {
     head_timeout: Duration,
     stopping: GracefulShutdownSignal,
     is_tls: bool,
+    streams: Rc<RunningStreams>,
 }
 
 impl SnifferShared {
@@ -291,8 +358,7 @@ impl SnifferShared {
         match opened {
             Opened::Stream(stream) => {
                 let head = self.stream_head.with(&cors_lines);
-                let stream = RawStream::new(socket, stream, head);
-                SniffedConnection::Stream(stream)
+                SniffedConnection::Stream(Box::new(NewRawStream { socket, stream, head }))
             }
             Opened::Poll(stream, spec) => {
                 let poll = RawPoll::new(socket, stream, spec, cors_lines.into(), raw_response);

@@ -12,7 +12,7 @@ mod replay_marks;
 mod tests;
 mod text;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, num::NonZeroU64, str::FromStr};
 
 use digits::{EPOCH_DIGITS, MAX_SEQUENCE_DIGITS, ascii, epoch_digits};
 pub use replay_marks::{ReplayKind, ReplayMark, ReplayMarks};
@@ -33,23 +33,24 @@ pub const MAX_PARTITIONS: u16 = 256;
 /// Names one life of a hub's sequence numbers. A new epoch begins if they could restart. Of two
 /// epochs in one cluster, the higher is the later one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Epoch(u64);
+pub struct Epoch(NonZeroU64);
 
 impl Epoch {
     /// An epoch of the 48 low bits of `random`.
     pub const fn new(random: u64) -> Self {
-        Self(random & ((1 << (6 * EPOCH_DIGITS)) - 1))
+        // One more than the number: then an optional epoch takes no more room.
+        Self(NonZeroU64::MIN.saturating_add(random & ((1 << (6 * EPOCH_DIGITS)) - 1)))
     }
 
     /// The epoch as a number of 48 bits.
     pub fn number(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 }
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(ascii(&epoch_digits(self.0)))
+        f.write_str(ascii(&epoch_digits(self.number())))
     }
 }
 

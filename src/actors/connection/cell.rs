@@ -37,9 +37,8 @@ impl ActorContext for ConnectionContext {
 
 /// A connection, its mailbox, and its life.
 pub(crate) struct ConnectionCell {
-    mailbox: RefCell<SmallVec<[Mail; 1]>>,
-    /// Whether the run queue has it.
-    is_queued: Cell<bool>,
+    /// The run queue has the connection while there is mail.
+    mailbox: Cell<SmallVec<[Mail; 1]>>,
     running: RefCell<Running>,
     worker: Rc<Worker>,
 }
@@ -62,8 +61,7 @@ impl ConnectionCell {
     pub fn new(actor: Connection, worker: Rc<Worker>) -> Rc<Self> {
         let running = Running { actor, context: ConnectionContext(ActorState::Started) };
         Rc::new(Self {
-            mailbox: RefCell::default(),
-            is_queued: Cell::new(false),
+            mailbox: Cell::default(),
             running: RefCell::new(running),
             worker,
         })
@@ -88,13 +86,19 @@ impl ConnectionCell {
 
     /// Whether the mailbox has room. Mail with a bound of its own passes the mailbox's bound.
     pub fn has_room(&self) -> bool {
-        self.mailbox.borrow().len() < MAILBOX_CAPACITY
+        let mailbox = self.mailbox.take();
+        let has_room = mailbox.len() < MAILBOX_CAPACITY;
+        self.mailbox.set(mailbox);
+        has_room
     }
 
     /// Puts a message into the mailbox. A stopped connection ignores it.
     pub fn post(self: &Rc<Self>, mail: Mail) {
-        self.mailbox.borrow_mut().push(mail);
-        if !self.is_queued.replace(true) {
+        let mut mailbox = self.mailbox.take();
+        mailbox.push(mail);
+        let is_first = mailbox.len() == 1;
+        self.mailbox.set(mailbox);
+        if is_first {
             self.worker.queue.push(self.clone());
         }
     }
@@ -106,7 +110,6 @@ impl ConnectionCell {
 
     /// Handles the mail, then hands the output to the transport. A panic ends this stream only.
     pub fn run(&self, now: Instant) {
-        self.is_queued.set(false);
         let mail = self.mailbox.take();
         if catch("connection", || self.running.borrow_mut().run(mail, now)).is_none() {
             catch("connection", || self.running.borrow_mut().break_down(now));

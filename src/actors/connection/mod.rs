@@ -77,6 +77,7 @@ pub(crate) const MAILBOX_CAPACITY: usize = 16;
 
 /// Common to all streams of one worker.
 pub(crate) struct Worker {
+    pub started_at: Instant,
     pub host: Arc<ConnectionHost>,
     pub manager: Addr<TopicManager>,
     pub metrics: Arc<WorkerMetrics>,
@@ -89,11 +90,18 @@ pub(crate) struct Worker {
     pub context: RefCell<WorkerContext>,
 }
 
+impl Worker {
+    fn age_ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.started_at).as_millis() as u64
+    }
+}
+
 /// The shell of a connection.
 pub(crate) struct Connection {
     stream: StreamId,
     pipe: Pipe,
-    opened_at: Instant,
+    /// Milliseconds from the start of the worker.
+    opened_ms: u64,
 }
 
 /// Held until a stream's last byte is written.
@@ -153,7 +161,8 @@ impl Connection {
             opened_at,
         );
         let pipe = Pipe::new(state, worker.clone());
-        let connection = Self { stream, pipe, opened_at };
+        let opened_ms = worker.age_ms(opened_at);
+        let connection = Self { stream, pipe, opened_ms };
         NewStream { connection: ConnectionCell::new(connection, worker), held }
     }
 
@@ -174,9 +183,13 @@ impl Connection {
         self.pipe.state.subscription()
     }
 
+    fn age(&self) -> Duration {
+        Duration::from_millis(self.worker().age_ms(now()) - self.opened_ms)
+    }
+
     fn describe(&self) -> StreamInfo {
-        let age = now().saturating_duration_since(self.opened_at).as_millis() as u64;
-        let mut info = StreamInfo::new(self.client_id(), unix_ms().saturating_sub(age));
+        let age_ms = self.age().as_millis() as u64;
+        let mut info = StreamInfo::new(self.client_id(), unix_ms().saturating_sub(age_ms));
         let names = self.subscription().names().take(StreamInfo::MAX_TOPICS);
         info.topics = names.map(str::to_owned).collect();
         info.topic_count = self.subscription().name_count();
@@ -288,7 +301,7 @@ impl Actor for Connection {
             (false, Some(reason)) => reason.as_str(),
             (false, None) => "client",
         };
-        let duration = now().saturating_duration_since(self.opened_at);
+        let duration = self.age();
         self.host().metrics.count_closed(reason, duration);
         self.worker().metrics.remove_subscriptions(self.subscription().name_count());
         self.worker().names.borrow_mut().leave(self.subscription().shared_name_count());

@@ -39,21 +39,21 @@ enum Call {
     None,
     Wake(Waker),
     Direct(Rc<dyn DirectTransport>),
+    /// The stream was a poll and has its answer.
+    Answered,
 }
 
 /// The state shared by connection and transport.
 pub(crate) struct Pipe {
     pub(super) state: ConnectionState,
     call: Call,
-    /// Whether the stream was a poll and has its answer.
-    is_answered: bool,
     delivered: u64,
     worker: Rc<Worker>,
 }
 
 impl Pipe {
     pub fn new(state: ConnectionState, worker: Rc<Worker>) -> Self {
-        Self { state, call: Call::None, is_answered: false, delivered: 0, worker }
+        Self { state, call: Call::None, delivered: 0, worker }
     }
 
     pub(super) fn worker(&self) -> &Worker {
@@ -81,7 +81,7 @@ impl Pipe {
     pub fn direct(&self) -> Option<Rc<dyn DirectTransport>> {
         match &self.call {
             Call::Direct(transport) => Some(transport.clone()),
-            Call::None | Call::Wake(_) => None,
+            Call::None | Call::Wake(_) | Call::Answered => None,
         }
     }
 
@@ -94,7 +94,7 @@ impl Pipe {
 
     /// Whether the stream was a poll and has its answer.
     pub fn is_answered(&self) -> bool {
-        self.is_answered
+        matches!(self.call, Call::Answered)
     }
 
     /// The reason of the stream's end; `None` while it is open.
@@ -235,7 +235,7 @@ impl PipeReader {
 
     /// Ends the stream of a poll: its answer is complete, and later events come with the next poll.
     pub fn answer(&mut self) {
-        self.connection.with(|actor| actor.pipe.is_answered = true);
+        self.connection.with(|actor| actor.pipe.call = Call::Answered);
         self.close();
     }
 

@@ -3,6 +3,7 @@
 //! and the client's disconnect.
 
 use std::{
+    any::Any,
     cell::RefCell,
     future::Future,
     io,
@@ -51,11 +52,14 @@ struct State {
     progress: Progress,
     /// The waker of the task.
     waker: Option<Waker>,
+    /// The place of the connection, returned when its socket closes.
+    _place: Box<dyn Any>,
 }
 
 impl RawStream {
     /// Answers a request. Its head is still unread in the socket: sniffing only peeked.
-    pub fn new(socket: TcpStream, stream: NewStream, head: Bytes) -> Self {
+    /// `place` is dropped with the socket.
+    pub fn new(socket: TcpStream, stream: NewStream, head: Bytes, place: Box<dyn Any>) -> Self {
         let mut reader = stream.start();
         reader.watch();
         limit_queued(&socket);
@@ -70,6 +74,7 @@ impl RawStream {
             listener: Listener::new(),
             progress: Progress::default(),
             waker: None,
+            _place: place,
         })));
         socket.0.borrow().reader.write_directly(socket.clone(), sends::send_left);
         Self(socket)

@@ -67,19 +67,25 @@ type Bucket = RateLimiter<NotKeyed, InMemoryState, LimiterClock, NoOpMiddleware<
 #[derive(Debug)]
 pub struct Limiter {
     stream: Option<Bucket>,
+    /// None before the stream's first event with such a policy.
+    policies: Option<Box<PolicyLimits>>,
+}
+
+/// The limits of topic policies.
+#[derive(Debug, Default)]
+struct PolicyLimits {
     /// Permits taken from the stream's limit for events then refused by a policy's limit. The next
     /// events use them first: otherwise each refusal would use up the stream's limit.
     stream_credit: u32,
     /// Buckets by the policy's entry, created with the stream's first event of this policy.
-    #[expect(clippy::box_collection, reason = "most streams have none: one word, not three")]
-    policies: Option<Box<Vec<(usize, Bucket)>>>,
+    buckets: Vec<(usize, Bucket)>,
 }
 
 impl Limiter {
     /// A limiter for a stream with this `rate`; zero turns the stream's own limit off.
     pub fn new(rate: Rate, clock: &LimiterClock, now: Instant) -> Self {
         clock.set(now);
-        Self { stream: bucket(rate, clock), stream_credit: 0, policies: None }
+        Self { stream: bucket(rate, clock), policies: None }
     }
 
     /// Takes permits for `count` events of one policy, for all or none.
@@ -95,33 +101,39 @@ impl Limiter {
         now: Instant,
     ) -> Result<(), Instant> {
         clock.set(now);
-        let credit = self.stream_credit.min(count);
+        let credit = self.policies.as_ref().map_or(0, |limits| limits.stream_credit.min(count));
         if let Some(bucket) = &self.stream {
             take(bucket, count - credit, now)?;
         }
-        self.stream_credit -= credit;
-        let taken = self.take_of_policy(policy, count, clock, now);
+        let (Some(entry), Some(rate)) = (policy.entry, policy.rate) else {
+            self.policies.iter_mut().for_each(|limits| limits.stream_credit -= credit);
+            return Ok(());
+        };
+        let limits = self.policies.get_or_insert_default();
+        limits.stream_credit -= credit;
+        let taken = limits.take(entry, rate, count, clock, now);
         if taken.is_err() {
-            self.stream_credit += count;
+            limits.stream_credit += count;
         }
         taken
     }
+}
 
-    fn take_of_policy(
+impl PolicyLimits {
+    fn take(
         &mut self,
-        policy: &Policy,
+        entry: usize,
+        rate: Rate,
         count: u32,
         clock: &LimiterClock,
         now: Instant,
     ) -> Result<(), Instant> {
-        let (Some(entry), Some(rate)) = (policy.entry, policy.rate) else { return Ok(()) };
-        let policies = self.policies.get_or_insert_default();
-        if let Some((_, bucket)) = policies.iter().find(|(other, _)| *other == entry) {
+        if let Some((_, bucket)) = self.buckets.iter().find(|(other, _)| *other == entry) {
             return take(bucket, count, now);
         }
         let Some(bucket) = bucket(rate, clock) else { return Ok(()) };
         let taken = take(&bucket, count, now);
-        policies.push((entry, bucket));
+        self.buckets.push((entry, bucket));
         taken
     }
 }
