@@ -60,11 +60,7 @@ impl Running {
 impl ConnectionCell {
     pub fn new(actor: Connection, worker: Rc<Worker>) -> Rc<Self> {
         let running = Running { actor, context: ConnectionContext(ActorState::Started) };
-        Rc::new(Self {
-            mailbox: Cell::default(),
-            running: RefCell::new(running),
-            worker,
-        })
+        Rc::new(Self { mailbox: Cell::default(), running: RefCell::new(running), worker })
     }
 
     /// Starts the actor, once.
