@@ -6,8 +6,9 @@ use super::start_with_access;
 use crate::support::{
     RedisServer, Server, Stream,
     chaos::{ChaosProxy, Mode},
+    heavy,
     http::{Response, request},
-    redis::{Options, REDIS_DEADLINE},
+    redis::{Cluster, Options, REDIS_DEADLINE},
     tokens::{token, unix_s},
     wait::{DEADLINE, until},
 };
@@ -17,8 +18,12 @@ fn subscriber(user: &str) -> String {
 }
 
 async fn open(server: &Server, token: &str) -> Stream {
+    open_all(server, token, "topic=a:1").await
+}
+
+async fn open_all(server: &Server, token: &str, query: &str) -> Stream {
     let bearer = format!("Bearer {token}");
-    Stream::subscribe_with(server.addr, "topic=a:1", &[("Authorization", &bearer)]).await
+    Stream::subscribe_with(server.addr, query, &[("Authorization", &bearer)]).await
 }
 
 async fn send(server: &Server, method: &str, path: &str, token: &str, body: &Value) -> Response {
@@ -105,6 +110,39 @@ async fn an_instance_cut_off_during_a_revocation_learns_it_after_its_return() {
     assert_eq!(of_bob.take_data(2).await, ["while away", "after"]);
     let answer = send(&cut, "GET", "/events/cursor?topic=a:1", &ann, &Value::Null).await;
     assert_eq!(answer.status, 401, "{}", answer.text());
+}
+
+/// Each master has a link of its own, and a revocation takes all of them.
+#[tokio::test]
+async fn a_revocation_over_a_redis_cluster_ends_each_stream_once() {
+    let _heavy = heavy().await;
+    let cluster = Cluster::start().await;
+    let url = cluster.url();
+    let servers = [start_with_access(&url).await, start_with_access(&url).await];
+    let operator = token(json!({ "fanfare": { "manage": ["**"], "publish": ["**"] } }));
+    let (ann, bob) = (subscriber("ann"), subscriber("bob"));
+    let mut of_ann = Vec::new();
+    for server in &servers {
+        of_ann.push(open_all(server, &ann, "topic=a:*").await);
+    }
+    let mut of_bob = open_all(&servers[1], &bob, "topic=a:*").await;
+
+    let revoke = json!({ "user": "ann" });
+    let answer = send(&servers[0], "POST", "/events/revocations", &operator, &revoke).await;
+    assert_eq!((answer.status, answer.json()["streams"].clone()), (200, json!(2)));
+    // Topics of all partitions.
+    let topics: Vec<String> = (0..64).map(|number| format!("a:{number}")).collect();
+    let events = topics.iter().map(|topic| json!({ "topic": topic, "data": topic }));
+    let events = Value::from_iter(events);
+    assert_eq!(send(&servers[0], "POST", "/events/publish", &operator, &events).await.status, 200);
+    for stream in &mut of_ann {
+        assert_eq!(end(stream).await, ("revoked".to_owned(), Vec::new()));
+    }
+    let mut got = of_bob.take_data(topics.len()).await;
+    let mut expected = topics;
+    got.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(got, expected);
 }
 
 #[tokio::test]
