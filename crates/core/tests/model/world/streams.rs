@@ -232,6 +232,10 @@ impl World {
         let Some(mut session) = self.sessions[client].take() else { return };
         let count = self.rng.random_range(0..=session.wire.len());
         let bytes: Vec<u8> = session.wire.drain(..count).collect();
+        if let Some(redis) = self.redis.as_ref().filter(|_| !bytes.is_empty()) {
+            self.clients[client].evicted = Some(self.reference.evicted(self.now).clone());
+            self.clients[client].present_era = redis.era;
+        }
         self.clients[client].read(&bytes);
         self.note_told(client);
         self.note_uncounted(client, &session.handed);
