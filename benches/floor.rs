@@ -1,7 +1,8 @@
 //! The floor: the least possible cost of pushing an event to many streams. `scripts/compare`
 //! measures the other systems against it. One thread, one epoll instance, one `write` of the same
 //! bytes to each socket. The topics are a map, and the only queue is the unsent bytes of a socket.
-//! No history, no limits, no chunked coding, no heartbeat: not a server for real use.
+//! No history, no limits, no chunked coding, no heartbeat: not a server for real use. With `--together`, one
+//! system call sends to up to 256 sockets (io_uring).
 //!
 //! `GET /sub/TOPIC,TOPIC` opens a stream, `POST /pub/TOPIC` sends its body to a topic's streams.
 //!
@@ -13,8 +14,10 @@ use std::{
     collections::HashMap,
     io::{ErrorKind, Read, Result, Write},
     net::SocketAddr,
+    os::fd::AsRawFd,
 };
 
+use fanfare_uring::{Ring, Send};
 use mio::{
     Events, Interest, Poll, Token,
     net::{TcpListener, TcpStream},
@@ -39,7 +42,11 @@ fn main() -> Result<()> {
         return Ok(());
     };
     let address = arguments.get(at + 1).and_then(|text| text.parse().ok());
-    Floor::listen(address.expect("--listen ADDRESS:PORT"))?.run()
+    let mut floor = Floor::listen(address.expect("--listen ADDRESS:PORT"))?;
+    if arguments.iter().any(|argument| argument == "--together") {
+        floor.ring = Some(Ring::new()?);
+    }
+    floor.run()
 }
 
 struct Floor {
@@ -50,6 +57,8 @@ struct Floor {
     topics: HashMap<String, Vec<usize>>,
     /// Count of published events.
     sequence: u64,
+    /// For sends together.
+    ring: Option<Ring>,
 }
 
 #[derive(Debug)]
@@ -74,7 +83,8 @@ impl Floor {
         let poll = Poll::new()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         println!("listening on http://{}", listener.local_addr()?);
-        Ok(Self { poll, listener, connections: Slab::new(), topics: HashMap::new(), sequence: 0 })
+        let (connections, topics) = (Slab::new(), HashMap::new());
+        Ok(Self { poll, listener, connections, topics, sequence: 0, ring: None })
     }
 
     fn run(mut self) -> Result<()> {
@@ -166,9 +176,14 @@ impl Floor {
         self.sequence += 1;
         let event = format!("id: {:016x}-{}\ndata: {body}\n\n", 1, self.sequence);
         let mut gone = Vec::new();
-        for number in self.topics.get(topic).into_iter().flatten() {
-            if !self.connections[*number].write(event.as_bytes()) {
-                gone.push(*number);
+        let Some(numbers) = self.topics.get(topic) else { return };
+        if let Some(ring) = &mut self.ring {
+            send_together(ring, &mut self.connections, numbers, event.as_bytes(), &mut gone);
+        } else {
+            for number in numbers {
+                if !self.connections[*number].write(event.as_bytes()) {
+                    gone.push(*number);
+                }
             }
         }
         gone.into_iter().for_each(|number| self.close(number));
@@ -179,6 +194,29 @@ impl Floor {
         let unsent = std::mem::take(&mut connection.unsent);
         unsent.is_empty() || connection.write(&unsent)
     }
+}
+
+/// Sends the same bytes to these connections, and finds the failed ones.
+fn send_together(
+    ring: &mut Ring,
+    connections: &mut Slab<Connection>,
+    numbers: &[usize],
+    bytes: &[u8],
+    gone: &mut Vec<usize>,
+) {
+    let (free, full): (Vec<usize>, Vec<usize>) =
+        numbers.iter().partition(|number| connections[**number].unsent.is_empty());
+    full.iter().for_each(|number| connections[*number].unsent.extend_from_slice(bytes));
+    let send = |number: &usize| Send { socket: connections[*number].socket.as_raw_fd(), bytes };
+    let sends: Vec<Send<'_>> = free.iter().map(send).collect();
+    ring.send_all(&sends, |place, result| {
+        let taken = match result {
+            Ok(length) => length,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(_) => return gone.push(free[place]),
+        };
+        connections[free[place]].unsent.extend_from_slice(&bytes[taken..]);
+    });
 }
 
 impl Connection {

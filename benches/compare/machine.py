@@ -15,6 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 # The directory on Debian; the environment can name another one.
 NGINX_MODULES = Path(os.environ.get("NGINX_MODULES", "/usr/lib/nginx/modules"))
 
+# The program is measured if the environment names it; nothing installs it.
+CENTRIFUGO = os.environ.get("CENTRIFUGO", "")
+
 # fanfare's targets assume this many per process, even if the machine allows more.
 MAX_OPEN_FILES = 20_000
 
@@ -32,6 +35,7 @@ class Programs:
     node: str
     floor: str
     actix: str
+    centrifugo: str
 
 
 def raise_open_files() -> int:
@@ -46,7 +50,8 @@ def prepare(systems: set[str]) -> Programs:
     """Installs and builds the programs for these systems."""
     os.environ["PATH"] += ":/usr/sbin:/sbin"  # nginx lives there
     install_missing_packages(systems)
-    benches = [name for name, of in (("floor", "floor"), ("actix_broadcast", "actix")) if of in systems]
+    floors = {"floor", "floor-uring"}
+    benches = [name for name, of in (("floor", floors), ("actix_broadcast", {"actix"})) if of & systems]
     built = build(benches)
     return Programs(
         fanfare=built["fanfare"],
@@ -54,6 +59,7 @@ def prepare(systems: set[str]) -> Programs:
         node=shutil.which("node") or "",
         floor=built.get("floor", ""),
         actix=built.get("actix_broadcast", ""),
+        centrifugo=CENTRIFUGO,
     )
 
 
@@ -107,7 +113,10 @@ def describe(programs: Programs, open_files: int) -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "open files": f"{open_files} a process",
         "fanfare": output(["git", "-C", str(ROOT), "describe", "--always", "--dirty"]),
+        "fanfare's sends": way_of_sending(programs.fanfare),
     }
+    if programs.centrifugo:
+        about["centrifugo"] = output([programs.centrifugo, "version"])
     if programs.nginx:
         nchan = output(["dpkg-query", "-W", "-f=${Version}", "libnginx-mod-nchan"])
         nginx = output([programs.nginx, "-v"]).removeprefix("nginx version: ")
@@ -115,6 +124,18 @@ def describe(programs: Programs, open_files: int) -> dict[str, str]:
     if programs.node:
         about["node"] = output([programs.node, "--version"])
     return about
+
+
+def way_of_sending(fanfare: str) -> str:
+    """The line of fanfare's log about it: together by io_uring, or each stream for itself."""
+    command = [fanfare, "serve", "--no-demo", "--listen=127.0.0.1:0"]
+    environment = {**os.environ, "RUST_LOG": "fanfare=info"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=pipe, text=True) as server:
+        lines = (line.strip() for line in server.stderr)
+        found = next((line for line in lines if "the sends of" in line or "sends for itself" in line), "unknown")
+        server.kill()
+    return found.partition("] ")[2] or found
 
 
 def first_match(text: str, key: str) -> str:

@@ -1,12 +1,14 @@
 """The compared systems: how to start each, and its URLs for streams and publishes."""
 
 import getpass
+import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from . import secured
-from .machine import MAX_OPEN_FILES, NGINX_MODULES, ROOT, Programs
+from .machine import CENTRIFUGO, MAX_OPEN_FILES, NGINX_MODULES, ROOT, Programs
 from .works import Work
 
 PEERS = ROOT / "benches" / "peers"
@@ -29,6 +31,10 @@ class System:
 
     def start(self, programs: Programs, work: Work, port: int, directory: Path) -> Start:
         raise NotImplementedError
+
+    def can_do(self, work: Work) -> bool:
+        """Whether it takes this load."""
+        return self.has_history or not work.needs_history
 
     def load_arguments(self, work: Work, port: int) -> list[str]:
         """The options of `fanfare bench` for streams and publishes; each event is one POST."""
@@ -97,16 +103,56 @@ class Actix(System):
         return Start([programs.actix, "--listen", f"127.0.0.1:{port}"])
 
 
+@dataclass(frozen=True)
 class Floor(System):
+    sends_together: bool = False
+
     def start(self, programs: Programs, work: Work, port: int, directory: Path) -> Start:
-        return Start([programs.floor, "--listen", f"127.0.0.1:{port}"])
+        together = ["--together"] if self.sends_together else []
+        return Start([programs.floor, "--listen", f"127.0.0.1:{port}", *together])
+
+
+CENTRIFUGO_KEY = "compare"
+
+
+class Centrifugo(System):
+    """Streams by its unidirectional SSE, publishes by its HTTP API. The environment names the program."""
+
+    def start(self, programs: Programs, work: Work, port: int, directory: Path) -> Start:
+        settings = {
+            "http_server": {"address": "127.0.0.1", "port": port},
+            "http_api": {"key": CENTRIFUGO_KEY},
+            "client": {"insecure": True, "allowed_origins": ["*"]},
+            "channel": {"without_namespace": {"allow_subscribe_for_anonymous": True, "allow_subscribe_for_client": True}},
+            "uni_sse": {"enabled": True},
+            "log": {"level": "error"},
+        }
+        configuration = directory / "centrifugo.json"
+        configuration.write_text(json.dumps(settings))
+        return Start([programs.centrifugo, f"--config={configuration}"])
+
+    def load_arguments(self, work: Work, port: int) -> list[str]:
+        base = f"http://127.0.0.1:{port}"
+        subscribe = quote('{"subs":{"') + "{topics}" + quote('":{}}}')
+        return [
+            f"--stream-url={base}/connection/uni_sse?cf_connect={subscribe}",
+            f"--publish-url={base}/api/publish?api_key={CENTRIFUGO_KEY}",
+            '--publish-body={"channel":"{topic}","data":"{data}"}',
+            "--publish-type=application/json",
+        ]
+
+    def can_do(self, work: Work) -> bool:
+        # Its request names each channel in an object, which the load tool cannot write.
+        return work.topics_per_stream == 1 and not work.missed_events
 
 
 SYSTEMS: list[System] = [
     Floor("floor", "floor: bare epoll and write"),
+    Floor("floor-uring", "the same, sends together by io_uring", sends_together=True),
     Fanfare("raw", "fanfare, raw", has_history=True, transport="raw"),
     Fanfare("body", "fanfare, body", has_history=True, transport="body"),
     Nchan("nchan", "nginx + Nchan", has_history=True, process_count=3),
     Node("node", "Node hub"),
     Actix("actix", "actix-web broadcaster"),
+    *([Centrifugo("centrifugo", "Centrifugo")] if CENTRIFUGO else []),
 ]

@@ -91,7 +91,7 @@ WORKS: list[Work] = [
         rate=ONE_EVENT,
         seconds=15,
         shown="idle",
-        note="15 s, so one heartbeat for every stream falls into it; the floor has none.",
+        note="15 s, so one heartbeat for every stream falls into it; the floors have none.",
     ),
     Work(
         "a-100",
@@ -116,8 +116,13 @@ WORKS: list[Work] = [
             shows_noise=True,
             note=FLAT_OUT if rate == 0 else "",
         )
-        for streams in (1000, 10_000)
-        for speed, rate, text in (("10", 10, "10 events a second"), ("flat", 0, "flat out"))
+        for streams, speed, rate, text in (
+            (1000, "10", 10, "10 events a second"),
+            (1000, "100", 100, "100 events a second"),
+            (1000, "flat", 0, "flat out"),
+            (10_000, "10", 10, "10 events a second"),
+            (10_000, "flat", 0, "flat out"),
+        )
     ),
     Work(
         "c",
