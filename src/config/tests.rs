@@ -177,7 +177,7 @@ FILE: topics[2].rate.events_per_second: is missing
 FILE: auth: unknown key, expected one of `server`, `tls`, `admin`, `cors`, `access`, `limits`, `hub`, `stream`, `outbox`, `poll`, `history`, `publish`, `fanout`, `log`, `redis`, `delivery`, `topics`
 FILE: outbox.max_bytes: expected a size like "64KiB", got "64 apples"
 FILE: outbox.slow_consumer: expected `disconnect` or `drop-oldest`, got "wait"
-FILE: stream.hartbeat: unknown key, expected one of `heartbeat`, `retry_min`, `retry_max`, `write_timeout`, `max_lifetime`, `max_lifetime_jitter`, `rate`, `max_batch_events`, `max_batch_bytes`
+FILE: stream.hartbeat: unknown key, expected one of `heartbeat`, `retry_min`, `retry_max`, `write_timeout`, `max_lifetime`, `max_lifetime_jitter`, `rate`, `topic_changes_per_second`, `max_batch_events`, `max_batch_bytes`
 FILE: stream.heartbeat: expected a duration like "100ms", got "abc"
 FILE: topics[1].flush: expected one of `tick`, `immediate`, `leading`, got "now"
 FILE: topics[2].rate.burst: expected a whole number, got 1.5

@@ -8,6 +8,7 @@ use std::{
     rc::{Rc, Weak},
     sync::Arc,
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use fanfare_core::ids::StreamId;
@@ -17,7 +18,13 @@ use super::{cell::ConnectionCell, tally::Tally};
 use crate::{actors::catch, clock::now, metrics::WorkerMetrics};
 
 /// Connections run in one slice: about a millisecond of sends.
-pub(crate) const SLICE: usize = 256;
+const SLICE: usize = 256;
+
+/// A slice with more work for a connection, as after a storm of returning clients, ends after this time.
+const SLICE_TIME: Duration = Duration::from_millis(2);
+
+/// Connections between two looks at the time.
+const LOOK: usize = 16;
 
 enum Step {
     Run(Rc<ConnectionCell>),
@@ -105,13 +112,16 @@ impl RunQueue {
     }
 
     fn run_slice(&self) {
-        let now = now();
-        for _ in 0..SLICE {
+        let start = now();
+        for number in 1..=SLICE {
             let step = self.steps.borrow_mut().pop_front();
             match step {
-                Some(Step::Run(connection)) => connection.run(now),
+                Some(Step::Run(connection)) => connection.run(start),
                 Some(Step::Then(work)) => work(),
                 None => break,
+            }
+            if number.is_multiple_of(LOOK) && now().saturating_duration_since(start) > SLICE_TIME {
+                break;
             }
         }
         if let Some(send_left) = self.send_left.get() {
