@@ -184,7 +184,7 @@ impl Connection {
     }
 
     fn age(&self) -> Duration {
-        Duration::from_millis(self.worker().age_ms(now()) - self.opened_ms)
+        Duration::from_millis(self.worker().age_ms(now()).saturating_sub(self.opened_ms))
     }
 
     fn describe(&self) -> StreamInfo {

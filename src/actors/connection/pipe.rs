@@ -209,8 +209,8 @@ impl PipeReader {
             .with(|actor| matches!(actor.pipe.call, Call::Direct(_)) && actor.pipe.is_idle())
     }
 
-    /// Hands all later output to this transport, without waking its task. `send_left` is called at the end
-    /// of each turn with output for such transports.
+    /// Hands all later output to this transport, without waking its task. The run queue calls
+    /// `send_left` at the end of each slice.
     pub fn write_directly(&self, transport: Rc<dyn DirectTransport>, send_left: fn()) {
         self.connection.with(|actor| {
             actor.pipe.call = Call::Direct(transport);
