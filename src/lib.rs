@@ -53,6 +53,7 @@ pub mod config;
 mod error;
 mod fan_out;
 pub mod follow;
+mod hops;
 mod http;
 mod hub;
 mod ids;

@@ -28,8 +28,15 @@ use tokio::{
 };
 
 use crate::{
-    actors::partition::{AnswerSlots, Partition, PublishEvent, PublishEvents, PublishPermit},
+    actors::{
+        courier::{self, Parcel},
+        partition::{
+            AnswerQueue, AnswerSlots, Partition, PartitionQueues, PublishEvent, PublishEvents,
+            PublishPermit,
+        },
+    },
     config::Publish as PublishLimits,
+    hops::hop,
     lifecycle::Lifecycle,
 };
 
@@ -58,6 +65,14 @@ pub(crate) enum AfterRefusal {
     Stop,
 }
 
+/// When events leave for their partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    Now,
+    /// With all messages of the thread's turn.
+    AtTurnEnd,
+}
+
 /// The answers to the topics of each post. A post refused as a whole has one answer.
 pub(crate) type PublishAnswers = BoxFuture<'static, Vec<Vec<PublishResult>>>;
 
@@ -82,6 +97,7 @@ pub(crate) struct PartitionHandle {
 /// Checks events and hands them to the partitions of a hub.
 pub(crate) struct Publisher {
     partitions: Vec<PartitionHandle>,
+    queues: PartitionQueues,
     limits: PublishLimits,
     policies: Arc<Policies>,
     max_topics: usize,
@@ -94,6 +110,7 @@ impl Publisher {
     /// `partitions` in order of their numbers.
     pub fn new(
         partitions: &[Addr<Partition>],
+        queues: PartitionQueues,
         limits: PublishLimits,
         policies: Arc<Policies>,
         max_topics: usize,
@@ -106,6 +123,7 @@ impl Publisher {
         };
         Self {
             partitions: partitions.iter().map(handle).collect(),
+            queues,
             limits,
             policies,
             max_topics,
@@ -158,7 +176,8 @@ impl Publisher {
         event.check_policies(&topics, &self.policies)?;
         let event = Arc::new(SharedEvent::new(event, topics.len()));
         let post = CheckedPost { topics, event };
-        if self.counts(&post).values().any(|count| *count > self.limits.max_pending) {
+        let may_exceed = post.topics.len() > self.limits.max_pending;
+        if may_exceed && self.counts(&post).values().any(|count| *count > self.limits.max_pending) {
             return Err(self.too_many_topics());
         }
         Ok(post)
@@ -173,6 +192,39 @@ impl Publisher {
     pub async fn publish(&self, post: CheckedPost) -> PublishResult {
         let answers = self.enqueue(vec![post], AfterRefusal::Continue).await.await;
         answers.into_iter().flatten().next().ok_or(PublishError::Internal)?
+    }
+
+    /// The same for an event of one topic, on a worker: without the lists of [`Self::enqueue`]. The event leaves at the
+    /// end of the worker's turn.
+    pub async fn publish_on_worker(&self, post: CheckedPost) -> PublishResult {
+        let (partition, permits) = match self.single_permits(&post) {
+            Some(permits) => permits,
+            None => self.permits(&post).await?.pop_first().ok_or(PublishError::Internal)?,
+        };
+        courier::start();
+        let (mut answers, answered) = AnswerSlots::for_thread(AnswerQueue::of_thread(), 1);
+        let CheckedPost { topics, event } = post;
+        let publish = |topic| PublishEvent { topic, event, answer: answers.next() };
+        let events = topics.into_iter().next().map(publish).into_iter().collect();
+        let permit = Some(PublishPermit::new(permits));
+        let events = PublishEvents { events, permit };
+        hop!("checked");
+        courier::post(Parcel::Publish(self.queues.clone(), partition, events));
+        drop(answers);
+        let answer = answered.await.ok().and_then(|results| results.into_iter().next().flatten());
+        answer.unwrap_or_else(|| Err(self.unanswered.clone()))
+    }
+
+    /// The permits of an event of one topic, if they are free at once.
+    fn single_permits(&self, post: &CheckedPost) -> Option<(u16, OwnedSemaphorePermit)> {
+        let [topic] = &post.topics[..] else { return None };
+        if self.lifecycle.is_draining() {
+            return None;
+        }
+        let partition = topic.partition(self.partition_count());
+        let count = self.permits_of(post, 1);
+        let all = self.partitions[usize::from(partition)].permits.clone();
+        Some((partition, all.try_acquire_many_owned(count).ok()?))
     }
 
     /// Publishes one event to a topic known to be valid.
@@ -196,7 +248,7 @@ impl Publisher {
         let (mut answers, answered) = AnswerSlots::new(post.topics.len());
         let mut batches = PartitionBatches::new();
         self.gather(&mut batches, post, permits, &mut answers);
-        self.hand_over(batches);
+        self.hand_over(batches, Leaving::Now);
         drop(answers);
         let unanswered = self.unanswered.clone();
         let first = |results: Vec<Option<PublishResult>>| results.into_iter().next().flatten();
@@ -214,8 +266,30 @@ impl Publisher {
         posts: Vec<CheckedPost>,
         after_refusal: AfterRefusal,
     ) -> PublishAnswers {
+        self.enqueue_leaving(posts, after_refusal, Leaving::Now).await
+    }
+
+    /// The same on a worker: the events leave at the end of its turn, and its answers come together.
+    pub async fn enqueue_on_worker(
+        &self,
+        posts: Vec<CheckedPost>,
+        after_refusal: AfterRefusal,
+    ) -> PublishAnswers {
+        courier::start();
+        self.enqueue_leaving(posts, after_refusal, Leaving::AtTurnEnd).await
+    }
+
+    async fn enqueue_leaving(
+        &self,
+        posts: Vec<CheckedPost>,
+        after_refusal: AfterRefusal,
+        leaving: Leaving,
+    ) -> PublishAnswers {
         let topic_count = posts.iter().map(|post| post.topics.len()).sum();
-        let (mut answers, answered) = AnswerSlots::new(topic_count);
+        let (mut answers, answered) = match leaving {
+            Leaving::Now => AnswerSlots::new(topic_count),
+            Leaving::AtTurnEnd => AnswerSlots::for_thread(AnswerQueue::of_thread(), topic_count),
+        };
         let mut batches = PartitionBatches::new();
         let mut handed_over: Vec<Result<usize, PublishError>> = Vec::with_capacity(posts.len());
         for post in posts {
@@ -230,7 +304,7 @@ impl Publisher {
                 None => {
                     // Hand over the earlier posts before waiting: two publishers holding permits
                     // and waiting for each other's would deadlock.
-                    self.hand_over(take(&mut batches));
+                    self.hand_over(take(&mut batches), leaving);
                     self.permits(&post).await
                 }
             };
@@ -240,7 +314,7 @@ impl Publisher {
                 count
             }));
         }
-        self.hand_over(batches);
+        self.hand_over(batches, leaving);
         // The receiver resolves only after all slots and `answers` are gone.
         drop(answers);
         let unanswered = self.unanswered.clone();
@@ -256,11 +330,15 @@ impl Publisher {
         answers.boxed()
     }
 
-    fn hand_over(&self, batches: PartitionBatches) {
+    fn hand_over(&self, batches: PartitionBatches, leaving: Leaving) {
         for (partition, PartitionBatch { events, permits }) in batches {
-            let permit = Some(PublishPermit::new(permits));
-            // The permits bound the mailbox, so this message may pass the mailbox's own bound.
-            self.partition(partition).do_send(PublishEvents { events, permit });
+            let events = PublishEvents { events, permit: Some(PublishPermit::new(permits)) };
+            match leaving {
+                Leaving::Now => self.queues.publish(partition, events),
+                Leaving::AtTurnEnd => {
+                    courier::post(Parcel::Publish(self.queues.clone(), partition, events));
+                }
+            }
         }
     }
 
@@ -325,9 +403,14 @@ impl Publisher {
     /// The permits needed in each partition: one for each topic, and more for large data, at most
     /// all.
     fn permit_counts(&self, post: &CheckedPost) -> BTreeMap<u16, u32> {
+        let counts = self.counts(post).into_iter();
+        counts.map(|(number, count)| (number, self.permits_of(post, count))).collect()
+    }
+
+    /// The permits of this many topics of a post in one partition.
+    fn permits_of(&self, post: &CheckedPost, count: usize) -> u32 {
         let for_data = post.event.event().data.as_str().len() / BYTES_PER_PERMIT;
-        let permits = |count: usize| (count + for_data).min(self.limits.max_pending) as u32;
-        self.counts(post).into_iter().map(|(number, count)| (number, permits(count))).collect()
+        (count + for_data).min(self.limits.max_pending) as u32
     }
 
     async fn acquire(

@@ -6,23 +6,30 @@ use actix::{Actor, Addr};
 use tokio::runtime::LocalOptions;
 use tokio_util::sync::CancellationToken;
 
-use crate::{actors::partition::Partition, clock::MovableClock};
+use crate::{
+    actors::{
+        courier,
+        partition::{Partition, PartitionQueue, PartitionQueues},
+    },
+    clock::MovableClock,
+};
 
 /// Starts partitions, spread over `thread_count` threads. Returns them in order of their
-/// numbers.
+/// numbers, and the queues of their threads.
 pub(crate) fn start_partitions(
     partitions: Vec<Partition>,
     thread_count: usize,
     mailbox_capacity: usize,
     stop: &CancellationToken,
-) -> io::Result<Vec<Addr<Partition>>> {
+) -> io::Result<(Vec<Addr<Partition>>, PartitionQueues)> {
     let mut by_thread: Vec<Vec<Partition>> = (0..thread_count).map(|_| Vec::new()).collect();
     for partition in partitions {
         by_thread[usize::from(partition.number()) % thread_count].push(partition);
     }
-    let mut started = Vec::new();
+    let (mut started, mut queues) = (Vec::new(), Vec::new());
     for (thread, partitions) in by_thread.into_iter().enumerate() {
-        let start = move || -> Vec<(u16, Addr<Partition>)> {
+        let start = move || -> (Vec<(u16, Addr<Partition>)>, PartitionQueue) {
+            courier::start();
             let start = |partition: Partition| {
                 let number = partition.number();
                 let addr = Partition::create(|ctx| {
@@ -32,12 +39,16 @@ pub(crate) fn start_partitions(
                 });
                 (number, addr)
             };
-            partitions.into_iter().map(start).collect()
+            let started: Vec<_> = partitions.into_iter().map(start).collect();
+            (started.clone(), PartitionQueue::start(started))
         };
-        started.extend(start_alone(&format!("fanfare-{thread}"), stop, start)?);
+        let (partitions, queue) = start_alone(&format!("fanfare-{thread}"), stop, start)?;
+        started.extend(partitions);
+        queues.push(queue);
     }
     started.sort_unstable_by_key(|(number, _)| *number);
-    Ok(started.into_iter().map(|(_, addr)| addr).collect())
+    let partitions = started.into_iter().map(|(_, addr)| addr).collect();
+    Ok((partitions, PartitionQueues::new(queues)))
 }
 
 /// Runs `start` on a new thread and returns its result. Actors started by it run on this thread

@@ -33,11 +33,17 @@
 //! - A `send` to a full mailbox would wait forever, since nothing wakes it. So a mailbox has room
 //!   for everything in flight, and gets this room before anybody has its address.
 //!
+//! The thread of a publish's sender wakes the thread of its receiver by a system call. So `PublishEvents`, `Deliver` and
+//! answers to workers travel by the [`courier`] of the sending thread, at the end of its turn, and `PublishEvents`,
+//! `DeliveriesTaken` and answers come through one queue for each receiving thread. The bounds above count messages on
+//! this way too.
+//!
 //! A topic manager and its connections are on one thread. So a connection has a mailbox of its own
 //! kind, and the worker's [`connection::RunQueue`] holds each connection with mail once. `ListStreams` also
 //! puts one question into the mailbox of each listed stream.
 
 pub(crate) mod connection;
+pub(crate) mod courier;
 pub(crate) mod partition;
 #[cfg(test)]
 mod tests;

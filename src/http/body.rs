@@ -1,7 +1,7 @@
 //! Reading request bodies within bounds: whole, or line by line.
 
 use std::{
-    future::Future,
+    future::{Future, poll_fn},
     ops::Deref,
     pin::Pin,
     sync::Arc,
@@ -110,9 +110,24 @@ pub(crate) async fn read(
     payload: Payload,
     max_bytes: usize,
 ) -> Result<Body, Refusal> {
+    until_received().await;
     let held = account(hub, request);
     let late = |_| Err(body_timeout("the body did not arrive in time"));
     timeout(READ_TIMEOUT, read_all(payload, max_bytes, held)).await.unwrap_or_else(late)
+}
+
+/// Waits until the framework has handed over the bytes received with the head: it does so after the first look at the
+/// handler. A small body then needs no timer.
+pub(crate) async fn until_received() {
+    let mut has_waited = false;
+    poll_fn(|task| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        task.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn read_all(

@@ -1,7 +1,7 @@
 //! `POST /publish`: one event, an array of events, or NDJSON with one event per line and no limit
 //! on lines.
 
-use std::{future::poll_fn, sync::Arc, task::Poll, time::Duration};
+use std::{sync::Arc, task::Poll, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -30,6 +30,7 @@ use super::{
 };
 use crate::{
     access::Action,
+    hops::hop,
     hub::{Caller, Hub},
     publisher::{AfterRefusal, CheckedPost},
     request_budget::RequestBytes,
@@ -50,10 +51,21 @@ const PATIENCE: Duration = Duration::from_millis(10);
 
 /// The answer to one event.
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct EventAnswer {
     success: bool,
-    #[serde(flatten)]
-    published: Published,
+    event_id: String,
+    topic: String,
+    partition: u16,
+    sequence: u64,
+    receivers: usize,
+}
+
+impl From<Published> for EventAnswer {
+    fn from(published: Published) -> Self {
+        let Published { event_id, topic, partition, sequence, receivers } = published;
+        Self { success: true, event_id, topic, partition, sequence, receivers }
+    }
 }
 
 /// One answer for `topic`, an array of answers for `topics`.
@@ -84,6 +96,7 @@ pub(crate) async fn post(
     request: HttpRequest,
     payload: Payload,
 ) -> Result<HttpResponse, Refusal> {
+    hop!("handler");
     refuse_other_sites(&hub, &request)?;
     let head = request.head();
     let known = hub.caller_without_topics(head).await?;
@@ -175,6 +188,11 @@ async fn enqueue(
 }
 
 async fn publish(hub: &Hub, post: IncomingPost) -> Result<PostAnswer, Refusal> {
+    if let [_] = post.checked.topics() {
+        let answer = hub.publish_checked(post.checked).await?;
+        hop!("answered");
+        return Ok(shape(post.has_list, vec![answer]));
+    }
     let answer = enqueue(hub, vec![Ok(post)], AfterRefusal::Continue).await.await.pop();
     answer.ok_or(PublishError::Internal)?
 }
@@ -218,8 +236,7 @@ fn at(index: usize) -> impl Fn(Refusal) -> Refusal {
 /// its answer in one piece: an answer begun before the end of its request costs an HTTP/1.1
 /// connection, and the publisher the time for a new one.
 async fn lines(poster: Poster, mut lines: BodyLines) -> HttpResponse {
-    // The framework hands over the bytes received with the head only after this.
-    yield_once().await;
+    body::until_received().await;
     let (mut arrived, mut bytes) = (Vec::new(), 0);
     let is_whole = timeout(PATIENCE, async {
         while arrived.len() < MAX_LINES_AT_ONCE * MAX_AWAITED && bytes < MAX_BYTES_AT_ONCE {
@@ -278,19 +295,6 @@ fn ready_groups(
     })
 }
 
-/// Lets other tasks of this thread run once.
-async fn yield_once() {
-    let mut has_yielded = false;
-    poll_fn(|task| {
-        if std::mem::replace(&mut has_yielded, true) {
-            return Poll::Ready(());
-        }
-        task.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
-}
-
 /// Hands arrived lines over in order. The returned future resolves to their answers.
 async fn enqueue_lines(
     poster: &Poster,
@@ -326,7 +330,6 @@ fn all_or_refusal(
 }
 
 fn shape(has_list: bool, published: Vec<Published>) -> PostAnswer {
-    let mut answers =
-        published.into_iter().map(|published| EventAnswer { success: true, published });
+    let mut answers = published.into_iter().map(EventAnswer::from);
     if has_list { PostAnswer::Many(answers.collect()) } else { PostAnswer::One(answers.next()) }
 }

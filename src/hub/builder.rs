@@ -36,7 +36,7 @@ use crate::{
     access::{Access, Authorizer, ByAuthorizer, Decide, Tickets},
     actors::{
         connection::ConnectionHost,
-        partition::{Partition, PublishPermit},
+        partition::{Partition, PartitionQueues, PublishPermit},
         topic_manager::ManagerHost,
     },
     addresses::Addresses,
@@ -177,12 +177,13 @@ impl HubBuilder {
         };
         #[cfg(not(feature = "log"))]
         let backend = Backend::start(&config, template, &metrics, &stop)?;
-        let Backend { partitions, log, cluster } = backend;
+        let Backend { partitions, queues, log, cluster } = backend;
         let lifecycle = Arc::new(Lifecycle::new(stop.clone()));
         let ids = Arc::new(Ids::new());
         let outlives_hub = log.outlives_hub();
         let publisher = Publisher::new(
             &partitions,
+            queues.clone(),
             config.publish.clone(),
             policies,
             config.hub.max_topics_per_stream,
@@ -236,6 +237,7 @@ impl HubBuilder {
             managers: Arc::new(ManagerHost {
                 spec: config.manager_spec(started_at),
                 partitions,
+                queues,
                 feeds: feeds.clone(),
                 ids,
                 lifecycle: lifecycle.clone(),
@@ -272,6 +274,7 @@ impl HubBuilder {
 /// The partitions, their logs, and the other instances.
 pub(super) struct Backend {
     pub partitions: Vec<Addr<Partition>>,
+    pub queues: PartitionQueues,
     pub log: LogSource,
     pub cluster: Arc<dyn Cluster>,
 }
@@ -290,16 +293,17 @@ impl Backend {
             let log: Arc<dyn Log> = Arc::new(redis.clone());
             let replica = |spec| replica(config, spec);
             let partitions = Partitions::of(config, &template, metrics, replica);
-            let partitions = partitions.reading(&log).start(config, stop)?;
+            let (partitions, queues) = partitions.reading(&log).start(config, stop)?;
             let replicas = crate::log::PartitionReplicas(partitions.clone());
             redis.begin(Arc::new(replicas), stop.clone());
             let (log, cluster) = (LogSource::External(log), Arc::new(redis));
-            return Ok(Self { partitions, log, cluster });
+            return Ok(Self { partitions, queues, log, cluster });
         }
         let memory = |spec| PartitionState::Memory(Box::new(MemoryPartition::new(spec)));
-        let partitions = Partitions::of(config, &template, metrics, memory).start(config, stop)?;
+        let partitions = Partitions::of(config, &template, metrics, memory);
+        let (partitions, queues) = partitions.start(config, stop)?;
         let log = LogSource::Memory { epoch: template.epoch };
-        Ok(Self { partitions, log, cluster: Arc::new(LocalCluster::default()) })
+        Ok(Self { partitions, queues, log, cluster: Arc::new(LocalCluster::default()) })
     }
 }
 
@@ -371,15 +375,16 @@ impl Partitions {
         self,
         config: &Config,
         stop: &CancellationToken,
-    ) -> Result<Vec<Addr<Partition>>, StartError> {
+    ) -> Result<(Vec<Addr<Partition>>, PartitionQueues), StartError> {
         // A message per publish permit, for each manager one `ChangeInterest` and one
         // `DeliveriesTaken`, and the answers and pages of a log on disk.
         let log_messages = MAX_BATCHES_IN_FLIGHT + 1;
         let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 1 + log_messages;
         let Self { others, partitions } = self;
-        let addrs = start_partitions(partitions, config.hub.threads, mailbox_capacity, stop)?;
+        let (addrs, queues) =
+            start_partitions(partitions, config.hub.threads, mailbox_capacity, stop)?;
         let _ = others.set(addrs.clone());
-        Ok(addrs)
+        Ok((addrs, queues))
     }
 }
 

@@ -79,10 +79,10 @@ impl Durable {
             PartitionState::Journaled(Box::new(partition))
         };
         let partitions = Partitions::of(config, template, metrics, journaled);
-        let partitions = partitions.writing(&log).start(config, stop)?;
+        let (partitions, queues) = partitions.writing(&log).start(config, stop)?;
         let tables = self.tables.page_handler(&self.follows);
         log.start_cleaning(partitions.clone(), tables)?;
         let log = LogSource::Disk { epoch, log };
-        Ok(Backend { partitions, log, cluster: Arc::new(LocalCluster::default()) })
+        Ok(Backend { partitions, queues, log, cluster: Arc::new(LocalCluster::default()) })
     }
 }

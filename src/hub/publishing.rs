@@ -86,12 +86,17 @@ impl Hub {
         self.parts().publisher.check(topics, event, grant)
     }
 
-    /// Acquires permits and hands events over, see [`Publisher::enqueue`].
+    /// Publishes one event of one topic from a request on a worker.
+    pub(crate) async fn publish_checked(&self, post: CheckedPost) -> Result<Published, Refused> {
+        self.parts().publisher.publish_on_worker(post).await
+    }
+
+    /// Acquires permits and hands the events of a request on a worker over, see [`Publisher::enqueue`].
     pub(crate) async fn enqueue(
         &self,
         posts: Vec<CheckedPost>,
         after_refusal: AfterRefusal,
     ) -> PublishAnswers {
-        self.parts().publisher.enqueue(posts, after_refusal).await
+        self.parts().publisher.enqueue_on_worker(posts, after_refusal).await
     }
 }

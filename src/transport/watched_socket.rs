@@ -18,11 +18,13 @@ use super::{Progress, limit_queued};
 use crate::{
     actors::connection::Stalled,
     clock::{now, poll_sleep},
+    hops::hop,
 };
 
 /// A client's socket with a time limit for writes without progress.
 pub(crate) struct WatchedSocket {
     socket: TcpStream,
+
     progress: Progress,
     write_timeout: Duration,
     /// Made once the socket is full.
@@ -84,7 +86,11 @@ impl AsyncRead for WatchedSocket {
         task: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(task, buffer)
+        let read = Pin::new(&mut self.socket).poll_read(task, buffer);
+        if read.is_ready() {
+            hop!("read");
+        }
+        read
     }
 }
 

@@ -15,7 +15,7 @@ use fanfare_core::ids::StreamId;
 use tokio::task::yield_now;
 
 use super::{cell::ConnectionCell, tally::Tally};
-use crate::{actors::catch, clock::now, metrics::WorkerMetrics};
+use crate::{actors::catch, clock::now, hops::hop, metrics::WorkerMetrics};
 
 /// Connections run in one slice: about a millisecond of sends.
 const SLICE: usize = 256;
@@ -113,6 +113,7 @@ impl RunQueue {
 
     fn run_slice(&self) {
         let start = now();
+        hop!("slice begun");
         for number in 1..=SLICE {
             let step = self.steps.borrow_mut().pop_front();
             match step {
@@ -127,6 +128,7 @@ impl RunQueue {
         if let Some(send_left) = self.send_left.get() {
             catch("connection", send_left);
         }
+        hop!("slice sent");
     }
 }
 

@@ -8,6 +8,7 @@ mod answers;
 mod in_flight;
 mod journaled;
 mod messages;
+mod queue;
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,7 @@ use actix::{
     Actor, Addr, AsyncContext, Context, Handler, MessageResult, Recipient, ResponseFuture,
     fut::wrap_future,
 };
-pub(crate) use answers::AnswerSlots;
+pub(crate) use answers::{AnswerQueue, AnswerSlots, Answered};
 #[cfg(feature = "log")]
 use fanfare_core::journal::Journal;
 use fanfare_core::{
@@ -37,6 +38,8 @@ pub(crate) use messages::{
     TrimHistory,
 };
 
+pub(crate) use queue::{PartitionQueue, PartitionQueues};
+
 #[cfg(feature = "log")]
 pub(crate) use messages::DecidePage;
 #[cfg(test)]
@@ -45,12 +48,16 @@ pub(crate) use messages::Panic;
 use self::journaled::{JournalLink, Waiting};
 use super::{
     catch,
+    courier::{self, Parcel},
     turn::{Turn, TurnLoop},
 };
 use tokio::sync::oneshot;
 
-use crate::clock::{now, since_1970};
-use crate::metrics::Metrics;
+use crate::{
+    clock::{now, since_1970},
+    hops::hop,
+    metrics::Metrics,
+};
 
 /// Publishes handled before the partition yields: some hundred microseconds of work.
 const MAX_PUBLISHES_A_TURN: usize = 256;
@@ -80,7 +87,7 @@ pub(crate) struct Partition {
 
 /// A topic manager as a partition sees it.
 struct ManagerLink {
-    deliveries: Recipient<Deliver>,
+    deliveries: Arc<Recipient<Deliver>>,
     in_flight: Arc<InFlight>,
     /// Whether the next message must begin with `Restarted`: the partition was rebuilt.
     must_restart: bool,
@@ -198,8 +205,8 @@ impl Partition {
                 deliveries.insert(0, Delivery::Restarted);
             }
             let (partition, in_flight) = (self.number, link.in_flight.clone());
-            // `in_flight` bounds this message. The next expiry notices a dead manager.
-            link.deliveries.do_send(Deliver { partition, deliveries, in_flight });
+            let message = Deliver { partition, deliveries, in_flight };
+            courier::post(Parcel::Deliver(link.deliveries.clone(), message));
         }
     }
 
@@ -305,6 +312,7 @@ impl Handler<PublishEvents> for Partition {
         for event in message.events {
             self.publish(event, message.permit.as_ref(), now);
         }
+        hop!("accepted");
     }
 }
 
@@ -417,8 +425,8 @@ impl Handler<ChangeInterest> for Partition {
 
     fn handle(&mut self, message: ChangeInterest, _: &mut Self::Context) {
         let ChangeInterest { manager, deliveries, changes } = message;
-        self.managers.entry(manager).or_insert(ManagerLink {
-            deliveries,
+        self.managers.entry(manager).or_insert_with(|| ManagerLink {
+            deliveries: Arc::new(deliveries),
             in_flight: Arc::default(),
             must_restart: false,
         });

@@ -46,12 +46,13 @@ use super::{
         BeatHeart, ChangeTopics, ConnectionCell, DeliverFrames, EndStream, Mail, OpenedStream,
         ReplayPage, RunQueue, TellRenewal,
     },
-    partition::{ChangeInterest, Deliver, DeliveriesTaken, InFlight, Partition},
+    partition::{ChangeInterest, Deliver, InFlight, Partition, PartitionQueues},
     turn::{Turn, TurnLoop},
 };
 use crate::{
     clock::now,
     follow::FeedReader,
+    hops::hop,
     ids::Ids,
     lifecycle::Lifecycle,
     metrics::{Metrics, WorkerMetrics},
@@ -63,6 +64,7 @@ pub(crate) struct ManagerHost {
     /// The template of a manager's spec. [`TopicManager::new`] sets its start and its phase.
     pub spec: ManagerSpec,
     pub partitions: Vec<Addr<Partition>>,
+    pub queues: PartitionQueues,
     pub feeds: Arc<FeedReader>,
     pub ids: Arc<Ids>,
     pub lifecycle: Arc<Lifecycle>,
@@ -181,7 +183,7 @@ impl TopicManager {
         self.queue.then(move || {
             for (partition, in_flight) in taken {
                 if in_flight.end() {
-                    host.partitions[usize::from(partition)].do_send(DeliveriesTaken);
+                    host.queues.tell_taken(partition);
                 }
             }
         });
@@ -473,6 +475,7 @@ impl Handler<DeliverRelinked> for TopicManager {
 
 impl TopicManager {
     fn deliver(&mut self, message: Deliver) {
+        hop!("at the manager");
         let now = now();
         self.taken.push((message.partition, message.in_flight));
         self.decide(|state| {
