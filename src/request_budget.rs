@@ -6,6 +6,8 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
 use crate::addresses::Address;
 
 /// A request up to this size may use the whole budget, a larger one three quarters of it: a few
@@ -17,6 +19,8 @@ const SMALL_BYTES: usize = 64 * 1024;
 pub(crate) struct RequestBudget {
     max_bytes: usize,
     held_bytes: AtomicUsize,
+    /// One permit: large bodies are decoded one after the other.
+    decoding: Arc<Semaphore>,
 }
 
 /// The bytes held for one request. Dropping it returns them.
@@ -40,7 +44,11 @@ pub(crate) enum Room {
 
 impl RequestBudget {
     pub fn new(max_bytes: usize) -> Arc<Self> {
-        Arc::new(Self { max_bytes, held_bytes: AtomicUsize::new(0) })
+        Arc::new(Self {
+            max_bytes,
+            held_bytes: AtomicUsize::new(0),
+            decoding: Arc::new(Semaphore::new(1)),
+        })
     }
 
     /// The account of a new request.
@@ -62,6 +70,11 @@ impl RequestBytes {
         if let Some((address, _)) = &self.address {
             address.held_bytes().fetch_add(bytes, Ordering::Relaxed);
         }
+    }
+
+    /// Waits until the hub decodes no other large body. `None`: never, the semaphore stays open.
+    pub async fn decoding_turn(&self) -> Option<OwnedSemaphorePermit> {
+        self.budget.decoding.clone().acquire_owned().await.ok()
     }
 
     /// Counts bytes given up.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     actors::{
         courier,
-        partition::{Partition, PartitionQueue, PartitionQueues},
+        partition::{LongTurns, Partition, PartitionQueue, PartitionQueues},
     },
     clock::MovableClock,
 };
@@ -30,8 +30,10 @@ pub(crate) fn start_partitions(
     for (thread, partitions) in by_thread.into_iter().enumerate() {
         let start = move || -> (Vec<(u16, Addr<Partition>)>, PartitionQueue) {
             courier::start();
+            let long_turns = LongTurns.start();
             let start = |partition: Partition| {
                 let number = partition.number();
+                let partition = partition.with_long_turns(long_turns.clone());
                 let addr = Partition::create(|ctx| {
                     // Set it before anybody has the address: a full mailbox wakes no sender.
                     ctx.set_mailbox_capacity(mailbox_capacity);

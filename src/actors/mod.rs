@@ -7,6 +7,8 @@
 //! | journal | partition | `RecordsWritten` | two in flight for each partition | records wait in the partition and keep their publish permits |
 //! | log on disk | partition | `DecidePage` | one in flight for each partition | the cleaning waits |
 //! | topic manager | partition | `ChangeInterest` | one in flight for each manager and partition | changes gather in the manager: streams opened and closed since |
+//! | partition | long turns | `AskForTurn` | one in flight for each partition | changes wait in the partition |
+//! | long turns | partition | `ContinueChanges` | one in flight for each partition | |
 //! | partition | partition | `TrimHistory` | one in flight for each partition | the sender trims its own history once an eighth over the budget |
 //! | instances, hub | partition | `CountSubscribers`, `ReadLastSequence`, `ReadHead` | one a request | |
 //! | router | partition | `RecordFanOutMode` | one a running fan-out | |

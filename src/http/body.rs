@@ -16,7 +16,10 @@ use actix_web::{
 use fanfare_core::error::{ErrorCode, PublishError};
 use futures_util::{Stream, StreamExt, ready};
 use serde::{Deserialize, de::Error as _};
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::{
+    task::{JoinError, spawn_blocking},
+    time::{Instant, Sleep, sleep, timeout},
+};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::refusal::Refusal;
@@ -39,12 +42,14 @@ pub(crate) async fn read_subscription(
     payload: Payload,
 ) -> Result<Body, Refusal> {
     let body = read(hub, request, payload, MAX_ESCAPE * MAX_SUBSCRIPTION_BYTES).await?;
-    let is_short = body.len() <= MAX_SUBSCRIPTION_BYTES;
-    if is_short || decoded_bytes(&body) <= MAX_SUBSCRIPTION_BYTES {
-        Ok(body)
-    } else {
-        Err(too_large(MAX_SUBSCRIPTION_BYTES))
+    if body.len() <= MAX_SUBSCRIPTION_BYTES {
+        return Ok(body);
     }
+    let check = |json: &[u8]| match decoded_bytes(json) {
+        ..=MAX_SUBSCRIPTION_BYTES => Ok(()),
+        _ => Err(too_large(MAX_SUBSCRIPTION_BYTES)),
+    };
+    body.decode(check).await.map(|(body, ())| body)
 }
 
 /// The length of JSON with each escape counted as one byte.
@@ -61,6 +66,9 @@ fn decoded_bytes(json: &[u8]) -> usize {
     }
     count
 }
+
+/// Bodies up to this size are decoded by the worker: in some hundred microseconds.
+const MAX_DECODED_BY_WORKER: usize = 64 * 1024;
 
 /// Room for a body of a publish that is not NDJSON: an array of many events.
 const ARRAY_BYTES: usize = 16 * 1024 * 1024;
@@ -96,6 +104,28 @@ impl Deref for Body {
 }
 
 impl Body {
+    /// Decodes the body. A large one is decoded on a thread for blocking work, the large bodies of a
+    /// hub one after the other: the worker goes on with its other requests and streams. The
+    /// returned body counts in the budget as long as the caller keeps it.
+    pub async fn decode<T: Send + 'static>(
+        self,
+        decode: impl FnOnce(&[u8]) -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<(Self, T), Refusal> {
+        if self.len() <= MAX_DECODED_BY_WORKER {
+            let decoded = decode(&self)?;
+            return Ok((self, decoded));
+        }
+        let turn = self.held.decoding_turn().await;
+        let decoded = spawn_blocking(move || {
+            // Kept also if the request is dropped meanwhile.
+            let _turn = turn;
+            let decoded = decode(&self)?;
+            Ok((self, decoded))
+        });
+        let failed = |error: JoinError| Err(Refusal::new(ErrorCode::Internal, error.to_string()));
+        decoded.await.unwrap_or_else(failed)
+    }
+
     /// Counts further memory needed for the request.
     pub fn reserve(&self, bytes: usize) -> Result<(), Refusal> {
         self.held.add(bytes);

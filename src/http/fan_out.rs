@@ -32,7 +32,7 @@ pub(crate) async fn post(
     media_type(&request)?;
     let max_bytes = body::max_line_bytes(hub.parts().config.publish.max_payload);
     let body = body::read(&hub, &request, payload, max_bytes).await?;
-    let incoming = parse_fan_out(&body)?;
+    let (_held, incoming) = body.decode(parse_fan_out).await?;
     let event = incoming.event.publisher(publisher_of(&hub, &request));
     let report =
         caller.acting_as(&incoming.author)?.fan_out(incoming.author, event, incoming.mode).await?;

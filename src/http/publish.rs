@@ -1,7 +1,7 @@
 //! `POST /publish`: one event, an array of events, or NDJSON with one event per line and no limit
 //! on lines.
 
-use std::{sync::Arc, task::Poll, time::Duration};
+use std::{ops::Range, sync::Arc, task::Poll, time::Duration};
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -111,17 +111,22 @@ pub(crate) async fn post(
         let arriving = BodyLines::new(&hub, &request, payload, body::max_line_bytes(max_payload));
         return Ok(lines(poster(caller), arriving).await);
     }
-    let body = body::read(&hub, &request, payload, body::max_body_bytes(max_payload)).await?;
+    let mut body = body::read(&hub, &request, payload, body::max_body_bytes(max_payload)).await?;
     let caller = match known {
         Some(caller) => caller,
-        None => hub.caller(head, Action::Publish(&topics_of(&body)?)).await?,
+        None => {
+            let topics;
+            (body, topics) = body.decode(topics_of).await?;
+            hub.caller(head, Action::Publish(&topics)).await?
+        }
     };
     let poster = poster(caller);
     if body.trim_ascii_start().first() == Some(&b'[') {
         return array(&poster, body).await;
     }
     poster.count(1)?;
-    Ok(HttpResponse::Ok().json(publish(&hub, IncomingPost::parse(&poster, &body)?).await?))
+    let (_held, incoming) = body.decode(parse).await?;
+    Ok(HttpResponse::Ok().json(publish(&hub, IncomingPost::check(&poster, incoming)?).await?))
 }
 
 /// The sender of a request's events.
@@ -152,7 +157,11 @@ struct IncomingPost {
 
 impl IncomingPost {
     fn parse(poster: &Poster, json: &[u8]) -> Result<Self, Refusal> {
-        let Incoming { topics, has_list, event } = parse(json)?;
+        Self::check(poster, parse(json)?)
+    }
+
+    fn check(poster: &Poster, incoming: Incoming) -> Result<Self, Refusal> {
+        let Incoming { topics, has_list, event } = incoming;
         let event = event.publisher(poster.publisher);
         Ok(Self { checked: poster.caller.check(&topics, event)?, has_list })
     }
@@ -200,11 +209,11 @@ async fn publish(hub: &Hub, post: IncomingPost) -> Result<PostAnswer, Refusal> {
 /// Checks all events before the first is published, then publishes them in groups. It keeps no
 /// checked event between the two: an array of tiny events would multiply its size.
 async fn array(poster: &Poster, body: Body) -> Result<HttpResponse, Refusal> {
-    let items: Vec<&RawValue> = serde_json::from_slice(&body).map_err(bad_json)?;
+    let (body, items) = body.decode(items).await?;
     poster.count(items.len())?;
     let (mut answer_bytes, mut forbidden) = (0, Forbidden::default());
     for (index, item) in items.iter().enumerate() {
-        let post = IncomingPost::parse(poster, item.get().as_bytes()).map_err(at(index));
+        let post = IncomingPost::parse(poster, &body[item.clone()]).map_err(at(index));
         let Some(post) = forbidden.take(post)? else { continue };
         let topics = post.checked.topics();
         answer_bytes +=
@@ -217,11 +226,21 @@ async fn array(poster: &Poster, body: Body) -> Result<HttpResponse, Refusal> {
     body.reserve(answer_bytes + size_of_val(&*items))?;
     let mut answers = ArrayAnswer::new();
     for (number, group) in items.chunks(MAX_POSTS_AT_ONCE).enumerate() {
-        let posts = group.iter().map(|item| IncomingPost::parse(poster, item.get().as_bytes()));
+        let posts = group.iter().map(|item| IncomingPost::parse(poster, &body[item.clone()]));
         let results = enqueue(&poster.hub, posts.collect(), AfterRefusal::Stop).await.await;
         answers.add_all(number * MAX_POSTS_AT_ONCE, results)?;
     }
     Ok(HttpResponse::Ok().content_type(ContentType::json()).body(answers.into_json()))
+}
+
+/// The places of an array's events.
+fn items(json: &[u8]) -> Result<Vec<Range<usize>>, Refusal> {
+    let items: Vec<&RawValue> = serde_json::from_slice(json).map_err(bad_json)?;
+    let place = |item: &&RawValue| {
+        let start = item.get().as_ptr().addr() - json.as_ptr().addr();
+        start..start + item.get().len()
+    };
+    Ok(items.iter().map(place).collect())
 }
 
 /// Names the refused event of an array.

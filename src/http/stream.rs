@@ -12,7 +12,7 @@ use fanfare_core::{
     access::Grant,
     cursor::CursorError,
     error::{ErrorCode, SubscribeError},
-    subscription::{Format, StreamOptions, Subscription},
+    subscription::{Format, StreamLimits, StreamOptions, Subscription},
     topic::TopicError,
 };
 use futures_util::stream::empty;
@@ -100,7 +100,7 @@ impl StreamQuery {
             }
         };
         Ok(StreamOptions {
-            types: types(&self.types),
+            types: Some(types(&self.types, usize::MAX)).filter(|types| !types.is_empty()),
             last_event_id: last_event_id(head, ids.find(|id| !id.is_empty()).cloned())?,
             format: format(self.batch.first().map(String::as_str))?,
             snapshot,
@@ -122,6 +122,16 @@ struct StreamBody {
     snapshot: Option<bool>,
     /// The wait of a poll.
     wait: Option<Wait>,
+}
+
+impl StreamBody {
+    /// Reads a body, without the names far beyond the limits: one too many is refused as well.
+    fn read(json: &[u8], limits: StreamLimits) -> Result<Self, Refusal> {
+        let mut body: Self = object(json).map_err(bad_json)?;
+        body.topics.truncate(limits.max_topics + 1);
+        body.types = types(&body.types, limits.max_types + 1);
+        Ok(body)
+    }
 }
 
 /// `GET`: the query names the topics.
@@ -212,10 +222,11 @@ pub(crate) async fn read_posted(
     refuse_websocket(request.head())?;
     refuse_encodings(request)?;
     let body = body::read_subscription(hub, request, payload).await?;
-    let body: StreamBody = object(&body).map_err(bad_json)?;
+    let limits = hub.parts().config.hub.stream_limits();
+    let (_held, body) = body.decode(move |json| StreamBody::read(json, limits)).await?;
     let given = body.last_event_id.filter(|id| !id.is_empty());
     let options = StreamOptions {
-        types: types(&body.types),
+        types: Some(body.types).filter(|types| !types.is_empty()),
         last_event_id: last_event_id(request.head(), given)?,
         format: format(body.batch.as_deref())?,
         snapshot: body.snapshot,
@@ -261,11 +272,10 @@ pub(crate) fn stream_response(request: &HttpRequest, mut reader: PipeReader) -> 
     response
 }
 
-/// The types of all lists; `None` without a type.
-fn types(lists: &[String]) -> Option<Vec<String>> {
+/// At most `max_count` types of the lists.
+fn types(lists: &[String], max_count: usize) -> Vec<String> {
     let types = lists.iter().flat_map(|list| list.split(','));
-    let types: Vec<String> = types.filter(|name| !name.is_empty()).map(Into::into).collect();
-    Some(types).filter(|types| !types.is_empty())
+    types.filter(|name| !name.is_empty()).take(max_count).map(Into::into).collect()
 }
 
 fn format(batch: Option<&str>) -> Result<Option<Format>, Refusal> {

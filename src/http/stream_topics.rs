@@ -40,7 +40,8 @@ pub(crate) async fn post(
     let caller = caller_of_change(&hub, &request).await?;
     media_type(&request)?;
     let body = body::read_subscription(&hub, &request, payload).await?;
-    let body: TopicsBody = object(&body).map_err(bad_json)?;
+    let read = |json: &[u8]| object::<TopicsBody>(json).map_err(bad_json);
+    let (_held, body) = body.decode(read).await?;
     let topics = caller.change_topics(&client, &body.add, &body.remove).await?;
     Ok(Json(TopicsAnswer { success: true, topics }))
 }

@@ -41,7 +41,7 @@ pub(crate) async fn post(
         true => TicketBody::default(),
         false => {
             media_type(&request)?;
-            object(&body).map_err(bad_json)?
+            body.decode(|json| object(json).map_err(bad_json)).await?.1
         }
     };
     let issued = caller.ticket(body.topics).await?;

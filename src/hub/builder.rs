@@ -377,9 +377,10 @@ impl Partitions {
         stop: &CancellationToken,
     ) -> Result<(Vec<Addr<Partition>>, PartitionQueues), StartError> {
         // A message per publish permit, for each manager one `ChangeInterest` and one
-        // `DeliveriesTaken`, and the answers and pages of a log on disk.
+        // `DeliveriesTaken`, a `TrimHistory`, a `ContinueChanges`, and the answers and pages of a
+        // log on disk.
         let log_messages = MAX_BATCHES_IN_FLIGHT + 1;
-        let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 1 + log_messages;
+        let mailbox_capacity = config.publish.max_pending + 2 * MAX_MANAGERS + 2 + log_messages;
         let Self { others, partitions } = self;
         let (addrs, queues) =
             start_partitions(partitions, config.hub.threads, mailbox_capacity, stop)?;

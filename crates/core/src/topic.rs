@@ -43,7 +43,7 @@ impl Topic {
     /// The first broken rule.
     pub fn parse(name: &str) -> Result<Self, TopicError> {
         check_name(name)?;
-        if name.split(':').any(|segment| matches!(segment, "*" | "**")) {
+        if has_wildcard(name) {
             return Err(TopicError::Wildcard);
         }
         Ok(Self(name.into()))
@@ -113,7 +113,7 @@ impl Pattern {
     pub fn parse(pattern: &str) -> Result<Self, TopicError> {
         check_name(pattern)?;
         let mut segments = pattern.rsplit(':').skip(1);
-        if segments.any(|segment| segment == "**") {
+        if has_wildcard(pattern) && segments.any(|segment| segment == "**") {
             return Err(TopicError::MisplacedDoubleWildcard);
         }
         Ok(Self(pattern.into()))
@@ -130,7 +130,7 @@ impl Pattern {
 
     /// Whether any segment is a wildcard.
     pub fn has_wildcard(&self) -> bool {
-        self.0.split(':').any(|segment| matches!(segment, "*" | "**"))
+        has_wildcard(&self.0)
     }
 
     /// Whether the pattern matches the topic.
@@ -180,10 +180,16 @@ fn check_name(name: &str) -> Result<(), TopicError> {
     if name.chars().any(|c| c == ',' || c.is_whitespace() || c.is_control()) {
         return Err(TopicError::ForbiddenCharacter);
     }
-    if name.split(':').any(str::is_empty) {
+    let has_empty_segment = name.as_bytes().windows(2).any(|two| two == b"::");
+    if has_empty_segment || name.starts_with(':') || name.ends_with(':') {
         return Err(TopicError::EmptySegment);
     }
     Ok(())
+}
+
+/// Whether any segment is `*` or `**`. Most names have no asterisk at all.
+fn has_wildcard(name: &str) -> bool {
+    name.contains('*') && name.split(':').any(|segment| matches!(segment, "*" | "**"))
 }
 
 #[cfg(test)]

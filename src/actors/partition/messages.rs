@@ -106,6 +106,11 @@ pub(crate) struct ChangeInterest {
     pub changes: Vec<InterestChange>,
 }
 
+/// Apply changes of interest left over by earlier turns.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct ContinueChanges;
+
 /// Forget the oldest events: the history budget is exceeded, and this partition has the oldest of
 /// all.
 #[derive(Message)]

@@ -7,6 +7,7 @@
 mod answers;
 mod in_flight;
 mod journaled;
+mod long_turns;
 mod messages;
 mod queue;
 
@@ -32,10 +33,11 @@ use fanfare_core::{
     wall_clock::WallClock,
 };
 pub(crate) use in_flight::InFlight;
+pub(crate) use long_turns::{AskForTurn, LongTurns};
 pub(crate) use messages::{
-    ApplyLogUpdates, ChangeInterest, CountSubscribers, Deliver, DeliveriesTaken, FanOutEvent,
-    PublishEvent, PublishEvents, PublishPermit, ReadHead, ReadLastSequence, RecordFanOutMode,
-    TrimHistory,
+    ApplyLogUpdates, ChangeInterest, ContinueChanges, CountSubscribers, Deliver, DeliveriesTaken,
+    FanOutEvent, PublishEvent, PublishEvents, PublishPermit, ReadHead, ReadLastSequence,
+    RecordFanOutMode, TrimHistory,
 };
 
 pub(crate) use queue::{PartitionQueue, PartitionQueues};
@@ -79,6 +81,10 @@ pub(crate) struct Partition {
     managers: HashMap<ManagerId, ManagerLink>,
     others: Arc<OnceLock<Vec<Addr<Partition>>>>,
     publishes_in_turn: usize,
+    /// Gives turns for long work; `None` before the start.
+    long_turns: Option<Addr<LongTurns>>,
+    /// Whether a turn for long work is on its way.
+    awaits_long_turn: bool,
     next_expiry: Instant,
     metrics: Arc<Metrics>,
     /// The hub's clock, if this partition sets it.
@@ -111,6 +117,8 @@ impl Partition {
             managers: HashMap::new(),
             others,
             publishes_in_turn: 0,
+            long_turns: None,
+            awaits_long_turn: false,
             next_expiry: now(),
             metrics,
             clock,
@@ -127,6 +135,11 @@ impl Partition {
     #[cfg(feature = "log")]
     pub fn with_journal(self, journal: Arc<dyn Journal>) -> Self {
         Self { journal: Some(JournalLink::new(journal)), ..self }
+    }
+
+    /// The same with its thread's turns for long work.
+    pub fn with_long_turns(self, long_turns: Addr<LongTurns>) -> Self {
+        Self { long_turns: Some(long_turns), ..self }
     }
 
     pub fn number(&self) -> u16 {
@@ -185,6 +198,18 @@ impl Partition {
         if let Some(other) = self.others.get().and_then(|all| all.get(usize::from(partition))) {
             // The budget's flag bounds this message: one in flight for each partition.
             other.do_send(TrimHistory);
+        }
+    }
+
+    /// Asks for a turn if changes are left.
+    fn ask_for_turn(&mut self, ctx: &Context<Self>) {
+        let has_changes = self.state.as_ref().is_some_and(PartitionState::has_changes);
+        if has_changes
+            && !self.awaits_long_turn
+            && let Some(turns) = &self.long_turns
+        {
+            self.awaits_long_turn = true;
+            turns.do_send(AskForTurn(ctx.address().recipient()));
         }
     }
 
@@ -275,7 +300,7 @@ impl Actor for Partition {
 }
 
 impl Turn for Partition {
-    fn end_turn(&mut self, _: &mut Self::Context) -> Option<Instant> {
+    fn end_turn(&mut self, ctx: &mut Self::Context) -> Option<Instant> {
         let now = now();
         self.publishes_in_turn = 0;
         if self.next_expiry <= now {
@@ -291,15 +316,13 @@ impl Turn for Partition {
         }
         let is_unapplied = self.apply_written();
         let next_end = self.decide(|state| state.end_keys(now)).flatten();
-        // Many attaches take several turns: publishes run in between.
-        let has_more = self.decide(|state| state.continue_changes(now)).unwrap_or_default();
-        let has_more = is_unapplied || has_more;
+        self.ask_for_turn(ctx);
         self.send_batches();
         self.send_deliveries();
         self.send_to_log();
         self.send_trims();
         let next = next_end.map_or(self.next_expiry, |end| end.min(self.next_expiry));
-        Some(if has_more { now } else { next })
+        Some(if is_unapplied { now } else { next })
     }
 }
 
@@ -431,6 +454,15 @@ impl Handler<ChangeInterest> for Partition {
             must_restart: false,
         });
         self.decide(|state| state.change_interest(manager, changes, now()));
+    }
+}
+
+impl Handler<ContinueChanges> for Partition {
+    type Result = ();
+
+    fn handle(&mut self, _: ContinueChanges, _: &mut Self::Context) {
+        self.awaits_long_turn = false;
+        self.decide(|state| state.continue_changes(now()));
     }
 }
 

@@ -25,8 +25,11 @@ use crate::{
     topic::Topic,
 };
 
-/// Events visited for replays in one turn: about two milliseconds.
+/// Events visited for replays in one turn for long work: about two milliseconds.
 const MAX_VISITS_A_TURN: usize = 4096;
+
+/// The same for the changes of a message: some ten microseconds.
+const MAX_VISITS_A_MESSAGE: usize = 256;
 
 /// Keys removed in one turn: about a millisecond.
 const MAX_ENDS_A_TURN: usize = 256;
@@ -290,7 +293,8 @@ impl<P: Clone> MemoryPartition<P> {
         self.fan_outs.settle(name, publisher, is_pull, now)
     }
 
-    /// Applies the changes in order. A delivery answers each attach, perhaps in a later turn.
+    /// Takes changes, to apply them in order: short ones at once, the rest from the first long one
+    /// on in later turns. A delivery answers each attach.
     pub fn change_interest(
         &mut self,
         manager: ManagerId,
@@ -298,19 +302,34 @@ impl<P: Clone> MemoryPartition<P> {
         now: Instant,
     ) {
         self.changes.extend(changes.into_iter().map(|change| (manager, change)));
-        self.continue_changes(now);
+        self.apply_changes(MAX_VISITS_A_MESSAGE, InterestChange::is_short, now);
     }
 
-    /// Applies queued changes, as many as a short turn allows. Returns whether more are left.
-    pub fn continue_changes(&mut self, now: Instant) -> bool {
-        let mut visits = 0;
-        while visits < MAX_VISITS_A_TURN
-            && let Some((manager, change)) = self.changes.pop_front()
-        {
-            self.apply_change(manager, change, now);
-            visits += self.log.take_visits() + VISITS_OF_A_CHANGE;
-        }
+    /// Whether changes are left for later turns.
+    pub fn has_changes(&self) -> bool {
         !self.changes.is_empty()
+    }
+
+    /// Applies queued changes, as many as a turn allows. Returns whether more are left.
+    pub fn continue_changes(&mut self, now: Instant) -> bool {
+        self.apply_changes(MAX_VISITS_A_TURN, |_| true, now);
+        self.has_changes()
+    }
+
+    fn apply_changes(
+        &mut self,
+        max_visits: usize,
+        may_apply: fn(&InterestChange) -> bool,
+        now: Instant,
+    ) {
+        let mut visits = 0;
+        while visits < max_visits
+            && let Some((manager, change)) = self.changes.pop_front_if(|(_, next)| may_apply(next))
+        {
+            visits += change.name_count() + VISITS_OF_A_CHANGE;
+            self.apply_change(manager, change, now);
+            visits += self.log.take_visits();
+        }
     }
 
     fn apply_change(&mut self, manager: ManagerId, change: InterestChange, now: Instant) {

@@ -48,6 +48,23 @@ pub enum InterestChange {
     DetachAll,
 }
 
+impl InterestChange {
+    /// Whether it reads no history.
+    fn is_short(&self) -> bool {
+        !matches!(self, Self::Attach { from, .. } if *from != StartFrom::Live)
+    }
+
+    /// The topics and pattern sets to add or remove.
+    fn name_count(&self) -> usize {
+        match self {
+            Self::Attach { interest, .. } | Self::Detach { interest, .. } => {
+                interest.topics.len() + 1
+            }
+            Self::DetachAll => 0,
+        }
+    }
+}
+
 /// One message to a topic manager. `P` is a publish permit.
 #[derive(Debug)]
 pub enum Delivery<P> {
@@ -270,6 +287,15 @@ impl<P: Clone> PartitionState<P> {
             Self::Memory(memory) => memory.change_interest(manager, changes, now),
             Self::Journaled(journaled) => journaled.memory.change_interest(manager, changes, now),
             Self::Replica(replica) => replica.change_interest(manager, changes, now),
+        }
+    }
+
+    /// Whether changes are left for later turns.
+    pub fn has_changes(&self) -> bool {
+        match self {
+            Self::Memory(memory) => memory.has_changes(),
+            Self::Journaled(journaled) => journaled.memory.has_changes(),
+            Self::Replica(_) => false,
         }
     }
 

@@ -27,6 +27,7 @@ fn open(
     manager.open(1, Collected::default(), subscription, 0.0, now);
     for (number, partition) in (0..).zip(partitions) {
         partition.change_interest(1, manager.take_changes(number), now);
+        while partition.continue_changes(now) {}
         for delivery in partition.routing().take_outgoing(1) {
             manager.on_delivery(number, delivery, now);
         }

@@ -103,6 +103,7 @@ impl Opened {
         let (interest, max_bytes) = (Arc::new(interest), 1 << 20);
         let attach = InterestChange::Attach { stream: 1, interest, from, max_bytes };
         self.state.change_interest(1, vec![attach], self.now);
+        while self.state.continue_changes(self.now) {}
         match self.state.routing().take_outgoing(1).pop() {
             Some(Delivery::Attached { replay, .. }) => {
                 let sequences = replay.events.iter().map(|event| event.sequence);
@@ -238,6 +239,7 @@ fn a_panic_while_an_event_is_applied_answers_and_is_a_gap_for_streams_before_it(
     assert!(state.memory().unwrap().take_stored(&topic("a")).is_none());
     let from = StartFrom::After { epoch: EPOCH, sequence: 0, since: 0 };
     state.change_interest(1, vec![attach(from)], now);
+    while state.continue_changes(now) {}
     let Some(Delivery::Attached { replay, .. }) = state.routing().take_outgoing(1).pop() else {
         panic!("no answer to the attach");
     };

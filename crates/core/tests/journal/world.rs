@@ -335,6 +335,7 @@ impl World {
         let attach = InterestChange::Attach { stream: 1, interest, from, max_bytes: 1 << 20 };
         let now = self.now;
         self.state().change_interest(manager, vec![attach], now);
+        while self.state().continue_changes(now) {}
     }
 
     fn reconnect(&mut self) {
@@ -532,6 +533,7 @@ impl World {
         let (interest, from) = (Arc::new(interest), StartFrom::Snapshot);
         let attach = InterestChange::Attach { stream: 9, interest, from, max_bytes: 1 << 20 };
         memory.change_interest(99, vec![attach], self.now);
+        while memory.continue_changes(self.now) {}
         let deliveries = self.state().routing().take_outgoing(99);
         deliveries.into_iter().for_each(|delivery| newcomer.on_delivery(delivery));
         // With a gap, a client asks for a snapshot of its own.

@@ -82,6 +82,7 @@ impl World {
             changes.iter().for_each(|change| self.note_attach(manager, partition as u16, change));
             let state = self.instances[instance][partition].partition();
             state.change_interest(manager as u64, changes, self.now);
+            while state.continue_changes(self.now) {}
         } else if node.state.has_changes(partition as u16) {
             node.to_partition[partition] = Some(node.state.take_changes(partition as u16));
         }
