@@ -7,6 +7,7 @@
 mod authorizer;
 mod decision;
 mod first_look;
+mod latest_grants;
 mod memory_tickets;
 mod presented;
 mod rules;
@@ -38,7 +39,7 @@ pub(crate) use self::{
     tokens::{Claims, TokenRefusal, TokenVerifier},
 };
 
-use self::rules::Rules;
+use self::{latest_grants::LatestGrants, rules::Rules};
 use crate::{
     actors::topic_manager::AskAgain,
     clock::{now, unix_ms},
@@ -85,6 +86,7 @@ pub(crate) struct Access {
     verifier: Option<Arc<dyn TokenVerifier>>,
     decider: Option<Arc<dyn Decide>>,
     revocations: Arc<Revocations>,
+    latest: LatestGrants,
 }
 
 impl Access {
@@ -95,7 +97,8 @@ impl Access {
         decider: Option<Arc<dyn Decide>>,
         revocations: Arc<Revocations>,
     ) -> Self {
-        Self { rules: Rules::new(&config.rules), config, verifier, decider, revocations }
+        let (rules, latest) = (Rules::new(&config.rules), LatestGrants::default());
+        Self { rules, config, verifier, decider, revocations, latest }
     }
 
     /// The grant of a request's caller.
@@ -277,7 +280,7 @@ impl Access {
         let sources = self.rules.of(user.as_ref()).chain([rights]);
         let grant = Grant::new(user.clone(), credential, sources);
         let grant = grant.until(expires_at_s.saturating_mul(1000), now(), now_ms);
-        self.unrevoked(Arc::new(grant))
+        self.unrevoked(self.latest.share(grant))
     }
 
     /// A cached decision may be older than a revocation, too.

@@ -32,8 +32,9 @@ pub(super) struct Connections {
 /// One admitted connection. Dropping it returns its places.
 #[derive(Debug)]
 pub(super) struct Admitted {
-    connections: Arc<Connections>,
-    _share: Option<Share<OfConnection>>,
+    /// None after the hand-over to a raw stream.
+    connections: Option<Arc<Connections>>,
+    share: Option<Share<OfConnection>>,
 }
 
 /// The decision about a new connection.
@@ -51,7 +52,7 @@ impl Connections {
 
     pub fn admit(self: &Arc<Self>, hub: &Hub, socket: &TcpStream) -> Admission {
         let before = self.open_count.fetch_add(1, Ordering::Relaxed);
-        let mut admitted = Admitted { connections: self.clone(), _share: None };
+        let mut admitted = Admitted { connections: Some(self.clone()), share: None };
         if before >= self.max_count + RESERVED {
             return Admission::Refused(ErrorCode::AtCapacity);
         }
@@ -60,7 +61,7 @@ impl Connections {
         }
         match hub.parts().addresses.connect(socket.peer_addr().ok()) {
             Ok(share) => {
-                admitted._share = share;
+                admitted.share = share;
                 Admission::Open(admitted)
             }
             Err(_) => Admission::Refused(ErrorCode::TooManyConnections),
@@ -68,9 +69,24 @@ impl Connections {
     }
 }
 
+impl Connections {
+    /// Returns the place of a connection.
+    pub fn end_one(&self) {
+        self.open_count.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Admitted {
+    /// Leaves the connection's place to somebody else, who calls [`Connections::end_one`].
+    pub fn hand_over(mut self) -> Option<Share<OfConnection>> {
+        self.connections = None;
+        self.share.take()
+    }
+}
+
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.connections.open_count.fetch_sub(1, Ordering::Relaxed);
+        self.connections.iter().for_each(|connections| connections.end_one());
     }
 }
 

@@ -40,7 +40,8 @@ use crate::{
     http::poll::raw_response,
     hub::Hub,
     transport::{
-        MAX_HEAD_BYTES, NewStream, RawPoll, RawStream, Sniffed, batch_sends, limit_unsent, look,
+        CountedConnections, MAX_HEAD_BYTES, NewStream, Place, RawPoll, Sniffed, batch_sends,
+        limit_unsent, look, prepare_streams, run_stream,
     },
 };
 
@@ -100,6 +101,7 @@ where
         if self.routes.hub.parts().config.server.batched_sends {
             batch_sends();
         }
+        prepare_streams();
         let desk = SnifferShared {
             routes: self.routes.clone(),
             connections: self.connections.clone(),
@@ -107,7 +109,7 @@ where
             head_timeout: self.head_timeout,
             stopping: self.stopping.clone(),
             is_tls: self.is_tls,
-            streams: Rc::default(),
+            streams: Rc::new(RunningStreams::new(self.connections.clone())),
         };
         let door = async move {
             Ok(HeadSniffer { ordinary: Rc::new(ordinary.await?), desk: Rc::new(desk) })
@@ -176,8 +178,8 @@ pub(super) struct ServerConnection<S: Service<TcpStream>> {
     streams: Rc<RunningStreams>,
 }
 
-/// A connection in its current role. A raw stream has a task of its own: the server's task of a
-/// connection is twice as large.
+/// A connection in its current role. Raw streams leave it: the server's task of a connection takes
+/// as much memory as a whole raw stream.
 enum Role<S: Service<TcpStream>> {
     New(Rc<S>, LocalBoxFuture<'static, SniffedConnection>),
     Ordinary(Pin<Box<S::Future>>),
@@ -187,14 +189,19 @@ enum Role<S: Service<TcpStream>> {
 }
 
 /// The raw streams of a worker.
-#[derive(Default)]
 struct RunningStreams {
+    connections: Arc<Connections>,
     count: Cell<usize>,
     has_keeper: Cell<bool>,
     keeper: Cell<Option<Waker>>,
 }
 
 impl RunningStreams {
+    fn new(connections: Arc<Connections>) -> Self {
+        let (count, has_keeper, keeper) = Default::default();
+        Self { connections, count, has_keeper, keeper }
+    }
+
     fn poll_none(&self, task: &Context<'_>) -> Poll<()> {
         if self.count.get() > 0 {
             self.keeper.set(Some(task.waker().clone()));
@@ -205,25 +212,21 @@ impl RunningStreams {
     }
 }
 
-/// The places of a raw stream: among the admitted connections, and among the worker's streams.
-struct StreamPlace {
-    _admitted: Option<Admitted>,
-    streams: Rc<RunningStreams>,
-}
-
-impl StreamPlace {
-    fn new(admitted: Option<Admitted>, streams: Rc<RunningStreams>) -> Self {
-        streams.count.set(streams.count.get() + 1);
-        Self { _admitted: admitted, streams }
+impl RunningStreams {
+    /// The place of a raw stream, among the worker's streams and the connections of the server.
+    fn place(self: &Rc<Self>, admitted: Admitted) -> Place {
+        self.count.set(self.count.get() + 1);
+        Place::new(self.clone(), admitted.hand_over())
     }
 }
 
-impl Drop for StreamPlace {
-    fn drop(&mut self) {
-        let count = self.streams.count.get() - 1;
-        self.streams.count.set(count);
+impl CountedConnections for RunningStreams {
+    fn end_one(&self) {
+        self.connections.end_one();
+        let count = self.count.get() - 1;
+        self.count.set(count);
         if count == 0 {
-            self.streams.keeper.take().into_iter().for_each(Waker::wake);
+            self.keeper.take().into_iter().for_each(Waker::wake);
         }
     }
 }
@@ -250,10 +253,14 @@ where
                         Role::Ordinary(Box::pin(ordinary.call(socket)))
                     }
                     SniffedConnection::Stream(new) => {
+                        // Only admitted connections are sniffed.
+                        let Some(admitted) = self.admitted.take() else {
+                            return Poll::Ready(Ok(()));
+                        };
                         let streams = self.streams.clone();
-                        let place = StreamPlace::new(self.admitted.take(), streams.clone());
+                        let place = streams.place(admitted);
                         let NewRawStream { socket, stream, head } = *new;
-                        actix_rt::spawn(RawStream::new(socket, stream, head, Box::new(place)));
+                        run_stream(socket, stream, head, place);
                         if streams.has_keeper.replace(true) {
                             return Poll::Ready(Ok(()));
                         }

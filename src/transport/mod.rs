@@ -9,19 +9,46 @@ mod progress;
 mod raw;
 mod watched_socket;
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, rc::Rc, time::Duration};
 
 pub(crate) use body::EventStreamBody;
 pub(crate) use poll::{PollReader, PollSpec};
 use progress::Progress;
 pub(crate) use raw::{
-    MAX_HEAD_BYTES, RawPoll, RawStream, Sniffed, batch_sends, look, try_batched_sends,
+    MAX_HEAD_BYTES, RawPoll, Sniffed, batch_sends, look, prepare_streams, run_stream,
+    try_batched_sends,
 };
 use socket2::SockRef;
 use tokio::net::TcpStream;
 pub(crate) use watched_socket::WatchedSocket;
 
 pub(crate) use crate::actors::connection::{NewStream, PipeReader, Stalled};
+use crate::addresses::{OfConnection, Share};
+
+/// The connections counted by a server.
+pub(crate) trait CountedConnections {
+    /// A connection is closed.
+    fn end_one(&self);
+}
+
+/// The place of a connection among all of a server, and its share of its client's address. Dropping
+/// it returns both.
+pub(crate) struct Place {
+    among: Rc<dyn CountedConnections>,
+    _share: Option<Share<OfConnection>>,
+}
+
+impl Place {
+    pub fn new(among: Rc<dyn CountedConnections>, share: Option<Share<OfConnection>>) -> Self {
+        Self { among, _share: share }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.among.end_one();
+    }
+}
 
 /// Bytes in the kernel not yet sent to the client. Enough to keep a fast client busy between two
 /// polls; an unread stream holds no more. All other unread bytes are in the outbox, in reach of its

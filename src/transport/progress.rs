@@ -3,11 +3,13 @@
 //! measure: it also ends clients reading slowly (RFC 5482 leaves a closed window open). Owns no
 //! timer.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::fd::AsFd,
+    time::{Duration, Instant},
+};
 
 use nix::{getsockopt_impl, libc, sockopt_impl, sys::socket::getsockopt};
 use socket2::SockRef;
-use tokio::net::TcpStream;
 
 use crate::clock::now;
 
@@ -32,7 +34,7 @@ struct Acknowledgements {
 
 impl Acknowledgements {
     /// `None` for a broken socket.
-    fn of(socket: &TcpStream) -> Option<Self> {
+    fn of(socket: &impl AsFd) -> Option<Self> {
         let info = getsockopt(socket, TcpInfo).ok()?;
         // Offsets of `tcpi_unacked`, `tcpi_bytes_acked` and `tcpi_notsent_bytes`.
         let unacknowledged_packets = u32::from_ne_bytes(*info[24..].first_chunk()?);
@@ -70,7 +72,7 @@ impl Progress {
     /// before further writes: new bytes have waited for no time. It asks the kernel once per
     /// `timeout` at most. A stalled client's socket will be reset by its close.
     #[inline]
-    pub fn has_stalled(&mut self, socket: &TcpStream, timeout: Duration) -> bool {
+    pub fn has_stalled(&mut self, socket: &impl AsFd, timeout: Duration) -> bool {
         self.waits_since.is_some() && {
             let now = now();
             self.is_due(timeout, now) && !self.has_moved(socket, now)
@@ -83,11 +85,11 @@ impl Progress {
     }
 
     /// Whether the client has acknowledged everything, or is gone.
-    pub fn is_complete(socket: &TcpStream) -> bool {
+    pub fn is_complete(socket: &impl AsFd) -> bool {
         Acknowledgements::of(socket).is_none_or(|state| state.is_complete)
     }
 
-    fn has_moved(&mut self, socket: &TcpStream, now: Instant) -> bool {
+    fn has_moved(&mut self, socket: &impl AsFd, now: Instant) -> bool {
         let state = Acknowledgements::of(socket);
         let moved = state.filter(|state| {
             state.is_complete || state.acknowledged_bytes != self.acknowledged_bytes

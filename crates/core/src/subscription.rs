@@ -47,6 +47,14 @@ pub struct FeedOf {
     pub number: u64,
 }
 
+/// The part of a feed in its subscription.
+#[derive(Debug, Clone)]
+struct FeedPart {
+    of: FeedOf,
+    /// Event types muted by the user, sorted; none without any.
+    muted: Option<Arc<[String]>>,
+}
+
 /// The limits of one stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamLimits {
@@ -231,11 +239,22 @@ impl Subscription {
             format: self.options.format.unwrap_or_default(),
             types: check_types(self.options.types, limits.max_types)?,
             feed: None,
-            muted: None,
             secret,
             grant: grant.clone(),
         })
     }
+}
+
+impl FeedPart {
+    /// The feed with a new list of muted types, if there is one.
+    fn muting(&self, muted: Option<Arc<[String]>>) -> Self {
+        let muted = muted.map_or_else(|| self.muted.clone(), some_kinds);
+        Self { of: self.of.clone(), muted }
+    }
+}
+
+fn some_kinds(kinds: Arc<[String]>) -> Option<Arc<[String]>> {
+    Some(kinds).filter(|kinds| !kinds.is_empty())
 }
 
 impl StreamOptions {
@@ -336,10 +355,8 @@ pub struct ResolvedSubscription {
     /// resume.
     pub wants_live: bool,
     pub format: Format,
-    /// The user and number, if the stream is a feed.
-    pub feed: Option<FeedOf>,
-    /// Event types muted by the user of the feed, sorted.
-    pub muted: Option<Arc<[String]>>,
+    /// Boxed: most streams are no feed.
+    feed: Option<Box<FeedPart>>,
     /// Makes the client's id unguessable.
     pub secret: u64,
     /// The grant of the caller at admission.
@@ -375,8 +392,7 @@ impl ResolvedSubscription {
             wants_live: options.snapshot == Some(true),
             format: options.format.unwrap_or_default(),
             types: check_types(options.types, limits.max_types)?,
-            feed: Some(feed),
-            muted: Some(muted.into()).filter(|kinds: &Arc<[String]>| !kinds.is_empty()),
+            feed: Some(Box::new(FeedPart { of: feed, muted: some_kinds(muted.into()) })),
             secret,
             grant: grant.clone(),
         })
@@ -392,7 +408,18 @@ impl ResolvedSubscription {
 
     /// The user of the stream: of its grant, or of its feed.
     pub fn user(&self) -> Option<&User> {
-        self.grant.user().or(self.feed.as_ref().map(|feed| &feed.user))
+        self.grant.user().or(self.feed_of().map(|feed| &feed.user))
+    }
+
+    /// The user and number, if the stream is a feed.
+    pub fn feed_of(&self) -> Option<&FeedOf> {
+        self.feed.as_ref().map(|feed| &feed.of)
+    }
+
+    /// Event types muted by the user of the feed, sorted.
+    #[inline]
+    pub fn muted(&self) -> Option<&Arc<[String]>> {
+        self.feed.as_ref()?.muted.as_ref()
     }
 
     /// Topics and patterns as spelt by the client, each once, sorted.
@@ -444,7 +471,7 @@ impl ResolvedSubscription {
     /// Whether the stream wants all events of its topics.
     #[inline]
     pub fn wants_all_types(&self) -> bool {
-        self.types.is_all() && self.muted.is_none()
+        self.types.is_all() && self.muted().is_none()
     }
 
     /// Whether the feed has exactly these topics (any order, each once) and these muted kinds
@@ -452,13 +479,13 @@ impl ResolvedSubscription {
     pub fn is_feed_of(&self, topics: &[Topic], muted: &[String]) -> bool {
         self.topics.len() == topics.len()
             && topics.iter().all(|topic| self.topics.binary_search(topic).is_ok())
-            && self.muted.as_deref().unwrap_or_default() == muted
+            && self.muted().map_or(&[][..], |kinds| kinds) == muted
     }
 
     /// Whether the stream's user has muted a type.
     #[inline]
     pub fn mutes(&self, event_type: &str) -> bool {
-        self.muted.as_ref().is_some_and(|kinds| {
+        self.muted().is_some_and(|kinds| {
             kinds.binary_search_by(|kind| kind.as_str().cmp(event_type)).is_ok()
         })
     }
@@ -512,11 +539,7 @@ impl ResolvedSubscription {
             start: self.start_after_change(&gone, partition_count),
             wants_live: self.wants_live,
             format: self.format,
-            feed: self.feed.clone(),
-            muted: muted.map_or_else(
-                || self.muted.clone(),
-                |kinds| Some(kinds).filter(|kinds| !kinds.is_empty()),
-            ),
+            feed: self.feed.as_ref().map(|feed| Box::new(feed.muting(muted))),
             secret: self.secret,
             grant: self.grant.clone(),
         })
@@ -532,7 +555,7 @@ impl ResolvedSubscription {
     /// The topics and patterns not granted by a later grant. The own topics of a feed stay: they
     /// follow from its user.
     pub fn lost_with(&self, grant: &Grant) -> Vec<Pattern> {
-        let own = self.feed.as_ref().map(|feed| feed.user.notifications());
+        let own = self.feed_of().map(|feed| feed.user.notifications());
         let is_own = |name: &&str| own.as_ref().is_some_and(|own| own.as_str() == *name);
         let lost = self.names().filter(|name| !is_own(name) && !grant.may_subscribe(name));
         lost.filter_map(|name| Pattern::parse(name).ok()).collect()

@@ -162,7 +162,7 @@ impl Mail {
             Self::Opened(message) => actor.handle(*message, context),
             Self::Page(message) => actor.handle(*message, context),
             Self::Frames(message) => actor.handle(message, context),
-            Self::Change(message) => actor.handle(message, context),
+            Self::Change(message) => actor.handle(*message, context),
             Self::Renewal(message) => actor.handle(message, context),
             Self::Describe(answer) => {
                 // The caller may be gone.

@@ -16,7 +16,7 @@ pub(crate) enum Mail {
     Opened(Box<OpenedStream>),
     Page(Box<ReplayPage>),
     Frames(DeliverFrames),
-    Change(ChangeTopics),
+    Change(Box<ChangeTopics>),
     Renewal(TellRenewal),
     /// Describe the stream.
     Describe(oneshot::Sender<StreamInfo>),

@@ -280,14 +280,14 @@ impl Handler<OpenStream> for TopicManager {
         if self.host.lifecycle.is_draining() {
             // The stream passed the hub's check before the drain began. `Drain` may have ended all
             // other streams already, so nothing else would end this one.
-            if let Some(feed) = &subscription.feed {
+            if let Some(feed) = subscription.feed_of() {
                 self.decide(|state| state.forget_expected(feed));
             }
             return connection.end(ShutdownReason::Drain, None, Frames::new());
         }
         if self.host.revocations.covers(&subscription.grant) {
             // Revoked since the check of its request.
-            if let Some(feed) = &subscription.feed {
+            if let Some(feed) = subscription.feed_of() {
                 self.decide(|state| state.forget_expected(feed));
             }
             return connection.end(ShutdownReason::Revoked, None, Frames::new());
@@ -542,7 +542,8 @@ impl Outlet for ConnectionOutlet {
     fn change(&self, subscription: &Arc<ResolvedSubscription>, step: ChangeStep) {
         // A few per requested change. It must arrive, and before later deliveries, so it passes the
         // mailbox's bound.
-        self.0.post(Mail::Change(ChangeTopics { subscription: subscription.clone(), step }));
+        let message = ChangeTopics { subscription: subscription.clone(), step };
+        self.0.post(Mail::Change(Box::new(message)));
     }
 
     fn beat(&self) {

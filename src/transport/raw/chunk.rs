@@ -4,16 +4,14 @@
 use std::{
     io::{self, IoSlice},
     os::fd::RawFd,
-    pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use smallvec::SmallVec;
-use tokio::{io::AsyncWrite, net::TcpStream};
 
-use super::{sends, stream::RawSocket};
+use super::{sends, socket::StreamSocket, stream::RawSocket};
 use crate::actors::connection::PipeReader;
 
 /// Bytes filling one write. More would gain little, and taken bytes count as sent.
@@ -113,34 +111,9 @@ impl WriteChunk {
         is_small
     }
 
-    /// Writes the chunk to its end. A later call continues after the bytes already written.
-    pub fn poll_write(
-        &mut self,
-        socket: &mut TcpStream,
-        task: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.write_by(|slices| Pin::new(&mut *socket).poll_write_vectored(task, slices))
-    }
-
-    /// Writes as much of the chunk as the socket takes at once. Returns whether it was all.
-    ///
-    /// # Errors
-    /// The socket is broken.
-    pub fn try_write(&mut self, socket: &TcpStream) -> io::Result<bool> {
-        let written = self.write_by(|slices| match socket.try_write_vectored(slices) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-            result => Poll::Ready(result),
-        });
-        match written {
-            Poll::Ready(result) => result.map(|()| true),
-            Poll::Pending => Ok(false),
-        }
-    }
-
-    fn write_by(
-        &mut self,
-        mut write: impl FnMut(&[IoSlice<'_>]) -> Poll<io::Result<usize>>,
-    ) -> Poll<io::Result<()>> {
+    /// Writes the chunk to its end. A later call continues after the bytes already written. Pending
+    /// for a full socket.
+    pub fn write(&mut self, socket: &mut StreamSocket) -> Poll<io::Result<()>> {
         let mut room = [0; MAX_SIZE_BYTES];
         let framing = Framing::of(self, &mut room);
         let total_bytes = framing.total_bytes(self);
@@ -151,7 +124,7 @@ impl WriteChunk {
             let mut slices = slices.clone();
             let mut left = &mut slices[..];
             IoSlice::advance_slices(&mut left, written);
-            write(left)
+            socket.write(left)
         });
         drop(slices);
         self.written_bytes = written_bytes;

@@ -1,4 +1,5 @@
-//! The disconnect of a client on its bare socket.
+//! The disconnect of a client on its bare socket. Only reading shows a disconnect while nothing is
+//! written.
 
 use std::{
     mem::MaybeUninit,
@@ -17,15 +18,21 @@ use super::MAX_HEAD_BYTES;
 /// nothing to send: past this bound it is broken or hostile, and its stream ends.
 const MAX_IGNORED_BYTES: usize = 64 * 1024;
 
-/// Reads and drops the client's bytes. Only reading shows a disconnect while nothing is written.
-pub(super) struct Listener {
-    /// Bytes still read and dropped; the request's head comes first.
-    ignores_bytes: u32,
+/// The bytes still read and dropped from a client; the request's head comes first.
+pub(super) struct Ignored {
+    left_bytes: u32,
 }
 
-impl Listener {
+impl Ignored {
     pub fn new() -> Self {
-        Self { ignores_bytes: (MAX_HEAD_BYTES + MAX_IGNORED_BYTES) as u32 }
+        Self { left_bytes: (MAX_HEAD_BYTES + MAX_IGNORED_BYTES) as u32 }
+    }
+
+    /// Counts read bytes. Returns false for the end of the connection, and past the bound.
+    pub fn take(&mut self, count: usize) -> bool {
+        let left = u32::try_from(count).ok().and_then(|count| self.left_bytes.checked_sub(count));
+        self.left_bytes = left.unwrap_or(0);
+        count > 0 && left.is_some()
     }
 
     /// Ready once the client is gone or has sent too much.
@@ -34,12 +41,9 @@ impl Listener {
         loop {
             let mut buffer = ReadBuf::uninit(&mut buffer);
             let read = ready!(Pin::new(&mut *socket).poll_read(task, &mut buffer));
-            // At most the buffer's 8 KiB.
-            let count = buffer.filled().len() as u32;
-            if read.is_err() || count == 0 || count > self.ignores_bytes {
+            if read.is_err() || !self.take(buffer.filled().len()) {
                 return Poll::Ready(());
             }
-            self.ignores_bytes -= count;
         }
     }
 }

@@ -10,7 +10,7 @@ use std::{
 use fanfare_core::error::SubscribeError;
 use tokio::{io::AsyncWrite, net::TcpStream, time::Sleep};
 
-use super::{gone::Listener, stream::CLOSE_CHECK};
+use super::{gone::Ignored, stream::CLOSE_CHECK};
 use crate::{
     clock::{now, poll_sleep},
     transport::{NewStream, PollReader, PollSpec, Progress, limit_in_flight, limit_queued},
@@ -27,7 +27,7 @@ pub(crate) struct RawPoll {
     poll: PollReader,
     render: RenderFn,
     more_lines: Box<str>,
-    listener: Listener,
+    ignored: Ignored,
     response: Option<Box<Response>>,
 }
 
@@ -50,8 +50,8 @@ impl RawPoll {
         let poll = PollReader::start(stream, spec);
         limit_queued(&socket);
         limit_in_flight(&socket);
-        let (listener, progress) = (Listener::new(), Progress::default());
-        Self { socket, progress, poll, render, more_lines, listener, response: None }
+        let (ignored, progress) = (Ignored::new(), Progress::default());
+        Self { socket, progress, poll, render, more_lines, ignored, response: None }
     }
 
     fn poll_response(&mut self, task: &mut Context<'_>) -> Poll<()> {
@@ -82,8 +82,8 @@ impl RawPoll {
                 }
             }
         }
-        // A close over unread bytes would reset the connection and could lose the answer: the
-        // listener has read them.
+        // A close over unread bytes would reset the connection and could lose the answer:
+        // `poll_gone` has read them.
         let _ = ready!(Pin::new(&mut self.socket).poll_shutdown(task));
         while !Progress::is_complete(&self.socket) {
             ready!(poll_sleep(&mut response.sleep, now() + CLOSE_CHECK, task));
@@ -116,7 +116,7 @@ impl Future for RawPoll {
 
     fn poll(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
-        if this.listener.poll_gone(&mut this.socket, task).is_ready() {
+        if this.ignored.poll_gone(&mut this.socket, task).is_ready() {
             return Poll::Ready(());
         }
         ready!(this.poll_response(task));

@@ -49,7 +49,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("publisher", &["actors", "config", "hops", "lifecycle"]),
     ("instances", &["actors", "clock", "ids", "publisher", "revocations"]),
     ("fan_out", &["actors", "config", "follow", "instances", "lifecycle", "publisher"]),
-    ("transport", &["actors", "clock", "hops"]),
+    ("transport", &["actors", "addresses", "clock", "hops"]),
     (
         "hub",
         &[

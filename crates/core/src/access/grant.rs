@@ -15,6 +15,9 @@ use crate::{
     user::User,
 };
 
+/// Two clocks read one after the other show the same moment up to this difference.
+const SAME_MOMENT: Duration = Duration::from_millis(100);
+
 /// The proof behind a grant.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Credential {
@@ -126,6 +129,22 @@ impl Grant {
         let mut names = earlier.plain(|rights| &rights.subscribe);
         names.retain(|name| self.may_subscribe(name));
         self.narrowed(names)
+    }
+
+    /// Whether both are the grant of one token, from the same sources.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let is_same_source = |(a, b): (&Arc<Rights>, &Arc<Rights>)| Arc::ptr_eq(a, b);
+        let apart = |a: Instant, b: Instant| a.max(b) - a.min(b);
+        matches!(self.credential, Credential::Token { .. })
+            && self.credential == other.credential
+            && self.user == other.user
+            && self.expires_at_ms == other.expires_at_ms
+            // A clock set meanwhile moves the end.
+            && self.ends_at.zip(other.ends_at).is_some_and(|(a, b)| apart(a, b) < SAME_MOMENT)
+            && self.shared.len() == other.shared.len()
+            && self.shared.iter().zip(&other.shared).all(is_same_source)
+            && !self.is_narrowed
+            && !other.is_narrowed
     }
 
     pub fn user(&self) -> Option<&User> {
@@ -386,6 +405,20 @@ mod tests {
         assert!(!later.may_subscribe("b") && !later.may_subscribe("d"));
         let wider = wide(r#"{"subscribe":["d"]}"#).narrowed_like(&all).unwrap();
         assert!(wider.may_subscribe("d"));
+    }
+
+    #[test]
+    fn grants_of_one_token_are_the_same() {
+        let (now, own) = (Instant::now(), rights(r#"{"subscribe":["a:{user}"]}"#));
+        let of = |name| Grant::new(user(name), token(), [own.clone()]).until(60_000, now, 0);
+        assert!(of("42").is_same(&of("42")) && !of("42").is_same(&of("43")));
+        let later = Grant::new(user("42"), token(), [own.clone()]).until(60_001, now, 0);
+        assert!(!of("42").is_same(&later));
+        let other = Grant::new(user("42"), token(), [rights(r#"{"publish":["a"]}"#)]);
+        assert!(!of("42").is_same(&other.until(60_000, now, 0)));
+        let moved = Grant::new(user("42"), token(), [own.clone()]).until(60_000, now, 1000);
+        assert!(!of("42").is_same(&moved), "the clock was set");
+        assert!(!of("42").is_same(&of("42").narrowed(vec!["a:42".to_owned()]).unwrap()));
     }
 
     #[test]

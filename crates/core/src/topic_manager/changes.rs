@@ -106,7 +106,7 @@ impl<O: Outlet> ManagerState<O> {
                     return self.start_changes(reference, now);
                 }
                 // A feed without this change would be wrong. Its client returns to the present one.
-                if slot.subscription.feed.is_some() {
+                if slot.subscription.feed_of().is_some() {
                     slot.outlet.end(ShutdownReason::Drain, None, Frames::new());
                 }
                 self.finished.push((ticket, ChangeOutcome::Busy));
@@ -171,7 +171,7 @@ impl<O: Outlet> ManagerState<O> {
         let (gone, added) = Difference::between(&changed, &slot.subscription);
         // Pending events of dropped topics, and all if the mutes change, belong to the old
         // subscription: send them before the connection gets the new one.
-        let mutes_change = changed.muted != slot.subscription.muted;
+        let mutes_change = changed.muted() != slot.subscription.muted();
         self.queue_pending(reference, now, |topic| mutes_change || gone.contains(topic));
         let Some(slot) = self.streams.get_mut(reference) else { return };
         // Split while the old subscription is here: the attached interests follow from it.
@@ -287,8 +287,10 @@ impl<O: Outlet> ManagerState<O> {
         let id = LATER | self.last_attachment;
         let Some(slot) = self.streams.get_mut(reference) else { return };
         // Remove empty entries here. Otherwise they would accumulate with every change.
-        slot.attachments.parts.retain(|one| one.partition != partition || !one.interest.is_empty());
-        slot.attachments.parts.push(Attachment { partition, id, interest: interest.clone() });
+        slot.attachments
+            .parts_mut()
+            .retain(|one| one.partition != partition || !one.interest.is_empty());
+        slot.attachments.parts_mut().push(Attachment { partition, id, interest: interest.clone() });
         self.joining.insert(id, reference);
         let attach = InterestChange::Attach { stream: id, interest, from, max_bytes };
         self.changes[usize::from(partition)].push(attach);
@@ -316,7 +318,7 @@ impl<O: Outlet> ManagerState<O> {
         // The stream may be new in this partition: live events follow from the replay's head.
         let page = Page { stream: slot.stream, partition, replay };
         slot.outlet.change(&slot.subscription, ChangeStep::Joined(page));
-        let mut attachments = slot.attachments.parts.iter();
+        let mut attachments = slot.attachments.parts().iter();
         if let (Some(_), Some(attachment)) = (next, attachments.find(|one| one.id == id)) {
             // The partition attaches with the last page. The change does not wait for the client to
             // take all pages: the stream's position is in its id already.
@@ -353,7 +355,7 @@ impl<O: Outlet> ManagerState<O> {
         // All at once: a pass for each topic would take quadratic time.
         let gone: HashSet<&Topic> = gone.iter().collect();
         let mut detach = Vec::new();
-        for attachment in &mut slot.attachments.parts {
+        for attachment in slot.attachments.parts_mut() {
             if let Some((left, only)) = attachment.interest.without(&gone) {
                 attachment.interest = Arc::new(left);
                 detach.push(Attachment { interest: Arc::new(only), ..*attachment });
@@ -379,7 +381,7 @@ impl<O: Outlet> ManagerState<O> {
         let gone: HashSet<&Pattern> = gone.iter().collect();
         // Most sets are attached in every partition.
         let mut renewed: HashMap<PatternSetId, Option<Arc<PatternSet>>> = HashMap::new();
-        for attachment in &mut slot.attachments.parts {
+        for attachment in slot.attachments.parts_mut() {
             let interest = attachment.interest.clone();
             let renew = || interest.patterns.without(&gone);
             let left = renewed.entry(interest.patterns.id()).or_insert_with(renew);

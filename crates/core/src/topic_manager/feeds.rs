@@ -94,7 +94,7 @@ impl<O: Outlet> ManagerState<O> {
         let slots = self.topics[*id].subscribers.iter();
         let feeds = slots.filter_map(|slot| {
             let subscription = &self.streams.get(slot)?.subscription;
-            Some((subscription.feed.as_ref()?.user.hash64(), subscription.mutes(kind)))
+            Some((subscription.feed_of()?.user.hash64(), subscription.mutes(kind)))
         });
         feeds.collect()
     }
@@ -135,7 +135,7 @@ impl<O: Outlet> ManagerState<O> {
         for reference in slots {
             if let Some(slot) = self.streams.get_mut(*reference) {
                 // Count a reread once per stream, even if it is requested again while it runs.
-                slot.awaited += usize::from(!std::mem::replace(&mut slot.is_rereading, true));
+                slot.awaited += u32::from(!std::mem::replace(&mut slot.is_rereading, true));
                 // Bounds the events gathering meanwhile.
                 slot.is_held = true;
             }

@@ -90,6 +90,7 @@ impl<O: Outlet> ManagerState<O> {
     /// Hands queued frames to these streams, in one message each.
     pub(super) fn hand_over(&mut self, dirty: Vec<SlotRef>, now: Instant) {
         let mut ahead = FramesAhead::default();
+        let written_ms = self.spec.age_ms(now);
         for reference in dirty {
             self.pull_ahead(reference, &mut ahead);
             let Some(slot) = self.streams.get_mut(reference) else { continue };
@@ -107,7 +108,7 @@ impl<O: Outlet> ManagerState<O> {
                 // `go_on` brings the stream here again; so does the next frame, for the bound.
                 continue;
             }
-            slot.last_write = now;
+            slot.written_ms = written_ms;
             slot.is_held = false;
             // A full mailbox: keep the frames in order and retry. Waiting here would delay all
             // other streams of the worker.

@@ -17,7 +17,7 @@ use crate::{
     user::User,
 };
 
-/// The grant of a stream with an end, or of a renewed one.
+/// The grant of a stream told of its end, asked about, or renewed.
 #[derive(Debug)]
 pub struct SlotGrant {
     pub(super) grant: Arc<Grant>,
@@ -61,23 +61,28 @@ pub enum Renewal {
 }
 
 impl<O: Outlet> ManagerState<O> {
-    /// Watches the end of a new stream's grant.
+    /// Watches the end of a new stream's grant. The stream needs a [`SlotGrant`] only after this
+    /// first moment.
     pub(super) fn begin_grant(&mut self, reference: SlotRef) {
-        let Some(slot) = self.streams.get_mut(reference) else { return };
+        let Some(slot) = self.streams.get(reference) else { return };
         let grant = &slot.subscription.grant;
-        if grant.ends_at().is_some() {
-            slot.grant = Some(Box::new(SlotGrant::new(grant)));
-            self.watch(reference);
-        }
+        let Some(end) = grant.ends_at() else { return };
+        let at = if grant.asked().is_some() { end } else { self.renew_at(end) };
+        self.grants.schedule(at, (reference, at));
+    }
+
+    /// The moment to tell a client the end of its grant.
+    fn renew_at(&self, end: Instant) -> Instant {
+        end.checked_sub(self.spec.renew_before).unwrap_or(self.spec.start)
     }
 
     /// Puts the next moment of a stream's grant on the wheel.
     fn watch(&mut self, reference: SlotRef) {
-        let renew_before = self.spec.renew_before;
+        let Some(slot) = self.streams.get(reference) else { return };
+        let Some(end) = slot.grant().ends_at() else { return };
+        let renew_at = self.renew_at(end);
         let Some(slot) = self.streams.get_mut(reference) else { return };
         let Some(held) = &mut slot.grant else { return };
-        let Some(end) = held.grant.ends_at() else { return };
-        let renew_at = end.checked_sub(renew_before).unwrap_or(self.spec.start);
         // The hub itself renews a grant by the application.
         let is_told = held.told == Some(end) || held.grant.asked().is_some();
         let next = if is_told { held.asking.earliest(end) } else { renew_at };
@@ -91,9 +96,13 @@ impl<O: Outlet> ManagerState<O> {
     pub(super) fn on_grants_due(&mut self, now: Instant) {
         for (reference, at) in self.grants.expire(now) {
             let Some(slot) = self.streams.get_mut(reference) else { continue };
-            let Some(held) = slot.grant.as_mut().filter(|held| held.due == Some(at)) else {
+            // Without a held grant, this is the first moment of the stream's only grant.
+            let first = || Box::new(SlotGrant::new(&slot.subscription.grant));
+            let is_first = slot.grant.is_none();
+            let held = slot.grant.get_or_insert_with(first);
+            if !is_first && held.due != Some(at) {
                 continue;
-            };
+            }
             held.due = None;
             let Some(end) = held.grant.ends_at() else { continue };
             if end <= now {
@@ -196,7 +205,7 @@ impl<O> Slot<O> {
 
     /// The user of the stream.
     pub fn user(&self) -> Option<&User> {
-        let of_feed = self.subscription.feed.as_ref().map(|feed| &feed.user);
+        let of_feed = self.subscription.feed_of().map(|feed| &feed.user);
         self.grant().user().or(of_feed)
     }
 }

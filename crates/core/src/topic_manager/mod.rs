@@ -76,6 +76,13 @@ pub struct ManagerSpec {
     pub replays: Arc<ReplayLimit>,
 }
 
+impl ManagerSpec {
+    /// Milliseconds from the start: half of an `Instant`, for the slots of streams.
+    fn age_ms(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.start).as_millis() as u64
+    }
+}
+
 /// Bytes of replayed events held by a stream at once, over all its partitions.
 const REPLAY_BYTES: usize = 256 * 1024;
 
@@ -192,13 +199,13 @@ impl<O: Outlet> ManagerState<O> {
             may_interleave: !subscription.patterns.is_empty()
                 || interests.iter().any(|(_, interest)| interest.topics.len() > 1),
             subscription: subscription.clone(),
-            awaited: interests.len(),
+            awaited: interests.len() as u32,
             is_open: false,
             is_rereading: false,
             replay: Some(Box::new(SlotReplay::of(stream, &interests))),
             queued: Frames::new(),
             is_held: true,
-            last_write: now,
+            written_ms: self.spec.age_ms(now),
             attachments: interests.iter().map(|(partition, _)| *partition).collect(),
             changes: None,
             change_debt: ChangeDebt::default(),
@@ -224,7 +231,7 @@ impl<O: Outlet> ManagerState<O> {
             let attach = InterestChange::Attach { stream, interest, from, max_bytes };
             self.changes[usize::from(partition)].push(attach);
         }
-        if let Some(feed) = &subscription.feed {
+        if let Some(feed) = subscription.feed_of() {
             self.open_feed(feed, slot, now);
         }
         self.wheel.schedule(now + self.spec.heartbeat, Deadline::Heartbeat(slot));
@@ -249,10 +256,10 @@ impl<O: Outlet> ManagerState<O> {
             }
         }
         slot.attachments.split(stream, &slot.subscription, self.spec.partition_count);
-        for attachment in slot.attachments.parts {
+        for attachment in take(slot.attachments.parts_mut()) {
             self.detach(attachment);
         }
-        if let Some(feed) = &slot.subscription.feed {
+        if let Some(feed) = slot.subscription.feed_of() {
             self.close_feed(feed, reference);
         }
     }
@@ -501,10 +508,11 @@ impl<O: Outlet> ManagerState<O> {
     fn on_heartbeat_due(&mut self, reference: SlotRef, now: Instant) {
         let Some(slot) = self.streams.get_mut(reference) else { return };
         // A delivery does not move the deadline on the wheel. It is checked, and moved, only here.
-        let mut due = slot.last_write + self.spec.heartbeat;
+        let mut due =
+            self.spec.start + Duration::from_millis(slot.written_ms) + self.spec.heartbeat;
         if due <= now {
             slot.outlet.beat();
-            slot.last_write = now;
+            slot.written_ms = self.spec.age_ms(now);
             due = now + self.spec.heartbeat;
         }
         self.wheel.schedule(due, Deadline::Heartbeat(reference));

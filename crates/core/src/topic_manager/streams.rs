@@ -1,11 +1,6 @@
 //! The streams of one worker. A reference never refers to another stream later.
 
-use std::{
-    collections::HashMap,
-    mem::take,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, mem::take, sync::Arc, time::Duration};
 
 use slab::Slab;
 use smallvec::SmallVec;
@@ -60,7 +55,7 @@ pub struct Slot<O> {
     pub topics: SmallVec<[u32; 4]>,
     pub subscription: Arc<ResolvedSubscription>,
     pub attachments: Attachments,
-    /// Its grant; none for the grant of its subscription, without an end.
+    /// Its grant; none for the grant of its subscription, up to the first moment of its end.
     pub grant: Option<Box<SlotGrant>>,
     /// Unfinished changes of its subscription.
     pub changes: Option<Box<Changes>>,
@@ -71,7 +66,7 @@ pub struct Slot<O> {
     pub may_interleave: bool,
     /// The number of reasons to hold back its frames: partitions yet to attach it, and a running
     /// reread of its feed.
-    pub awaited: usize,
+    pub awaited: u32,
     /// Whether its connection has got the opening.
     pub is_open: bool,
     /// Whether its feed is being read again.
@@ -81,7 +76,8 @@ pub struct Slot<O> {
     pub queued: Frames,
     /// Whether its queue waits longer than this turn, so it is bounded.
     pub is_held: bool,
-    pub last_write: Instant,
+    /// The last write, in milliseconds from the manager's start.
+    pub written_ms: u64,
 }
 
 /// The replay of a stream, until the last page of its last partition.
@@ -124,8 +120,14 @@ pub struct Attachments {
     /// Partitions with one attachment for all of the stream's interest there. The interest follows
     /// from the subscription, so most streams store nothing more.
     whole: SmallVec<[u16; 8]>,
-    /// Separate attachments, during changes of the subscription.
-    pub parts: Vec<Attachment>,
+    /// None for most streams.
+    separate: Option<Box<SeparateAttachments>>,
+}
+
+/// Separate attachments, during changes of the subscription.
+#[derive(Debug, Default)]
+pub struct SeparateAttachments {
+    parts: Vec<Attachment>,
     /// Whether a partition has dropped its attachments of the stream. The stored attachments then
     /// stay separate.
     is_forgotten: bool,
@@ -145,19 +147,23 @@ impl Attachments {
         }
         let mut interests: HashMap<_, _> =
             subscription.interests(partition_count).into_iter().collect();
-        self.parts.extend(take(&mut self.whole).into_iter().map(|partition| {
+        let whole = take(&mut self.whole).into_iter().map(|partition| {
             let interest = interests.remove(&partition);
             let interest = interest.unwrap_or_else(|| Arc::new(subscription.no_interest()));
             Attachment { partition, id: stream, interest }
-        }));
+        });
+        self.separate.get_or_insert_default().parts.extend(whole);
     }
 
     /// Unites the attachments after the last change. Attachments with patterns stay separate: a
     /// stream can have several pattern sets.
     pub fn unite(&mut self) {
-        if !self.is_forgotten && self.parts.iter().all(|one| one.interest.patterns.is_empty()) {
-            let partitions = take(&mut self.parts).into_iter().map(|one| one.partition);
-            self.whole = self.whole.iter().copied().chain(partitions).collect();
+        let may_unite = |separate: &mut Box<SeparateAttachments>| {
+            let mut parts = separate.parts.iter();
+            !separate.is_forgotten && parts.all(|one| one.interest.patterns.is_empty())
+        };
+        if let Some(separate) = self.separate.take_if(may_unite) {
+            self.whole.extend(separate.parts.into_iter().map(|one| one.partition));
             self.whole.sort_unstable();
             self.whole.dedup();
         }
@@ -166,22 +172,33 @@ impl Attachments {
     /// Forgets the attachments in a partition after the partition has dropped them: they must not
     /// be detached later. Returns the separate ones.
     pub fn forget(&mut self, partition: u16) -> Vec<Attachment> {
-        self.is_forgotten = true;
         self.whole.retain(|other| *other != partition);
-        let parts = take(&mut self.parts).into_iter();
+        let separate = self.separate.get_or_insert_default();
+        separate.is_forgotten = true;
+        let parts = take(&mut separate.parts).into_iter();
         let (forgotten, left) = parts.partition(|one| one.partition == partition);
-        self.parts = left;
+        separate.parts = left;
         forgotten
+    }
+
+    /// The separate attachments.
+    pub fn parts(&self) -> &[Attachment] {
+        self.separate.as_ref().map_or(&[], |separate| &separate.parts)
+    }
+
+    /// The separate attachments, to change them.
+    pub fn parts_mut(&mut self) -> &mut Vec<Attachment> {
+        &mut self.separate.get_or_insert_default().parts
     }
 
     /// The number of attachments.
     pub fn count(&self) -> usize {
-        self.whole.len() + self.parts.len()
+        self.whole.len() + self.parts().len()
     }
 
     /// Whether the stream has an attachment in a partition.
     pub fn touches(&self, partition: u16) -> bool {
-        self.whole.contains(&partition) || self.parts.iter().any(|one| one.partition == partition)
+        self.whole.contains(&partition) || self.parts().iter().any(|one| one.partition == partition)
     }
 }
 
