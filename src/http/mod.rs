@@ -19,6 +19,7 @@ mod media_type;
 mod names;
 pub(crate) mod operator;
 mod origin;
+pub(crate) mod plain_publish;
 pub(crate) mod poll;
 mod preferences;
 mod publish;

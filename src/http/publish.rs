@@ -131,10 +131,10 @@ pub(crate) async fn post(
 
 /// The sender of a request's events.
 #[derive(Clone)]
-struct Poster {
-    hub: Hub,
-    publisher: PublisherId,
-    caller: Caller,
+pub(super) struct Poster {
+    pub hub: Hub,
+    pub publisher: PublisherId,
+    pub caller: Caller,
 }
 
 impl Poster {
@@ -149,14 +149,14 @@ impl Poster {
 }
 
 /// One checked event for its topics. All topics accept the event, or none.
-struct IncomingPost {
+pub(super) struct IncomingPost {
     checked: CheckedPost,
     /// Whether the request has a list of topics. The answer is then a list too.
     has_list: bool,
 }
 
 impl IncomingPost {
-    fn parse(poster: &Poster, json: &[u8]) -> Result<Self, Refusal> {
+    pub fn parse(poster: &Poster, json: &[u8]) -> Result<Self, Refusal> {
         Self::check(poster, parse(json)?)
     }
 
@@ -164,6 +164,15 @@ impl IncomingPost {
         let Incoming { topics, has_list, event } = incoming;
         let event = event.publisher(poster.publisher);
         Ok(Self { checked: poster.caller.check(&topics, event)?, has_list })
+    }
+
+    /// Whether the post has one topic, and no list.
+    pub fn is_single(&self) -> bool {
+        !self.has_list && self.checked.topics().len() == 1
+    }
+
+    pub fn into_checked(self) -> CheckedPost {
+        self.checked
     }
 }
 

@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use actix_http::KeepAlive;
 use actix_server::GracefulShutdownSignal;
 use actix_service::{Service, ServiceFactory};
 use actix_web::dev::RequestHead;
@@ -33,6 +34,7 @@ use tokio::{
 use super::{
     admission::{Admission, Admitted, Connections, is_reserved, refusal},
     head::{StreamHead, request_timeout},
+    plain_publishes::{Received, answer_all, may_be_plain},
     streams::{Opened, Routes},
 };
 use crate::{
@@ -57,20 +59,22 @@ pub(super) struct SnifferFactory<F> {
     routes: Arc<Routes>,
     connections: Arc<Connections>,
     head_timeout: Duration,
+    keep_alive: KeepAlive,
     stopping: GracefulShutdownSignal,
     is_tls: bool,
 }
 
 impl<F> SnifferFactory<F> {
-    /// `ordinary` is the framework's service: it takes all connections but raw streams.
+    /// `ordinary` is the framework's service: it takes all connections but raw streams. The times are of a first head,
+    /// and of an idle connection.
     pub fn new(
         ordinary: F,
         routes: Arc<Routes>,
         connections: Arc<Connections>,
-        head_timeout: Duration,
+        (head_timeout, keep_alive): (Duration, KeepAlive),
         stopping: GracefulShutdownSignal,
     ) -> Self {
-        Self { ordinary, routes, connections, head_timeout, stopping, is_tls: false }
+        Self { ordinary, routes, connections, head_timeout, keep_alive, stopping, is_tls: false }
     }
 
     /// For connections with TLS: their first bytes are no head, so the framework gets them all.
@@ -83,7 +87,7 @@ impl<F> SnifferFactory<F> {
 
 impl<F> ServiceFactory<TcpStream> for SnifferFactory<F>
 where
-    F: ServiceFactory<TcpStream, Config = (), Response = ()>,
+    F: ServiceFactory<Received, Config = (), Response = ()>,
     F::Future: 'static,
     F::Service: 'static,
     F::InitError: 'static,
@@ -107,6 +111,7 @@ where
             connections: self.connections.clone(),
             stream_head: StreamHead::new(),
             head_timeout: self.head_timeout,
+            keep_alive: self.keep_alive,
             stopping: self.stopping.clone(),
             is_tls: self.is_tls,
             streams: Rc::new(RunningStreams::new(self.connections.clone())),
@@ -132,7 +137,7 @@ pub(super) struct HeadSniffer<S> {
 
 impl<S> Service<TcpStream> for HeadSniffer<S>
 where
-    S: Service<TcpStream, Response = ()>,
+    S: Service<Received, Response = ()>,
 {
     type Response = ();
     type Error = S::Error;
@@ -148,7 +153,8 @@ where
         let (role, admitted) = match desk.connections.admit(&desk.routes.hub, &socket) {
             Admission::Open(admitted) if desk.is_tls => {
                 limit_unsent(&socket, desk.routes.write_timeout());
-                (Role::Ordinary(Box::pin(self.ordinary.call(socket))), Some(admitted))
+                let received = Received::unread(socket);
+                (Role::Ordinary(Box::pin(self.ordinary.call(received))), Some(admitted))
             }
             Admission::Open(admitted) => {
                 let received = desk.receive(socket).boxed_local();
@@ -172,7 +178,7 @@ where
 }
 
 /// A connection with its places.
-pub(super) struct ServerConnection<S: Service<TcpStream>> {
+pub(super) struct ServerConnection<S: Service<Received>> {
     role: Role<S>,
     admitted: Option<Admitted>,
     streams: Rc<RunningStreams>,
@@ -180,9 +186,11 @@ pub(super) struct ServerConnection<S: Service<TcpStream>> {
 
 /// A connection in its current role. Raw streams leave it: the server's task of a connection takes
 /// as much memory as a whole raw stream.
-enum Role<S: Service<TcpStream>> {
+enum Role<S: Service<Received>> {
     New(Rc<S>, LocalBoxFuture<'static, SniffedConnection>),
     Ordinary(Pin<Box<S::Future>>),
+    /// Plain publishes, until another request.
+    Publishing(Rc<S>, LocalBoxFuture<'static, Option<Received>>),
     Poll(Box<RawPoll>),
     /// Counts as a connection of the server as long as the worker has raw streams.
     Keeper,
@@ -231,7 +239,7 @@ impl CountedConnections for RunningStreams {
     }
 }
 
-impl<S: Service<TcpStream>> Role<S> {
+impl<S: Service<Received>> Role<S> {
     /// Closes the socket.
     fn gone(ordinary: Rc<S>) -> Self {
         Self::New(ordinary, ready_now(SniffedConnection::Gone).boxed_local())
@@ -240,7 +248,7 @@ impl<S: Service<TcpStream>> Role<S> {
 
 impl<S> Future for ServerConnection<S>
 where
-    S: Service<TcpStream, Response = ()>,
+    S: Service<Received, Response = ()>,
 {
     type Output = Result<(), S::Error>;
 
@@ -250,7 +258,10 @@ where
             self.role = match &mut self.role {
                 Role::New(ordinary, received) => match ready!(received.as_mut().poll(task)) {
                     SniffedConnection::Ordinary(socket) => {
-                        Role::Ordinary(Box::pin(ordinary.call(socket)))
+                        Role::Ordinary(Box::pin(ordinary.call(Received::unread(socket))))
+                    }
+                    SniffedConnection::Publishing(publishing) => {
+                        Role::Publishing(ordinary.clone(), publishing)
                     }
                     SniffedConnection::Stream(new) => {
                         // Only admitted connections are sniffed.
@@ -269,6 +280,12 @@ where
                     SniffedConnection::Poll(poll) => Role::Poll(Box::new(poll)),
                     SniffedConnection::Gone => return Poll::Ready(Ok(())),
                 },
+                Role::Publishing(ordinary, publishing) => {
+                    match ready!(publishing.as_mut().poll(task)) {
+                        Some(received) => Role::Ordinary(Box::pin(ordinary.call(received))),
+                        None => return Poll::Ready(Ok(())),
+                    }
+                }
                 Role::Ordinary(ordinary) => return ordinary.as_mut().poll(task),
                 Role::Keeper => return self.streams.poll_none(task).map(Ok),
                 Role::Poll(poll) => return Pin::new(poll).poll(task).map(Ok),
@@ -280,6 +297,7 @@ where
 /// The result of head sniffing. `Gone` closes the socket.
 pub(super) enum SniffedConnection {
     Ordinary(TcpStream),
+    Publishing(LocalBoxFuture<'static, Option<Received>>),
     Stream(Box<NewRawStream>),
     Poll(RawPoll),
     Gone,
@@ -293,12 +311,13 @@ pub(super) struct NewRawStream {
 }
 
 /// Common to all connections of a worker.
-struct SnifferShared {
-    routes: Arc<Routes>,
+pub(super) struct SnifferShared {
+    pub routes: Arc<Routes>,
     connections: Arc<Connections>,
     stream_head: StreamHead,
     head_timeout: Duration,
-    stopping: GracefulShutdownSignal,
+    pub keep_alive: KeepAlive,
+    pub stopping: GracefulShutdownSignal,
     is_tls: bool,
     streams: Rc<RunningStreams>,
 }
@@ -318,6 +337,10 @@ impl SnifferShared {
         };
         let head = match looked {
             Ok(Ok(Sniffed::Plain(head))) => head,
+            Ok(Ok(Sniffed::Publish)) => {
+                let publishing = async move { answer_all(&self, socket).await };
+                return SniffedConnection::Publishing(publishing.boxed_local());
+            }
             Ok(Ok(Sniffed::Partial | Sniffed::Other)) => {
                 return SniffedConnection::Ordinary(socket);
             }
@@ -399,6 +422,14 @@ impl SnifferShared {
         timeout(REST_TIMEOUT, rest).await.unwrap_or(Ok(Sniffed::Other))
     }
 
+    fn look_at(&self, bytes: &[u8]) -> Sniffed {
+        let path = self.routes.publish_path.as_deref();
+        if path.is_some_and(|path| may_be_plain(bytes, path)) {
+            return Sniffed::Publish;
+        }
+        look(bytes, |path| self.routes.has(path))
+    }
+
     /// Peeks at the available bytes, and counts them. An end of the connection is an error.
     async fn look_once(&self, socket: &TcpStream) -> io::Result<(Sniffed, usize)> {
         poll_fn(|task| {
@@ -411,7 +442,7 @@ impl SnifferShared {
             if bytes.is_empty() {
                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
             }
-            Poll::Ready(Ok((look(bytes, |path| self.routes.has(path)), bytes.len())))
+            Poll::Ready(Ok((self.look_at(bytes), bytes.len())))
         })
         .await
     }

@@ -40,6 +40,11 @@ impl Hosts {
         host.is_empty() || uri.is_ok_and(|uri| uri.host().is_some_and(|name| self.has(name)))
     }
 
+    /// Whether the server answers a host in its usual form. Any other form is false.
+    pub(super) fn has_plain(&self, host: &str) -> bool {
+        plain_name(host).is_some_and(|name| self.has(name))
+    }
+
     fn has(&self, host: &str) -> bool {
         let name = host.trim_end_matches('.').to_ascii_lowercase();
         if !self.names.is_empty() {

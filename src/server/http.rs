@@ -13,7 +13,10 @@ use actix_web::body::BoxBody;
 use futures_util::FutureExt;
 use tokio::net::TcpStream;
 
-use super::{admission::Connections, head_sniffer::SnifferFactory, streams::Routes};
+use super::{
+    admission::Connections, head_sniffer::SnifferFactory, plain_publishes::Received,
+    streams::Routes,
+};
 use crate::transport::WatchedSocket;
 
 /// The settings of a listening socket's HTTP service.
@@ -51,11 +54,14 @@ impl HttpSettings {
     }
 
     /// A sniffed connection without TLS: its socket, protocol and peer.
-    pub fn connection(&self, socket: TcpStream) -> (WatchedSocket, Protocol, Option<SocketAddr>) {
-        let (protocol, peer) = (protocol(&socket), socket.peer_addr().ok());
+    pub fn connection(&self, received: Received) -> (WatchedSocket, Protocol, Option<SocketAddr>) {
+        let Received { socket, read } = received;
+        let peer = socket.peer_addr().ok();
+        // Read bytes are not the preface of HTTP/2.
+        let protocol = if read.is_empty() { protocol(&socket) } else { Protocol::Http1 };
         // Each write has all available bytes: delaying it (Nagle) adds latency only.
         let _ = socket.set_nodelay(true);
-        (WatchedSocket::new(socket, self.write_timeout), protocol, peer)
+        (WatchedSocket::new(socket, read, self.write_timeout), protocol, peer)
     }
 
     /// The service of accepted connections.
@@ -66,7 +72,8 @@ impl HttpSettings {
         connections: Arc<Connections>,
     ) -> SnifferFactory<F> {
         let stopping = self.stopping.clone();
-        SnifferFactory::new(ordinary, routes, connections, self.head_timeout, stopping)
+        let times = (self.head_timeout, self.keep_alive);
+        SnifferFactory::new(ordinary, routes, connections, times, stopping)
     }
 }
 

@@ -12,6 +12,7 @@ mod http2_socket;
 mod listen;
 #[cfg(feature = "tls")]
 mod over_tls;
+mod plain_publishes;
 mod streams;
 #[cfg(feature = "tls")]
 mod tls;
@@ -36,6 +37,8 @@ use actix_web::{
 };
 
 pub use self::hosts::Hosts;
+#[cfg(feature = "tls")]
+use self::plain_publishes::Received;
 #[cfg(feature = "tls")]
 pub use self::tls::{Tls, TlsError};
 use self::{
@@ -88,6 +91,7 @@ pub struct Server<F> {
     hub: Hub,
     hosts: Option<Hosts>,
     routes: Vec<Route>,
+    publish_path: Option<String>,
     listeners: Vec<TcpListener>,
     builder: ServerBuilder,
     max_open_connections: usize,
@@ -107,6 +111,7 @@ impl<F> Server<F> {
             hub: hub.clone(),
             hosts: None,
             routes: Vec::new(),
+            publish_path: None,
             listeners: Vec::new(),
             builder: ServerBuilder::new().backlog(BACKLOG).shutdown_timeout(hub.shutdown_seconds()),
             max_open_connections: usize::MAX / 2,
@@ -164,6 +169,15 @@ impl<F> Server<F> {
     /// for the route `{prefix}/poll` of [`Hub::routes`].
     pub fn polls_at(self, path: impl Into<String>) -> Self {
         self.route(path.into(), RouteKind::Poll)
+    }
+
+    /// Answers plain publishes to this path without the application, at half its cost: for the route `{prefix}/publish` of
+    /// [`Hub::routes`]. A publish is plain if it is a `POST` of one event for one topic, with its length, of the type
+    /// `application/json`, with at most 4 KiB, and without a credential, a cookie, an origin or a proxy's headers. With
+    /// `[access]`, no publish is plain. The application's middleware does not see plain publishes. From the first other
+    /// request on, a connection belongs to the application.
+    pub fn publishes_at(self, path: impl Into<String>) -> Self {
+        Self { publish_path: Some(path.into()), ..self }
     }
 
     fn route(mut self, path: String, kind: RouteKind) -> Self {
@@ -294,7 +308,7 @@ impl<F> Server<F> {
         S::Service: 'static,
         B: MessageBody + 'static,
     {
-        let Self { factory, hub, hosts, routes, listeners, mut builder, .. } = self;
+        let Self { factory, hub, hosts, routes, publish_path, listeners, mut builder, .. } = self;
         #[cfg(feature = "tls")]
         let tls = self.tls;
         let (keep_alive, head_timeout) = (self.keep_alive, self.head_timeout);
@@ -306,7 +320,7 @@ impl<F> Server<F> {
         if !routes.is_empty() {
             log_way_of_sending(hub.parts().config.server.batched_sends);
         }
-        let routes = Arc::new(Routes { hub, hosts, routes });
+        let routes = Arc::new(Routes { hub, hosts, routes, publish_path });
         let stopping = builder.graceful_shutdown_signal();
         for listener in listeners {
             let address = listener.local_addr()?;
@@ -331,13 +345,15 @@ impl<F> Server<F> {
                 builder = builder.listen(name, listener, move || {
                     let ordinary = http.builder().finish(application());
                     let ordinary = over_tls::over_tls(settings.clone(), head_timeout, ordinary);
+                    let ordinary = fn_service(|received: Received| ready(Ok(received.socket)))
+                        .and_then(ordinary);
                     http.sniffer(ordinary, routes.clone(), connections.clone()).over_tls()
                 })?;
                 continue;
             }
             builder = builder.listen(name, listener, move || {
                 let watched = http.clone();
-                let ordinary = fn_service(move |socket| ready(Ok(watched.connection(socket))));
+                let ordinary = fn_service(move |received| ready(Ok(watched.connection(received))));
                 let service = http.builder().on_connect_ext(watch_stalled).finish(application());
                 let ordinary = ordinary.and_then(service);
                 http.sniffer(ordinary, routes.clone(), connections.clone())

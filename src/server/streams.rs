@@ -43,6 +43,8 @@ pub(super) struct Routes {
     pub hub: Hub,
     pub hosts: Option<Hosts>,
     pub routes: Vec<Route>,
+    /// The path of publishes answered without the framework.
+    pub publish_path: Option<String>,
 }
 
 impl Routes {

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -24,7 +25,8 @@ use crate::{
 /// A client's socket with a time limit for writes without progress.
 pub(crate) struct WatchedSocket {
     socket: TcpStream,
-
+    /// Bytes read before, and not yet by the framework.
+    read: Bytes,
     progress: Progress,
     write_timeout: Duration,
     /// Made once the socket is full.
@@ -33,10 +35,10 @@ pub(crate) struct WatchedSocket {
 }
 
 impl WatchedSocket {
-    pub fn new(socket: TcpStream, write_timeout: Duration) -> Self {
+    pub fn new(socket: TcpStream, read: Bytes, write_timeout: Duration) -> Self {
         limit_queued(&socket);
         let (progress, stalled) = (Progress::default(), Stalled::default());
-        Self { socket, progress, write_timeout, sleep: None, stalled }
+        Self { socket, read, progress, write_timeout, sleep: None, stalled }
     }
 
     /// For the stream on this connection, to know the reason of its end.
@@ -86,6 +88,11 @@ impl AsyncRead for WatchedSocket {
         task: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.read.is_empty() {
+            let count = self.read.len().min(buffer.remaining());
+            buffer.put_slice(&self.read.split_to(count));
+            return Poll::Ready(Ok(()));
+        }
         let read = Pin::new(&mut self.socket).poll_read(task, buffer);
         if read.is_ready() {
             hop!("read");

@@ -40,6 +40,7 @@ mod one_by_one;
 mod operations;
 mod over_body;
 mod own_server;
+mod plain_publishes;
 mod poll;
 mod proxies;
 mod publish;

@@ -147,7 +147,8 @@ impl Cursor {
 
 impl fmt::Display for Cursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text = Vec::new();
+        // Room for a few positions: most cursors do not grow it.
+        let mut text = Vec::with_capacity(64);
         push_cursor(&mut text, self);
         f.write_str(ascii(&text))
     }

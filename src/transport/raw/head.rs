@@ -24,6 +24,8 @@ pub(crate) enum Sniffed {
     Plain(Box<RequestHead>),
     /// Possibly the beginning of a plain `GET`: more bytes decide.
     Partial,
+    /// Perhaps a plain publish.
+    Publish,
     /// Anything else.
     Other,
 }

@@ -100,7 +100,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("topics", &["error", "hub"]),
-    ("server", &["access", "addresses", "http", "hub", "transport"]),
+    ("server", &["access", "addresses", "hops", "http", "hub", "transport"]),
 ];
 
 /// Public names at the library's root, each with its module.

@@ -146,7 +146,7 @@ fn start(
     }
     if settings.transport == Transport::Raw {
         server = server.streams_at("/events/stream").feeds_at("/events/feed");
-        server = server.polls_at("/events/poll");
+        server = server.polls_at("/events/poll").publishes_at("/events/publish");
     }
     let server = server.bind_shared(settings.listen, settings.listeners, settings.backlog);
     let server = server.map_err(failed)?;
