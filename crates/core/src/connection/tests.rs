@@ -11,11 +11,12 @@ use crate::{
     access::Grant,
     cursor::{Cursor, ReplayKind},
     interest::{Begun, Rest, Told},
-    partition_log::Missed,
+    partition::Interruption,
+    partition_log::{Missed, MissedReason, Replay},
     policy::Conflate,
     subscription::{StreamLimits, StreamOptions, Subscription},
     testing,
-    topic_manager::Frames,
+    topic_manager::{ChangeStep, Frames, Opening, Page},
     wall_clock::WallClock,
 };
 
