@@ -32,7 +32,8 @@ impl PlainPublish {
     /// Checks the body of a request without headers about its sender. `None` leaves the request to the framework.
     pub fn check(hub: &Hub, peer: Option<SocketAddr>, body: &[u8]) -> Option<Self> {
         let (parts, headers) = (hub.parts(), HeaderMap::new());
-        if parts.config.access.enabled {
+        // The framework adds the headers of `[cors]`.
+        if parts.config.access.enabled || !parts.config.cors.origins.is_empty() {
             return None;
         }
         let held = parts.requests.request(parts.addresses.bytes(peer, &headers));

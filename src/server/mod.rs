@@ -174,7 +174,7 @@ impl<F> Server<F> {
     /// Answers plain publishes to this path without the application, at half its cost: for the route `{prefix}/publish` of
     /// [`Hub::routes`]. A publish is plain if it is a `POST` of one event for one topic, with its length, of the type
     /// `application/json`, with at most 4 KiB, and without a credential, a cookie, an origin or a proxy's headers. With
-    /// `[access]`, no publish is plain. The application's middleware does not see plain publishes. From the first other
+    /// `[access]` or `[cors]`, no publish is plain. The application's middleware does not see plain publishes. From the first other
     /// request on, a connection belongs to the application.
     pub fn publishes_at(self, path: impl Into<String>) -> Self {
         Self { publish_path: Some(path.into()), ..self }
