@@ -152,11 +152,12 @@ impl RawStreams {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => tracing::error!(%error, "events of sockets are lost"),
             }
-            if events.iter().count() == MAX_EVENTS {
-                // There may be more, and tokio tells only new ones.
+            // After so many events there may be more, and tokio tells only new ones.
+            if events.iter().count() < MAX_EVENTS {
+                ready.clear_ready();
+            } else if !self.called.is_empty() {
                 return;
             }
-            ready.clear_ready();
         }
     }
 
