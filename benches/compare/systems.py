@@ -123,7 +123,11 @@ class Centrifugo(System):
             "http_server": {"address": "127.0.0.1", "port": port},
             "http_api": {"key": CENTRIFUGO_KEY},
             "client": {"insecure": True, "allowed_origins": ["*"]},
-            "channel": {"without_namespace": {"allow_subscribe_for_anonymous": True, "allow_subscribe_for_client": True}},
+            # The topics of the load tool have colons: no namespaces.
+            "channel": {
+                "namespace_boundary": "~",
+                "without_namespace": {"allow_subscribe_for_anonymous": True, "allow_subscribe_for_client": True},
+            },
             "uni_sse": {"enabled": True},
             "log": {"level": "error"},
         }
