@@ -212,6 +212,7 @@ impl Publisher {
         courier::post(Parcel::Publish(self.queues.clone(), partition, events));
         drop(answers);
         let answer = answered.await.ok().and_then(|results| results.into_iter().next().flatten());
+        hop!("answered");
         answer.unwrap_or_else(|| Err(self.unanswered.clone()))
     }
 

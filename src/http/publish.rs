@@ -208,7 +208,6 @@ async fn enqueue(
 async fn publish(hub: &Hub, post: IncomingPost) -> Result<PostAnswer, Refusal> {
     if let [_] = post.checked.topics() {
         let answer = hub.publish_checked(post.checked).await?;
-        hop!("answered");
         return Ok(shape(post.has_list, vec![answer]));
     }
     let answer = enqueue(hub, vec![Ok(post)], AfterRefusal::Continue).await.await.pop();
