@@ -178,38 +178,64 @@ async fn is_published(addr: SocketAddr, body: &str) -> bool {
     answer.starts_with(b"HTTP/1.1 200") && answer.ends_with(b"}")
 }
 
+/// The state of a social feed visible from outside.
+async fn social_state(server: &Server, muted: &str) -> Vec<serde_json::Value> {
+    let mut state = vec![server.get(&format!("/events/preferences/{muted}")).await.json()];
+    let mut after = String::new();
+    loop {
+        let page = server.get(&format!("/events/followers/ada?{after}")).await.json();
+        let next = page["next"].as_str().map(|next| format!("after={next}"));
+        state.push(page["users"].clone());
+        match next {
+            Some(next) => after = next,
+            None => return state,
+        }
+    }
+}
+
+/// `FANFARE_FEEDS` feeds, 100 by default, all open at the kill and again after it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restart_keeps_followers_mutes_feeds_and_ids() {
     let directory = Directory::new("durable-social");
     let mut server = Server::launch(launch(&directory)).await;
-    let followers: Vec<String> = (0..100).map(|number| format!("user{number}")).collect();
+    let count = number_of("FANFARE_FEEDS", 100);
+    let followers: Vec<String> = (0..=count).map(|number| format!("user{number}")).collect();
+    let (muted, listeners) = followers.split_last().expect("there is one more");
     social::follow_all(server.addr, &followers, "ada").await;
-    social::mute(server.addr, "user1", &["like"]).await;
-    let listeners = followers.iter().filter(|user| *user != "user1");
+    social::mute(server.addr, muted, &["like"]).await;
     let mut feeds = Vec::new();
-    for user in listeners.clone() {
+    for user in listeners {
         feeds.push(social::feed(server.addr, user).await);
     }
     let fan_out = json!({"author": "ada", "event": "like", "data": "one", "id": "first"});
     let first = social::fan_out(server.addr, fan_out.clone()).await;
+    let own = json!({"topic": "own", "data": "x", "id": "mine"});
+    let published = publish(server.addr, own.clone()).await;
     let mut ids = Vec::new();
     for feed in &mut feeds {
         assert_eq!(feed.next().await.data, "one");
         ids.push(feed.last_id().to_owned());
     }
+    let before = social_state(&server, muted).await;
+
     server = server.restart().await;
+    assert_eq!(social_state(&server, muted).await, before);
+    assert_eq!(publish(server.addr, own).await["eventId"], published["eventId"]);
     // A repeat reaches nobody a second time.
     let again = social::fan_out(server.addr, fan_out).await;
     assert_eq!(again["mode"], first["mode"]);
+    let mut feeds = Vec::new();
+    for (user, id) in listeners.iter().zip(&ids) {
+        feeds.push(social::resume_feed(server.addr, user, id).await);
+    }
     let other = json!({"author": "ada", "event": "like", "data": "two"});
     social::fan_out(server.addr, other).await;
-    for (user, id) in listeners.zip(&ids) {
-        let mut feed = social::resume_feed(server.addr, user, id).await;
+    for feed in &mut feeds {
         assert_eq!(feed.next().await.data, "two");
     }
-    let muted = json!({"author": "ada", "event": "post", "data": "three"});
-    let mut quiet = social::whole_feed(server.addr, "user1").await;
-    social::fan_out(server.addr, muted).await;
+    let mut quiet = social::whole_feed(server.addr, muted).await;
+    let post = json!({"author": "ada", "event": "post", "data": "three"});
+    social::fan_out(server.addr, post).await;
     assert_eq!(quiet.next().await.data, "three", "likes are muted");
 }
 

@@ -90,6 +90,7 @@ pub fn open(
         salt,
         sync_due: None,
         buffer: Vec::new(),
+        last_group: 0,
         _lock: lock,
     };
     let thread = thread::Builder::new().name("fanfare-log".into());

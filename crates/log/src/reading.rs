@@ -1,27 +1,14 @@
-//! Reads all segments at open: one thread reads and verifies, the caller visits.
+//! Reads and verifies all segments at open. The visitor gets each record out of the read's buffer, so it
+//! hands its work to other threads.
 
-use std::{
-    fs::File,
-    io,
-    ops::Range,
-    path::Path,
-    sync::mpsc::{Receiver, SyncSender, sync_channel},
-    thread,
-};
+use std::{fs::File, io, path::Path};
 
 use crate::{
     directory,
-    options::Lane,
     record::Record,
     scan::{Damage, Found, Scan},
     segment::{LastSequences, SegmentId, raise, read_head_of},
 };
-
-/// Records go to the visitor in batches of this size.
-const BATCH_BYTES: usize = 1 << 20;
-
-/// Batches between the two threads.
-const BATCH_COUNT: usize = 4;
 
 /// The facts about all segments after reading them.
 #[derive(Debug, Default)]
@@ -34,53 +21,20 @@ pub struct Read {
     pub torn: Vec<Damage>,
 }
 
-/// A few records, with their bytes.
-#[derive(Default)]
-struct Batch {
-    bytes: Vec<u8>,
-    records: Vec<(Lane, u64, u8, Range<usize>)>,
-}
-
-impl Batch {
-    fn push(&mut self, record: &Record<'_>) {
-        let start = self.bytes.len();
-        self.bytes.extend_from_slice(record.payload);
-        let range = start..self.bytes.len();
-        self.records.push((record.lane, record.sequence, record.kind, range));
-    }
-
-    fn visit(self, visit: &mut impl FnMut(Record<'_>)) {
-        for (lane, sequence, kind, range) in self.records {
-            visit(Record { lane, sequence, kind, payload: &self.bytes[range] });
-        }
-    }
-}
-
 /// Reads all segments; `visit` gets each valid record in the order of the log.
-pub fn read(directory: &Path, salt: u32, mut visit: impl FnMut(Record<'_>)) -> io::Result<Read> {
-    let (sender, receiver): (_, Receiver<Batch>) = sync_channel(BATCH_COUNT);
-    thread::scope(|scope| {
-        let reader = scope.spawn(move || {
-            let mut reader =
-                Reader { salt, read: Read::default(), batch: Batch::default(), sender };
-            reader.read_directory(directory)?;
-            Ok(reader.read)
-        });
-        for batch in receiver {
-            batch.visit(&mut visit);
-        }
-        reader.join().unwrap_or_else(|_| Err(io::Error::other("the log's reader panicked")))
-    })
+pub fn read(directory: &Path, salt: u32, visit: impl FnMut(Record<'_>)) -> io::Result<Read> {
+    let mut reader = Reader { salt, read: Read::default(), visit };
+    reader.read_directory(directory)?;
+    Ok(reader.read)
 }
 
-struct Reader {
+struct Reader<V> {
     salt: u32,
     read: Read,
-    batch: Batch,
-    sender: SyncSender<Batch>,
+    visit: V,
 }
 
-impl Reader {
+impl<V: FnMut(Record<'_>)> Reader<V> {
     fn read_directory(&mut self, directory: &Path) -> io::Result<()> {
         let segments = directory::segments(directory)?;
         let mut expected = segments.first().copied();
@@ -98,7 +52,6 @@ impl Reader {
             let torn = self.read_segment(&file, *segment)?;
             self.end_segment(&file, *segment, torn, segments.last() == Some(segment))?;
         }
-        self.send();
         Ok(())
     }
 
@@ -110,7 +63,7 @@ impl Reader {
         while let Some(found) = scan.next()? {
             match found {
                 Found::Damage(damage) => self.read.damage.push(damage),
-                Found::Record(record) => self.on_record(&record),
+                Found::Record(record) => self.on_record(record),
             }
         }
         Ok(scan.torn())
@@ -122,20 +75,10 @@ impl Reader {
         Some(length)
     }
 
-    fn on_record(&mut self, record: &Record<'_>) {
+    fn on_record(&mut self, record: Record<'_>) {
         self.read.record_count += 1;
         raise(&mut self.read.last, record.lane, record.sequence);
-        self.batch.push(record);
-        if self.batch.bytes.len() >= BATCH_BYTES {
-            self.send();
-        }
-    }
-
-    fn send(&mut self) {
-        let batch = std::mem::take(&mut self.batch);
-        self.batch.bytes.reserve(BATCH_BYTES);
-        // Without a receiver, the visitor panicked.
-        let _ = self.sender.send(batch);
+        (self.visit)(record);
     }
 
     fn end_segment(

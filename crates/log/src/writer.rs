@@ -1,13 +1,14 @@
 //! The writer's thread: the only writer of records.
 //!
 //! It takes all waiting appends as one group, writes them with one call and syncs them once. Then it
-//! answers each append, in order.
+//! answers each append, in order. Under load, it gathers appends for a moment first.
 
 use std::{
     fs::File,
     panic::{self, AssertUnwindSafe},
     path::PathBuf,
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -26,6 +27,17 @@ use crate::{
 /// A buffer larger than this is freed after its group.
 const MAX_KEPT_BUFFER_BYTES: usize = 1 << 20;
 
+/// The wait of a busy log for further records: the publishers answered by the last group publish
+/// again. Large groups need fewer syncs, and rewrite fewer half-filled blocks. Far below a sync of
+/// most disks.
+const GATHERING: Duration = Duration::from_micros(200);
+
+/// Appends in the last group of a busy log. Fewer publishers would wait for nobody.
+const BUSY_APPENDS: usize = 4;
+
+/// With this many bytes, a group rewrites one block of 16 at most: further records are no gain.
+const FULL_GROUP_BYTES: usize = 64 << 10;
+
 pub struct Writer {
     pub shared: Arc<Shared>,
     pub options: Options,
@@ -36,6 +48,8 @@ pub struct Writer {
     /// With [`SyncMode::Interval`]: the time of the next sync, if something is written.
     pub sync_due: Option<Instant>,
     pub buffer: Vec<u8>,
+    /// Appends in the last group.
+    pub last_group: usize,
     /// Released after everything else.
     pub _lock: File,
 }
@@ -66,7 +80,11 @@ impl Writer {
     /// Works until the queue's end.
     fn run(mut self) {
         loop {
+            if gathers(self.options.sync, self.last_group, self.shared.queue.bytes()) {
+                thread::sleep(GATHERING);
+            }
             let Turn { appends, syncs, end } = self.shared.queue.take(self.sync_due);
+            self.last_group = appends.len();
             self.write_group(appends);
             self.sync_for(syncs);
             self.sync_if_due();
@@ -190,5 +208,25 @@ impl Writer {
         if end == End::Clean && self.sync().is_ok() {
             let _ = directory::mark_clean(&self.directory);
         }
+    }
+}
+
+/// Whether to wait for a larger group.
+fn gathers(sync: SyncMode, last_group: usize, queued_bytes: usize) -> bool {
+    let is_busy = last_group >= BUSY_APPENDS;
+    is_busy && queued_bytes < FULL_GROUP_BYTES && sync == SyncMode::Always
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_small_groups_of_a_busy_synced_log_wait_for_more() {
+        let always = SyncMode::Always;
+        assert!(gathers(always, BUSY_APPENDS, 0));
+        assert!(!gathers(always, BUSY_APPENDS - 1, 0), "a few publishers");
+        assert!(!gathers(always, 100, FULL_GROUP_BYTES), "a large group");
+        assert!(!gathers(SyncMode::Never, 100, 0), "no sync to share");
     }
 }

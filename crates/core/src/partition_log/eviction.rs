@@ -109,16 +109,14 @@ impl PartitionLog {
         let Some(history) = self.topics.get_mut(topic) else { return };
         self.evictions += u64::from(history.was_evicted_at(self.evictions + 1));
         self.evicted_through = self.evicted_through.max(history.evicted_through());
-        let before = history.counted;
-        history.counted = (history.topic_bytes() as u32, history.is_empty());
-        if history.counted != before {
-            let now = history.counted;
-            self.release_topic(before);
-            self.add_topic(now);
-        }
-        let Some(history) = self.topics.get_mut(topic) else { return };
         if history.is_empty() && !std::mem::replace(&mut history.is_listed_idle, true) {
             self.idle.push_back((topic.clone(), history.last()));
+        }
+        let now = (history.topic_bytes() as u32, history.is_empty());
+        let before = std::mem::replace(&mut history.counted, now);
+        if now != before {
+            self.release_topic(before);
+            self.add_topic(now);
         }
     }
 

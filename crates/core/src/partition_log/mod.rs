@@ -205,18 +205,18 @@ impl PartitionLog {
         let event = Arc::new(SequencedEvent { topic: topic.clone(), ..build(sequence, history) });
         let left = history.push(event.clone(), number);
         let is_kept = history.holds(event.sequence);
+        let listing = listing_of(topic, history);
         self.sequence = event.sequence;
         self.times.note(event.unix_ms, event.sequence);
         if is_kept {
             self.order.push_back((event.sequence, topic.clone()));
         }
-        self.list_to_expire(topic);
+        self.expiries.extend(listing);
         self.count_in(&event);
         self.count_out(&left);
         self.note_evictions(topic);
         let excess = self.keep_within_budget();
         self.expire(now);
-        self.tidy();
         (event, excess)
     }
 
@@ -228,13 +228,8 @@ impl PartitionLog {
     }
 
     fn list_to_expire(&mut self, topic: &Topic) {
-        if let Some(history) = self.topics.get_mut(topic)
-            && !history.is_listed_to_expire
-            && let Some(at) = history.expires_at()
-        {
-            history.is_listed_to_expire = true;
-            self.expiries.push(Reverse((at, topic.clone())));
-        }
+        let listing = self.topics.get_mut(topic).and_then(|history| listing_of(topic, history));
+        self.expiries.extend(listing);
     }
 
     /// The time of the last event, or of the log's beginning.
@@ -406,6 +401,16 @@ impl PartitionLog {
         self.order = all.into();
         self.tidy();
     }
+}
+
+/// Lists a topic's next expiry check, unless it is listed.
+fn listing_of(topic: &Topic, history: &mut HistoryRing) -> Option<Reverse<(Instant, Topic)>> {
+    if history.is_listed_to_expire {
+        return None;
+    }
+    let at = history.expires_at()?;
+    history.is_listed_to_expire = true;
+    Some(Reverse((at, topic.clone())))
 }
 
 /// The places of events in sequence order, for [`PartitionLog::places_after`].
