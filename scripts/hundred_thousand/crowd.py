@@ -69,7 +69,7 @@ class Crowd:
         connection.settimeout(CONNECT_SECONDS)
         connection.connect(self.instance)
         path = f"/events/stream?topics=own:{number},common"
-        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: crowd\r\n\r\n".encode())
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         connection.setblocking(False)
         self.streams[connection.fileno()] = Stream(number, connection)
         self.epoll.register(connection.fileno(), select.EPOLLIN)
