@@ -23,7 +23,7 @@ use crate::{
     topic::Pattern,
     topic_manager::{
         ChangeOutcome, ChangeStep, Frames, ManagerSpec, ManagerState, Opening, Outlet, Page,
-        Renewal,
+        Renewal, Slot,
     },
 };
 
@@ -532,4 +532,14 @@ fn a_change_waiting_during_a_renewal_to_less_is_checked_again() {
             (2, ChangeOutcome::Forbidden(names(&["c"])))
         ]
     );
+}
+
+/// The memory of each stream: see "Memory" in the book.
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn a_stream_has_small_blocks() {
+    assert!(size_of::<Slot<usize>>() <= 152, "{}", size_of::<Slot<usize>>());
+    // Two counters come on top: 128 bytes, a size of the allocator.
+    let subscription = size_of::<ResolvedSubscription>();
+    assert!(subscription <= 112, "{subscription}");
 }
