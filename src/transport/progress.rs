@@ -65,7 +65,8 @@ impl Progress {
     /// Whether bytes have waited for `timeout`, so [`Self::has_stalled`] would ask the kernel.
     #[inline]
     pub fn is_due(&self, timeout: Duration, now: Instant) -> bool {
-        self.waits_since.is_some_and(|since| now.saturating_duration_since(since) >= timeout)
+        let end = self.waits_since.and_then(|since| since.checked_add(timeout));
+        end.is_some_and(|end| end <= now)
     }
 
     /// Whether the client has acknowledged nothing for `timeout`, although bytes wait. Call it

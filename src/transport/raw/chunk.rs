@@ -106,9 +106,20 @@ impl WriteChunk {
         let framing = Framing::of(self, &mut room);
         let is_small = framing.total_bytes(self) <= MAX_COPIED_BYTES;
         if is_small {
-            sends::leave(stream.clone(), socket, self.parts(&framing));
+            sends::leave(stream.clone(), socket, |to| self.copy(&framing, to));
         }
         is_small
+    }
+
+    /// Copies all bytes of the write. An iterator over its parts would take longer than the copy.
+    #[inline]
+    fn copy(&self, framing: &Framing<'_>, to: &mut Vec<u8>) {
+        if !self.head.is_empty() {
+            to.extend_from_slice(&self.head);
+        }
+        to.extend_from_slice(framing.size);
+        self.pieces.iter().for_each(|piece| to.extend_from_slice(piece));
+        to.extend_from_slice(framing.behind);
     }
 
     /// Writes the chunk to its end. A later call continues after the bytes already written. Pending

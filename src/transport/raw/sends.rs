@@ -66,15 +66,12 @@ pub(crate) fn batch() {
 #[cfg(not(all(feature = "io-uring", target_os = "linux")))]
 pub(crate) fn batch() {}
 
-/// Takes bytes for a socket, until the end of the turn.
-pub(super) fn leave<'a>(
-    stream: Rc<RawSocket>,
-    socket: RawFd,
-    parts: impl Iterator<Item = &'a [u8]>,
-) {
+/// Takes bytes for a socket, until the end of the turn. `copy` appends them.
+#[inline]
+pub(super) fn leave(stream: Rc<RawSocket>, socket: RawFd, copy: impl FnOnce(&mut Vec<u8>)) {
     SENDS.with_borrow_mut(|sends| {
         let start = sends.bytes.len();
-        parts.for_each(|part| sends.bytes.extend_from_slice(part));
+        copy(&mut sends.bytes);
         sends.left.push(Left { stream, socket, start, end: sends.bytes.len() });
     });
 }
