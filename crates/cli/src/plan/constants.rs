@@ -6,8 +6,8 @@ pub(super) const SOURCE: &str = "docs/compare.md: `scripts/compare`, raw streams
      second, each delivery a write of its own (those that share a tick cost less), a virtual machine of two cores \
      that server and clients share; the same is measured by `fanfare bench`";
 
-/// Memory of a raw stream on one topic: Pss of 10,000 idle streams, 1.60 KiB each.
-pub(super) const BYTES_PER_STREAM: u64 = 1_643;
+/// Memory of a raw stream on one topic: Pss of 10,000 idle streams, 0.93 to 1.04 KiB each.
+pub(super) const BYTES_PER_STREAM: u64 = 1_065;
 
 /// Memory of each further topic of a stream: an estimate for topics without other subscribers. A
 /// topic shared with other streams takes about 30 bytes.
@@ -17,16 +17,16 @@ pub(super) const BYTES_PER_FURTHER_TOPIC: u64 = 300;
 pub(super) const BYTES_PER_SERVER: u64 = 32 * 1024 * 1024;
 
 /// CPU time of a delivery with its own write, at 1,000 streams per server.
-pub(super) const CPU_MICROS_PER_DELIVERY_FEW_STREAMS: f64 = 6.38;
+pub(super) const CPU_MICROS_PER_DELIVERY_FEW_STREAMS: f64 = 4.69;
 
 /// The same at 10,000 streams per server: their state exceeds the caches of the cores.
-pub(super) const CPU_MICROS_PER_DELIVERY_MANY_STREAMS: f64 = 6.52;
+pub(super) const CPU_MICROS_PER_DELIVERY_MANY_STREAMS: f64 = 4.72;
 
 /// Most streams per server for the first of the two figures.
 pub(super) const FEW_STREAMS: u64 = 1000;
 
-/// CPU time of an idle stream per second, heartbeats included: 0.65 % of a core for 10,000 streams.
-pub(super) const CPU_MICROS_PER_IDLE_STREAM_SECOND: f64 = 0.65;
+/// CPU time of an idle stream per second, heartbeats included: 0.36 % of a core for 10,000 streams.
+pub(super) const CPU_MICROS_PER_IDLE_STREAM_SECOND: f64 = 0.36;
 
 /// Planned share of the cores. The rest is for reconnecting clients and for peaks.
 pub(super) const CPU_SHARE: f64 = 0.7;
