@@ -221,7 +221,7 @@ WORKS: list[Work] = [
         for name, access, text, note in (
             ("off", "", "access control off", "To compare the next two with."),
             ("anyone", "anyone", "access control on, for anyone", "A public key, and a rule for anyone."),
-            ("token", "token", "access control on, with tokens", "A signed token (ES256) for each stream and publish."),
+            ("token", "token", "access control on, with tokens", "One signed token (ES256) for all streams and publishes."),
         )
     ),
     Work(
