@@ -379,3 +379,28 @@ fn too_large(max_bytes: usize) -> Refusal {
 fn broken(error: &actix_web::error::PayloadError) -> Refusal {
     Refusal::new(ErrorCode::BadBody, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::request_budget::RequestBudget;
+
+    #[actix_web::test]
+    async fn large_bodies_are_decoded_beside_the_worker_and_count_until_they_are_dropped() {
+        let budget = RequestBudget::new(1024 * 1024);
+        let decode = async |bytes| {
+            let body = Body { bytes: BytesMut::zeroed(bytes), held: budget.request(None) };
+            body.held.add(bytes);
+            body.decode(|_| Ok(thread::current().id())).await.ok().unwrap()
+        };
+        let (small, by) = decode(MAX_DECODED_BY_WORKER).await;
+        assert_eq!(by, thread::current().id());
+        let (large, by) = decode(MAX_DECODED_BY_WORKER + 1).await;
+        assert_ne!(by, thread::current().id());
+        assert_eq!(budget.held_bytes(), 2 * MAX_DECODED_BY_WORKER + 1);
+        drop((small, large));
+        assert_eq!(budget.held_bytes(), 0);
+    }
+}
